@@ -1,0 +1,58 @@
+# One way to declare a library and a test of this project.
+
+add_library(tte_options INTERFACE)
+target_compile_options(tte_options INTERFACE -Wall -Wextra -Wpedantic $<$<BOOL:${TTE_WERROR}>:-Werror>)
+if(TTE_SANITIZE)
+  target_compile_options(tte_options INTERFACE -fsanitize=${TTE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  target_link_options(tte_options INTERFACE -fsanitize=${TTE_SANITIZE})
+endif()
+
+# The ATen headers take seven seconds to parse: they are precompiled once and shared by every library that uses them.
+if(TTE_PCH)
+  file(WRITE "${PROJECT_BINARY_DIR}/tte_pch.cpp" "")
+  add_library(tte_pch OBJECT "${PROJECT_BINARY_DIR}/tte_pch.cpp")
+  target_precompile_headers(tte_pch PRIVATE <ATen/ATen.h> <ATen/Parallel.h> <algorithm> <array> <cstdint> <filesystem>
+                            <functional> <map> <memory> <optional> <span> <string> <string_view> <variant> <vector>)
+  target_link_libraries(tte_pch PRIVATE tte_options tte::torch_cpu)
+endif()
+
+# tte_add_library(NAME media SOURCES a.cpp b.cpp DEPENDS base ... LIBRARIES external::targets ... [NO_TORCH])
+# declares the static library tte_<name> with the alias tte::<name>.
+function(tte_add_library)
+  cmake_parse_arguments(ARG "NO_TORCH" "NAME" "SOURCES;DEPENDS;LIBRARIES" ${ARGN})
+  set(target tte_${ARG_NAME})
+  add_library(${target} STATIC ${ARG_SOURCES})
+  add_library(tte::${ARG_NAME} ALIAS ${target})
+  target_include_directories(${target} PUBLIC
+    $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/src>
+    $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+  target_link_libraries(${target} PRIVATE $<BUILD_INTERFACE:tte_options>)
+  foreach(dep IN LISTS ARG_DEPENDS)
+    target_link_libraries(${target} PUBLIC tte_${dep})
+  endforeach()
+  target_link_libraries(${target} PUBLIC ${ARG_LIBRARIES})
+  if(NOT ARG_NO_TORCH)
+    target_link_libraries(${target} PUBLIC tte::torch_cpu)
+    if(TTE_PCH)
+      target_precompile_headers(${target} REUSE_FROM tte_pch)
+    endif()
+  endif()
+  set_property(GLOBAL APPEND PROPERTY TTE_LIBRARIES ${target})
+endfunction()
+
+# tte_add_test(NAME media SOURCES a_test.cpp ...) declares the GoogleTest program test_<name>, linked to tte::<name>.
+function(tte_add_test)
+  cmake_parse_arguments(ARG "NO_TORCH" "NAME" "SOURCES;DEPENDS;LIBRARIES" ${ARGN})
+  set(target test_${ARG_NAME})
+  add_executable(${target} ${ARG_SOURCES})
+  target_link_libraries(${target} PRIVATE tte_options tte_${ARG_NAME} ${ARG_LIBRARIES} GTest::gmock GTest::gtest_main)
+  foreach(dep IN LISTS ARG_DEPENDS)
+    target_link_libraries(${target} PRIVATE tte_${dep})
+  endforeach()
+  target_include_directories(${target} PRIVATE "${PROJECT_SOURCE_DIR}/tests")
+  target_compile_definitions(${target} PRIVATE TTE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  if(NOT ARG_NO_TORCH AND TTE_PCH)
+    target_precompile_headers(${target} REUSE_FROM tte_pch)
+  endif()
+  gtest_discover_tests(${target} DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 120)
+endfunction()

@@ -1,0 +1,78 @@
+/// @file
+/// What a caller hands in: text, images, videos, ordered parts, or whole chat messages.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace tte {
+
+/// Decoded pixels, row-major [height, width, channels] uint8; channels is 1 (grey), 3 (RGB) or 4 (RGBA).
+/// `data` is shared and never written to.
+struct Pixels {
+  std::shared_ptr<const std::uint8_t> data;
+  int height = 0;
+  int width = 0;
+  int channels = 3;
+};
+
+/// An encoded image file held in memory (JPEG, PNG, WebP, BMP, TIFF or GIF).
+struct EncodedImage {
+  std::shared_ptr<const std::vector<std::uint8_t>> bytes;
+};
+
+/// What to do with transparency.
+enum class Alpha {
+  kDrop,        ///< Forget it; hidden colours show. What transformers does with files, hence the default.
+  kOverWhite,   ///< Composite over white. What transformers does with PIL images.
+  kOverBlack,   ///< Composite over black.
+};
+
+/// One picture: a file, an encoded file in memory, or decoded pixels. EXIF orientation is applied to the first two.
+struct Image {
+  std::variant<std::filesystem::path, EncodedImage, Pixels> source;
+  Alpha alpha = Alpha::kDrop;
+};
+
+/// One video: a file, a folder of frames in natural order, or a list of frames.
+struct Video {
+  std::variant<std::filesystem::path, std::vector<Image>> source;
+  /// Frames per second to sample. Excludes `num_frames`. Unset: the recipe's rule, else every frame.
+  std::optional<double> fps;
+  /// Number of frames to sample, evenly spread from first to last.
+  std::optional<int> num_frames;
+  /// Frames per second of the source, for frame lists and folders, which do not say.
+  std::optional<double> source_fps;
+};
+
+using Part = std::variant<std::string, Image, Video>;
+
+/// One chat turn. Roles are those of the checkpoint's template: system, user, assistant.
+struct Message {
+  std::string role;
+  std::vector<Part> parts;
+};
+
+/// One item. Either `parts` (with an optional instruction), placed by the recipe's prompt, or whole chat
+/// `messages`, which are rendered with the checkpoint's own template and then exclude the other two.
+struct Input {
+  std::vector<Part> parts;
+  std::optional<std::string> instruction;
+  std::vector<Message> messages;
+  /// Names the item in errors; filled with its index in the batch when empty.
+  std::string name;
+
+  Input() = default;
+  Input(std::string text) { parts.emplace_back(std::move(text)); }  // NOLINT(google-explicit-constructor)
+  Input(const char* text) { parts.emplace_back(std::string(text)); }  // NOLINT(google-explicit-constructor)
+  Input(Image image) { parts.emplace_back(std::move(image)); }  // NOLINT(google-explicit-constructor)
+  Input(Video video) { parts.emplace_back(std::move(video)); }  // NOLINT(google-explicit-constructor)
+};
+
+}  // namespace tte

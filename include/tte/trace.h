@@ -1,0 +1,41 @@
+/// @file
+/// What a Reasoner writes.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace tte {
+
+/// Why a trace ended.
+enum class FinishReason {
+  kStop,       ///< An end token or a stop string.
+  kLength,     ///< max_new_tokens was reached.
+  kCallback,   ///< The token callback asked to stop.
+  kCancelled,  ///< The call was cancelled; the text so far is kept.
+  kGiven,      ///< Not generated: handed in by the caller.
+};
+
+/// Seconds spent on one item, by stage.
+struct Timings {
+  double media = 0;    ///< Decode, resize, patchify.
+  double queue = 0;    ///< Waiting for a place in the batch.
+  double prefill = 0;  ///< From admission to the first token (vision included).
+  double decode = 0;   ///< From the first to the last token.
+  double embed = 0;    ///< From handing to the embedder to the vector.
+};
+
+/// A reasoning trace: `<think>thinking</think>conclusion`.
+struct Trace {
+  std::string text;        ///< Everything generated, tags included, special tokens left out.
+  std::string thinking;    ///< Between the tags; empty if there are none.
+  std::string conclusion;  ///< After the closing tag; the whole text if there are no tags.
+  std::vector<std::int64_t> token_ids;
+  FinishReason finish = FinishReason::kGiven;
+  std::int64_t prompt_tokens = 0;
+  std::int64_t reused_tokens = 0;  ///< Of the prompt, taken from an earlier sequence's state.
+  Timings timings;
+};
+
+}  // namespace tte

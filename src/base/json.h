@@ -1,0 +1,40 @@
+// Reading JSON files with errors that name the file and the key.
+#pragma once
+
+#include <fmt/core.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "tte/error.h"
+
+namespace tte::base {
+
+using Json = nlohmann::json;
+
+// Parses a whole file. Throws ModelError naming the file when it is missing, too large or not JSON.
+Json read_json(const std::filesystem::path& file);
+
+// json[key] converted to T. Throws ModelError naming `where` (a file) and the key when absent or of another type.
+template <typename T>
+T require(const Json& json, const std::string& key, const std::string& where) {
+  const auto it = json.find(key);
+  if (it == json.end()) throw ModelError(fmt::format("{} has no key \"{}\", which tte needs.", where, key));
+  try {
+    return it->get<T>();
+  } catch (const Json::exception&) {
+    throw ModelError(fmt::format("{}: \"{}\" is {}, which is not of the type that tte expects.", where, key,
+                                 it->dump().substr(0, 80)));
+  }
+}
+
+// json[key] converted to T, or `fallback` when the key is absent or null. Still throws on another type.
+template <typename T>
+T get_or(const Json& json, const std::string& key, T fallback, const std::string& where) {
+  const auto it = json.find(key);
+  if (it == json.end() || it->is_null()) return fallback;
+  return require<T>(json, key, where);
+}
+
+}  // namespace tte::base

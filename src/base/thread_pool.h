@@ -1,0 +1,45 @@
+// A small pool for media work that runs beside the model.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <future>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+namespace tte::base {
+
+// Runs jobs on `threads` threads in the order they came. The destructor finishes running jobs and drops waiting
+// ones, whose futures then hold std::future_error (broken promise).
+// Inside a job at::parallel_for runs serially: the pool's threads are the parallelism.
+class ThreadPool {
+ public:
+  explicit ThreadPool(int threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  template <typename F>
+  auto submit(F&& job) -> std::future<std::invoke_result_t<F>> {
+    auto task = std::make_shared<std::packaged_task<std::invoke_result_t<F>()>>(std::forward<F>(job));
+    auto future = task->get_future();
+    post([task] { (*task)(); });
+    return future;
+  }
+  void post(std::function<void()> job);
+  [[nodiscard]] int size() const { return static_cast<int>(threads_.size()); }
+
+ private:
+  void run();
+  std::mutex mutex_;
+  std::condition_variable ready_;
+  std::deque<std::function<void()>> jobs_;
+  bool stopping_ = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace tte::base

@@ -1,0 +1,99 @@
+// One model and one scheduler: generate and encode requests in ragged batches.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <future>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/executor.h"
+#include "models/model.h"
+#include "prompt/recipe.h"
+#include "text/tokenizer.h"
+#include "tte/options.h"
+#include "tte/trace.h"
+
+namespace tte::engine {
+
+// Keeps the state of a sequence alive for reuse by later requests with the same beginning, until destroyed.
+class PrefixPin {
+ public:
+  virtual ~PrefixPin() = default;
+};
+
+// What one generated token may cause.
+enum class TokenAction { kContinue, kStop };
+
+struct GenerateRequest {
+  std::shared_ptr<const models::Prompt> prompt;
+  GenerateOptions options;              // Defaults already resolved: every optional is set, except seed.
+  std::vector<std::int64_t> end_ids;    // The checkpoint's end tokens.
+  std::vector<std::int64_t> think_open, think_close;  // Token ids of the tags, for the thinking budget.
+  bool pin_state = false;               // Keep the finished state for reuse (GenerateResult::pin).
+  // Called on the executor's thread with each token and the text it completes.
+  std::function<TokenAction(std::int64_t id, const std::string& text)> on_token;
+  CancelToken cancel;
+  std::string name;                     // For errors.
+};
+
+struct GenerateResult {
+  std::vector<std::int64_t> ids;  // Generated, the end token included.
+  std::string text;               // Without special tokens and stop strings.
+  FinishReason finish = FinishReason::kStop;
+  std::int64_t reused_tokens = 0;
+  double queue_seconds = 0, prefill_seconds = 0, decode_seconds = 0;
+  std::shared_ptr<PrefixPin> pin;
+};
+
+struct EncodeRequest {
+  std::shared_ptr<const models::Prompt> prompt;
+  prompt::Pooling pooling = prompt::Pooling::kLast;
+  std::int64_t pooling_row = -1;  // kToken: the row to pool.
+  bool pin_state = false;
+  bool state_only = false;        // Prefill and pin, no vector: the beginning of a later request.
+  CancelToken cancel;
+  std::string name;
+};
+
+struct EncodeResult {
+  at::Tensor hidden;  // float32, CPU: [hidden] pooled, or [tokens, hidden] for kNone.
+  std::int64_t reused_tokens = 0;
+  double queue_seconds = 0, run_seconds = 0;
+  std::shared_ptr<PrefixPin> pin;
+};
+
+struct EngineOptions {
+  int max_step_tokens = 2048;
+  int max_running = 256;
+};
+
+// What a step saw; cumulative since construction.
+struct EngineStats {
+  std::int64_t steps = 0, prefill_tokens = 0, decode_tokens = 0, reused_tokens = 0;
+  std::int64_t vision_encoded = 0, vision_reused = 0;
+  std::int64_t peak_running = 0;
+};
+
+// Thread-safe. Requests of concurrent callers join the same batches. A result or an exception always arrives.
+// Destroying an engine cancels what is running.
+class Engine {
+ public:
+  Engine(std::shared_ptr<const models::Model> model, std::shared_ptr<const text::Tokenizer> tokenizer,
+         std::shared_ptr<Executor> executor, EngineOptions options);
+  ~Engine();
+  // Throws InputError at once for a request that can never fit, saying the limit and the option that raises it.
+  std::future<GenerateResult> submit(GenerateRequest request);
+  std::future<EncodeResult> submit(EncodeRequest request);
+  [[nodiscard]] EngineStats stats() const;
+  [[nodiscard]] const models::Model& model() const;
+
+ private:
+  class Impl;
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace tte::engine

@@ -1,0 +1,33 @@
+// The one thread per backend that runs model steps, and the vision features its engines share.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "engine/vision_cache.h"
+
+namespace tte::engine {
+
+// Something with steps to run. step() does one and says whether more are waiting. Must not throw.
+class Stepper {
+ public:
+  virtual ~Stepper() = default;
+  virtual bool step() = 0;
+};
+
+// Runs the steps of all engines of a backend in turn on one thread, so that two models never fight for the same
+// cores, and OpenMP keeps a single warm thread team.
+class Executor {
+ public:
+  Executor(int threads, std::int64_t vision_cache_bytes);
+  ~Executor();
+  void add(std::weak_ptr<Stepper> stepper);
+  void wake();  // A stepper has new work.
+  [[nodiscard]] VisionCache& vision_cache();
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tte::engine

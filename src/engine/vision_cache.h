@@ -1,0 +1,27 @@
+// Vision features by tower and content, so that reasoner and embedder encode a picture once.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "base/digest.h"
+
+namespace tte::engine {
+
+// Least recently used out first, bounded in bytes. Thread-safe.
+class VisionCache {
+ public:
+  explicit VisionCache(std::int64_t capacity_bytes);
+  ~VisionCache();
+  [[nodiscard]] std::optional<at::Tensor> find(const base::Digest& tower, const base::Digest& visual);
+  void insert(const base::Digest& tower, const base::Digest& visual, const at::Tensor& features);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tte::engine

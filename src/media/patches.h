@@ -1,0 +1,59 @@
+// Resize, rescale, normalise and patchify: pixels into what a vision tower reads.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/digest.h"
+#include "base/json.h"
+
+namespace tte::media {
+
+// The numbers of preprocessor_config.json / video_preprocessor_config.json.
+struct PatchSpec {
+  int patch_size = 14;
+  int merge_size = 2;
+  int temporal_patch_size = 2;
+  std::int64_t min_pixels = 56 * 56;
+  std::int64_t max_pixels = 28 * 28 * 1280;
+  std::array<double, 3> mean = {0.48145466, 0.4578275, 0.40821073};
+  std::array<double, 3> std = {0.26862954, 0.26130258, 0.27577711};
+  double rescale = 1.0 / 255.0;
+  bool do_resize = true;
+  bool do_rescale = true;
+  bool do_normalize = true;
+
+  [[nodiscard]] int factor() const { return patch_size * merge_size; }
+};
+
+// Reads both naming generations: min_pixels / max_pixels and size.{shortest_edge,longest_edge}.
+// Throws ModelError naming `where` for values that make no sense.
+PatchSpec parse_patch_spec(const base::Json& json, const std::string& where);
+
+struct Size {
+  std::int64_t height = 0;
+  std::int64_t width = 0;
+};
+
+// The size an image is resized to: sides rounded (half to even) to multiples of factor(), area within
+// [min_pixels, max_pixels]. Qwen2-VL's smart_resize. Throws InputError naming `item` for an aspect ratio over 200.
+Size smart_resize(Size size, const PatchSpec& spec, const std::string& item);
+
+// Patches of one image or video, in the order of transformers' Qwen2VLImageProcessor: blocks of merge_size x
+// merge_size patches, row by row.
+struct Patches {
+  at::Tensor values;  // float32 [t * h * w, 3 * temporal_patch_size * patch_size * patch_size]
+  std::int64_t t = 0, h = 0, w = 0;  // The grid, in patches (before merging).
+  base::Digest digest;               // Of values and grid.
+};
+
+Patches patchify_image(const at::Tensor& image, const PatchSpec& spec, const std::string& item);
+
+// Frames share the first frame's target size; an odd count repeats the last frame.
+Patches patchify_video(const std::vector<at::Tensor>& frames, const PatchSpec& spec, const std::string& item);
+
+}  // namespace tte::media

@@ -1,0 +1,128 @@
+// What the engine knows of a model: it can start a sequence, read pictures, and run a ragged batch.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/digest.h"
+#include "base/json.h"
+#include "media/patches.h"
+#include "weights/state_dict.h"
+
+namespace tte::models {
+
+// One image or video as the vision tower reads it.
+struct Visual {
+  bool video = false;
+  media::Patches patches;
+  double seconds_per_grid = 0;  // Of a temporal patch; for families whose positions know time.
+};
+
+// What kind of token stands at a position.
+enum class TokenKind : std::int8_t { kText, kImage, kVideo };
+
+// A prompt as the model sees it: placeholders expanded, positions assigned.
+struct Prompt {
+  std::vector<std::int64_t> ids;
+  std::vector<TokenKind> kinds;                        // Same length as ids.
+  std::vector<std::array<std::int64_t, 3>> positions;  // (t, h, w) per token.
+  std::int64_t next_position = 0;                      // Of the first generated token, on all three axes.
+  std::vector<std::shared_ptr<const Visual>> visuals;  // In the order of their tokens.
+
+  [[nodiscard]] std::int64_t size() const { return static_cast<std::int64_t>(ids.size()); }
+};
+
+// What a family does before any weight is read: config.json and the preprocessor files into sizes, ids, positions.
+class Layout {
+ public:
+  virtual ~Layout() = default;
+  [[nodiscard]] virtual const media::PatchSpec& image_spec() const = 0;
+  [[nodiscard]] virtual const media::PatchSpec& video_spec() const = 0;
+  // The placeholder ids that a template writes once per image / video.
+  [[nodiscard]] virtual std::int64_t image_token() const = 0;
+  [[nodiscard]] virtual std::int64_t video_token() const = 0;
+  // Expands each placeholder of `ids` to its visual's merged patches and assigns kinds and positions.
+  // Throws InputError if placeholders and visuals do not match in number, order or kind.
+  [[nodiscard]] virtual Prompt layout(const std::vector<std::int64_t>& ids,
+                                      std::vector<std::shared_ptr<const Visual>> visuals) const = 0;
+};
+
+// What a sequence leaves behind in a model: a KV cache, a recurrent state, or both. Grows only through
+// Model::forward; goes back to its pool when destroyed. Not thread-safe: one owner at a time.
+class SequenceState {
+ public:
+  virtual ~SequenceState() = default;
+  [[nodiscard]] virtual std::int64_t length() const = 0;
+  // Makes room for `tokens` in all. False when the pool has none now.
+  [[nodiscard]] virtual bool reserve(std::int64_t tokens) = 0;
+  // A state holding the first `length` tokens, sharing memory where it can; null when this kind of state cannot be
+  // cut there, or the pool has no room.
+  [[nodiscard]] virtual std::unique_ptr<SequenceState> fork(std::int64_t length) const = 0;
+};
+
+struct Segment {
+  SequenceState* state = nullptr;
+  std::int64_t tokens = 0;
+};
+
+// One step: the new tokens of several sequences, packed without padding.
+struct RaggedBatch {
+  std::vector<Segment> segments;
+  at::Tensor ids;        // int64 [tokens], CPU
+  at::Tensor positions;  // int64 [3, tokens], CPU
+  at::Tensor visual_rows;      // int64 [v], CPU: rows whose embedding is replaced; undefined when none
+  at::Tensor visual_features;  // [v, hidden], on the model's device
+  std::vector<std::int64_t> output_rows;  // Rows whose hidden states are wanted, ascending.
+};
+
+struct ModelInfo {
+  std::string family;  // config.json's model_type
+  std::int64_t hidden_size = 0;
+  std::int64_t vocab_size = 0;
+  std::int64_t num_layers = 0;
+  std::int64_t max_positions = 0;
+  at::ScalarType dtype = at::kFloat;
+  at::Device device = at::kCPU;
+  std::int64_t state_bytes_per_token = 0;
+  base::Digest fingerprint;         // Of config and the checkpoint's tensors (names, shapes, sampled bytes).
+  base::Digest vision_fingerprint;  // Equal for two models whose vision towers are the same tensors.
+};
+
+// A loaded checkpoint. const and safe to share between engines; forward() calls must not overlap.
+class Model {
+ public:
+  virtual ~Model() = default;
+  [[nodiscard]] virtual const ModelInfo& info() const = 0;
+  // The most tokens that all sequences together can hold.
+  [[nodiscard]] virtual std::int64_t state_capacity() const = 0;
+  // A new sequence with room for `reserve` tokens; null when there is no room now.
+  [[nodiscard]] virtual std::unique_ptr<SequenceState> start(std::int64_t reserve) const = 0;
+  // Merged features of each visual, [merged patches, hidden] on the model's device.
+  [[nodiscard]] virtual std::vector<at::Tensor> encode_vision(
+      std::span<const std::shared_ptr<const Visual>> visuals) const = 0;
+  // Appends the batch to its sequences and returns the hidden states after the final norm of output_rows,
+  // [output_rows, hidden] on the model's device.
+  [[nodiscard]] virtual at::Tensor forward(const RaggedBatch& batch) const = 0;
+  // float32 logits [rows, vocab] of hidden states.
+  [[nodiscard]] virtual at::Tensor logits(const at::Tensor& hidden) const = 0;
+};
+
+struct ModelOptions {
+  weights::Placement placement;
+  std::int64_t state_bytes = 0;  // For sequence states; must be positive.
+};
+
+// The families, by config.json's model_type. Both throw ModelError naming the folder for a checkpoint that does not
+// fit, and listing the known families for an unknown one.
+std::shared_ptr<const Layout> load_layout(const std::filesystem::path& checkpoint);
+std::shared_ptr<const Model> load_model(const std::filesystem::path& checkpoint, const ModelOptions& options);
+
+}  // namespace tte::models

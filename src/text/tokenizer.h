@@ -1,0 +1,76 @@
+// Text to token ids and back, as the checkpoint's own tokenizer files say.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tte::text {
+
+struct AddedToken {
+  std::string content;
+  std::int64_t id = 0;
+  bool special = false;
+  bool lstrip = false;
+  bool rstrip = false;
+  bool single_word = false;
+  bool normalized = false;
+};
+
+// A noncharacter that ChatTemplate puts inside control-token strings of user text, so that they are not cut out as
+// control tokens. encode() removes it after the cut: the text is tokenised as if it had never been there.
+inline constexpr std::string_view kGuard = "\xEF\xB7\x90";  // U+FDD0
+
+// Immutable and safe to use from many threads.
+class Tokenizer {
+ public:
+  virtual ~Tokenizer() = default;
+
+  // Loads tokenizer.json, or vocab.json + merges.txt, or tokenizer.model from a checkpoint folder, with
+  // tokenizer_config.json / added_tokens.json / special_tokens_map.json beside it.
+  // Throws ModelError naming the file that is missing or damaged.
+  static std::shared_ptr<const Tokenizer> load(const std::filesystem::path& folder);
+
+  // Ids of `text`. With parse_control, strings of added tokens become those tokens (unless guarded); without,
+  // everything is plain text. No BOS or EOS is added. Throws InputError for text that is not UTF-8.
+  [[nodiscard]] virtual std::vector<std::int64_t> encode(std::string_view text, bool parse_control = true) const = 0;
+
+  // The bytes of one token; empty for ids past the vocabulary. Special tokens give their content.
+  // `first` is true for the first token of a text (sentencepiece drops its leading space there, if so configured).
+  [[nodiscard]] virtual std::string token_bytes(std::int64_t id, bool first) const = 0;
+
+  // Text of ids; bytes that are not UTF-8 become U+FFFD, as transformers does.
+  [[nodiscard]] std::string decode(const std::vector<std::int64_t>& ids, bool skip_special = true) const;
+
+  [[nodiscard]] virtual std::optional<std::int64_t> id_of(std::string_view token) const = 0;
+  [[nodiscard]] virtual std::int64_t vocab_size() const = 0;  // Highest id + 1.
+  [[nodiscard]] virtual const std::vector<AddedToken>& added_tokens() const = 0;
+  [[nodiscard]] bool is_special(std::int64_t id) const;
+  [[nodiscard]] std::optional<std::int64_t> eos_id() const { return eos_id_; }
+  [[nodiscard]] std::optional<std::int64_t> pad_id() const { return pad_id_; }
+
+ protected:
+  std::optional<std::int64_t> eos_id_;
+  std::optional<std::int64_t> pad_id_;
+};
+
+// Incremental detokenisation: feeds ids one by one and returns text that is complete. Never emits half a character
+// and never takes anything back.
+class StreamDecoder {
+ public:
+  explicit StreamDecoder(std::shared_ptr<const Tokenizer> tokenizer, bool skip_special = true);
+  std::string push(std::int64_t id);
+  std::string finish();  // What is left; an incomplete character becomes U+FFFD.
+
+ private:
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  bool skip_special_;
+  bool first_ = true;
+  std::string pending_;
+};
+
+}  // namespace tte::text
