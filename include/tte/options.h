@@ -54,9 +54,9 @@ class CancelToken {
 };
 
 /// Decoding settings of one sequence. Unset optionals take the checkpoint's generation_config.json, then the
-/// value in the comment.
+/// value in the comment. The recipe's own defaults come before those of generation_config.json.
 struct GenerateOptions {
-  int max_new_tokens = 512;
+  std::optional<int> max_new_tokens;         ///< Unset: the recipe's, else 512.
   int min_new_tokens = 0;
   std::optional<double> temperature;         ///< 0: greedy (the default).
   std::optional<int> top_k;                  ///< 0: off.

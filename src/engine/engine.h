@@ -36,6 +36,9 @@ struct GenerateRequest {
   bool pin_state = false;               // Keep the finished state for reuse (GenerateResult::pin).
   // Called on the executor's thread with each token and the text it completes.
   std::function<TokenAction(std::int64_t id, const std::string& text)> on_token;
+  // Called once, on the executor's thread, right after the future has become ready (a result or an exception). Must
+  // not block: it is how a caller with many requests waits for whichever ends first.
+  std::function<void()> on_done;
   CancelToken cancel;
   std::string name;                     // For errors.
 };
@@ -55,6 +58,7 @@ struct EncodeRequest {
   std::int64_t pooling_row = -1;  // kToken: the row to pool.
   bool pin_state = false;
   bool state_only = false;        // Prefill and pin, no vector: the beginning of a later request.
+  std::function<void()> on_done;  // As in GenerateRequest.
   CancelToken cancel;
   std::string name;
 };
