@@ -1,0 +1,25 @@
+// One function per bound class; module.cpp calls them in the order in which they depend on each other.
+#pragma once
+
+#include <pybind11/functional.h>
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+#include <pybind11/stl/filesystem.h>
+
+namespace tte::python {
+
+namespace py = pybind11;
+
+void bind_errors(py::module_& module);
+void bind_inputs(py::module_& module);
+void bind_trace(py::module_& module);
+void bind_options(py::module_& module);
+void bind_tokenizer(py::module_& module);
+void bind_processor(py::module_& module);
+void bind_backend(py::module_& module);
+void bind_reasoner(py::module_& module);
+void bind_embedder(py::module_& module);
+void bind_think_then_embed(py::module_& module);
+
+}  // namespace tte::python

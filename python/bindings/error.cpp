@@ -1,0 +1,56 @@
+#include "tte/error.h"
+
+#include "bindings.h"
+
+namespace tte::python {
+
+namespace {
+
+// An exception class of the module with two bases: tte's own and the builtin that callers may already catch.
+py::object make_exception(py::module_& module, const char* name, const py::tuple& bases, const char* doc) {
+  const auto qualified = std::string("tte.") + name;
+  auto type = py::reinterpret_steal<py::object>(
+      PyErr_NewExceptionWithDoc(qualified.c_str(), doc, bases.ptr(), nullptr));
+  if (!type) throw py::error_already_set();
+  module.attr(name) = type;
+  return type;
+}
+
+struct ExceptionTypes {
+  py::object error, input, model, device, cancelled;
+};
+
+}  // namespace
+
+void bind_errors(py::module_& module) {
+  auto builtin = [](PyObject* type) { return py::reinterpret_borrow<py::object>(type); };
+  // Leaked on purpose: exceptions may be translated while the interpreter shuts down.
+  static auto* types = new ExceptionTypes;
+  types->error = make_exception(module, "Error", py::make_tuple(builtin(PyExc_Exception)),
+                                "Base of everything that tte raises on purpose.");
+  types->input = make_exception(module, "InputError", py::make_tuple(types->error, builtin(PyExc_ValueError)),
+                                "An input or an option cannot be used; names the item and the file.");
+  types->model = make_exception(module, "ModelError", py::make_tuple(types->error, builtin(PyExc_RuntimeError)),
+                                "A checkpoint, recipe or tokenizer file is missing, damaged or does not fit.");
+  types->device = make_exception(module, "DeviceError", py::make_tuple(types->error, builtin(PyExc_RuntimeError)),
+                                 "A device, or memory on it, is not available.");
+  types->cancelled = make_exception(module, "CancelledError", py::make_tuple(types->error),
+                                    "The call was stopped before it finished.");
+  py::register_exception_translator([](std::exception_ptr pending) {
+    try {
+      if (pending) std::rethrow_exception(pending);
+    } catch (const InputError& e) {
+      PyErr_SetString(types->input.ptr(), e.what());
+    } catch (const ModelError& e) {
+      PyErr_SetString(types->model.ptr(), e.what());
+    } catch (const DeviceError& e) {
+      PyErr_SetString(types->device.ptr(), e.what());
+    } catch (const CancelledError& e) {
+      PyErr_SetString(types->cancelled.ptr(), e.what());
+    } catch (const Error& e) {
+      PyErr_SetString(types->error.ptr(), e.what());
+    }
+  });
+}
+
+}  // namespace tte::python

@@ -1,0 +1,90 @@
+#include "tte/input.h"
+
+#include <cstring>
+
+#include "bindings.h"
+#include "tte/error.h"
+
+namespace tte::python {
+
+namespace {
+
+Image image_from_bytes(const py::bytes& data, Alpha alpha) {
+  const std::string_view view = data;
+  auto bytes = std::make_shared<std::vector<std::uint8_t>>(view.begin(), view.end());
+  return Image{EncodedImage{std::move(bytes)}, alpha};
+}
+
+// Copies: the caller may change its array while the call runs on other threads.
+Image image_from_array(const py::array& array, Alpha alpha) {
+  const auto shape = [&] {
+    std::string text;
+    for (py::ssize_t i = 0; i < array.ndim(); ++i) text += (i ? ", " : "") + std::to_string(array.shape(i));
+    return "[" + text + "]";
+  }();
+  if (!py::isinstance<py::array_t<std::uint8_t>>(array)) {
+    throw InputError("An image array must be uint8, but this one is " +
+                     py::str(array.dtype()).cast<std::string>() + " of shape " + shape +
+                     ": scale it to 0..255 and convert it with .astype(\"uint8\").");
+  }
+  const bool grey = array.ndim() == 2;
+  const auto channels = grey ? 1 : array.ndim() == 3 ? array.shape(2) : 0;
+  if (channels != 1 && channels != 3 && channels != 4) {
+    throw InputError("An image array must be [height, width], or [height, width, channels] with 1, 3 or 4 channels, but its shape is " +
+                     shape + ".");
+  }
+  const auto dense = py::array_t<std::uint8_t, py::array::c_style | py::array::forcecast>(array);
+  const auto size = static_cast<std::size_t>(dense.size());
+  std::shared_ptr<std::uint8_t[]> data(new std::uint8_t[size]);
+  std::memcpy(data.get(), dense.data(), size);
+  return Image{Pixels{std::shared_ptr<const std::uint8_t>(data, data.get()), static_cast<int>(array.shape(0)),
+                      static_cast<int>(array.shape(1)), static_cast<int>(channels)},
+               alpha};
+}
+
+}  // namespace
+
+void bind_inputs(py::module_& module) {
+  py::enum_<Alpha>(module, "Alpha", "What to do with transparency.")
+      .value("DROP", Alpha::kDrop, "Forget it, as transformers does with files.")
+      .value("OVER_WHITE", Alpha::kOverWhite, "Composite over white, as transformers does with PIL images.")
+      .value("OVER_BLACK", Alpha::kOverBlack, "Composite over black.");
+
+  py::class_<Image>(module, "Image", "One picture: a file, an encoded file in memory, or decoded pixels.")
+      .def_static(
+          "from_path",
+          [](const std::filesystem::path& path, Alpha alpha) { return Image{path, alpha}; }, py::arg("path"),
+          py::arg("alpha") = Alpha::kDrop)
+      .def_static("from_bytes", &image_from_bytes, py::arg("data"), py::arg("alpha") = Alpha::kDrop)
+      .def_static("from_array", &image_from_array, py::arg("array"), py::arg("alpha") = Alpha::kDrop);
+
+  py::class_<Video>(module, "Video", "One video: a file, a folder of frames, or a list of frames.")
+      .def(py::init([](std::variant<std::filesystem::path, std::vector<Image>> source, std::optional<double> fps,
+                       std::optional<int> num_frames, std::optional<double> source_fps) {
+             return Video{std::move(source), fps, num_frames, source_fps};
+           }),
+           py::arg("source"), py::arg("fps") = py::none(), py::arg("num_frames") = py::none(),
+           py::arg("source_fps") = py::none());
+
+  py::class_<Message>(module, "Message", "One chat turn.")
+      .def(py::init([](std::string role, std::vector<Part> parts) {
+             return Message{std::move(role), std::move(parts)};
+           }),
+           py::arg("role"), py::arg("parts"))
+      .def_readonly("role", &Message::role);
+
+  py::class_<Input>(module, "Input", "One item: ordered parts with an instruction, or whole chat messages.")
+      .def(py::init([](std::vector<Part> parts, std::optional<std::string> instruction,
+                       std::vector<Message> messages, std::string name) {
+             Input input;
+             input.parts = std::move(parts);
+             input.instruction = std::move(instruction);
+             input.messages = std::move(messages);
+             input.name = std::move(name);
+             return input;
+           }),
+           py::arg("parts") = std::vector<Part>{}, py::arg("instruction") = py::none(),
+           py::arg("messages") = std::vector<Message>{}, py::arg("name") = "");
+}
+
+}  // namespace tte::python

@@ -1,0 +1,19 @@
+#include "bindings.h"
+#include "tte/version.h"
+
+PYBIND11_MODULE(_tte, module) {
+  using namespace tte::python;
+  module.doc() = "The C++ engine of tte. Use the package `tte`, which wraps it.";
+  module.attr("__version__") = TTE_VERSION;
+  module.attr("torch_version") = TTE_TORCH_VERSION;
+  bind_errors(module);
+  bind_inputs(module);
+  bind_trace(module);
+  bind_options(module);
+  bind_tokenizer(module);
+  bind_processor(module);
+  bind_backend(module);
+  bind_reasoner(module);
+  bind_embedder(module);
+  bind_think_then_embed(module);
+}

@@ -1,0 +1,45 @@
+"""Where a checkpoint is: a folder, or a repository of the Hugging Face hub."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tte import _tte
+
+_FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"]
+
+
+def resolve(path_or_id: str | os.PathLike[str]) -> Path:
+    """Return the folder of a checkpoint; `owner/name` (optionally `@revision`) is fetched from the hub's cache or site.
+
+    Raises `ModelError` saying what was tried.
+    """
+    path = Path(path_or_id).expanduser()
+    if path.is_dir():
+        return path.resolve()
+    text = os.fspath(path_or_id)
+    repository, _, revision = text.partition("@")
+    if path.exists() or repository.count("/") != 1 or repository.startswith((".", "/", "~")):
+        raise _tte.ModelError(
+            f"{text!r} is not a folder: give the folder of a checkpoint (with config.json), or a hub id such as "
+            "'Qwen/Qwen2-VL-2B-Instruct'."
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=_FILES))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise _tte.ModelError(
+            f"{text!r} is neither a folder nor a hub repository that can be reached ({type(error).__name__}: "
+            f"{str(error).splitlines()[0]}): check the name, or download it and give its folder."
+        ) from error
+
+
+def bundled(name: str) -> Path:
+    """Folder of a model of the bundled nano pair: 'reasoner', 'embedder' or 'embedder-no-think'."""
+    folder = Path(__file__).parent / "models" / "nano" / name
+    if not folder.is_dir():
+        raise _tte.ModelError(f"The bundled model {name!r} is not at {folder}: reinstall think-then-embed.")
+    return folder
