@@ -36,6 +36,7 @@ struct Prompt {
   std::vector<std::array<std::int64_t, 3>> positions;  // (t, h, w) per token.
   std::int64_t next_position = 0;                      // Of the first generated token, on all three axes.
   std::vector<std::shared_ptr<const Visual>> visuals;  // In the order of their tokens.
+  std::vector<std::int64_t> visual_tokens;             // How many of the image / video tokens each visual has.
 
   [[nodiscard]] std::int64_t size() const { return static_cast<std::int64_t>(ids.size()); }
 };
