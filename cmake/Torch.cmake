@@ -26,11 +26,12 @@ set_target_properties(tte_torch_c10 PROPERTIES IMPORTED_LOCATION "${TTE_TORCH_DI
 add_library(tte_torch_cpu SHARED IMPORTED)
 set_target_properties(tte_torch_cpu PROPERTIES
   IMPORTED_LOCATION "${TTE_TORCH_DIR}/lib/libtorch_cpu.so"
-  INTERFACE_INCLUDE_DIRECTORIES "${TTE_TORCH_DIR}/include"
-  INTERFACE_SYSTEM_INCLUDE_DIRECTORIES "${TTE_TORCH_DIR}/include"
+  # Searched last: the wheel also carries fmt, pybind11 and others of its own versions, which must not shadow those
+  # that this project (and spdlog) is built and linked with.
   # at::parallel_for is a header template: without -fopenmp it silently runs on one thread. Both runtimes are
   # called libgomp.so.1, so only one is ever loaded.
-  INTERFACE_COMPILE_OPTIONS "$<$<COMPILE_LANGUAGE:CXX>:-fopenmp>"
+  INTERFACE_COMPILE_OPTIONS
+    "$<$<COMPILE_LANGUAGE:CXX>:SHELL:-idirafter ${TTE_TORCH_DIR}/include;-fopenmp>;$<$<COMPILE_LANGUAGE:CUDA>:-isystem=${TTE_TORCH_DIR}/include>"
   INTERFACE_LINK_LIBRARIES tte_torch_c10)
 # The wheel's own libraries (cudart, cupti, gomp) are found by its RPATH at run time; the linker needs to be told.
 file(GLOB _tte_nvidia_lib_dirs "${TTE_TORCH_DIR}/../nvidia/*/lib")

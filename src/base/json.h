@@ -6,17 +6,25 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 
+#include "base/printable.h"
 #include "tte/error.h"
 
 namespace tte::base {
 
 using Json = nlohmann::json;
 
-// Parses a whole file. Throws ModelError naming the file when it is missing, too large or not JSON.
+// Parses a text. Of a key that appears twice the last value counts, as in Python. Throws ModelError naming
+// `where`, the line and the column when it is not JSON, or nests deeper than 512 levels.
+Json parse_json(std::string_view text, const std::string& where);
+
+// Parses a whole file (at most 256 MB). Throws ModelError naming the file when it is missing, too large or
+// not JSON.
 Json read_json(const std::filesystem::path& file);
 
-// json[key] converted to T. Throws ModelError naming `where` (a file) and the key when absent or of another type.
+// json[key] converted to T. Throws ModelError naming `where` (a file) and the key when absent or of another
+// type.
 template <typename T>
 T require(const Json& json, const std::string& key, const std::string& where) {
   const auto it = json.find(key);
@@ -25,7 +33,7 @@ T require(const Json& json, const std::string& key, const std::string& where) {
     return it->get<T>();
   } catch (const Json::exception&) {
     throw ModelError(fmt::format("{}: \"{}\" is {}, which is not of the type that tte expects.", where, key,
-                                 it->dump().substr(0, 80)));
+                                 printable(it->dump(-1, ' ', false, Json::error_handler_t::replace), 80)));
   }
 }
 

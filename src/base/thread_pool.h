@@ -13,8 +13,8 @@
 
 namespace tte::base {
 
-// Runs jobs on `threads` threads in the order they came. The destructor finishes running jobs and drops waiting
-// ones, whose futures then hold std::future_error (broken promise).
+// Runs jobs on `threads` threads (at least one, else InputError) in the order they came. The destructor
+// finishes running jobs and drops waiting ones, whose futures then hold std::future_error (broken promise).
 // Inside a job at::parallel_for runs serially: the pool's threads are the parallelism.
 class ThreadPool {
  public:
@@ -30,11 +30,13 @@ class ThreadPool {
     post([task] { (*task)(); });
     return future;
   }
+  // As submit, without a future: an exception of the job is logged.
   void post(std::function<void()> job);
   [[nodiscard]] int size() const { return static_cast<int>(threads_.size()); }
 
  private:
   void run();
+  void stop();
   std::mutex mutex_;
   std::condition_variable ready_;
   std::deque<std::function<void()>> jobs_;

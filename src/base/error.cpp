@@ -1,0 +1,13 @@
+#include "tte/error.h"
+
+namespace tte {
+
+// Out of line: one vtable and one type_info each, in the library, so that `catch` works across shared
+// objects.
+Error::~Error() = default;
+InputError::~InputError() = default;
+ModelError::~ModelError() = default;
+DeviceError::~DeviceError() = default;
+CancelledError::~CancelledError() = default;
+
+}  // namespace tte

@@ -1,0 +1,85 @@
+#include "base/thread_pool.h"
+
+#include <ATen/Parallel.h>
+#include <fmt/core.h>
+#include <omp.h>
+
+#include <exception>
+#include <utility>
+
+#include "base/logging.h"
+#include "tte/error.h"
+
+namespace tte::base {
+namespace {
+
+void use_one_thread_for_operations() {
+  // libtorch sets a thread's OpenMP team size at its first parallel_for, which would undo ours: both copies
+  // of that one-time initialisation (libtorch's and the one inlined here) have to come first.
+  at::get_num_threads();
+  at::internal::lazy_init_num_threads();
+  // Unlike at::set_num_threads, this counts for the calling thread only.
+  omp_set_num_threads(1);
+}
+
+}  // namespace
+
+ThreadPool::ThreadPool(int threads) {
+  if (threads < 1)
+    throw InputError(fmt::format("A thread pool of {} threads: it must have at least one.", threads));
+  threads_.reserve(static_cast<std::size_t>(threads));
+  try {
+    for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { run(); });
+  } catch (...) {
+    stop();
+    throw;
+  }
+}
+
+ThreadPool::~ThreadPool() {
+  stop();
+}
+
+void ThreadPool::stop() {
+  std::deque<std::function<void()>> dropped;
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+    dropped.swap(jobs_);
+  }
+  ready_.notify_all();
+  for (auto& thread : threads_) thread.join();
+  threads_.clear();
+}
+
+void ThreadPool::post(std::function<void()> job) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (stopping_) return;  // Posted by a job that still runs: dropped like those that wait.
+    jobs_.push_back(std::move(job));
+  }
+  ready_.notify_one();
+}
+
+void ThreadPool::run() {
+  use_one_thread_for_operations();
+  while (true) {
+    std::function<void()> job;
+    {
+      std::unique_lock lock(mutex_);
+      ready_.wait(lock, [this] { return stopping_ || !jobs_.empty(); });
+      if (stopping_) return;
+      job = std::move(jobs_.front());
+      jobs_.pop_front();
+    }
+    try {
+      job();
+    } catch (const std::exception& error) {
+      log().error("A job of the thread pool failed: {}", error.what());
+    } catch (...) {
+      log().error("A job of the thread pool failed with an exception of unknown type.");
+    }
+  }
+}
+
+}  // namespace tte::base
