@@ -29,12 +29,13 @@ struct EncodedImage {
 
 /// What to do with transparency.
 enum class Alpha {
-  kDrop,        ///< Forget it; hidden colours show. What transformers does with files, hence the default.
-  kOverWhite,   ///< Composite over white. What transformers does with PIL images.
-  kOverBlack,   ///< Composite over black.
+  kDrop,       ///< Forget it; hidden colours show. What transformers does with files, hence the default.
+  kOverWhite,  ///< Composite over white. What transformers does with PIL images.
+  kOverBlack,  ///< Composite over black.
 };
 
-/// One picture: a file, an encoded file in memory, or decoded pixels. EXIF orientation is applied to the first two.
+/// One picture: a file, an encoded file in memory, or decoded pixels. EXIF orientation is applied to the
+/// first two.
 struct Image {
   std::variant<std::filesystem::path, EncodedImage, Pixels> source;
   Alpha alpha = Alpha::kDrop;
@@ -69,10 +70,10 @@ struct Input {
   std::string name;
 
   Input() = default;
-  Input(std::string text) { parts.emplace_back(std::move(text)); }  // NOLINT(google-explicit-constructor)
+  Input(std::string text) { parts.emplace_back(std::move(text)); }    // NOLINT(google-explicit-constructor)
   Input(const char* text) { parts.emplace_back(std::string(text)); }  // NOLINT(google-explicit-constructor)
-  Input(Image image) { parts.emplace_back(std::move(image)); }  // NOLINT(google-explicit-constructor)
-  Input(Video video) { parts.emplace_back(std::move(video)); }  // NOLINT(google-explicit-constructor)
+  Input(Image image) { parts.emplace_back(std::move(image)); }        // NOLINT(google-explicit-constructor)
+  Input(Video video) { parts.emplace_back(std::move(video)); }        // NOLINT(google-explicit-constructor)
 };
 
 }  // namespace tte

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -31,6 +32,7 @@ struct BackendOptions {
   /// Bytes of vision features kept for reuse, per backend.
   std::int64_t vision_cache_bytes = std::int64_t{256} << 20;
 
+  bool operator==(const BackendOptions&) const = default;
   /// Throws InputError naming the first option out of range.
   TTE_API void validate() const;
 };
@@ -41,6 +43,9 @@ struct LoadOptions {
   std::string dtype = "auto";
   /// A recipe file, or the name of a bundled recipe; empty: recipe.json of the checkpoint, else none.
   std::string recipe;
+  /// True: strings such as <|im_end|> in the text of inputs act as control tokens, which is transformers'
+  /// default. False: they stay text (transformers' sanitize_control_tokens).
+  bool parse_control_tokens = false;
 };
 
 /// A cancellation flag shared between the caller and a running call. Copies share the flag.
@@ -56,7 +61,7 @@ class CancelToken {
 /// Decoding settings of one sequence. Unset optionals take the checkpoint's generation_config.json, then the
 /// value in the comment. The recipe's own defaults come before those of generation_config.json.
 struct GenerateOptions {
-  std::optional<int> max_new_tokens;         ///< Unset: the recipe's, else 512.
+  std::optional<int> max_new_tokens;  ///< Unset: the recipe's, else 512.
   int min_new_tokens = 0;
   std::optional<double> temperature;         ///< 0: greedy (the default).
   std::optional<int> top_k;                  ///< 0: off.
@@ -75,18 +80,54 @@ struct GenerateOptions {
 
 /// What to do with the pooled hidden state.
 struct EmbedOptions {
-  bool normalize = true;
+  /// Divide by the L2 norm; unset: as the recipe says (yes, unless it says no).
+  std::optional<bool> normalize;
   /// Keep the first dimensions only (Matryoshka), before normalising; unset: all.
   std::optional<int> truncate_dim;
 };
 
-/// Which prompt preset of the recipe to use.
+/// The two sides of a retrieval pair.
 enum class Side { kQuery, kTarget };
 
-/// A task family's name ("image_qa", "visdoc", ...) and the side of the pair; empty: the recipe's default prompt.
+/// A task family's name ("image_qa", "visdoc", ...) and the side of the pair; an empty family: the recipe's
+/// default prompt.
 struct Task {
   std::string family;
   Side side = Side::kQuery;
+};
+
+/// What a bad item does to the call it is in.
+enum class OnError {
+  /// The call throws the first error, which names its item, and stops the others. What had finished by then
+  /// was
+  /// handed to `on_result`, if there is one.
+  kThrow,
+  /// The item gets its error in the result, and the others go on. Only errors of the item itself (InputError)
+  /// are
+  /// kept so; a broken model, a lost device and a cancelled call still throw.
+  kSkip,
+};
+
+/// An item that could not be used.
+struct ItemError {
+  std::size_t index = 0;  ///< Position of the item in the call.
+  std::string message;
+};
+
+/// What every call over a list of items takes.
+struct CallOptions {
+  OnError on_error = OnError::kThrow;
+  /// Items whose pixels and states are held at the same time; 0: twice what the engine runs at once. Bounds
+  /// memory however long the list is.
+  int max_in_flight = 0;
+  /// Called on the calling thread after every finished item with the number of finished items and their
+  /// total.
+  std::function<void(std::size_t done, std::size_t total)> progress;
+  /// Stops the call, from any thread: it throws CancelledError within a step.
+  CancelToken cancel;
+  /// Called on the calling thread at least every 50 ms while the call waits; what it throws stops the call
+  /// and comes out of it.
+  std::function<void()> poll;
 };
 
 }  // namespace tte

@@ -4,7 +4,10 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
+
+#include "tte/export.h"
 
 namespace tte {
 
@@ -15,6 +18,7 @@ enum class FinishReason {
   kCallback,   ///< The token callback asked to stop.
   kCancelled,  ///< The call was cancelled; the text so far is kept.
   kGiven,      ///< Not generated: handed in by the caller.
+  kError,      ///< The item could not be used: see `error` (only with OnError::kSkip).
 };
 
 /// Seconds spent on one item, by stage.
@@ -32,10 +36,18 @@ struct Trace {
   std::string thinking;    ///< Between the tags; empty if there are none.
   std::string conclusion;  ///< After the closing tag; the whole text if there are no tags.
   std::vector<std::int64_t> token_ids;
+  /// Digest of the vocabulary that `token_ids` belong to; empty: unknown. An embedder with the same
+  /// vocabulary appends the ids as they are, any other encodes the text again.
+  std::string vocabulary;
   FinishReason finish = FinishReason::kGiven;
+  std::string error;  ///< One sentence; empty unless `finish` is kError.
   std::int64_t prompt_tokens = 0;
   std::int64_t reused_tokens = 0;  ///< Of the prompt, taken from an earlier sequence's state.
   Timings timings;
+
+  /// A trace from its text alone, split at the tags.
+  TTE_API static Trace from_text(std::string text, std::string_view think_open = "<think>",
+                                 std::string_view think_close = "</think>");
 };
 
 }  // namespace tte

@@ -1,0 +1,95 @@
+/// @file
+/// The model that embeds: inputs, with or without traces, in; vectors out.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "tte/backend.h"
+#include "tte/export.h"
+#include "tte/input.h"
+#include "tte/options.h"
+#include "tte/reasoner.h"
+#include "tte/tokenizer.h"
+#include "tte/trace.h"
+
+namespace tte {
+
+struct EmbedCallOptions : CallOptions, EmbedOptions {
+  std::optional<std::string> instruction;  ///< Instead of the recipe's; an item's own comes first.
+  Task task;
+  std::vector<Task> tasks;  ///< One per item instead of `task`; empty: `task` for all.
+  /// Called on the calling thread with each vector (float32 [dim]) as soon as it is there.
+  std::function<void(std::size_t item, std::span<const float> vector)> on_result;
+};
+
+/// One vector per input. With OnError::kSkip the row of an item that failed is all NaN, and `errors` says
+/// why.
+struct Embeddings {
+  std::vector<float> data;  ///< [rows, dim] row-major.
+  std::int64_t rows = 0;
+  std::int64_t dim = 0;
+  std::vector<ItemError> errors;     ///< In the order of the items.
+  std::vector<Timings> timings;      ///< [rows]
+  std::vector<std::int64_t> tokens;  ///< [rows] Tokens of each prompt, trace included.
+
+  [[nodiscard]] std::span<const float> row(std::size_t i) const {
+    return {data.data() + i * static_cast<std::size_t>(dim), static_cast<std::size_t>(dim)};
+  }
+};
+
+/// Hidden states of every token of one prompt, after the final norm.
+struct TokenEmbeddings {
+  std::vector<float> data;  ///< [tokens, dim] row-major.
+  std::int64_t tokens = 0;
+  std::int64_t dim = 0;
+  std::vector<std::int64_t> input_ids;  ///< [tokens]
+  std::string error;                    ///< One sentence; empty unless skipped (OnError::kSkip).
+};
+
+/// A multimodal embedding model. const and thread-safe: concurrent calls join the same batches. Copies share
+/// it.
+class TTE_API Embedder {
+ public:
+  /// Loads a checkpoint folder as written by save_pretrained. Throws as Reasoner::load.
+  static Embedder load(const std::filesystem::path& checkpoint, const LoadOptions& options = {},
+                       const Backend& backend = Backend::shared());
+
+  /// Vectors of the inputs, in their order; row i is read after traces[i] where there is one. `traces` is
+  /// empty or has one entry per input. Vectors do not depend on the other inputs of the call. Throws
+  /// InputError naming the item (see OnError), CancelledError when stopped.
+  [[nodiscard]] Embeddings embed(const std::vector<Input>& inputs,
+                                 const std::vector<std::optional<Trace>>& traces = {},
+                                 const EmbedCallOptions& options = {}) const;
+
+  /// Hidden states of all tokens, whatever the recipe pools. `normalize` (default: no) and `truncate_dim`
+  /// apply to each token; `on_result` is not called.
+  [[nodiscard]] std::vector<TokenEmbeddings> embed_tokens(
+      const std::vector<Input>& inputs, const std::vector<std::optional<Trace>>& traces = {},
+      const EmbedCallOptions& options = {}) const;
+
+  [[nodiscard]] std::int64_t dim() const;  ///< Of a vector that is not truncated.
+  [[nodiscard]] const ModelDescription& model() const;
+  [[nodiscard]] Backend backend() const;
+  [[nodiscard]] Tokenizer tokenizer() const;
+
+  class Impl;
+  explicit Embedder(std::shared_ptr<const Impl> impl);
+  [[nodiscard]] const std::shared_ptr<const Impl>& impl() const { return impl_; }
+
+ private:
+  std::shared_ptr<const Impl> impl_;
+};
+
+/// Cosine similarities of every row of `a` to every row of `b`, float32 [a.rows, b.rows] row-major. Rows need
+/// not be normalised. Throws InputError when the dimensions differ.
+[[nodiscard]] TTE_API std::vector<float> cosine(const Embeddings& a, const Embeddings& b);
+
+}  // namespace tte

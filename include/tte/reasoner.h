@@ -1,0 +1,89 @@
+/// @file
+/// The model that thinks: inputs in, reasoning traces out.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tte/backend.h"
+#include "tte/export.h"
+#include "tte/input.h"
+#include "tte/options.h"
+#include "tte/tokenizer.h"
+#include "tte/trace.h"
+
+namespace tte {
+
+/// What a token callback answers.
+enum class OnToken { kContinue, kStop };
+
+/// Called with the item's index, the text that the token completed (whole characters; may be empty), and the
+/// token. Runs on the thread that steps the model, so it must be quick. What it throws stops the call and
+/// comes out of it.
+using TokenCallback = std::function<OnToken(std::size_t item, std::string_view text, std::int64_t id)>;
+
+struct ThinkOptions : CallOptions {
+  std::optional<std::string> instruction;  ///< Instead of the recipe's; an item's own comes first.
+  Task task;
+  std::vector<Task> tasks;  ///< One per item instead of `task`; empty: `task` for all.
+  GenerateOptions generate;
+  std::vector<GenerateOptions>
+      generate_each;  ///< One per item instead of `generate`; empty: `generate` for all.
+  /// One per item instead of the seed of the options above; empty: theirs. Items that share a seed are
+  /// sampled independently of each other and of their place in the list.
+  std::vector<std::uint64_t> seeds;
+  TokenCallback on_token;
+  /// Called on the calling thread with each trace as soon as it ends: whatever the call comes to, these are
+  /// kept.
+  std::function<void(std::size_t item, const Trace& trace)> on_result;
+};
+
+/// What is known of a loaded checkpoint.
+struct ModelDescription {
+  std::filesystem::path path;
+  std::string family;  ///< config.json's model_type.
+  std::string dtype;   ///< "float32", "bfloat16", "float16".
+  std::string device;
+  std::int64_t hidden_size = 0;
+  std::int64_t num_layers = 0;
+  std::int64_t vocab_size = 0;
+  std::string fingerprint;         ///< Of config and weights: what results may be cached by.
+  std::string vision_fingerprint;  ///< Equal for two models that share their vision features.
+  std::string recipe;              ///< The recipe in force, as JSON.
+};
+
+/// A multimodal language model that writes reasoning traces. const and thread-safe: concurrent calls join the
+/// same batches. Copies share the model.
+class TTE_API Reasoner {
+ public:
+  /// Loads a checkpoint folder as written by save_pretrained. Throws ModelError naming file, key or tensor
+  /// for a checkpoint that does not fit, and DeviceError for a dtype that the device cannot run.
+  static Reasoner load(const std::filesystem::path& checkpoint, const LoadOptions& options = {},
+                       const Backend& backend = Backend::shared());
+
+  /// One trace per input, in their order. Greedy traces do not depend on the other inputs of the call.
+  /// Throws InputError naming the item (see OnError), CancelledError when stopped.
+  [[nodiscard]] std::vector<Trace> think(const std::vector<Input>& inputs,
+                                         const ThinkOptions& options = {}) const;
+  [[nodiscard]] Trace think(const Input& input, const ThinkOptions& options = {}) const;
+
+  [[nodiscard]] const ModelDescription& model() const;
+  [[nodiscard]] Backend backend() const;
+  [[nodiscard]] Tokenizer tokenizer() const;
+
+  class Impl;
+  explicit Reasoner(std::shared_ptr<const Impl> impl);
+  [[nodiscard]] const std::shared_ptr<const Impl>& impl() const { return impl_; }
+
+ private:
+  std::shared_ptr<const Impl> impl_;
+};
+
+}  // namespace tte
