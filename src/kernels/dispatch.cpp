@@ -1,0 +1,168 @@
+// Checks arguments once for every device, and hands them to the device's table.
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include "kernels/table.h"
+#include "tte/error.h"
+
+namespace tte::kernels {
+namespace {
+
+const KernelTable& table_of(at::Device device) {
+  if (device.is_cpu()) return cpu_kernels();
+  if (device.is_cuda()) {
+    if (const KernelTable* table = loaded_cuda_kernels()) return *table;
+    throw DeviceError(fmt::format(
+        "A tensor is on {}, but the CUDA kernels are not loaded: call load_cuda() first.", device.str()));
+  }
+  throw DeviceError(fmt::format("There are no kernels for device '{}': use 'cpu' or 'cuda'.", device.str()));
+}
+
+const KernelTable& table_of(const at::Tensor& x) {
+  return table_of(x.device());
+}
+
+void check_type(const char* function, const at::Tensor& x) {
+  const auto type = x.scalar_type();
+  TORCH_CHECK(type == at::kFloat || type == at::kBFloat16 || type == at::kHalf, function,
+              " takes float32, bfloat16 or float16, not ", type);
+}
+
+void check_same(const char* function, const at::Tensor& x, const at::Tensor& other) {
+  TORCH_CHECK(x.scalar_type() == other.scalar_type() && x.device() == other.device(), function,
+              ": tensors differ in type or device: ", x.scalar_type(), " on ", x.device(), " and ",
+              other.scalar_type(), " on ", other.device());
+}
+
+void check_linear(const char* function, const at::Tensor& x, const at::Tensor& weight) {
+  check_type(function, x);
+  check_same(function, x, weight);
+  TORCH_CHECK(x.dim() == 2 && weight.dim() == 2 && x.size(1) == weight.size(1), function, ": x ", x.sizes(),
+              " does not fit weight ", weight.sizes());
+}
+
+void check_norm(const char* function, const at::Tensor& x, const at::Tensor& weight) {
+  check_type(function, x);
+  check_same(function, x, weight);
+  TORCH_CHECK(x.dim() >= 1 && weight.dim() == 1 && x.size(-1) == weight.size(0), function, ": x ", x.sizes(),
+              " does not fit weight ", weight.sizes());
+}
+
+void check_batch(const char* function, const at::Tensor& rows, const PagedCache& cache,
+                 const PagedBatch& batch) {
+  TORCH_CHECK(cache.keys.dim() == 4 && cache.keys.sizes() == cache.values.sizes(), function, ": cache keys ",
+              cache.keys.sizes(), " and values ", cache.values.sizes(), " differ");
+  check_same(function, rows, cache.keys);
+  check_same(function, rows, cache.values);
+  TORCH_CHECK(!batch.cu_seqlens.empty() && batch.cu_seqlens.front() == 0 &&
+                  batch.cu_seqlens.back() == rows.size(0) &&
+                  batch.lengths.size() + 1 == batch.cu_seqlens.size(),
+              function, ": cu_seqlens or lengths do not fit ", rows.size(0), " rows");
+}
+
+}  // namespace
+
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
+  check_linear("linear", x, weight);
+  if (bias.has_value()) {
+    check_same("linear", x, *bias);
+    TORCH_CHECK(bias->dim() == 1 && bias->size(0) == weight.size(0), "linear: bias ", bias->sizes(),
+                " does not fit weight ", weight.sizes());
+  }
+  return table_of(x).linear(x, weight, bias);
+}
+
+at::Tensor linear_float(const at::Tensor& x, const at::Tensor& weight) {
+  check_linear("linear_float", x, weight);
+  return table_of(x).linear_float(x, weight);
+}
+
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
+  check_norm("rms_norm", x, weight);
+  return table_of(x).rms_norm(x, weight, eps);
+}
+
+at::Tensor add_rms_norm(at::Tensor& residual, const at::Tensor& delta, const at::Tensor& weight, double eps) {
+  check_norm("add_rms_norm", residual, weight);
+  check_same("add_rms_norm", residual, delta);
+  TORCH_CHECK(residual.sizes() == delta.sizes(), "add_rms_norm: residual ", residual.sizes(), " and delta ",
+              delta.sizes(), " differ");
+  return table_of(residual).add_rms_norm(residual, delta, weight, eps);
+}
+
+at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps) {
+  check_norm("layer_norm", x, weight);
+  check_norm("layer_norm", x, bias);
+  return table_of(x).layer_norm(x, weight, bias, eps);
+}
+
+at::Tensor silu_mul(const at::Tensor& gate_up) {
+  check_type("silu_mul", gate_up);
+  TORCH_CHECK(gate_up.dim() == 2 && gate_up.size(1) % 2 == 0, "silu_mul: gate_up must be [rows, 2 * n], not ",
+              gate_up.sizes());
+  return table_of(gate_up).silu_mul(gate_up);
+}
+
+at::Tensor activate(const at::Tensor& x, Activation activation) {
+  check_type("activate", x);
+  return table_of(x).activate(x, activation);
+}
+
+void rope_(at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
+  check_type("rope_", x);
+  TORCH_CHECK(x.dim() == 3 && x.size(2) % 2 == 0 && x.stride(2) == 1,
+              "rope_: x must be [rows, heads, head_dim] with an even, dense head_dim, not ", x.sizes());
+  for (const at::Tensor* angle : {&cos, &sin}) {
+    TORCH_CHECK(angle->scalar_type() == at::kFloat && angle->device() == x.device() && angle->dim() == 2 &&
+                    angle->size(0) == x.size(0) && angle->size(1) == x.size(2),
+                "rope_: cos and sin must be float32 [", x.size(0), ", ", x.size(2), "] on ", x.device(),
+                ", not ", angle->scalar_type(), " ", angle->sizes());
+  }
+  table_of(x).rope(x, cos, sin);
+}
+
+at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                     const std::vector<std::int32_t>& cu_seqlens, bool causal, double scale) {
+  check_type("attention", q);
+  check_same("attention", q, k);
+  check_same("attention", q, v);
+  TORCH_CHECK(q.dim() == 3 && k.dim() == 3 && k.sizes() == v.sizes() && q.size(0) == k.size(0) &&
+                  q.size(2) == k.size(2) && k.size(1) > 0 && q.size(1) % k.size(1) == 0,
+              "attention: q ", q.sizes(), ", k ", k.sizes(), " and v ", v.sizes(), " do not fit each other");
+  TORCH_CHECK(!cu_seqlens.empty() && cu_seqlens.front() == 0 && cu_seqlens.back() == q.size(0),
+              "attention: cu_seqlens must run from 0 to ", q.size(0), " rows");
+  return table_of(q).attention(q, k, v, cu_seqlens, causal, scale);
+}
+
+void store_kv(const at::Tensor& k, const at::Tensor& v, PagedCache& cache, const PagedBatch& batch) {
+  check_type("store_kv", k);
+  check_same("store_kv", k, v);
+  check_batch("store_kv", k, cache, batch);
+  TORCH_CHECK(k.dim() == 3 && k.sizes() == v.sizes() && k.size(1) == cache.keys.size(2) &&
+                  k.size(2) == cache.keys.size(3) && batch.slots.numel() == k.size(0),
+              "store_kv: k ", k.sizes(), ", v ", v.sizes(), " and ", batch.slots.numel(),
+              " slots do not fit cache ", cache.keys.sizes());
+  table_of(k).store_kv(k, v, cache, batch);
+}
+
+at::Tensor paged_attention(const at::Tensor& q, const PagedCache& cache, const PagedBatch& batch,
+                           double scale) {
+  check_type("paged_attention", q);
+  check_batch("paged_attention", q, cache, batch);
+  TORCH_CHECK(q.dim() == 3 && q.size(2) == cache.keys.size(3) && q.size(1) % cache.keys.size(2) == 0,
+              "paged_attention: q ", q.sizes(), " does not fit cache ", cache.keys.sizes());
+  for (std::size_t i = 0; i < batch.lengths.size(); ++i) {
+    const std::int32_t rows = batch.cu_seqlens[i + 1] - batch.cu_seqlens[i];
+    TORCH_CHECK(rows >= 0 && rows <= batch.lengths[i] &&
+                    batch.lengths[i] <= batch.block_table.size(1) * cache.keys.size(1),
+                "paged_attention: sequence ", i, " has ", rows, " rows and length ", batch.lengths[i], " in ",
+                batch.block_table.size(1), " blocks");
+  }
+  return table_of(q).paged_attention(q, cache, batch, scale);
+}
+
+std::int64_t cache_block_size(at::Device device) {
+  return table_of(device).cache_block_size;
+}
+
+}  // namespace tte::kernels

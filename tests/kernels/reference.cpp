@@ -1,0 +1,113 @@
+#include "kernels/reference.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Parallel.h>
+
+#include <cmath>
+#include <sstream>
+
+namespace tte::kernels::reference {
+
+at::Tensor random(at::IntArrayRef sizes, at::ScalarType type, std::uint64_t seed, double scale) {
+  auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
+  return (at::randn(sizes, generator, at::TensorOptions().dtype(at::kFloat)) * scale).to(type);
+}
+
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
+  const at::Tensor product = x.to(at::kDouble).matmul(weight.to(at::kDouble).t());
+  return bias.has_value() ? product + bias->to(at::kDouble) : product;
+}
+
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
+  const at::Tensor wide = x.to(at::kDouble);
+  const at::Tensor normalised = wide * at::rsqrt(wide.square().mean(-1, true) + eps);
+  return normalised.to(x.scalar_type()).to(at::kDouble) * weight.to(at::kDouble);
+}
+
+at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps) {
+  const at::Tensor wide = x.to(at::kDouble);
+  const at::Tensor centred = wide - wide.mean(-1, true);
+  const at::Tensor normalised = centred * at::rsqrt(centred.square().mean(-1, true) + eps);
+  return normalised * weight.to(at::kDouble) + bias.to(at::kDouble);
+}
+
+at::Tensor silu_mul(const at::Tensor& gate_up) {
+  const auto halves = gate_up.to(at::kDouble).chunk(2, -1);
+  const at::Tensor gate = halves[0] * at::sigmoid(halves[0]);
+  return gate.to(gate_up.scalar_type()).to(at::kDouble) * halves[1];
+}
+
+at::Tensor activate(const at::Tensor& x, Activation activation) {
+  const at::Tensor wide = x.to(at::kDouble);
+  switch (activation) {
+    case Activation::kQuickGelu:
+      return wide * at::sigmoid(wide * 1.702);
+    case Activation::kGelu:
+      return wide * 0.5 * (1.0 + at::erf(wide / std::sqrt(2.0)));
+    case Activation::kGeluTanh:
+      return wide * 0.5 * (1.0 + at::tanh(std::sqrt(2.0 / M_PI) * (wide + 0.044715 * wide.pow(3))));
+    case Activation::kSilu:
+      return wide * at::sigmoid(wide);
+  }
+  return {};
+}
+
+at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
+  const at::Tensor wide = x.to(at::kDouble);
+  const auto halves = wide.chunk(2, -1);
+  const at::Tensor rotated = at::cat({-halves[1], halves[0]}, -1);
+  return wide * cos.to(at::kDouble).unsqueeze(1) + rotated * sin.to(at::kDouble).unsqueeze(1);
+}
+
+at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, bool causal,
+                     double scale) {
+  const std::int64_t group = q.size(1) / k.size(1), rows = q.size(0), length = k.size(0);
+  auto heads_first = [](const at::Tensor& x) { return x.to(at::kDouble).transpose(0, 1); };
+  const at::Tensor keys = heads_first(k.repeat_interleave(group, 1));
+  const at::Tensor values = heads_first(v.repeat_interleave(group, 1));
+  at::Tensor scores = heads_first(q).matmul(keys.transpose(1, 2)) * scale;
+  if (causal) {
+    const at::Tensor seen = at::ones({rows, length}, at::kBool).tril(length - rows);
+    scores = scores.masked_fill(seen.logical_not(), -std::numeric_limits<double>::infinity());
+  }
+  return scores.softmax(-1).matmul(values).transpose(0, 1).reshape({rows, -1});
+}
+
+double rounding(at::ScalarType type) {
+  switch (type) {
+    case at::kBFloat16:
+      return std::ldexp(1.0, -9);
+    case at::kHalf:
+      return std::ldexp(1.0, -12);
+    default:
+      return std::ldexp(1.0, -24);
+  }
+}
+
+std::string difference(const at::Tensor& actual, const at::Tensor& expected, double tolerance,
+                       double magnitude) {
+  std::ostringstream message;
+  if (actual.sizes() != expected.sizes()) {
+    message << "shape " << actual.sizes() << " instead of " << expected.sizes();
+    return message.str();
+  }
+  if (actual.numel() == 0) return {};
+  const at::Tensor a = actual.cpu().to(at::kDouble).flatten(), e = expected.cpu().to(at::kDouble).flatten();
+  if (!at::isfinite(a).all().item<bool>()) return "not all values are finite";
+  const at::Tensor excess = (a - e).abs() / (e.abs() + magnitude);
+  const auto worst = excess.argmax().item<std::int64_t>();
+  if (excess[worst].item<double>() <= tolerance) return {};
+  message << "element " << worst << " of " << actual.sizes() << " is " << a[worst].item<double>()
+          << " instead of " << e[worst].item<double>() << ": relative error " << excess[worst].item<double>()
+          << " > " << tolerance;
+  return message.str();
+}
+
+Threads::Threads(int threads) : before_(at::get_num_threads()) {
+  at::set_num_threads(threads);
+}
+Threads::~Threads() {
+  at::set_num_threads(before_);
+}
+
+}  // namespace tte::kernels::reference

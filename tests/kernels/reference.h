@@ -1,0 +1,48 @@
+// Plain float64 formulas that every kernel is compared with, and the tolerances of each type.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <string>
+#include <vector>
+
+#include "kernels/kernels.h"
+
+namespace tte::kernels::reference {
+
+// Random values of the given type: the reference sees exactly the values that the kernel sees.
+at::Tensor random(at::IntArrayRef sizes, at::ScalarType type, std::uint64_t seed, double scale = 1.0);
+
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias);
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
+at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps);
+at::Tensor silu_mul(const at::Tensor& gate_up);
+at::Tensor activate(const at::Tensor& x, Activation activation);
+at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
+
+// One sequence: q [rows, heads, head_dim], k and v [length, kv_heads, head_dim]. With `causal`, row j sees
+// the first length - rows + j + 1 tokens. Returns [rows, heads * head_dim].
+at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, bool causal,
+                     double scale);
+
+// Half a unit in the last place of the type, relative to 1.
+double rounding(at::ScalarType type);
+
+// Empty if |actual - expected| <= tolerance * (|expected| + magnitude) everywhere and nothing is NaN, else
+// what is wrong and where. `magnitude` is the size that rounding errors are relative to where terms cancel.
+std::string difference(const at::Tensor& actual, const at::Tensor& expected, double tolerance,
+                       double magnitude = 1.0);
+
+// Sets the number of ATen threads for a scope.
+class Threads {
+ public:
+  explicit Threads(int threads);
+  ~Threads();
+  Threads(const Threads&) = delete;
+  Threads& operator=(const Threads&) = delete;
+
+ private:
+  int before_;
+};
+
+}  // namespace tte::kernels::reference
