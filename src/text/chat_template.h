@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/json.h"
@@ -41,6 +42,10 @@ class ChatTemplate {
   // The prompt text. Images and videos are one placeholder token each, in order.
   [[nodiscard]] virtual std::string render(const std::vector<ChatMessage>& messages,
                                            const RenderOptions& options) const = 0;
+
+  // `text` with its control-token strings guarded, exactly as render() does to message text. For callers that mix
+  // text of users with control tokens of their own (a recipe's), and then render without guarding.
+  [[nodiscard]] virtual std::string guard(std::string_view text) const = 0;
 };
 
 }  // namespace tte::text
