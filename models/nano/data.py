@@ -1,0 +1,125 @@
+"""From samples of the nano world to ragged batches: prompt layout, positions, pixels."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import sentencepiece as spm
+import torch
+from model import Batch, rotary
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "python" / "tte"))  # the generator is used without the rest of the package
+
+from nano import Item  # noqa: E402
+
+FOLDER = Path(__file__).resolve().parent
+SP = spm.SentencePieceProcessor(model_file=str(FOLDER / "reasoner" / "tokenizer.model"))
+MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
+STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
+SPECIAL = {
+    name: SP.piece_to_id(name)
+    for name in ("<pad>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+}
+STOP = SPECIAL["<|im_end|>"]
+_HEAD = SP.encode("<|im_start|>user\n")
+_TAIL = SP.encode("<|im_end|>\n<|im_start|>assistant\n")
+_CACHE: dict[str, list[int]] = {}
+
+
+def encode(text: str) -> list[int]:
+    """Token ids of a text, remembered for the short texts that come again and again."""
+    if text not in _CACHE:
+        if len(_CACHE) > 200000:
+            _CACHE.clear()
+        _CACHE[text] = SP.encode(text)
+    return _CACHE[text]
+
+
+@dataclass
+class Sequence_:
+    """Token ids and their three-part positions, the pictures in it, and where the assistant's turn begins."""
+
+    ids: list[int]
+    positions: np.ndarray  # [3, n]
+    frames: list[np.ndarray] = field(default_factory=list)
+    start: int = 0
+
+
+def patches(frame: np.ndarray) -> np.ndarray:
+    """[patches, 3*14*14] of one frame in merge order, normalised as Qwen2VLImageProcessor does."""
+    h, w = frame.shape[0] // 28, frame.shape[1] // 28
+    x = (frame.astype(np.float32) / 255 - MEAN) / STD
+    return x.reshape(h, 2, 14, w, 2, 14, 3).transpose(0, 3, 1, 4, 6, 2, 5).reshape(h * w * 4, 588)
+
+
+def sequence(item: Item, trace: str | None, end: bool = True) -> Sequence_:
+    """The prompt of an item, then its trace (if any), then <|im_end|> (unless end is False: a prompt to continue)."""
+    frames: list[np.ndarray] = []
+    ids = list(_HEAD)
+    before = len(ids) + 1
+    grid = (0, 0, 0)
+    if item.image is not None or item.video is not None:
+        frames = [item.image] if item.image is not None else list(item.video[::2])  # type: ignore[index]
+        grid = (len(frames), frames[0].shape[0] // 28, frames[0].shape[1] // 28)
+        pad = SPECIAL["<|image_pad|>" if item.image is not None else "<|video_pad|>"]
+        ids += [SPECIAL["<|vision_start|>"], *[pad] * (grid[0] * grid[1] * grid[2]), SPECIAL["<|vision_end|>"]]
+    ids += encode(item.text) + _TAIL
+    start = len(ids)
+    if trace is not None:
+        ids = ids + encode(trace)
+    if end:
+        ids = ids + [STOP]
+    count = grid[0] * grid[1] * grid[2]
+    positions = np.empty((3, len(ids)), np.int64)
+    if count:
+        positions[:, :before] = np.arange(before)
+        positions[:, before : before + count] = np.indices(grid).reshape(3, -1) + before
+        rest = before + max(grid)
+        positions[:, before + count :] = np.arange(rest, rest + len(ids) - before - count)
+    else:
+        positions[:] = np.arange(len(ids))
+    return Sequence_(ids, positions, frames, start)
+
+
+def collate(sequences: Sequence[Sequence_], chunk: int = 40) -> Batch:
+    """Pack sequences, longest last; attention pads within chunks of similar length."""
+    order = sorted(range(len(sequences)), key=lambda i: len(sequences[i].ids))
+    packed = [sequences[i] for i in order]
+    lengths = [len(s.ids) for s in packed]
+    ids = torch.tensor([t for s in packed for t in s.ids])
+    cos, sin = rotary(torch.from_numpy(np.concatenate([s.positions for s in packed], 1)))
+    total = len(ids)
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    chunks = []
+    for a in range(0, len(packed), chunk):
+        b = min(a + chunk, len(packed))
+        t = lengths[b - 1]
+        column = np.arange(t)[None]
+        length = np.asarray(lengths[a:b])[:, None]
+        inside = column < length
+        pad = np.where(inside, starts[a:b, None] + column, total).reshape(-1)
+        chunks.append((torch.from_numpy(pad), torch.from_numpy(np.flatnonzero(inside)), b - a, t))
+    by_size: dict[tuple[int, int], tuple[list[np.ndarray], list[np.ndarray]]] = {}
+    for s, begin in zip(packed, starts, strict=False):
+        if s.frames:
+            height, width = s.frames[0].shape[:2]
+            pixels, slots = by_size.setdefault((height // 14, width // 14), ([], []))
+            pixels.extend(s.frames)
+            first = int(begin) + len(_HEAD) + 1
+            slots.append(np.arange(first, first + len(s.frames) * (height // 28) * (width // 28)))
+    pixels_ = []
+    slots_ = []
+    for (rows, cols), (frames, slots) in by_size.items():
+        n = len(frames)
+        x = np.stack(frames).reshape(n, rows // 2, 2, 14, cols // 2, 2, 14, 3).transpose(0, 1, 4, 2, 5, 7, 3, 6)
+        y = np.ascontiguousarray(x).reshape(-1, 3, 196).astype(np.float32)
+        y = (y * np.float32(1 / 255) - MEAN[:, None]) / STD[:, None]
+        pixels_.append((torch.from_numpy(y.reshape(-1, 588)), rows, cols))
+        slots_.append(np.concatenate(slots))
+    where = torch.from_numpy(np.concatenate(slots_)) if slots_ else torch.zeros(0, dtype=torch.long)
+    return Batch(ids, cos, sin, lengths, chunks, pixels_, where, order)
