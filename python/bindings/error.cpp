@@ -30,10 +30,12 @@ void bind_errors(py::module_& module) {
                                 "Base of everything that tte raises on purpose.");
   types->input = make_exception(module, "InputError", py::make_tuple(types->error, builtin(PyExc_ValueError)),
                                 "An input or an option cannot be used; names the item and the file.");
-  types->model = make_exception(module, "ModelError", py::make_tuple(types->error, builtin(PyExc_RuntimeError)),
-                                "A checkpoint, recipe or tokenizer file is missing, damaged or does not fit.");
-  types->device = make_exception(module, "DeviceError", py::make_tuple(types->error, builtin(PyExc_RuntimeError)),
-                                 "A device, or memory on it, is not available.");
+  types->model =
+      make_exception(module, "ModelError", py::make_tuple(types->error, builtin(PyExc_RuntimeError)),
+                     "A checkpoint, recipe or tokenizer file is missing, damaged or does not fit.");
+  types->device =
+      make_exception(module, "DeviceError", py::make_tuple(types->error, builtin(PyExc_RuntimeError)),
+                     "A device, or memory on it, is not available.");
   types->cancelled = make_exception(module, "CancelledError", py::make_tuple(types->error),
                                     "The call was stopped before it finished.");
   py::register_exception_translator([](std::exception_ptr pending) {

@@ -30,8 +30,10 @@ Image image_from_array(const py::array& array, Alpha alpha) {
   const bool grey = array.ndim() == 2;
   const auto channels = grey ? 1 : array.ndim() == 3 ? array.shape(2) : 0;
   if (channels != 1 && channels != 3 && channels != 4) {
-    throw InputError("An image array must be [height, width], or [height, width, channels] with 1, 3 or 4 channels, but its shape is " +
-                     shape + ".");
+    throw InputError(
+        "An image array must be [height, width], or [height, width, channels] with 1, 3 or 4 channels, but "
+        "its shape is " +
+        shape + ".");
   }
   const auto dense = py::array_t<std::uint8_t, py::array::c_style | py::array::forcecast>(array);
   const auto size = static_cast<std::size_t>(dense.size());
@@ -53,14 +55,17 @@ void bind_inputs(py::module_& module) {
   py::class_<Image>(module, "Image", "One picture: a file, an encoded file in memory, or decoded pixels.")
       .def_static(
           "from_path",
-          [](const std::filesystem::path& path, Alpha alpha) { return Image{path, alpha}; }, py::arg("path"),
-          py::arg("alpha") = Alpha::kDrop)
+          [](const std::filesystem::path& path, Alpha alpha) {
+            return Image{path, alpha};
+          },
+          py::arg("path"), py::arg("alpha") = Alpha::kDrop)
       .def_static("from_bytes", &image_from_bytes, py::arg("data"), py::arg("alpha") = Alpha::kDrop)
       .def_static("from_array", &image_from_array, py::arg("array"), py::arg("alpha") = Alpha::kDrop);
 
   py::class_<Video>(module, "Video", "One video: a file, a folder of frames, or a list of frames.")
-      .def(py::init([](std::variant<std::filesystem::path, std::vector<Image>> source, std::optional<double> fps,
-                       std::optional<int> num_frames, std::optional<double> source_fps) {
+      .def(py::init([](std::variant<std::filesystem::path, std::vector<Image>> source,
+                       std::optional<double> fps, std::optional<int> num_frames,
+                       std::optional<double> source_fps) {
              return Video{std::move(source), fps, num_frames, source_fps};
            }),
            py::arg("source"), py::arg("fps") = py::none(), py::arg("num_frames") = py::none(),

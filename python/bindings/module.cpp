@@ -5,7 +5,6 @@ PYBIND11_MODULE(_tte, module) {
   using namespace tte::python;
   module.doc() = "The C++ engine of tte. Use the package `tte`, which wraps it.";
   module.attr("__version__") = TTE_VERSION;
-  module.attr("torch_version") = TTE_TORCH_VERSION;
   bind_errors(module);
   bind_inputs(module);
   bind_trace(module);

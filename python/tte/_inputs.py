@@ -41,7 +41,7 @@ def to_inputs(inputs: Item | Sequence[Item]) -> tuple[list[_tte.Input], bool]:
 def to_input(item: Item, name: str) -> _tte.Input:
     """Convert one item; `name` stands for it in errors."""
     if _is_messages(item):
-        return _tte.Input(messages=[_message(m, name) for m in item], name=name)
+        return _tte.Input(messages=to_messages(item, name), name=name)
     if isinstance(item, Mapping):
         return _from_dict(item, name)
     if isinstance(item, (list, tuple)):
@@ -174,6 +174,13 @@ def _video_value(value: object, name: str) -> _tte.Video:
         assert isinstance(video, _tte.Video)
         return video
     return _to_video({}, value, name)
+
+
+def to_messages(messages: Sequence[Mapping[str, Any]], name: str) -> list[_tte.Message]:
+    """Convert chat messages: dicts with a role and a content that is text or a list of parts."""
+    if not _is_messages(messages):
+        raise _tte.InputError(f"{name}: chat messages are a non-empty list of dicts with a 'role'.")
+    return [_message(message, name) for message in messages]
 
 
 def _message(message: Mapping[str, Any], name: str) -> _tte.Message:

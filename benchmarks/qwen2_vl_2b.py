@@ -1,0 +1,226 @@
+"""Qwen2-VL-2B's shape with random bf16 weights: tte and transformers in turn, same weights, same threads.
+
+    python benchmarks/qwen2_vl_2b.py --dir /big/disk/qwen2-vl-2b-random
+
+Reports, per round and as medians: encode (448x448 image + 100 tokens of text, to one vector), prefill (the same
+prompt, to the first token), decode (tokens a second at batch 1 and 8), load time, and tte's peak memory. Each side
+runs in a process of its own, and the two take turns, so that both see the same machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = "word " * 100
+
+
+def picture() -> np.ndarray:
+    """A 448x448 picture with structure at every scale."""
+    y, x = np.mgrid[0:448, 0:448].astype(np.float32)
+    planes = [np.sin(x / (3 + 4 * c)) * np.cos(y / (5 + 3 * c)) for c in range(3)]
+    return ((np.stack(planes, -1) + 1) * 127).astype(np.uint8)
+
+
+def make_checkpoint(folder: Path) -> None:
+    """Write the random checkpoint once."""
+    if (folder / "config.json").exists():
+        return
+    import torch
+    from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
+
+    sys.path.insert(0, str(ROOT / "tests" / "python"))
+    from checkpoints import TEMPLATE, make_tokenizer
+    from transformers import Qwen2VLImageProcessor, Qwen2VLProcessor, Qwen2VLVideoProcessor
+
+    tokenizer = make_tokenizer()
+    ids = {t: tokenizer.convert_tokens_to_ids(t) for t in tokenizer.all_special_tokens}
+    config = Qwen2VLConfig(
+        text_config={
+            "hidden_size": 1536, "num_hidden_layers": 28, "num_attention_heads": 12, "num_key_value_heads": 2,
+            "intermediate_size": 8960, "vocab_size": 151936, "max_position_embeddings": 32768, "rms_norm_eps": 1e-6,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
+        },
+        vision_config={"embed_dim": 1280, "depth": 32, "num_heads": 16, "hidden_size": 1536, "mlp_ratio": 4},
+        image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"],
+        tie_word_embeddings=True, dtype=torch.bfloat16,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.bfloat16)
+    model = Qwen2VLForConditionalGeneration(config)
+    model.generation_config.eos_token_id = ids["<|im_end|>"]
+    folder.mkdir(parents=True, exist_ok=True)
+    Qwen2VLProcessor(
+        image_processor=Qwen2VLImageProcessor(), video_processor=Qwen2VLVideoProcessor(),
+        tokenizer=tokenizer, chat_template=TEMPLATE.read_text(),
+    ).save_pretrained(folder)  # fmt: skip
+    model.save_pretrained(folder)
+
+
+class Transformers:
+    """The peer: `generate` and a plain forward."""
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        import torch
+        from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
+
+        self.torch = torch
+        torch.set_num_threads(threads)
+        start = time.perf_counter()
+        self.model = Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=torch.bfloat16).eval()
+        self.load_seconds = time.perf_counter() - start
+        self.processor = AutoProcessor.from_pretrained(folder)
+
+    def _batch(self, count: int, image: bool) -> Any:
+        from PIL import Image
+
+        content: list[dict[str, Any]] = [{"type": "text", "text": TEXT}]
+        if image:
+            content.insert(0, {"type": "image", "image": Image.fromarray(picture())})
+        messages = [[{"role": "user", "content": content}]] * count
+        return self.processor.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+        )
+
+    def encode(self) -> Any:
+        with self.torch.inference_mode():
+            out = self.model.model(**self._batch(1, True)).last_hidden_state[0, -1].float()
+        return out / out.norm()
+
+    def generate(self, count: int, tokens: int, image: bool) -> int:
+        batch = self._batch(count, image)
+        with self.torch.inference_mode():
+            out = self.model.generate(
+                **batch, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, repetition_penalty=1.0
+            )
+        return count * (out.shape[1] - batch["input_ids"].shape[1])
+
+
+class Tte:
+    """Ours, through the public Python calls."""
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        import tte
+
+        backend = tte.Backend("cpu", threads=threads)
+        start = time.perf_counter()
+        self.reasoner = tte.Reasoner(folder, backend=backend)
+        self.embedder = tte.Embedder(folder, backend=backend)
+        self.load_seconds = time.perf_counter() - start
+        self.round = 0
+
+    def _items(self, count: int, image: bool) -> list[Any]:
+        # Another first word every time: a prompt that was seen before would be reused, which the peer cannot do.
+        self.round += 1
+        items: list[Any] = []
+        for index in range(count):
+            pixels = picture()
+            pixels[0, 0] = [self.round % 256, index, 0]
+            text = [{"type": "text", "text": TEXT}]
+            items.append([{"type": "image", "image": pixels}, *text] if image else [{"type": "text", "text": f"{self.round} {index} {TEXT}"}])
+        return items
+
+    def encode(self) -> Any:
+        return self.embedder.embed(self._items(1, True), progress=False)[0]
+
+    def generate(self, count: int, tokens: int, image: bool) -> int:
+        traces = self.reasoner.think(
+            self._items(count, image), max_new_tokens=tokens, ignore_eos=True, progress=False
+        )
+        return sum(len(t.token_ids) for t in traces)
+
+
+def worker(side: str, folder: Path, threads: int) -> None:
+    """Serve measurements over standard input and output, one JSON a line."""
+    engine: Transformers | Tte = Tte(folder, threads) if side == "tte" else Transformers(folder, threads)
+    print(json.dumps({"load": engine.load_seconds}), flush=True)
+    for line in sys.stdin:
+        job = json.loads(line)
+        start = time.perf_counter()
+        if job["what"] == "encode":
+            engine.encode()
+            tokens = 0
+        else:
+            tokens = engine.generate(job["count"], job["tokens"], job["image"])
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        print(json.dumps({"seconds": time.perf_counter() - start, "tokens": tokens, "peak": peak}), flush=True)
+
+
+def main() -> None:
+    """Run both sides in turn and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dir", type=Path, default=Path.home() / ".cache" / "tte" / "qwen2-vl-2b-random")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tokens", type=int, default=16, help="tokens that the decode measurement adds")
+    parser.add_argument("--worker", choices=["tte", "transformers"], help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        worker(arguments.worker, arguments.dir, arguments.threads)
+        return
+    make_checkpoint(arguments.dir)
+    processes: dict[str, subprocess.Popen[str]] = {}
+    loads, peak = {}, 0.0
+    for side in ("tte", "transformers"):
+        command = [sys.executable, __file__, "--dir", str(arguments.dir), "--threads", str(arguments.threads)]
+        processes[side] = subprocess.Popen([*command, "--worker", side], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # fmt: skip
+
+    def ask(side: str, job: dict[str, Any] | None) -> dict[str, Any]:
+        process = processes[side]
+        assert process.stdin and process.stdout
+        if job is not None:
+            process.stdin.write(json.dumps(job) + "\n")
+            process.stdin.flush()
+        reply = process.stdout.readline()
+        if not reply:
+            raise SystemExit(f"the {side} process ended: see its message above")
+        return dict(json.loads(reply))
+
+    for side in processes:
+        loads[side] = ask(side, None)["load"]
+    n = arguments.tokens
+    jobs: dict[str, dict[str, Any]] = {
+        "encode": {"what": "encode"},
+        "prefill": {"what": "generate", "count": 1, "tokens": 1, "image": True},
+        "decode 1": {"what": "generate", "count": 1, "tokens": 1 + n, "image": True},
+        "text prefill 8": {"what": "generate", "count": 8, "tokens": 1, "image": False},
+        "text decode 8": {"what": "generate", "count": 8, "tokens": 1 + n, "image": False},
+    }
+    seconds: dict[str, dict[str, list[float]]] = {name: {side: [] for side in processes} for name in jobs}
+    for turn in range(arguments.rounds + 1):
+        for name, job in jobs.items():
+            for side in processes:
+                reply = ask(side, job)
+                if side == "tte":
+                    peak = max(peak, reply["peak"])
+                if turn:  # The first round warms both up.
+                    seconds[name][side].append(reply["seconds"])
+    median = {name: {s: statistics.median(v) for s, v in sides.items()} for name, sides in seconds.items()}
+    rows = [("load, s", loads["tte"], loads["transformers"], True)]
+    rows += [(f"{name}, s", median[name]["tte"], median[name]["transformers"], True) for name in ("encode", "prefill", "text prefill 8")]  # fmt: skip
+    for name, first, batch in (("decode 1", "prefill", 1), ("text decode 8", "text prefill 8", 8)):
+        rate = {s: batch * n / max(median[name][s] - median[first][s], 1e-9) for s in processes}
+        rows.append((f"{name}, token/s", rate["tte"], rate["transformers"], False))
+    print(f"{'':24}{'tte':>10}{'transformers':>14}{'tte is':>10}")
+    for name, ours, theirs, lower_is_better in rows:
+        ratio = theirs / ours if lower_is_better else ours / theirs
+        print(f"{name:24}{ours:10.2f}{theirs:14.2f}{ratio:9.2f}x")
+    print(f"tte's peak memory: {peak / 2**30:.2f} GiB; {arguments.threads} threads")
+    for process in processes.values():
+        process.terminate()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+#include "tte/embedder.h"
+
+#include "bindings.h"
+#include "call.h"
+
+namespace tte::python {
+
+void bind_embedder(py::module_& module) {
+  py::class_<Embeddings>(module, "Embeddings", "Vectors of a call, with errors and timings.")
+      .def(
+          "take_data",
+          [](Embeddings& self) {
+            return to_array(std::move(self.data),
+                            {static_cast<py::ssize_t>(self.rows), static_cast<py::ssize_t>(self.dim)});
+          },
+          "float32 [rows, dim]; moves the memory out, so it can be called once.")
+      .def_readonly("rows", &Embeddings::rows)
+      .def_readonly("dim", &Embeddings::dim)
+      .def_readonly("errors", &Embeddings::errors)
+      .def_readonly("timings", &Embeddings::timings)
+      .def_readonly("tokens", &Embeddings::tokens);
+
+  py::class_<TokenEmbeddings>(module, "TokenEmbeddings", "Hidden states of every token of one prompt.")
+      .def(
+          "take_data",
+          [](TokenEmbeddings& self) {
+            return to_array(std::move(self.data),
+                            {static_cast<py::ssize_t>(self.tokens), static_cast<py::ssize_t>(self.dim)});
+          },
+          "float32 [tokens, dim]; moves the memory out, so it can be called once.")
+      .def_readonly("tokens", &TokenEmbeddings::tokens)
+      .def_readonly("dim", &TokenEmbeddings::dim)
+      .def_readonly("input_ids", &TokenEmbeddings::input_ids)
+      .def_readonly("error", &TokenEmbeddings::error);
+
+  const auto call_options = [](std::optional<std::string> instruction, std::vector<Task> tasks,
+                               std::optional<bool> normalize, std::optional<int> truncate_dim,
+                               OnError on_error, std::function<void(std::size_t, std::size_t)> progress,
+                               CancelToken cancel, int max_in_flight) {
+    EmbedCallOptions options;
+    options.instruction = std::move(instruction);
+    options.tasks = std::move(tasks);
+    options.normalize = normalize;
+    options.truncate_dim = truncate_dim;
+    apply({on_error, std::move(progress), std::move(cancel), max_in_flight}, options);
+    return options;
+  };
+
+  py::class_<Embedder>(module, "Embedder", "The model that embeds.")
+      .def_static("load", &Embedder::load, py::arg("checkpoint"), py::arg("options"), py::arg("backend"),
+                  py::call_guard<py::gil_scoped_release>())
+      .def(
+          "embed",
+          [call_options](
+              const Embedder& self, const std::vector<Input>& inputs,
+              const std::vector<std::optional<Trace>>& traces, std::optional<std::string> instruction,
+              std::vector<Task> tasks, std::optional<bool> normalize, std::optional<int> truncate_dim,
+              std::function<void(std::size_t, py::array_t<float>)> on_result, OnError on_error,
+              std::function<void(std::size_t, std::size_t)> progress, CancelToken cancel, int max_in_flight) {
+            auto options = call_options(std::move(instruction), std::move(tasks), normalize, truncate_dim,
+                                        on_error, std::move(progress), std::move(cancel), max_in_flight);
+            if (on_result) {
+              options.on_result = [on_result](std::size_t item, std::span<const float> vector) {
+                const py::gil_scoped_acquire gil;
+                on_result(item, copy_array(vector));
+              };
+            }
+            const py::gil_scoped_release release;
+            return self.embed(inputs, traces, options);
+          },
+          py::arg("inputs"), py::arg("traces") = std::vector<std::optional<Trace>>{},
+          py::arg("instruction") = py::none(), py::arg("tasks") = std::vector<Task>{},
+          py::arg("normalize") = py::none(), py::arg("truncate_dim") = py::none(),
+          py::arg("on_result") = py::none(), py::arg("on_error") = OnError::kThrow,
+          py::arg("progress") = py::none(), py::arg("cancel") = CancelToken{}, py::arg("max_in_flight") = 0)
+      .def(
+          "embed_tokens",
+          [call_options](const Embedder& self, const std::vector<Input>& inputs,
+                         const std::vector<std::optional<Trace>>& traces,
+                         std::optional<std::string> instruction, std::vector<Task> tasks,
+                         std::optional<bool> normalize, std::optional<int> truncate_dim, OnError on_error,
+                         std::function<void(std::size_t, std::size_t)> progress, CancelToken cancel,
+                         int max_in_flight) {
+            const auto options =
+                call_options(std::move(instruction), std::move(tasks), normalize, truncate_dim, on_error,
+                             std::move(progress), std::move(cancel), max_in_flight);
+            const py::gil_scoped_release release;
+            return self.embed_tokens(inputs, traces, options);
+          },
+          py::arg("inputs"), py::arg("traces") = std::vector<std::optional<Trace>>{},
+          py::arg("instruction") = py::none(), py::arg("tasks") = std::vector<Task>{},
+          py::arg("normalize") = py::none(), py::arg("truncate_dim") = py::none(),
+          py::arg("on_error") = OnError::kThrow, py::arg("progress") = py::none(),
+          py::arg("cancel") = CancelToken{}, py::arg("max_in_flight") = 0)
+      .def_property_readonly("dim", &Embedder::dim)
+      .def_property_readonly("model", &Embedder::model)
+      .def_property_readonly("backend", &Embedder::backend)
+      .def_property_readonly("tokenizer", &Embedder::tokenizer);
+}
+
+}  // namespace tte::python

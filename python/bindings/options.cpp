@@ -1,0 +1,66 @@
+#include "tte/options.h"
+
+#include "bindings.h"
+#include "tte/embedder.h"
+#include "tte/reasoner.h"
+#include "tte/think_then_embed.h"
+
+namespace tte::python {
+
+void bind_options(py::module_& module) {
+  py::enum_<Side>(module, "Side", "The two sides of a retrieval pair.")
+      .value("QUERY", Side::kQuery)
+      .value("TARGET", Side::kTarget);
+
+  py::class_<Task>(module, "Task", "A task family of the recipe's presets, and the side of the pair.")
+      .def(py::init([](std::string family, Side side) {
+             return Task{std::move(family), side};
+           }),
+           py::arg("family") = "", py::arg("side") = Side::kQuery)
+      .def_readonly("family", &Task::family)
+      .def_readonly("side", &Task::side);
+
+  py::enum_<OnError>(module, "OnError", "What a bad item does to the call it is in.")
+      .value("THROW", OnError::kThrow, "The call raises the first error.")
+      .value("SKIP", OnError::kSkip, "The item gets its error in the result, the others go on.");
+
+  py::class_<ItemError>(module, "ItemError", "An item that could not be used.")
+      .def_readonly("index", &ItemError::index, "Position of the item in the call.")
+      .def_readonly("message", &ItemError::message)
+      .def("__repr__",
+           [](const ItemError& e) { return py::str("ItemError({}, {!r})").format(e.index, e.message); });
+
+  py::enum_<ThinkMode>(module, "ThinkMode", "Whether an item is reasoned about before it is embedded.")
+      .value("ALWAYS", ThinkMode::kAlways)
+      .value("NEVER", ThinkMode::kNever)
+      .value("QUERIES", ThinkMode::kQueries, "Items whose task is on the query side.")
+      .value("AUTO", ThinkMode::kAuto,
+             "Embedded without a trace first; a callback or a margin then decides.");
+
+  py::enum_<OnToken>(module, "OnToken", "What a token callback answers.")
+      .value("CONTINUE", OnToken::kContinue)
+      .value("STOP", OnToken::kStop);
+
+  py::class_<CancelToken>(module, "CancelToken", "Stops a running call from another thread, within a step.")
+      .def(py::init<>())
+      .def("cancel", &CancelToken::cancel)
+      .def_property_readonly("cancelled", &CancelToken::cancelled);
+
+  py::class_<GenerateOptions>(module, "GenerateOptions", "Decoding settings of one sequence.")
+      .def(py::init<>())
+      .def_readwrite("max_new_tokens", &GenerateOptions::max_new_tokens)
+      .def_readwrite("min_new_tokens", &GenerateOptions::min_new_tokens)
+      .def_readwrite("temperature", &GenerateOptions::temperature)
+      .def_readwrite("top_k", &GenerateOptions::top_k)
+      .def_readwrite("top_p", &GenerateOptions::top_p)
+      .def_readwrite("min_p", &GenerateOptions::min_p)
+      .def_readwrite("repetition_penalty", &GenerateOptions::repetition_penalty)
+      .def_readwrite("seed", &GenerateOptions::seed)
+      .def_readwrite("stop", &GenerateOptions::stop)
+      .def_readwrite("stop_token_ids", &GenerateOptions::stop_token_ids)
+      .def_readwrite("ignore_eos", &GenerateOptions::ignore_eos)
+      .def_readwrite("max_think_tokens", &GenerateOptions::max_think_tokens)
+      .def("validate", &GenerateOptions::validate, "Raise InputError naming the first option out of range.");
+}
+
+}  // namespace tte::python

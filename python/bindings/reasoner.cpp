@@ -1,0 +1,59 @@
+#include "tte/reasoner.h"
+
+#include "bindings.h"
+#include "call.h"
+
+namespace tte::python {
+
+void bind_reasoner(py::module_& module) {
+  py::class_<LoadOptions>(module, "LoadOptions", "How a checkpoint is loaded.")
+      .def(py::init([](std::string dtype, std::string recipe, bool parse_control_tokens) {
+             LoadOptions options;
+             options.dtype = std::move(dtype);
+             options.recipe = std::move(recipe);
+             options.parse_control_tokens = parse_control_tokens;
+             return options;
+           }),
+           py::arg("dtype") = "auto", py::arg("recipe") = "", py::arg("parse_control_tokens") = false);
+
+  py::class_<ModelDescription>(module, "ModelDescription", "What is known of a loaded checkpoint.")
+      .def_readonly("path", &ModelDescription::path)
+      .def_readonly("family", &ModelDescription::family)
+      .def_readonly("dtype", &ModelDescription::dtype)
+      .def_readonly("device", &ModelDescription::device)
+      .def_readonly("hidden_size", &ModelDescription::hidden_size)
+      .def_readonly("num_layers", &ModelDescription::num_layers)
+      .def_readonly("vocab_size", &ModelDescription::vocab_size)
+      .def_readonly("fingerprint", &ModelDescription::fingerprint)
+      .def_readonly("vision_fingerprint", &ModelDescription::vision_fingerprint)
+      .def_readonly("recipe", &ModelDescription::recipe);
+
+  py::class_<Reasoner>(module, "Reasoner", "The model that thinks.")
+      .def_static("load", &Reasoner::load, py::arg("checkpoint"), py::arg("options"), py::arg("backend"),
+                  py::call_guard<py::gil_scoped_release>())
+      .def(
+          "think",
+          [](const Reasoner& self, const std::vector<Input>& inputs, std::optional<std::string> instruction,
+             std::vector<Task> tasks, std::vector<GenerateOptions> generate_each, TokenCallback on_token,
+             std::function<void(std::size_t, const Trace&)> on_result, OnError on_error,
+             std::function<void(std::size_t, std::size_t)> progress, CancelToken cancel, int max_in_flight) {
+            ThinkOptions options;
+            options.instruction = std::move(instruction);
+            options.tasks = std::move(tasks);
+            options.generate_each = std::move(generate_each);
+            options.on_token = std::move(on_token);
+            options.on_result = std::move(on_result);
+            apply({on_error, std::move(progress), std::move(cancel), max_in_flight}, options);
+            const py::gil_scoped_release release;
+            return self.think(inputs, options);
+          },
+          py::arg("inputs"), py::arg("instruction") = py::none(), py::arg("tasks") = std::vector<Task>{},
+          py::arg("generate_each") = std::vector<GenerateOptions>{}, py::arg("on_token") = py::none(),
+          py::arg("on_result") = py::none(), py::arg("on_error") = OnError::kThrow,
+          py::arg("progress") = py::none(), py::arg("cancel") = CancelToken{}, py::arg("max_in_flight") = 0)
+      .def_property_readonly("model", &Reasoner::model)
+      .def_property_readonly("backend", &Reasoner::backend)
+      .def_property_readonly("tokenizer", &Reasoner::tokenizer);
+}
+
+}  // namespace tte::python

@@ -1,0 +1,73 @@
+#include "tte/think_then_embed.h"
+
+#include "bindings.h"
+#include "call.h"
+
+namespace tte::python {
+
+void bind_think_then_embed(py::module_& module) {
+  py::class_<CallStats>(module, "CallStats", "What a call took in all.")
+      .def_readonly("seconds", &CallStats::seconds, "From call to return.")
+      .def_readonly("thought", &CallStats::thought, "Items for which a trace was generated.")
+      .def_readonly("generated_tokens", &CallStats::generated_tokens)
+      .def_readonly("prompt_tokens", &CallStats::prompt_tokens, "Of both models' prompts, traces included.")
+      .def_readonly("reused_tokens", &CallStats::reused_tokens,
+                    "Of those, tokens whose state was there already.");
+
+  py::class_<ThinkThenEmbedResult>(module, "ThinkThenEmbedResult")
+      .def_property_readonly(
+          "embeddings", [](ThinkThenEmbedResult& self) -> Embeddings& { return self.embeddings; },
+          py::return_value_policy::reference_internal)
+      .def_readonly("traces", &ThinkThenEmbedResult::traces)
+      .def_readonly("timings", &ThinkThenEmbedResult::timings)
+      .def_readonly("stats", &ThinkThenEmbedResult::stats);
+
+  py::class_<ThinkThenEmbed>(module, "ThinkThenEmbed", "Reasoner and Embedder joined.")
+      .def(py::init<Reasoner, Embedder>(), py::arg("reasoner"), py::arg("embedder"))
+      .def(
+          "run",
+          [](const ThinkThenEmbed& self, const std::vector<Input>& inputs,
+             std::optional<std::string> instruction, std::vector<Task> tasks,
+             std::vector<ThinkMode> think_each, std::function<bool(std::size_t, py::array_t<float>)> decide,
+             std::vector<std::optional<Trace>> traces, std::vector<GenerateOptions> generate_each,
+             std::optional<bool> normalize, std::optional<int> truncate_dim, TokenCallback on_token,
+             std::function<void(std::size_t, const Trace&)> on_trace,
+             std::function<void(std::size_t, py::array_t<float>)> on_vector, OnError on_error,
+             std::function<void(std::size_t, std::size_t)> progress, CancelToken cancel, int max_in_flight) {
+            ThinkThenEmbedOptions options;
+            options.instruction = std::move(instruction);
+            options.tasks = std::move(tasks);
+            options.think_each = std::move(think_each);
+            options.traces = std::move(traces);
+            options.generate_each = std::move(generate_each);
+            options.normalize = normalize;
+            options.truncate_dim = truncate_dim;
+            options.on_token = std::move(on_token);
+            options.on_trace = std::move(on_trace);
+            if (decide) {
+              options.auto_think.decide = [decide](std::size_t item, std::span<const float> plain) {
+                const py::gil_scoped_acquire gil;
+                return decide(item, copy_array(plain));
+              };
+            }
+            if (on_vector) {
+              options.on_vector = [on_vector](std::size_t item, std::span<const float> vector) {
+                const py::gil_scoped_acquire gil;
+                on_vector(item, copy_array(vector));
+              };
+            }
+            apply({on_error, std::move(progress), std::move(cancel), max_in_flight}, options);
+            const py::gil_scoped_release release;
+            return self.run(inputs, options);
+          },
+          py::arg("inputs"), py::arg("instruction") = py::none(), py::arg("tasks") = std::vector<Task>{},
+          py::arg("think_each") = std::vector<ThinkMode>{}, py::arg("decide") = py::none(),
+          py::arg("traces") = std::vector<std::optional<Trace>>{},
+          py::arg("generate_each") = std::vector<GenerateOptions>{}, py::arg("normalize") = py::none(),
+          py::arg("truncate_dim") = py::none(), py::arg("on_token") = py::none(),
+          py::arg("on_trace") = py::none(), py::arg("on_vector") = py::none(),
+          py::arg("on_error") = OnError::kThrow, py::arg("progress") = py::none(),
+          py::arg("cancel") = CancelToken{}, py::arg("max_in_flight") = 0);
+}
+
+}  // namespace tte::python

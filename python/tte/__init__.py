@@ -1,0 +1,58 @@
+"""Think-Then-Embed: a Reasoner writes a trace about a query, an Embedder turns query and trace into one vector.
+
+    >>> import tte
+    >>> result = tte.think_then_embed(["what is left of the red circle?"])   # the bundled nano pair
+    >>> result.embeddings, result.traces                                     # doctest: +SKIP
+
+`import tte` does not import torch; it loads libtorch from the torch wheel that is installed beside it.
+"""
+
+from __future__ import annotations
+
+from tte import _check_torch as _check_torch  # noqa: I001  (must come before the extension module)
+from tte._tte import (
+    Alpha,
+    BackendStats,
+    CallStats,
+    CancelledError,
+    CancelToken,
+    DeviceError,
+    DeviceInfo,
+    Error,
+    FinishReason,
+    InputError,
+    ItemError,
+    ModelDescription,
+    ModelError,
+    Timings,
+    Trace,
+    __version__,
+)
+from tte._models import Backend, Embedder, Processor, Reasoner, Tokenizer
+from tte._pipeline import Result, think_then_embed
+
+__all__ = [
+    "Alpha",
+    "Backend",
+    "BackendStats",
+    "CallStats",
+    "CancelToken",
+    "CancelledError",
+    "DeviceError",
+    "DeviceInfo",
+    "Embedder",
+    "Error",
+    "FinishReason",
+    "InputError",
+    "ItemError",
+    "ModelDescription",
+    "ModelError",
+    "Processor",
+    "Reasoner",
+    "Result",
+    "Timings",
+    "Tokenizer",
+    "Trace",
+    "__version__",
+    "think_then_embed",
+]

@@ -1,0 +1,499 @@
+"""Backend, Reasoner, Embedder, Processor, Tokenizer: the engine's objects with Python's manners."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tte import _hub, _options, _tte
+from tte._inputs import Item, to_input, to_inputs, to_messages
+
+TraceLike = _tte.Trace | str
+PathLike = str | os.PathLike[str]
+
+
+class Backend:
+    """A device with its kernels, threads and memory, shared by every model loaded on it.
+
+    Args:
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1".
+        threads: threads inside an operation; 0: one per core.
+        media_threads: threads that decode and patchify beside the model; 0: a quarter of the cores.
+        state_bytes: memory for the sequence states (KV caches) of one model; 0: a quarter of the device's.
+        max_step_tokens: tokens in one step; prefill chunks and decode tokens share this budget.
+        max_running: sequences that run at the same time in one engine.
+        vision_cache_bytes: memory for vision features that are kept for reuse.
+
+    Raises:
+        DeviceError: the device is not there; the message lists those that are.
+
+    """
+
+    def __init__(
+        self,
+        device: str = "auto",
+        *,
+        threads: int = 0,
+        media_threads: int = 0,
+        state_bytes: int = 0,
+        max_step_tokens: int = 2048,
+        max_running: int = 256,
+        vision_cache_bytes: int = 256 << 20,
+    ) -> None:
+        options = _tte.BackendOptions()
+        options.device = device
+        options.threads = threads
+        options.media_threads = media_threads
+        options.state_bytes = state_bytes
+        options.max_step_tokens = max_step_tokens
+        options.max_running = max_running
+        options.vision_cache_bytes = vision_cache_bytes
+        self._native = _tte.Backend.shared(options)
+
+    @classmethod
+    def _wrap(cls, native: _tte.Backend) -> Backend:
+        backend = cls.__new__(cls)
+        backend._native = native
+        return backend
+
+    @staticmethod
+    def devices() -> list[_tte.DeviceInfo]:
+        """Every device that can be asked for; the one that "auto" takes comes first."""
+        return _tte.Backend.devices()
+
+    @property
+    def device(self) -> str:
+        """Name of the device: "cpu", "cuda:0"."""
+        return self._native.device
+
+    @property
+    def stats(self) -> _tte.BackendStats:
+        """Steps, tokens and reuse, summed over the live engines."""
+        return self._native.stats()
+
+    def __repr__(self) -> str:
+        return f"Backend({self.device!r}, threads={self._native.options.threads})"
+
+
+def _load_arguments(
+    path: PathLike,
+    device: str,
+    dtype: str,
+    recipe: PathLike | None,
+    backend: Backend | None,
+    quantization: str | None,
+    adapter: PathLike | None,
+    parse_control_tokens: bool,
+) -> tuple[Any, _tte.LoadOptions, _tte.Backend]:
+    if quantization is not None:
+        raise _tte.InputError(
+            f"quantization={quantization!r} is not available in this version: load the checkpoint in bfloat16."
+        )
+    if adapter is not None:
+        raise _tte.InputError(
+            f"adapter={os.fspath(adapter)!r}: this version loads merged checkpoints only: merge the adapter first "
+            "(peft's merge_and_unload) and save the result."
+        )
+    if backend is not None and device not in ("auto", backend.device):
+        raise _tte.InputError(f"device={device!r} contradicts the backend, which is on {backend.device!r}: give one of them.")
+    options = _tte.LoadOptions(dtype, "" if recipe is None else os.fspath(recipe), parse_control_tokens)
+    return _hub.resolve(path), options, (backend or Backend(device))._native
+
+
+class Reasoner:
+    """A multimodal language model that writes reasoning traces.
+
+    Args:
+        path_or_id: folder of a checkpoint as `save_pretrained` writes it, or a hub id.
+        device: "auto", "cpu", "cuda", "cuda:1"; or hand in a `backend`.
+        dtype: "auto" (the checkpoint's own), "float32", "bfloat16", "float16".
+        recipe: a recipe file or the name of a bundled recipe; default: `recipe.json` of the checkpoint, else the
+            checkpoint's chat template as it is.
+        backend: share this backend; by default models on the same device share one.
+        quantization: not available in this version.
+        adapter: not available in this version.
+        parse_control_tokens: let strings such as ``<|im_end|>`` in the text of inputs act as control tokens, which
+            is the default of transformers. By default they stay text.
+
+    Raises:
+        ModelError: the checkpoint does not fit; names file, key or tensor.
+        DeviceError: the device is not there.
+
+    """
+
+    def __init__(
+        self,
+        path_or_id: PathLike,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        recipe: PathLike | None = None,
+        backend: Backend | None = None,
+        quantization: str | None = None,
+        adapter: PathLike | None = None,
+        parse_control_tokens: bool = False,
+    ) -> None:
+        self._native = _tte.Reasoner.load(
+            *_load_arguments(path_or_id, device, dtype, recipe, backend, quantization, adapter, parse_control_tokens)
+        )
+
+    def think(
+        self,
+        inputs: Item | Sequence[Item],
+        *,
+        instruction: str | None = None,
+        task: str | Sequence[str | None] | None = None,
+        side: Literal["query", "target"] | Sequence[str] = "query",
+        max_new_tokens: int | Sequence[int] | None = None,
+        temperature: float | Sequence[float] | None = 0.0,
+        top_p: float | Sequence[float] | None = None,
+        top_k: int | Sequence[int] | None = None,
+        min_p: float | Sequence[float] | None = None,
+        repetition_penalty: float | Sequence[float] | None = 1.0,
+        min_new_tokens: int | Sequence[int] = 0,
+        seed: int | Sequence[int] | None = None,
+        stop: str | Sequence[str] | None = None,
+        stop_token_ids: Sequence[int] = (),
+        ignore_eos: bool = False,
+        max_think_tokens: int | Sequence[int] | None = None,
+        on_token: Callable[[int, str, int], bool | None] | None = None,
+        on_result: Callable[[int, _tte.Trace], None] | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+        progress: _options.Progress = True,
+        cancel: _tte.CancelToken | None = None,
+    ) -> list[_tte.Trace]:
+        """Write one trace per input, in their order.
+
+        Args:
+            inputs: one item or a list; see :func:`tte.think_then_embed` for what an item can be.
+            instruction: placed where the recipe says; an item's own instruction comes first.
+            task: task family of the recipe's presets ("image_qa", ...), one or one per item.
+            side: "query" or "target".
+            max_new_tokens: most tokens per trace; default: the recipe's, else 512.
+            temperature: 0 is greedy; None takes the recipe's and the checkpoint's defaults.
+            top_p: keep the smallest set of tokens with this probability.
+            top_k: keep this many tokens.
+            min_p: keep tokens with at least this fraction of the best one's probability.
+            repetition_penalty: divides the logits of tokens seen before; 1 is off; None as for temperature.
+            min_new_tokens: no end token before.
+            seed: makes sampling repeatable, whatever else is in the batch.
+            stop: strings that end the text; they are cut off.
+            stop_token_ids: further end tokens.
+            ignore_eos: go on past the end tokens.
+            max_think_tokens: when spent inside <think>, the closing tag is forced.
+            on_token: called as ``(item, text, id)`` with every token; returning False ends that trace.
+            on_result: called as ``(item, trace)`` as soon as a trace ends.
+            on_error: "raise", or "skip": a bad item's trace is empty with finish CANCELLED, the others go on.
+            progress: a bar, nothing, or a callable ``(done, total)``.
+            cancel: stops the call from another thread.
+
+        Numeric options are one value, or one per item.
+
+        Raises:
+            InputError: names the item.
+            CancelledError: `cancel` was used; Ctrl-C raises KeyboardInterrupt. Both within one step.
+
+        """
+        items, _ = to_inputs(inputs)
+        generate = _options.generate_options(
+            len(items), stop=stop, stop_token_ids=stop_token_ids, ignore_eos=ignore_eos,
+            max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p,
+            repetition_penalty=repetition_penalty, min_new_tokens=min_new_tokens, seed=seed,
+            max_think_tokens=max_think_tokens,
+        )  # fmt: skip
+        with _options.progress_bar(progress, len(items), "think") as report:
+            return self._native.think(
+                items,
+                instruction=instruction,
+                tasks=_options.tasks(task, side, len(items)),
+                generate_each=generate,
+                on_token=token_callback(on_token),
+                on_result=on_result,
+                on_error=_options.on_error(on_error),
+                progress=report,
+                cancel=cancel or _tte.CancelToken(),
+            )
+
+    @property
+    def model(self) -> _tte.ModelDescription:
+        """Path, family, dtype, sizes, fingerprints, recipe."""
+        return self._native.model
+
+    @property
+    def backend(self) -> Backend:
+        """What the model runs on."""
+        return Backend._wrap(self._native.backend)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The checkpoint's tokenizer."""
+        return Tokenizer._wrap(self._native.tokenizer)
+
+    def __repr__(self) -> str:
+        return _describe("Reasoner", self.model)
+
+
+class Embedder:
+    """A multimodal embedding model. Arguments and errors are those of :class:`Reasoner`."""
+
+    def __init__(
+        self,
+        path_or_id: PathLike,
+        *,
+        adapter: PathLike | None = None,
+        recipe: PathLike | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        backend: Backend | None = None,
+        quantization: str | None = None,
+        parse_control_tokens: bool = False,
+    ) -> None:
+        self._native = _tte.Embedder.load(
+            *_load_arguments(path_or_id, device, dtype, recipe, backend, quantization, adapter, parse_control_tokens)
+        )
+
+    def embed(
+        self,
+        inputs: Item | Sequence[Item],
+        traces: Sequence[TraceLike | None] | TraceLike | None = None,
+        *,
+        instruction: str | None = None,
+        task: str | Sequence[str | None] | None = None,
+        side: Literal["query", "target"] | Sequence[str] = "query",
+        normalize: bool | None = None,
+        truncate_dim: int | None = None,
+        on_result: Callable[[int, NDArray[np.float32]], None] | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+        progress: _options.Progress = True,
+        cancel: _tte.CancelToken | None = None,
+    ) -> NDArray[np.float32]:
+        """Embed the inputs: float32 [N, dim], also for a single item (N = 1).
+
+        Args:
+            inputs: one item or a list; see :func:`tte.think_then_embed`.
+            traces: one per input (a Trace, its text, or None), read after the input.
+            instruction: placed where the recipe says; an item's own instruction comes first.
+            task: task family of the recipe's presets, one or one per item.
+            side: "query" or "target".
+            normalize: divide by the L2 norm; default: as the recipe says (yes, unless it says no).
+            truncate_dim: keep the first dimensions (Matryoshka), before normalising.
+            on_result: called as ``(item, vector)`` as soon as a vector is there.
+            on_error: "raise", or "skip": the row of a bad item is NaN.
+            progress: a bar, nothing, or a callable ``(done, total)``.
+            cancel: stops the call from another thread.
+
+        Raises:
+            InputError: names the item.
+            CancelledError: `cancel` was used.
+
+        """
+        items, _ = to_inputs(inputs)
+        with _options.progress_bar(progress, len(items), "embed") as report:
+            return self._native.embed(
+                items,
+                traces=to_traces(traces, len(items)),
+                instruction=instruction,
+                tasks=_options.tasks(task, side, len(items)),
+                normalize=normalize,
+                truncate_dim=truncate_dim,
+                on_result=on_result,
+                on_error=_options.on_error(on_error),
+                progress=report,
+                cancel=cancel or _tte.CancelToken(),
+            ).take_data()
+
+    def embed_tokens(
+        self,
+        inputs: Item | Sequence[Item],
+        traces: Sequence[TraceLike | None] | TraceLike | None = None,
+        *,
+        instruction: str | None = None,
+        task: str | Sequence[str | None] | None = None,
+        side: Literal["query", "target"] | Sequence[str] = "query",
+        normalize: bool = False,
+    ) -> list[NDArray[np.float32]]:
+        """Hidden states of every token after the final norm: one float32 [tokens, dim] per item."""
+        items, _ = to_inputs(inputs)
+        rows = self._native.embed_tokens(
+            items,
+            traces=to_traces(traces, len(items)),
+            instruction=instruction,
+            tasks=_options.tasks(task, side, len(items)),
+            normalize=normalize,
+        )
+        return [row.take_data() for row in rows]
+
+    @property
+    def dim(self) -> int:
+        """Size of a vector that is not truncated."""
+        return self._native.dim
+
+    @property
+    def model(self) -> _tte.ModelDescription:
+        """Path, family, dtype, sizes, fingerprints, recipe."""
+        return self._native.model
+
+    @property
+    def backend(self) -> Backend:
+        """What the model runs on."""
+        return Backend._wrap(self._native.backend)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The checkpoint's tokenizer."""
+        return Tokenizer._wrap(self._native.tokenizer)
+
+    def __repr__(self) -> str:
+        return _describe("Embedder", self.model)
+
+
+class Processor:
+    """What a model sees of an input: ids, pixels, positions, under transformers' names. No weights are read."""
+
+    def __init__(
+        self, path_or_id: PathLike, *, recipe: PathLike | None = None, parse_control_tokens: bool = False
+    ) -> None:
+        self._native = _tte.Processor.load(
+            _hub.resolve(path_or_id), "" if recipe is None else os.fspath(recipe), parse_control_tokens
+        )
+
+    def __call__(
+        self,
+        item: Item,
+        *,
+        stage: Literal["reason", "embed"] = "reason",
+        instruction: str | None = None,
+        task: str | None = None,
+        side: Literal["query", "target"] = "query",
+        trace: TraceLike | None = None,
+    ) -> dict[str, Any]:
+        """Process one item, or one list of chat messages.
+
+        Returns a dict with `input_ids` and `mm_token_type_ids` [1, L], `position_ids` [3, 1, L], and, where there
+        are pictures, `pixel_values` [patches, patch_dim] and `image_grid_thw` [images, 3] (likewise `..._videos`).
+        """
+        stages = {"reason": _tte.Stage.REASON, "embed": _tte.Stage.EMBED}
+        if stage not in stages:
+            raise _tte.InputError(f"stage is {stage!r}: it must be 'reason' or 'embed'.")
+        return self._native.process(
+            to_input(item, "item 0"),
+            stage=stages[stage],
+            instruction=instruction,
+            task=_options.tasks(task, side, 1)[0],
+            trace=to_traces([trace], 1)[0] if trace is not None else None,
+        )
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The recipe in force."""
+        recipe: dict[str, Any] = json.loads(self._native.recipe)
+        return recipe
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The checkpoint's tokenizer."""
+        return Tokenizer._wrap(self._native.tokenizer)
+
+
+class Tokenizer:
+    """A checkpoint's tokenizer and chat template by themselves."""
+
+    def __init__(self, path_or_id: PathLike) -> None:
+        self._native = _tte.Tokenizer.load(_hub.resolve(path_or_id))
+
+    @classmethod
+    def _wrap(cls, native: _tte.Tokenizer) -> Tokenizer:
+        tokenizer = cls.__new__(cls)
+        tokenizer._native = native
+        return tokenizer
+
+    def encode(self, text: str, *, parse_control: bool = True) -> list[int]:
+        """Ids of a text; no begin or end token is added.
+
+        With `parse_control`, strings of added tokens such as ``<|im_end|>`` become those tokens.
+        """
+        return self._native.encode(_options_text(text), parse_control)
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
+        """Text of ids; bytes that are not UTF-8 become U+FFFD."""
+        return self._native.decode(list(ids), skip_special)
+
+    def apply_chat_template(
+        self,
+        messages: Sequence[dict[str, Any]],
+        *,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+    ) -> str:
+        """Chat messages as the checkpoint's own template writes them, one placeholder per picture and video."""
+        return self._native.apply_chat_template(
+            to_messages(messages, "messages"), add_generation_prompt, continue_final_message
+        )
+
+    def id_of(self, token: str) -> int | None:
+        """Id of a token, or None."""
+        return self._native.id_of(token)
+
+    @property
+    def vocab_size(self) -> int:
+        """Highest id + 1."""
+        return self._native.vocab_size
+
+    @property
+    def eos_id(self) -> int | None:
+        """Id of the end token."""
+        return self._native.eos_id
+
+    @property
+    def pad_id(self) -> int | None:
+        """Id of the padding token; tte itself never pads."""
+        return self._native.pad_id
+
+
+def _options_text(text: object) -> str:
+    if not isinstance(text, str):
+        raise _tte.InputError(f"text must be a str, not a {type(text).__name__}.")
+    return text
+
+
+def _describe(name: str, model: _tte.ModelDescription) -> str:
+    return (
+        f"{name}({str(model.path)!r}, family={model.family!r}, dtype={model.dtype!r}, device={model.device!r}, "
+        f"layers={model.num_layers}, hidden_size={model.hidden_size})"
+    )
+
+
+def token_callback(
+    on_token: Callable[[int, str, int], bool | None] | None,
+) -> Callable[[int, str, int], _tte.OnToken] | None:
+    """Wrap a callback that answers False to stop."""
+    if on_token is None:
+        return None
+    return lambda item, text, token: (
+        _tte.OnToken.STOP if on_token(item, text, token) is False else _tte.OnToken.CONTINUE
+    )
+
+
+def to_traces(
+    traces: Sequence[TraceLike | None] | TraceLike | None, count: int
+) -> list[_tte.Trace | None]:
+    """Traces by hand: one per item, as Trace, text or None."""
+    if traces is None:
+        return []
+    given = [traces] if isinstance(traces, (str, _tte.Trace)) else list(traces)
+    if len(given) != count:
+        raise _tte.InputError(f"{len(given)} traces for {count} items: give one trace (or None) per item.")
+    result: list[_tte.Trace | None] = []
+    for index, trace in enumerate(given):
+        if trace is None or isinstance(trace, _tte.Trace):
+            result.append(trace)
+        elif isinstance(trace, str):
+            result.append(_tte.Trace(trace))
+        else:
+            raise _tte.InputError(f"trace {index} is a {type(trace).__name__}: give a tte.Trace, its text, or None.")
+    return result

@@ -1,0 +1,99 @@
+"""Keyword arguments of the public calls, turned into the engine's option structs: one value or one per item."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from tte import _tte
+
+Progress = bool | Callable[[int, int], None]
+"""`True` shows a bar, `False` nothing, a callable gets (done, total)."""
+
+_PER_ITEM = (
+    "max_new_tokens",
+    "min_new_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "max_think_tokens",
+    "seed",
+)
+
+
+def per_item(value: Any, count: int, name: str) -> list[Any]:
+    """Spread one value over `count` items, or check that a list has one per item."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        return [value] * count
+    values = list(value)
+    if len(values) != count:
+        raise _tte.InputError(f"{name} has {len(values)} values for {count} items: give one value, or one per item.")
+    return values
+
+
+def generate_options(
+    count: int,
+    *,
+    stop: str | Sequence[str] | None = None,
+    stop_token_ids: Sequence[int] = (),
+    ignore_eos: bool = False,
+    **settings: Any,
+) -> list[_tte.GenerateOptions]:
+    """Build the decoding settings of each item and check them."""
+    unknown = set(settings) - set(_PER_ITEM)
+    if unknown:
+        raise TypeError(f"unknown option {sorted(unknown)[0]!r}; decoding options are {', '.join(_PER_ITEM)}")
+    columns = {name: per_item(value, count, name) for name, value in settings.items() if value is not None}
+    result = []
+    for index in range(count):
+        options = _tte.GenerateOptions()
+        for name, values in columns.items():
+            try:
+                setattr(options, name, values[index])
+            except TypeError:
+                raise _tte.InputError(f"item {index}: {name} cannot be {values[index]!r}.") from None
+        options.stop = [stop] if isinstance(stop, str) else list(stop or ())
+        options.stop_token_ids = list(stop_token_ids)
+        options.ignore_eos = ignore_eos
+        options.validate()
+        result.append(options)
+    return result
+
+
+def tasks(
+    task: str | Sequence[str | None] | None, side: Literal["query", "target"] | Sequence[str], count: int
+) -> list[_tte.Task]:
+    """Build the task family and side of each item."""
+    sides = {"query": _tte.Side.QUERY, "target": _tte.Side.TARGET}
+    result = []
+    for family, name in zip(per_item(task, count, "task"), per_item(side, count, "side"), strict=True):
+        if name not in sides:
+            raise _tte.InputError(f"side is {name!r}: it must be 'query' or 'target'.")
+        result.append(_tte.Task(family or "", sides[name]))
+    return result
+
+
+@contextmanager
+def progress_bar(progress: Progress, total: int, label: str) -> Iterator[Callable[[int, int], None] | None]:
+    """Yield the callback of a call: a tqdm bar for lists of more than one item, the caller's own, or none."""
+    if callable(progress):
+        yield progress
+        return
+    if not progress or total < 2:
+        yield None
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(total=total, desc=label, unit="item", dynamic_ncols=True) as bar:
+        yield lambda done, _total: bar.update(done - bar.n) and None
+
+
+def on_error(value: Literal["raise", "skip"]) -> _tte.OnError:
+    """Translate the `on_error` argument."""
+    known = {"raise": _tte.OnError.THROW, "skip": _tte.OnError.SKIP}
+    if value not in known:
+        raise _tte.InputError(f"on_error is {value!r}: it must be 'raise' or 'skip'.")
+    return known[value]

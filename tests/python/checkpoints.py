@@ -1,0 +1,162 @@
+"""Random-weight checkpoints as `save_pretrained` writes them: what tte and transformers both load in the tests."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import (
+    PreTrainedTokenizerFast,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
+    Qwen2VLImageProcessor,
+    Qwen2VLProcessor,
+    Qwen2VLVideoProcessor,
+)
+
+TEMPLATE = Path(__file__).parent.parent / "data" / "templates" / "qwen2_vl.jinja"
+SPECIAL = [
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>",
+    "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
+    "<|image_pad|>", "<|video_pad|>",
+]  # fmt: skip
+PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+WORDS = (
+    "the cat and dog look at a red circle left of blue square what is in this picture describe represent user input "
+    "think about it then answer with one word Grüße naïve 東京 привет 😀 1234 import numpy as np\n\n def f(x): return x"
+)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a random Qwen2-VL; `scale` multiplies every matrix, so that mistakes show."""
+
+    name: str
+    hidden: int = 64
+    layers: int = 2
+    heads: int = 4
+    kv_heads: int = 2
+    ffn: int = 96
+    tied: bool = True
+    mrope: tuple[int, int, int] = (2, 3, 3)
+    vision_embed: int = 32
+    vision_depth: int = 2
+    vision_heads: int = 2
+    scale: float = 3.0
+    dtype: str = "float32"
+    flat: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+SHAPES = [
+    Shape("tied-gqa"),
+    Shape("untied-mha", heads=4, kv_heads=4, tied=False, layers=3),
+    Shape("mqa-wide", hidden=96, heads=6, kv_heads=1, mrope=(2, 4, 2), vision_embed=48, vision_heads=3),
+    Shape("old-layout", flat=True, tied=False),
+]
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """Byte-level BPE with Qwen2's normaliser, pattern and special tokens, trained on a few sentences."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(__import__("tokenizers").Regex(PATTERN), behavior="isolated", invert=False),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ])  # fmt: skip
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    tokenizer.train_from_iterator([WORDS] * 4, trainer)
+    tokenizer.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in SPECIAL])
+    tokenizer.add_tokens([AddedToken(t, normalized=False, special=False) for t in ("<think>", "</think>")])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>",
+        additional_special_tokens=SPECIAL[1:], model_max_length=32768,
+    )  # fmt: skip
+
+
+def make_checkpoint(folder: Path, shape: Shape, seed: int = 0) -> Path:
+    """Write a random-weight Qwen2-VL with tokenizer, processors and chat template to `folder`."""
+    tokenizer = make_tokenizer()
+    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL}
+    config = Qwen2VLConfig(
+        text_config={
+            "hidden_size": shape.hidden, "num_hidden_layers": shape.layers, "num_attention_heads": shape.heads,
+            "num_key_value_heads": shape.kv_heads, "intermediate_size": shape.ffn, "vocab_size": len(tokenizer) + 13,
+            "max_position_embeddings": 4096, "rms_norm_eps": 1e-6,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": list(shape.mrope)},
+            "bos_token_id": ids["<|endoftext|>"], "eos_token_id": ids["<|im_end|>"], **shape.options,
+        },
+        vision_config={
+            "embed_dim": shape.vision_embed, "depth": shape.vision_depth, "num_heads": shape.vision_heads,
+            "hidden_size": shape.hidden, "mlp_ratio": 2, "patch_size": 14, "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+        },
+        image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"],
+        tie_word_embeddings=shape.tied,
+    )  # fmt: skip
+    torch.manual_seed(seed)
+    model = Qwen2VLForConditionalGeneration(config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim >= 2:
+                parameter.mul_(shape.scale)
+            elif "norm" in name and name.endswith("weight"):
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+            else:
+                parameter.add_(torch.randn_like(parameter) * 0.02)
+    model = model.to(getattr(torch, shape.dtype))
+    model.generation_config.eos_token_id = [ids["<|im_end|>"], ids["<|endoftext|>"]]
+    model.generation_config.pad_token_id = ids["<|endoftext|>"]
+    model.save_pretrained(folder)
+    limits = {"min_pixels": 56 * 56, "max_pixels": 28 * 28 * 64}
+    Qwen2VLProcessor(
+        image_processor=Qwen2VLImageProcessor(**limits), video_processor=Qwen2VLVideoProcessor(**limits),
+        tokenizer=tokenizer, chat_template=TEMPLATE.read_text(),
+    ).save_pretrained(folder)  # fmt: skip
+    if shape.flat:
+        _to_old_layout(folder)
+    return folder
+
+
+def _to_old_layout(folder: Path) -> None:
+    """Rewrite config.json and tensor names as repositories of 2024 have them."""
+    from safetensors.torch import load_file, save_file
+
+    config = json.loads((folder / "config.json").read_text())
+    text = config.pop("text_config")
+    rope = text.pop("rope_parameters")
+    for key in ("model_type", "dtype", "torch_dtype", "layer_types", "tie_word_embeddings"):
+        text.pop(key, None)
+    config.update(text)
+    config["rope_theta"] = rope["rope_theta"]
+    config["rope_scaling"] = {"type": "mrope", "mrope_section": rope["mrope_section"]}
+    (folder / "config.json").write_text(json.dumps(config, indent=2))
+    tensors = load_file(folder / "model.safetensors")
+    renamed = {
+        name.replace("model.language_model.", "model.").replace("model.visual.", "visual."): tensor
+        for name, tensor in tensors.items()
+    }
+    save_file(renamed, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def copy_checkpoint(source: Path, folder: Path) -> Path:
+    """Copy a checkpoint, so that a test may damage it."""
+    shutil.copytree(source, folder)
+    return folder
+
+
+def random_text(rng: random.Random, words: int) -> str:
+    """Words of the training text in random order."""
+    return " ".join(rng.choice(WORDS.split(" ")) for _ in range(words))
