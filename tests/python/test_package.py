@@ -1,0 +1,57 @@
+"""The installed package: imports, types, help."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import tte
+
+
+def _run(program: str) -> str:
+    return subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+
+
+def test_import_does_not_import_torch() -> None:
+    assert _run("import sys, tte; print('torch' in sys.modules)").strip() == "False"
+
+
+def test_torch_may_be_imported_before_and_after() -> None:
+    program = "import torch, tte; print(tte.Backend('cpu').device, torch.ones(2).sum().item())"
+    assert _run(program).split() == ["cpu", "2.0"]
+    program = "import tte, torch; print(tte.Backend('cpu').device, torch.ones(2).sum().item())"
+    assert _run(program).split() == ["cpu", "2.0"]
+
+
+def test_no_cuda_library_is_loaded_on_the_cpu() -> None:
+    program = """
+import tte
+tte.Backend("cpu")
+names = {line.split("/")[-1].strip() for line in open("/proc/self/maps") if "/" in line}
+print([n for n in names if n.startswith(("libtorch_cuda", "libc10_cuda", "libcublas", "libcudnn", "libtte_cuda"))])
+"""
+    assert _run(program).strip() == "[]"
+
+
+def test_everything_public_is_documented() -> None:
+    for name in tte.__all__:
+        thing = getattr(tte, name)
+        if callable(thing) or isinstance(thing, type):
+            assert thing.__doc__, name
+
+
+def test_types_are_shipped() -> None:
+    folder = Path(tte.__file__).parent
+    assert (folder / "py.typed").exists()
+    assert (folder / "_tte.pyi").exists()
+
+
+def test_devices_list_the_cpu() -> None:
+    assert "cpu" in [device.name for device in tte.Backend.devices()]
+    assert repr(tte.Backend("cpu")).startswith("Backend('cpu'")
+
+
+def test_demo_help_teaches() -> None:
+    run = subprocess.run([sys.executable, "-m", "tte.demo", "--help"], check=True, capture_output=True, text=True)
+    assert "--html" in run.stdout

@@ -1,0 +1,169 @@
+"""tte against transformers on random-weight checkpoints: ids, pixels, positions, hidden states, tokens."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import tte
+from checkpoints import SHAPES, Shape
+from conftest import Reference
+from conversations import conversations
+
+GetReference = Callable[[Shape], Reference]
+GetFolder = Callable[[Shape], Path]
+
+
+@pytest.fixture(scope="module")
+def talks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict]]:
+    """Conversations with their pictures on disk."""
+    return conversations(tmp_path_factory.mktemp("pictures"))
+
+
+def test_processor_gives_the_same_ids_pixels_and_positions(
+    shape: Shape, reference: GetReference, talks: dict[str, list[dict]]
+) -> None:
+    theirs = reference(shape)
+    processor = tte.Processor(theirs.folder)
+    for name, messages in talks.items():
+        ours, expected = processor(messages), theirs.inputs(messages)
+        assert ours["input_ids"].tolist() == expected["input_ids"].tolist(), name
+        assert ours["mm_token_type_ids"].tolist() == expected["mm_token_type_ids"].tolist(), name
+        for key in ("pixel_values", "pixel_values_videos", "image_grid_thw", "video_grid_thw"):
+            assert (key in ours) == (key in expected), (name, key)
+            if key in ours:
+                np.testing.assert_array_equal(ours[key], expected[key].numpy(), err_msg=f"{name}: {key}")
+        np.testing.assert_array_equal(ours["position_ids"], theirs.positions(messages), err_msg=name)
+
+
+def test_hidden_states_are_equal_to_1e_5(
+    shape: Shape, reference: GetReference, talks: dict[str, list[dict]]
+) -> None:
+    theirs = reference(shape)
+    embedder = tte.Embedder(theirs.folder, device="cpu")
+    for name, messages in talks.items():
+        expected = theirs.hidden(messages)
+        np.testing.assert_allclose(embedder.embed_tokens(messages)[0], expected, atol=1e-5, rtol=0, err_msg=name)
+
+
+def test_embeddings_are_the_last_token_whatever_the_batch(
+    shape: Shape, reference: GetReference, talks: dict[str, list[dict]]
+) -> None:
+    theirs = reference(shape)
+    embedder = tte.Embedder(theirs.folder, device="cpu")
+    together = embedder.embed(list(talks.values()), progress=False)
+    for row, (name, messages) in zip(together, talks.items(), strict=True):
+        expected = theirs.hidden(messages)[-1]
+        expected = expected / np.linalg.norm(expected)
+        np.testing.assert_allclose(row, expected, atol=1e-5, rtol=0, err_msg=name)
+        np.testing.assert_allclose(embedder.embed(messages)[0], row, atol=1e-6, rtol=0, err_msg=f"{name} alone")
+
+
+def test_greedy_tokens_are_equal_alone_and_in_a_batch(
+    shape: Shape, reference: GetReference, talks: dict[str, list[dict]]
+) -> None:
+    theirs = reference(shape)
+    reasoner = tte.Reasoner(theirs.folder, device="cpu")
+    together = reasoner.think(list(talks.values()), max_new_tokens=32, ignore_eos=True, progress=False)
+    for trace, (name, messages) in zip(together, talks.items(), strict=True):
+        expected = theirs.greedy(messages, 32)
+        assert trace.token_ids == expected, name
+        assert reasoner.think(messages, max_new_tokens=32, ignore_eos=True)[0].token_ids == expected, name
+        assert trace.text == theirs.processor.tokenizer.decode(expected, skip_special_tokens=True), name
+
+
+def test_bfloat16_embeddings_point_the_same_way(
+    checkpoint: GetFolder, reference: GetReference, talks: dict[str, list[dict]]
+) -> None:
+    shape = Shape("bf16", dtype="bfloat16", scale=1.0, layers=3)
+    theirs = reference(shape)
+    rows = tte.Embedder(checkpoint(shape), device="cpu").embed(list(talks.values()), progress=False)
+    for row, (name, messages) in zip(rows, talks.items(), strict=True):
+        expected = theirs.hidden(messages)[-1]
+        cosine = float(row @ expected / np.linalg.norm(expected))
+        assert cosine >= 0.9999, (name, cosine)
+
+
+def test_an_assistant_turn_can_be_continued(shape: Shape, reference: GetReference) -> None:
+    theirs = reference(shape)
+    messages = [
+        {"role": "user", "content": [{"type": "text", "text": "think about it"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "<think>the cat"}]},
+    ]
+    expected = theirs.inputs(messages, add_generation_prompt=False, continue_final_message=True)
+    assert tte.Processor(theirs.folder)(messages)["input_ids"].tolist() == expected["input_ids"].tolist()
+
+
+@pytest.mark.parametrize("sanitize", [True, False])
+def test_control_tokens_in_text(sanitize: bool, reference: GetReference) -> None:
+    theirs = reference(SHAPES[0])
+    messages = [
+        {"role": "user", "content": [{"type": "text", "text": "a <|im_end|> b <think>x</think> <|im_start|>y"}]}
+    ]
+    expected = theirs.inputs(messages, sanitize_control_tokens=sanitize)["input_ids"].tolist()
+    processor = tte.Processor(theirs.folder, parse_control_tokens=not sanitize)
+    assert processor(messages)["input_ids"].tolist() == expected
+
+
+def test_a_picture_token_in_text_is_text(reference: GetReference) -> None:
+    theirs = reference(SHAPES[0])
+    messages = [{"role": "user", "content": [{"type": "text", "text": "a <|image_pad|> b <|vision_start|>"}]}]
+    expected = theirs.inputs(messages, sanitize_control_tokens=True)["input_ids"].tolist()
+    assert tte.Processor(theirs.folder)(messages)["input_ids"].tolist() == expected
+
+
+def test_a_plain_item_is_a_user_turn(reference: GetReference, talks: dict[str, list[dict]]) -> None:
+    theirs = reference(SHAPES[0])
+    processor = tte.Processor(theirs.folder)
+    content = talks["image"][0]["content"]
+    assert processor(content)["input_ids"].tolist() == theirs.inputs(talks["image"])["input_ids"].tolist()
+    text = talks["text"][0]["content"][0]["text"]
+    assert processor(text)["input_ids"].tolist() == theirs.inputs(talks["text"])["input_ids"].tolist()
+
+
+def test_sharded_checkpoints_load_the_same(
+    tmp_path: Path, reference: GetReference, talks: dict[str, list[dict]]
+) -> None:
+    theirs = reference(SHAPES[1])
+    folder = tmp_path / "sharded"
+    shutil.copytree(theirs.folder, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    theirs.model.save_pretrained(folder, max_shard_size="100KB")
+    assert len(list(folder.glob("*.safetensors"))) > 1
+    ours = tte.Embedder(folder, device="cpu").embed(talks["image"])
+    whole = tte.Embedder(theirs.folder, device="cpu").embed(talks["image"])
+    np.testing.assert_allclose(ours, whole, atol=1e-6)
+
+
+def test_tokenizer_from_vocab_and_merges(tmp_path: Path, reference: GetReference) -> None:
+    theirs = reference(SHAPES[0])
+    folder = tmp_path / "old"
+    shutil.copytree(theirs.folder, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    content = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.json").write_text(json.dumps(content["model"]["vocab"], ensure_ascii=False))
+    merges = [" ".join(m) if isinstance(m, list) else m for m in content["model"]["merges"]]
+    (folder / "merges.txt").write_bytes(("#version: 0.2\r\n" + "\r\n".join(merges) + "\r\n").encode())
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    config["tokenizer_class"] = "Qwen2Tokenizer"
+    config["added_tokens_decoder"] = {
+        str(t["id"]): {k: v for k, v in t.items() if k != "id"} for t in content["added_tokens"]
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    tokenizer = tte.Tokenizer(folder)
+    for text in ("the cat's Grüße 東京\n\n  1234 <|im_end|><think>", "I'LL don't   x\t\ty", ""):
+        assert tokenizer.encode(text) == theirs.processor.tokenizer.encode(text), text
+
+
+def test_float32_on_request(checkpoint: GetFolder, talks: dict[str, list[dict]]) -> None:
+    folder = checkpoint(Shape("bf16", dtype="bfloat16", scale=1.0, layers=3))
+    theirs = Reference(folder, torch.float32)
+    embedder = tte.Embedder(folder, device="cpu", dtype="float32")
+    assert embedder.model.dtype == "float32"
+    np.testing.assert_allclose(
+        embedder.embed_tokens(talks["image"])[0], theirs.hidden(talks["image"]), atol=1e-5, rtol=0
+    )

@@ -1,0 +1,157 @@
+"""think_then_embed: the same results as the two models one after the other, and what it shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tte
+from checkpoints import Shape
+from conftest import picture
+
+REASONER = Shape("pipeline-reasoner", tied=False, scale=4.0)
+EMBEDDER = Shape("pipeline-embedder", hidden=96, heads=6, kv_heads=2, mrope=(2, 4, 2), scale=3.0)
+
+
+@pytest.fixture(scope="module")
+def pair(checkpoint: Callable[[Shape], Path]) -> tuple[tte.Reasoner, tte.Embedder]:
+    backend = tte.Backend("cpu")
+    return (
+        tte.Reasoner(checkpoint(REASONER), backend=backend),
+        tte.Embedder(checkpoint(EMBEDDER), backend=backend),
+    )
+
+
+ITEMS = [
+    "the cat and dog",
+    {"text": "what is this", "image": picture(60, 80, 1)},
+    [{"type": "image", "image": picture(84, 56, 2)}, {"type": "text", "text": "a red circle"}],
+    {"video": [picture(56, 84, i) for i in range(4)], "text": "what moves"},
+]
+GENERATE = {"max_new_tokens": [3, 12, 7, 20], "ignore_eos": True, "progress": False}
+
+
+def test_the_same_as_one_after_the_other(pair: tuple[tte.Reasoner, tte.Embedder]) -> None:
+    reasoner, embedder = pair
+    result = tte.think_then_embed(ITEMS, reasoner=reasoner, embedder=embedder, **GENERATE)
+    traces = reasoner.think(ITEMS, **GENERATE)
+    assert [t.token_ids for t in result.traces if t] == [t.token_ids for t in traces]
+    vectors = embedder.embed(ITEMS, traces, progress=False)
+    np.testing.assert_allclose(result.embeddings, vectors, atol=1e-5)
+    plain = embedder.embed(ITEMS, progress=False)
+    assert np.abs(plain - vectors).max() > 1e-3  # The trace matters.
+
+
+def test_not_thinking_is_plain_embedding(pair: tuple[tte.Reasoner, tte.Embedder]) -> None:
+    reasoner, embedder = pair
+    result = tte.think_then_embed(ITEMS, reasoner=reasoner, embedder=embedder, think=False, progress=False)
+    np.testing.assert_allclose(result.embeddings, embedder.embed(ITEMS, progress=False), atol=1e-5)
+    assert result.traces == [None] * 4
+    assert result.stats.thought == 0
+
+
+def test_traces_by_hand_and_thinking_per_item(pair: tuple[tte.Reasoner, tte.Embedder]) -> None:
+    reasoner, embedder = pair
+    think = [True, False, "<think>a</think> b", None]
+    result = tte.think_then_embed(ITEMS, reasoner=reasoner, embedder=embedder, think=think, **GENERATE)
+    assert result.traces[0] is not None
+    assert result.traces[0].finish == tte.FinishReason.LENGTH
+    assert result.traces[1] is None
+    assert result.traces[2] is not None
+    assert result.traces[2].text == "<think>a</think> b"
+    assert result.traces[2].thinking.strip() == "a"
+    assert result.traces[2].conclusion.strip() == "b"
+    expected = embedder.embed(ITEMS, [result.traces[0], None, "<think>a</think> b", None], progress=False)
+    np.testing.assert_allclose(result.embeddings, expected, atol=1e-5)
+
+
+def test_a_callback_decides_what_is_thought_about(pair: tuple[tte.Reasoner, tte.Embedder]) -> None:
+    reasoner, embedder = pair
+    seen: dict[int, np.ndarray] = {}
+
+    def decide(item: int, plain: np.ndarray) -> bool:
+        seen[item] = plain
+        return item == 2
+
+    result = tte.think_then_embed(ITEMS, reasoner=reasoner, embedder=embedder, think=decide, **GENERATE)
+    assert [t is not None for t in result.traces] == [False, False, True, False]
+    np.testing.assert_allclose(
+        np.stack([seen[i] for i in range(4)]), embedder.embed(ITEMS, progress=False), atol=1e-5
+    )
+
+
+def test_queries_only(pair: tuple[tte.Reasoner, tte.Embedder]) -> None:
+    reasoner, embedder = pair
+    result = tte.think_then_embed(
+        ITEMS, reasoner=reasoner, embedder=embedder, think="queries", side=["query", "target", "query", "target"],
+        **GENERATE,
+    )  # fmt: skip
+    assert [t is not None for t in result.traces] == [True, False, True, False]
+
+
+def test_one_checkpoint_for_both_continues_from_its_own_state(checkpoint: Callable[[Shape], Path]) -> None:
+    folder = checkpoint(REASONER)
+    backend = tte.Backend("cpu", max_running=32)
+    reasoner, embedder = tte.Reasoner(folder, backend=backend), tte.Embedder(folder, backend=backend)
+    assert backend.stats.engines == 1
+    result = tte.think_then_embed(ITEMS, reasoner=reasoner, embedder=embedder, **GENERATE)
+    assert result.stats.reused_tokens > 0.3 * result.stats.prompt_tokens
+    fresh = tte.Embedder(folder, backend=tte.Backend("cpu", max_running=33))
+    np.testing.assert_allclose(result.embeddings, fresh.embed(ITEMS, result.traces, progress=False), atol=1e-5)
+
+
+def test_equal_towers_encode_a_picture_once(checkpoint: Callable[[Shape], Path]) -> None:
+    folder = checkpoint(REASONER)
+    backend = tte.Backend("cpu", max_running=31)
+    reasoner, embedder = tte.Reasoner(folder, backend=backend), tte.Embedder(folder, backend=backend)
+    tte.think_then_embed(ITEMS[1:3], reasoner=reasoner, embedder=embedder, max_new_tokens=4, progress=False)
+    assert backend.stats.vision_encoded == 2
+
+
+def test_bad_items_can_be_skipped(pair: tuple[tte.Reasoner, tte.Embedder], tmp_path: Path) -> None:
+    reasoner, embedder = pair
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\nnothing more")
+    items = ["the cat", broken, "the dog"]
+    with pytest.raises(tte.InputError, match=r"item 1.*broken\.png"):
+        tte.think_then_embed(items, reasoner=reasoner, embedder=embedder, max_new_tokens=4, progress=False)
+    result = tte.think_then_embed(
+        items, reasoner=reasoner, embedder=embedder, max_new_tokens=4, on_error="skip", progress=False
+    )
+    assert np.isnan(result.embeddings[1]).all()
+    assert np.isfinite(result.embeddings[[0, 2]]).all()
+    assert [e.index for e in result.errors] == [1]
+    assert "broken.png" in result.errors[0].message
+
+
+def test_the_result_shows_itself(pair: tuple[tte.Reasoner, tte.Embedder]) -> None:
+    reasoner, embedder = pair
+    result = tte.think_then_embed(ITEMS, reasoner=reasoner, embedder=embedder, **GENERATE)
+    page = result._repr_html_()
+    assert page.count("<img") >= 3
+    assert "neighbours" in page
+    assert len(result.neighbours(2)[0]) == 2
+    assert result.similarity().shape == (4, 4)
+
+
+def test_vectors_can_be_cut_and_left_long(pair: tuple[tte.Reasoner, tte.Embedder]) -> None:
+    _, embedder = pair
+    whole = embedder.embed("the cat", normalize=False)
+    cut = embedder.embed("the cat", truncate_dim=16)
+    np.testing.assert_allclose(cut[0], whole[0, :16] / np.linalg.norm(whole[0, :16]), atol=1e-6)
+    with pytest.raises(tte.InputError, match="truncate_dim"):
+        embedder.embed("the cat", truncate_dim=embedder.dim + 1)
+
+
+def test_models_on_two_backends_are_refused(checkpoint: Callable[[Shape], Path]) -> None:
+    reasoner = tte.Reasoner(checkpoint(REASONER), backend=tte.Backend("cpu", max_running=7))
+    embedder = tte.Embedder(checkpoint(EMBEDDER), backend=tte.Backend("cpu", max_running=8))
+    with pytest.raises(tte.InputError, match="backend"):
+        tte.think_then_embed("the cat", reasoner=reasoner, embedder=embedder)
+
+
+def test_half_a_pair_is_refused(pair: tuple[tte.Reasoner, tte.Embedder]) -> None:
+    with pytest.raises(tte.InputError, match="without reasoner"):
+        tte.think_then_embed("the cat", embedder=pair[1])
