@@ -129,16 +129,18 @@ class Tte:
             pixels = picture()
             pixels[0, 0] = [self.round % 256, index, 0]
             text = [{"type": "text", "text": TEXT}]
-            items.append([{"type": "image", "image": pixels}, *text] if image else [{"type": "text", "text": f"{self.round} {index} {TEXT}"}])
+            items.append(
+                [{"type": "image", "image": pixels}, *text]
+                if image
+                else [{"type": "text", "text": f"{self.round} {index} {TEXT}"}]
+            )
         return items
 
     def encode(self) -> Any:
         return self.embedder.embed(self._items(1, True), progress=False)[0]
 
     def generate(self, count: int, tokens: int, image: bool) -> int:
-        traces = self.reasoner.think(
-            self._items(count, image), max_new_tokens=tokens, ignore_eos=True, progress=False
-        )
+        traces = self.reasoner.think(self._items(count, image), max_new_tokens=tokens, ignore_eos=True, progress=False)
         return sum(len(t.token_ids) for t in traces)
 
 
@@ -175,11 +177,14 @@ def main() -> None:
     loads, peak = {}, 0.0
     for side in ("tte", "transformers"):
         command = [sys.executable, __file__, "--dir", str(arguments.dir), "--threads", str(arguments.threads)]
-        processes[side] = subprocess.Popen([*command, "--worker", side], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # fmt: skip
+        processes[side] = subprocess.Popen(
+            [*command, "--worker", side], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
 
     def ask(side: str, job: dict[str, Any] | None) -> dict[str, Any]:
         process = processes[side]
-        assert process.stdin and process.stdout
+        assert process.stdin is not None
+        assert process.stdout is not None
         if job is not None:
             process.stdin.write(json.dumps(job) + "\n")
             process.stdin.flush()
@@ -209,7 +214,8 @@ def main() -> None:
                     seconds[name][side].append(reply["seconds"])
     median = {name: {s: statistics.median(v) for s, v in sides.items()} for name, sides in seconds.items()}
     rows = [("load, s", loads["tte"], loads["transformers"], True)]
-    rows += [(f"{name}, s", median[name]["tte"], median[name]["transformers"], True) for name in ("encode", "prefill", "text prefill 8")]  # fmt: skip
+    for name in ("encode", "prefill", "text prefill 8"):
+        rows.append((f"{name}, s", median[name]["tte"], median[name]["transformers"], True))
     for name, first, batch in (("decode 1", "prefill", 1), ("text decode 8", "text prefill 8", 8)):
         rate = {s: batch * n / max(median[name][s] - median[first][s], 1e-9) for s in processes}
         rows.append((f"{name}, token/s", rate["tte"], rate["transformers"], False))

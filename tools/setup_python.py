@@ -7,12 +7,12 @@ the CUDA runtime and CUPTI to be loadable. `import torch` does not work then, an
 
 from __future__ import annotations
 
-import importlib.metadata as metadata
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,7 +22,10 @@ LIGHT_CUDA = ("nvidia-cuda-runtime", "nvidia-cuda-cupti")
 
 def pip(*arguments: str) -> None:
     """Run pip quietly; its errors are shown."""
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments],
+        check=True,
+    )
 
 
 def normalised(requirement: str) -> str:

@@ -9,7 +9,9 @@
 
 from __future__ import annotations
 
-from tte import _check_torch as _check_torch  # noqa: I001  (must come before the extension module)
+from tte import _check_torch as _check_torch
+from tte._models import Backend, Embedder, Processor, Reasoner, Tokenizer
+from tte._pipeline import Result, think_then_embed
 from tte._tte import (
     Alpha,
     BackendStats,
@@ -28,8 +30,6 @@ from tte._tte import (
     Trace,
     __version__,
 )
-from tte._models import Backend, Embedder, Processor, Reasoner, Tokenizer
-from tte._pipeline import Result, think_then_embed
 
 __all__ = [
     "Alpha",

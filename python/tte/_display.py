@@ -84,13 +84,16 @@ def _dict_parts(item: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         yield from parts(item.get("content") or "")
         return
     if item.get("type") in ("image", "video"):
-        value = next((item[k] for k in ("image", "video", "path", "bytes", "array", "frames") if item.get(k) is not None), None)
+        value = next(
+            (item[k] for k in ("image", "video", "path", "bytes", "array", "frames") if item.get(k) is not None),
+            None,
+        )
         yield from _frames(value) if item["type"] == "video" else iter([("image", value)])
         return
     for key, value in item.items():
         if key in ("text", "instruction") and value is not None:
             yield "text", value
-        elif key == "image" and value is not None or key == "images":
+        elif (key == "image" and value is not None) or key == "images":
             for image in value if isinstance(value, (list, tuple)) else [value]:
                 yield "image", image
         elif key == "video" and value is not None:
@@ -151,7 +154,8 @@ def result_html(result: Result, limit: int = 20, neighbours: int = 3) -> str:
     stats = result.stats
     head = (
         f"<p>{len(result)} items, {result.embeddings.shape[1]} dimensions, {stats.seconds:.2f} s; "
-        f"{stats.generated_tokens} tokens written, {stats.reused_tokens} of {stats.prompt_tokens} prompt tokens reused</p>"
+        f"{stats.generated_tokens} tokens written, {stats.reused_tokens} of {stats.prompt_tokens} prompt tokens "
+        "reused</p>"
     )
     return (
         f"{STYLE}{head}<table class='tte'><tr><th></th><th>input</th><th>trace</th><th>neighbours</th></tr>"

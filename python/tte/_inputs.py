@@ -163,9 +163,7 @@ def _from_dict(item: Mapping[str, Any], name: str) -> _tte.Input:
             parts += [_video_value(video, name) for video in value]
     if not parts and instruction is None:
         raise _tte.InputError(f"{name} is empty: give it text, an image or a video.")
-    return _tte.Input(
-        parts=parts, instruction=None if instruction is None else _text(instruction, name), name=name
-    )
+    return _tte.Input(parts=parts, instruction=None if instruction is None else _text(instruction, name), name=name)
 
 
 def _video_value(value: object, name: str) -> _tte.Video:

@@ -100,7 +100,9 @@ def _load_arguments(
             "(peft's merge_and_unload) and save the result."
         )
     if backend is not None and device not in ("auto", backend.device):
-        raise _tte.InputError(f"device={device!r} contradicts the backend, which is on {backend.device!r}: give one of them.")
+        raise _tte.InputError(
+            f"device={device!r} contradicts the backend, which is on {backend.device!r}: give one of them."
+        )
     options = _tte.LoadOptions(dtype, "" if recipe is None else os.fspath(recipe), parse_control_tokens)
     return _hub.resolve(path), options, (backend or Backend(device))._native
 
@@ -479,9 +481,7 @@ def token_callback(
     )
 
 
-def to_traces(
-    traces: Sequence[TraceLike | None] | TraceLike | None, count: int
-) -> list[_tte.Trace | None]:
+def to_traces(traces: Sequence[TraceLike | None] | TraceLike | None, count: int) -> list[_tte.Trace | None]:
     """Traces by hand: one per item, as Trace, text or None."""
     if traces is None:
         return []

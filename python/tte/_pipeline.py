@@ -63,9 +63,7 @@ def _bundled_pair() -> tuple[Reasoner, Embedder]:
     return Reasoner(_hub.bundled("reasoner")), Embedder(_hub.bundled("embedder"))
 
 
-def _pair(
-    reasoner: Reasoner | PathLike | None, embedder: Embedder | PathLike | None
-) -> tuple[Reasoner, Embedder]:
+def _pair(reasoner: Reasoner | PathLike | None, embedder: Embedder | PathLike | None) -> tuple[Reasoner, Embedder]:
     if reasoner is None and embedder is None:
         return _bundled_pair()
     if reasoner is None or embedder is None:

@@ -14,7 +14,10 @@ Messages = list[dict[str, Any]]
 
 def user(*content: Any) -> dict[str, Any]:
     """A user turn of parts: text, or what is already a part."""
-    return {"role": "user", "content": [{"type": "text", "text": c} if isinstance(c, str) else c for c in content]}
+    return {
+        "role": "user",
+        "content": [{"type": "text", "text": c} if isinstance(c, str) else c for c in content],
+    }
 
 
 def image(path: Path) -> dict[str, Any]:
@@ -30,7 +33,12 @@ def video(frames: list[np.ndarray]) -> dict[str, Any]:
 def conversations(folder: Path) -> dict[str, Messages]:
     """One conversation of every kind; pictures are written to `folder`."""
     paths = {}
-    for name, (height, width) in {"wide": (70, 150), "tall": (200, 84), "small": (30, 40), "exact": (112, 140)}.items():
+    for name, (height, width) in {
+        "wide": (70, 150),
+        "tall": (200, 84),
+        "small": (30, 40),
+        "exact": (112, 140),
+    }.items():
         paths[name] = folder / f"{name}.png"
         Image.fromarray(picture(height, width, len(name))).save(paths[name])
     Image.fromarray(picture(90, 120, 7)).save(folder / "photo.jpg", quality=88)
@@ -45,7 +53,9 @@ def conversations(folder: Path) -> dict[str, Messages]:
         "image last": [user("look at", image(paths["tall"]))],
         "two images": [user(image(paths["small"]), "and", image(paths["exact"]), "left of")],
         "images in two turns": [
-            user(image(paths["wide"]), "one"), {"role": "assistant", "content": "yes"}, user(image(paths["small"]), "two"),
+            user(image(paths["wide"]), "one"),
+            {"role": "assistant", "content": "yes"},
+            user(image(paths["small"]), "two"),
         ],
         "jpeg": [user(image(folder / "photo.jpg"), "photo")],
         "grey": [user(image(folder / "grey.png"), "grey")],

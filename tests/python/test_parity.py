@@ -41,9 +41,7 @@ def test_processor_gives_the_same_ids_pixels_and_positions(
         np.testing.assert_array_equal(ours["position_ids"], theirs.positions(messages), err_msg=name)
 
 
-def test_hidden_states_are_equal_to_1e_5(
-    shape: Shape, reference: GetReference, talks: dict[str, list[dict]]
-) -> None:
+def test_hidden_states_are_equal_to_1e_5(shape: Shape, reference: GetReference, talks: dict[str, list[dict]]) -> None:
     theirs = reference(shape)
     embedder = tte.Embedder(theirs.folder, device="cpu")
     for name, messages in talks.items():
@@ -103,7 +101,10 @@ def test_an_assistant_turn_can_be_continued(shape: Shape, reference: GetReferenc
 def test_control_tokens_in_text(sanitize: bool, reference: GetReference) -> None:
     theirs = reference(SHAPES[0])
     messages = [
-        {"role": "user", "content": [{"type": "text", "text": "a <|im_end|> b <think>x</think> <|im_start|>y"}]}
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": "a <|im_end|> b <think>x</think> <|im_start|>y"}],
+        }
     ]
     expected = theirs.inputs(messages, sanitize_control_tokens=sanitize)["input_ids"].tolist()
     processor = tte.Processor(theirs.folder, parse_control_tokens=not sanitize)

@@ -77,9 +77,7 @@ def test_a_callback_decides_what_is_thought_about(pair: tuple[tte.Reasoner, tte.
 
     result = tte.think_then_embed(ITEMS, reasoner=reasoner, embedder=embedder, think=decide, **GENERATE)
     assert [t is not None for t in result.traces] == [False, False, True, False]
-    np.testing.assert_allclose(
-        np.stack([seen[i] for i in range(4)]), embedder.embed(ITEMS, progress=False), atol=1e-5
-    )
+    np.testing.assert_allclose(np.stack([seen[i] for i in range(4)]), embedder.embed(ITEMS, progress=False), atol=1e-5)
 
 
 def test_queries_only(pair: tuple[tte.Reasoner, tte.Embedder]) -> None:
