@@ -167,7 +167,8 @@ def page(queries: list[Query], thought: list[Answer], plain: list[Answer], summa
         "<!doctype html><meta charset='utf-8'><title>think, then embed</title>"
         "<style>body{max-width:80em;margin:2em auto;padding:0 1em;font:15px/1.5 system-ui,sans-serif}</style>"
         f"{_display.STYLE}<h1>Think, then embed</h1><p>{_display.escape(summary)}</p>"
-        "<table class='tte'><tr><th>task</th><th>query</th><th>what the reasoner wrote</th><th>ranking with thinking</th><th>ranking without</th></tr>"
+        "<table class='tte'><tr><th>task</th><th>query</th><th>what the reasoner wrote</th>"
+        "<th>ranking with thinking</th><th>ranking without</th></tr>"
         f"{body}</table>"
     )
 
