@@ -34,6 +34,7 @@ void bind_options(py::module_& module) {
       .value("ALWAYS", ThinkMode::kAlways)
       .value("NEVER", ThinkMode::kNever)
       .value("QUERIES", ThinkMode::kQueries, "Items whose task is on the query side.")
+      .value("RECIPE", ThinkMode::kRecipe, "As the recipe says for the item's task and side.")
       .value("AUTO", ThinkMode::kAuto,
              "Embedded without a trace first; a callback or a margin then decides.");
 

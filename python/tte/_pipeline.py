@@ -14,7 +14,7 @@ from tte import _display, _hub, _options, _tte
 from tte._inputs import Item, to_inputs
 from tte._models import Embedder, PathLike, Reasoner, TraceLike, to_traces, token_callback
 
-Think = bool | Literal["queries"] | Callable[[int, NDArray[np.float32]], bool] | Sequence[Any]
+Think = bool | Literal["queries", "recipe"] | Callable[[int, NDArray[np.float32]], bool] | Sequence[Any]
 
 
 @dataclass
@@ -126,9 +126,9 @@ def think_then_embed(
             * whole chat messages, a list of ``{"role": ..., "content": ...}``.
         reasoner: a Reasoner, or the path or hub id of one; default: the bundled nano pair.
         embedder: an Embedder, or the path or hub id of one.
-        think: True, False, "queries" (only items whose side is "query"), a callable ``(item, vector) -> bool``
-            that sees the vector without a trace, or one entry per item: a bool, or a trace made earlier (a Trace
-            or its text).
+        think: True, False, "queries" (only items whose side is "query"), "recipe" (as the reasoner's recipe says
+            for the item's task and side), a callable ``(item, vector) -> bool`` that sees the vector without a
+            trace, or one entry per item: a bool, or a trace made earlier (a Trace or its text).
         instruction: placed where the recipe says; an item's own instruction comes first.
         task: task family of the recipe's presets ("image_qa", ...), one or one per item.
         side: "query" or "target", one or one per item.
@@ -210,9 +210,12 @@ def _think_modes(
     if isinstance(think, bool):
         return [always if think else never] * count, [], None
     if isinstance(think, str):
-        if think != "queries":
-            raise _tte.InputError(f"think is {think!r}: it must be True, False, 'queries', a callable or a list.")
-        return [_tte.ThinkMode.QUERIES] * count, [], None
+        named = {"queries": _tte.ThinkMode.QUERIES, "recipe": _tte.ThinkMode.RECIPE}
+        if think not in named:
+            raise _tte.InputError(
+                f"think is {think!r}: it must be True, False, 'queries', 'recipe', a callable, or one entry per item."
+            )
+        return [named[think]] * count, [], None
     if callable(think):
         return [_tte.ThinkMode.AUTO] * count, [], think
     entries = list(think)

@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -88,17 +88,17 @@ def make_examples(tasks: Sequence[str], count: int, seed: int) -> list[Query]:
 
 
 def is_visual(item: dict[str, Any]) -> bool:
-    """Whether an item has a picture or frames; text candidates need no thinking."""
+    """Whether an item has a picture or frames."""
     return "image" in item or "video" in item
 
 
 def answer_all(queries: list[Query], reasoner: tte.Reasoner, embedder: tte.Embedder, think: bool) -> list[Answer]:
-    """Embed queries and candidates in one call, and rank."""
+    """Embed queries and candidates in one call, and rank; the recipe says which candidates are thought about."""
     items = [i for q in queries for i in (q.item, *q.candidates)]
     sides = [s for q in queries for s in ("query", *["target"] * len(q.candidates))]
     tasks = [q.task for q in queries for _ in range(1 + len(q.candidates))]
-    modes = [think and (side == "query" or is_visual(item)) for item, side in zip(items, sides, strict=True)]
-    result = tte.think_then_embed(items, reasoner=reasoner, embedder=embedder, think=modes, task=tasks, side=sides)
+    mode: Literal["recipe", False] = "recipe" if think else False
+    result = tte.think_then_embed(items, reasoner=reasoner, embedder=embedder, think=mode, task=tasks, side=sides)
     answers, start = [], 0
     for query in queries:
         stop = start + 1 + len(query.candidates)

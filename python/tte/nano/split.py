@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .tasks import TASKS, draft
-from .world import DIGITS, PAIRS, SHAPE_VARIANTS, DIGIT_INSTANCES, WORD_VARIANTS, Rng, Split
+from .world import DIGIT_INSTANCES, DIGITS, PAIRS, SHAPE_VARIANTS, WORD_VARIANTS, Rng, Split
 
 
 def verify_split(n: int = 50, seed: int = 0) -> dict[str, int]:

@@ -66,12 +66,16 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class Draft:
-    """A query, its target and near-duplicates of the target; ``things`` lists what was drawn, for the split check."""
+    """A query, its target and near-duplicates of the target; ``things`` lists what was drawn, for the split check.
+
+    ``more`` holds further queries about the very same picture or video (training shares the picture's tokens).
+    """
 
     query: Item
     target: Item
     hard: tuple[Item, ...]
     things: tuple[Placed, ...]
+    more: tuple[Item, ...] = ()
 
 
 def _trace(think: str, conclusion: str) -> str:
@@ -84,7 +88,7 @@ def _pairs(split: Split, rng: Rng) -> tuple[Thing, ...]:
 
 
 def _things(n: int, split: Split, rng: Rng, kinds: Sequence[str] = KINDS) -> list[Thing]:
-    """n things of n different kinds."""
+    """N things of n different kinds."""
     chosen: list[Thing] = []
     while len(chosen) < n:
         thing = rng.pick(_pairs(split, rng))
@@ -139,7 +143,12 @@ def _video_item(steps: Sequence[Sequence[Placed]], rng: Rng, text: str, trace: s
     return Item(text, video=tuple(f for frame in frames for f in (frame, frame)), trace=trace)
 
 
-def image_cls(split: Split, rng: Rng, hard: int) -> Draft:
+def _ask(picture: Item, text: str, trace: str) -> Item:
+    """Another query about the same picture or video."""
+    return Item(text, picture.image, picture.video, trace)
+
+
+def image_cls(split: Split, rng: Rng, hard: int, more: int = 0) -> Draft:
     """Image classification: one thing somewhere in the picture; the label is its name (128 labels)."""
     scene = _place(_things(1, split, rng), split, rng)
     name = scene[0].thing.name
@@ -156,10 +165,11 @@ def _walk(scene: Sequence[Placed], start: int, rng: Rng) -> tuple[str, str, Plac
     return (first, second, found) if found is not None else None
 
 
-def _image_walk(split: Split, rng: Rng) -> Draft:
+def _image_walk(split: Split, rng: Rng, more: int) -> Draft:
     while True:
         scene = _place(_things(5, split, rng), split, rng)
-        for _ in range(12):
+        walks: dict[str, tuple[str, Placed]] = {}
+        for _ in range(12 + 8 * more):
             key = rng.pick(scene)
             walk = _walk(scene, key.cell, rng)
             if walk is None:
@@ -169,8 +179,14 @@ def _image_walk(split: Split, rng: Rng) -> Draft:
             assert middle is not None
             think = f"{key.thing.name} {CELLS[key.cell]} {one} {CELLS[middle]} {two} {_listing([found])}"
             text = f"what is {one} then {two} from the {key.thing.name} ?"
-            query = _image_item(scene, rng, text, _trace(think, found.thing.name))
-            return Draft(query, Item(found.thing.name), (), tuple(scene))
+            walks[text] = _trace(think, found.thing.name), found
+            if len(walks) == 1 + more:
+                break
+        if walks:
+            (text, (trace, found)), *others = walks.items()
+            query = _image_item(scene, rng, text, trace)
+            extra = tuple(_ask(query, text, trace) for text, (trace, _) in others)
+            return Draft(query, Item(found.thing.name), (), tuple(scene), extra)
 
 
 def _image_sum(split: Split, rng: Rng) -> Draft:
@@ -183,12 +199,12 @@ def _image_sum(split: Split, rng: Rng) -> Draft:
     return Draft(query, Item(total), (), tuple(scene))
 
 
-def image_qa(split: Split, rng: Rng, hard: int) -> Draft:
+def image_qa(split: Split, rng: Rng, hard: int, more: int = 0) -> Draft:
     """Image QA: what stands two steps away from a named thing (2 of 3), or the sum of the two digits (1 of 3)."""
-    return _image_walk(split, rng) if rng.below(3) else _image_sum(split, rng)
+    return _image_walk(split, rng, more) if rng.below(3) else _image_sum(split, rng)
 
 
-def image_ret(split: Split, rng: Rng, hard: int) -> Draft:
+def image_ret(split: Split, rng: Rng, hard: int, more: int = 0) -> Draft:
     """Composed image retrieval: the same picture, but the thing next to a named one becomes another thing."""
     while True:
         scene = _place(_things(3, split, rng), split, rng)
@@ -207,10 +223,19 @@ def image_ret(split: Split, rng: Rng, hard: int) -> Draft:
         fresh = [Placed(p.thing, look_at(p.thing, split, rng), p.cell) for p in parts]
         return _image_item(fresh, rng, LIST_PICTURE, _list_trace(parts))
 
+    def change(key: Placed, step: str, old: Placed, new: Thing) -> tuple[str, str]:
+        think = f"{key.thing.name} {CELLS[key.cell]} {step} {CELLS[old.cell]} {new.name}"
+        text = f"same but the thing {RELATIONS[step]} the {key.thing.name} becomes a {new.name}"
+        return text, _trace(think, _listing(edited(old.cell, new)))
+
     target = edited(old.cell, new)
-    think = f"{key.thing.name} {CELLS[key.cell]} {step} {CELLS[old.cell]} {new.name}"
-    text = f"same but the thing {RELATIONS[step]} the {key.thing.name} becomes a {new.name}"
-    query = _image_item(scene, rng, text, _trace(think, _listing(target)))
+    query = _image_item(scene, rng, *change(key, step, old, new))
+    extra: list[Item] = []
+    for _ in range(3 * more):
+        p, side = rng.pick(scene), rng.pick(tuple(RELATIONS))
+        near = _at(scene, moved(p.cell, side))
+        if near is not None and len(extra) < more:
+            extra.append(_ask(query, *change(p, side, near, _another(near.thing, split, rng, things))))
     wrong: list[Item] = []
     for i in range(hard):
         if i == 0:
@@ -223,10 +248,10 @@ def image_ret(split: Split, rng: Rng, hard: int) -> Draft:
             p = rng.pick([p for p in target if p.cell != old.cell])
             other = _another(p.thing, split, rng, [t.thing for t in target])
             wrong.append(picture([Placed(other, p.look, p.cell) if q is p else q for q in target]))
-    return Draft(query, picture(target), tuple(wrong), tuple(target) + tuple(scene))
+    return Draft(query, picture(target), tuple(wrong), tuple(target) + tuple(scene), tuple(extra))
 
 
-def image_vg(split: Split, rng: Rng, hard: int) -> Draft:
+def image_vg(split: Split, rng: Rng, hard: int, more: int = 0) -> Draft:
     """Visual grounding: the crop of the thing next to the twin (the other thing of the same colour) of a named one."""
     while True:
         key, twin, *rest = _things(5, split, rng)
@@ -243,13 +268,22 @@ def image_vg(split: Split, rng: Rng, hard: int) -> Draft:
         trace = _trace(f"A1 {p.thing.name}", p.thing.name)
         return Item(NAME_CROP, image=draw_scene([_at_cell(p, 0)], background, side=1), trace=trace)
 
-    think = (
-        f"{key.name} {CELLS[scene[0].cell]} {twin.name} {CELLS[scene[1].cell]} {step} {_listing([found])}"
-    )
-    text = f"the thing {RELATIONS[step]} the twin of the {key.name}"
-    query = Item(text, image=draw_scene(scene, background), trace=_trace(think, found.thing.name))
+    def point(key: Placed, twin: Placed, step: str, found: Placed) -> tuple[str, str]:
+        think = f"{key.thing.name} {CELLS[key.cell]} {twin.thing.name} {CELLS[twin.cell]} {step} {_listing([found])}"
+        return f"the thing {RELATIONS[step]} the twin of the {key.thing.name}", _trace(
+            think, found.thing.name
+        )
+
+    text, trace = point(scene[0], scene[1], step, found)
+    query = Item(text, image=draw_scene(scene, background), trace=trace)
+    extra: list[Item] = []
+    for _ in range(3 * more):
+        side, turn = rng.pick(tuple(RELATIONS)), rng.below(2)
+        near = _at(scene, moved(scene[turn].cell, side))
+        if near is not None and near is not scene[1 - turn] and len(extra) < more:
+            extra.append(_ask(query, *point(scene[1 - turn], scene[turn], side, near)))
     others = [p for p in scene if p is not found]
-    return Draft(query, crop(found), tuple(crop(p) for p in others[:hard]), tuple(scene))
+    return Draft(query, crop(found), tuple(crop(p) for p in others[:hard]), tuple(scene), tuple(extra))
 
 
 def _path(start: int, rng: Rng, moves: Sequence[str]) -> tuple[list[int], list[str]]:
@@ -269,7 +303,8 @@ def _video(
     while True:
         placed = _place(things, split, rng)
         paths = [
-            _path(p.cell, rng, moves) if i < movers else ([p.cell] * 3, ["stay", "stay"]) for i, p in enumerate(placed)
+            _path(p.cell, rng, moves) if i < movers else ([p.cell] * 3, ["stay", "stay"])
+            for i, p in enumerate(placed)
         ]
         cells = [path[0] for path in paths]
         if all(len({c[t] for c in cells}) == len(cells) for t in range(3)):
@@ -281,18 +316,21 @@ def _track(cells: Sequence[int]) -> str:
     return " ".join(CELLS[c] for c in cells)
 
 
-def video_cls(split: Split, rng: Rng, hard: int) -> Draft:
+def video_cls(split: Split, rng: Rng, hard: int, more: int = 0) -> Draft:
     """Video classification: which two moves the named thing makes (25 labels), beside another mover and a still thing."""
     things = _things(3, split, rng)
     steps, cells, moves = _video(things, 2, split, rng)
-    answer = " ".join(moves[0])
-    query = _video_item(
-        steps, rng, f"how does the {things[0].name} move ?", _trace(f"{things[0].name} {_track(cells[0])} {answer}", answer)
-    )
-    return Draft(query, Item(answer), (), tuple(steps[0]))
+
+    def ask(i: int) -> tuple[str, str]:
+        name, answer = things[i].name, " ".join(moves[i])
+        return f"how does the {name} move ?", _trace(f"{name} {_track(cells[i])} {answer}", answer)
+
+    query = _video_item(steps, rng, *ask(0))
+    extra = tuple(_ask(query, *ask(i)) for i in range(1, min(3, 1 + more)))
+    return Draft(query, Item(" ".join(moves[0])), (), tuple(steps[0]), extra)
 
 
-def video_qa(split: Split, rng: Rng, hard: int) -> Draft:
+def video_qa(split: Split, rng: Rng, hard: int, more: int = 0) -> Draft:
     """Video QA: what is next to the named, moving thing at the end (128 answers)."""
     while True:
         things = _things(4, split, rng)
@@ -301,14 +339,22 @@ def video_qa(split: Split, rng: Rng, hard: int) -> Draft:
         found = _at(steps[2], moved(cells[0][2], step))
         if found is not None:
             break
-    name = things[0].name
-    think = f"{name} {_track(cells[0])} {step} {_listing([found])}"
-    text = f"what is {RELATIONS[step]} the {name} at the end ?"
-    query = _video_item(steps, rng, text, _trace(think, found.thing.name))
-    return Draft(query, Item(found.thing.name), (), tuple(steps[0]))
+
+    def ask(i: int, step: str, found: Placed) -> tuple[str, str]:
+        think = f"{things[i].name} {_track(cells[i])} {step} {_listing([found])}"
+        return f"what is {RELATIONS[step]} the {things[i].name} at the end ?", _trace(think, found.thing.name)
+
+    query = _video_item(steps, rng, *ask(0, step, found))
+    extra: list[Item] = []
+    for _ in range(3 * more):
+        i, side = rng.below(4), rng.pick(tuple(RELATIONS))
+        near = _at(steps[2], moved(cells[i][2], side))
+        if near is not None and len(extra) < more:
+            extra.append(_ask(query, *ask(i, side, near)))
+    return Draft(query, Item(found.thing.name), (), tuple(steps[0]), tuple(extra))
 
 
-def video_ret(split: Split, rng: Rng, hard: int) -> Draft:
+def video_ret(split: Split, rng: Rng, hard: int, more: int = 0) -> Draft:
     """Video retrieval: from a caption that names the start and the moves of two things to the video."""
     things = _things(2, split, rng)
     steps, cells, moves = _video(things, 2, split, rng)
@@ -321,7 +367,8 @@ def video_ret(split: Split, rng: Rng, hard: int) -> Draft:
 
     order = sorted(range(2), key=lambda i: cells[i][0])
     text = " and ".join(
-        f"the {things[i].name} starts at {CELLS[cells[i][0]]} and goes {moves[i][0]} then {moves[i][1]}" for i in order
+        f"the {things[i].name} starts at {CELLS[cells[i][0]]} and goes {moves[i][0]} then {moves[i][1]}"
+        for i in order
     )
     think = " ".join(
         f"{things[i].name} {CELLS[cells[i][0]]} {moves[i][0]} {CELLS[cells[i][1]]} {moves[i][1]} {CELLS[cells[i][2]]}"
@@ -334,19 +381,30 @@ def video_ret(split: Split, rng: Rng, hard: int) -> Draft:
             i = rng.below(2)
             other = _another(things[i], split, rng, things)
             look = look_at(other, split, rng)
-            wrong.append(video([[Placed(other, look, p.cell) if j == i else p for j, p in enumerate(s)] for s in steps]))
+            wrong.append(
+                video(
+                    [[Placed(other, look, p.cell) if j == i else p for j, p in enumerate(s)] for s in steps]
+                )
+            )
             continue
         i = rng.below(2)  # one of the two moves differently, sometimes from elsewhere
         start = cells[i][0] if rng.below(2) else rng.below(SIDE * SIDE)
         path = _path(start, rng, MOVES)[0]
         if path != cells[i] and all(path[t] != cells[1 - i][t] for t in range(3)):
-            wrong.append(video([[_at_cell(p, path[t]) if j == i else p for j, p in enumerate(s)] for t, s in enumerate(steps)]))
+            wrong.append(
+                video(
+                    [
+                        [_at_cell(p, path[t]) if j == i else p for j, p in enumerate(s)]
+                        for t, s in enumerate(steps)
+                    ]
+                )
+            )
     fresh = [look_at(t, split, rng) for t in things]
     target = video([[Placed(p.thing, fresh[j], p.cell) for j, p in enumerate(s)] for s in steps])
     return Draft(query, target, tuple(wrong), tuple(steps[0]))
 
 
-def video_mret(split: Split, rng: Rng, hard: int) -> Draft:
+def video_mret(split: Split, rng: Rng, hard: int, more: int = 0) -> Draft:
     """Moment retrieval: the clip of the video in which a moving thing is next to a still one."""
     while True:
         mover, landmark, still = _things(3, split, rng)
@@ -361,11 +419,19 @@ def video_mret(split: Split, rng: Rng, hard: int) -> Draft:
     def clip(scene: Sequence[Placed]) -> Item:
         return _video_item([scene], rng, LIST_CLIP, _list_trace(scene))
 
-    think = (
-        f"{mover.name} {_track(cells[0])} {landmark.name} {CELLS[cells[1][0]]} {step} {CELLS[cells[0][time]]} {TIMES[time]}"
-    )
-    text = f"when is the {mover.name} {RELATIONS[step]} the {landmark.name} ?"
-    query = _video_item(steps, rng, text, _trace(think, _listing(steps[time])))
+    def ask(i: int, step: str, t: int) -> tuple[str, str]:
+        near = steps[0][i].thing
+        think = f"{mover.name} {_track(cells[0])} {near.name} {CELLS[cells[i][0]]} {step} {CELLS[cells[0][t]]} {TIMES[t]}"
+        return f"when is the {mover.name} {RELATIONS[step]} the {near.name} ?", _trace(
+            think, _listing(steps[t])
+        )
+
+    query = _video_item(steps, rng, *ask(1, step, time))
+    others = [
+        (i, side, t) for i in (1, 2) for side in RELATIONS for t in range(3)
+        if moved(cells[i][0], side) == cells[0][t] and (i, side, t) != (1, step, time)
+    ]  # fmt: skip
+    extra = tuple(_ask(query, *ask(*o)) for o in rng.sample(others, min(more, len(others))))
     wrong = [clip(steps[t]) for t in range(3) if t != time][:hard]
     seen = {_listing(s) for s in steps}
     while len(wrong) < hard:  # moments of other videos with almost the same things
@@ -382,16 +448,18 @@ def video_mret(split: Split, rng: Rng, hard: int) -> Draft:
         if _listing(scene) not in seen:
             seen.add(_listing(scene))
             wrong.append(clip(scene))
-    return Draft(query, clip(steps[time]), tuple(wrong), tuple(steps[0]))
+    return Draft(query, clip(steps[time]), tuple(wrong), tuple(steps[0]), extra)
 
 
-def visdoc(split: Split, rng: Rng, hard: int) -> Draft:
+def visdoc(split: Split, rng: Rng, hard: int, more: int = 0) -> Draft:
     """Visual documents: the page (a bill of two printed items with handwritten prices) with a given total."""
 
     def page(items: Sequence[str], prices: Sequence[int]) -> tuple[Item, list[Placed]]:
         rows: list[tuple[str, int, Placed]] = []
         for word, price in zip(items, prices, strict=True):
-            thing = rng.pick([t for t in PAIRS["train" if split == "val" else split] if t.kind == DIGITS[price]])
+            thing = rng.pick(
+                [t for t in PAIRS["train" if split == "val" else split] if t.kind == DIGITS[price]]
+            )
             rows.append((word, rng.pick(WORD_VARIANTS[split]), Placed(thing, look_at(thing, split, rng), 0)))
         total = NUMBERS[sum(prices)]
         a, b = (DIGITS[p] for p in prices)
@@ -418,7 +486,7 @@ def visdoc(split: Split, rng: Rng, hard: int) -> Draft:
     return Draft(query, target, tuple(wrong), tuple(digits))
 
 
-TASKS: dict[str, Callable[[Split, Rng, int], Draft]] = {
+TASKS: dict[str, Callable[[Split, Rng, int, int], Draft]] = {
     "image_cls": image_cls,
     "image_qa": image_qa,
     "image_ret": image_ret,
@@ -448,13 +516,15 @@ def tasks() -> tuple[str, ...]:
     return tuple(TASKS)
 
 
-def draft(task: str, split: Split, rng: Rng, hard: int | None = None) -> Draft:
-    """One query with its target and ``hard`` near-duplicates (by default as many as the task's pools have)."""
-    return TASKS[task](split, rng, HARD.get(task, 0) if hard is None else hard)
+def draft(task: str, split: Split, rng: Rng, hard: int | None = None, more: int = 0) -> Draft:
+    """One query with its target, ``hard`` near-duplicates (by default as many as the task's pools have), and up to
+    ``more`` further queries about the same picture.
+    """
+    return TASKS[task](split, rng, HARD.get(task, 0) if hard is None else hard, more)
 
 
 def generate(task: str, seed: int, n: int, split: Split = "test") -> list[Sample]:
-    """n queries of a task with their candidates; the same arguments always give the same bytes.
+    """N queries of a task with their candidates; the same arguments always give the same bytes.
 
     Equal candidates of a pool (two pictures with the same gold description) are kept once, so every query has
     exactly one right answer.
@@ -495,5 +565,16 @@ def sentences(seed: int, n: int) -> list[str]:
 
 
 __all__ = [
-    "COLOURS", "Draft", "HARD", "Item", "LABELS", "STEPS", "Sample", "TASKS", "draft", "generate", "sentences", "tasks",
+    "COLOURS",
+    "HARD",
+    "LABELS",
+    "STEPS",
+    "TASKS",
+    "Draft",
+    "Item",
+    "Sample",
+    "draft",
+    "generate",
+    "sentences",
+    "tasks",
 ]  # fmt: skip

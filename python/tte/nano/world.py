@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -64,7 +64,7 @@ class Rng:
         return items[self.below(len(items))]
 
     def sample(self, items: Sequence[T], k: int) -> list[T]:
-        """k different elements in random order."""
+        """K different elements in random order."""
         pool = list(items)
         for i in range(k):
             j = i + self.below(len(pool) - i)
@@ -99,7 +99,11 @@ PAIRS: dict[Split, tuple[Thing, ...]] = {
 }
 """The colour-kind pairs of each split: 96 train, 8 val, 24 test; disjoint, and every test thing is a test pair."""
 SHAPE_VARIANTS: dict[Split, range] = {"train": range(40), "val": range(40, 46), "test": range(46, 60)}
-DIGIT_INSTANCES: dict[Split, range] = {"train": range(1297), "val": range(1297, 1397), "test": range(1397, 1797)}
+DIGIT_INSTANCES: dict[Split, range] = {
+    "train": range(1297),
+    "val": range(1297, 1397),
+    "test": range(1397, 1797),
+}
 WORD_VARIANTS: dict[Split, range] = {"train": range(10), "val": range(10, 12), "test": range(12, 16)}
 DIGIT_SIZES = (20, 22, 24)
 
@@ -124,15 +128,19 @@ def _assets() -> dict[str, NDArray[np.uint8]]:
 def _digits_of() -> dict[tuple[Split, str], tuple[int, ...]]:
     labels = _assets()["digit_labels"]
     return {
-        (s, DIGITS[d]): tuple(i for i in DIGIT_INSTANCES[s] if labels[i] == d) for s in DIGIT_INSTANCES for d in range(10)
+        (s, DIGITS[d]): tuple(i for i in DIGIT_INSTANCES[s] if labels[i] == d)
+        for s in DIGIT_INSTANCES
+        for d in range(10)
     }
 
 
-@lru_cache(maxsize=None)
+@cache
 def _digit_mask(instance: int, size: int) -> NDArray[np.int32]:
     """An 8x8 digit scaled to size x size by bilinear interpolation in integers, values 0..255."""
     pixels = np.pad(_assets()["digit_pixels"][instance].astype(np.int64), 1)
-    at = (2 * np.arange(size, dtype=np.int64) + 1) * 8 * 16 // (2 * size) + 8  # source position * 16, half-pixel centres
+    at = (2 * np.arange(size, dtype=np.int64) + 1) * 8 * 16 // (
+        2 * size
+    ) + 8  # source position * 16, half-pixel centres
     low, part = at // 16, at % 16
     rows = pixels[low] * (16 - part)[:, None] + pixels[np.minimum(low + 1, 9)] * part[:, None]
     both = rows[:, low] * (16 - part) + rows[:, np.minimum(low + 1, 9)] * part
@@ -153,7 +161,9 @@ def mask_of(kind: str, look: Look) -> NDArray[np.int32]:
     """The 28x28 alpha mask (0..255) of a kind drawn with a look."""
     mask = np.zeros((CELL, CELL), np.int32)
     if kind in DIGITS:
-        mask[look.dy : look.dy + look.size, look.dx : look.dx + look.size] = _digit_mask(look.variant, look.size)
+        mask[look.dy : look.dy + look.size, look.dx : look.dx + look.size] = _digit_mask(
+            look.variant, look.size
+        )
         return mask
     stored = _assets()["shapes"][SHAPES.index(kind), look.variant].astype(np.int32)
     return np.roll(stored, (look.dy, look.dx), (0, 1))
@@ -173,14 +183,22 @@ def blend(canvas: Image, mask: NDArray[np.int32], colour: tuple[int, int, int], 
     height, width = mask.shape
     under = canvas[y : y + height, x : x + width].astype(np.int32)
     alpha = mask[:, :, None]
-    canvas[y : y + height, x : x + width] = (under * (255 - alpha) + np.asarray(colour, np.int32) * alpha + 127) // 255
+    canvas[y : y + height, x : x + width] = (
+        under * (255 - alpha) + np.asarray(colour, np.int32) * alpha + 127
+    ) // 255
 
 
 def draw_scene(things: Sequence[Placed], background: int, side: int = SIDE) -> Image:
     """A picture of side x side cells."""
     canvas = np.full((side * CELL, side * CELL, 3), background, np.uint8)
     for p in things:
-        blend(canvas, mask_of(p.thing.kind, p.look), RGB[p.thing.colour], p.cell % side * CELL, p.cell // side * CELL)
+        blend(
+            canvas,
+            mask_of(p.thing.kind, p.look),
+            RGB[p.thing.colour],
+            p.cell % side * CELL,
+            p.cell // side * CELL,
+        )
     return canvas
 
 
