@@ -32,6 +32,7 @@ set_target_properties(tte_torch_cpu PROPERTIES
   # called libgomp.so.1, so only one is ever loaded.
   INTERFACE_COMPILE_OPTIONS
     "$<$<COMPILE_LANGUAGE:CXX>:SHELL:-idirafter ${TTE_TORCH_DIR}/include;-fopenmp>;$<$<COMPILE_LANGUAGE:CUDA>:-isystem=${TTE_TORCH_DIR}/include>"
+  INTERFACE_LINK_OPTIONS -fopenmp
   INTERFACE_LINK_LIBRARIES tte_torch_c10)
 # The wheel's own libraries (cudart, cupti, gomp) are found by its RPATH at run time; the linker needs to be told.
 file(GLOB _tte_nvidia_lib_dirs "${TTE_TORCH_DIR}/../nvidia/*/lib")
