@@ -48,6 +48,8 @@ class Sequence_:
     positions: np.ndarray  # [3, n]
     frames: list[np.ndarray] = field(default_factory=list)
     start: int = 0
+    prefix: int = 0  # tokens up to the end of the pictures
+    picture: int = 0  # identity of the pictures
 
 
 def patches(frame: np.ndarray) -> np.ndarray:
@@ -83,35 +85,55 @@ def sequence(item: Item, trace: str | None, end: bool = True) -> Sequence_:
         positions[:, before + count :] = np.arange(rest, rest + len(ids) - before - count)
     else:
         positions[:] = np.arange(len(ids))
-    return Sequence_(ids, positions, frames, start)
+    picture = id(item.image) if item.image is not None else id(item.video)
+    return Sequence_(ids, positions, frames, start, before + count + 1 if count else 0, picture)
 
 
-def collate(sequences: Sequence[Sequence_], chunk: int = 40) -> Batch:
-    """Pack sequences, longest last; attention pads within chunks of similar length."""
+def collate(sequences: Sequence[Sequence_], chunk: int = 40, share: bool = False) -> Batch:
+    """Pack sequences, longest last; attention pads within chunks of similar length.
+
+    With share, sequences about the same picture (the same array object) share its tokens: they are computed once.
+    """
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i].ids))
     packed = [sequences[i] for i in order]
     lengths = [len(s.ids) for s in packed]
-    ids = torch.tensor([t for s in packed for t in s.ids])
-    cos, sin = rotary(torch.from_numpy(np.concatenate([s.positions for s in packed], 1)))
-    total = len(ids)
-    starts = np.concatenate([[0], np.cumsum(lengths)])
+    begins: list[int] = []  # packed row of a sequence's own first token
+    own: list[int] = []  # its index in the sequence
+    first: dict[int, int] = {}
+    total = 0
+    for i, s in enumerate(packed):
+        begins.append(total)
+        own.append(s.prefix if share and s.prefix and s.picture in first else 0)
+        if s.prefix:
+            first.setdefault(s.picture, i)
+        total += lengths[i] - own[i]
+    ids = torch.tensor([t for s, k in zip(packed, own, strict=True) for t in s.ids[k:]])
+    cos, sin = rotary(torch.from_numpy(np.concatenate([s.positions[:, k:] for s, k in zip(packed, own, strict=True)], 1)))
+    counts = [n - k for n, k in zip(lengths, own, strict=True)]
+    row = np.repeat(np.arange(len(packed)), counts)
+    column = np.arange(total) - np.repeat(np.asarray(begins) - np.asarray(own), counts)
     chunks = []
     for a in range(0, len(packed), chunk):
         b = min(a + chunk, len(packed))
         t = lengths[b - 1]
-        column = np.arange(t)[None]
-        length = np.asarray(lengths[a:b])[:, None]
-        inside = column < length
-        pad = np.where(inside, starts[a:b, None] + column, total).reshape(-1)
-        chunks.append((torch.from_numpy(pad), torch.from_numpy(np.flatnonzero(inside)), b - a, t))
+        pad = np.full((b - a, t), total)
+        mine = np.zeros((b - a, t), bool)
+        for i in range(a, b):
+            k = own[i]
+            if k:
+                source = begins[first[packed[i].picture]]
+                pad[i - a, :k] = np.arange(source, source + k)
+            pad[i - a, k : lengths[i]] = np.arange(begins[i], begins[i] + counts[i])
+            mine[i - a, k : lengths[i]] = True
+        chunks.append((torch.from_numpy(pad.reshape(-1)), torch.from_numpy(np.flatnonzero(mine)), b - a, t))
     by_size: dict[tuple[int, int], tuple[list[np.ndarray], list[np.ndarray]]] = {}
-    for s, begin in zip(packed, starts, strict=False):
-        if s.frames:
+    for s, begin, k in zip(packed, begins, own, strict=True):
+        if s.frames and not k:
             height, width = s.frames[0].shape[:2]
             pixels, slots = by_size.setdefault((height // 14, width // 14), ([], []))
             pixels.extend(s.frames)
-            first = int(begin) + len(_HEAD) + 1
-            slots.append(np.arange(first, first + len(s.frames) * (height // 28) * (width // 28)))
+            at = begin + len(_HEAD) + 1
+            slots.append(np.arange(at, at + len(s.frames) * (height // 28) * (width // 28)))
     pixels_ = []
     slots_ = []
     for (rows, cols), (frames, slots) in by_size.items():
@@ -122,4 +144,4 @@ def collate(sequences: Sequence[Sequence_], chunk: int = 40) -> Batch:
         pixels_.append((torch.from_numpy(y.reshape(-1, 588)), rows, cols))
         slots_.append(np.concatenate(slots))
     where = torch.from_numpy(np.concatenate(slots_)) if slots_ else torch.zeros(0, dtype=torch.long)
-    return Batch(ids, cos, sin, lengths, chunks, pixels_, where, order)
+    return Batch(ids, cos, sin, lengths, chunks, pixels_, where, order, torch.from_numpy(row), torch.from_numpy(column))

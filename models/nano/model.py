@@ -59,7 +59,10 @@ def build(vocab: int, ids: dict[str, int], seed: int = 0) -> Any:
 
 @dataclass
 class Batch:
-    """A ragged batch. Sequences come sorted by length; chunks are ranges of sequences that share a padded length."""
+    """A ragged batch. Sequences come sorted by length; chunks are ranges of sequences that share a padded length.
+
+    Sequences about the same picture may share the packed tokens up to the end of the picture (training only).
+    """
 
     ids: Tensor  # [N]
     cos: Tensor  # [N, 32]
@@ -69,6 +72,8 @@ class Batch:
     pixels: list[tuple[Tensor, int, int]]  # (patches [n*g, 588], rows, columns) for each frame size
     slots: Tensor  # packed positions of the visual tokens, in the order of the concatenated pixels
     order: list[int]  # caller's index of each sequence
+    row: Tensor  # [N] which sequence a packed token belongs to
+    column: Tensor  # [N] its index in that sequence
 
 
 _FREQ = 1.0 / (THETA ** (torch.arange(0, HEAD, 2).float() / HEAD))
@@ -185,8 +190,7 @@ def decode(model: Any, batch: Batch, next_position: list[int], stop: int, limit:
     lengths = torch.tensor(batch.lengths)
     b, top = len(batch.lengths), max(batch.lengths) + limit
     ends = lengths.cumsum(0)
-    row = torch.repeat_interleave(torch.arange(b), lengths)
-    col = torch.arange(int(ends[-1])) - (ends - lengths)[row]
+    row, col = batch.row, batch.column
     caches = []
     for k, v in kept:
         ck, cv = k.new_zeros(b, top, KV_HEADS, HEAD), v.new_zeros(b, top, KV_HEADS, HEAD)

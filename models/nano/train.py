@@ -23,7 +23,8 @@ from data import FOLDER, SP, SPECIAL, STOP, collate, sequence
 from optim import optimizers
 from torch import Tensor
 
-from nano import Item, Rng, draft, tasks  # found through data.py
+from nano import LABELS, PAIRS, Item, Rng, draft, generate, tasks  # found through data.py
+from nano.world import NUMBERS
 
 TARGET_TASKS = ("image_ret", "image_vg", "video_ret", "video_mret", "visdoc")
 STREAMS = (*tasks(), *(f"{t}/target" for t in TARGET_TASKS))
@@ -32,10 +33,10 @@ EARLY = dict(zip(STREAMS, (0.12, 0.08, 0.02, 0.04, 0.08, 0.06, 0.03, 0.04, 0.01,
 LATE = dict(zip(STREAMS, (0.05, 0.16, 0.14, 0.13, 0.09, 0.10, 0.05, 0.10, 0.01, 0.07, 0.02, 0.06, 0.03, 0.06), strict=True))
 
 
-def item_of(stream: str, rng: Rng, split: Any) -> Item:
-    """A fresh input of a stream, with its gold trace."""
-    d = draft(stream.split("/")[0], split, rng, hard=0)
-    return d.target if "/" in stream else d.query
+def items_of(stream: str, rng: Rng, split: Any, more: int = 0) -> list[Item]:
+    """A fresh input of a stream with its gold trace, and up to more queries about the same picture."""
+    d = draft(stream.split("/")[0], split, rng, 0, more)
+    return [d.target] if "/" in stream else [d.query, *d.more]
 
 
 def lr_at(step: int, total: int, peak: float, hold: float) -> float:
@@ -137,13 +138,13 @@ def conclusion(trace: str) -> str:
 
 def reasoner_accuracy(model: Any, split: Any, n: int, seed: str) -> dict[str, float]:
     """Share of generated traces whose conclusion is the gold one, for each stream."""
-    result = {}
+    items = []
     for stream in STREAMS:
         rng = Rng(f"tte-nano/check/{stream}/{split}/{seed}")
-        items = [item_of(stream, rng, split) for _ in range(n)]
-        traces = write_traces(model, items)
-        result[stream] = float(np.mean([conclusion(t) == conclusion(i.trace or "") for t, i in zip(traces, items, strict=True)]))
-    return result
+        items += [items_of(stream, rng, split)[0] for _ in range(n)]
+    traces = write_traces(model, items, 256)
+    right = [conclusion(t) == conclusion(i.trace or "") for t, i in zip(traces, items, strict=True)]
+    return {stream: float(np.mean(right[i * n : i * n + n])) for i, stream in enumerate(STREAMS)}
 
 
 COLOUR_IDS = torch.zeros(SP.get_piece_size(), dtype=torch.bool)
@@ -155,12 +156,9 @@ def trace_loss(model: Any, items: list[Item], blank: float, noise: torch.Generat
     """Cross entropy of the gold traces. A tenth of the colour words read is blanked, so that the kind of a thing is
     taken from the picture and not from which pairs occur together in training."""
     sequences = [sequence(i, i.trace) for i in items]
-    batch = collate(sequences, 24)
+    batch = collate(sequences, 24, share=True)
     starts = torch.tensor([sequences[i].start for i in batch.order])
-    lengths = torch.tensor(batch.lengths)
-    ends = lengths.cumsum(0)
-    row = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
-    column = torch.arange(len(batch.ids)) - (ends - lengths)[row]
+    row, column = batch.row, batch.column
     target = (column >= starts[row]).nonzero()[:, 0]
     gold = batch.ids[target]
     if blank:
@@ -182,7 +180,7 @@ def train_reasoner(args: argparse.Namespace) -> None:
         ends = np.cumsum(share / share.sum())
         offset = rng.below(1000) / 1000
         picks = np.searchsorted(ends, (np.arange(args.batch) + offset) / args.batch)
-        items = [item_of(STREAMS[min(int(k), len(STREAMS) - 1)], rng, "train") for k in picks]
+        items = [i for k in picks for i in items_of(STREAMS[min(int(k), len(STREAMS) - 1)], rng, "train", 2)]
         loss = trace_loss(model, items, args.blank, torch.Generator().manual_seed(run.step))
         run.update(loss, args.steps, args.hold)
         losses.append(float(loss.detach()))
@@ -198,16 +196,139 @@ def train_reasoner(args: argparse.Namespace) -> None:
     save_checkpoint(model, FOLDER / "reasoner")
 
 
+# ---------------------------------------------------------------- embedders
+
+
+def vectors(model: Any, items: list[Item], traces: list[str | None], chunk: int = 32) -> Tensor:
+    """L2-normalised final states of the last token, in the caller's order."""
+    batch = collate([sequence(i, t) for i, t in zip(items, traces, strict=True)], chunk)
+    last = torch.tensor(batch.lengths).cumsum(0) - 1
+    states = nano_model.forward(model, batch)[last]
+    back = torch.empty(len(items), dtype=torch.long)
+    back[torch.tensor(batch.order)] = torch.arange(len(items))
+    return F.normalize(states[back], dim=-1)
+
+
+def meaning(item: Item) -> str:
+    """What a candidate is: its text, or the conclusion of its gold trace."""
+    return conclusion(item.trace) if item.trace else item.text
+
+
+def contrast(model: Any, rng: Rng, think: bool, sizes: dict[str, tuple[int, int]]) -> dict[str, tuple[Tensor, float]]:
+    """InfoNCE of each task in sizes (task -> queries, near-duplicates a query); loss and accuracy per task.
+
+    The labels of text tasks are all training names of the task. Only names of training pairs occur.
+    """
+    items: list[Item] = []
+    plan: dict[str, tuple[int, int, list[int], list[str]]] = {}
+    where: dict[str, int] = {}
+
+    def text_item(text: str) -> int:
+        if text not in where:
+            where[text] = len(items)
+            items.append(Item(text))
+        return where[text]
+
+    for task, (queries, hard) in sizes.items():
+        drafts = [draft(task, "train", rng, hard) for _ in range(queries)]
+        start = len(items)
+        items += [d.query for d in drafts]
+        golds = [meaning(d.target) for d in drafts]
+        if task in TRAIN_LABELS:
+            names = sorted(set(rng.sample(TRAIN_LABELS[task], min(40, len(TRAIN_LABELS[task])))) | set(golds))
+            plan[task] = (start, queries, [text_item(n) for n in names], [*names, *golds])
+        else:
+            pool = [i for d in drafts for i in (d.target, *d.hard)]
+            first = len(items)
+            items += pool
+            plan[task] = (start, queries, list(range(first, first + len(pool))), [meaning(i) for i in pool] + golds)
+    traces = [i.trace if think else None for i in items]
+    v = vectors(model, items, traces)
+    result = {}
+    for task, (start, queries, targets, names) in plan.items():
+        candidates, golds = names[: len(targets)], names[len(targets) :]
+        score = v[start : start + queries] @ v[targets].T / 0.03
+        first_of = {n: i for i, n in reversed(list(enumerate(candidates)))}
+        duplicate = torch.tensor([first_of[n] != i for i, n in enumerate(candidates)])
+        gold = torch.tensor([first_of[g] for g in golds])
+        score = score.masked_fill(duplicate[None], -1e4)
+        result[task] = (F.cross_entropy(score, gold), float((score.argmax(1) == gold).float().mean()))
+    return result
+
+
+TRAIN_LABELS: dict[str, tuple[str, ...]] = {
+    "image_cls": tuple(t.name for t in PAIRS["train"]),
+    "image_qa": tuple(t.name for t in PAIRS["train"]) + NUMBERS,
+    "video_cls": LABELS["video_cls"],
+    "video_qa": tuple(t.name for t in PAIRS["train"]),
+}
+HALVES: tuple[dict[str, tuple[int, int]], ...] = (
+    {"image_cls": (8, 0), "image_qa": (20, 0), "image_ret": (10, 3), "video_cls": (14, 0), "visdoc": (10, 3)},
+    {"image_vg": (12, 3), "video_qa": (16, 0), "video_ret": (8, 2), "video_mret": (8, 4)},
+)
+"""Every step trains one half of the tasks: queries and near-duplicates a query."""
+
+
+@torch.no_grad()
+def quick_hits(model: Any, think: bool, n: int, split: Any = "val") -> dict[str, float]:
+    """hit@1 on n held-out queries a task with gold traces or none (a watch during training, not the evaluation)."""
+    out = {}
+    for task in tasks():
+        samples = generate(task, 7, n, split)
+        pool: dict[int, Item] = {id(c): c for s in samples for c in s.candidates}
+        items = [s.query for s in samples] + list(pool.values())
+        v = torch.cat([
+            vectors(model, items[a : a + 128], [i.trace if think else None for i in items[a : a + 128]])
+            for a in range(0, len(items), 128)
+        ])  # fmt: skip
+        at = {key: i + len(samples) for i, key in enumerate(pool)}
+        hits = [
+            int((v[i] @ v[[at[id(c)] for c in s.candidates]].T).argmax()) == s.label for i, s in enumerate(samples)
+        ]
+        out[task] = float(np.mean(hits))
+    return out
+
+
+def train_embedder(args: argparse.Namespace, think: bool) -> None:
+    """Both embedders start from the reasoner's weights and see the same queries, targets and near-duplicates."""
+    name = "embedder" if think else "embedder-no-think"
+    model = load(FOLDER / "reasoner")
+    run = Run(name, model, args.embed_lr, args)
+    steps = args.embed_steps if think else max(args.embed_steps, args.no_think_steps)
+    losses: list[float] = []
+    hits: dict[str, list[float]] = {}
+    while run.step < steps:
+        rng = Rng(f"tte-nano/train/embedder/{args.seed}/{run.step}")
+        result = contrast(model, rng, think, HALVES[run.step % 2])
+        loss = torch.stack([r[0] for r in result.values()]).mean()
+        run.update(loss, steps, 0.3)
+        losses.append(float(loss.detach()))
+        for task, (_, hit) in result.items():
+            hits.setdefault(task, []).append(hit)
+        if run.step % 20 == 0:
+            run.log(loss=round(float(np.mean(losses)), 4), hits={k: round(float(np.mean(v)), 3) for k, v in hits.items()})
+            losses, hits = [], {}
+        if run.step % 100 == 0 or run.step == steps:
+            found = quick_hits(model, think, 60)
+            run.log(val={k: round(v, 3) for k, v in found.items()}, mean=round(float(np.mean(list(found.values()))), 4))
+            run.save()
+    run.save()
+    save_checkpoint(model, FOLDER / name)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("all", "init", "reasoner", "embedder", "embedder-no-think"))
     parser.add_argument("--work", default=os.environ.get("NANO_WORK", "/tmp/tte/nano"))
     parser.add_argument("--steps", type=int, default=2200)
-    parser.add_argument("--batch", type=int, default=72)
+    parser.add_argument("--batch", type=int, default=44, help="pictures a step, each with up to 3 queries")
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--hold", type=float, default=0.55, help="share of the steps before the learning rate falls")
     parser.add_argument("--blank", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--embed-steps", type=int, default=300)
+    parser.add_argument("--no-think-steps", type=int, default=300)
+    parser.add_argument("--embed-lr", type=float, default=2e-3)
     args = parser.parse_args()
     torch.set_num_threads(1)
     Path(args.work).mkdir(parents=True, exist_ok=True)
@@ -217,6 +338,10 @@ def main() -> None:
             save_checkpoint(nano_model.build(SP.get_piece_size(), SPECIAL, args.seed), FOLDER / name)
     if args.what in ("all", "reasoner"):
         train_reasoner(args)
+    if args.what in ("all", "embedder"):
+        train_embedder(args, think=True)
+    if args.what in ("all", "embedder-no-think"):
+        train_embedder(args, think=False)
 
 
 if __name__ == "__main__":
