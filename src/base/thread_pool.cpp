@@ -48,6 +48,7 @@ void ThreadPool::stop() {
     dropped.swap(jobs_);
   }
   ready_.notify_all();
+  dropped.clear();  // Who waits for these learns it now, not when the running jobs end.
   for (auto& thread : threads_) thread.join();
   threads_.clear();
 }

@@ -1,0 +1,104 @@
+#include "base/thread_pool.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+#include <omp.h>
+
+#include <atomic>
+#include <future>
+#include <memory>
+#include <set>
+#include <stdexcept>
+#include <thread>
+
+#include "tte/error.h"
+
+namespace tte::base {
+namespace {
+
+TEST(ThreadPool, RunsEveryJobAndReturnsItsValue) {
+  ThreadPool pool(3);
+  EXPECT_EQ(pool.size(), 3);
+  std::vector<std::future<int>> results;
+  for (int i = 0; i < 200; ++i) results.push_back(pool.submit([i] { return i * i; }));
+  for (int i = 0; i < 200; ++i) EXPECT_EQ(results[i].get(), i * i);
+}
+
+TEST(ThreadPool, OneThreadKeepsTheOrder) {
+  ThreadPool pool(1);
+  std::vector<int> order;
+  for (int i = 0; i < 50; ++i) pool.post([&order, i] { order.push_back(i); });
+  pool.submit([] {}).get();
+  for (int i = 0; i < 50; ++i) EXPECT_EQ(order.at(i), i);
+}
+
+TEST(ThreadPool, TakesJobsThatCanOnlyBeMoved) {
+  ThreadPool pool(1);
+  auto value = std::make_unique<int>(7);
+  EXPECT_EQ(pool.submit([value = std::move(value)] { return *value; }).get(), 7);
+}
+
+TEST(ThreadPool, AnExceptionArrivesInTheFuture) {
+  ThreadPool pool(1);
+  auto failed = pool.submit([]() -> int { throw InputError("bad picture"); });
+  EXPECT_THROW(failed.get(), InputError);
+  pool.post([] { throw std::runtime_error("an error of a posted job, logged on purpose"); });
+  EXPECT_EQ(pool.submit([] { return 1; }).get(), 1) << "the thread survives";
+}
+
+TEST(ThreadPool, RefusesNoThreads) {
+  EXPECT_THROW(ThreadPool(0), InputError);
+  EXPECT_THROW(ThreadPool(-1), InputError);
+}
+
+TEST(ThreadPool, DestructionFinishesTheRunningJobAndDropsTheWaiting) {
+  std::future<void> running;
+  std::future<void> waiting;
+  std::promise<void> started;
+  std::promise<void> go_on;
+  std::atomic<bool> finished = false;
+  auto pool = std::make_unique<ThreadPool>(1);
+  running = pool->submit([&] {
+    started.set_value();
+    go_on.get_future().wait();
+    finished = true;
+  });
+  waiting = pool->submit([] { FAIL() << "a dropped job ran"; });
+  started.get_future().wait();
+  std::thread destroyer([&] { pool.reset(); });
+  EXPECT_THROW(waiting.get(), std::future_error) << "dropped as soon as the destruction begins";
+  go_on.set_value();
+  destroyer.join();
+  EXPECT_TRUE(finished);
+  EXPECT_NO_THROW(running.get());
+}
+
+// How many threads a large parallel_for is run on.
+std::size_t threads_of_parallel_for() {
+  std::mutex mutex;
+  std::set<std::thread::id> ids;
+  at::parallel_for(0, 64, 1, [&](std::int64_t, std::int64_t) {
+    const std::lock_guard lock(mutex);
+    ids.insert(std::this_thread::get_id());
+  });
+  return ids.size();
+}
+
+TEST(ThreadPool, OperationsInsideAJobAreSerial) {
+  at::set_num_threads(4);
+  ASSERT_EQ(threads_of_parallel_for(), 4U) << "outside a job";
+  ThreadPool pool(2);
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_EQ(pool.submit([] { return threads_of_parallel_for(); }).get(), 1U);
+    EXPECT_EQ(pool.submit([] { return omp_get_max_threads(); }).get(), 1);
+    // libtorch's own copy of the setting.
+    EXPECT_EQ(pool.submit([] { return at::get_num_threads(); }).get(), 1);
+  }
+  const double sum = pool.submit([] { return at::ones({1 << 20}).sum().item<double>(); }).get();
+  EXPECT_EQ(sum, 1 << 20);
+  EXPECT_EQ(threads_of_parallel_for(), 4U) << "outside a job, afterwards";
+}
+
+}  // namespace
+}  // namespace tte::base
