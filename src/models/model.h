@@ -15,6 +15,7 @@
 #include "base/digest.h"
 #include "base/json.h"
 #include "media/patches.h"
+#include "nn/sequence_state.h"
 #include "weights/state_dict.h"
 
 namespace tte::models {
@@ -36,12 +37,13 @@ struct Prompt {
   std::vector<std::array<std::int64_t, 3>> positions;  // (t, h, w) per token.
   std::int64_t next_position = 0;                      // Of the first generated token, on all three axes.
   std::vector<std::shared_ptr<const Visual>> visuals;  // In the order of their tokens.
-  std::vector<std::int64_t> visual_tokens;             // How many of the image / video tokens each visual has.
+  std::vector<std::int64_t> visual_tokens;  // How many of the image / video tokens each visual has.
 
   [[nodiscard]] std::int64_t size() const { return static_cast<std::int64_t>(ids.size()); }
 };
 
-// What a family does before any weight is read: config.json and the preprocessor files into sizes, ids, positions.
+// What a family does before any weight is read: config.json and the preprocessor files into sizes, ids,
+// positions.
 class Layout {
  public:
   virtual ~Layout() = default;
@@ -56,29 +58,14 @@ class Layout {
                                       std::vector<std::shared_ptr<const Visual>> visuals) const = 0;
 };
 
-// What a sequence leaves behind in a model: a KV cache, a recurrent state, or both. Grows only through
-// Model::forward; goes back to its pool when destroyed. Not thread-safe: one owner at a time.
-class SequenceState {
- public:
-  virtual ~SequenceState() = default;
-  [[nodiscard]] virtual std::int64_t length() const = 0;
-  // Makes room for `tokens` in all. False when the pool has none now.
-  [[nodiscard]] virtual bool reserve(std::int64_t tokens) = 0;
-  // A state holding the first `length` tokens, sharing memory where it can; null when this kind of state cannot be
-  // cut there, or the pool has no room.
-  [[nodiscard]] virtual std::unique_ptr<SequenceState> fork(std::int64_t length) const = 0;
-};
-
-struct Segment {
-  SequenceState* state = nullptr;
-  std::int64_t tokens = 0;
-};
+using nn::Segment;
+using nn::SequenceState;
 
 // One step: the new tokens of several sequences, packed without padding.
 struct RaggedBatch {
   std::vector<Segment> segments;
-  at::Tensor ids;        // int64 [tokens], CPU
-  at::Tensor positions;  // int64 [3, tokens], CPU
+  at::Tensor ids;              // int64 [tokens], CPU
+  at::Tensor positions;        // int64 [3, tokens], CPU
   at::Tensor visual_rows;      // int64 [v], CPU: rows whose embedding is replaced; undefined when none
   at::Tensor visual_features;  // [v, hidden], on the model's device
   std::vector<std::int64_t> output_rows;  // Rows whose hidden states are wanted, ascending.
@@ -121,8 +108,8 @@ struct ModelOptions {
   std::int64_t state_bytes = 0;  // For sequence states; must be positive.
 };
 
-// The families, by config.json's model_type. Both throw ModelError naming the folder for a checkpoint that does not
-// fit, and listing the known families for an unknown one.
+// The families, by config.json's model_type. Both throw ModelError naming the folder for a checkpoint that
+// does not fit, and listing the known families for an unknown one.
 std::shared_ptr<const Layout> load_layout(const std::filesystem::path& checkpoint);
 std::shared_ptr<const Model> load_model(const std::filesystem::path& checkpoint, const ModelOptions& options);
 

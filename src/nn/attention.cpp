@@ -1,0 +1,48 @@
+#include "nn/attention.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+
+namespace tte::nn {
+
+Attention::Attention(const weights::StateDict& weights, const AttentionShape& shape)
+    : shape_(shape),
+      scale_(1.0 / std::sqrt(static_cast<double>(shape.head_dim))),
+      qkv_(Linear::stacked(
+          weights, {"q_proj", "k_proj", "v_proj"}, shape.hidden,
+          {shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim, shape.kv_heads * shape.head_dim})),
+      q_(qkv_.outputs(0, shape.heads * shape.head_dim)),
+      kv_(qkv_.outputs(shape.heads * shape.head_dim, 2 * shape.kv_heads * shape.head_dim)),
+      out_(weights, "o_proj", shape.heads * shape.head_dim, shape.hidden) {}
+
+at::Tensor Attention::heads(const at::Tensor& projected, std::int64_t first, std::int64_t count) const {
+  return projected.narrow(1, first * shape_.head_dim, count * shape_.head_dim)
+      .view({projected.size(0), count, shape_.head_dim});
+}
+
+at::Tensor Attention::operator()(const at::Tensor& x, const Step& step, kernels::PagedCache& cache) const {
+  const at::Tensor qkv = qkv_(x);
+  at::Tensor rotated = heads(qkv, 0, shape_.heads + shape_.kv_heads);  // Queries and keys, in one call.
+  kernels::rope_(rotated, step.rope.cos, step.rope.sin);
+  kernels::store_kv(heads(qkv, shape_.heads, shape_.kv_heads),
+                    heads(qkv, shape_.heads + shape_.kv_heads, shape_.kv_heads), cache, step.batch);
+  return out_(kernels::paged_attention(heads(qkv, 0, shape_.heads), cache, step.batch, scale_));
+}
+
+void Attention::store(const at::Tensor& x, const Step& step, kernels::PagedCache& cache) const {
+  const at::Tensor kv = kv_(x);
+  at::Tensor keys = heads(kv, 0, shape_.kv_heads);
+  kernels::rope_(keys, step.rope.cos, step.rope.sin);
+  kernels::store_kv(keys, heads(kv, shape_.kv_heads, shape_.kv_heads), cache, step.batch);
+}
+
+at::Tensor Attention::read(const at::Tensor& x, const Step& selected,
+                           const kernels::PagedCache& cache) const {
+  const at::Tensor q = q_(x);
+  at::Tensor queries = heads(q, 0, shape_.heads);
+  kernels::rope_(queries, selected.rope.cos, selected.rope.sin);
+  return out_(kernels::paged_attention(queries, cache, selected.batch, scale_));
+}
+
+}  // namespace tte::nn

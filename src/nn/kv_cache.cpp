@@ -1,0 +1,200 @@
+#include "nn/kv_cache.h"
+
+#include <ATen/ATen.h>
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <limits>
+#include <unordered_set>
+
+#include "tte/error.h"
+
+namespace tte::nn {
+namespace {
+
+std::int64_t blocks_for(std::int64_t tokens, std::int64_t block_size) {
+  return (tokens + block_size - 1) / block_size;
+}
+
+}  // namespace
+
+std::int64_t KvShape::bytes_per_token() const {
+  return 2 * layers * kv_heads * head_dim * static_cast<std::int64_t>(c10::elementSize(dtype));
+}
+
+std::shared_ptr<KvPool> KvPool::create(const KvShape& shape, std::int64_t bytes) {
+  const std::int64_t block_size = kernels::cache_block_size(shape.device);
+  const std::int64_t block_bytes = block_size * shape.bytes_per_token();
+  const std::int64_t blocks =
+      std::min<std::int64_t>(bytes / block_bytes, std::numeric_limits<std::int32_t>::max());
+  if (blocks < 1) {
+    throw DeviceError(
+        fmt::format("{} bytes for sequence states do not hold one block of {} tokens, which takes {} bytes: "
+                    "raise state_bytes.",
+                    bytes, block_size, block_bytes));
+  }
+  try {
+    return std::shared_ptr<KvPool>(new KvPool(shape, blocks, block_size));
+  } catch (const c10::Error& error) {
+    throw DeviceError(fmt::format("{} cannot give {} bytes for sequence states: lower state_bytes ({}).",
+                                  shape.device.str(), blocks * block_bytes, error.what_without_backtrace()));
+  }
+}
+
+KvPool::KvPool(const KvShape& shape, std::int64_t blocks, std::int64_t block_size)
+    : shape_(shape), block_size_(block_size), references_(static_cast<std::size_t>(blocks), 0) {
+  const auto options = at::TensorOptions(shape.dtype).device(shape.device);
+  const auto tensor = [&] {
+    return at::empty({blocks, block_size, shape.kv_heads, shape.head_dim}, options);
+  };
+  for (std::int64_t i = 0; i < shape.layers; ++i) layers_.push_back({tensor(), tensor()});
+  free_.reserve(static_cast<std::size_t>(blocks));
+  for (std::int64_t block = blocks - 1; block >= 0; --block)
+    free_.push_back(static_cast<std::int32_t>(block));
+}
+
+std::int64_t KvPool::capacity() const {
+  return static_cast<std::int64_t>(references_.size()) * block_size_;
+}
+
+std::int64_t KvPool::free_blocks() const {
+  const std::lock_guard lock(mutex_);
+  return static_cast<std::int64_t>(free_.size());
+}
+
+std::unique_ptr<KvState> KvPool::start(std::int64_t reserve) {
+  std::unique_ptr<KvState> state(new KvState(shared_from_this()));
+  if (!state->reserve(reserve)) return nullptr;
+  return state;
+}
+
+bool KvPool::take(std::int64_t count, std::vector<std::int32_t>& out) {
+  const std::lock_guard lock(mutex_);
+  if (static_cast<std::int64_t>(free_.size()) < count) return false;
+  out.reserve(out.size() + static_cast<std::size_t>(count));
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int32_t block = free_.back();
+    free_.pop_back();
+    references_[static_cast<std::size_t>(block)] = 1;
+    out.push_back(block);
+  }
+  return true;
+}
+
+void KvPool::share(std::span<const std::int32_t> blocks) {
+  const std::lock_guard lock(mutex_);
+  for (const std::int32_t block : blocks) ++references_[static_cast<std::size_t>(block)];
+}
+
+void KvPool::give_back(std::span<const std::int32_t> blocks) {
+  const std::lock_guard lock(mutex_);
+  // Last block first, so that a sequence's first block (surely written) is the next to be handed out.
+  for (auto block = blocks.rbegin(); block != blocks.rend(); ++block) {
+    if (--references_[static_cast<std::size_t>(*block)] == 0) free_.push_back(*block);
+  }
+}
+
+void KvPool::copy_block(std::int32_t from, std::int32_t to, std::int64_t tokens) {
+  for (const kernels::PagedCache& layer : layers_) {
+    for (const at::Tensor& tensor : {layer.keys, layer.values}) {
+      tensor.select(0, to).narrow(0, 0, tokens).copy_(tensor.select(0, from).narrow(0, 0, tokens));
+    }
+  }
+}
+
+KvState::~KvState() {
+  pool_->give_back(blocks_);
+}
+
+bool KvState::reserve(std::int64_t tokens) {
+  const std::int64_t missing =
+      blocks_for(tokens, pool_->block_size()) - static_cast<std::int64_t>(blocks_.size());
+  return missing <= 0 || pool_->take(missing, blocks_);
+}
+
+std::unique_ptr<SequenceState> KvState::fork(std::int64_t length) const {
+  if (length < 0 || length > length_) return nullptr;
+  const std::int64_t full = length / pool_->block_size();
+  const std::int64_t begun = length % pool_->block_size();
+  std::unique_ptr<KvState> child(new KvState(pool_));
+  child->blocks_.reserve(static_cast<std::size_t>(full) + 1);
+  const std::span<const std::int32_t> shared(blocks_.data(), static_cast<std::size_t>(full));
+  pool_->share(shared);
+  child->blocks_.assign(shared.begin(), shared.end());
+  if (begun > 0) {
+    if (!pool_->take(1, child->blocks_)) return nullptr;
+    pool_->copy_block(blocks_[static_cast<std::size_t>(full)], child->blocks_.back(), begun);
+  }
+  child->length_ = length;
+  return child;
+}
+
+KvState& kv_state(const Segment& segment, const KvPool& pool) {
+  auto* state = dynamic_cast<KvState*>(segment.state);
+  if (state == nullptr || &state->pool() != &pool) {
+    throw Error(
+        "A segment's sequence state is missing or belongs to another model: use this model's start().");
+  }
+  return *state;
+}
+
+kernels::PagedBatch page(std::span<const Segment> segments, const KvPool& pool) {
+  kernels::PagedBatch batch;
+  batch.cu_seqlens.push_back(0);
+  std::unordered_set<const KvState*> seen;
+  std::int64_t most_blocks = 1, rows = 0;
+  for (const Segment& segment : segments) {
+    KvState& state = kv_state(segment, pool);
+    if (segment.tokens < 1 || !seen.insert(&state).second) {
+      throw Error(fmt::format(
+          "A segment of {} tokens: each sequence of a step appears once, with at least one token.",
+          segment.tokens));
+    }
+    const std::int64_t length = state.length() + segment.tokens;
+    if (!state.reserve(length)) {
+      throw DeviceError(fmt::format("The pool of {} tokens for sequence states is full: raise state_bytes.",
+                                    pool.capacity()));
+    }
+    rows += segment.tokens;
+    batch.cu_seqlens.push_back(static_cast<std::int32_t>(rows));
+    batch.lengths.push_back(static_cast<std::int32_t>(length));
+    most_blocks = std::max(most_blocks, blocks_for(length, pool.block_size()));
+  }
+  const auto sequences = static_cast<std::int64_t>(segments.size());
+  at::Tensor table = at::zeros({sequences, most_blocks}, at::kInt);
+  at::Tensor slots = at::empty({rows}, at::kLong);
+  auto* slot = slots.data_ptr<std::int64_t>();
+  for (std::int64_t i = 0; i < sequences; ++i) {
+    const Segment& segment = segments[static_cast<std::size_t>(i)];
+    const KvState& state = kv_state(segment, pool);
+    const auto used = blocks_for(state.length() + segment.tokens, pool.block_size());
+    std::copy_n(state.blocks().begin(), used, table.data_ptr<std::int32_t>() + i * most_blocks);
+    for (std::int64_t p = state.length(); p < state.length() + segment.tokens; ++p) {
+      const std::int64_t block = state.blocks()[static_cast<std::size_t>(p / pool.block_size())];
+      *slot++ = block * pool.block_size() + p % pool.block_size();
+    }
+  }
+  batch.block_table = table.to(pool.shape().device);
+  batch.slots = slots.to(pool.shape().device);
+  return batch;
+}
+
+kernels::PagedBatch select_rows(const kernels::PagedBatch& batch, std::span<const std::int64_t> rows) {
+  kernels::PagedBatch selected;
+  std::vector<std::int64_t> sequences;
+  selected.cu_seqlens.push_back(0);
+  std::size_t sequence = 0;
+  for (const std::int64_t row : rows) {
+    while (row >= batch.cu_seqlens[sequence + 1]) ++sequence;
+    sequences.push_back(static_cast<std::int64_t>(sequence));
+    // The row sees the tokens up to itself: those after it in this step are cut off.
+    selected.lengths.push_back(batch.lengths[sequence] -
+                               (batch.cu_seqlens[sequence + 1] - 1 - static_cast<std::int32_t>(row)));
+    selected.cu_seqlens.push_back(selected.cu_seqlens.back() + 1);
+  }
+  selected.block_table =
+      batch.block_table.index_select(0, at::tensor(sequences, at::kLong).to(batch.block_table.device()));
+  return selected;
+}
+
+}  // namespace tte::nn

@@ -1,0 +1,106 @@
+// Keys and values of every sequence of a model, in blocks of one pool.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include "kernels/kernels.h"
+#include "nn/sequence_state.h"
+
+namespace tte::nn {
+
+struct KvShape {
+  std::int64_t layers = 0;
+  std::int64_t kv_heads = 0;
+  std::int64_t head_dim = 0;
+  at::ScalarType dtype = at::kFloat;
+  at::Device device = at::kCPU;
+
+  [[nodiscard]] std::int64_t bytes_per_token() const;
+};
+
+class KvState;
+
+// The blocks of one model. Address space for the whole budget is taken at once; on the CPU a page of it costs
+// memory only once it is written, and blocks that were used last are handed out first, so that few pages ever
+// are. Thread-safe. States keep their pool alive.
+class KvPool : public std::enable_shared_from_this<KvPool> {
+ public:
+  // Throws DeviceError when `bytes` does not hold a single block, or the device cannot give them.
+  static std::shared_ptr<KvPool> create(const KvShape& shape, std::int64_t bytes);
+
+  [[nodiscard]] const KvShape& shape() const { return shape_; }
+  [[nodiscard]] std::int64_t block_size() const { return block_size_; }
+  // Tokens that all sequences together can hold.
+  [[nodiscard]] std::int64_t capacity() const;
+  [[nodiscard]] std::int64_t free_blocks() const;
+
+  // An empty state with room for `reserve` tokens; null when there is no room now.
+  [[nodiscard]] std::unique_ptr<KvState> start(std::int64_t reserve);
+
+  // One layer's tensors. Written by store_kv, and by forks.
+  [[nodiscard]] kernels::PagedCache& layer(std::int64_t index) {
+    return layers_[static_cast<std::size_t>(index)];
+  }
+
+ private:
+  friend class KvState;
+  KvPool(const KvShape& shape, std::int64_t blocks, std::int64_t block_size);
+  // `count` blocks with one reference each appended to `out`; false, and nothing taken, when there are fewer.
+  bool take(std::int64_t count, std::vector<std::int32_t>& out);
+  void share(std::span<const std::int32_t> blocks);
+  void give_back(std::span<const std::int32_t> blocks);
+  void copy_block(std::int32_t from, std::int32_t to, std::int64_t tokens);
+
+  KvShape shape_;
+  std::int64_t block_size_;
+  std::vector<kernels::PagedCache> layers_;
+  mutable std::mutex mutex_;
+  std::vector<std::int32_t> free_;        // A stack: the top is handed out next.
+  std::vector<std::int32_t> references_;  // Per block: the states that hold it.
+};
+
+// One sequence's blocks. Full blocks may be shared with other states and are never written again.
+class KvState final : public SequenceState {
+ public:
+  ~KvState() override;
+  KvState(const KvState&) = delete;
+  KvState& operator=(const KvState&) = delete;
+
+  [[nodiscard]] std::int64_t length() const override { return length_; }
+  [[nodiscard]] bool reserve(std::int64_t tokens) override;
+  // Shares the full blocks below `length` and copies the begun one. Null when `length` is negative or past
+  // length(), or the pool has no block for the begun one.
+  [[nodiscard]] std::unique_ptr<SequenceState> fork(std::int64_t length) const override;
+
+  [[nodiscard]] const std::vector<std::int32_t>& blocks() const { return blocks_; }
+  [[nodiscard]] const KvPool& pool() const { return *pool_; }
+  // Counts tokens whose keys and values all layers have stored.
+  void advance(std::int64_t tokens) { length_ += tokens; }
+
+ private:
+  friend class KvPool;
+  explicit KvState(std::shared_ptr<KvPool> pool) : pool_(std::move(pool)) {}
+  std::shared_ptr<KvPool> pool_;
+  std::vector<std::int32_t> blocks_;
+  std::int64_t length_ = 0;
+};
+
+// A state of `segments` as the state of `pool` that it must be. Throws tte::Error if it is of another model.
+KvState& kv_state(const Segment& segment, const KvPool& pool);
+
+// How the rows of a step lie on the cache, reserving what was not reserved before. Lengths of the states do
+// not change: call advance() once the step's keys and values are stored. Throws DeviceError when the pool has
+// no room, tte::Error for an empty segment or a state that appears twice.
+kernels::PagedBatch page(std::span<const Segment> segments, const KvPool& pool);
+
+// The same cache seen by only some rows of the step (ascending), each as a sequence of its own that ends at
+// that row: what the last layer needs when few hidden states are wanted. The result has no slots.
+kernels::PagedBatch select_rows(const kernels::PagedBatch& batch, std::span<const std::int64_t> rows);
+
+}  // namespace tte::nn

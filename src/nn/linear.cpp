@@ -1,0 +1,52 @@
+#include "nn/linear.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "kernels/kernels.h"
+#include "tte/error.h"
+
+namespace tte::nn {
+
+Linear::Linear(const weights::StateDict& weights, const std::string& name, std::int64_t in, std::int64_t out)
+    : weight_(weights.get(name + ".weight", {out, in})), bias_(weights.find(name + ".bias", {out})) {}
+
+Linear::Linear(at::Tensor weight, std::optional<at::Tensor> bias)
+    : weight_(std::move(weight)), bias_(std::move(bias)) {}
+
+Linear Linear::stacked(const weights::StateDict& weights, const std::vector<std::string>& names,
+                       std::int64_t in, const std::vector<std::int64_t>& outs) {
+  std::vector<std::string> weight_names, bias_names;
+  std::vector<std::vector<std::int64_t>> weight_shapes, bias_shapes;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    weight_names.push_back(names[i] + ".weight");
+    weight_shapes.push_back({outs[i], in});
+    if (!weights.has(names[i] + ".bias")) continue;
+    bias_names.push_back(names[i] + ".bias");
+    bias_shapes.push_back({outs[i]});
+  }
+  if (!bias_names.empty() && bias_names.size() != names.size()) {
+    const auto bare = std::find_if(names.begin(), names.end(),
+                                   [&](const std::string& name) { return !weights.has(name + ".bias"); });
+    throw ModelError(fmt::format("The checkpoint has {}{} but no {}{}.bias: all of {} need a bias, or none.",
+                                 weights.prefix(), bias_names.front(), weights.prefix(), *bare,
+                                 fmt::format("{}{}...", weights.prefix(), names.front())));
+  }
+  at::Tensor weight = weights.stacked(weight_names, weight_shapes);
+  if (bias_names.empty()) return Linear(std::move(weight));
+  return Linear(std::move(weight), weights.stacked(bias_names, bias_shapes));
+}
+
+Linear Linear::outputs(std::int64_t begin, std::int64_t count) const {
+  std::optional<at::Tensor> bias;
+  if (bias_) bias = bias_->narrow(0, begin, count);
+  return Linear(weight_.narrow(0, begin, count), std::move(bias));
+}
+
+at::Tensor Linear::operator()(const at::Tensor& x) const {
+  return kernels::linear(x, weight_, bias_);
+}
+
+}  // namespace tte::nn

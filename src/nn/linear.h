@@ -1,0 +1,39 @@
+// Matrix products of a checkpoint.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "weights/state_dict.h"
+
+namespace tte::nn {
+
+// x [rows, in] -> [rows, out]. The bias exists if the checkpoint has one.
+class Linear {
+ public:
+  // Reads `name`.weight [out, in] and, where present, `name`.bias [out].
+  Linear(const weights::StateDict& weights, const std::string& name, std::int64_t in, std::int64_t out);
+  // `weight` [out, in] and an optional bias [out], already taken out of the checkpoint.
+  explicit Linear(at::Tensor weight, std::optional<at::Tensor> bias = std::nullopt);
+
+  // Several linears that read the same input, stacked along their outputs: one pass over x instead of
+  // several. Throws ModelError when some of them have a bias and others do not.
+  static Linear stacked(const weights::StateDict& weights, const std::vector<std::string>& names,
+                        std::int64_t in, const std::vector<std::int64_t>& outs);
+
+  // The part that computes outputs begin .. begin + count, sharing the weights.
+  [[nodiscard]] Linear outputs(std::int64_t begin, std::int64_t count) const;
+
+  [[nodiscard]] at::Tensor operator()(const at::Tensor& x) const;
+  [[nodiscard]] const at::Tensor& weight() const { return weight_; }
+
+ private:
+  at::Tensor weight_;
+  std::optional<at::Tensor> bias_;
+};
+
+}  // namespace tte::nn

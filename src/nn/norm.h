@@ -1,0 +1,37 @@
+// Normalisations of a checkpoint, over the last dimension.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+
+#include "weights/state_dict.h"
+
+namespace tte::nn {
+
+class RmsNorm {
+ public:
+  // Reads `name`.weight [size].
+  RmsNorm(const weights::StateDict& weights, const std::string& name, std::int64_t size, double eps);
+  [[nodiscard]] at::Tensor operator()(const at::Tensor& x) const;
+  // residual += delta in place, then the norm of the sum.
+  [[nodiscard]] at::Tensor add(at::Tensor& residual, const at::Tensor& delta) const;
+
+ private:
+  at::Tensor weight_;
+  double eps_;
+};
+
+class LayerNorm {
+ public:
+  // Reads `name`.weight and `name`.bias, both [size].
+  LayerNorm(const weights::StateDict& weights, const std::string& name, std::int64_t size, double eps);
+  [[nodiscard]] at::Tensor operator()(const at::Tensor& x) const;
+
+ private:
+  at::Tensor weight_, bias_;
+  double eps_;
+};
+
+}  // namespace tte::nn

@@ -1,0 +1,55 @@
+#include "nn/rope.h"
+
+#include <ATen/ATen.h>
+
+#include <utility>
+
+namespace tte::nn {
+namespace {
+
+// 1 / theta^(2i / dim) for i in 0 .. dim / 2, with the operations of transformers in the same order and
+// precision.
+at::Tensor inverse_frequencies(std::int64_t dim, double theta) {
+  const at::Tensor exponents = at::arange(0, dim, 2, at::kFloat) / static_cast<double>(dim);
+  return at::pow(at::Scalar(theta), exponents).reciprocal();
+}
+
+}  // namespace
+
+RopeTable RopeTable::select(const at::Tensor& rows) const {
+  return {cos.index_select(0, rows), sin.index_select(0, rows)};
+}
+
+Rope::Rope(at::Tensor inverse_frequencies, at::Tensor axes)
+    : inverse_frequencies_(std::move(inverse_frequencies)), axes_(std::move(axes)) {}
+
+Rope Rope::text(std::int64_t head_dim, double theta, const std::vector<std::int64_t>& axes) {
+  return {inverse_frequencies(head_dim, theta), at::tensor(axes, at::kLong)};
+}
+
+Rope Rope::vision(std::int64_t head_dim, double theta) {
+  const at::Tensor axis = inverse_frequencies(head_dim / 2, theta);
+  const at::Tensor h = at::zeros({head_dim / 4}, at::kLong);
+  return {at::cat({axis, axis}), at::cat({h, h + 1})};
+}
+
+RopeTable Rope::table(const at::Tensor& positions, at::Device device, at::ScalarType rounding) const {
+  // [half, rows] -> [rows, half]: the position that each frequency turns with.
+  const at::Tensor turning = positions.to(at::kCPU, at::kFloat).index_select(0, axes_).t();
+  const at::Tensor half = (turning * inverse_frequencies_).contiguous().to(device);
+  const auto whole = [rounding](const at::Tensor& values) {
+    const at::Tensor rounded = values.to(rounding).to(at::kFloat);
+    return at::cat({rounded, rounded}, 1);
+  };
+  return {whole(half.cos()), whole(half.sin())};
+}
+
+std::vector<std::int64_t> contiguous_sections(const std::vector<std::int64_t>& sections) {
+  std::vector<std::int64_t> axes;
+  for (std::size_t axis = 0; axis < sections.size(); ++axis) {
+    axes.insert(axes.end(), static_cast<std::size_t>(sections[axis]), static_cast<std::int64_t>(axis));
+  }
+  return axes;
+}
+
+}  // namespace tte::nn

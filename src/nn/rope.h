@@ -1,0 +1,45 @@
+// Rotary position embeddings over one or several axes of positions.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <vector>
+
+namespace tte::nn {
+
+// The angles of a step's rows, for kernels::rope_. Built once a step, used by every layer.
+struct RopeTable {
+  at::Tensor cos, sin;  // float32 [rows, head_dim]
+
+  // The table of some of the rows; `rows` int64 [n].
+  [[nodiscard]] RopeTable select(const at::Tensor& rows) const;
+};
+
+// Frequency i (of head_dim / 2) turns with the position on axis axes[i]. Both halves of a head carry the same
+// angles (rotate-half form).
+class Rope {
+ public:
+  // Text: one base frequency per pair of dimensions, theta^(-2i / head_dim), in float32 as transformers
+  // computes it. `axes` has head_dim / 2 entries.
+  static Rope text(std::int64_t head_dim, double theta, const std::vector<std::int64_t>& axes);
+  // Vision: the first half of the frequencies turns with axis 0 (h), the second with axis 1 (w); each half
+  // has the frequencies of a head of head_dim / 2. head_dim must be a multiple of 4.
+  static Rope vision(std::int64_t head_dim, double theta);
+
+  // positions int64 [axes, rows] on any device; tables on `device`. `rounding` is the type that transformers
+  // keeps cos and sin in (the text model's own; float32 in vision towers): values are rounded to it.
+  [[nodiscard]] RopeTable table(const at::Tensor& positions, at::Device device,
+                                at::ScalarType rounding) const;
+
+ private:
+  Rope(at::Tensor inverse_frequencies, at::Tensor axes);
+  at::Tensor inverse_frequencies_;  // float32 [head_dim / 2], CPU
+  at::Tensor axes_;                 // int64 [head_dim / 2], CPU
+};
+
+// M-RoPE of Qwen2-VL and Qwen2.5-VL: the first sections[0] frequencies on axis 0, the next sections[1] on
+// axis 1, ...
+std::vector<std::int64_t> contiguous_sections(const std::vector<std::int64_t>& sections);
+
+}  // namespace tte::nn

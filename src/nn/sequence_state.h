@@ -1,0 +1,29 @@
+// What a layer keeps of a sequence, as the engine sees it: something that has a length, can be given room,
+// and can be forked.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+namespace tte::nn {
+
+// What a sequence leaves behind in a model: a KV cache, a recurrent state, or both. Grows only through
+// Model::forward; goes back to its pool when destroyed. Not thread-safe: one owner at a time.
+class SequenceState {
+ public:
+  virtual ~SequenceState() = default;
+  [[nodiscard]] virtual std::int64_t length() const = 0;
+  // Makes room for `tokens` in all. False when the pool has none now.
+  [[nodiscard]] virtual bool reserve(std::int64_t tokens) = 0;
+  // A state holding the first `length` tokens, sharing memory where it can; null when this kind of state
+  // cannot be cut there, or the pool has no room.
+  [[nodiscard]] virtual std::unique_ptr<SequenceState> fork(std::int64_t length) const = 0;
+};
+
+// `tokens` new rows of one sequence within a ragged batch.
+struct Segment {
+  SequenceState* state = nullptr;
+  std::int64_t tokens = 0;
+};
+
+}  // namespace tte::nn
