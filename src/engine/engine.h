@@ -30,17 +30,18 @@ enum class TokenAction { kContinue, kStop };
 
 struct GenerateRequest {
   std::shared_ptr<const models::Prompt> prompt;
-  GenerateOptions options;              // Defaults already resolved: every optional is set, except seed.
-  std::vector<std::int64_t> end_ids;    // The checkpoint's end tokens.
+  GenerateOptions options;            // Defaults already resolved: every optional is set, except seed.
+  std::vector<std::int64_t> end_ids;  // The checkpoint's end tokens.
   std::vector<std::int64_t> think_open, think_close;  // Token ids of the tags, for the thinking budget.
-  bool pin_state = false;               // Keep the finished state for reuse (GenerateResult::pin).
+  bool pin_state = false;  // Keep the finished state for reuse (GenerateResult::pin).
   // Called on the executor's thread with each token and the text it completes.
   std::function<TokenAction(std::int64_t id, const std::string& text)> on_token;
-  // Called once, on the executor's thread, right after the future has become ready (a result or an exception). Must
-  // not block: it is how a caller with many requests waits for whichever ends first.
+  // Called once, on the executor's thread, right after the future has become ready (a result or an
+  // exception); on the destroying thread for what an engine's destructor cancels. Must not block: it is how a
+  // caller with many requests waits for whichever ends first.
   std::function<void()> on_done;
   CancelToken cancel;
-  std::string name;                     // For errors.
+  std::string name;  // For errors.
 };
 
 struct GenerateResult {
@@ -64,7 +65,7 @@ struct EncodeRequest {
 };
 
 struct EncodeResult {
-  at::Tensor hidden;  // float32, CPU: [hidden] pooled, or [tokens, hidden] for kNone.
+  at::Tensor hidden;  // float32, CPU: [hidden] pooled, [tokens, hidden] for kNone, undefined for state_only.
   std::int64_t reused_tokens = 0;
   double queue_seconds = 0, run_seconds = 0;
   std::shared_ptr<PrefixPin> pin;
@@ -72,7 +73,9 @@ struct EncodeResult {
 
 struct EngineOptions {
   int max_step_tokens = 2048;
-  int max_running = 256;
+  int max_running = 256;  // At most max_step_tokens count: each running sequence has a token in every step.
+  // Vision patches encoded in one step (a larger picture alone), so that running sequences wait for no more.
+  std::int64_t max_step_patches = 4096;
 };
 
 // What a step saw; cumulative since construction.
@@ -83,13 +86,19 @@ struct EngineStats {
 };
 
 // Thread-safe. Requests of concurrent callers join the same batches. A result or an exception always arrives.
-// Destroying an engine cancels what is running.
+// Destroying an engine waits for the step that runs and cancels the rest, so a lock that callbacks take must
+// not be held meanwhile. Callbacks may submit requests and destroy engines, but not wait for a result. An
+// engine takes for granted that all of the model's state room is its own: one engine per model.
 class Engine {
  public:
+  // Throws InputError for options out of range.
   Engine(std::shared_ptr<const models::Model> model, std::shared_ptr<const text::Tokenizer> tokenizer,
          std::shared_ptr<Executor> executor, EngineOptions options);
   ~Engine();
-  // Throws InputError at once for a request that can never fit, saying the limit and the option that raises it.
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+  // Throws InputError at once for a request that can never fit, saying the limit and the option that raises
+  // it, and for options, ids or rows out of range. Neither is on_done called then.
   std::future<GenerateResult> submit(GenerateRequest request);
   std::future<EncodeResult> submit(EncodeRequest request);
   [[nodiscard]] EngineStats stats() const;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <thread>
 
 #include "engine/vision_cache.h"
 
@@ -15,19 +16,23 @@ class Stepper {
   virtual bool step() = 0;
 };
 
-// Runs the steps of all engines of a backend in turn on one thread, so that two models never fight for the same
-// cores, and OpenMP keeps a single warm thread team.
+// Runs the steps of all engines of a backend in turn on one thread, so that two models never fight for the
+// same cores, and OpenMP keeps a single warm thread team.
 class Executor {
  public:
+  // `threads` inside an operation (0: leave torch's default). Steps run in inference mode.
   Executor(int threads, std::int64_t vision_cache_bytes);
-  ~Executor();
+  ~Executor();  // Finishes the step that runs.
+  Executor(const Executor&) = delete;
+  Executor& operator=(const Executor&) = delete;
   void add(std::weak_ptr<Stepper> stepper);
   void wake();  // A stepper has new work.
   [[nodiscard]] VisionCache& vision_cache();
 
  private:
   class Impl;
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;
+  std::thread thread_;
 };
 
 }  // namespace tte::engine

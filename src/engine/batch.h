@@ -1,0 +1,23 @@
+// What one step runs of each sequence, packed for the model.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/sequence.h"
+#include "models/model.h"
+
+namespace tte::engine {
+
+// The next `tokens` tokens of a sequence. Once packed: which of the batch's outputs are its own.
+struct Chunk {
+  Sequence* sequence = nullptr;
+  std::int64_t tokens = 0;
+  std::int64_t first_output = 0;
+  std::int64_t outputs = 0;
+};
+
+// Packs the chunks in their order. The features that they need are there.
+models::RaggedBatch pack(std::vector<Chunk>& chunks, at::Device device);
+
+}  // namespace tte::engine

@@ -1,0 +1,207 @@
+#include "engine/engine.h"
+
+#include <fmt/core.h>
+
+#include <atomic>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "engine/scheduler.h"
+#include "tte/error.h"
+
+namespace tte::engine {
+namespace {
+
+void check_options(const EngineOptions& options) {
+  if (options.max_step_tokens < 1 || options.max_running < 1 || options.max_step_patches < 1) {
+    throw InputError(fmt::format(
+        "An engine cannot run with max_step_tokens = {}, max_running = {} and max_step_patches = {}: each "
+        "must be at least 1.",
+        options.max_step_tokens, options.max_running, options.max_step_patches));
+  }
+}
+
+void check_prompt(const models::Prompt* prompt, const models::ModelInfo& info, const std::string& name) {
+  if (prompt == nullptr || prompt->ids.empty()) {
+    throw InputError(fmt::format("{}: the prompt is empty; a model needs at least one token to read.", name));
+  }
+  std::int64_t expected = 0;
+  for (const std::int64_t tokens : prompt->visual_tokens) {
+    if (tokens < 1)
+      throw InputError(fmt::format("{}: a visual has {} tokens; it needs at least one.", name, tokens));
+    expected += tokens;
+  }
+  std::int64_t visual = 0;
+  for (const models::TokenKind kind : prompt->kinds) visual += kind == models::TokenKind::kText ? 0 : 1;
+  if (prompt->kinds.size() != prompt->ids.size() || prompt->positions.size() != prompt->ids.size() ||
+      prompt->visual_tokens.size() != prompt->visuals.size() || visual != expected) {
+    throw InputError(fmt::format(
+        "{}: the prompt contradicts itself: {} ids, {} kinds and {} positions; {} visual tokens where its "
+        "{} visuals have {} by visual_tokens. Let Layout::layout() make it.",
+        name, prompt->ids.size(), prompt->kinds.size(), prompt->positions.size(), visual,
+        prompt->visuals.size(), expected));
+  }
+  for (const std::int64_t id : prompt->ids) {
+    if (id < 0 || id >= info.vocab_size) {
+      throw InputError(
+          fmt::format("{}: token id {} is outside the model's vocabulary of {}; check that tokenizer and "
+                      "checkpoint belong together.",
+                      name, id, info.vocab_size));
+    }
+  }
+}
+
+// `extra` tokens may be generated.
+void check_fits(const models::Prompt& prompt, std::int64_t extra, const models::Model& model,
+                const std::string& name) {
+  const std::int64_t room = prompt.size() + extra;
+  const std::string what =
+      extra == 0 ? fmt::format("a prompt of {} tokens", prompt.size())
+                 : fmt::format("a prompt of {} tokens and max_new_tokens = {}", prompt.size(), extra);
+  if (room > model.state_capacity()) {
+    const std::int64_t per_token = model.info().state_bytes_per_token;
+    throw InputError(fmt::format(
+        "{}: {} need room for {} tokens, but the model's sequence states hold {} in all; set "
+        "BackendOptions::state_bytes to at least {} ({} bytes per token), or shorten the input{}.",
+        name, what, room, model.state_capacity(), room * per_token, per_token,
+        extra == 0 ? "" : " or max_new_tokens"));
+  }
+  // Positions, not tokens: a picture takes fewer positions than it has tokens.
+  const std::int64_t positions = prompt.next_position + extra;
+  if (model.info().max_positions > 0 && positions > model.info().max_positions) {
+    throw InputError(fmt::format("{}: {} need {} positions, but the model knows {}; shorten the input{}.",
+                                 name, what, positions, model.info().max_positions,
+                                 extra == 0 ? "" : " or max_new_tokens"));
+  }
+}
+
+void check(GenerateRequest& request, const models::Model& model) {
+  try {
+    request.options.validate();
+  } catch (const InputError& error) {
+    throw InputError(fmt::format("{}: {}", request.name, error.what()));
+  }
+  if (!request.options.max_new_tokens) request.options.max_new_tokens = 512;
+  check_prompt(request.prompt.get(), model.info(), request.name);
+  check_fits(*request.prompt, *request.options.max_new_tokens, model, request.name);
+  if (request.options.max_think_tokens && (request.think_open.empty() || request.think_close.empty())) {
+    throw InputError(
+        fmt::format("{}: max_think_tokens is {}, but the recipe has no thinking tags to watch for; leave "
+                    "it unset, or use a recipe with think_open and think_close.",
+                    request.name, *request.options.max_think_tokens));
+  }
+}
+
+void check(const EncodeRequest& request, const models::Model& model) {
+  check_prompt(request.prompt.get(), model.info(), request.name);
+  check_fits(*request.prompt, 0, model, request.name);
+  if (request.pooling == prompt::Pooling::kToken && !request.state_only &&
+      (request.pooling_row < 0 || request.pooling_row >= request.prompt->size())) {
+    throw InputError(
+        fmt::format("{}: row {} cannot be pooled of a prompt of {} tokens; give pooling_row the index of "
+                    "the pooled token.",
+                    request.name, request.pooling_row, request.prompt->size()));
+  }
+}
+
+}  // namespace
+
+class Engine::Impl : public Stepper {
+ public:
+  Impl(std::shared_ptr<const models::Model> model, std::shared_ptr<const text::Tokenizer> tokenizer,
+       std::shared_ptr<Executor> executor, const EngineOptions& options)
+      : executor_(std::move(executor)),
+        model_(std::move(model)),
+        tokenizer_(std::move(tokenizer)),
+        scheduler_(model_, executor_->vision_cache(), options) {}
+
+  template <typename S>
+  auto submit(std::unique_ptr<S> sequence) {
+    auto future = sequence->future();
+    {
+      const std::lock_guard lock(incoming_mutex_);
+      incoming_.push_back(std::move(sequence));
+    }
+    executor_->wake();
+    return future;
+  }
+
+  bool step() override {
+    const std::lock_guard lock(step_mutex_);
+    stepping_thread_ = std::this_thread::get_id();
+    take_incoming();
+    bool more = !stopping_ && scheduler_.step();
+    if (stopping_) {  // By a callback of this step, or while this one waited for its turn.
+      take_incoming();
+      scheduler_.shutdown();
+      more = false;
+    }
+    stepping_thread_ = std::thread::id();
+    return more;
+  }
+
+  void stop() {
+    stopping_ = true;
+    // Destroyed by a callback of its own step, which will see the flag when it ends.
+    if (stepping_thread_.load() == std::this_thread::get_id()) return;
+    const std::lock_guard lock(step_mutex_);
+    take_incoming();
+    scheduler_.shutdown();
+  }
+
+  [[nodiscard]] const models::Model& model() const { return *model_; }
+  [[nodiscard]] const std::shared_ptr<const text::Tokenizer>& tokenizer() const { return tokenizer_; }
+  [[nodiscard]] EngineStats stats() const { return scheduler_.stats(); }
+
+ private:
+  void take_incoming() {
+    std::vector<std::unique_ptr<Sequence>> incoming;
+    {
+      const std::lock_guard lock(incoming_mutex_);
+      incoming.swap(incoming_);
+    }
+    for (auto& sequence : incoming) scheduler_.add(std::move(sequence));
+  }
+
+  std::shared_ptr<Executor> executor_;
+  std::shared_ptr<const models::Model> model_;
+  std::shared_ptr<const text::Tokenizer> tokenizer_;
+  std::mutex step_mutex_;  // Held for a whole step: guards scheduler_, its stats() apart.
+  std::atomic<std::thread::id> stepping_thread_;
+  std::atomic<bool> stopping_ = false;
+  Scheduler scheduler_;
+  std::mutex incoming_mutex_;
+  std::vector<std::unique_ptr<Sequence>> incoming_;
+};
+
+Engine::Engine(std::shared_ptr<const models::Model> model, std::shared_ptr<const text::Tokenizer> tokenizer,
+               std::shared_ptr<Executor> executor, EngineOptions options) {
+  check_options(options);
+  impl_ = std::make_shared<Impl>(std::move(model), std::move(tokenizer), executor, options);
+  executor->add(impl_);
+}
+
+Engine::~Engine() {
+  impl_->stop();
+}
+
+std::future<GenerateResult> Engine::submit(GenerateRequest request) {
+  check(request, impl_->model());
+  return impl_->submit(std::make_unique<GenerateSequence>(std::move(request), impl_->tokenizer()));
+}
+
+std::future<EncodeResult> Engine::submit(EncodeRequest request) {
+  check(request, impl_->model());
+  return impl_->submit(std::make_unique<EncodeSequence>(std::move(request)));
+}
+
+EngineStats Engine::stats() const {
+  return impl_->stats();
+}
+
+const models::Model& Engine::model() const {
+  return impl_->model();
+}
+
+}  // namespace tte::engine

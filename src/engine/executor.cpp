@@ -1,0 +1,107 @@
+#include "engine/executor.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+#include <c10/core/InferenceMode.h>
+
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace tte::engine {
+
+class Executor::Impl {
+ public:
+  explicit Impl(std::int64_t vision_cache_bytes) : vision_cache(vision_cache_bytes) {}
+
+  void run(int threads) {
+    if (threads > 0) at::set_num_threads(threads);
+    const c10::InferenceMode inference;
+    bool more = false;
+    while (wait(more)) more = step_all();
+  }
+
+  void add(std::weak_ptr<Stepper> stepper) {
+    {
+      const std::lock_guard lock(mutex_);
+      steppers_.push_back(std::move(stepper));
+      woken_ = true;
+    }
+    ready_.notify_one();
+  }
+
+  void wake() {
+    {
+      const std::lock_guard lock(mutex_);
+      woken_ = true;
+    }
+    ready_.notify_one();
+  }
+
+  void stop() {
+    {
+      const std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    ready_.notify_one();
+  }
+
+  VisionCache vision_cache;
+
+ private:
+  // False when it is time to end.
+  bool wait(bool more) {
+    std::unique_lock lock(mutex_);
+    if (!more) ready_.wait(lock, [this] { return woken_ || stopping_; });
+    woken_ = false;
+    return !stopping_;
+  }
+
+  // One step of each stepper. Their number changes while they run: a step may create or destroy engines.
+  bool step_all() {
+    std::vector<std::weak_ptr<Stepper>> turn;
+    {
+      const std::lock_guard lock(mutex_);
+      std::erase_if(steppers_, [](const auto& stepper) { return stepper.expired(); });
+      turn = steppers_;
+    }
+    bool more = false;
+    for (const auto& weak : turn) {
+      if (const auto stepper = weak.lock()) more |= stepper->step();
+    }
+    return more;
+  }
+
+  std::mutex mutex_;
+  std::condition_variable ready_;
+  std::vector<std::weak_ptr<Stepper>> steppers_;
+  bool woken_ = false;
+  bool stopping_ = false;
+};
+
+Executor::Executor(int threads, std::int64_t vision_cache_bytes)
+    : impl_(std::make_shared<Impl>(vision_cache_bytes)),
+      thread_([impl = impl_, threads] { impl->run(threads); }) {}
+
+Executor::~Executor() {
+  impl_->stop();
+  // The last engine may go in a callback, which runs on this very thread: it then ends by itself.
+  if (thread_.get_id() == std::this_thread::get_id()) {
+    thread_.detach();
+  } else {
+    thread_.join();
+  }
+}
+
+void Executor::add(std::weak_ptr<Stepper> stepper) {
+  impl_->add(std::move(stepper));
+}
+void Executor::wake() {
+  impl_->wake();
+}
+VisionCache& Executor::vision_cache() {
+  return impl_->vision_cache;
+}
+
+}  // namespace tte::engine

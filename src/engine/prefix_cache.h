@@ -1,0 +1,76 @@
+// States of earlier sequences, found again by what they have read.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <vector>
+
+#include "base/digest.h"
+#include "models/model.h"
+
+namespace tte::engine {
+
+class PrefixPin;
+
+// Everything a model reads of a sequence, as one running 128-bit hash per token: id, kind, position and, for
+// the tokens of a picture, the picture's digest. at(i) covers the tokens 0 .. i, so the common prefix of two
+// chains is found by bisection.
+class TokenChain {
+ public:
+  void push_text(std::int64_t id, const std::array<std::int64_t, 3>& position);
+  void push_visual(std::int64_t id, models::TokenKind kind, const std::array<std::int64_t, 3>& position,
+                   const base::Digest& visual);
+  void truncate(std::int64_t tokens) { links_.resize(static_cast<std::size_t>(tokens)); }
+
+  [[nodiscard]] std::int64_t size() const { return static_cast<std::int64_t>(links_.size()); }
+  [[nodiscard]] std::int64_t common_prefix(const TokenChain& other) const;
+  bool operator==(const TokenChain& other) const;
+
+ private:
+  void push(const std::array<std::uint64_t, 7>& words);
+  std::vector<base::Digest> links_;
+};
+
+// Of a prompt whose visual_tokens are consistent.
+TokenChain chain_of(const models::Prompt& prompt);
+
+// Least recently used out first. Used by one thread; only pins may be dropped by others.
+class PrefixCache {
+ public:
+  explicit PrefixCache(std::size_t max_entries) : max_entries_(max_entries) {}
+
+  struct Forked {
+    std::unique_ptr<models::SequenceState> state;  // Null when nothing fits.
+    std::int64_t length = 0;
+    const models::SequenceState* source = nullptr;  // The entry it came from, for evict().
+  };
+  // A state holding the longest cached prefix of `chain` that has at most `limit` tokens and can be cut
+  // there.
+  [[nodiscard]] Forked fork(const TokenChain& chain, std::int64_t limit);
+
+  // Keeps `state`, which holds exactly the tokens of `chain`. An equal entry is kept in its place.
+  // Returns a pin when asked for one.
+  std::shared_ptr<PrefixPin> insert(TokenChain chain, std::unique_ptr<models::SequenceState> state, bool pin);
+
+  // Drops the least recently used entry other than `except`; pinned ones only with `pinned`. False when there
+  // is none.
+  bool evict(bool pinned, const models::SequenceState* except = nullptr);
+  void clear() { entries_.clear(); }
+  [[nodiscard]] std::size_t size() const { return entries_.size(); }
+
+ private:
+  struct Pins;
+  struct Pin;
+  struct Entry {
+    TokenChain chain;
+    std::unique_ptr<models::SequenceState> state;
+    std::shared_ptr<Pins> pins;
+  };
+  std::size_t max_entries_;
+  std::list<Entry> entries_;  // Most recently used first.
+};
+
+}  // namespace tte::engine

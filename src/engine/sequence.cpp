@@ -1,0 +1,254 @@
+#include "engine/sequence.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/InferenceMode.h>
+#include <fmt/core.h>
+
+#include <algorithm>
+
+#include "base/logging.h"
+#include "tte/error.h"
+
+namespace tte::engine {
+namespace {
+
+double seconds(Sequence::Clock::time_point from, Sequence::Clock::time_point to) {
+  return std::chrono::duration<double>(to - from).count();
+}
+
+std::vector<std::int64_t> all_end_ids(const GenerateRequest& request) {
+  std::vector<std::int64_t> ids = request.options.stop_token_ids;
+  if (!request.options.ignore_eos) ids.insert(ids.end(), request.end_ids.begin(), request.end_ids.end());
+  return ids;
+}
+
+std::int64_t pooled_row(const EncodeRequest& request) {
+  if (request.state_only) return -1;
+  switch (request.pooling) {
+    case prompt::Pooling::kLast:
+      return request.prompt->size() - 1;
+    case prompt::Pooling::kToken:
+      return request.pooling_row;
+    case prompt::Pooling::kMean:
+    case prompt::Pooling::kNone:
+      break;
+  }
+  return -1;
+}
+
+// Results leave the executor's inference mode: callers may change them in place.
+at::Tensor result_tensor(at::IntArrayRef sizes) {
+  const c10::InferenceMode off(false);
+  return at::zeros(sizes, at::kFloat);
+}
+
+}  // namespace
+
+VisualRows::VisualRows(const models::Prompt& prompt) {
+  if (prompt.visuals.empty()) return;
+  for (std::size_t i = 0; i < prompt.kinds.size(); ++i) {
+    if (prompt.kinds[i] != models::TokenKind::kText) rows_.push_back(static_cast<std::int64_t>(i));
+  }
+  starts_.push_back(0);
+  for (const std::int64_t tokens : prompt.visual_tokens) starts_.push_back(starts_.back() + tokens);
+}
+
+std::pair<std::int64_t, std::int64_t> VisualRows::ordinals(std::int64_t begin, std::int64_t end) const {
+  const auto first = std::lower_bound(rows_.begin(), rows_.end(), begin);
+  const auto last = std::lower_bound(first, rows_.end(), end);
+  return {first - rows_.begin(), last - rows_.begin()};
+}
+
+std::size_t VisualRows::visual_of(std::int64_t ordinal) const {
+  return static_cast<std::size_t>(std::upper_bound(starts_.begin(), starts_.end(), ordinal) -
+                                  starts_.begin()) -
+         1;
+}
+
+Sequence::Sequence(std::shared_ptr<const models::Prompt> prompt, CancelToken cancel, std::string name,
+                   bool pin_state, std::function<void()> on_done)
+    : features(prompt->visuals.size()),
+      prompt_(std::move(prompt)),
+      cancel_(std::move(cancel)),
+      name_(std::move(name)),
+      pin_state_(pin_state),
+      on_done_(std::move(on_done)),
+      visual_rows_(*prompt_),
+      chain_(chain_of(*prompt_)) {}
+
+void Sequence::admit(std::unique_ptr<models::SequenceState> new_state, std::int64_t reused_tokens) {
+  state = std::move(new_state);
+  done = reused_tokens;
+  reused = reused_tokens;
+  admitted_ = Clock::now();
+}
+
+void Sequence::advance(std::int64_t tokens) {
+  done += tokens;
+  for (std::size_t i = 0; i < features.size(); ++i) {
+    if (features[i].defined() && visual_rows_.last_row(i) < done) features[i].reset();
+  }
+}
+
+std::pair<TokenChain, std::unique_ptr<models::SequenceState>> Sequence::take_state() {
+  TokenChain chain = std::move(chain_);
+  chain_ = {};
+  if (chain.size() > done) chain.truncate(done);
+  for (std::int64_t i = chain.size(); i < done; ++i) chain.push_text(id(i), position(i));
+  return {std::move(chain), std::move(state)};
+}
+
+void Sequence::notify() const {
+  if (!on_done_) return;
+  try {
+    on_done_();
+  } catch (const std::exception& error) {
+    base::log().error("{}: on_done threw \"{}\"; it is ignored.", name_, error.what());
+  } catch (...) {
+    base::log().error("{}: on_done threw; it is ignored.", name_);
+  }
+}
+
+GenerateSequence::GenerateSequence(GenerateRequest request, std::shared_ptr<const text::Tokenizer> tokenizer)
+    : Sequence(request.prompt, request.cancel, request.name, request.pin_state, std::move(request.on_done)),
+      max_new_tokens_(*request.options.max_new_tokens),
+      end_ids_(all_end_ids(request)),
+      on_token_(std::move(request.on_token)),
+      sampler_(request.options, end_ids_, request.prompt->ids),
+      budget_(request.options.max_think_tokens, std::move(request.think_open), std::move(request.think_close),
+              request.prompt->ids),
+      text_(std::move(tokenizer), std::move(request.options.stop)) {}
+
+std::int64_t GenerateSequence::length() const {
+  return prompt().size() + static_cast<std::int64_t>(ids_.size());
+}
+
+std::int64_t GenerateSequence::id(std::int64_t index) const {
+  return index < prompt().size() ? prompt().ids[static_cast<std::size_t>(index)]
+                                 : ids_[static_cast<std::size_t>(index - prompt().size())];
+}
+
+std::array<std::int64_t, 3> GenerateSequence::position(std::int64_t index) const {
+  if (index < prompt().size()) return prompt().positions[static_cast<std::size_t>(index)];
+  const std::int64_t next = prompt().next_position + index - prompt().size();
+  return {next, next, next};
+}
+
+void GenerateSequence::take(std::int64_t id, bool forced) {
+  if (!first_token_) first_token_ = Clock::now();
+  ids_.push_back(id);
+  sampler_.accept(id);
+  budget_.accept(id);
+  std::string piece = text_.push(id);
+  const bool end = !forced && std::find(end_ids_.begin(), end_ids_.end(), id) != end_ids_.end();
+  if (text_.stopped() || end) {
+    finish_ = FinishReason::kStop;
+  } else if (static_cast<std::int64_t>(ids_.size()) >= max_new_tokens_) {
+    finish_ = FinishReason::kLength;
+  }
+  if (finish_) {
+    piece += text_.finish();
+    if (text_.stopped()) finish_ = FinishReason::kStop;  // The last bytes completed a stop string.
+  }
+  if (on_token_ && on_token_(id, piece) == TokenAction::kStop && !finish_) finish_ = FinishReason::kCallback;
+}
+
+void GenerateSequence::deliver(std::shared_ptr<PrefixPin> pin) {
+  if (!resolve_once()) return;
+  text_.finish();
+  const auto now = Clock::now();
+  GenerateResult result;
+  result.ids = std::move(ids_);
+  result.text = text_.text();
+  result.finish = *finish_;
+  result.reused_tokens = reused;
+  result.queue_seconds = seconds(submitted_, admitted_.value_or(now));
+  if (admitted_) result.prefill_seconds = seconds(*admitted_, first_token_.value_or(now));
+  if (first_token_) result.decode_seconds = seconds(*first_token_, now);
+  result.pin = std::move(pin);
+  promise_.set_value(std::move(result));
+  notify();
+}
+
+void GenerateSequence::cancelled() {
+  finish_ = FinishReason::kCancelled;
+  deliver(nullptr);
+}
+
+void GenerateSequence::fail(std::exception_ptr error) {
+  if (!resolve_once()) return;
+  promise_.set_exception(std::move(error));
+  notify();
+}
+
+EncodeSequence::EncodeSequence(EncodeRequest request)
+    : Sequence(request.prompt, request.cancel, request.name, request.pin_state, std::move(request.on_done)),
+      pooling_(request.pooling),
+      state_only_(request.state_only),
+      row_(pooled_row(request)) {}
+
+std::int64_t EncodeSequence::id(std::int64_t index) const {
+  return prompt().ids[static_cast<std::size_t>(index)];
+}
+
+std::array<std::int64_t, 3> EncodeSequence::position(std::int64_t index) const {
+  return prompt().positions[static_cast<std::size_t>(index)];
+}
+
+std::int64_t EncodeSequence::reuse_limit() const {
+  if (state_only_) return prompt().size();
+  return single_row() ? row_ : 0;  // All rows have to be run when all are wanted.
+}
+
+bool EncodeSequence::wants(std::int64_t index) const {
+  return !state_only_ && (single_row() ? index == row_ : true);
+}
+
+void EncodeSequence::take(const at::Tensor& rows) {
+  const std::int64_t count = rows.size(0);
+  const std::int64_t hidden = rows.size(1);
+  if (single_row()) {
+    result_ = result_tensor({hidden});
+    result_.copy_(rows.select(0, 0));
+  } else if (pooling_ == prompt::Pooling::kNone) {
+    if (!result_.defined()) result_ = result_tensor({prompt().size(), hidden});
+    result_.narrow(0, taken_, count).copy_(rows);
+  } else {
+    const at::Tensor sum = rows.to(at::kFloat).sum(0);
+    result_ = result_.defined() ? result_ + sum : sum;  // On the model's device until the end.
+  }
+  taken_ += count;
+}
+
+void EncodeSequence::deliver(std::shared_ptr<PrefixPin> pin) {
+  if (!resolve_once()) return;
+  const auto now = Clock::now();
+  EncodeResult result;
+  if (!state_only_ && pooling_ == prompt::Pooling::kMean) {
+    result.hidden = result_tensor(result_.sizes());
+    result.hidden.copy_(result_ / static_cast<double>(taken_));
+  } else {
+    result.hidden = std::move(result_);
+  }
+  result.reused_tokens = reused;
+  result.queue_seconds = seconds(submitted_, admitted_.value_or(now));
+  if (admitted_) result.run_seconds = seconds(*admitted_, now);
+  result.pin = std::move(pin);
+  promise_.set_value(std::move(result));
+  notify();
+}
+
+void EncodeSequence::cancelled() {
+  fail(
+      std::make_exception_ptr(CancelledError(fmt::format("{}: the call was cancelled before its vector was "
+                                                         "computed; submit it again to get one.",
+                                                         name()))));
+}
+
+void EncodeSequence::fail(std::exception_ptr error) {
+  if (!resolve_once()) return;
+  promise_.set_exception(std::move(error));
+  notify();
+}
+
+}  // namespace tte::engine

@@ -1,0 +1,174 @@
+// One request on its way through the engine: what it has read, what it still has to read, and its result.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <chrono>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <future>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/engine.h"
+#include "engine/output_text.h"
+#include "engine/prefix_cache.h"
+#include "engine/sampler.h"
+#include "engine/think_budget.h"
+#include "models/model.h"
+
+namespace tte::engine {
+
+// Where the pictures of a prompt stand among its tokens.
+class VisualRows {
+ public:
+  explicit VisualRows(const models::Prompt& prompt);
+
+  // The visual tokens among tokens [begin, end) of the prompt, as a range of ordinals over all visual tokens.
+  [[nodiscard]] std::pair<std::int64_t, std::int64_t> ordinals(std::int64_t begin, std::int64_t end) const;
+  [[nodiscard]] std::int64_t row(std::int64_t ordinal) const {
+    return rows_[static_cast<std::size_t>(ordinal)];
+  }
+  // The picture that a visual token belongs to, and the first ordinal of a picture.
+  [[nodiscard]] std::size_t visual_of(std::int64_t ordinal) const;
+  [[nodiscard]] std::int64_t first_ordinal(std::size_t visual) const { return starts_[visual]; }
+  [[nodiscard]] std::int64_t count(std::size_t visual) const { return starts_[visual + 1] - starts_[visual]; }
+  [[nodiscard]] std::int64_t last_row(std::size_t visual) const { return row(starts_[visual + 1] - 1); }
+
+ private:
+  std::vector<std::int64_t> rows_;    // Token indices of visual tokens.
+  std::vector<std::int64_t> starts_;  // [visuals + 1], ordinals.
+};
+
+class Sequence {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  virtual ~Sequence() = default;
+  Sequence(const Sequence&) = delete;
+  Sequence& operator=(const Sequence&) = delete;
+
+  [[nodiscard]] const models::Prompt& prompt() const { return *prompt_; }
+  [[nodiscard]] const VisualRows& visual_rows() const { return visual_rows_; }
+  [[nodiscard]] const TokenChain& chain() const { return chain_; }
+  [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] bool cancel_requested() const { return cancel_.cancelled(); }
+  [[nodiscard]] bool pin_state() const { return pin_state_; }
+
+  [[nodiscard]] virtual std::int64_t length()
+      const = 0;  // Tokens known so far: the prompt and what was generated.
+  [[nodiscard]] virtual std::int64_t id(std::int64_t index) const = 0;
+  [[nodiscard]] virtual std::array<std::int64_t, 3> position(std::int64_t index) const = 0;
+  [[nodiscard]] virtual std::int64_t room() const = 0;         // The most tokens its state may come to hold.
+  [[nodiscard]] virtual std::int64_t reuse_limit() const = 0;  // The most tokens that need not be run.
+  // Whether the hidden state of token `index` is wanted when it is run.
+  [[nodiscard]] virtual bool wants(std::int64_t index) const = 0;
+  [[nodiscard]] virtual bool finished() const = 0;
+
+  // Each resolves the future, once; only the first call counts.
+  virtual void deliver(std::shared_ptr<PrefixPin> pin) = 0;
+  virtual void cancelled() = 0;
+  virtual void fail(std::exception_ptr error) = 0;
+
+  void admit(std::unique_ptr<models::SequenceState> state, std::int64_t reused);
+  void advance(std::int64_t tokens);  // These were run: features that are behind are let go.
+  [[nodiscard]] bool decoding() const { return done >= prompt_->size(); }
+  // Gives up the state for the prefix cache, with the chain of exactly what it holds.
+  std::pair<TokenChain, std::unique_ptr<models::SequenceState>> take_state();
+
+  // The scheduler's own notes.
+  std::unique_ptr<models::SequenceState> state;
+  std::int64_t done = 0;  // Tokens in `state`.
+  std::int64_t reused = 0;
+  std::vector<at::Tensor>
+      features;  // Of each visual, undefined before they are needed and after they were read.
+
+ protected:
+  Sequence(std::shared_ptr<const models::Prompt> prompt, CancelToken cancel, std::string name, bool pin_state,
+           std::function<void()> on_done);
+  [[nodiscard]] bool resolve_once() { return !std::exchange(resolved_, true); }
+  void notify() const;  // The future is ready.
+
+  Clock::time_point submitted_ = Clock::now();
+  std::optional<Clock::time_point> admitted_;
+
+ private:
+  std::shared_ptr<const models::Prompt> prompt_;
+  CancelToken cancel_;
+  std::string name_;
+  bool pin_state_;
+  bool resolved_ = false;
+  std::function<void()> on_done_;
+  VisualRows visual_rows_;
+  TokenChain chain_;
+};
+
+class GenerateSequence : public Sequence {
+ public:
+  GenerateSequence(GenerateRequest request, std::shared_ptr<const text::Tokenizer> tokenizer);
+  std::future<GenerateResult> future() { return promise_.get_future(); }
+
+  [[nodiscard]] std::int64_t length() const override;
+  [[nodiscard]] std::int64_t id(std::int64_t index) const override;
+  [[nodiscard]] std::array<std::int64_t, 3> position(std::int64_t index) const override;
+  [[nodiscard]] std::int64_t room() const override { return prompt().size() + max_new_tokens_; }
+  [[nodiscard]] std::int64_t reuse_limit() const override { return prompt().size() - 1; }
+  [[nodiscard]] bool wants(std::int64_t index) const override { return index == length() - 1; }
+  [[nodiscard]] bool finished() const override { return finish_.has_value(); }
+  void deliver(std::shared_ptr<PrefixPin> pin) override;
+  void cancelled() override;
+  void fail(std::exception_ptr error) override;
+
+  [[nodiscard]] Sampler& sampler() { return sampler_; }
+  [[nodiscard]] std::optional<std::int64_t> forced() const { return budget_.forced(); }
+  // The next token. Throws what the callback throws.
+  void take(std::int64_t id, bool forced);
+
+ private:
+  std::promise<GenerateResult> promise_;
+  std::int64_t max_new_tokens_;
+  std::vector<std::int64_t> end_ids_;
+  std::function<TokenAction(std::int64_t, const std::string&)> on_token_;
+  Sampler sampler_;
+  ThinkBudget budget_;
+  OutputText text_;
+  std::vector<std::int64_t> ids_;
+  std::optional<FinishReason> finish_;
+  std::optional<Clock::time_point> first_token_;
+};
+
+class EncodeSequence : public Sequence {
+ public:
+  explicit EncodeSequence(EncodeRequest request);
+  std::future<EncodeResult> future() { return promise_.get_future(); }
+
+  [[nodiscard]] std::int64_t length() const override { return prompt().size(); }
+  [[nodiscard]] std::int64_t id(std::int64_t index) const override;
+  [[nodiscard]] std::array<std::int64_t, 3> position(std::int64_t index) const override;
+  [[nodiscard]] std::int64_t room() const override { return prompt().size(); }
+  [[nodiscard]] std::int64_t reuse_limit() const override;
+  [[nodiscard]] bool wants(std::int64_t index) const override;
+  [[nodiscard]] bool finished() const override { return done == prompt().size(); }
+  void deliver(std::shared_ptr<PrefixPin> pin) override;
+  void cancelled() override;
+  void fail(std::exception_ptr error) override;
+
+  // True when one row is wanted in all: the scheduler then hands it over as float32 on the CPU.
+  [[nodiscard]] bool single_row() const { return row_ >= 0; }
+  // Wanted hidden states [rows, hidden], in the order of their tokens.
+  void take(const at::Tensor& rows);
+
+ private:
+  std::promise<EncodeResult> promise_;
+  prompt::Pooling pooling_;
+  bool state_only_;
+  std::int64_t row_;  // The one row that is pooled; -1: all or none.
+  at::Tensor result_;
+  std::int64_t taken_ = 0;
+};
+
+}  // namespace tte::engine
