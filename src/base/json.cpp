@@ -44,8 +44,9 @@ void check_depth(std::string_view text, const std::string& where) {
   }
 }
 
-// The reason in nlohmann's message, without its own preamble and position.
-std::string reason(const Json::exception& error) {
+}  // namespace
+
+std::string json_reason(const nlohmann::detail::exception& error) {
   std::string_view what = error.what();
   if (const auto end = what.find("] "); end != std::string_view::npos) what.remove_prefix(end + 2);
   if (what.starts_with("parse error")) {
@@ -53,8 +54,6 @@ std::string reason(const Json::exception& error) {
   }
   return printable(what, 200);
 }
-
-}  // namespace
 
 Json parse_json(std::string_view text, const std::string& where) {
   check_depth(text, where);
@@ -64,9 +63,9 @@ Json parse_json(std::string_view text, const std::string& where) {
     // nlohmann's byte counts from 1 and points at the last byte read.
     const std::size_t offset = error.byte == 0 ? 0 : error.byte - 1;
     throw ModelError(
-        fmt::format("{} is not valid JSON at {}: {}.", where, position(text, offset), reason(error)));
+        fmt::format("{} is not valid JSON at {}: {}.", where, position(text, offset), json_reason(error)));
   } catch (const Json::exception& error) {
-    throw ModelError(fmt::format("{} is not JSON that tte can read: {}.", where, reason(error)));
+    throw ModelError(fmt::format("{} is not JSON that tte can read: {}.", where, json_reason(error)));
   }
 }
 

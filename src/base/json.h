@@ -19,6 +19,9 @@ using Json = nlohmann::json;
 // `where`, the line and the column when it is not JSON, or nests deeper than 512 levels.
 Json parse_json(std::string_view text, const std::string& where);
 
+// What is wrong with a text, in nlohmann's words without its preamble; fit for a message.
+std::string json_reason(const nlohmann::detail::exception& error);
+
 // Parses a whole file (at most 256 MB). Throws ModelError naming the file when it is missing, too large or
 // not JSON.
 Json read_json(const std::filesystem::path& file);

@@ -12,6 +12,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/digest.h"
+
 namespace tte::weights {
 
 class WeightStore;
@@ -19,43 +21,66 @@ class WeightStore;
 // Where tensors go when they are taken out of a checkpoint.
 struct Placement {
   at::Device device = at::kCPU;
-  std::optional<at::ScalarType> dtype;   // Unset: as stored. On the CPU a tensor as stored is not copied.
-  std::shared_ptr<WeightStore> store;    // Shares identical tensors between models; may be null.
+  std::optional<at::ScalarType> dtype;  // Unset: as stored. On the CPU a tensor as stored is not copied.
+  std::shared_ptr<WeightStore> store;   // Shares identical tensors between models; may be null.
 };
 
-// A view of a checkpoint's tensors under a prefix of their names. Copies share the checkpoint.
+// A view of a checkpoint's tensors under a prefix of their names. Copies share the checkpoint. Thread-safe
+// but for rename(). Tensors taken out must never be written to: they may be views of the file (which writing
+// to would crash) or shared with other models. They are aligned for their element type, not more. A
+// checkpoint's files may be replaced while they are open, but not be shortened in place.
 class StateDict {
  public:
   // A .safetensors file, or a folder with model.safetensors or model.safetensors.index.json.
-  // Throws ModelError naming the file for anything missing, truncated, overlapping or contradictory.
+  // Throws ModelError naming the file for anything missing, truncated, overlapping or contradictory, and
+  // saying how to convert a checkpoint that is only there as pickled weights.
   static StateDict open(const std::filesystem::path& path, Placement placement);
 
-  // Renames every tensor; for checkpoints of another naming generation. Returns the new name, or nothing to keep it.
+  // Renames every tensor; for checkpoints of another naming generation. The rule gets the whole name,
+  // whatever the prefix, and returns the new one, or nothing to keep it. For all copies of this view: call it
+  // right after open(). Throws ModelError when two tensors would get the same name.
   void rename(const std::function<std::optional<std::string>(std::string_view)>& rule);
 
   [[nodiscard]] StateDict select(std::string_view prefix) const;  // "model.layers.0."
   [[nodiscard]] bool has(std::string_view name) const;
   [[nodiscard]] const std::string& prefix() const { return prefix_; }
   [[nodiscard]] std::vector<std::string> names() const;  // Below the prefix, prefix removed.
-  // Shape as stored, without loading.
+  // Shape and dtype as stored, without loading. Throw ModelError if there is no such tensor, or no tensor of
+  // a dtype that tte computes with (F32, F16, BF16).
   [[nodiscard]] std::vector<std::int64_t> shape(std::string_view name) const;
   [[nodiscard]] at::ScalarType stored_dtype(std::string_view name) const;
 
-  // Takes a tensor out and marks it used. Throws ModelError naming tensor and file if it is absent or its shape is
-  // not `shape`.
+  // Takes a tensor out and marks it used. Throws ModelError naming tensor and file if it is absent, its shape
+  // is not `shape`, or it is not F32, F16 or BF16.
   [[nodiscard]] at::Tensor get(std::string_view name, at::IntArrayRef shape) const;
+  // The same, but nothing when it is absent.
   [[nodiscard]] std::optional<at::Tensor> find(std::string_view name, at::IntArrayRef shape) const;
 
-  // Several tensors [out_i, in] stacked along dimension 0 into one (one pass over the activations instead of three).
+  // Several tensors [out_i, in] stacked along dimension 0 into one (one pass over the activations instead of
+  // three). A view, if they follow each other in the file and are placed as stored; else a copy.
   [[nodiscard]] at::Tensor stacked(const std::vector<std::string>& names,
                                    const std::vector<std::vector<std::int64_t>>& shapes) const;
 
-  void mark_used(std::string_view name) const;  // A tensor that is deliberately not read (a tied head).
-  // Throws ModelError naming the tensors that no layer asked for.
+  // A tensor that is deliberately not read (a tied head). It need not be there.
+  void mark_used(std::string_view name) const;
+  // Throws ModelError naming the tensors below the prefix that no layer asked for.
   void check_all_used() const;
 
+  // What the tensors below the prefix are: their names (without the prefix), stored dtypes and shapes, and
+  // samples of their bytes: the first and last 4 KB and eight pieces between. Milliseconds for a checkpoint
+  // of any size once its pages are cached; two checkpoints that differ only between the samples are not told
+  // apart.
+  [[nodiscard]] base::Digest fingerprint() const;
+
  private:
+  struct Entry;
   struct Checkpoint;
+  [[nodiscard]] std::string full(std::string_view name) const;
+  [[nodiscard]] const Entry* lookup(std::string_view name) const;
+  [[nodiscard]] const Entry& lookup_or_throw(std::string_view name) const;
+  [[nodiscard]] const Entry& expect(std::string_view name, at::IntArrayRef shape) const;
+  template <typename Visit>
+  void visit(const Visit& each) const;
   std::shared_ptr<Checkpoint> checkpoint_;
   std::string prefix_;
 };

@@ -1,0 +1,151 @@
+#include "weights/checkpoint_files.h"
+
+#include <fmt/core.h>
+
+#include <array>
+#include <map>
+#include <string_view>
+#include <system_error>
+
+#include "base/json.h"
+#include "base/printable.h"
+#include "tte/error.h"
+
+namespace tte::weights {
+namespace {
+
+namespace fs = std::filesystem;
+using base::printable;
+
+constexpr std::string_view kSingle = "model.safetensors";
+constexpr std::string_view kIndex = "model.safetensors.index.json";
+constexpr std::string_view kConvert =
+    "load it with transformers once and write it with save_pretrained(folder), which makes safetensors";
+
+std::string shown(const fs::path& path) {
+  return printable(path.string(), 1000);
+}
+
+Shard open_shard(const fs::path& path) {
+  Shard shard;
+  shard.file = MappedFile::open(path);
+  shard.tensors = read_safetensors(shard.file->bytes(), shard.file->name());
+  return shard;
+}
+
+// A shard's file name may not lead out of the folder of its index. Decided by its text: hub caches are full
+// of symbolic links, whose targets are the user's business.
+bool stays_inside(const fs::path& name) {
+  if (name.empty() || name.is_absolute() || !name.has_filename()) return false;
+  for (const auto& part : name) {
+    if (part == "..") return false;
+  }
+  return name.string().find('\0') == std::string::npos;
+}
+
+// The weight_map of an index: shard file -> names of its tensors, which are then crossed out.
+std::map<std::string, std::map<std::string, bool, std::less<>>> read_index(const fs::path& path) {
+  const base::Json index = base::read_json(path);
+  const std::string where = shown(path);
+  const auto weight_map = index.find("weight_map");
+  if (weight_map == index.end() || !weight_map->is_object() || weight_map->empty()) {
+    throw ModelError(fmt::format("{} has no weight_map from tensors to files.", where));
+  }
+  std::map<std::string, std::map<std::string, bool, std::less<>>> shards;
+  for (const auto& [tensor, file] : weight_map->items()) {
+    if (!file.is_string() || !stays_inside(file.get_ref<const std::string&>())) {
+      throw ModelError(
+          fmt::format("{} places tensor \"{}\" in {}, which is not the name of a file in its folder.", where,
+                      printable(tensor), printable(file.dump(), 200)));
+    }
+    shards[file.get<std::string>()][tensor] = false;
+  }
+  return shards;
+}
+
+std::vector<Shard> open_index(const fs::path& path) {
+  const std::string where = shown(path);
+  std::vector<Shard> shards;
+  for (auto& [name, expected] : read_index(path)) {
+    const fs::path file = path.parent_path() / name;
+    std::error_code ignored;
+    if (!fs::exists(file, ignored)) {
+      throw ModelError(fmt::format("{} is missing: {} names it as a part of the checkpoint; fetch it.",
+                                   shown(file), where));
+    }
+    Shard shard = open_shard(file);
+    for (const auto& tensor : shard.tensors) {
+      const auto it = expected.find(tensor.name);
+      if (it == expected.end()) {
+        throw ModelError(
+            fmt::format("{} holds tensor \"{}\", which {} does not place there: the files do not belong "
+                        "together.",
+                        shard.file->name(), printable(tensor.name), where));
+      }
+      it->second = true;
+    }
+    for (const auto& [tensor, found] : expected) {
+      if (!found) {
+        throw ModelError(
+            fmt::format("{} lacks tensor \"{}\", which {} places there: the files do not belong together.",
+                        shard.file->name(), printable(tensor), where));
+      }
+    }
+    shards.push_back(std::move(shard));
+  }
+  return shards;
+}
+
+bool is_pickle(const fs::path& path) {
+  const auto extension = path.extension();
+  return extension == ".bin" || extension == ".pt" || extension == ".pth" || extension == ".ckpt";
+}
+
+// Says what a folder without safetensors of the usual name holds instead.
+[[noreturn]] void fail_folder(const fs::path& folder) {
+  for (const std::string_view pickled : {"pytorch_model.bin", "pytorch_model.bin.index.json"}) {
+    std::error_code ignored;
+    if (fs::exists(folder / pickled, ignored)) {
+      throw ModelError(fmt::format("{} holds pickled weights ({}), which tte does not read: {}.",
+                                   shown(folder), pickled, kConvert));
+    }
+  }
+  std::error_code failure;
+  for (const auto& entry : fs::directory_iterator(folder, failure)) {
+    if (entry.path().extension() == ".safetensors") {
+      throw ModelError(
+          fmt::format("{} has neither {} nor {}, but {}: name that file itself if it is the checkpoint.",
+                      shown(folder), kSingle, kIndex, shown(entry.path().filename())));
+    }
+  }
+  throw ModelError(fmt::format("{} has neither {} nor {}: it is not the folder of a checkpoint.",
+                               shown(folder), kSingle, kIndex));
+}
+
+}  // namespace
+
+std::vector<Shard> open_checkpoint(const fs::path& path) {
+  std::error_code ignored;
+  const auto status = fs::status(path, ignored);
+  if (!fs::exists(status)) throw ModelError(fmt::format("{} does not exist.", shown(path)));
+  std::vector<Shard> shards;
+  if (fs::is_directory(status)) {
+    if (fs::exists(path / kSingle, ignored)) {
+      shards.push_back(open_shard(path / kSingle));
+    } else if (fs::exists(path / kIndex, ignored)) {
+      shards = open_index(path / kIndex);
+    } else {
+      fail_folder(path);
+    }
+  } else if (path.extension() == ".json") {
+    shards = open_index(path);
+  } else if (is_pickle(path)) {
+    throw ModelError(
+        fmt::format("{} holds pickled weights, which tte does not read: {}.", shown(path), kConvert));
+  } else {
+    shards.push_back(open_shard(path));
+  }
+  return shards;
+}
+
+}  // namespace tte::weights

@@ -1,0 +1,45 @@
+// A file read through the page cache: nothing is copied until it is looked at, and two processes share the
+// pages.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/digest.h"
+
+namespace tte::weights {
+
+// Maps a regular file, read-only and private. A file that another program shortens while it is mapped cannot
+// be read safely by anybody: check_unchanged() notices what happened before it, but not what happens after.
+// Replace checkpoints by renaming, never by writing into them.
+class MappedFile {
+ public:
+  // Throws ModelError naming the file when it is missing, not a regular file, empty or unreadable.
+  static std::shared_ptr<const MappedFile> open(const std::filesystem::path& path);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  [[nodiscard]] std::string_view bytes() const { return {data_, size_}; }
+  [[nodiscard]] const std::string& name() const { return name_; }  // The path, fit for messages.
+  // Equal for two mappings of one file that was not written to in between.
+  [[nodiscard]] const base::Digest& identity() const { return identity_; }
+  // Throws ModelError when the file has become shorter than the mapping.
+  void check_unchanged() const;
+  // Asks the system to read a range ahead of its use.
+  void will_need(std::size_t begin, std::size_t size) const;
+
+ private:
+  MappedFile() = default;
+
+  std::string name_;
+  base::Digest identity_;
+  int descriptor_ = -1;
+  const char* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+}  // namespace tte::weights
