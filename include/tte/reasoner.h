@@ -25,7 +25,8 @@ namespace tte {
 enum class OnToken { kContinue, kStop };
 
 /// Called with the item's index, the text that the token completed (whole characters; may be empty), and the
-/// token. Runs on the thread that steps the model, so it must be quick. What it throws stops the call and
+/// token. Runs on the thread that steps the model, so it must be quick, and must
+/// not wait for tte itself. What it throws stops the call and
 /// comes out of it.
 using TokenCallback = std::function<OnToken(std::size_t item, std::string_view text, std::int64_t id)>;
 

@@ -25,6 +25,7 @@ enum class ThinkMode {
   kAlways,
   kNever,
   kQueries,  ///< Items whose task is on the query side.
+  kRecipe,   ///< As the reasoner's recipe says for the item's task and side (always, unless it says no).
   kAuto,     ///< The item is embedded without a trace first; AutoThink then decides.
 };
 

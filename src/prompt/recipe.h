@@ -1,10 +1,12 @@
 // What differs between systems on one family, as data: models/recipes/README.md is the schema.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/json.h"
@@ -15,39 +17,75 @@ namespace tte::prompt {
 
 enum class Pooling { kLast, kToken, kMean, kNone };
 
-// Prompt of one task family and side. Text is data: {text} stands for the item's own text parts, in place.
-struct Preset {
-  std::string reason;  // Instruction of the reasoner; empty: none.
-  std::string embed;   // Instruction of the embedder; empty: none.
+// Whose prompt an item is written into.
+enum class Stage { kReason, kEmbed };
+
+// An instruction for each of the two models; empty: none.
+struct Instruction {
+  std::string reason;
+  std::string embed;
+  bool think = true;  // Whether ThinkMode::kRecipe reasons about such items.
+  [[nodiscard]] const std::string& of(Stage stage) const { return stage == Stage::kReason ? reason : embed; }
+};
+
+// Text with placeholders, in pieces: a piece that has placeholders, all of which are empty, is left out.
+using Pieces = std::vector<std::string>;
+
+// How an item becomes the text of a prompt.
+struct PromptTemplate {
+  bool chat = true;  // The checkpoint's own template around `user`; else `raw` is the whole prompt.
+  Pieces system;     // Chat: the system turn ({instruction}); none: the template's own, if it has one.
+  Pieces user = {"{content}"};  // Chat: the user turn. {content} {media} {text} {instruction} {trace}
+  Pieces raw;                   // The same placeholders.
+  std::string image =
+      "{token}";  // Raw: what stands for a picture; {token} is the family's placeholder token.
+  std::string video = "{token}";
+  bool generation_prompt = true;             // Chat: open the assistant turn.
+  std::string no_text_image, no_text_video;  // {text} of an item with neither text nor instruction.
+  int blank_image = 0;  // Side of the white picture put before an item without any; 0: none is put.
+  bool sequential_positions = false;  // Positions 0, 1, 2, ... on all axes, whatever the family does.
+
+  [[nodiscard]] const Pieces& body() const { return chat ? user : raw; }
+  [[nodiscard]] bool trace_in_body() const;  // A piece has {trace}.
+};
+
+struct TraceFormat {
+  std::string open = "<think>";
+  std::string close = "</think>";
+  bool conclusion_only = false;  // Hand only what follows the closing tag to the embedder.
+  std::string suffix;            // Ends the embedder's prompt, with or without trace. {eos}: the end token.
 };
 
 struct Recipe {
-  std::string name = "raw";
-  // How an item becomes text: "chat" (the checkpoint's template) or "raw" (a string with placeholders).
-  bool chat = true;
-  std::string raw_template;                  // kRaw: e.g. "{media}{instruction} {text}\n".
-  std::optional<std::string> system;         // Chat: the system turn; "{instruction}" puts the instruction there.
-  std::string instruction_position = "user"; // "user": before the text of the user turn; "system".
-  std::string default_instruction;
-  bool media_first = false;                  // Images and videos before text, whatever the item's order.
-  std::string trace_suffix;                  // After the trace (or directly after the prompt), e.g. "<|im_end|>".
+  std::string name;
+  std::string description;
+  PromptTemplate prompt;
+  Instruction instruction;                                            // Where no preset is asked for.
+  std::map<std::string, std::map<std::string, Instruction>> presets;  // Family -> "query" | "target".
+  TraceFormat trace;
   Pooling pooling = Pooling::kLast;
-  std::string pooling_token;                 // kToken: the last occurrence is pooled.
+  std::string pooling_token;  // kToken: its last occurrence is pooled.
   bool normalize = true;
-  std::vector<int> dims;                     // Matryoshka sizes that were trained; empty: any.
-  std::string think_open = "<think>";
-  std::string think_close = "</think>";
-  base::Json generation = base::Json::object();  // Defaults under GenerateOptions' names.
+  std::vector<int> dims;     // Matryoshka sizes that were trained; empty: any.
+  GenerateOptions decoding;  // Defaults; what is unset falls through to generation_config.json.
   std::optional<std::int64_t> image_min_pixels, image_max_pixels, video_min_pixels, video_max_pixels;
   media::FrameSampling frames;
-  std::map<std::string, std::map<std::string, Preset>> presets;  // family -> "query" | "target" -> Preset
+  base::Json source;  // What it was read from.
+
+  // The preset, or the default instruction for an empty family and for a side without preset. Throws
+  // InputError listing the presets for a family that the recipe does not have.
+  [[nodiscard]] const Instruction& preset(const Task& task) const;
 };
 
-// Throws ModelError naming file and key for anything unknown or of the wrong type.
+// Throws ModelError naming `where` (a file) and the key for anything unknown, of the wrong type or out of
+// range.
 Recipe parse_recipe(const base::Json& json, const std::string& where);
 
 // `wanted` (a file, or a bundled recipe's name), else recipe.json in `checkpoint`, else the raw recipe: the
 // checkpoint's chat template with the generation prompt, last token, L2.
 Recipe load_recipe(const std::filesystem::path& checkpoint, const std::string& wanted);
+
+// The JSON of the recipes that are compiled in (models/recipes/*.json), by name, in alphabetical order.
+const std::map<std::string, std::string_view>& bundled_recipes();
 
 }  // namespace tte::prompt

@@ -1,0 +1,198 @@
+#include <ATen/Parallel.h>
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <optional>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "api/backend_impl.h"
+#include "api/devices.h"
+#include "base/digest.h"
+#include "base/json.h"
+#include "base/printable.h"
+#include "kernels/kernels.h"
+#include "tte/error.h"
+
+namespace tte {
+namespace {
+
+constexpr std::int64_t kFallbackMemory = std::int64_t{4} << 30;  // Of a machine that does not say.
+
+std::optional<at::ScalarType> dtype_of(std::string_view name) {
+  if (name == "float32") return at::kFloat;
+  if (name == "bfloat16") return at::kBFloat16;
+  if (name == "float16") return at::kHalf;
+  return std::nullopt;
+}
+
+// The dtype a checkpoint says it has; nothing if it does not: its tensors are then taken as they are stored.
+std::optional<at::ScalarType> own_dtype(const std::filesystem::path& checkpoint) {
+  const auto file = checkpoint / "config.json";
+  const base::Json config = base::read_json(file);
+  const auto text_config = config.find("text_config");
+  const base::Json none = base::Json::object();
+  const base::Json& text = text_config != config.end() && text_config->is_object() ? *text_config : none;
+  for (const base::Json* json : {&config, &text}) {
+    if (!json->is_object()) continue;
+    for (const char* key : {"dtype", "torch_dtype"}) {  // The second is the older name.
+      const auto name = base::get_or<std::string>(*json, key, "", file.string());
+      if (name.empty()) continue;
+      const auto dtype = dtype_of(name);
+      if (!dtype) {
+        throw ModelError(
+            fmt::format("{}: \"{}\" is \"{}\", which tte cannot compute in: load it with the dtype float32, "
+                        "bfloat16 or float16.",
+                        file.string(), key, base::printable(name, 40)));
+      }
+      return dtype;
+    }
+  }
+  return std::nullopt;
+}
+
+// Changes when a file of the checkpoint is written again, so that a retrained model at the same path is not
+// mistaken for the one in memory.
+std::string stamp(const std::filesystem::path& checkpoint) {
+  std::vector<std::string> entries;
+  for (const auto& entry : std::filesystem::directory_iterator(checkpoint)) {
+    std::error_code error;
+    const auto size = entry.file_size(error);
+    if (error) continue;
+    const auto time = entry.last_write_time(error).time_since_epoch().count();
+    entries.push_back(fmt::format("{}:{}:{}", entry.path().filename().string(), size, time));
+  }
+  std::sort(entries.begin(), entries.end());
+  base::Digester digester;
+  for (const std::string& entry : entries) digester.text(entry);
+  return digester.finish().hex();
+}
+
+int resolved_media_threads(int wanted) {
+  return wanted > 0 ? wanted : std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / 4);
+}
+
+}  // namespace
+
+Backend::Impl::Impl(const BackendOptions& options) : options_(options) {
+  options.validate();
+  device_ = api::choose_device(options.device);
+  if (device_.name != "cpu") kernels::load_cuda();
+  options_.device = device_.name;
+  if (options_.threads == 0) options_.threads = at::get_num_threads();
+  options_.media_threads = resolved_media_threads(options.media_threads);
+  if (options_.state_bytes == 0) {
+    options_.state_bytes = (device_.memory_bytes > 0 ? device_.memory_bytes : kFallbackMemory) / 4;
+  }
+  store_ = std::make_shared<weights::WeightStore>();
+  executor_ = std::make_shared<engine::Executor>(options_.threads, options_.vision_cache_bytes);
+  media_pool_ = std::make_unique<base::ThreadPool>(options_.media_threads);
+}
+
+std::shared_ptr<const api::LoadedModel> Backend::Impl::load(const std::filesystem::path& checkpoint,
+                                                            const std::string& dtype) {
+  prompt::checkpoint_folder(checkpoint);
+  weights::Placement placement;
+  placement.device = api::torch_device(device_);
+  placement.store = store_;
+  if (dtype == "auto") {
+    placement.dtype = own_dtype(checkpoint);
+  } else {
+    placement.dtype = dtype_of(dtype);
+    if (!placement.dtype) {
+      throw InputError(
+          fmt::format("dtype is \"{}\": it must be \"auto\", \"float32\", \"bfloat16\" or \"float16\".",
+                      base::printable(dtype, 40)));
+    }
+  }
+  const std::string key =
+      fmt::format("{}|{}|{}", std::filesystem::canonical(checkpoint).string(),
+                  placement.dtype ? c10::toString(*placement.dtype) : "stored", stamp(checkpoint));
+  const std::lock_guard loading(load_mutex_);
+  {
+    const std::lock_guard lock(models_mutex_);
+    if (auto model = models_[key].lock()) return model;
+  }
+  auto loaded = std::make_shared<api::LoadedModel>();
+  loaded->files = prompt::load_checkpoint_files(checkpoint);
+  models::ModelOptions model_options;
+  model_options.placement = placement;
+  model_options.state_bytes = options_.state_bytes;
+  loaded->model = models::load_model(checkpoint, model_options);
+  engine::EngineOptions engine_options;
+  engine_options.max_step_tokens = options_.max_step_tokens;
+  engine_options.max_running = options_.max_running;
+  loaded->engine =
+      std::make_unique<engine::Engine>(loaded->model, loaded->files->tokenizer, executor_, engine_options);
+  const std::lock_guard lock(models_mutex_);
+  std::erase_if(models_, [](const auto& entry) { return entry.second.expired(); });
+  models_[key] = loaded;
+  return loaded;
+}
+
+BackendStats Backend::Impl::stats() {
+  std::vector<std::shared_ptr<const api::LoadedModel>> live;
+  {
+    const std::lock_guard lock(models_mutex_);
+    for (const auto& [key, model] : models_) {
+      if (auto alive = model.lock()) live.push_back(std::move(alive));
+    }
+  }
+  BackendStats out;
+  for (const auto& model : live) {
+    const engine::EngineStats stats = model->engine->stats();
+    ++out.engines;
+    out.steps += stats.steps;
+    out.prefill_tokens += stats.prefill_tokens;
+    out.decode_tokens += stats.decode_tokens;
+    out.reused_tokens += stats.reused_tokens;
+    out.vision_encoded += stats.vision_encoded;
+    out.vision_reused += stats.vision_reused;
+    out.peak_running = std::max(out.peak_running, stats.peak_running);
+  }
+  return out;
+}
+
+Backend::Backend(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Backend Backend::make(const BackendOptions& options) {
+  return Backend(std::make_shared<Impl>(options));
+}
+
+Backend Backend::shared(const BackendOptions& options) {
+  static std::mutex mutex;
+  static std::vector<std::pair<BackendOptions, std::weak_ptr<Impl>>> backends;
+  const std::lock_guard lock(mutex);
+  std::erase_if(backends, [](const auto& entry) { return entry.second.expired(); });
+  for (const auto& [made_with, backend] : backends) {
+    if (made_with != options) continue;
+    if (auto alive = backend.lock()) return Backend(std::move(alive));
+  }
+  Backend backend = make(options);
+  backends.emplace_back(options, backend.impl());
+  return backend;
+}
+
+std::vector<DeviceInfo> Backend::devices() {
+  return api::list_devices();
+}
+
+const std::string& Backend::device() const {
+  return impl_->device().name;
+}
+
+const BackendOptions& Backend::options() const {
+  return impl_->options();
+}
+
+bool Backend::supports(const std::string& dtype) const {
+  const auto& dtypes = impl_->device().dtypes;
+  return std::find(dtypes.begin(), dtypes.end(), dtype) != dtypes.end();
+}
+
+BackendStats Backend::stats() const {
+  return impl_->stats();
+}
+
+}  // namespace tte

@@ -1,0 +1,57 @@
+// What models loaded on one backend share.
+#pragma once
+
+#include <c10/core/Device.h>
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "base/thread_pool.h"
+#include "engine/engine.h"
+#include "engine/executor.h"
+#include "prompt/checkpoint_files.h"
+#include "tte/backend.h"
+#include "weights/weight_store.h"
+
+namespace tte {
+
+namespace api {
+
+// A checkpoint with its weights and its engine.
+struct LoadedModel {
+  std::shared_ptr<const prompt::CheckpointFiles> files;
+  std::shared_ptr<const models::Model> model;
+  std::unique_ptr<engine::Engine> engine;
+};
+
+}  // namespace api
+
+class Backend::Impl {
+ public:
+  explicit Impl(const BackendOptions& options);
+
+  // The live model of the same folder and dtype, or a newly loaded one. Loads of one backend wait for each
+  // other, so that two threads that ask for the same model get the same.
+  std::shared_ptr<const api::LoadedModel> load(const std::filesystem::path& checkpoint,
+                                               const std::string& dtype);
+
+  [[nodiscard]] const DeviceInfo& device() const { return device_; }
+  [[nodiscard]] const BackendOptions& options() const { return options_; }
+  [[nodiscard]] BackendStats stats();
+  [[nodiscard]] base::ThreadPool& media_pool() { return *media_pool_; }
+
+ private:
+  DeviceInfo device_;
+  BackendOptions options_;
+  std::shared_ptr<weights::WeightStore> store_;
+  std::shared_ptr<engine::Executor> executor_;
+  std::unique_ptr<base::ThreadPool> media_pool_;
+  std::mutex load_mutex_;
+  std::mutex models_mutex_;
+  std::map<std::string, std::weak_ptr<const api::LoadedModel>> models_;
+};
+
+}  // namespace tte

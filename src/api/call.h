@@ -1,0 +1,143 @@
+// The loop of one call over a list of items: a bounded window of items in flight, events from other threads,
+// and what callers may do to a call while it runs (cancel, poll, progress).
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <exception>
+#include <functional>
+#include <future>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "engine/engine.h"
+#include "tte/input.h"
+#include "tte/options.h"
+
+namespace tte::api {
+
+// Everything below happens on the calling thread, but for the jobs given to prepare() and the token
+// callbacks: steps of an item follow one another as events, so that an item needs no lock and a callback of
+// the user never meets another one. The threads that deliver events own what they touch (Shared), so that a
+// call may leave at any moment.
+class Call {
+ public:
+  Call(const CallOptions& options, std::size_t items, base::ThreadPool& pool, int window);
+  ~Call();  // Stops what is in flight; no callback of the user runs afterwards.
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+
+  // Calls start(i) for every item in order, as places become free, and returns when all have finished or
+  // failed. Throws the first error of an item (OnError::kThrow), whatever a callback threw, and
+  // CancelledError.
+  void run(const std::function<void(std::size_t)>& start);
+
+  // Runs job() on the media pool, then then(result, seconds). `job` may outlive the call: it owns what it
+  // uses.
+  template <typename T>
+  void prepare(std::size_t item, std::function<T()> job, std::function<void(T, double)> then);
+
+  // Submits a request; then(result) follows. Its cancel and on_done are the call's.
+  template <typename Result, typename Request>
+  void submit(std::size_t item, engine::Engine& engine, Request request, std::function<void(Result)> then);
+
+  // Called with each item that failed (OnError::kSkip), so that what it held can go.
+  std::function<void(std::size_t)> on_failed;
+
+  // Bytes that the item holds until it finishes.
+  void hold(std::size_t item, std::int64_t bytes);
+  void finish(std::size_t item);
+
+  // A callback of the user wrapped for the executor's thread: it never runs after the call, and what it
+  // throws comes out of run().
+  [[nodiscard]] std::function<engine::TokenAction(std::int64_t, const std::string&)> guarded(
+      std::function<bool(std::int64_t, const std::string&)> keep_going) const;
+
+  [[nodiscard]] const std::vector<ItemError>& errors() const { return errors_; }
+  [[nodiscard]] bool failed(std::size_t item) const { return state_[item] == State::kFailed; }
+
+ private:
+  struct Event {
+    std::size_t item;
+    std::function<void()> action;
+  };
+  struct Shared {
+    std::mutex mutex;
+    std::condition_variable arrived;
+    std::deque<Event> events;
+    bool woken = false;
+    std::mutex callback_mutex;          // Held while a callback of the user runs on another thread.
+    bool closed = false;                // Guarded by callback_mutex.
+    std::exception_ptr callback_error;  // Guarded by callback_mutex.
+    CancelToken stop;
+
+    void post(std::size_t item, std::function<void()> action);
+    void wake();
+  };
+  enum class State : std::int8_t { kWaiting, kRunning, kFinished, kFailed };
+
+  [[nodiscard]] bool may_start() const;
+  void perform(std::size_t item, const std::function<void()>& action);
+  void fail(std::size_t item, const std::string& message);
+  void end(std::size_t item, State state);
+  void attend();  // Cancellation, the caller's poll, errors of callbacks.
+  std::deque<Event> wait();
+
+  const CallOptions& options_;
+  base::ThreadPool& pool_;
+  std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();
+  std::vector<State> state_;
+  std::vector<std::int64_t> held_;
+  std::vector<ItemError> errors_;
+  std::size_t window_;
+  std::size_t next_ = 0, running_ = 0, preparing_ = 0, ended_ = 0;
+  std::int64_t held_bytes_ = 0;
+  std::chrono::steady_clock::time_point last_poll_;
+};
+
+// "item 3", or the name that the caller gave it.
+std::string item_name(const Input& input, std::size_t index);
+
+template <typename T>
+void Call::prepare(std::size_t item, std::function<T()> job, std::function<void(T, double)> then) {
+  ++preparing_;
+  pool_.post([this, shared = shared_, item, job = std::move(job), then = std::move(then)] {
+    if (shared->stop.cancelled()) return;
+    const auto begin = std::chrono::steady_clock::now();
+    auto result = std::make_shared<std::promise<T>>();
+    try {
+      result->set_value(job());
+    } catch (...) {
+      result->set_exception(std::current_exception());
+    }
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+    // `this` is alive when the event runs: events run inside run() only.
+    shared->post(item, [this, item, result, then, seconds] {
+      --preparing_;
+      if (state_[item] == State::kRunning) then(result->get_future().get(), seconds.count());
+    });
+  });
+}
+
+template <typename Result, typename Request>
+void Call::submit(std::size_t item, engine::Engine& engine, Request request,
+                  std::function<void(Result)> then) {
+  auto future = std::make_shared<std::future<Result>>();
+  request.cancel = shared_->stop;
+  request.on_done = [this, shared = shared_, item, future, then = std::move(then)] {
+    shared->post(item, [this, item, future, then] {
+      // Another request of the item may have failed meanwhile.
+      if (state_[item] == State::kRunning) then(future->get());
+    });
+  };
+  *future = engine.submit(std::move(request));
+}
+
+}  // namespace tte::api

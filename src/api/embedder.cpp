@@ -1,0 +1,162 @@
+#include "tte/embedder.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <utility>
+
+#include "api/call.h"
+#include "api/face.h"
+#include "api/stages.h"
+
+namespace tte {
+namespace {
+
+struct Ready {
+  prompt::EmbedPrompt prompt;
+  std::int64_t bytes = 0;
+};
+
+// Prepares and encodes every item; store(i, prompt, result) takes what comes out.
+void encode_all(const Embedder::Impl& self, const std::vector<Input>& inputs,
+                const std::vector<std::optional<Trace>>& traces, const EmbedCallOptions& options,
+                prompt::Pooling pooling, api::Call& call,
+                const std::function<void(std::size_t, const models::Prompt&, const engine::EncodeResult&,
+                                         Timings)>& store) {
+  call.run([&, pooling](std::size_t i) {
+    const std::string name = api::item_name(inputs[i], i);
+    prompt::PromptRequest request{prompt::Stage::kEmbed, options.instruction, api::task_of(options, i)};
+    std::function<Ready()> job = [builder = self.builder, input = inputs[i], name, request,
+                                  trace = traces.empty() ? std::nullopt : traces[i]] {
+      const Trace* given = trace ? &*trace : nullptr;
+      const prompt::Visuals visuals = builder->media().read(input, name);
+      const auto opened = builder->open(input, name, request, visuals, given);
+      return Ready{builder->close(opened, name, given), api::bytes_of(visuals)};
+    };
+    call.prepare<Ready>(i, std::move(job), [&, i, name](const Ready& ready, double seconds) {
+      call.hold(i, ready.bytes);
+      engine::EncodeRequest encode;
+      encode.prompt = ready.prompt.prompt;
+      encode.pooling = pooling;
+      encode.pooling_row = ready.prompt.pooled_row;
+      encode.name = name;
+      const auto begin = std::chrono::steady_clock::now();
+      call.submit<engine::EncodeResult>(
+          i, self.engine(), std::move(encode),
+          [&, i, seconds, begin, prompt = ready.prompt.prompt](const engine::EncodeResult& result) {
+            Timings timings;
+            timings.media = seconds;
+            timings.queue = result.queue_seconds;
+            timings.embed = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+            store(i, *prompt, result, timings);
+            call.finish(i);
+          });
+    });
+  });
+}
+
+}  // namespace
+
+Embedder::Embedder(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+
+Embedder Embedder::load(const std::filesystem::path& checkpoint, const LoadOptions& options,
+                        const Backend& backend) {
+  return Embedder(std::make_shared<Impl>(checkpoint, options, backend));
+}
+
+Embeddings Embedder::embed(const std::vector<Input>& inputs, const std::vector<std::optional<Trace>>& traces,
+                           const EmbedCallOptions& options) const {
+  api::check_each("traces", traces.size(), inputs.size());
+  api::check_each("tasks", options.tasks.size(), inputs.size());
+  api::VectorSink sink(*impl_, options, inputs.size());
+  api::Call call(options, inputs.size(), impl_->backend.impl()->media_pool(), impl_->window());
+  encode_all(
+      *impl_, inputs, traces, options, impl_->recipe().pooling, call,
+      [&](std::size_t i, const models::Prompt& prompt, const engine::EncodeResult& result, Timings timings) {
+        const auto vector = sink.store(i, result.hidden);
+        sink.result().timings[i] = timings;
+        sink.result().tokens[i] = prompt.size();
+        if (options.on_result) options.on_result(i, vector);
+      });
+  sink.result().errors = call.errors();
+  std::sort(sink.result().errors.begin(), sink.result().errors.end(),
+            [](const ItemError& a, const ItemError& b) { return a.index < b.index; });
+  return std::move(sink.result());
+}
+
+std::vector<TokenEmbeddings> Embedder::embed_tokens(const std::vector<Input>& inputs,
+                                                    const std::vector<std::optional<Trace>>& traces,
+                                                    const EmbedCallOptions& options) const {
+  api::check_each("traces", traces.size(), inputs.size());
+  api::check_each("tasks", options.tasks.size(), inputs.size());
+  const std::int64_t dim = api::checked_dim(*impl_, options);
+  std::vector<TokenEmbeddings> out(inputs.size());
+  api::Call call(options, inputs.size(), impl_->backend.impl()->media_pool(), impl_->window());
+  encode_all(*impl_, inputs, traces, options, prompt::Pooling::kNone, call,
+             [&](std::size_t i, const models::Prompt& prompt, const engine::EncodeResult& result, Timings) {
+               const at::Tensor states = result.hidden.contiguous();
+               TokenEmbeddings& tokens = out[i];
+               tokens.tokens = states.size(0);
+               tokens.dim = dim;
+               tokens.input_ids = prompt.ids;
+               tokens.data.resize(static_cast<std::size_t>(tokens.tokens * dim));
+               for (std::int64_t row = 0; row < tokens.tokens; ++row) {
+                 api::finish_vector(states.data_ptr<float>() + row * states.size(1), dim,
+                                    options.normalize.value_or(false), tokens.data.data() + row * dim);
+               }
+             });
+  for (const ItemError& error : call.errors()) out[error.index].error = error.message;
+  return out;
+}
+
+std::int64_t Embedder::dim() const {
+  return impl_->loaded->model->info().hidden_size;
+}
+
+const ModelDescription& Embedder::model() const {
+  return impl_->description;
+}
+
+Backend Embedder::backend() const {
+  return impl_->backend;
+}
+
+Tokenizer Embedder::tokenizer() const {
+  return api::tokenizer_of(*impl_->loaded->files);
+}
+
+std::vector<float> cosine(const Embeddings& a, const Embeddings& b) {
+  if (a.dim != b.dim) {
+    throw InputError(
+        fmt::format("Vectors of {} and of {} dimensions cannot be compared: embed both with the same "
+                    "model and truncate_dim.",
+                    a.dim, b.dim));
+  }
+  const auto norms = [](const Embeddings& embeddings) {
+    std::vector<double> out;
+    for (std::int64_t i = 0; i < embeddings.rows; ++i) {
+      double sum = 0;
+      for (const float value : embeddings.row(static_cast<std::size_t>(i)))
+        sum += static_cast<double>(value) * value;
+      out.push_back(std::sqrt(sum));
+    }
+    return out;
+  };
+  const std::vector<double> norms_a = norms(a), norms_b = norms(b);
+  std::vector<float> out;
+  out.reserve(norms_a.size() * norms_b.size());
+  for (std::size_t i = 0; i < norms_a.size(); ++i) {
+    const auto left = a.row(i);
+    for (std::size_t j = 0; j < norms_b.size(); ++j) {
+      const auto right = b.row(j);
+      double dot = 0;
+      for (std::size_t k = 0; k < left.size(); ++k) dot += static_cast<double>(left[k]) * right[k];
+      out.push_back(static_cast<float>(dot / std::max(norms_a[i] * norms_b[j], 1e-12)));
+    }
+  }
+  return out;
+}
+
+}  // namespace tte

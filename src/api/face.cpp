@@ -1,0 +1,52 @@
+#include "api/face.h"
+
+#include <utility>
+
+namespace tte {
+namespace api {
+namespace {
+
+ModelDescription describe(const LoadedModel& loaded, const prompt::Recipe& recipe, const Backend& backend) {
+  const models::ModelInfo& info = loaded.model->info();
+  ModelDescription out;
+  out.path = loaded.files->path;
+  out.family = info.family;
+  out.dtype = info.dtype == at::kBFloat16 ? "bfloat16" : info.dtype == at::kHalf ? "float16" : "float32";
+  out.device = backend.device();
+  out.hidden_size = info.hidden_size;
+  out.num_layers = info.num_layers;
+  out.vocab_size = info.vocab_size;
+  out.fingerprint = info.fingerprint.hex();
+  out.vision_fingerprint = info.vision_fingerprint.hex();
+  out.recipe = recipe.source.dump(2);
+  return out;
+}
+
+}  // namespace
+
+Face::Face(const std::filesystem::path& checkpoint, const LoadOptions& options, const Backend& backend_in)
+    : backend(backend_in) {
+  // A recipe is read in a moment, weights are not: a mistake in it shows first.
+  prompt::Recipe recipe = prompt::load_recipe(prompt::checkpoint_folder(checkpoint), options.recipe);
+  loaded = backend.impl()->load(checkpoint, options.dtype);
+  builder =
+      std::make_shared<prompt::PromptBuilder>(loaded->files, std::move(recipe), options.parse_control_tokens);
+  description = describe(*loaded, builder->recipe(), backend);
+}
+
+Tokenizer tokenizer_of(const prompt::CheckpointFiles& files) {
+  return Tokenizer(std::make_shared<Tokenizer::Impl>(files.tokenizer, files.chat_template, files.vocabulary,
+                                                     files.path.string()));
+}
+
+}  // namespace api
+
+Reasoner::Impl::Impl(const std::filesystem::path& checkpoint, const LoadOptions& options,
+                     const Backend& backend_in)
+    : Face(checkpoint, options, backend_in) {
+  const text::Tokenizer& tokenizer = *loaded->files->tokenizer;
+  think_open = tokenizer.encode(recipe().trace.open);
+  think_close = tokenizer.encode(recipe().trace.close);
+}
+
+}  // namespace tte

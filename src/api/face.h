@@ -1,0 +1,70 @@
+// A loaded model read through a recipe: what Reasoner and Embedder are.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "api/backend_impl.h"
+#include "prompt/prompt_builder.h"
+#include "tte/backend.h"
+#include "tte/embedder.h"
+#include "tte/options.h"
+#include "tte/reasoner.h"
+#include "tte/tokenizer.h"
+
+namespace tte {
+
+namespace api {
+
+struct Face {
+  Face(const std::filesystem::path& checkpoint, const LoadOptions& options, const Backend& backend);
+
+  Backend backend;
+  std::shared_ptr<const LoadedModel> loaded;
+  std::shared_ptr<const prompt::PromptBuilder> builder;
+  ModelDescription description;
+
+  [[nodiscard]] engine::Engine& engine() const { return *loaded->engine; }
+  [[nodiscard]] const prompt::Recipe& recipe() const { return builder->recipe(); }
+  // Items that are held at a time: what the engine runs, and as many that are being prepared.
+  [[nodiscard]] int window() const { return 2 * backend.options().max_running; }
+};
+
+}  // namespace api
+
+class Reasoner::Impl : public api::Face {
+ public:
+  Impl(const std::filesystem::path& checkpoint, const LoadOptions& options, const Backend& backend);
+  std::vector<std::int64_t> think_open, think_close;  // Token ids of the recipe's tags.
+};
+
+class Embedder::Impl : public api::Face {
+ public:
+  using Face::Face;
+};
+
+class Tokenizer::Impl {
+ public:
+  Impl(std::shared_ptr<const text::Tokenizer> tokenizer_in,
+       std::shared_ptr<const text::ChatTemplate> chat_template_in, std::string vocabulary_in,
+       std::string where_in)
+      : tokenizer(std::move(tokenizer_in)),
+        chat_template(std::move(chat_template_in)),
+        vocabulary(std::move(vocabulary_in)),
+        where(std::move(where_in)) {}
+
+  std::shared_ptr<const text::Tokenizer> tokenizer;
+  std::shared_ptr<const text::ChatTemplate> chat_template;  // May be null.
+  std::string vocabulary;
+  std::string where;
+};
+
+namespace api {
+
+Tokenizer tokenizer_of(const prompt::CheckpointFiles& files);
+
+}  // namespace api
+}  // namespace tte

@@ -1,0 +1,91 @@
+#include "tte/processor.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "api/call.h"
+#include "api/face.h"
+#include "prompt/prompt_builder.h"
+#include "tte/error.h"
+
+namespace tte {
+
+class Processor::Impl {
+ public:
+  Impl(const std::filesystem::path& checkpoint, const LoadOptions& options)
+      : files(prompt::load_checkpoint_files(checkpoint)),
+        builder(files, prompt::load_recipe(checkpoint, options.recipe), options.parse_control_tokens) {}
+
+  std::shared_ptr<const prompt::CheckpointFiles> files;
+  prompt::PromptBuilder builder;
+};
+
+namespace {
+
+void append(std::vector<float>& out, const at::Tensor& values) {
+  const at::Tensor flat = values.to(at::kCPU, at::kFloat).contiguous();
+  const float* data = flat.data_ptr<float>();
+  out.insert(out.end(), data, data + flat.numel());
+}
+
+ProcessedInput unpack(const prompt::EmbedPrompt& built) {
+  const models::Prompt& prompt = *built.prompt;
+  ProcessedInput out;
+  out.input_ids = prompt.ids;
+  out.next_position = prompt.next_position;
+  out.pooled_row = built.pooled_row;
+  out.mm_token_type_ids.reserve(prompt.ids.size());
+  for (const models::TokenKind kind : prompt.kinds)
+    out.mm_token_type_ids.push_back(static_cast<std::int64_t>(kind));
+  out.position_ids.resize(3 * prompt.ids.size());
+  for (std::size_t axis = 0; axis < 3; ++axis) {
+    for (std::size_t i = 0; i < prompt.ids.size(); ++i) {
+      out.position_ids[axis * prompt.ids.size() + i] = prompt.positions[i][axis];
+    }
+  }
+  for (const auto& visual : prompt.visuals) {
+    const media::Patches& patches = visual->patches;
+    append(visual->video ? out.pixel_values_videos : out.pixel_values, patches.values);
+    (visual->video ? out.video_grid_thw : out.image_grid_thw).push_back({patches.t, patches.h, patches.w});
+    out.patch_dim = patches.values.size(1);
+  }
+  return out;
+}
+
+}  // namespace
+
+Processor::Processor(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+
+Processor Processor::load(const std::filesystem::path& checkpoint, const LoadOptions& options) {
+  return Processor(std::make_shared<Impl>(prompt::checkpoint_folder(checkpoint), options));
+}
+
+ProcessedInput Processor::process(const Input& input, const ProcessOptions& options) const {
+  if (options.trace && options.stage == Stage::kReason) {
+    throw InputError(
+        "A trace is given with Stage::kReason, whose prompt has none: use Stage::kEmbed, or leave it out.");
+  }
+  const prompt::PromptBuilder& builder = impl_->builder;
+  const std::string item = api::item_name(input, 0);
+  prompt::PromptRequest request;
+  request.stage = options.stage == Stage::kReason ? prompt::Stage::kReason : prompt::Stage::kEmbed;
+  request.instruction = options.instruction;
+  request.task = options.task;
+  const Trace* trace = options.trace ? &*options.trace : nullptr;
+  prompt::EmbedPrompt built;
+  built.prompt = builder.open(input, item, request, builder.media().read(input, item), trace);
+  if (options.stage == Stage::kEmbed) built = builder.close(built.prompt, item, trace);
+  return unpack(built);
+}
+
+std::string Processor::recipe() const {
+  return impl_->builder.recipe().source.dump(2);
+}
+
+Tokenizer Processor::tokenizer() const {
+  return api::tokenizer_of(*impl_->files);
+}
+
+}  // namespace tte

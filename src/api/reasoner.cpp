@@ -1,0 +1,79 @@
+#include "tte/reasoner.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "api/call.h"
+#include "api/face.h"
+#include "api/stages.h"
+
+namespace tte {
+namespace {
+
+struct Opened {
+  std::shared_ptr<const models::Prompt> prompt;
+  std::int64_t bytes = 0;
+};
+
+}  // namespace
+
+Reasoner::Reasoner(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+
+Reasoner Reasoner::load(const std::filesystem::path& checkpoint, const LoadOptions& options,
+                        const Backend& backend) {
+  return Reasoner(std::make_shared<Impl>(checkpoint, options, backend));
+}
+
+std::vector<Trace> Reasoner::think(const std::vector<Input>& inputs, const ThinkOptions& options) const {
+  api::check_generate_options(options, inputs.size());
+  const Impl& self = *impl_;
+  std::vector<Trace> traces(inputs.size());
+  api::Call call(options, inputs.size(), self.backend.impl()->media_pool(), self.window());
+  call.run([&](std::size_t i) {
+    const std::string name = api::item_name(inputs[i], i);
+    prompt::PromptRequest request{prompt::Stage::kReason, options.instruction, api::task_of(options, i)};
+    // The job owns what it reads: it may still run when the call has been left.
+    std::function<Opened()> job = [builder = self.builder, input = inputs[i], name, request] {
+      const prompt::Visuals visuals = builder->media().read(input, name);
+      return Opened{builder->open(input, name, request, visuals), api::bytes_of(visuals)};
+    };
+    call.prepare<Opened>(i, std::move(job), [&, i, name](const Opened& opened, double seconds) {
+      call.hold(i, opened.bytes);
+      api::ThinkJob think;
+      think.item = i;
+      think.name = name;
+      think.prompt = opened.prompt;
+      think.options = api::generate_options_of(options, i);
+      think.on_token = options.on_token;
+      think.media_seconds = seconds;
+      api::think(call, self, std::move(think), [&, i](Trace trace, const auto&) {
+        traces[i] = std::move(trace);
+        if (options.on_result) options.on_result(i, traces[i]);
+        call.finish(i);
+      });
+    });
+  });
+  for (const ItemError& error : call.errors()) {
+    traces[error.index].finish = FinishReason::kError;
+    traces[error.index].error = error.message;
+  }
+  return traces;
+}
+
+Trace Reasoner::think(const Input& input, const ThinkOptions& options) const {
+  return think(std::vector<Input>{input}, options).front();
+}
+
+const ModelDescription& Reasoner::model() const {
+  return impl_->description;
+}
+
+Backend Reasoner::backend() const {
+  return impl_->backend;
+}
+
+Tokenizer Reasoner::tokenizer() const {
+  return api::tokenizer_of(*impl_->loaded->files);
+}
+
+}  // namespace tte

@@ -1,0 +1,119 @@
+#include "api/stages.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "prompt/decoding.h"
+#include "prompt/trace_text.h"
+
+namespace tte::api {
+namespace {
+
+constexpr double kSmallestNorm = 1e-12;  // torch.nn.functional.normalize's.
+
+}  // namespace
+
+void check_each(const char* name, std::size_t each, std::size_t items) {
+  if (each != 0 && each != items) {
+    throw InputError(
+        fmt::format("{} has {} entries for {} inputs: give one per input, or none.", name, each, items));
+  }
+}
+
+std::int64_t bytes_of(const prompt::Visuals& visuals) {
+  std::int64_t bytes = 0;
+  for (const auto& visual : visuals) bytes += static_cast<std::int64_t>(visual->patches.values.nbytes());
+  return bytes;
+}
+
+void think(Call& call, const Reasoner::Impl& reasoner, ThinkJob job,
+           std::function<void(Trace, std::shared_ptr<engine::PrefixPin>)> then) {
+  const prompt::Recipe& recipe = reasoner.recipe();
+  const prompt::GenerationConfig& config = reasoner.loaded->files->generation;
+  engine::GenerateRequest request;
+  request.prompt = job.prompt;
+  request.options = prompt::resolve(job.options, recipe.decoding, config);
+  request.end_ids = config.end_ids;
+  request.think_open = reasoner.think_open;
+  request.think_close = reasoner.think_close;
+  request.pin_state = job.pin_state;
+  request.name = job.name;
+  if (job.on_token) {
+    request.on_token =
+        call.guarded([on_token = job.on_token, item = job.item](std::int64_t id, const std::string& text) {
+          return on_token(item, text, id) == OnToken::kContinue;
+        });
+  }
+  auto finish = [&reasoner, prompt_tokens = job.prompt->size(), media = job.media_seconds,
+                 then = std::move(then)](engine::GenerateResult result) {
+    const prompt::TraceFormat& format = reasoner.recipe().trace;
+    Trace trace;
+    trace.text = std::move(result.text);
+    prompt::split_trace(trace, format.open, format.close);
+    trace.token_ids = std::move(result.ids);
+    trace.vocabulary = reasoner.builder->vocabulary();
+    trace.finish = result.finish;
+    trace.prompt_tokens = prompt_tokens;
+    trace.reused_tokens = result.reused_tokens;
+    trace.timings.media = media;
+    trace.timings.queue = result.queue_seconds;
+    trace.timings.prefill = result.prefill_seconds;
+    trace.timings.decode = result.decode_seconds;
+    then(std::move(trace), std::move(result.pin));
+  };
+  call.submit<engine::GenerateResult>(job.item, reasoner.engine(), std::move(request), std::move(finish));
+}
+
+std::int64_t checked_dim(const Face& embedder, const EmbedOptions& options) {
+  const std::int64_t hidden = embedder.loaded->model->info().hidden_size;
+  if (!options.truncate_dim) return hidden;
+  const int dim = *options.truncate_dim;
+  if (dim < 1 || dim > hidden) {
+    throw InputError(
+        fmt::format("truncate_dim is {}: it must be between 1 and the model's {} dimensions.", dim, hidden));
+  }
+  const std::vector<int>& trained = embedder.recipe().dims;
+  if (!trained.empty() && std::find(trained.begin(), trained.end(), dim) == trained.end()) {
+    throw InputError(
+        fmt::format("truncate_dim is {}: the recipe \"{}\" says that the model was trained for {}.", dim,
+                    embedder.recipe().name, fmt::join(trained, ", ")));
+  }
+  return dim;
+}
+
+void finish_vector(const float* state, std::int64_t dim, bool normalize, float* out) {
+  double scale = 1.0;
+  if (normalize) {
+    double sum = 0;
+    for (std::int64_t i = 0; i < dim; ++i) sum += static_cast<double>(state[i]) * state[i];
+    scale = 1.0 / std::max(std::sqrt(sum), kSmallestNorm);
+  }
+  for (std::int64_t i = 0; i < dim; ++i) out[i] = static_cast<float>(state[i] * scale);
+}
+
+VectorSink::VectorSink(const Face& embedder, const EmbedOptions& options, std::size_t items)
+    : normalize_(options.normalize.value_or(embedder.recipe().normalize)) {
+  if (embedder.recipe().pooling == prompt::Pooling::kNone) {
+    throw InputError(fmt::format("The recipe \"{}\" gives one vector per token: call embed_tokens.",
+                                 embedder.recipe().name));
+  }
+  out_.dim = checked_dim(embedder, options);
+  out_.rows = static_cast<std::int64_t>(items);
+  // A row that no item fills can never be mistaken for a vector.
+  out_.data.assign(items * static_cast<std::size_t>(out_.dim), std::numeric_limits<float>::quiet_NaN());
+  out_.timings.resize(items);
+  out_.tokens.resize(items);
+}
+
+std::span<const float> VectorSink::store(std::size_t item, const at::Tensor& hidden) {
+  const at::Tensor state = hidden.contiguous();
+  finish_vector(state.data_ptr<float>(), out_.dim, normalize_,
+                out_.data.data() + item * static_cast<std::size_t>(out_.dim));
+  return out_.row(item);
+}
+
+}  // namespace tte::api

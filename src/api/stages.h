@@ -1,0 +1,88 @@
+// The steps that items go through in every call: media and text into prompts, prompts into traces, prompts
+// into hidden states, hidden states into vectors.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "api/call.h"
+#include "api/face.h"
+#include "prompt/prompt_builder.h"
+#include "tte/embedder.h"
+#include "tte/error.h"
+#include "tte/options.h"
+#include "tte/reasoner.h"
+#include "tte/trace.h"
+
+namespace tte::api {
+
+// Throws InputError unless `each` is empty or has one entry per item.
+void check_each(const char* name, std::size_t each, std::size_t items);
+
+// The fields that say how each item is asked and decoded; ThinkOptions and ThinkThenEmbedOptions both have
+// them.
+template <typename Options>
+Task task_of(const Options& options, std::size_t item) {
+  return options.tasks.empty() ? options.task : options.tasks[item];
+}
+
+template <typename Options>
+GenerateOptions generate_options_of(const Options& options, std::size_t item) {
+  GenerateOptions out = options.generate_each.empty() ? options.generate : options.generate_each[item];
+  if (!options.seeds.empty()) out.seed = options.seeds[item];
+  return out;
+}
+
+template <typename Options>
+void check_generate_options(const Options& options, std::size_t items) {
+  check_each("tasks", options.tasks.size(), items);
+  check_each("generate_each", options.generate_each.size(), items);
+  check_each("seeds", options.seeds.size(), items);
+  options.generate.validate();
+  for (const GenerateOptions& each : options.generate_each) each.validate();
+}
+
+std::int64_t bytes_of(const prompt::Visuals& visuals);
+
+struct ThinkJob {
+  std::size_t item = 0;
+  std::string name;
+  std::shared_ptr<const models::Prompt> prompt;
+  GenerateOptions options;  // The caller's.
+  TokenCallback on_token;
+  bool pin_state = false;
+  double media_seconds = 0;
+};
+
+// Generates a trace; then(trace, pin of its state) follows.
+void think(Call& call, const Reasoner::Impl& reasoner, ThinkJob job,
+           std::function<void(Trace, std::shared_ptr<engine::PrefixPin>)> then);
+
+// Vectors of one call as they come in.
+class VectorSink {
+ public:
+  // Throws InputError for a truncate_dim that the model or the recipe does not have, or a recipe that pools
+  // nothing.
+  VectorSink(const Face& embedder, const EmbedOptions& options, std::size_t items);
+
+  // The pooled state (float32 [hidden], CPU) becomes row `item`.
+  std::span<const float> store(std::size_t item, const at::Tensor& hidden);
+  [[nodiscard]] Embeddings& result() { return out_; }
+
+ private:
+  bool normalize_;
+  Embeddings out_;
+};
+
+// The dimension of vectors after truncation. Throws InputError as VectorSink does.
+std::int64_t checked_dim(const Face& embedder, const EmbedOptions& options);
+
+// Cuts a state of `hidden` floats to `dim` and normalises it, into `out`.
+void finish_vector(const float* state, std::int64_t dim, bool normalize, float* out);
+
+}  // namespace tte::api

@@ -1,0 +1,321 @@
+#include "tte/think_then_embed.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "api/call.h"
+#include "api/face.h"
+#include "api/stages.h"
+
+namespace tte {
+namespace {
+
+using std::chrono::steady_clock;
+
+double seconds_since(steady_clock::time_point begin) {
+  return std::chrono::duration<double>(steady_clock::now() - begin).count();
+}
+
+// What an item is before either model has seen it.
+struct Opened {
+  std::shared_ptr<const models::Prompt> reason;  // Null if it is certain that nobody will think about it.
+  std::shared_ptr<const models::Prompt> embed;   // Up to where the trace begins.
+  std::int64_t bytes = 0;
+};
+
+// The margin of the best target over the second best, for vectors of any length.
+class MarginRule {
+ public:
+  explicit MarginRule(const Embeddings& targets) : targets_(targets) {
+    for (std::int64_t i = 0; i < targets.rows; ++i)
+      norms_.push_back(norm(targets.row(static_cast<std::size_t>(i))));
+  }
+
+  [[nodiscard]] double margin(std::span<const float> vector) const {
+    double best = -std::numeric_limits<double>::infinity();
+    double second = best;
+    const double own = norm(vector);
+    for (std::size_t i = 0; i < norms_.size(); ++i) {
+      const auto target = targets_.row(i);
+      double dot = 0;
+      for (std::size_t k = 0; k < target.size(); ++k) dot += static_cast<double>(target[k]) * vector[k];
+      const double score = dot / std::max(own * norms_[i], 1e-12);
+      if (std::isnan(score)) continue;  // A target that failed.
+      second = std::max(second, std::min(best, score));
+      best = std::max(best, score);
+    }
+    return best - second;
+  }
+
+ private:
+  static double norm(std::span<const float> vector) {
+    double sum = 0;
+    for (const float value : vector) sum += static_cast<double>(value) * value;
+    return std::sqrt(sum);
+  }
+  const Embeddings& targets_;
+  std::vector<double> norms_;
+};
+
+// One call. Every member is used on the calling thread only.
+class Run {
+ public:
+  Run(const Reasoner::Impl& reasoner, const Embedder::Impl& embedder, const std::vector<Input>& inputs,
+      const ThinkThenEmbedOptions& options)
+      : reasoner_(reasoner),
+        embedder_(embedder),
+        inputs_(inputs),
+        options_(options),
+        one_engine_(reasoner.loaded == embedder.loaded),
+        one_media_(reasoner.builder->media().signature() == embedder.builder->media().signature()),
+        items_(inputs.size()),
+        sink_(embedder, options, inputs.size()),
+        call_(options, inputs.size(), embedder.backend.impl()->media_pool(),
+              std::max(reasoner.window(), embedder.window())) {
+    if (options.auto_think.targets) margin_.emplace(*options.auto_think.targets);
+  }
+
+  ThinkThenEmbedResult operator()() {
+    call_.on_failed = [this](std::size_t i) { items_[i].drop(); };
+    call_.run([this](std::size_t i) { open(i); });
+    ThinkThenEmbedResult result;
+    result.embeddings = std::move(sink_.result());
+    result.embeddings.errors = call_.errors();
+    std::sort(result.embeddings.errors.begin(), result.embeddings.errors.end(),
+              [](const ItemError& a, const ItemError& b) { return a.index < b.index; });
+    result.traces.resize(items_.size());
+    for (std::size_t i = 0; i < items_.size(); ++i) result.traces[i] = std::move(items_[i].trace);
+    result.timings = result.embeddings.timings;
+    result.stats = stats_;
+    result.stats.seconds = seconds_since(begin_);
+    return result;
+  }
+
+ private:
+  struct Item {
+    ThinkMode mode = ThinkMode::kAlways;
+    std::string name;
+    Opened opened;
+    std::optional<Trace> trace;
+    Timings timings;
+    std::shared_ptr<engine::PrefixPin> pin;  // Of the reasoner's state, or of the embedder's prefix.
+    bool prefix_running = false;             // The embedder reads the prompt; its request will follow.
+    bool trace_ready = false;
+
+    // States and pixels are for the items that follow.
+    void drop() {
+      pin.reset();
+      opened = {};
+    }
+  };
+
+  [[nodiscard]] ThinkMode mode_of(std::size_t i) const {
+    const ThinkMode mode = options_.think_each.empty() ? options_.think : options_.think_each[i];
+    const Task task = api::task_of(options_, i);
+    if (mode == ThinkMode::kQueries)
+      return task.side == Side::kQuery ? ThinkMode::kAlways : ThinkMode::kNever;
+    if (mode == ThinkMode::kRecipe) {
+      return reasoner_.recipe().preset(task).think ? ThinkMode::kAlways : ThinkMode::kNever;
+    }
+    return mode;
+  }
+
+  void open(std::size_t i) {
+    Item& item = items_[i];
+    item.name = api::item_name(inputs_[i], i);
+    if (!options_.traces.empty()) item.trace = options_.traces[i];
+    item.mode = item.trace ? ThinkMode::kNever : mode_of(i);
+    prompt::PromptRequest request{prompt::Stage::kEmbed, options_.instruction, api::task_of(options_, i)};
+    // The job owns what it reads: it may still run when the call has been left.
+    std::function<Opened()> job = [reason = reasoner_.builder, embed = embedder_.builder, input = inputs_[i],
+                                   name = item.name, trace = item.trace, request, one_media = one_media_,
+                                   think = item.mode != ThinkMode::kNever]() mutable {
+      Opened out;
+      const prompt::Visuals visuals = embed->media().read(input, name);
+      out.embed = embed->open(input, name, request, visuals, trace ? &*trace : nullptr);
+      out.bytes = api::bytes_of(visuals);
+      if (think) {
+        const prompt::Visuals own = one_media ? visuals : reason->media().read(input, name);
+        if (!one_media) out.bytes += api::bytes_of(own);
+        request.stage = prompt::Stage::kReason;
+        out.reason = reason->open(input, name, request, own);
+      }
+      return out;
+    };
+    call_.prepare<Opened>(i, std::move(job), [this, i](Opened opened, double seconds) {
+      Item& ready = items_[i];
+      ready.opened = std::move(opened);
+      ready.timings.media = seconds;
+      call_.hold(i, ready.opened.bytes);
+      if (ready.mode == ThinkMode::kAlways) {
+        think(i);
+      } else {
+        embed(i);
+      }
+    });
+  }
+
+  void think(std::size_t i) {
+    Item& item = items_[i];
+    api::ThinkJob job;
+    job.item = i;
+    job.name = item.name;
+    job.prompt = item.opened.reason;
+    job.options = api::generate_options_of(options_, i);
+    job.on_token = options_.on_token;
+    // One set of weights: the vector continues from the state that the trace left.
+    job.pin_state = one_engine_;
+    job.media_seconds = item.timings.media;
+    api::think(call_, reasoner_, std::move(job),
+               [this, i](Trace trace, std::shared_ptr<engine::PrefixPin> pin) {
+                 thought(i, std::move(trace), std::move(pin));
+               });
+    if (!one_engine_ && !item.pin && embedder_.builder->appends_trace()) prefill(i);
+  }
+
+  // Input comes before trace, so the embedder can read the prompt while the reasoner still writes.
+  void prefill(std::size_t i) {
+    Item& item = items_[i];
+    engine::EncodeRequest request;
+    request.prompt = item.opened.embed;
+    request.state_only = true;
+    request.pin_state = true;
+    request.name = item.name;
+    item.prefix_running = true;
+    call_.submit<engine::EncodeResult>(i, embedder_.engine(), std::move(request),
+                                       [this, i](const engine::EncodeResult& result) {
+                                         Item& read = items_[i];
+                                         read.prefix_running = false;
+                                         read.pin = result.pin;
+                                         stats_.reused_tokens += result.reused_tokens;
+                                         if (read.trace_ready) embed(i);
+                                       });
+  }
+
+  void thought(std::size_t i, Trace trace, std::shared_ptr<engine::PrefixPin> pin) {
+    Item& item = items_[i];
+    ++stats_.thought;
+    stats_.generated_tokens += static_cast<std::int64_t>(trace.token_ids.size());
+    stats_.prompt_tokens += trace.prompt_tokens;
+    stats_.reused_tokens += trace.reused_tokens;
+    item.timings.queue = trace.timings.queue;
+    item.timings.prefill = trace.timings.prefill;
+    item.timings.decode = trace.timings.decode;
+    item.trace = std::move(trace);
+    item.trace_ready = true;
+    if (pin) item.pin = std::move(pin);
+    item.mode = ThinkMode::kNever;  // Decided; what follows is the vector.
+    if (options_.on_trace) options_.on_trace(i, *item.trace);
+    if (!embedder_.builder->appends_trace()) {
+      prompt::PromptRequest request{prompt::Stage::kEmbed, options_.instruction, api::task_of(options_, i)};
+      item.opened.embed =
+          embedder_.builder->open(inputs_[i], item.name, request, item.opened.embed->visuals, &*item.trace);
+    }
+    if (!item.prefix_running) embed(i);
+  }
+
+  void embed(std::size_t i) {
+    Item& item = items_[i];
+    const prompt::EmbedPrompt closed =
+        embedder_.builder->close(item.opened.embed, item.name, item.trace ? &*item.trace : nullptr);
+    engine::EncodeRequest request;
+    request.prompt = closed.prompt;
+    request.pooling = embedder_.recipe().pooling;
+    request.pooling_row = closed.pooled_row;
+    // If this turns out to be a question worth thinking about, its prompt need not be read again.
+    request.pin_state = item.mode == ThinkMode::kAuto;
+    request.name = item.name;
+    const auto begin = steady_clock::now();
+    call_.submit<engine::EncodeResult>(
+        i, embedder_.engine(), std::move(request),
+        [this, i, begin, tokens = closed.prompt->size()](const engine::EncodeResult& result) {
+          Item& read = items_[i];
+          const auto vector = sink_.store(i, result.hidden);
+          stats_.prompt_tokens += tokens;
+          stats_.reused_tokens += result.reused_tokens;
+          read.timings.embed += seconds_since(begin);
+          if (read.mode == ThinkMode::kAuto && worth_thinking(i, vector)) {
+            read.pin = result.pin;
+            think(i);
+            return;
+          }
+          if (read.opened.reason == nullptr || !read.trace_ready) read.timings.queue = result.queue_seconds;
+          if (read.trace) read.trace->timings.embed = read.timings.embed;
+          sink_.result().timings[i] = read.timings;
+          sink_.result().tokens[i] = tokens;
+          read.drop();
+          if (options_.on_vector) options_.on_vector(i, vector);
+          call_.finish(i);
+        });
+  }
+
+  [[nodiscard]] bool worth_thinking(std::size_t i, std::span<const float> vector) const {
+    if (options_.auto_think.decide) return options_.auto_think.decide(i, vector);
+    return margin_->margin(vector) < options_.auto_think.margin;
+  }
+
+  const Reasoner::Impl& reasoner_;
+  const Embedder::Impl& embedder_;
+  const std::vector<Input>& inputs_;
+  const ThinkThenEmbedOptions& options_;
+  bool one_engine_;
+  bool one_media_;
+  steady_clock::time_point begin_ = steady_clock::now();
+  CallStats stats_;
+  std::vector<Item> items_;
+  std::optional<MarginRule> margin_;
+  api::VectorSink sink_;
+  api::Call call_;  // Last: left first, so that nothing arrives at members that are gone.
+};
+
+void check(const ThinkThenEmbedOptions& options, std::size_t items, std::int64_t dim) {
+  api::check_generate_options(options, items);
+  api::check_each("think_each", options.think_each.size(), items);
+  api::check_each("traces", options.traces.size(), items);
+  const auto is_auto = [](ThinkMode mode) { return mode == ThinkMode::kAuto; };
+  const bool decides = options.think_each.empty()
+                           ? is_auto(options.think)
+                           : std::any_of(options.think_each.begin(), options.think_each.end(), is_auto);
+  if (!decides) return;
+  const AutoThink& rule = options.auto_think;
+  if (static_cast<bool>(rule.decide) == static_cast<bool>(rule.targets)) {
+    throw InputError(
+        "ThinkMode::kAuto needs a rule: set exactly one of auto_think.decide and auto_think.targets.");
+  }
+  if (rule.targets && (rule.targets->dim != dim || rule.targets->rows < 2)) {
+    throw InputError(
+        fmt::format("auto_think.targets has {} vectors of {} dimensions: it must have at least 2, of the {} "
+                    "dimensions that this "
+                    "call makes.",
+                    rule.targets->rows, rule.targets->dim, dim));
+  }
+  if (rule.targets && !(rule.margin >= 0)) {
+    throw InputError(fmt::format("auto_think.margin is {}: it must be 0 or more.", rule.margin));
+  }
+}
+
+}  // namespace
+
+ThinkThenEmbed::ThinkThenEmbed(Reasoner reasoner, Embedder embedder)
+    : reasoner_(std::move(reasoner)), embedder_(std::move(embedder)) {
+  if (reasoner_.backend().impl() != embedder_.backend().impl()) {
+    throw InputError(
+        fmt::format("The reasoner {} and the embedder {} are on two backends: load both with the same "
+                    "Backend, so that they can "
+                    "share weights and states.",
+                    reasoner_.model().path.string(), embedder_.model().path.string()));
+  }
+}
+
+ThinkThenEmbedResult ThinkThenEmbed::run(const std::vector<Input>& inputs,
+                                         const ThinkThenEmbedOptions& options) const {
+  check(options, inputs.size(), api::checked_dim(*embedder_.impl(), options));
+  return Run(*reasoner_.impl(), *embedder_.impl(), inputs, options)();
+}
+
+}  // namespace tte

@@ -1,0 +1,82 @@
+#include "tte/tokenizer.h"
+
+#include <fmt/core.h>
+
+#include <utility>
+
+#include "api/face.h"
+#include "prompt/checkpoint_files.h"
+#include "tte/error.h"
+
+namespace tte {
+
+Tokenizer::Tokenizer(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+
+Tokenizer Tokenizer::load(const std::filesystem::path& checkpoint) {
+  auto tokenizer = text::Tokenizer::load(prompt::checkpoint_folder(checkpoint));
+  auto chat_template = text::ChatTemplate::load(checkpoint, *tokenizer);
+  auto vocabulary = prompt::vocabulary_digest(*tokenizer);
+  return Tokenizer(std::make_shared<Impl>(std::move(tokenizer), std::move(chat_template),
+                                          std::move(vocabulary), checkpoint.string()));
+}
+
+std::vector<std::int64_t> Tokenizer::encode(std::string_view text, bool parse_control) const {
+  return impl_->tokenizer->encode(text, parse_control);
+}
+
+std::string Tokenizer::decode(const std::vector<std::int64_t>& ids, bool skip_special) const {
+  for (const std::int64_t id : ids) {
+    if (id < 0) throw InputError(fmt::format("The token id {} is negative: ids start at 0.", id));
+  }
+  return impl_->tokenizer->decode(ids, skip_special);
+}
+
+std::string Tokenizer::apply_chat_template(const std::vector<Message>& messages, bool add_generation_prompt,
+                                           bool continue_final_message) const {
+  if (!impl_->chat_template) throw ModelError(fmt::format("{} has no chat template.", impl_->where));
+  if (add_generation_prompt && continue_final_message) {
+    throw InputError(
+        "add_generation_prompt and continue_final_message exclude each other: set one of them to false.");
+  }
+  std::vector<text::ChatMessage> chat;
+  for (const Message& message : messages) {
+    text::ChatMessage& turn = chat.emplace_back();
+    turn.role = message.role;
+    turn.plain = message.parts.size() == 1 && std::holds_alternative<std::string>(message.parts.front());
+    for (const Part& part : message.parts) {
+      using Kind = text::ChatPart::Kind;
+      const auto* text = std::get_if<std::string>(&part);
+      turn.parts.push_back({text != nullptr                       ? Kind::kText
+                            : std::holds_alternative<Image>(part) ? Kind::kImage
+                                                                  : Kind::kVideo,
+                            text != nullptr ? *text : std::string()});
+    }
+  }
+  text::RenderOptions options;
+  options.add_generation_prompt = add_generation_prompt;
+  options.continue_final_message = continue_final_message;
+  options.guard_control_tokens = false;
+  return impl_->chat_template->render(chat, options);
+}
+
+std::optional<std::int64_t> Tokenizer::id_of(std::string_view token) const {
+  return impl_->tokenizer->id_of(token);
+}
+
+std::int64_t Tokenizer::vocab_size() const {
+  return impl_->tokenizer->vocab_size();
+}
+
+std::optional<std::int64_t> Tokenizer::eos_id() const {
+  return impl_->tokenizer->eos_id();
+}
+
+std::optional<std::int64_t> Tokenizer::pad_id() const {
+  return impl_->tokenizer->pad_id();
+}
+
+const std::string& Tokenizer::vocabulary() const {
+  return impl_->vocabulary;
+}
+
+}  // namespace tte

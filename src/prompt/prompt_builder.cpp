@@ -1,0 +1,357 @@
+#include "prompt/prompt_builder.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/printable.h"
+#include "prompt/pieces.h"
+#include "tte/error.h"
+
+namespace tte::prompt {
+namespace {
+
+using text::ChatMessage;
+using text::ChatPart;
+
+std::string replaced(std::string_view piece, std::string_view value) {
+  std::string out;
+  visit_piece(
+      piece, [&](std::string_view text) { out += text; }, [&](std::string_view) { out += value; });
+  return out;
+}
+
+void append_text(std::vector<ChatPart>& parts, std::string_view text) {
+  if (text.empty()) return;
+  if (parts.empty() || parts.back().kind != ChatPart::Kind::kText)
+    parts.push_back({ChatPart::Kind::kText, ""});
+  parts.back().text += text;
+}
+
+void append(std::vector<ChatPart>& parts, const std::vector<ChatPart>& more) {
+  for (const ChatPart& part : more) {
+    if (part.kind == ChatPart::Kind::kText) {
+      append_text(parts, part.text);
+    } else {
+      parts.push_back(part);
+    }
+  }
+}
+
+bool all_text(const std::vector<ChatPart>& parts) {
+  return std::all_of(parts.begin(), parts.end(),
+                     [](const ChatPart& part) { return part.kind == ChatPart::Kind::kText; });
+}
+
+// Templates of text-only models write a list of parts as its Python representation, or fail.
+bool takes_lists(const text::ChatTemplate& chat_template) {
+  constexpr const char* kProbe = "probe0";
+  text::RenderOptions options;
+  options.guard_control_tokens = false;
+  try {
+    const std::string out =
+        chat_template.render({ChatMessage{"user", {{ChatPart::Kind::kText, kProbe}}, false}}, options);
+    return out.find(kProbe) != std::string::npos && out.find("'type'") == std::string::npos &&
+           out.find("\"type\"") == std::string::npos;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+// For a prompt without chat template every added token is a control token. Longest first.
+std::vector<std::string> added_contents(const text::Tokenizer& tokenizer) {
+  std::vector<std::string> out;
+  for (const text::AddedToken& token : tokenizer.added_tokens()) {
+    if (token.content.find_first_not_of(" \t\r\n") != std::string::npos) out.push_back(token.content);
+  }
+  std::stable_sort(out.begin(), out.end(),
+                   [](const std::string& a, const std::string& b) { return a.size() > b.size(); });
+  return out;
+}
+
+void append_ids(models::Prompt& prompt, const std::vector<std::int64_t>& ids) {
+  for (const std::int64_t id : ids) {
+    prompt.ids.push_back(id);
+    prompt.kinds.push_back(models::TokenKind::kText);
+    prompt.positions.push_back({prompt.next_position, prompt.next_position, prompt.next_position});
+    ++prompt.next_position;
+  }
+}
+
+}  // namespace
+
+// What the placeholders of the recipe stand for. Texts are guarded already.
+struct PromptBuilder::Slots {
+  std::vector<ChatPart> content;
+  std::string instruction;
+  std::string trace;
+};
+
+PromptBuilder::PromptBuilder(std::shared_ptr<const CheckpointFiles> files, Recipe recipe,
+                             bool parse_control_tokens)
+    : files_(std::move(files)),
+      recipe_(std::move(recipe)),
+      media_(*files_->layout, recipe_),
+      parse_control_tokens_(parse_control_tokens),
+      trace_in_body_(recipe_.prompt.trace_in_body()) {
+  const text::Tokenizer& tokenizer = *files_->tokenizer;
+  if (recipe_.prompt.chat && !files_->chat_template) {
+    throw ModelError(fmt::format(
+        "{} has no chat template: give a recipe whose style is \"raw\", or add chat_template.jinja.",
+        files_->path.string()));
+  }
+  if (files_->chat_template) {
+    template_takes_lists_ = takes_lists(*files_->chat_template);
+  } else {
+    control_ = added_contents(tokenizer);
+  }
+  image_text_ = replaced(recipe_.prompt.image, tokenizer.token_bytes(files_->layout->image_token(), false));
+  video_text_ = replaced(recipe_.prompt.video, tokenizer.token_bytes(files_->layout->video_token(), false));
+  std::string eos;
+  if (!placeholders(recipe_.trace.suffix).empty()) {
+    if (!tokenizer.eos_id()) {
+      throw ModelError(fmt::format(
+          "The recipe \"{}\" ends prompts with {{eos}}, but the tokenizer of {} has no end token.",
+          recipe_.name, files_->path.string()));
+    }
+    eos = tokenizer.token_bytes(*tokenizer.eos_id(), false);
+  }
+  suffix_ids_ = tokenizer.encode(replaced(recipe_.trace.suffix, eos));
+  if (recipe_.pooling == Pooling::kToken) {
+    const auto id = tokenizer.id_of(recipe_.pooling_token);
+    if (!id) {
+      throw ModelError(
+          fmt::format("The recipe \"{}\" pools the token \"{}\", which the tokenizer of {} does not have.",
+                      recipe_.name, base::printable(recipe_.pooling_token, 40), files_->path.string()));
+    }
+    pooling_id_ = *id;
+  }
+}
+
+std::string PromptBuilder::guard(std::string_view text) const {
+  return files_->chat_template ? files_->chat_template->guard(text) : text::guard_control(text, control_);
+}
+
+std::string PromptBuilder::user_text(const std::string& text) const {
+  return parse_control_tokens_ ? text : guard(text);
+}
+
+std::vector<ChatPart> PromptBuilder::user_parts(const std::vector<Part>& parts) const {
+  std::vector<ChatPart> out;
+  for (const Part& part : parts) {
+    if (const auto* text = std::get_if<std::string>(&part)) {
+      out.push_back({ChatPart::Kind::kText, user_text(*text)});
+    } else {
+      out.push_back(
+          {std::holds_alternative<Image>(part) ? ChatPart::Kind::kImage : ChatPart::Kind::kVideo, ""});
+    }
+  }
+  return out;
+}
+
+std::string PromptBuilder::trace_text(const Trace& trace) const {
+  const TraceFormat& format = recipe_.trace;
+  const std::string& text =
+      format.conclusion_only && !trace.conclusion.empty() ? trace.conclusion : trace.text;
+  // The tags may be tokens of their own, which a generated trace has as such; everything else is plain text.
+  std::string out;
+  std::size_t begin = 0;
+  while (begin < text.size()) {
+    std::size_t at = std::string::npos;
+    std::size_t size = 0;
+    for (const std::string* tag : {&format.open, &format.close}) {
+      const std::size_t found = tag->empty() ? std::string::npos : text.find(*tag, begin);
+      if (found < at) {
+        at = found;
+        size = tag->size();
+      }
+    }
+    out += guard(std::string_view(text).substr(begin, at == std::string::npos ? at : at - begin));
+    if (at == std::string::npos) break;
+    out += text.substr(at, size);
+    begin = at + size;
+  }
+  return out;
+}
+
+std::vector<std::int64_t> PromptBuilder::trace_ids(const Trace& trace) const {
+  if (!recipe_.trace.conclusion_only && !trace.token_ids.empty() && trace.vocabulary == files_->vocabulary) {
+    std::vector<std::int64_t> ids = trace.token_ids;
+    if (trace.finish == FinishReason::kStop && files_->tokenizer->is_special(ids.back())) ids.pop_back();
+    // Stop strings are cut off the text, and a caller may have edited it: then the text counts.
+    if (files_->tokenizer->decode(ids) == trace.text) return ids;
+  }
+  return files_->tokenizer->encode(trace_text(trace));
+}
+
+void PromptBuilder::add_missing_text(std::vector<ChatPart>& content) const {
+  bool video = false;
+  for (const ChatPart& part : content) {
+    if (part.kind == ChatPart::Kind::kText && !part.text.empty()) return;
+    video = video || part.kind == ChatPart::Kind::kVideo;
+  }
+  append_text(content, video ? recipe_.prompt.no_text_video : recipe_.prompt.no_text_image);
+}
+
+std::vector<ChatPart> PromptBuilder::fill(const Pieces& pieces, const Slots& slots) const {
+  std::vector<ChatPart> media;
+  std::string text;
+  for (const ChatPart& part : slots.content) {
+    if (part.kind != ChatPart::Kind::kText) {
+      media.push_back(part);
+    } else if (!part.text.empty()) {
+      text += (text.empty() ? "" : "\n") + part.text;
+    }
+  }
+  const auto value = [&](std::string_view name) -> std::vector<ChatPart> {
+    if (name == "content") return slots.content;
+    if (name == "media") return media;
+    std::vector<ChatPart> out;
+    append_text(out, name == "text" ? text : name == "instruction" ? slots.instruction : slots.trace);
+    return out;
+  };
+  std::vector<ChatPart> out;
+  for (const std::string& piece : pieces) {
+    std::vector<ChatPart> filled;
+    bool has_placeholder = false;
+    bool has_value = false;
+    visit_piece(
+        piece, [&](std::string_view literal) { append_text(filled, literal); },
+        [&](std::string_view name) {
+          const auto parts = value(name);
+          has_placeholder = true;
+          has_value = has_value || !parts.empty();
+          append(filled, parts);
+        });
+    if (has_value || !has_placeholder) append(out, filled);
+  }
+  return out;
+}
+
+std::string PromptBuilder::render_messages(std::vector<ChatMessage> messages, const std::string& item) const {
+  for (ChatMessage& message : messages) {
+    message.plain = !template_takes_lists_;
+    if (message.plain && !all_text(message.parts)) {
+      throw InputError(
+          fmt::format("{} has a picture or a video, but the chat template of {} takes text only.", item,
+                      files_->path.string()));
+    }
+    if (message.parts.empty()) message.parts.push_back({ChatPart::Kind::kText, ""});
+  }
+  text::RenderOptions options;
+  options.add_generation_prompt = recipe_.prompt.generation_prompt;
+  options.guard_control_tokens = false;  // Done already, for the text of users only.
+  return files_->chat_template->render(messages, options);
+}
+
+std::string PromptBuilder::render_raw(const std::vector<ChatPart>& parts) const {
+  std::string out;
+  for (const ChatPart& part : parts) {
+    out += part.kind == ChatPart::Kind::kText    ? part.text
+           : part.kind == ChatPart::Kind::kImage ? image_text_
+                                                 : video_text_;
+  }
+  return out;
+}
+
+std::string PromptBuilder::render(const Input& input, const Slots& slots, const std::string& item) const {
+  if (!input.messages.empty()) {
+    if (!files_->chat_template) {
+      throw InputError(
+          fmt::format("{} is a list of chat messages, but {} has no chat template to write them with.", item,
+                      files_->path.string()));
+    }
+    std::vector<ChatMessage> messages;
+    for (const Message& message : input.messages) {
+      if (message.role.empty()) throw InputError(fmt::format("{} has a message without a role.", item));
+      messages.push_back({user_text(message.role), user_parts(message.parts), false});
+    }
+    return render_messages(std::move(messages), item);
+  }
+  const PromptTemplate& prompt = recipe_.prompt;
+  std::vector<ChatPart> body = fill(prompt.body(), slots);
+  if (!prompt.chat) return render_raw(body);
+  std::vector<ChatMessage> messages;
+  if (auto system = fill(prompt.system, slots); !system.empty()) {
+    messages.push_back({"system", std::move(system), false});
+  }
+  messages.push_back({"user", std::move(body), false});
+  return render_messages(std::move(messages), item);
+}
+
+std::shared_ptr<const models::Prompt> PromptBuilder::open(const Input& input, const std::string& item,
+                                                          const PromptRequest& request,
+                                                          const Visuals& visuals, const Trace* trace) const {
+  Slots slots;
+  if (input.messages.empty()) {
+    if (input.parts.empty()) {
+      throw InputError(
+          fmt::format("{} is empty: it needs a text, a picture, a video or chat messages.", item));
+    }
+    const std::string& preset = recipe_.preset(request.task).of(request.stage);
+    // The recipe's own words may hold control tokens; a caller's are text.
+    slots.instruction = input.instruction     ? user_text(*input.instruction)
+                        : request.instruction ? user_text(*request.instruction)
+                                              : preset;
+    slots.content = user_parts(input.parts);
+    if (slots.instruction.empty()) add_missing_text(slots.content);
+    if (recipe_.prompt.blank_image > 0 && !has_media(input)) {
+      slots.content.insert(slots.content.begin(), {ChatPart::Kind::kImage, ""});
+    }
+    if (trace != nullptr && trace_in_body_) slots.trace = trace_text(*trace);
+  } else if (!input.parts.empty() || input.instruction || request.instruction) {
+    throw InputError(
+        fmt::format("{} has chat messages and {}: messages are written as they are, so put it into them.",
+                    item, input.parts.empty() ? "an instruction" : "parts"));
+  }
+  const std::string text = render(input, slots, item);
+  std::vector<std::int64_t> ids;
+  auto prompt = std::make_shared<models::Prompt>();
+  try {
+    *prompt = files_->layout->layout(files_->tokenizer->encode(text), visuals);
+  } catch (const InputError& error) {
+    throw InputError(fmt::format("{}: {}", item, error.what()));
+  }
+  if (prompt->ids.empty()) {
+    throw InputError(fmt::format("{} gives a prompt without a single token: it needs some content.", item));
+  }
+  if (recipe_.prompt.sequential_positions) {
+    std::int64_t position = 0;
+    for (auto& axes : prompt->positions) {
+      axes.fill(position);
+      ++position;
+    }
+    prompt->next_position = position;
+  }
+  return prompt;
+}
+
+EmbedPrompt PromptBuilder::close(const std::shared_ptr<const models::Prompt>& opened, const std::string& item,
+                                 const Trace* trace) const {
+  std::vector<std::int64_t> tail;
+  if (trace != nullptr && appends_trace()) tail = trace_ids(*trace);
+  tail.insert(tail.end(), suffix_ids_.begin(), suffix_ids_.end());
+  EmbedPrompt out;
+  out.prompt = opened;
+  if (!tail.empty()) {
+    auto prompt = std::make_shared<models::Prompt>(*opened);
+    append_ids(*prompt, tail);
+    out.prompt = prompt;
+  }
+  const auto& ids = out.prompt->ids;
+  if (recipe_.pooling == Pooling::kLast) out.pooled_row = out.prompt->size() - 1;
+  if (recipe_.pooling == Pooling::kToken) {
+    const auto last = std::find(ids.rbegin(), ids.rend(), pooling_id_);
+    if (last == ids.rend()) {
+      throw InputError(
+          fmt::format("{}: the prompt has no \"{}\", which the recipe \"{}\" pools: the recipe or the trace "
+                      "must write it.",
+                      item, base::printable(recipe_.pooling_token, 40), recipe_.name));
+    }
+    out.pooled_row = ids.rend() - last - 1;
+  }
+  return out;
+}
+
+}  // namespace tte::prompt

@@ -1,0 +1,100 @@
+// An item, its instruction and its trace become the prompt a model reads.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "models/model.h"
+#include "prompt/checkpoint_files.h"
+#include "prompt/media_reader.h"
+#include "prompt/recipe.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+#include "tte/input.h"
+#include "tte/options.h"
+#include "tte/trace.h"
+
+namespace tte::prompt {
+
+struct PromptRequest {
+  Stage stage = Stage::kReason;
+  std::optional<std::string>
+      instruction;  // The call's; an item's own wins over it, and it over the recipe's.
+  Task task;
+};
+
+struct EmbedPrompt {
+  std::shared_ptr<const models::Prompt> prompt;
+  std::int64_t pooled_row = -1;  // Of kLast and kToken.
+};
+
+// Immutable and thread-safe.
+//
+// The embedder's prompt is the opened prompt, then the trace, then the recipe's suffix. The trace is never
+// tokenised together with what stands before it: merges across the boundary would change the last tokens of
+// the prompt, and then neither the reasoner's state nor the embedder's own prefix could be reused. So the
+// tokens of open() are a prefix of those of close(), whatever the trace (unless the recipe puts {trace} into
+// the user's turn).
+class PromptBuilder {
+ public:
+  // Throws ModelError for a recipe that does not fit the checkpoint: no chat template, no end token, a
+  // pooling token outside the vocabulary.
+  PromptBuilder(std::shared_ptr<const CheckpointFiles> files, Recipe recipe, bool parse_control_tokens);
+
+  [[nodiscard]] const Recipe& recipe() const { return recipe_; }
+  [[nodiscard]] const MediaReader& media() const { return media_; }
+  [[nodiscard]] const std::string& vocabulary() const { return files_->vocabulary; }
+
+  // The prompt up to where the trace begins: what the reasoner continues. `trace` matters only to a recipe
+  // that puts it into the user's turn. Throws InputError naming `item` for an item that is empty, contradicts
+  // itself, or asks for what template or recipe do not have.
+  [[nodiscard]] std::shared_ptr<const models::Prompt> open(const Input& input, const std::string& item,
+                                                           const PromptRequest& request,
+                                                           const Visuals& visuals,
+                                                           const Trace* trace = nullptr) const;
+
+  // The embedder's prompt. `trace` may be null. Throws InputError naming `item` when the pooling token is
+  // missing.
+  [[nodiscard]] EmbedPrompt close(const std::shared_ptr<const models::Prompt>& opened,
+                                  const std::string& item, const Trace* trace) const;
+
+  // True if close() only appends to open(), whatever the trace.
+  [[nodiscard]] bool appends_trace() const { return !trace_in_body_; }
+
+  // Token ids of a trace: its own if they belong to this vocabulary and spell its text (without the end
+  // token), else those of its text. Control-token strings in the text stay text, but for the recipe's tags.
+  [[nodiscard]] std::vector<std::int64_t> trace_ids(const Trace& trace) const;
+
+  // Control-token strings of `text` guarded, so that they stay text.
+  [[nodiscard]] std::string guard(std::string_view text) const;
+
+ private:
+  struct Slots;
+  void add_missing_text(std::vector<text::ChatPart>& content) const;
+  [[nodiscard]] std::vector<text::ChatPart> fill(const Pieces& pieces, const Slots& slots) const;
+  [[nodiscard]] std::string render(const Input& input, const Slots& slots, const std::string& item) const;
+  [[nodiscard]] std::string render_messages(std::vector<text::ChatMessage> messages,
+                                            const std::string& item) const;
+  [[nodiscard]] std::string render_raw(const std::vector<text::ChatPart>& parts) const;
+  [[nodiscard]] std::vector<text::ChatPart> user_parts(const std::vector<Part>& parts) const;
+  [[nodiscard]] std::string user_text(const std::string& text) const;
+  [[nodiscard]] std::string trace_text(const Trace& trace) const;
+
+  std::shared_ptr<const CheckpointFiles> files_;
+  Recipe recipe_;
+  MediaReader media_;
+  bool parse_control_tokens_;
+  bool trace_in_body_;
+  bool template_takes_lists_ = true;
+  std::string image_text_, video_text_;  // Raw: what stands for a picture and a video.
+  std::vector<std::string> control_;     // What guard() guards where there is no template.
+  std::vector<std::int64_t> suffix_ids_;
+  std::int64_t pooling_id_ = -1;
+};
+
+}  // namespace tte::prompt

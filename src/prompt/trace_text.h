@@ -1,0 +1,16 @@
+// Which part of a trace is thinking, and which is its conclusion.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "tte/trace.h"
+
+namespace tte::prompt {
+
+// Sets trace.thinking and trace.conclusion from trace.text. The thinking ends at the first `close` after
+// `open`; a text without `open` is all thinking up to `close` (templates may have opened the tag in the
+// prompt). A text that was cut before `close` has no conclusion. White space around both parts is removed.
+void split_trace(Trace& trace, std::string_view open, std::string_view close);
+
+}  // namespace tte::prompt
