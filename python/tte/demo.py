@@ -52,16 +52,13 @@ class Answer:
 
 
 def load_examples(folder: Path) -> list[Query]:
-    """Read the queries of `index.json`; media paths are relative to it."""
-    index = json.loads((folder / "index.json").read_text())
+    """Read the queries of `demo.json`; pictures and frame folders are relative to it."""
+    index = json.loads((folder / "demo.json").read_text(encoding="utf-8"))
 
-    def item(entry: dict[str, Any]) -> dict[str, Any]:
-        media: dict[str, Any] = {}
-        if entry.get("image"):
-            media["image"] = folder / entry["image"]
-        if entry.get("video"):
-            media["video"] = [folder / frame for frame in entry["video"]]
-        return {**media, "text": entry["text"]} if entry.get("text") else media
+    def item(entry: str | dict[str, str]) -> dict[str, Any]:
+        if isinstance(entry, str):
+            return {"text": entry}
+        return {key: value if key == "text" else folder / value for key, value in entry.items()}
 
     return [
         Query(q["task"], item(q["query"]), [item(c) for c in q["candidates"]], q["label"]) for q in index["queries"]
@@ -186,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: %(default)s)")
     options = parser.parse_args(arguments)
     start = time.perf_counter()
-    if options.task or not (options.data / "index.json").exists():
+    if options.task or not (options.data / "demo.json").exists():
         from tte import nano
 
         unknown = set(options.task or ()) - set(nano.tasks())
