@@ -6,9 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-TEMPLATE = (
-    "<|im_start|>user\n{media}{text}<|im_end|>\n<|im_start|>assistant\n"  # media: <|vision_start|>pads<|vision_end|> or nothing
-)
 PICTURE = "list the things in the picture"
 CLIP = "list the things in the clip"
 CROP = "what is in the picture ?"
@@ -17,33 +14,38 @@ BILL = "add up the bill"
 
 
 def recipe(role: str) -> dict[str, Any]:
-    """role: reasoner, embedder or embedder-no-think."""
+    """role: reasoner, embedder or embedder-no-think. The schema is models/recipes/README.md."""
+
+    def side(instruction: str = "", think: bool = True) -> str | dict[str, Any]:
+        return instruction if think else {"both": instruction, "think": False}
+
     return {
         "name": f"tte-nano-{role}",
-        "role": "reasoner" if role == "reasoner" else "embedder",
-        "template": TEMPLATE,
-        "trace": {"open": "<think>", "close": "</think>", "with_trace": "{trace}<|im_end|>", "without_trace": "<|im_end|>"},
+        "description": "The tiny pair that is bundled with tte: pictures and clips of coloured shapes, digits and bills.",
+        # In the chat template this is <|im_start|>user\n <|vision_start|>pads<|vision_end|> text <|im_end|>\n<|im_start|>assistant\n.
+        "prompt": {
+            "user": ["{media}", "{instruction}", "{text}"],
+            "no_text": {"image": PICTURE, "video": VIDEO},
+        },
+        # Without an instruction the item has its own text. Single words as targets need no trace.
+        "tasks": {
+            "image_cls": {"query": side(CROP), "target": side(think=False)},
+            "image_qa": {"query": side(), "target": side(think=False)},
+            "image_ret": {"query": side(), "target": side(PICTURE)},
+            "image_vg": {"query": side(), "target": side(CROP)},
+            "video_cls": {"query": side(), "target": side(think=False)},
+            "video_qa": {"query": side(), "target": side(think=False)},
+            "video_ret": {"query": side(), "target": side(VIDEO)},
+            "video_mret": {"query": side(), "target": side(CLIP)},
+            "visdoc": {"query": side(), "target": side(BILL)},
+        },
+        # The end token follows the trace, or the prompt where there is no trace, and is pooled.
+        "trace": {"open": "<think>", "close": "</think>", "suffix": "<|im_end|>"},
         "pooling": "last",
         "normalize": True,
-        "max_new_tokens": 64,
-        "do_sample": False,
-        "uses_traces": role != "embedder-no-think",
-        "prompts": {
-            "image_cls": {"query": CROP, "target": "{text}"},
-            "image_qa": {"query": "{text}", "target": "{text}"},
-            "image_ret": {"query": "{text}", "target": PICTURE},
-            "image_vg": {"query": "{text}", "target": CROP},
-            "video_cls": {"query": "{text}", "target": "{text}"},
-            "video_qa": {"query": "{text}", "target": "{text}"},
-            "video_ret": {"query": "{text}", "target": VIDEO},
-            "video_mret": {"query": "{text}", "target": CLIP},
-            "visdoc": {"query": "{text}", "target": BILL},
-        },
-        "traces_on": {
-            "query": ["image_cls", "image_qa", "image_ret", "image_vg", "video_cls", "video_qa", "video_ret", "video_mret", "visdoc"],
-            "target": ["image_ret", "image_vg", "video_ret", "video_mret", "visdoc"],
-        },
-        "image_limits": {"min_pixels": 784, "max_pixels": 50176},
+        "image": {"min_pixels": 784, "max_pixels": 50176},
+        "video": {"min_pixels": 784, "max_pixels": 50176},
+        "decoding": {"max_new_tokens": 64, "temperature": 0},
     }
 
 
