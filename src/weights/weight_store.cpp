@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <mutex>
 #include <optional>
 #include <tuple>
@@ -91,9 +92,8 @@ struct WeightStore::Impl {
   std::mutex mutex;
   std::unordered_map<base::Digest, std::vector<Entry>> kinds;  // By dtype, device and shape.
   std::unordered_map<base::Digest, WeakTensor> origins;
+  std::size_t entries_seen = 0;  // Live at the last sweep, or added since.
   std::size_t sweep_at = 1024;
-
-  std::size_t entries_seen = 0;  // Since the last sweep, and what was live then.
 
   at::Tensor share(const at::Tensor& tensor) {
     auto& entries = kinds[kind_of(tensor)];
@@ -115,11 +115,11 @@ struct WeightStore::Impl {
   // What is left of freed tensors is small, but must not pile up in a program that loads models for ever.
   void sweep() {
     std::size_t live = 0;
-    std::erase_if(kinds, [&](auto& kind) {
-      std::erase_if(kind.second, [](const Entry& entry) { return entry.tensor.expired(); });
-      live += kind.second.size();
-      return kind.second.empty();
-    });
+    for (auto kind = kinds.begin(); kind != kinds.end();) {
+      std::erase_if(kind->second, [](const Entry& entry) { return entry.tensor.expired(); });
+      live += kind->second.size();
+      kind = kind->second.empty() ? kinds.erase(kind) : std::next(kind);
+    }
     std::erase_if(origins, [](const auto& origin) { return origin.second.expired(); });
     entries_seen = live;
     sweep_at = std::max<std::size_t>(1024, 2 * live);
