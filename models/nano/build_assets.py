@@ -36,7 +36,10 @@ def polygon(kind: str, rng: random.Random) -> list[tuple[float, float]]:
     if kind == "star":
         inner = rng.uniform(0.36, 0.46)
         return [
-            ((1 if i % 2 == 0 else inner) * math.sin(i * math.pi / 5), -(1 if i % 2 == 0 else inner) * math.cos(i * math.pi / 5))
+            (
+                (1 if i % 2 == 0 else inner) * math.sin(i * math.pi / 5),
+                -(1 if i % 2 == 0 else inner) * math.cos(i * math.pi / 5),
+            )
             for i in range(10)
         ]
     w = rng.uniform(0.24, 0.36)  # cross
@@ -59,7 +62,10 @@ def shape_mask(kind: str, rng: random.Random) -> np.ndarray:
         for x, y in polygon(kind, rng):
             x, y = x * radius * stretch, y * radius / stretch
             points.append(
-                ((cx + x * math.cos(angle) - y * math.sin(angle)) * SCALE, (cy + x * math.sin(angle) + y * math.cos(angle)) * SCALE)
+                (
+                    (cx + x * math.cos(angle) - y * math.sin(angle)) * SCALE,
+                    (cy + x * math.sin(angle) + y * math.cos(angle)) * SCALE,
+                )
             )
         draw.polygon(points, fill=255)
     return np.asarray(image.resize((CELL, CELL), Image.Resampling.BOX))
@@ -75,7 +81,9 @@ def word_mask(word: str, rng: random.Random) -> np.ndarray:
     x = (big.width - (right - left)) / 2 - left + rng.uniform(-2, 2) * SCALE / 2
     y = (big.height - (bottom - top)) / 2 - top + rng.uniform(-2, 2) * SCALE / 2
     draw.text((x, y), word, font=font, fill=255)
-    big = big.transform(big.size, Image.Transform.AFFINE, (1, slant, -slant * big.height / 2, 0, 1, 0), Image.Resampling.BILINEAR)
+    big = big.transform(
+        big.size, Image.Transform.AFFINE, (1, slant, -slant * big.height / 2, 0, 1, 0), Image.Resampling.BILINEAR
+    )
     return np.asarray(big.resize((56, 28), Image.Resampling.BOX))
 
 

@@ -23,7 +23,15 @@ MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
 STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 SPECIAL = {
     name: SP.piece_to_id(name)
-    for name in ("<pad>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+    for name in (
+        "<pad>",
+        "<|im_start|>",
+        "<|im_end|>",
+        "<|vision_start|>",
+        "<|vision_end|>",
+        "<|image_pad|>",
+        "<|video_pad|>",
+    )
 }
 STOP = SPECIAL["<|im_end|>"]
 _HEAD = SP.encode("<|im_start|>user\n")
@@ -41,7 +49,7 @@ def encode(text: str) -> list[int]:
 
 
 @dataclass
-class Sequence_:
+class Prompt:
     """Token ids and their three-part positions, the pictures in it, and where the assistant's turn begins."""
 
     ids: list[int]
@@ -59,7 +67,7 @@ def patches(frame: np.ndarray) -> np.ndarray:
     return x.reshape(h, 2, 14, w, 2, 14, 3).transpose(0, 3, 1, 4, 6, 2, 5).reshape(h * w * 4, 588)
 
 
-def sequence(item: Item, trace: str | None, end: bool = True) -> Sequence_:
+def sequence(item: Item, trace: str | None, end: bool = True) -> Prompt:
     """The prompt of an item, then its trace (if any), then <|im_end|> (unless end is False: a prompt to continue)."""
     frames: list[np.ndarray] = []
     ids = list(_HEAD)
@@ -75,7 +83,7 @@ def sequence(item: Item, trace: str | None, end: bool = True) -> Sequence_:
     if trace is not None:
         ids = ids + encode(trace)
     if end:
-        ids = ids + [STOP]
+        ids = [*ids, STOP]
     count = grid[0] * grid[1] * grid[2]
     positions = np.empty((3, len(ids)), np.int64)
     if count:
@@ -86,10 +94,10 @@ def sequence(item: Item, trace: str | None, end: bool = True) -> Sequence_:
     else:
         positions[:] = np.arange(len(ids))
     picture = id(item.image) if item.image is not None else id(item.video)
-    return Sequence_(ids, positions, frames, start, before + count + 1 if count else 0, picture)
+    return Prompt(ids, positions, frames, start, before + count + 1 if count else 0, picture)
 
 
-def collate(sequences: Sequence[Sequence_], chunk: int = 40, share: bool = False) -> Batch:
+def collate(sequences: Sequence[Prompt], chunk: int = 40, share: bool = False) -> Batch:
     """Pack sequences, longest last; attention pads within chunks of similar length.
 
     With share, sequences about the same picture (the same array object) share its tokens: they are computed once.
@@ -108,7 +116,9 @@ def collate(sequences: Sequence[Sequence_], chunk: int = 40, share: bool = False
             first.setdefault(s.picture, i)
         total += lengths[i] - own[i]
     ids = torch.tensor([t for s, k in zip(packed, own, strict=True) for t in s.ids[k:]])
-    cos, sin = rotary(torch.from_numpy(np.concatenate([s.positions[:, k:] for s, k in zip(packed, own, strict=True)], 1)))
+    cos, sin = rotary(
+        torch.from_numpy(np.concatenate([s.positions[:, k:] for s, k in zip(packed, own, strict=True)], 1))
+    )
     counts = [n - k for n, k in zip(lengths, own, strict=True)]
     row = np.repeat(np.arange(len(packed)), counts)
     column = np.arange(total) - np.repeat(np.asarray(begins) - np.asarray(own), counts)

@@ -16,9 +16,8 @@ import numpy as np
 import torch
 import train
 from data import FOLDER
-from train import conclusion, load, vectors, write_traces
-
 from nano import Item, generate, tasks  # found through data.py
+from train import conclusion, load, vectors, write_traces
 
 
 @torch.no_grad()
@@ -33,7 +32,9 @@ def embed(model: Any, items: list[Item], traces: list[str | None]) -> torch.Tens
 
 
 def hits(vecs: torch.Tensor, pools: list[list[int]], labels: list[int]) -> list[bool]:
-    return [int((vecs[i] @ vecs[p].T).argmax()) == label for i, (p, label) in enumerate(zip(pools, labels, strict=True))]
+    return [
+        int((vecs[i] @ vecs[p].T).argmax()) == label for i, (p, label) in enumerate(zip(pools, labels, strict=True))
+    ]
 
 
 def evaluate(models: dict[str, Any], task: str, seed: int, n: int, split: Any, gold: bool) -> dict[str, Any]:
@@ -66,7 +67,9 @@ def evaluate(models: dict[str, Any], task: str, seed: int, n: int, split: Any, g
         blank: list[str | None] = [None] * len(items)
         result["no_think"] = 100 * float(np.mean(hits(embed(models["embedder-no-think"], items, blank), pools, labels)))
     if gold:
-        result["gold"] = 100 * float(np.mean(hits(embed(models["embedder"], items, [i.trace for i in items]), pools, labels)))
+        result["gold"] = 100 * float(
+            np.mean(hits(embed(models["embedder"], items, [i.trace for i in items]), pools, labels))
+        )
     result["seconds"] = round(time.time() - started)
     result["failures"] = [
         {"query": items[i].text, "wrote": written[i], "gold": items[i].trace, "hit": generated[i]}
@@ -82,7 +85,9 @@ def table(results: list[dict[str, Any]]) -> str:
         values = [r[key] for r in rows if r.get(key) is not None]
         if not values:
             return "-"
-        return f"{np.mean(values):.1f}" + (f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 and key in ("think", "no_think") else "")
+        return f"{np.mean(values):.1f}" + (
+            f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 and key in ("think", "no_think") else ""
+        )
 
     columns = ("candidates", "chance", "no_think", "think", "gold", "query_conclusion", "target_conclusion")
     lines = [
@@ -103,7 +108,9 @@ def table(results: list[dict[str, Any]]) -> str:
         means.append({k: float(np.mean([r[k] for r in rows])) for k in keys if all(k in r for r in rows)})
     cells = [cell(means, c) for c in columns]
     gain = np.mean([m["think"] - m.get("no_think", np.nan) for m in means])
-    lines.append(f"| **mean of {sum(1 for _, r in groups if r)}** |  | {' | '.join(cells[1:5])} | {gain:+.1f} | {cells[5]} |  |")
+    lines.append(
+        f"| **mean of {sum(1 for _, r in groups if r)}** |  | {' | '.join(cells[1:5])} | {gain:+.1f} | {cells[5]} |  |"
+    )
     return "\n".join(lines)
 
 

@@ -81,7 +81,7 @@ _WHICH = torch.tensor([i for i, n in enumerate(SECTION) for _ in range(n)] * 2)
 
 
 def rotary(positions: Tensor) -> tuple[Tensor, Tensor]:
-    """cos and sin [N, head] of Qwen2-VL's three-part positions [3, N]."""
+    """Cosine and sine [N, head] of Qwen2-VL's three-part positions [3, N]."""
     angle = positions[:, :, None].float() * _FREQ  # [3, N, 16]
     angle = torch.cat([angle, angle], -1)  # [3, N, 32]
     picked = angle.gather(0, _WHICH.expand(1, angle.shape[1], HEAD))[0]
@@ -92,12 +92,24 @@ _VISION_ROPE: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
 
 def vision_rotary(rows: int, cols: int) -> tuple[Tensor, Tensor]:
-    """cos and sin [rows*cols, head] of the patches in merge order."""
+    """Cosine and sine [rows*cols, head] of the patches in merge order."""
     if (rows, cols) not in _VISION_ROPE:
         dim = VISION // VISION_HEADS // 2
         inv = 1.0 / (10000.0 ** (torch.arange(0, dim, 2).float() / dim))
-        h = torch.arange(rows)[:, None].expand(rows, cols).reshape(rows // 2, 2, cols // 2, 2).permute(0, 2, 1, 3).flatten()
-        w = torch.arange(cols)[None].expand(rows, cols).reshape(rows // 2, 2, cols // 2, 2).permute(0, 2, 1, 3).flatten()
+        h = (
+            torch.arange(rows)[:, None]
+            .expand(rows, cols)
+            .reshape(rows // 2, 2, cols // 2, 2)
+            .permute(0, 2, 1, 3)
+            .flatten()
+        )
+        w = (
+            torch.arange(cols)[None]
+            .expand(rows, cols)
+            .reshape(rows // 2, 2, cols // 2, 2)
+            .permute(0, 2, 1, 3)
+            .flatten()
+        )
         angle = torch.cat([h[:, None] * inv, w[:, None] * inv], -1)
         angle = torch.cat([angle, angle], -1)
         _VISION_ROPE[rows, cols] = (angle.cos(), angle.sin())
@@ -131,7 +143,9 @@ def see(model: Any, pixels: list[tuple[Tensor, int, int]]) -> Tensor:
         x = x + F.linear(y * torch.sigmoid(1.702 * y), block.mlp.fc2.weight, block.mlp.fc2.bias)
     merger = visual.merger
     x = F.layer_norm(x, (VISION,), merger.ln_q.weight, merger.ln_q.bias, 1e-6).view(-1, 4 * VISION)
-    return F.linear(F.gelu(F.linear(x, merger.mlp[0].weight, merger.mlp[0].bias)), merger.mlp[2].weight, merger.mlp[2].bias)
+    return F.linear(
+        F.gelu(F.linear(x, merger.mlp[0].weight, merger.mlp[0].bias)), merger.mlp[2].weight, merger.mlp[2].bias
+    )
 
 
 def norm(x: Tensor, weight: Tensor) -> Tensor:
@@ -224,7 +238,10 @@ def decode(model: Any, batch: Batch, next_position: list[int], stop: int, limit:
             weights = score.masked_fill(~mask, float("-inf")).softmax(-1)
             x = x + F.linear((weights @ cv.transpose(1, 2)).reshape(b, HIDDEN), attn.o_proj.weight)
             y = norm(x, layer.post_attention_layernorm.weight)
-            x = x + F.linear(F.silu(F.linear(y, layer.mlp.gate_proj.weight)) * F.linear(y, layer.mlp.up_proj.weight), layer.mlp.down_proj.weight)
+            x = x + F.linear(
+                F.silu(F.linear(y, layer.mlp.gate_proj.weight)) * F.linear(y, layer.mlp.up_proj.weight),
+                layer.mlp.down_proj.weight,
+            )
         token = logits(model, norm(x, text.norm.weight)).argmax(-1)
     ordered: list[list[int]] = [[] for _ in range(b)]
     for i, original in enumerate(batch.order):

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 from data import FOLDER, ROOT
-from PIL import Image
-
 from nano import Item, generate, tasks  # found through data.py
+from PIL import Image
 
 COLOURS = ("#3366cc", "#dc3912", "#109618", "#ff9900", "#990099", "#0099c6", "#dd4477", "#66aa00", "#b82e2e", "#316395")
 
@@ -62,14 +61,23 @@ def draw_curves() -> None:
         {"loss": [(r["step"], r["loss"]) for r in log if "loss" in r]}, 1.0,
     )  # fmt: skip
     names = [k for r in log if "val" in r for k in r["val"]]
-    series = {n: [(r["step"], 100 * r["val"][n]) for r in log if "val" in r] for n in dict.fromkeys(names) if "/" not in n}
-    curves(FOLDER / "logs" / "reasoner-val.svg", "reasoner: right conclusions of its own traces, validation split, %", series, 100)
+    series = {
+        n: [(r["step"], 100 * r["val"][n]) for r in log if "val" in r] for n in dict.fromkeys(names) if "/" not in n
+    }
+    curves(
+        FOLDER / "logs" / "reasoner-val.svg",
+        "reasoner: right conclusions of its own traces, validation split, %",
+        series,
+        100,
+    )
     both = {
         name: [(r["step"], 100 * r["mean"]) for r in read(run) if "val" in r]
         for run, name in (("embedder", "think (gold traces)"), ("embedder-no-think", "no-think"))
     }
     if all(both.values()):
-        curves(FOLDER / "logs" / "embedders-val.svg", "embedders: mean hit@1 of nine tasks, validation split, %", both, 100)
+        curves(
+            FOLDER / "logs" / "embedders-val.svg", "embedders: mean hit@1 of nine tasks, validation split, %", both, 100
+        )
 
 
 def sheet(item: Item) -> Image.Image:
@@ -90,7 +98,9 @@ def draw_examples() -> None:
         s = generate(task, 0, 4)[1]
         shown = s.query if s.query.image is not None or s.query.video is not None else s.candidates[s.label]
         sheet(shown).save(folder / f"{task}.png")
-        print(task, "|", s.query.text, "|", s.query.trace, "|", s.candidates[s.label].trace or s.candidates[s.label].text)
+        print(
+            task, "|", s.query.text, "|", s.query.trace, "|", s.candidates[s.label].trace or s.candidates[s.label].text
+        )
 
 
 def save(item: Item, folder: Path, name: str) -> dict[str, Any]:
@@ -120,14 +130,18 @@ def export_demo(seed: int = 100) -> None:
             right = s.candidates[s.label]
             if right.image is None and right.video is None:
                 pool = [c.text for c in s.candidates]
-                entries.append({"task": task, "query": query, "candidates": pool, "label": s.label, "gold_trace": s.query.trace})
+                entries.append(
+                    {"task": task, "query": query, "candidates": pool, "label": s.label, "gold_trace": s.query.trace}
+                )
                 continue
             near = [c for c in s.candidates if c is not right][:5]
             shown = [right, *near]
             at = i % len(shown) if task == "image_cls" else (2 if len(shown) > 2 else 0)
             shown = [*near[:at], right, *near[at:]]
             candidates = [save(c, folder, f"{name}_candidate{k}") for k, c in enumerate(shown)]
-            entries.append({"task": task, "query": query, "candidates": candidates, "label": at, "gold_trace": s.query.trace})
+            entries.append(
+                {"task": task, "query": query, "candidates": candidates, "label": at, "gold_trace": s.query.trace}
+            )
     text = {"split": "test", "seed": seed, "generator": "tte.nano.generate", "queries": entries}
     (folder / "demo.json").write_text(json.dumps(text, indent=1) + "\n")
 

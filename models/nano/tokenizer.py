@@ -75,11 +75,15 @@ def write_fast(folder: Path) -> None:
         if sp.is_control(i) or sp.is_byte(i) or sp.is_unknown(i) or piece in (*SPECIAL, *TAGS, *MARKS):
             continue
         merges += [
-            (-sp.get_score(i), piece[:k], piece[k:]) for k in range(1, len(piece)) if piece[:k] in vocab and piece[k:] in vocab
+            (-sp.get_score(i), piece[:k], piece[k:])
+            for k in range(1, len(piece))
+            if piece[:k] in vocab and piece[k:] in vocab
         ]
     merges.sort(key=lambda m: (m[0], vocab[m[1]], vocab[m[2]]))
     tok = Tokenizer(
-        models.BPE(vocab=vocab, merges=[(a, b) for _, a, b in merges], unk_token="<unk>", byte_fallback=True, fuse_unk=False)
+        models.BPE(
+            vocab=vocab, merges=[(a, b) for _, a, b in merges], unk_token="<unk>", byte_fallback=True, fuse_unk=False
+        )
     )
     tok.normalizer = normalizers.Replace(" ", "▁")
     tok.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
@@ -123,7 +127,10 @@ def check(folder: Path) -> int:
     fast = AutoTokenizer.from_pretrained(str(folder))
     rng = random.Random(0)
     texts = sentences(seed=1, n=30)
-    texts += [f"<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>{t}<|im_end|>\n<|im_start|>assistant\n" for t in texts]
+    texts += [
+        f"<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>{t}<|im_end|>\n<|im_start|>assistant\n"
+        for t in texts
+    ]
     alphabet = "abcdefghijklmnopqrstuvwxyz  ABC123?.,\n-_▁éß漢字🙂"
     texts += ["".join(rng.choice(alphabet) for _ in range(rng.randrange(1, 40))) for _ in range(2000)]
     for text in texts:

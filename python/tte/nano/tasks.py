@@ -270,9 +270,7 @@ def image_vg(split: Split, rng: Rng, hard: int, more: int = 0) -> Draft:
 
     def point(key: Placed, twin: Placed, step: str, found: Placed) -> tuple[str, str]:
         think = f"{key.thing.name} {CELLS[key.cell]} {twin.thing.name} {CELLS[twin.cell]} {step} {_listing([found])}"
-        return f"the thing {RELATIONS[step]} the twin of the {key.thing.name}", _trace(
-            think, found.thing.name
-        )
+        return f"the thing {RELATIONS[step]} the twin of the {key.thing.name}", _trace(think, found.thing.name)
 
     text, trace = point(scene[0], scene[1], step, found)
     query = Item(text, image=draw_scene(scene, background), trace=trace)
@@ -303,8 +301,7 @@ def _video(
     while True:
         placed = _place(things, split, rng)
         paths = [
-            _path(p.cell, rng, moves) if i < movers else ([p.cell] * 3, ["stay", "stay"])
-            for i, p in enumerate(placed)
+            _path(p.cell, rng, moves) if i < movers else ([p.cell] * 3, ["stay", "stay"]) for i, p in enumerate(placed)
         ]
         cells = [path[0] for path in paths]
         if all(len({c[t] for c in cells}) == len(cells) for t in range(3)):
@@ -367,8 +364,7 @@ def video_ret(split: Split, rng: Rng, hard: int, more: int = 0) -> Draft:
 
     order = sorted(range(2), key=lambda i: cells[i][0])
     text = " and ".join(
-        f"the {things[i].name} starts at {CELLS[cells[i][0]]} and goes {moves[i][0]} then {moves[i][1]}"
-        for i in order
+        f"the {things[i].name} starts at {CELLS[cells[i][0]]} and goes {moves[i][0]} then {moves[i][1]}" for i in order
     )
     think = " ".join(
         f"{things[i].name} {CELLS[cells[i][0]]} {moves[i][0]} {CELLS[cells[i][1]]} {moves[i][1]} {CELLS[cells[i][2]]}"
@@ -382,9 +378,7 @@ def video_ret(split: Split, rng: Rng, hard: int, more: int = 0) -> Draft:
             other = _another(things[i], split, rng, things)
             look = look_at(other, split, rng)
             wrong.append(
-                video(
-                    [[Placed(other, look, p.cell) if j == i else p for j, p in enumerate(s)] for s in steps]
-                )
+                video([[Placed(other, look, p.cell) if j == i else p for j, p in enumerate(s)] for s in steps])
             )
             continue
         i = rng.below(2)  # one of the two moves differently, sometimes from elsewhere
@@ -392,12 +386,7 @@ def video_ret(split: Split, rng: Rng, hard: int, more: int = 0) -> Draft:
         path = _path(start, rng, MOVES)[0]
         if path != cells[i] and all(path[t] != cells[1 - i][t] for t in range(3)):
             wrong.append(
-                video(
-                    [
-                        [_at_cell(p, path[t]) if j == i else p for j, p in enumerate(s)]
-                        for t, s in enumerate(steps)
-                    ]
-                )
+                video([[_at_cell(p, path[t]) if j == i else p for j, p in enumerate(s)] for t, s in enumerate(steps)])
             )
     fresh = [look_at(t, split, rng) for t in things]
     target = video([[Placed(p.thing, fresh[j], p.cell) for j, p in enumerate(s)] for s in steps])
@@ -421,10 +410,10 @@ def video_mret(split: Split, rng: Rng, hard: int, more: int = 0) -> Draft:
 
     def ask(i: int, step: str, t: int) -> tuple[str, str]:
         near = steps[0][i].thing
-        think = f"{mover.name} {_track(cells[0])} {near.name} {CELLS[cells[i][0]]} {step} {CELLS[cells[0][t]]} {TIMES[t]}"
-        return f"when is the {mover.name} {RELATIONS[step]} the {near.name} ?", _trace(
-            think, _listing(steps[t])
+        think = (
+            f"{mover.name} {_track(cells[0])} {near.name} {CELLS[cells[i][0]]} {step} {CELLS[cells[0][t]]} {TIMES[t]}"
         )
+        return f"when is the {mover.name} {RELATIONS[step]} the {near.name} ?", _trace(think, _listing(steps[t]))
 
     query = _video_item(steps, rng, *ask(1, step, time))
     others = [
@@ -457,9 +446,7 @@ def visdoc(split: Split, rng: Rng, hard: int, more: int = 0) -> Draft:
     def page(items: Sequence[str], prices: Sequence[int]) -> tuple[Item, list[Placed]]:
         rows: list[tuple[str, int, Placed]] = []
         for word, price in zip(items, prices, strict=True):
-            thing = rng.pick(
-                [t for t in PAIRS["train" if split == "val" else split] if t.kind == DIGITS[price]]
-            )
+            thing = rng.pick([t for t in PAIRS["train" if split == "val" else split] if t.kind == DIGITS[price]])
             rows.append((word, rng.pick(WORD_VARIANTS[split]), Placed(thing, look_at(thing, split, rng), 0)))
         total = NUMBERS[sum(prices)]
         a, b = (DIGITS[p] for p in prices)

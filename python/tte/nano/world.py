@@ -81,6 +81,7 @@ class Thing:
 
     @property
     def name(self) -> str:
+        """Colour and kind, as texts write them."""
         return f"{self.colour} {self.kind}"
 
 
@@ -110,12 +111,13 @@ DIGIT_SIZES = (20, 22, 24)
 
 @dataclass(frozen=True)
 class Look:
-    """Which stored mask a thing is drawn with, and where in its cell."""
+    """Which stored mask a thing is drawn with, where in its cell, and how its shade differs from its colour's."""
 
     variant: int
     size: int
     dx: int
     dy: int
+    shade: tuple[int, int, int] = (0, 0, 0)
 
 
 @lru_cache(maxsize=1)
@@ -149,21 +151,26 @@ def _digit_mask(instance: int, size: int) -> NDArray[np.int32]:
 
 def look_at(thing: Thing, split: Split, rng: Rng) -> Look:
     """A random appearance of the thing from the split's own instances."""
+    dark = rng.below(41)
+    shade = (rng.below(31) - 15 - dark, rng.below(31) - 15 - dark, rng.below(31) - 15 - dark)
     if thing.kind in DIGITS:
         size = rng.pick(DIGIT_SIZES)
         room = CELL - size
-        return Look(rng.pick(_digits_of()[split, thing.kind]), size, rng.below(room + 1), rng.below(room + 1))
-    return Look(rng.pick(SHAPE_VARIANTS[split]), CELL, rng.below(3) - 1, rng.below(3) - 1)
+        return Look(rng.pick(_digits_of()[split, thing.kind]), size, rng.below(room + 1), rng.below(room + 1), shade)
+    return Look(rng.pick(SHAPE_VARIANTS[split]), CELL, rng.below(3) - 1, rng.below(3) - 1, shade)
 
 
-@lru_cache(maxsize=8192)
+def colour_of(placed: Placed) -> tuple[int, int, int]:
+    """The red, green and blue a thing is painted with."""
+    r, g, b = (min(255, max(0, c + d)) for c, d in zip(RGB[placed.thing.colour], placed.look.shade, strict=True))
+    return r, g, b
+
+
 def mask_of(kind: str, look: Look) -> NDArray[np.int32]:
     """The 28x28 alpha mask (0..255) of a kind drawn with a look."""
     mask = np.zeros((CELL, CELL), np.int32)
     if kind in DIGITS:
-        mask[look.dy : look.dy + look.size, look.dx : look.dx + look.size] = _digit_mask(
-            look.variant, look.size
-        )
+        mask[look.dy : look.dy + look.size, look.dx : look.dx + look.size] = _digit_mask(look.variant, look.size)
         return mask
     stored = _assets()["shapes"][SHAPES.index(kind), look.variant].astype(np.int32)
     return np.roll(stored, (look.dy, look.dx), (0, 1))
@@ -183,9 +190,7 @@ def blend(canvas: Image, mask: NDArray[np.int32], colour: tuple[int, int, int], 
     height, width = mask.shape
     under = canvas[y : y + height, x : x + width].astype(np.int32)
     alpha = mask[:, :, None]
-    canvas[y : y + height, x : x + width] = (
-        under * (255 - alpha) + np.asarray(colour, np.int32) * alpha + 127
-    ) // 255
+    canvas[y : y + height, x : x + width] = (under * (255 - alpha) + np.asarray(colour, np.int32) * alpha + 127) // 255
 
 
 def draw_scene(things: Sequence[Placed], background: int, side: int = SIDE) -> Image:
@@ -208,7 +213,7 @@ def draw_page(rows: Sequence[tuple[str, int, Placed]], background: int) -> Image
     for y, (word, variant, digit) in enumerate(rows):
         printed = _assets()["words"][WORDS.index(word), variant].astype(np.int32)
         blend(canvas, printed, (235, 235, 235), 0, y * CELL)
-        blend(canvas, mask_of(digit.thing.kind, digit.look), RGB[digit.thing.colour], 2 * CELL, y * CELL)
+        blend(canvas, mask_of(digit.thing.kind, digit.look), colour_of(digit), 2 * CELL, y * CELL)
     return canvas
 
 
