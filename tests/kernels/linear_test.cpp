@@ -25,12 +25,12 @@ TEST_P(LinearTest, MatchesFloat64OverShapes) {
       const at::Tensor weight = random({out, in}, type, 2, 1.0 / std::sqrt(in));
       const at::Tensor bias = random({out}, type, 3);
       for (const auto& b : {std::optional<at::Tensor>(), std::optional<at::Tensor>(bias)}) {
-        const at::Tensor y = linear(x, weight, b);
+        const at::Tensor y = kernels::linear(x, weight, b);
         EXPECT_EQ(y.scalar_type(), type);
         EXPECT_EQ(difference(y, reference::linear(x, weight, b), tolerance(type, in)), "")
             << rows << " rows, " << in << " -> " << out << (b ? " with bias" : "");
       }
-      const at::Tensor logits = linear_float(x, weight);
+      const at::Tensor logits = kernels::linear_float(x, weight);
       EXPECT_EQ(logits.scalar_type(), at::kFloat);
       EXPECT_EQ(difference(logits, reference::linear(x, weight, {}), tolerance(at::kFloat, in)), "")
           << "linear_float, " << rows << " rows, " << in << " -> " << out;
@@ -45,8 +45,10 @@ TEST_P(LinearTest, TakesStridedRowsAndWeights) {
     const at::Tensor weight = random({2, 40, 96}, type, 2, 0.1).select(0, 1);
     const at::Tensor transposed = random({96, 40}, type, 3, 0.1).t();
     for (const at::Tensor& w : {weight, transposed}) {
-      EXPECT_EQ(difference(linear(x, w, {}), reference::linear(x, w, {}), tolerance(type, 96)), "");
-      EXPECT_EQ(difference(linear_float(x, w), reference::linear(x, w, {}), tolerance(at::kFloat, 96)), "");
+      EXPECT_EQ(difference(kernels::linear(x, w, {}), reference::linear(x, w, {}), tolerance(type, 96)), "");
+      EXPECT_EQ(
+          difference(kernels::linear_float(x, w), reference::linear(x, w, {}), tolerance(at::kFloat, 96)),
+          "");
     }
   }
 }
@@ -56,9 +58,9 @@ INSTANTIATE_TEST_SUITE_P(Types, LinearTest, testing::Values(at::kFloat, at::kBFl
 
 TEST(LinearTest, RefusesShapesThatDoNotFit) {
   const at::Tensor x = random({2, 8}, at::kFloat, 1), weight = random({4, 9}, at::kFloat, 2);
-  EXPECT_THROW(linear(x, weight, {}), c10::Error);
-  EXPECT_THROW(linear(x, weight.to(at::kHalf), {}), c10::Error);
-  EXPECT_THROW(linear(x.to(at::kDouble), weight.to(at::kDouble), {}), c10::Error);
+  EXPECT_THROW(kernels::linear(x, weight, {}), c10::Error);
+  EXPECT_THROW(kernels::linear(x, weight.to(at::kHalf), {}), c10::Error);
+  EXPECT_THROW(kernels::linear(x.to(at::kDouble), weight.to(at::kDouble), {}), c10::Error);
 }
 
 }  // namespace

@@ -76,9 +76,9 @@ at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
 double rounding(at::ScalarType type) {
   switch (type) {
     case at::kBFloat16:
-      return std::ldexp(1.0, -9);
+      return std::ldexp(1.0, -8);
     case at::kHalf:
-      return std::ldexp(1.0, -12);
+      return std::ldexp(1.0, -11);
     default:
       return std::ldexp(1.0, -24);
   }

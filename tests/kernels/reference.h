@@ -25,7 +25,7 @@ at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& si
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, bool causal,
                      double scale);
 
-// Half a unit in the last place of the type, relative to 1.
+// The largest relative error of rounding to the type.
 double rounding(at::ScalarType type);
 
 // Empty if |actual - expected| <= tolerance * (|expected| + magnitude) everywhere and nothing is NaN, else
