@@ -42,12 +42,13 @@ std::shared_ptr<KvPool> KvPool::create(const KvShape& shape, std::int64_t bytes)
 }
 
 KvPool::KvPool(const KvShape& shape, std::int64_t blocks, std::int64_t block_size)
-    : shape_(shape), block_size_(block_size), references_(static_cast<std::size_t>(blocks), 0) {
+    : shape_(shape), block_size_(block_size) {
   const auto options = at::TensorOptions(shape.dtype).device(shape.device);
   const auto tensor = [&] {
     return at::empty({blocks, block_size, shape.kv_heads, shape.head_dim}, options);
   };
   for (std::int64_t i = 0; i < shape.layers; ++i) layers_.push_back({tensor(), tensor()});
+  references_.assign(static_cast<std::size_t>(blocks), 0);
   free_.reserve(static_cast<std::size_t>(blocks));
   for (std::int64_t block = blocks - 1; block >= 0; --block)
     free_.push_back(static_cast<std::int32_t>(block));

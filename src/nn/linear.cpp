@@ -30,9 +30,9 @@ Linear Linear::stacked(const weights::StateDict& weights, const std::vector<std:
   if (!bias_names.empty() && bias_names.size() != names.size()) {
     const auto bare = std::find_if(names.begin(), names.end(),
                                    [&](const std::string& name) { return !weights.has(name + ".bias"); });
-    throw ModelError(fmt::format("The checkpoint has {}{} but no {}{}.bias: all of {} need a bias, or none.",
-                                 weights.prefix(), bias_names.front(), weights.prefix(), *bare,
-                                 fmt::format("{}{}...", weights.prefix(), names.front())));
+    throw ModelError(fmt::format(
+        "The checkpoint has {0}{1} but no {0}{2}.bias: projections of one input need a bias each, or none.",
+        weights.prefix(), bias_names.front(), *bare));
   }
   at::Tensor weight = weights.stacked(weight_names, weight_shapes);
   if (bias_names.empty()) return Linear(std::move(weight));

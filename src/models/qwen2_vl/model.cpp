@@ -51,8 +51,7 @@ void check_batch(const RaggedBatch& batch, const TextConfig& text) {
   }
 }
 
-nn::Selection select(const nn::Step& step, const std::vector<std::int64_t>& rows, at::Device device) {
-  const at::Tensor index = at::tensor(rows, at::kLong).to(device);
+nn::Selection select(const nn::Step& step, const std::vector<std::int64_t>& rows, const at::Tensor& index) {
   return {index, {step.rope.select(index), nn::select_rows(step.batch, rows)}};
 }
 
@@ -137,8 +136,7 @@ at::Tensor Qwen2Vl::forward(const RaggedBatch& batch) const {
   const auto wanted = static_cast<std::int64_t>(batch.output_rows.size());
   const bool all_wanted = wanted == batch.ids.numel();
   const bool few_wanted = wanted * kSelectBelow <= batch.ids.numel();
-  std::optional<nn::Selection> selection;
-  if (!all_wanted) selection = select(step, batch.output_rows, info_.device);
+  const at::Tensor rows = at::tensor(batch.output_rows, at::kLong).to(info_.device);
 
   at::Tensor residual = embed(batch), delta;
   for (std::size_t i = 0; i + 1 < layers_.size(); ++i) {
@@ -146,13 +144,14 @@ at::Tensor Qwen2Vl::forward(const RaggedBatch& batch) const {
   }
   const nn::DecoderLayer& last = layers_.back();
   kernels::PagedCache& cache = pool_->layer(config_.text.layers - 1);
-  delta = few_wanted ? last(residual, delta, step, *selection, cache) : last(residual, delta, step, cache);
+  delta = few_wanted ? last(residual, delta, step, select(step, batch.output_rows, rows), cache)
+                     : last(residual, delta, step, cache);
   for (const Segment& segment : batch.segments) nn::kv_state(segment, *pool_).advance(segment.tokens);
 
-  if (wanted == 0) return residual.narrow(0, 0, 0);
+  if (wanted == 0) return residual;
   if (!all_wanted && !few_wanted) {
-    residual = residual.index_select(0, selection->rows);
-    delta = delta.index_select(0, selection->rows);
+    residual = residual.index_select(0, rows);
+    delta = delta.index_select(0, rows);
   }
   return norm_.add(residual, delta);
 }
@@ -177,6 +176,10 @@ std::shared_ptr<const Model> load_model(const std::filesystem::path& checkpoint,
     placement.dtype = weights.stored_dtype(weights.has(names::kEmbedding) ? names::kEmbedding : names::kHead);
     weights = weights::StateDict::open(checkpoint, placement);
     weights.rename(names::first_generation);
+  }
+  // Frequencies that old tools saved: computed here.
+  for (const std::string& name : weights.names()) {
+    if (name.ends_with("inv_freq")) weights.mark_used(name);
   }
   auto model = std::make_shared<const Qwen2Vl>(config, weights, options);
   weights.check_all_used();

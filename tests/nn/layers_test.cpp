@@ -1,0 +1,249 @@
+// Layers read from a checkpoint: each against the same formula written out.
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "expect_error.h"
+#include "nn/attention.h"
+#include "nn/decoder_layer.h"
+#include "nn/kv_cache.h"
+#include "nn/linear.h"
+#include "nn/mlp.h"
+#include "nn/norm.h"
+#include "temp_dir.h"
+#include "tte/error.h"
+
+namespace tte::nn {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using testing::message_of;
+
+// A float32 checkpoint of random tensors, seeded.
+class Checkpoint {
+ public:
+  Checkpoint() : generator_(at::detail::createCPUGenerator(7)) {}
+
+  at::Tensor& operator[](const std::string& name) { return tensors_[name]; }
+  void add(const std::string& name, at::IntArrayRef shape) {
+    tensors_[name] = at::randn(shape, generator_, at::kFloat) * 0.4;
+  }
+  [[nodiscard]] at::Tensor input(std::int64_t rows, std::int64_t size) {
+    return at::randn({rows, size}, generator_, at::kFloat);
+  }
+  // x W^T + b of what was added as `name`.
+  [[nodiscard]] at::Tensor apply(const std::string& name, const at::Tensor& x) const {
+    at::Tensor y = x.matmul(tensors_.at(name + ".weight").t());
+    const auto bias = tensors_.find(name + ".bias");
+    return bias == tensors_.end() ? y : y + bias->second;
+  }
+  [[nodiscard]] weights::StateDict open() const {
+    base::Json header;
+    std::string data;
+    for (const auto& [name, tensor] : tensors_) {
+      const std::size_t begin = data.size();
+      data.append(static_cast<const char*>(tensor.const_data_ptr()), tensor.nbytes());
+      header[name] = {
+          {"dtype", "F32"}, {"shape", tensor.sizes().vec()}, {"data_offsets", {begin, data.size()}}};
+    }
+    std::string text = header.dump();
+    text.append((8 - text.size() % 8) % 8, ' ');
+    const std::uint64_t size = text.size();
+    const std::string length(reinterpret_cast<const char*>(&size), sizeof size);
+    return weights::StateDict::open(folder_.write("model.safetensors", length + text + data), {});
+  }
+
+ private:
+  at::Generator generator_;
+  std::map<std::string, at::Tensor> tensors_;
+  testing::TempDir folder_;
+};
+
+void expect_close(const at::Tensor& a, const at::Tensor& b) {
+  ASSERT_EQ(a.sizes(), b.sizes());
+  EXPECT_LT((a - b).abs().max().item<double>(), 1e-5);
+}
+
+TEST(Linear, TheBiasExistsIfTheCheckpointHasOne) {
+  Checkpoint checkpoint;
+  checkpoint.add("a.weight", {5, 8});
+  checkpoint.add("b.weight", {5, 8});
+  checkpoint.add("b.bias", {5});
+  const auto weights = checkpoint.open();
+  const at::Tensor x = checkpoint.input(3, 8);
+  expect_close(Linear(weights, "a", 8, 5)(x), checkpoint.apply("a", x));
+  expect_close(Linear(weights, "b", 8, 5)(x), checkpoint.apply("b", x));
+  weights.check_all_used();
+}
+
+TEST(Linear, StackedIsSeveralAtOnce) {
+  Checkpoint checkpoint;
+  for (const char* name : {"q", "k"}) {
+    checkpoint.add(std::string(name) + ".weight", {name[0] == 'q' ? 6 : 2, 8});
+    checkpoint.add(std::string(name) + ".bias", {name[0] == 'q' ? 6 : 2});
+  }
+  const at::Tensor x = checkpoint.input(3, 8);
+  const Linear stacked = Linear::stacked(checkpoint.open(), {"q", "k"}, 8, {6, 2});
+  expect_close(stacked(x), at::cat({checkpoint.apply("q", x), checkpoint.apply("k", x)}, 1));
+  expect_close(stacked.outputs(6, 2)(x), checkpoint.apply("k", x));
+}
+
+TEST(Linear, SomeBiasesAreAnError) {
+  Checkpoint checkpoint;
+  checkpoint.add("q.weight", {6, 8});
+  checkpoint.add("q.bias", {6});
+  checkpoint.add("k.weight", {2, 8});
+  EXPECT_THAT(message_of<ModelError>([&] {
+                (void)Linear::stacked(checkpoint.open(), {"q", "k"}, 8, {6, 2});
+              }),
+              AllOf(HasSubstr("q.bias"), HasSubstr("no k.bias")));
+}
+
+TEST(RmsNorm, AddsTheDeltaFirst) {
+  Checkpoint checkpoint;
+  checkpoint.add("n.weight", {8});
+  const RmsNorm norm(checkpoint.open(), "n", 8, 1e-6);
+  at::Tensor residual = checkpoint.input(3, 8);
+  const at::Tensor delta = checkpoint.input(3, 8), sum = residual + delta;
+  const at::Tensor expected = sum * (sum.square().mean(-1, true) + 1e-6).rsqrt() * checkpoint["n.weight"];
+  expect_close(norm(sum), expected);
+  expect_close(norm.add(residual, delta), expected);
+  expect_close(residual, sum);
+}
+
+TEST(LayerNorm, NormalisesTheLastDimension) {
+  Checkpoint checkpoint;
+  checkpoint.add("n.weight", {8});
+  checkpoint.add("n.bias", {8});
+  const at::Tensor x = checkpoint.input(3, 8);
+  expect_close(LayerNorm(checkpoint.open(), "n", 8, 1e-6)(x),
+               at::layer_norm(x, {8}, checkpoint["n.weight"], checkpoint["n.bias"], 1e-6));
+}
+
+TEST(Mlp, GatedAndPlain) {
+  Checkpoint checkpoint;
+  checkpoint.add("gate_proj.weight", {6, 8});
+  checkpoint.add("up_proj.weight", {6, 8});
+  checkpoint.add("down_proj.weight", {8, 6});
+  for (const char* name : {"fc1", "fc2"}) {
+    const bool first = name[2] == '1';
+    checkpoint.add(std::string(name) + ".weight", {first ? 6 : 4, first ? 8 : 6});
+    checkpoint.add(std::string(name) + ".bias", {first ? 6 : 4});
+  }
+  const auto weights = checkpoint.open();
+  const at::Tensor x = checkpoint.input(3, 8);
+  expect_close(GatedMlp(weights, 8, 6)(x),
+               checkpoint.apply("down_proj",
+                                at::silu(checkpoint.apply("gate_proj", x)) * checkpoint.apply("up_proj", x)));
+  const at::Tensor first = checkpoint.apply("fc1", x);
+  expect_close(Mlp(weights, "fc1", "fc2", 8, 6, 4, kernels::Activation::kQuickGelu)(x),
+               checkpoint.apply("fc2", first * at::sigmoid(1.702 * first)));
+  expect_close(Mlp(weights, "fc1", "fc2", 8, 6, 4, kernels::Activation::kGelu)(x),
+               checkpoint.apply("fc2", at::gelu(first)));
+}
+
+// A decoder layer of 4 heads over 2 key heads of size 4, and everything that it reads.
+class DecoderLayerTest : public ::testing::Test {
+ protected:
+  DecoderLayerTest() {
+    for (const char* name : {"q", "k", "v"}) {
+      const std::int64_t out = name[0] == 'q' ? 16 : 8;
+      checkpoint_.add(std::string("self_attn.") + name + "_proj.weight", {out, 16});
+      checkpoint_.add(std::string("self_attn.") + name + "_proj.bias", {out});
+    }
+    checkpoint_.add("self_attn.o_proj.weight", {16, 16});
+    checkpoint_.add("mlp.gate_proj.weight", {24, 16});
+    checkpoint_.add("mlp.up_proj.weight", {24, 16});
+    checkpoint_.add("mlp.down_proj.weight", {16, 24});
+    checkpoint_.add("input_layernorm.weight", {16});
+    checkpoint_.add("post_attention_layernorm.weight", {16});
+    layer_ = std::make_unique<DecoderLayer>(checkpoint_.open(), AttentionShape{16, 4, 2, 4}, 24, 1e-6);
+    pool_ = KvPool::create({1, 2, 4, at::kFloat, at::kCPU}, 1 << 20);
+  }
+
+  // x [rows, 16] of one fresh sequence, written out with a mask.
+  at::Tensor expected(const at::Tensor& x) const {
+    const auto norm = [&](const at::Tensor& y, const char* name) {
+      return y * (y.square().mean(-1, true) + 1e-6).rsqrt() * const_cast<Checkpoint&>(checkpoint_)[name];
+    };
+    const auto heads = [&](const char* name, const at::Tensor& y, bool rotate) {
+      at::Tensor h = checkpoint_.apply(name, y).view({y.size(0), -1, 4});
+      if (rotate) {
+        const RopeTable table =
+            rope_.table(at::arange(y.size(0), at::kLong).unsqueeze(0), at::kCPU, at::kFloat);
+        const at::Tensor turned = at::cat({-h.narrow(2, 2, 2), h.narrow(2, 0, 2)}, 2);
+        h = h * table.cos.unsqueeze(1) + turned * table.sin.unsqueeze(1);
+      }
+      return h.size(1) == 4 ? h : h.repeat_interleave(2, 1);
+    };
+    const at::Tensor y = norm(x, "input_layernorm.weight");
+    const at::Tensor q = heads("self_attn.q_proj", y, true), k = heads("self_attn.k_proj", y, true);
+    const at::Tensor v = heads("self_attn.v_proj", y, false);
+    at::Tensor scores = at::einsum("qhd,khd->hqk", {q, k}) / 2.0;
+    const at::Tensor future = at::ones({x.size(0), x.size(0)}, at::kBool).triu(1);
+    const at::Tensor attended =
+        at::einsum("hqk,khd->qhd", {scores.masked_fill(future, -INFINITY).softmax(-1), v});
+    const at::Tensor h = x + checkpoint_.apply("self_attn.o_proj", attended.reshape({x.size(0), 16}));
+    const at::Tensor z = norm(h, "post_attention_layernorm.weight");
+    return h + checkpoint_.apply("mlp.down_proj", at::silu(checkpoint_.apply("mlp.gate_proj", z)) *
+                                                      checkpoint_.apply("mlp.up_proj", z));
+  }
+
+  Step step(SequenceState& state, std::int64_t tokens) const {
+    const Segment segment{&state, tokens};
+    const at::Tensor positions = (at::arange(tokens, at::kLong) + state.length()).unsqueeze(0);
+    return {rope_.table(positions, at::kCPU, at::kFloat), page({&segment, 1}, *pool_)};
+  }
+
+  Checkpoint checkpoint_;
+  Rope rope_ = Rope::text(4, 100.0, {0, 0});
+  std::unique_ptr<DecoderLayer> layer_;
+  std::shared_ptr<KvPool> pool_;
+};
+
+TEST_F(DecoderLayerTest, EqualsTheFormula) {
+  const at::Tensor x = checkpoint_.input(7, 16);
+  const auto state = pool_->start(7);
+  at::Tensor residual = x.clone();
+  const at::Tensor delta = (*layer_)(residual, {}, step(*state, 7), pool_->layer(0));
+  expect_close(residual + delta, expected(x));
+}
+
+TEST_F(DecoderLayerTest, ADeltaIsAddedFirst) {
+  const at::Tensor x = checkpoint_.input(7, 16), half = checkpoint_.input(7, 16);
+  const auto state = pool_->start(7);
+  at::Tensor residual = x - half;
+  const at::Tensor delta = (*layer_)(residual, half, step(*state, 7), pool_->layer(0));
+  expect_close(residual + delta, expected(x));
+}
+
+TEST_F(DecoderLayerTest, SelectedRowsAreRowsOfTheWhole) {
+  const at::Tensor x = checkpoint_.input(7, 16);
+  const std::vector<std::int64_t> rows = {2, 6};
+  const auto state = pool_->start(7);
+  const Step whole = step(*state, 7);
+  const at::Tensor index = at::tensor(rows, at::kLong);
+  const Selection selection{index, {whole.rope.select(index), select_rows(whole.batch, rows)}};
+  at::Tensor residual = x.clone();
+  const at::Tensor delta = (*layer_)(residual, {}, whole, selection, pool_->layer(0));
+  expect_close(residual + delta, expected(x).index_select(0, index));
+
+  // The rows that nobody read are stored all the same: the next token sees them.
+  kv_state({state.get(), 7}, *pool_).advance(7);
+  const at::Tensor longer = at::cat({x, checkpoint_.input(1, 16)});
+  at::Tensor next = longer.narrow(0, 7, 1).clone();
+  const at::Tensor next_delta = (*layer_)(next, {}, step(*state, 1), pool_->layer(0));
+  expect_close(next + next_delta, expected(longer).narrow(0, 7, 1));
+}
+
+}  // namespace
+}  // namespace tte::nn
