@@ -59,8 +59,8 @@ def shape_mask(kind: str, rng: random.Random) -> np.ndarray:
         draw.ellipse([(cx - rx) * SCALE, (cy - ry) * SCALE, (cx + rx) * SCALE, (cy + ry) * SCALE], fill=255)
     else:
         points = []
-        for x, y in polygon(kind, rng):
-            x, y = x * radius * stretch, y * radius / stretch
+        for px, py in polygon(kind, rng):
+            x, y = px * radius * stretch, py * radius / stretch
             points.append(
                 (
                     (cx + x * math.cos(angle) - y * math.sin(angle)) * SCALE,

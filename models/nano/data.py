@@ -78,7 +78,7 @@ def sequence(item: Item, trace: str | None, end: bool = True) -> Prompt:
         grid = (len(frames), frames[0].shape[0] // 28, frames[0].shape[1] // 28)
         pad = SPECIAL["<|image_pad|>" if item.image is not None else "<|video_pad|>"]
         ids += [SPECIAL["<|vision_start|>"], *[pad] * (grid[0] * grid[1] * grid[2]), SPECIAL["<|vision_end|>"]]
-    ids += encode(item.text) + _TAIL
+    ids += encode(item.prompt) + _TAIL
     start = len(ids)
     if trace is not None:
         ids = ids + encode(trace)

@@ -23,7 +23,7 @@ from train import conclusion, load, vectors, write_traces
 @torch.no_grad()
 def embed(model: Any, items: list[Item], traces: list[str | None]) -> torch.Tensor:
     """Vectors of any number of items, in batches of similar length."""
-    order = sorted(range(len(items)), key=lambda i: len(items[i].text) + len(traces[i] or ""))
+    order = sorted(range(len(items)), key=lambda i: len(items[i].prompt) + len(traces[i] or ""))
     out = torch.empty(len(items), train.nano_model.HIDDEN)
     for a in range(0, len(order), 256):
         part = order[a : a + 256]
@@ -72,7 +72,7 @@ def evaluate(models: dict[str, Any], task: str, seed: int, n: int, split: Any, g
         )
     result["seconds"] = round(time.time() - started)
     result["failures"] = [
-        {"query": items[i].text, "wrote": written[i], "gold": items[i].trace, "hit": generated[i]}
+        {"query": items[i].prompt, "wrote": written[i], "gold": items[i].trace, "hit": generated[i]}
         for i in range(n) if written[i] is not None and not q[i]
     ][:6]  # fmt: skip
     return result
@@ -91,7 +91,8 @@ def table(results: list[dict[str, Any]]) -> str:
 
     columns = ("candidates", "chance", "no_think", "think", "gold", "query_conclusion", "target_conclusion")
     lines = [
-        "| task | pool | chance | no-think | think (own traces) | think (gold traces) | gain | reasoner right: query | target |",
+        "| task | pool | chance | no-think | think (own traces) | think (gold traces) | gain "
+        "| reasoner right: query | target |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     groups = [(t, [r for r in results if r["task"] == t]) for t in tasks()]

@@ -34,8 +34,9 @@ def build(vocab: int, ids: dict[str, int], seed: int = 0) -> Any:
             "rope_parameters": {"rope_type": "default", "rope_theta": THETA, "mrope_section": SECTION},
         },
         vision_config={
-            "embed_dim": VISION, "hidden_size": HIDDEN, "depth": VISION_DEPTH, "num_heads": VISION_HEADS, "mlp_ratio": 4,
-            "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2, "hidden_act": "quick_gelu",
+            "embed_dim": VISION, "hidden_size": HIDDEN, "depth": VISION_DEPTH, "num_heads": VISION_HEADS,
+            "mlp_ratio": 4, "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2,
+            "hidden_act": "quick_gelu",
         },
         image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
         vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"],
@@ -161,7 +162,7 @@ def embed(model: Any, batch: Batch) -> Tensor:
 
 
 def forward(model: Any, batch: Batch, keep: list[tuple[Tensor, Tensor]] | None = None) -> Tensor:
-    """Final hidden states [N, hidden] (after the last norm); keep receives the packed keys and values of every layer."""
+    """Final hidden states [N, hidden] (after the last norm); keep receives every layer's packed keys and values."""
     text = model.model.language_model
     x = embed(model, batch)
     n = x.shape[0]

@@ -19,7 +19,8 @@ def curves(path: Path, title: str, series: dict[str, list[tuple[float, float]]],
     width, height, left, bottom = 640, 320, 46, 34
     right = max(x for points in series.values() for x, _ in points)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width + 150}" height="{height}" font-family="sans-serif" font-size="11">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width + 150}" height="{height}" '
+        'font-family="sans-serif" font-size="11">',
         '<rect width="100%" height="100%" fill="white"/>',
         f'<text x="{left}" y="14" font-size="13">{title}</text>',
     ]
@@ -99,13 +100,13 @@ def draw_examples() -> None:
         shown = s.query if s.query.image is not None or s.query.video is not None else s.candidates[s.label]
         sheet(shown).save(folder / f"{task}.png")
         print(
-            task, "|", s.query.text, "|", s.query.trace, "|", s.candidates[s.label].trace or s.candidates[s.label].text
+            task, "|", s.query.prompt, "|", s.query.trace, "|", s.candidates[s.label].trace or s.candidates[s.label].text
         )
 
 
 def save(item: Item, folder: Path, name: str) -> dict[str, Any]:
     """Write the picture (or the frames, in a folder) of an input; how the JSON names it."""
-    out: dict[str, Any] = {"text": item.text}
+    out: dict[str, Any] = {"text": item.text} if item.text else {}
     if item.image is not None:
         Image.fromarray(item.image).save(folder / f"{name}.png")
         out["image"] = f"{name}.png"

@@ -13,5 +13,6 @@ from .tasks import LABELS, Draft, Item, Sample, draft, generate, sentences, task
 from .world import PAIRS, Rng, Split, Thing
 
 __all__ = [
-    "LABELS", "PAIRS", "Draft", "Item", "Rng", "Sample", "Split", "Thing", "draft", "generate", "sentences", "tasks", "verify_split",
+    "LABELS", "PAIRS", "Draft", "Item", "Rng", "Sample", "Split", "Thing", "draft", "generate", "sentences", "tasks",
+    "verify_split",
 ]  # fmt: skip

@@ -42,16 +42,27 @@ LIST_CLIP = "list the things in the clip"
 NAME_CROP = "what is in the picture ?"
 FOLLOW_VIDEO = "follow the things in the video"
 ADD_BILL = "add up the bill"
+INSTRUCTIONS = (LIST_PICTURE, LIST_CLIP, NAME_CROP, FOLLOW_VIDEO, ADD_BILL)
+"""What the task says of its targets, and of the queries of image_cls; all other prompts are the item's own text."""
 
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """One input: text, and a picture or the frames of a video (uint8, height x width x 3), with its gold trace."""
+    """One input: text, and a picture or the frames of a video (uint8, height x width x 3), with its gold trace.
+
+    Where the task itself says what to do (the recipe's preset), ``instruction`` holds that and ``text`` is empty.
+    """
 
     text: str
     image: Image | None = None
     video: tuple[Image, ...] | None = None
     trace: str | None = None
+    instruction: str = ""
+
+    @property
+    def prompt(self) -> str:
+        """What the user's turn says after the picture or video."""
+        return self.instruction or self.text
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +87,12 @@ class Draft:
     hard: tuple[Item, ...]
     things: tuple[Placed, ...]
     more: tuple[Item, ...] = ()
+
+
+def _item(prompt: str, image: Image | None, video: tuple[Image, ...] | None, trace: str) -> Item:
+    if prompt in INSTRUCTIONS:
+        return Item("", image, video, trace, prompt)
+    return Item(prompt, image, video, trace)
 
 
 def _trace(think: str, conclusion: str) -> str:
@@ -133,14 +150,14 @@ def _another(thing: Thing, split: Split, rng: Rng, taken: Sequence[Thing]) -> Th
 
 
 def _image_item(scene: Sequence[Placed], rng: Rng, text: str, trace: str) -> Item:
-    return Item(text, image=draw_scene(scene, _background(rng)), trace=trace)
+    return _item(text, draw_scene(scene, _background(rng)), None, trace)
 
 
 def _video_item(steps: Sequence[Sequence[Placed]], rng: Rng, text: str, trace: str) -> Item:
     """Every step is shown for two frames: one temporal patch of the model."""
     background = _background(rng)
     frames = [draw_scene(scene, background) for scene in steps]
-    return Item(text, video=tuple(f for frame in frames for f in (frame, frame)), trace=trace)
+    return _item(text, None, tuple(f for frame in frames for f in (frame, frame)), trace)
 
 
 def _ask(picture: Item, text: str, trace: str) -> Item:
@@ -266,7 +283,7 @@ def image_vg(split: Split, rng: Rng, hard: int, more: int = 0) -> Draft:
 
     def crop(p: Placed) -> Item:
         trace = _trace(f"A1 {p.thing.name}", p.thing.name)
-        return Item(NAME_CROP, image=draw_scene([_at_cell(p, 0)], background, side=1), trace=trace)
+        return _item(NAME_CROP, draw_scene([_at_cell(p, 0)], background, side=1), None, trace)
 
     def point(key: Placed, twin: Placed, step: str, found: Placed) -> tuple[str, str]:
         think = f"{key.thing.name} {CELLS[key.cell]} {twin.thing.name} {CELLS[twin.cell]} {step} {_listing([found])}"
@@ -314,7 +331,7 @@ def _track(cells: Sequence[int]) -> str:
 
 
 def video_cls(split: Split, rng: Rng, hard: int, more: int = 0) -> Draft:
-    """Video classification: which two moves the named thing makes (25 labels), beside another mover and a still thing."""
+    """Video classification: which two moves the named thing makes (25 labels), beside another mover."""
     things = _things(3, split, rng)
     steps, cells, moves = _video(things, 2, split, rng)
 
@@ -452,7 +469,7 @@ def visdoc(split: Split, rng: Rng, hard: int, more: int = 0) -> Draft:
         a, b = (DIGITS[p] for p in prices)
         think = f"{items[0]} {a} {items[1]} {b} {a} plus {b} is {total}"
         trace = _trace(think, f"{items[0]} {items[1]} {total}")
-        return Item(ADD_BILL, image=draw_page(rows, _background(rng)), trace=trace), [r[2] for r in rows]
+        return _item(ADD_BILL, draw_page(rows, _background(rng)), None, trace), [r[2] for r in rows]
 
     items = rng.sample(WORDS, 2)
     prices = [rng.below(10), rng.below(10)]
@@ -504,8 +521,9 @@ def tasks() -> tuple[str, ...]:
 
 
 def draft(task: str, split: Split, rng: Rng, hard: int | None = None, more: int = 0) -> Draft:
-    """One query with its target, ``hard`` near-duplicates (by default as many as the task's pools have), and up to
-    ``more`` further queries about the same picture.
+    """One query, its target, near-duplicates of the target, and further queries about the same picture.
+
+    ``hard`` counts the near-duplicates (by default as many as the task's pools have), ``more`` the further queries.
     """
     return TASKS[task](split, rng, HARD.get(task, 0) if hard is None else hard, more)
 
@@ -547,7 +565,7 @@ def sentences(seed: int, n: int) -> list[str]:
     for task in TASKS:
         for _ in range(n):
             d = draft(task, "train", rng, hard=0)
-            lines += [text for item in (d.query, d.target) for text in (item.text, item.trace) if text]
+            lines += [text for item in (d.query, d.target) for text in (item.prompt, item.trace) if text]
     return lines
 
 
