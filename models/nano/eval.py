@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -115,25 +115,36 @@ def table(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def run(
+    n: int = 500,
+    seeds: Sequence[int] = (0, 1, 2),
+    split: Any = "test",
+    names: Sequence[str] = tasks(),
+    out: str = "eval",
+) -> None:
+    """Evaluate, print the table, and write logs/<out>.json and logs/<out>.md."""
+    torch.set_num_threads(1)
+    folders = [f for f in ("reasoner", "embedder", "embedder-no-think") if (FOLDER / f / "model.safetensors").exists()]
+    models = {f: load(FOLDER / f).eval() for f in folders}
+    results: list[dict[str, Any]] = []
+    for seed in seeds:
+        for task in names:
+            results.append(evaluate(models, task, seed, n, split, gold=True))
+            print(json.dumps({k: v for k, v in results[-1].items() if k != "failures"}), flush=True)
+            (FOLDER / "logs" / f"{out}.json").write_text(json.dumps(results, indent=1) + "\n")
+            (FOLDER / "logs" / f"{out}.md").write_text(table(results) + "\n")
+    print(table(results))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n", type=int, default=500)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--split", default="test")
     parser.add_argument("--tasks", nargs="+", default=list(tasks()))
-    parser.add_argument("--gold-seeds", type=int, nargs="*", default=[0, 1, 2])
-    parser.add_argument("--out", default=str(FOLDER / "logs" / "eval.json"))
+    parser.add_argument("--out", default="eval", help="name of the result in logs/")
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    names = [n for n in ("reasoner", "embedder", "embedder-no-think") if (FOLDER / n / "model.safetensors").exists()]
-    models = {n: load(FOLDER / n).eval() for n in names}
-    results: list[dict[str, Any]] = []
-    for seed in args.seeds:
-        for task in args.tasks:
-            results.append(evaluate(models, task, seed, args.n, args.split, seed in args.gold_seeds))
-            print(json.dumps({k: v for k, v in results[-1].items() if k != "failures"}), flush=True)
-            Path(args.out).write_text(json.dumps(results, indent=1) + "\n")
-    print(table(results))
+    run(args.n, args.seeds, args.split, args.tasks, args.out)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def recipe(role: str) -> dict[str, Any]:
     return {
         "name": f"tte-nano-{role}",
         "description": "The tiny pair bundled with tte: pictures, clips and bills of coloured shapes and digits.",
-        # In the chat template: <|im_start|>user\n<|vision_start|>pads<|vision_end|>text<|im_end|>\n<|im_start|>assistant\n
+        # In the chat template: <|im_start|>user\n, the picture's tokens, the text, <|im_end|>\n<|im_start|>assistant\n.
         "prompt": {
             "user": ["{media}", "{instruction}", "{text}"],
             "no_text": {"image": PICTURE, "video": VIDEO},

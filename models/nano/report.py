@@ -99,9 +99,8 @@ def draw_examples() -> None:
         s = generate(task, 0, 4)[1]
         shown = s.query if s.query.image is not None or s.query.video is not None else s.candidates[s.label]
         sheet(shown).save(folder / f"{task}.png")
-        print(
-            task, "|", s.query.prompt, "|", s.query.trace, "|", s.candidates[s.label].trace or s.candidates[s.label].text
-        )
+        right = s.candidates[s.label]
+        print(task, "|", s.query.prompt, "|", s.query.trace, "|", right.trace or right.text)
 
 
 def save(item: Item, folder: Path, name: str) -> dict[str, Any]:

@@ -336,12 +336,12 @@ def train_embedder(args: argparse.Namespace, think: bool) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("all", "init", "reasoner", "embedder", "embedder-no-think"))
+    parser.add_argument("what", choices=("all", "init", "reasoner", "embedder", "embedder-no-think", "evaluate"))
     parser.add_argument("--work", default=os.environ.get("NANO_WORK", str(FOLDER / "work")))
-    parser.add_argument("--steps", type=int, default=2200)
-    parser.add_argument("--batch", type=int, default=44, help="pictures a step, each with up to 3 queries")
+    parser.add_argument("--steps", type=int, default=3700)
+    parser.add_argument("--batch", type=int, default=40, help="pictures a step, each with up to 3 queries")
     parser.add_argument("--lr", type=float, default=3e-3)
-    parser.add_argument("--hold", type=float, default=0.55, help="share of the steps before the learning rate falls")
+    parser.add_argument("--hold", type=float, default=0.46, help="share of the steps before the learning rate falls")
     parser.add_argument("--blank", type=float, default=0.2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--embed-steps", type=int, default=300)
@@ -360,6 +360,10 @@ def main() -> None:
         train_embedder(args, think=True)
     if args.what in ("all", "embedder-no-think"):
         train_embedder(args, think=False)
+    if args.what in ("all", "evaluate"):
+        import eval as evaluation  # it imports this module
+
+        evaluation.run()
 
 
 if __name__ == "__main__":
