@@ -26,13 +26,25 @@ struct PatchSpec {
   bool do_resize = true;
   bool do_rescale = true;
   bool do_normalize = true;
+  // Videos only: bounds each frame to an even share of a budget of max_video_tokens tokens' worth of pixels.
+  bool cap_pixels_per_frame = false;
+  std::int64_t max_video_tokens = 128'000;
 
   [[nodiscard]] int factor() const { return patch_size * merge_size; }
 };
 
-// Reads both naming generations: min_pixels / max_pixels and size.{shortest_edge,longest_edge}.
-// Throws ModelError naming `where` for values that make no sense.
-PatchSpec parse_patch_spec(const base::Json& json, const std::string& where);
+// transformers' defaults for a checkpoint that has no video_preprocessor_config.json entries of its own.
+inline PatchSpec default_video_patch_spec() {
+  PatchSpec spec;
+  spec.min_pixels = 128 * 28 * 28;
+  spec.max_pixels = 28 * 28 * 768;
+  return spec;
+}
+
+// Reads both naming generations: min_pixels / max_pixels and size.{shortest_edge,longest_edge}; where a file
+// has both, min_pixels / max_pixels win, as in transformers. Absent keys keep the value of `defaults`. Throws
+// ModelError naming `where` for values that make no sense, and for a resample other than bicubic (3).
+PatchSpec parse_patch_spec(const base::Json& json, const std::string& where, const PatchSpec& defaults = {});
 
 struct Size {
   std::int64_t height = 0;
@@ -40,17 +52,19 @@ struct Size {
 };
 
 // The size an image is resized to: sides rounded (half to even) to multiples of factor(), area within
-// [min_pixels, max_pixels]. Qwen2-VL's smart_resize. Throws InputError naming `item` for an aspect ratio over 200.
+// [min_pixels, max_pixels]. Qwen2-VL's smart_resize. Throws InputError naming `item` for an aspect ratio over
+// 200.
 Size smart_resize(Size size, const PatchSpec& spec, const std::string& item);
 
-// Patches of one image or video, in the order of transformers' Qwen2VLImageProcessor: blocks of merge_size x
-// merge_size patches, row by row.
+// Patches of one image or video: bit-equal to, and in the order of transformers' Qwen2VLImageProcessor
+// (torchvision backend): blocks of merge_size x merge_size patches, row by row.
 struct Patches {
-  at::Tensor values;  // float32 [t * h * w, 3 * temporal_patch_size * patch_size * patch_size]
+  at::Tensor values;                 // float32 [t * h * w, 3 * temporal_patch_size * patch_size * patch_size]
   std::int64_t t = 0, h = 0, w = 0;  // The grid, in patches (before merging).
-  base::Digest digest;               // Of values and grid.
+  base::Digest digest;               // Equal digests mean equal values and grid.
 };
 
+// `image` is uint8 [height, width, 3].
 Patches patchify_image(const at::Tensor& image, const PatchSpec& spec, const std::string& item);
 
 // Frames share the first frame's target size; an odd count repeats the last frame.

@@ -12,12 +12,14 @@
 
 namespace tte::media {
 
-// How many frames to take when the input itself does not say.
+// How many frames to take when the input itself does not say: by `fps` or by `num_frames`, or (neither set)
+// all.
 struct FrameSampling {
   std::optional<double> fps;
   std::optional<int> num_frames;
   int min_frames = 4;
   int max_frames = 768;
+  int temporal_patch_size = 2;  // Counts are rounded to multiples of it.
 };
 
 struct Frames {
@@ -27,8 +29,22 @@ struct Frames {
   std::optional<double> sampled_fps;
 };
 
-// Frames of one video. `sampling` is the recipe's rule; the input's own fps / num_frames win over it.
-// Index rules are those of transformers' Qwen2VLVideoProcessor.sample_frames.
+// Indices of the frames to take out of `total`, as transformers' Qwen2VLVideoProcessor.sample_frames gives
+// them. Exactly one of `rule.fps` (needs source_fps) and `rule.num_frames` may be set; with neither, all are
+// taken. Throws InputError naming `item` where the reference fails: more frames asked for than there are, or
+// none left.
+std::vector<int> sample_frames(int total, std::optional<double> source_fps, const FrameSampling& rule,
+                               const std::string& item);
+
+// Frames of one video: a file (frames and colours equal to those of torchcodec, transformers' default
+// decoder), a folder of image files in natural order, or a list. The input's own fps / num_frames win over
+// `sampling`, the recipe's rule. A recipe's rule asks for at most what there is: it takes all frames of a
+// video that is too short, and its fps leaves alone folders and lists that do not say theirs (those frames
+// were sampled by whoever made them).
+//
+// Throws InputError naming `item` and the file for anything that is not wholly decodable, for frames of
+// differing sizes, and, before any frame is decoded, for more than limits.max_video_pixels in all frames
+// taken together.
 Frames read_video(const Video& video, const FrameSampling& sampling, const std::string& item,
                   const DecodeLimits& limits = {});
 

@@ -1,0 +1,55 @@
+// What the decoders of the single formats share. Internal to media/.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "media/image.h"
+
+namespace tte::media {
+
+using Bytes = std::span<const std::uint8_t>;
+
+// One encoded image, and how to speak of it.
+struct Source {
+  Bytes bytes;
+  std::string label;        // "item 3: image \"cat.jpg\"".
+  bool want_alpha = false;  // Whether transparency matters to the caller.
+  DecodeLimits limits;
+
+  // Throws InputError: label, then `why`.
+  [[noreturn]] void fail(std::string_view why) const;
+  // Throws InputError unless 0 < width * height <= limits.max_pixels. Called with the header's numbers,
+  // before any pixel is decoded.
+  void check_size(std::int64_t width, std::int64_t height) const;
+  // An uninitialised uint8 [height, width, channels], after check_size.
+  [[nodiscard]] at::Tensor allocate(std::int64_t height, std::int64_t width, int channels) const;
+};
+
+struct Decoded {
+  at::Tensor
+      pixels;  // uint8 [height, width, 3], or 4 with straight alpha where the file has it and it is wanted.
+  int orientation = 1;  // EXIF orientation that is still to be applied, 1 to 8.
+};
+
+Decoded decode_jpeg(const Source& source);
+Decoded decode_png(const Source& source);
+Decoded decode_webp(const Source& source);
+Decoded decode_gif(const Source& source);
+Decoded decode_bmp(const Source& source);
+Decoded decode_tiff(const Source& source);
+
+// Decodes whatever of these the magic bytes announce, applies alpha and orientation: uint8 [height, width,
+// 3].
+at::Tensor decode_bytes(const Source& source, Alpha alpha);
+
+// CMYK (0 = no ink) to RGB with Pillow's arithmetic. `cmyk` and `rgb` hold `pixels` pixels and may not
+// overlap.
+void cmyk_to_rgb(const std::uint8_t* cmyk, std::uint8_t* rgb, std::int64_t pixels);
+
+}  // namespace tte::media

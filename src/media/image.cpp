@@ -1,0 +1,177 @@
+#include "media/image.h"
+
+#include <ATen/Functions.h>
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <new>
+#include <string_view>
+
+#include "media/codec.h"
+#include "media/exif.h"
+#include "media/file.h"
+#include "tte/error.h"
+
+namespace tte::media {
+namespace {
+
+using namespace std::string_view_literals;
+
+bool has_magic(Bytes bytes, std::string_view magic, std::size_t offset = 0) {
+  if (bytes.size() < offset + magic.size()) return false;
+  return std::equal(magic.begin(), magic.end(), bytes.begin() + static_cast<std::ptrdiff_t>(offset),
+                    [](char a, std::uint8_t b) { return static_cast<std::uint8_t>(a) == b; });
+}
+
+using Decoder = Decoded (*)(const Source&);
+
+Decoder find_decoder(Bytes bytes) {
+  if (has_magic(bytes, "\xff\xd8\xff"sv)) return decode_jpeg;
+  if (has_magic(bytes, "\x89PNG\r\n\x1a\n"sv)) return decode_png;
+  if (has_magic(bytes, "RIFF"sv) && has_magic(bytes, "WEBP"sv, 8)) return decode_webp;
+  if (has_magic(bytes, "GIF87a"sv) || has_magic(bytes, "GIF89a"sv)) return decode_gif;
+  if (has_magic(bytes, "BM"sv)) return decode_bmp;
+  if (has_magic(bytes, "II*\0"sv) || has_magic(bytes, "MM\0*"sv)) return decode_tiff;
+  if (has_magic(bytes, "II+\0"sv) || has_magic(bytes, "MM\0+"sv)) return decode_tiff;  // BigTIFF.
+  return nullptr;
+}
+
+// Names formats that tte refuses but people try, so that the message helps.
+std::string_view name_refused(Bytes bytes) {
+  if (has_magic(bytes, "ftypheic"sv, 4) || has_magic(bytes, "ftypheix"sv, 4) ||
+      has_magic(bytes, "ftypmif1"sv, 4)) {
+    return "HEIC";
+  }
+  if (has_magic(bytes, "ftypavif"sv, 4) || has_magic(bytes, "ftypavis"sv, 4)) return "AVIF";
+  if (has_magic(bytes, "ftyp"sv, 4) || has_magic(bytes, "\x1a\x45\xdf\xa3"sv)) return "video";
+  if (has_magic(bytes, "%PDF"sv)) return "PDF";
+  if (has_magic(bytes, "<svg"sv) || has_magic(bytes, "<?xml"sv)) return "SVG or XML";
+  if (has_magic(bytes, "\x76\x2f\x31\x01"sv)) return "OpenEXR";
+  if (has_magic(bytes, "DICM"sv, 128)) return "DICOM";
+  if (has_magic(bytes, "\0\0\0\x0cjP  "sv)) return "JPEG 2000";
+  return "unknown";
+}
+
+// One colour channel with straight alpha `a` over an opaque background, with the integer arithmetic of
+// Pillow's alpha_composite (weights with 7 extra bits, divided by 255 with rounding).
+std::uint8_t blend(std::uint32_t colour, std::uint32_t a, std::uint32_t background) {
+  const std::uint32_t sum = ((colour * a + background * (255 - a) + 128) << 7);
+  return static_cast<std::uint8_t>((((sum >> 8) + sum) >> 8) >> 7);
+}
+
+at::Tensor flatten_alpha(const at::Tensor& pixels, Alpha alpha) {
+  if (pixels.size(2) != 4) return pixels;
+  const std::int64_t count = pixels.size(0) * pixels.size(1);
+  at::Tensor out = at::empty({pixels.size(0), pixels.size(1), 3}, at::kByte);
+  const auto* from = pixels.const_data_ptr<std::uint8_t>();
+  auto* to = out.mutable_data_ptr<std::uint8_t>();
+  const std::uint32_t background = alpha == Alpha::kOverWhite ? 255 : 0;
+  for (std::int64_t i = 0; i < count; ++i, from += 4, to += 3) {
+    for (int c = 0; c < 3; ++c) to[c] = alpha == Alpha::kDrop ? from[c] : blend(from[c], from[3], background);
+  }
+  return out;
+}
+
+// Decoded pixels of the caller, copied: they may go away while the model still works.
+at::Tensor copy_pixels(const Pixels& pixels, Alpha alpha, const Source& source) {
+  if (!pixels.data) source.fail("has no data; give a uint8 array.");
+  source.check_size(pixels.width, pixels.height);
+  const auto* from = pixels.data.get();
+  const std::int64_t count = std::int64_t{pixels.height} * pixels.width;
+  if (pixels.channels != 1 && pixels.channels != 3 && pixels.channels != 4) {
+    source.fail(fmt::format("has {} channels; tte takes 1 (grey), 3 (RGB) or 4 (RGBA).", pixels.channels));
+  }
+  if (pixels.channels == 4) {
+    const at::Tensor view =
+        at::from_blob(const_cast<std::uint8_t*>(from), {pixels.height, pixels.width, 4}, at::kByte);
+    return flatten_alpha(view, alpha);
+  }
+  at::Tensor out = source.allocate(pixels.height, pixels.width, 3);
+  auto* to = out.mutable_data_ptr<std::uint8_t>();
+  if (pixels.channels == 3) {
+    std::copy_n(from, count * 3, to);
+  } else {
+    for (std::int64_t i = 0; i < count; ++i, to += 3) to[0] = to[1] = to[2] = from[i];
+  }
+  return out;
+}
+
+}  // namespace
+
+void Source::fail(std::string_view why) const {
+  throw InputError(fmt::format("{} {}", label, why));
+}
+
+void Source::check_size(std::int64_t width, std::int64_t height) const {
+  if (width < 1 || height < 1) {
+    fail(fmt::format("says that it is {}x{} pixels (width x height): there is nothing to see.", width,
+                     height));
+  }
+  // Both fit 32 bits in every format, so the product cannot overflow.
+  if (width > UINT32_MAX || height > UINT32_MAX || width > limits.max_pixels / height) {
+    fail(fmt::format(
+        "says that it is {}x{} pixels (width x height), over the limit of {}; shrink it, or raise the "
+        "limit if the file is trusted.",
+        width, height, limits.max_pixels));
+  }
+}
+
+at::Tensor Source::allocate(std::int64_t height, std::int64_t width, int channels) const {
+  check_size(width, height);
+  return at::empty({height, width, channels}, at::kByte);
+}
+
+void cmyk_to_rgb(const std::uint8_t* cmyk, std::uint8_t* rgb, std::int64_t pixels) {
+  for (std::int64_t i = 0; i < pixels; ++i, cmyk += 4, rgb += 3) {
+    const std::uint32_t white = 255U - cmyk[3];
+    for (int c = 0; c < 3; ++c) {
+      const std::uint32_t product = cmyk[c] * white + 128;
+      const std::uint32_t ink = ((product >> 8) + product) >> 8;
+      rgb[c] = static_cast<std::uint8_t>(white - std::min(white, ink));
+    }
+  }
+}
+
+at::Tensor decode_bytes(const Source& source, Alpha alpha) {
+  if (source.bytes.empty()) source.fail("is empty (0 bytes).");
+  const Decoder decoder = find_decoder(source.bytes);
+  if (decoder == nullptr) {
+    source.fail(
+        fmt::format("is not a JPEG, PNG, WebP, GIF, BMP or TIFF image (format: {}); convert it first.",
+                    name_refused(source.bytes)));
+  }
+  try {
+    const Decoded decoded = decoder(source);
+    return apply_orientation(flatten_alpha(decoded.pixels, alpha), decoded.orientation);
+  } catch (const std::bad_alloc&) {
+    source.fail("needs more memory than there is; shrink it.");
+  } catch (const c10::Error& error) {
+    source.fail(fmt::format("cannot be decoded: {}.", error.what_without_backtrace()));
+  }
+}
+
+at::Tensor decode_image(const Image& image, const std::string& item, const DecodeLimits& limits) {
+  Source source;
+  source.want_alpha = image.alpha != Alpha::kDrop;
+  source.limits = limits;
+  if (const auto* path = std::get_if<std::filesystem::path>(&image.source)) {
+    source.label = fmt::format("{}: image \"{}\"", item, printable_path(*path));
+    const std::vector<std::uint8_t> bytes = File(*path, source.label, limits.max_file_bytes).read_all();
+    source.bytes = bytes;
+    return decode_bytes(source, image.alpha);
+  }
+  if (const auto* encoded = std::get_if<EncodedImage>(&image.source)) {
+    source.label = fmt::format("{}: the encoded image", item);
+    if (!encoded->bytes || encoded->bytes->empty()) source.fail("is empty (0 bytes).");
+    if (static_cast<std::int64_t>(encoded->bytes->size()) > limits.max_file_bytes) {
+      source.fail(
+          fmt::format("has {} bytes, over the limit of {}.", encoded->bytes->size(), limits.max_file_bytes));
+    }
+    source.bytes = *encoded->bytes;
+    return decode_bytes(source, image.alpha);
+  }
+  source.label = fmt::format("{}: the pixel array", item);
+  return copy_pixels(std::get<Pixels>(image.source), image.alpha, source);
+}
+
+}  // namespace tte::media

@@ -1,0 +1,272 @@
+#include "media/patches.h"
+
+#include <ATen/Functions.h>
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "tte/error.h"
+
+namespace tte::media {
+namespace {
+
+constexpr int kChannels = 3;
+
+// Normalised value of every 8-bit level, per channel. 256 levels make a table exact and cheaper than
+// arithmetic.
+using Levels = std::array<std::array<float, 256>, kChannels>;
+
+// The float32 arithmetic of transformers' rescale_and_normalize: with both steps on, mean and std are
+// multiplied by 1 / rescale (in float32) and the raw level is normalised with them.
+Levels normalised_levels(const PatchSpec& spec) {
+  Levels levels{};
+  const auto inverse_rescale = static_cast<float>(1.0 / spec.rescale);
+  for (int c = 0; c < kChannels; ++c) {
+    auto mean = static_cast<float>(spec.mean[c]);
+    auto std = static_cast<float>(spec.std[c]);
+    if (spec.do_rescale) {
+      mean *= inverse_rescale;
+      std *= inverse_rescale;
+    }
+    for (int level = 0; level < 256; ++level) {
+      auto value = static_cast<float>(level);
+      if (spec.do_normalize) {
+        value = (value - mean) / std;
+      } else if (spec.do_rescale) {
+        value *= static_cast<float>(spec.rescale);
+      }
+      levels[c][level] = value;
+    }
+  }
+  return levels;
+}
+
+void check_pixels(const at::Tensor& image, const std::string& item) {
+  if (!image.defined()) throw InputError(fmt::format("{}: there is no image tensor.", item));
+  if (image.dim() != 3 || image.size(2) != kChannels || image.scalar_type() != at::kByte ||
+      image.size(0) < 1 || image.size(1) < 1) {
+    throw InputError(
+        fmt::format("{}: an image must be uint8 [height, width, 3], not {} [{}]; decode it first.", item,
+                    c10::toString(image.scalar_type()), fmt::join(image.sizes(), ", ")));
+  }
+}
+
+// uint8 [height, width, 3] resized to `size` by antialiased bicubic interpolation in 8 bits: torchvision's
+// kernel.
+at::Tensor resize(const at::Tensor& image, Size size) {
+  at::Tensor pixels = image.device().is_cpu() ? image.contiguous() : image.cpu().contiguous();
+  const std::int64_t height = pixels.size(0);
+  const std::int64_t width = pixels.size(1);
+  if (height == size.height && width == size.width) return pixels;
+  // The batch stride is spelled out: with it the tensor is unambiguously channels-last, and the kernel then
+  // neither repacks its input nor its output.
+  const at::Tensor view = pixels.as_strided({1, kChannels, height, width},
+                                            {height * width * kChannels, 1, width * kChannels, kChannels});
+  const at::Tensor resized = at::_upsample_bicubic2d_aa(view, {size.height, size.width},
+                                                        /*align_corners=*/false, std::nullopt, std::nullopt);
+  return resized.squeeze(0).permute({1, 2, 0}).contiguous();
+}
+
+// The size of the patch grid, and where a patch lies in the output.
+struct Layout {
+  std::int64_t t, h, w;
+  int patch, merge, temporal;
+
+  [[nodiscard]] std::int64_t plane() const { return std::int64_t{patch} * patch; }
+  [[nodiscard]] std::int64_t row() const { return kChannels * temporal * plane(); }
+};
+
+// One patch of one frame into the three channel planes of `out`, which lie `channel_stride` floats apart.
+template <int kPatch>
+void fill_patch(const std::uint8_t* pixels, std::int64_t pixel_stride, int patch_size, const Levels& levels,
+                float* out, std::int64_t channel_stride) {
+  const int patch = kPatch > 0 ? kPatch : patch_size;
+  float* red = out;
+  float* green = out + channel_stride;
+  float* blue = out + 2 * channel_stride;
+  for (int y = 0; y < patch; ++y) {
+    const std::uint8_t* p = pixels + y * pixel_stride;
+    for (int x = 0; x < patch; ++x) {
+      red[x] = levels[0][p[3 * x]];
+      green[x] = levels[1][p[3 * x + 1]];
+      blue[x] = levels[2][p[3 * x + 2]];
+    }
+    red += patch;
+    green += patch;
+    blue += patch;
+  }
+}
+
+// All patches of one row of merge blocks of one temporal group, whose frames are `frames` (equal pointers for
+// a repeated frame).
+template <int kPatch>
+void fill_block_row(const Layout& layout, const std::vector<const std::uint8_t*>& frames,
+                    std::int64_t block_row, const Levels& levels, float* out) {
+  const int patch = layout.patch;
+  const std::int64_t plane = layout.plane();
+  const std::int64_t pixel_stride = layout.w * patch * kChannels;
+  for (std::int64_t block = 0; block < layout.w / layout.merge; ++block) {
+    for (int my = 0; my < layout.merge; ++my) {
+      for (int mx = 0; mx < layout.merge; ++mx, out += layout.row()) {
+        const std::int64_t y = (block_row * layout.merge + my) * patch;
+        const std::int64_t x = (block * layout.merge + mx) * patch;
+        const std::int64_t offset = y * pixel_stride + x * kChannels;
+        for (int k = 0; k < layout.temporal; ++k) {
+          if (k > 0 && frames[k] == frames[k - 1]) {
+            for (int c = 0; c < kChannels; ++c) {
+              float* to = out + (c * layout.temporal + k) * plane;
+              std::memcpy(to, to - plane, plane * sizeof(float));
+            }
+          } else {
+            fill_patch<kPatch>(frames[k] + offset, pixel_stride, patch, levels, out + k * plane,
+                               layout.temporal * plane);
+          }
+        }
+      }
+    }
+  }
+}
+
+Patches make_patches(const std::vector<at::Tensor>& frames, const PatchSpec& spec, Size size) {
+  Layout layout{};
+  layout.patch = spec.patch_size;
+  layout.merge = spec.merge_size;
+  layout.temporal = spec.temporal_patch_size;
+  layout.t = (static_cast<std::int64_t>(frames.size()) + layout.temporal - 1) / layout.temporal;
+  layout.h = size.height / layout.patch;
+  layout.w = size.width / layout.patch;
+  const Levels levels = normalised_levels(spec);
+
+  Patches patches;
+  patches.t = layout.t;
+  patches.h = layout.h;
+  patches.w = layout.w;
+  patches.values = at::empty({layout.t * layout.h * layout.w, layout.row()}, at::kFloat);
+  auto* out = patches.values.mutable_data_ptr<float>();
+
+  // The values follow from the resized 8-bit pixels, the table and the layout: hashing those is a tenth of
+  // the work.
+  base::Digester digester;
+  digester.number(layout.t).number(layout.h).number(layout.w);
+  digester.number(layout.patch).number(layout.merge).number(layout.temporal);
+  digester.bytes(levels.data(), sizeof(levels));
+
+  std::vector<const std::uint8_t*> group(layout.temporal);
+  const std::int64_t block_rows = layout.h / layout.merge;
+  const std::int64_t group_floats = layout.h * layout.w * layout.row();
+  std::vector<at::Tensor> resized(layout.temporal);
+  for (std::int64_t t = 0; t < layout.t; ++t) {
+    for (int k = 0; k < layout.temporal; ++k) {
+      const auto index = static_cast<std::size_t>(t * layout.temporal + k);
+      if (index < frames.size()) {
+        resized[k] = resize(frames[index], size);
+        digester.bytes(resized[k].const_data_ptr<std::uint8_t>(),
+                       static_cast<std::size_t>(resized[k].numel()));
+      } else {
+        resized[k] = resized[k - 1];
+      }
+      group[k] = resized[k].const_data_ptr<std::uint8_t>();
+    }
+    float* group_out = out + t * group_floats;
+    at::parallel_for(0, block_rows, 4, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t r = begin; r < end; ++r) {
+        float* to = group_out + r * (group_floats / block_rows);
+        switch (layout.patch) {
+          case 14:
+            fill_block_row<14>(layout, group, r, levels, to);
+            break;
+          case 16:
+            fill_block_row<16>(layout, group, r, levels, to);
+            break;
+          default:
+            fill_block_row<0>(layout, group, r, levels, to);
+            break;
+        }
+      }
+    });
+  }
+  patches.digest = digester.finish();
+  return patches;
+}
+
+// The size that patches are cut from: smart_resize, or the image's own size when the spec does not resize.
+Size target_size(Size size, const PatchSpec& spec, const std::string& item) {
+  if (spec.do_resize) return smart_resize(size, spec, item);
+  if (size.height % spec.factor() != 0 || size.width % spec.factor() != 0) {
+    throw InputError(
+        fmt::format("{}: an image of {}x{} (width x height) is not a multiple of {} pixels on each side, "
+                    "and this model's processor does not resize (\"do_resize\": false); resize it first.",
+                    item, size.width, size.height, spec.factor()));
+  }
+  return size;
+}
+
+}  // namespace
+
+Size smart_resize(Size size, const PatchSpec& spec, const std::string& item) {
+  if (size.height < 1 || size.width < 1) {
+    throw InputError(
+        fmt::format("{}: an image of {}x{} (width x height) has no pixels.", item, size.width, size.height));
+  }
+  const auto height = static_cast<double>(size.height);
+  const auto width = static_cast<double>(size.width);
+  const double aspect = std::max(height, width) / std::min(height, width);
+  if (aspect > 200) {
+    throw InputError(
+        fmt::format("{}: an image of {}x{} (width x height) has an aspect ratio of {:.1f}, over the limit "
+                    "of 200; crop or split it.",
+                    item, size.width, size.height, aspect));
+  }
+  const double factor = spec.factor();
+  const auto min_pixels = static_cast<double>(spec.min_pixels);
+  const auto max_pixels = static_cast<double>(spec.max_pixels);
+  // nearbyint rounds halves to even, as Python's round does.
+  double h = std::nearbyint(height / factor) * factor;
+  double w = std::nearbyint(width / factor) * factor;
+  if (h * w > max_pixels) {
+    const double beta = std::sqrt(height * width / max_pixels);
+    h = std::max(factor, std::floor(height / beta / factor) * factor);
+    w = std::max(factor, std::floor(width / beta / factor) * factor);
+  } else if (h * w < min_pixels) {
+    const double beta = std::sqrt(min_pixels / (height * width));
+    h = std::ceil(height * beta / factor) * factor;
+    w = std::ceil(width * beta / factor) * factor;
+  }
+  return {static_cast<std::int64_t>(h), static_cast<std::int64_t>(w)};
+}
+
+Patches patchify_image(const at::Tensor& image, const PatchSpec& spec, const std::string& item) {
+  check_pixels(image, item);
+  return make_patches({image}, spec, target_size({image.size(0), image.size(1)}, spec, item));
+}
+
+Patches patchify_video(const std::vector<at::Tensor>& frames, const PatchSpec& spec,
+                       const std::string& item) {
+  if (frames.empty()) throw InputError(fmt::format("{}: a video has no frames; give it at least one.", item));
+  for (std::size_t i = 0; i < frames.size(); ++i) {
+    check_pixels(frames[i], fmt::format("{}, frame {}", item, i));
+    if (frames[i].sizes() != frames[0].sizes()) {
+      throw InputError(
+          fmt::format("{}: frame {} is {}x{} but frame 0 is {}x{} (width x height); all frames of a video "
+                      "must have one size.",
+                      item, i, frames[i].size(1), frames[i].size(0), frames[0].size(1), frames[0].size(0)));
+    }
+  }
+  PatchSpec frame_spec = spec;
+  if (spec.cap_pixels_per_frame) {
+    const double factor = spec.factor();
+    const auto budget =
+        static_cast<std::int64_t>(static_cast<double>(spec.max_video_tokens) * factor * factor * 0.9);
+    const std::int64_t share = budget * spec.temporal_patch_size / static_cast<std::int64_t>(frames.size());
+    const auto floor = static_cast<std::int64_t>(static_cast<double>(spec.min_pixels) * 1.05);
+    frame_spec.max_pixels = std::max(std::min(spec.max_pixels, share), floor);
+  }
+  return make_patches(frames, frame_spec,
+                      target_size({frames[0].size(0), frames[0].size(1)}, frame_spec, item));
+}
+
+}  // namespace tte::media

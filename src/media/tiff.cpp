@@ -1,0 +1,372 @@
+// The first image of a TIFF through libtiff. Integer samples of 1 to 16 bits; 16 bits are rounded to 8.
+#include <fmt/core.h>
+#include <tiffio.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "media/codec.h"
+#include "media/exif.h"
+
+namespace tte::media {
+namespace {
+
+// The reading position in the caller's bytes, and what libtiff said last.
+struct Stream {
+  Bytes bytes;
+  toff_t position = 0;
+  std::string message;
+};
+
+tmsize_t stream_read(thandle_t handle, void* to, tmsize_t count) {
+  auto* s = static_cast<Stream*>(handle);
+  if (count <= 0 || s->position >= s->bytes.size()) return 0;
+  const auto n =
+      std::min(static_cast<std::size_t>(count), s->bytes.size() - static_cast<std::size_t>(s->position));
+  std::memcpy(to, s->bytes.data() + s->position, n);
+  s->position += n;
+  return static_cast<tmsize_t>(n);
+}
+tmsize_t stream_write(thandle_t /*handle*/, void* /*from*/, tmsize_t /*count*/) {
+  return 0;
+}
+toff_t stream_seek(thandle_t handle, toff_t offset, int whence) {
+  auto* s = static_cast<Stream*>(handle);
+  if (whence == SEEK_CUR) offset += s->position;
+  if (whence == SEEK_END) offset += s->bytes.size();
+  s->position = offset;
+  return offset;
+}
+int stream_close(thandle_t /*handle*/) {
+  return 0;
+}
+toff_t stream_size(thandle_t handle) {
+  return static_cast<Stream*>(handle)->bytes.size();
+}
+
+#if TIFFLIB_VERSION >= 20221213  // 4.5: handlers of a single file.
+int on_error(TIFF* /*tiff*/, void* user, const char* /*module*/, const char* format, va_list arguments) {
+  std::array<char, 200> text{};
+  std::vsnprintf(text.data(), text.size(), format, arguments);
+  static_cast<Stream*>(user)->message = text.data();
+  return 1;  // Handled: nothing is printed.
+}
+int on_warning(TIFF* /*tiff*/, void* /*user*/, const char* /*module*/, const char* /*format*/,
+               va_list /*arguments*/) {
+  return 1;
+}
+#endif
+
+TIFF* open_tiff(Stream& stream, std::int64_t max_bytes) {
+#if TIFFLIB_VERSION >= 20221213
+  TIFFOpenOptions* options = TIFFOpenOptionsAlloc();
+  if (options == nullptr) return nullptr;
+  TIFFOpenOptionsSetErrorHandlerExtR(options, on_error, &stream);
+  TIFFOpenOptionsSetWarningHandlerExtR(options, on_warning, nullptr);
+  TIFFOpenOptionsSetMaxSingleMemAlloc(options, max_bytes);
+  TIFF* tiff = TIFFClientOpenExt("image", "rm", &stream, stream_read, stream_write, stream_seek, stream_close,
+                                 stream_size, nullptr, nullptr, options);
+  TIFFOpenOptionsFree(options);
+  return tiff;
+#else
+  static_cast<void>(max_bytes);
+  static std::once_flag silenced;  // The handlers are the process's in this libtiff; it must not print.
+  std::call_once(silenced, [] {
+    TIFFSetErrorHandler(nullptr);
+    TIFFSetWarningHandler(nullptr);
+  });
+  return TIFFClientOpen("image", "rm", &stream, stream_read, stream_write, stream_seek, stream_close,
+                        stream_size, nullptr, nullptr);
+#endif
+}
+
+struct CloseTiff {
+  void operator()(TIFF* tiff) const { TIFFClose(tiff); }
+};
+
+enum class AlphaKind { kNone, kStraight, kPremultiplied };
+
+struct Layout {
+  std::uint32_t width = 0, height = 0;
+  std::uint16_t bits = 1, samples = 1, photometric = PHOTOMETRIC_MINISBLACK, planar = PLANARCONFIG_CONTIG;
+  std::uint16_t compression = COMPRESSION_NONE;
+  int colors = 1;  // Samples that are colour; the next one may be alpha.
+  AlphaKind alpha = AlphaKind::kNone;
+  std::array<const std::uint16_t*, 3> palette{};
+};
+
+// One sample as it is stored; libtiff has already swapped 16-bit samples to the machine's order.
+std::uint32_t stored_sample(const std::uint8_t* row, std::int64_t index, int bits) {
+  if (bits == 8) return row[index];
+  if (bits == 16) {
+    std::uint16_t value = 0;
+    std::memcpy(&value, row + 2 * index, sizeof(value));
+    return value;
+  }
+  const std::int64_t bit = index * bits;
+  return static_cast<std::uint32_t>(row[bit / 8] >> (8 - bits - bit % 8)) & ((1U << bits) - 1);
+}
+
+std::uint8_t scale_to_8(std::uint32_t value, int bits) {
+  if (bits == 8) return static_cast<std::uint8_t>(value);
+  if (bits == 16) return static_cast<std::uint8_t>((value * 255 + 32767) / 65535);
+  return static_cast<std::uint8_t>(value * 255 / ((1U << bits) - 1));
+}
+
+class Tiff {
+ public:
+  explicit Tiff(const Source& source) : source_(source), stream_{source.bytes, 0, {}} {
+    // The decoded image may take 16 bits in every sample of every pixel; nothing legitimate needs more at
+    // once.
+    tiff_.reset(open_tiff(stream_, source.limits.max_pixels * 16 + (1 << 20)));
+    if (!tiff_) fail("is a TIFF that cannot be opened");
+  }
+
+  Decoded decode() {
+    read_layout();
+    Decoded decoded;
+    decoded.orientation = orientation();
+    if (uses_rgba_interface()) {
+      decoded.pixels = read_rgba();
+    } else {
+      read_colors();
+      decoded.pixels = read_blocks();
+    }
+    return decoded;
+  }
+
+ private:
+  [[noreturn]] void fail(const std::string& what) const {
+    source_.fail(stream_.message.empty() ? what + "." : fmt::format("{}: {}.", what, stream_.message));
+  }
+
+  template <typename T>
+  T field(std::uint32_t tag, T fallback) const {
+    T value = fallback;
+    return TIFFGetFieldDefaulted(tiff_.get(), tag, &value) == 1 ? value : fallback;
+  }
+
+  void read_layout() {
+    Layout& l = layout_;
+    l.width = field<std::uint32_t>(TIFFTAG_IMAGEWIDTH, 0);
+    l.height = field<std::uint32_t>(TIFFTAG_IMAGELENGTH, 0);
+    source_.check_size(l.width, l.height);
+    l.bits = field<std::uint16_t>(TIFFTAG_BITSPERSAMPLE, 1);
+    l.samples = field<std::uint16_t>(TIFFTAG_SAMPLESPERPIXEL, 1);
+    l.planar = field<std::uint16_t>(TIFFTAG_PLANARCONFIG, PLANARCONFIG_CONTIG);
+    l.compression = field<std::uint16_t>(TIFFTAG_COMPRESSION, COMPRESSION_NONE);
+    if (TIFFGetField(tiff_.get(), TIFFTAG_PHOTOMETRIC, &l.photometric) != 1)
+      l.photometric = PHOTOMETRIC_MINISWHITE;
+    const auto format = field<std::uint16_t>(TIFFTAG_SAMPLEFORMAT, SAMPLEFORMAT_UINT);
+    const bool known_bits = l.bits == 1 || l.bits == 2 || l.bits == 4 || l.bits == 8 || l.bits == 16;
+    if (!known_bits || (format != SAMPLEFORMAT_UINT && format != SAMPLEFORMAT_VOID)) {
+      fail(fmt::format(
+          "is a TIFF of {} bits a sample in sample format {}, but tte reads unsigned integers of 1, 2, 4, "
+          "8 or 16 bits; convert it",
+          l.bits, format));
+    }
+    if (l.samples < 1 || l.samples > 8) fail(fmt::format("is a TIFF of {} samples a pixel", l.samples));
+    // The old JPEG-in-TIFF scheme is decoded by code that few files exercise and that hostile ones break.
+    if (l.compression == COMPRESSION_OJPEG || TIFFIsCODECConfigured(l.compression) == 0) {
+      fail(fmt::format("is a TIFF with compression {}, which tte does not read; convert it", l.compression));
+    }
+  }
+
+  void read_colors() {
+    Layout& l = layout_;
+    switch (l.photometric) {
+      case PHOTOMETRIC_MINISWHITE:
+      case PHOTOMETRIC_MINISBLACK:
+        l.colors = 1;
+        break;
+      case PHOTOMETRIC_RGB:
+        l.colors = 3;
+        break;
+      case PHOTOMETRIC_SEPARATED:
+        l.colors = 4;
+        break;
+      case PHOTOMETRIC_PALETTE: {
+        l.colors = 1;
+        std::uint16_t *red = nullptr, *green = nullptr, *blue = nullptr;
+        if (l.bits > 8 || TIFFGetField(tiff_.get(), TIFFTAG_COLORMAP, &red, &green, &blue) != 1) {
+          fail("is a TIFF with a damaged palette");
+        }
+        l.palette = {red, green, blue};
+        break;
+      }
+      default:
+        fail(fmt::format("is a TIFF of colour space {}, which tte does not read; convert it", l.photometric));
+    }
+    if (l.samples < l.colors) {
+      fail(fmt::format("is a TIFF of {} samples a pixel where its colour space {} needs {}", l.samples,
+                       l.photometric, l.colors));
+    }
+    if (l.samples == l.colors) return;
+    std::uint16_t count = 0;
+    std::uint16_t* kinds = nullptr;
+    if (TIFFGetField(tiff_.get(), TIFFTAG_EXTRASAMPLES, &count, &kinds) == 1 && count > 0) {
+      if (kinds[0] == EXTRASAMPLE_ASSOCALPHA) l.alpha = AlphaKind::kPremultiplied;
+      if (kinds[0] == EXTRASAMPLE_UNASSALPHA) l.alpha = AlphaKind::kStraight;
+    } else if (l.colors == 3) {
+      l.alpha = AlphaKind::kStraight;  // A fourth sample that nobody explains: alpha, as Pillow has it.
+    }
+    if (l.colors == 4) l.alpha = AlphaKind::kNone;  // CMYK with alpha: the inks alone.
+  }
+
+  [[nodiscard]] int orientation() const {
+    const auto value = field<std::uint16_t>(TIFFTAG_ORIENTATION, ORIENTATION_TOPLEFT);
+    if (std::uint16_t stored = 0; TIFFGetField(tiff_.get(), TIFFTAG_ORIENTATION, &stored) == 1) {
+      return value >= 1 && value <= 8 ? value : 1;
+    }
+    std::uint32_t count = 0;
+    void* xmp = nullptr;
+    if (TIFFGetField(tiff_.get(), TIFFTAG_XMLPACKET, &count, &xmp) != 1 || xmp == nullptr) return 1;
+    return choose_orientation({}, Bytes(static_cast<const std::uint8_t*>(xmp), count));
+  }
+
+  // Subsampled colour is left to libtiff's own conversion.
+  [[nodiscard]] bool uses_rgba_interface() const { return layout_.photometric == PHOTOMETRIC_YCBCR; }
+
+  at::Tensor read_rgba() {
+    std::array<char, 1024> why{};
+    if (TIFFRGBAImageOK(tiff_.get(), why.data()) == 0) {
+      stream_.message = why.data();
+      fail("is a TIFF that cannot be decoded");
+    }
+    const std::size_t count = std::size_t{layout_.width} * layout_.height;
+    std::vector<std::uint32_t> raster(count);
+    TIFFRGBAImage image;
+    if (TIFFRGBAImageBegin(&image, tiff_.get(), /*stop=*/1, why.data()) == 0)
+      fail("is a TIFF that cannot be decoded");
+    image.req_orientation = ORIENTATION_TOPLEFT;
+    image.orientation = ORIENTATION_TOPLEFT;  // Turned later, like every other format.
+    const int ok = TIFFRGBAImageGet(&image, raster.data(), layout_.width, layout_.height);
+    TIFFRGBAImageEnd(&image);
+    if (ok == 0 || !stream_.message.empty()) fail("is a TIFF whose image data is truncated or damaged");
+    at::Tensor pixels = source_.allocate(layout_.height, layout_.width, 3);
+    auto* out = pixels.mutable_data_ptr<std::uint8_t>();
+    for (const std::uint32_t pixel : raster) {
+      *out++ = static_cast<std::uint8_t>(TIFFGetR(pixel));
+      *out++ = static_cast<std::uint8_t>(TIFFGetG(pixel));
+      *out++ = static_cast<std::uint8_t>(TIFFGetB(pixel));
+    }
+    return pixels;
+  }
+
+  // Strips or tiles, each decoded into a buffer and converted where it lies in the image.
+  at::Tensor read_blocks() {
+    const Layout& l = layout_;
+    const bool tiled = TIFFIsTiled(tiff_.get()) != 0;
+    auto block_width = tiled ? field<std::uint32_t>(TIFFTAG_TILEWIDTH, 0) : l.width;
+    auto block_height =
+        field<std::uint32_t>(tiled ? TIFFTAG_TILELENGTH : TIFFTAG_ROWSPERSTRIP, tiled ? 0 : l.height);
+    if (!tiled) block_height = std::min(block_height, l.height);
+    source_.check_size(block_width, block_height);
+    const bool separate = l.planar == PLANARCONFIG_SEPARATE && l.samples > 1;
+    const int planes = separate ? l.samples : 1;
+    const int block_samples = separate ? 1 : l.samples;
+    const tmsize_t block_bytes = tiled ? TIFFTileSize(tiff_.get()) : TIFFStripSize(tiff_.get());
+    const tmsize_t row_bytes = tiled ? TIFFTileRowSize(tiff_.get()) : TIFFScanlineSize(tiff_.get());
+    const auto needed_row =
+        static_cast<tmsize_t>((std::uint64_t{block_width} * block_samples * l.bits + 7) / 8);
+    if (row_bytes < needed_row || block_bytes < row_bytes * static_cast<tmsize_t>(block_height) ||
+        block_bytes > source_.limits.max_pixels * 16) {
+      fail("is a TIFF whose strips or tiles do not fit its size");
+    }
+
+    const bool alpha = l.alpha != AlphaKind::kNone;
+    channels_ = alpha && source_.want_alpha ? 4 : 3;
+    pixels_ = source_.allocate(l.height, l.width, channels_);
+    std::vector<std::vector<std::uint8_t>> buffers(
+        static_cast<std::size_t>(planes), std::vector<std::uint8_t>(static_cast<std::size_t>(block_bytes)));
+    for (std::uint32_t y = 0; y < l.height; y += block_height) {
+      for (std::uint32_t x = 0; x < l.width; x += block_width) {
+        const std::uint32_t rows = std::min(block_height, l.height - y);
+        for (int plane = 0; plane < planes; ++plane) {
+          read_block(tiled, x, y, plane, tiled ? block_bytes : row_bytes * static_cast<tmsize_t>(rows),
+                     buffers[plane].data());
+        }
+        convert_block(buffers, row_bytes, block_samples, x, y, std::min(block_width, l.width - x), rows);
+        if (block_width >= l.width - x) break;  // x + block_width may not fit 32 bits.
+      }
+      if (block_height >= l.height - y) break;
+    }
+    return pixels_;
+  }
+
+  void read_block(bool tiled, std::uint32_t x, std::uint32_t y, int plane, tmsize_t bytes, std::uint8_t* to) {
+    const auto sample = static_cast<std::uint16_t>(plane);
+    const tmsize_t got =
+        tiled ? TIFFReadEncodedTile(tiff_.get(), TIFFComputeTile(tiff_.get(), x, y, 0, sample), to, bytes)
+              : TIFFReadEncodedStrip(tiff_.get(), TIFFComputeStrip(tiff_.get(), y, sample), to, bytes);
+    if (got != bytes) fail("is a TIFF whose image data is truncated or damaged");
+  }
+
+  void convert_block(const std::vector<std::vector<std::uint8_t>>& buffers, tmsize_t row_bytes,
+                     int block_samples, std::uint32_t x0, std::uint32_t y0, std::uint32_t columns,
+                     std::uint32_t rows) {
+    const Layout& l = layout_;
+    const bool separate = buffers.size() > 1;
+    const bool alpha = l.alpha != AlphaKind::kNone;
+    auto* data = pixels_.mutable_data_ptr<std::uint8_t>();
+    std::array<std::uint32_t, 5> stored{};
+    for (std::uint32_t y = 0; y < rows; ++y) {
+      std::uint8_t* out = data + (std::int64_t{y0 + y} * l.width + x0) * channels_;
+      for (std::uint32_t x = 0; x < columns; ++x, out += channels_) {
+        for (int s = 0; s < l.colors + (alpha ? 1 : 0); ++s) {
+          const std::uint8_t* row = buffers[separate ? s : 0].data() + row_bytes * static_cast<tmsize_t>(y);
+          const std::int64_t index = separate ? std::int64_t{x} : std::int64_t{x} * block_samples + s;
+          stored[s] = stored_sample(row, index, l.bits);
+        }
+        convert_pixel(stored, out);
+      }
+    }
+  }
+
+  void convert_pixel(const std::array<std::uint32_t, 5>& stored, std::uint8_t* out) const {
+    const Layout& l = layout_;
+    std::array<std::uint8_t, 5> value{};
+    for (int s = 0; s < 5; ++s) value[s] = scale_to_8(stored[s], l.bits);
+    if (l.colors == 4) {
+      cmyk_to_rgb(value.data(), out, 1);
+      return;
+    }
+    for (int c = 0; c < 3; ++c) {
+      const int s = l.colors == 3 ? c : 0;
+      if (l.palette[c] != nullptr) {
+        out[c] = static_cast<std::uint8_t>(l.palette[c][stored[0]] >> 8);
+      } else {
+        out[c] = l.photometric == PHOTOMETRIC_MINISWHITE ? 255 - value[s] : value[s];
+      }
+    }
+    if (l.alpha == AlphaKind::kNone) return;
+    const std::uint32_t alpha = value[l.colors];
+    if (l.alpha == AlphaKind::kPremultiplied && alpha != 255) {
+      for (int c = 0; c < 3; ++c) {
+        out[c] = alpha == 0 ? 0 : static_cast<std::uint8_t>(std::min(255U, out[c] * 255U / alpha));
+      }
+    }
+    if (channels_ == 4) out[3] = static_cast<std::uint8_t>(alpha);
+  }
+
+  const Source& source_;
+  Stream stream_;
+  std::unique_ptr<TIFF, CloseTiff> tiff_;
+  Layout layout_;
+  int channels_ = 3;
+  at::Tensor pixels_;
+};
+
+}  // namespace
+
+Decoded decode_tiff(const Source& source) {
+  return Tiff(source).decode();
+}
+
+}  // namespace tte::media

@@ -1,0 +1,42 @@
+// A video file: its frames by index, through FFmpeg's libraries. Internal to media/.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "media/image.h"
+
+namespace tte::media {
+
+// The counts and times come from the packets themselves, not from headers that may lie: frame k is the k-th
+// in order of presentation, which is also how torchcodec (exact mode), transformers' default decoder, counts.
+class VideoFile {
+ public:
+  // Throws InputError, starting with `label`, for whatever is not a video file with at least one whole frame.
+  VideoFile(const std::filesystem::path& path, const std::string& label, const DecodeLimits& limits);
+  ~VideoFile();
+  VideoFile(const VideoFile&) = delete;
+  VideoFile& operator=(const VideoFile&) = delete;
+
+  [[nodiscard]] int frame_count() const;
+  // Frames per second over the whole stream; 0 when the file does not say.
+  [[nodiscard]] double fps() const;
+  // Upright size.
+  [[nodiscard]] std::int64_t height() const;
+  [[nodiscard]] std::int64_t width() const;
+
+  // The frames at `indices` (ascending, repeats allowed, each below frame_count()), uint8 [height, width, 3]
+  // RGB, upright. Frames in between are skipped by seeking where the file allows it, and are never held.
+  std::vector<at::Tensor> read(const std::vector<int>& indices);
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tte::media
