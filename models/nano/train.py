@@ -52,6 +52,7 @@ def save_checkpoint(model: Any, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     state = {k: v.clone() for k, v in model.state_dict().items()}
     model.to(torch.bfloat16).save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)
     model.to(torch.float32)
     model.load_state_dict(state)
     (folder / "generation_config.json").write_text(
@@ -326,8 +327,8 @@ def train_embedder(args: argparse.Namespace, think: bool) -> None:
                 loss=round(float(np.mean(losses)), 4), hits={k: round(float(np.mean(v)), 3) for k, v in hits.items()}
             )
             losses, hits = [], {}
-        if run.step % 100 == 0 or run.step == steps:
-            found = quick_hits(model, think, 60)
+        if run.step % 50 == 0 or run.step == steps:
+            found = quick_hits(model, think, 40)
             run.log(val={k: round(v, 3) for k, v in found.items()}, mean=round(float(np.mean(list(found.values()))), 4))
             run.save()
     run.save()
