@@ -21,8 +21,8 @@ class WeightStore;
 // Where tensors go when they are taken out of a checkpoint.
 struct Placement {
   at::Device device = at::kCPU;
-  std::optional<at::ScalarType> dtype;  // Unset: as stored. On the CPU a tensor as stored is not copied.
-  std::shared_ptr<WeightStore> store;   // Shares identical tensors between models; may be null.
+  std::optional<at::ScalarType> dtype = {};  // Unset: as stored. On the CPU a tensor as stored is not copied.
+  std::shared_ptr<WeightStore> store = {};   // Shares identical tensors between models; may be null.
 };
 
 // A view of a checkpoint's tensors under a prefix of their names. Copies share the checkpoint. Thread-safe
