@@ -2,7 +2,7 @@
 
 The parameters live in a stock ``Qwen2VLForConditionalGeneration`` (so saving and loading is transformers' own);
 `forward` computes the same function on a ragged batch: tokens of all sequences packed for the linear layers, padded
-only inside attention. ``python model.py`` checks it against transformers.
+only inside attention. check.py compares it with transformers.
 """
 
 from __future__ import annotations
