@@ -148,11 +148,14 @@ class Bmp {
     return header_.top_down ? y : header_.height - 1 - y;
   }
 
-  // The file's rows, each padded to four bytes.
+  // Bytes from one row of the file to the next: rows are padded to four bytes, of which the last row may lack
+  // some.
   [[nodiscard]] std::size_t raw_stride() const {
-    const std::size_t stride = (static_cast<std::size_t>(header_.width) * header_.bits + 31) / 32 * 4;
+    const std::size_t used = (static_cast<std::size_t>(header_.width) * header_.bits + 7) / 8;
+    const std::size_t stride = (used + 3) / 4 * 4;
     const std::size_t available = bytes_.size() - std::min(bytes_.size(), header_.pixels_at);
-    if (stride > available / static_cast<std::size_t>(header_.height)) truncated();
+    if (used > available || (available - used) / stride + 1 < static_cast<std::size_t>(header_.height))
+      truncated();
     return stride;
   }
 

@@ -86,6 +86,54 @@ TIFF* open_tiff(Stream& stream, std::int64_t max_bytes) {
 #endif
 }
 
+// libtiff goes on without a field that it cannot read, and the pixels then come out wrong. So every field of
+// the first directory that has a say in pixels must lie wholly in the file.
+bool directory_is_whole(Bytes bytes) {
+  const bool big_endian = bytes[0] == 'M';
+  const auto number = [&](std::uint64_t at, int size) {
+    std::uint64_t value = 0;
+    for (int i = 0; i < size; ++i) {
+      const int shift = 8 * (big_endian ? size - 1 - i : i);
+      value |= std::uint64_t{bytes[static_cast<std::size_t>(at) + static_cast<std::size_t>(i)]} << shift;
+    }
+    return value;
+  };
+  const auto holds = [&](std::uint64_t at, std::uint64_t size) {
+    return at <= bytes.size() && size <= bytes.size() - at;
+  };
+  if (!holds(0, 16)) return false;
+  const bool big_tiff = number(2, 2) == 43;
+  const int offset_bytes = big_tiff ? 8 : 4;
+  const int count_bytes = big_tiff ? 8 : 2;
+  const std::uint64_t entry_bytes = big_tiff ? 20 : 12;
+  const std::uint64_t directory = number(big_tiff ? 8 : 4, offset_bytes);
+  if (!holds(directory, static_cast<std::uint64_t>(count_bytes))) return false;
+  const std::uint64_t entries = number(directory, count_bytes);
+  const std::uint64_t first = directory + static_cast<std::uint64_t>(count_bytes);
+  if (entries > (bytes.size() - first) / entry_bytes) return false;
+  static constexpr std::array<std::uint64_t, 19> kTypeBytes = {0, 1, 1, 2, 4, 8, 1, 1, 2, 4,
+                                                               8, 4, 8, 4, 0, 0, 8, 8, 8};
+  static constexpr std::array<std::uint16_t, 22> kFields = {
+      TIFFTAG_IMAGEWIDTH,      TIFFTAG_IMAGELENGTH,     TIFFTAG_BITSPERSAMPLE,   TIFFTAG_COMPRESSION,
+      TIFFTAG_PHOTOMETRIC,     TIFFTAG_FILLORDER,       TIFFTAG_STRIPOFFSETS,    TIFFTAG_ORIENTATION,
+      TIFFTAG_SAMPLESPERPIXEL, TIFFTAG_ROWSPERSTRIP,    TIFFTAG_STRIPBYTECOUNTS, TIFFTAG_PLANARCONFIG,
+      TIFFTAG_PREDICTOR,       TIFFTAG_COLORMAP,        TIFFTAG_TILEWIDTH,       TIFFTAG_TILELENGTH,
+      TIFFTAG_TILEOFFSETS,     TIFFTAG_TILEBYTECOUNTS,  TIFFTAG_EXTRASAMPLES,    TIFFTAG_SAMPLEFORMAT,
+      TIFFTAG_JPEGTABLES,      TIFFTAG_YCBCRSUBSAMPLING};
+  for (std::uint64_t i = 0; i < entries; ++i) {
+    const std::uint64_t entry = first + i * entry_bytes;
+    if (std::find(kFields.begin(), kFields.end(), number(entry, 2)) == kFields.end()) continue;
+    const std::uint64_t type = number(entry + 2, 2);
+    const std::uint64_t count = number(entry + 4, offset_bytes);
+    if (type >= kTypeBytes.size() || kTypeBytes[type] == 0 || count > bytes.size()) return false;
+    const std::uint64_t size = count * kTypeBytes[type];
+    const std::uint64_t value_at = entry + 4 + static_cast<std::uint64_t>(offset_bytes);
+    if (size > static_cast<std::uint64_t>(offset_bytes) && !holds(number(value_at, offset_bytes), size))
+      return false;
+  }
+  return true;
+}
+
 struct CloseTiff {
   void operator()(TIFF* tiff) const { TIFFClose(tiff); }
 };
@@ -122,6 +170,7 @@ std::uint8_t scale_to_8(std::uint32_t value, int bits) {
 class Tiff {
  public:
   explicit Tiff(const Source& source) : source_(source), stream_{source.bytes, 0, {}} {
+    if (!directory_is_whole(source.bytes)) source.fail("is a truncated or damaged TIFF; fetch it again.");
     // The decoded image may take 16 bits in every sample of every pixel; nothing legitimate needs more at
     // once.
     tiff_.reset(open_tiff(stream_, source.limits.max_pixels * 16 + (1 << 20)));
