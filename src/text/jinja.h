@@ -1,0 +1,36 @@
+// A Jinja interpreter for chat templates: the language as transformers sets it up (trim_blocks,
+// lstrip_blocks, loop controls, tojson, raise_exception, strftime_now, {% generation %}), without recursive
+// loops, call blocks, includes, imports, inheritance, and starred arguments, which are errors when a template
+// is parsed. Dict keys are strings. Templates come from the internet: what they can do is bounded in time,
+// memory and stack (jinja_interpreter.h).
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "text/jinja_ast.h"
+#include "text/jinja_value.h"
+
+namespace tte::text::jinja {
+
+// Immutable and safe to use from many threads.
+class Template {
+ public:
+  // Throws ModelError naming `name` (a file) and the line.
+  Template(std::string_view source, std::string name);
+
+  // Throws ModelError naming the line for what fails, InputError for raise_exception().
+  [[nodiscard]] std::string render(std::vector<std::pair<std::string, Value>> variables) const;
+
+  // The constant strings and the text between tags, joined by NUL.
+  [[nodiscard]] const std::string& literals() const { return literals_; }
+
+ private:
+  std::string name_;
+  Body body_;
+  std::string literals_;
+};
+
+}  // namespace tte::text::jinja

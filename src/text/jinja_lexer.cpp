@@ -1,0 +1,341 @@
+#include "text/jinja_lexer.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+
+#include "base/printable.h"
+#include "text/jinja_text.h"
+#include "text/utf8.h"
+#include "tte/error.h"
+
+namespace tte::text::jinja {
+namespace {
+
+using Kind = Token::Kind;
+
+// Every line end as "\n", and none at the end of the template.
+std::string with_plain_newlines(std::string_view source) {
+  std::string out;
+  out.reserve(source.size());
+  for (std::size_t i = 0; i < source.size(); ++i) {
+    if (source[i] != '\r') {
+      out += source[i];
+      continue;
+    }
+    out += '\n';
+    if (i + 1 < source.size() && source[i + 1] == '\n') ++i;
+  }
+  if (out.ends_with('\n')) out.pop_back();
+  return out;
+}
+
+bool is_name_start(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
+         static_cast<unsigned char>(c) >= 0x80;
+}
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
+
+class Lexer {
+ public:
+  Lexer(std::string_view source, const std::string& name)
+      : source_(with_plain_newlines(source)), name_(name) {}
+
+  std::vector<Token> run() {
+    while (at_ < source_.size()) {
+      const std::size_t tag = next_tag();
+      data(tag);
+      if (tag == std::string::npos) break;
+      const char kind = source_[tag + 1];
+      at_ = tag + 2;
+      if (at_ < source_.size() && (source_[at_] == '-' || source_[at_] == '+')) ++at_;
+      if (kind == '#') {
+        comment();
+      } else if (kind == '%' && !raw()) {
+        push(Kind::kBlockBegin, "");
+        expression(Kind::kBlockEnd);
+      } else if (kind == '{') {
+        push(Kind::kVariableBegin, "");
+        expression(Kind::kVariableEnd);
+      }
+    }
+    push(Kind::kEnd, "");
+    return std::move(tokens_);
+  }
+
+ private:
+  [[noreturn]] void fail(const std::string& what) const {
+    throw ModelError(fmt::format("{}, line {}: {}.", name_, line(), what));
+  }
+  [[nodiscard]] int line() const {
+    // Advances with at_, so that finding lines is linear altogether.
+    line_ += static_cast<int>(
+        std::count(source_.begin() + static_cast<std::ptrdiff_t>(line_at_),
+                   source_.begin() + static_cast<std::ptrdiff_t>(std::max(at_, line_at_)), '\n'));
+    line_at_ = std::max(at_, line_at_);
+    return line_;
+  }
+  void push(Kind kind, std::string text) { tokens_.push_back({kind, std::move(text), line()}); }
+  [[nodiscard]] bool looking_at(std::string_view what) const {
+    return std::string_view(source_).substr(at_).starts_with(what);
+  }
+
+  [[nodiscard]] std::size_t next_tag() const {
+    for (std::size_t i = source_.find('{', at_); i != std::string::npos; i = source_.find('{', i + 1)) {
+      if (i + 1 < source_.size() && (source_[i + 1] == '{' || source_[i + 1] == '%' || source_[i + 1] == '#'))
+        return i;
+    }
+    return std::string::npos;
+  }
+
+  // What is left of the text before a tag that says "-" or begins a line.
+  [[nodiscard]] std::string_view before_tag(std::string_view text, std::size_t tag) const {
+    const char sign = tag + 2 < source_.size() ? source_[tag + 2] : '\0';
+    if (sign == '-') {
+      while (!text.empty()) {
+        std::size_t start = text.size() - 1;
+        while (start > 0 && (static_cast<unsigned char>(text[start]) & 0xC0) == 0x80) --start;
+        std::size_t next = start;
+        if (!is_space(next_code_point(text, next))) break;
+        text = text.substr(0, start);
+      }
+      return text;
+    }
+    if (sign == '+' || source_[tag + 1] == '{') return text;
+    const std::size_t newline = text.rfind('\n');
+    const std::size_t start = newline == std::string_view::npos ? 0 : newline + 1;
+    if (start == 0 && !line_starts_) return text;
+    std::size_t i = start;
+    while (i < text.size()) {
+      if (!is_space(next_code_point(text, i))) return text;
+    }
+    return text.substr(0, start);
+  }
+
+  void data(std::size_t tag) {
+    const std::size_t end = std::min(tag, source_.size());
+    std::string_view text = std::string_view(source_).substr(at_, end - at_);
+    if (tag != std::string::npos) text = before_tag(text, tag);
+    if (!text.empty()) push(Kind::kData, std::string(text));
+    at_ = end;
+  }
+
+  void skip_space() {
+    for (std::size_t next = at_; at_ < source_.size(); at_ = next) {
+      if (!is_space(next_code_point(source_, next))) return;
+    }
+  }
+
+  // Ends a tag whose closing mark (with its sign) starts at at_ and has `size` characters.
+  void close(std::size_t size, bool strip, bool trim) {
+    at_ += size;
+    if (strip) {
+      skip_space();
+    } else if (trim && at_ < source_.size() && source_[at_] == '\n') {
+      ++at_;
+    }
+    line_starts_ = at_ > 0 && source_[at_ - 1] == '\n';
+  }
+
+  void comment() {
+    const std::size_t end = source_.find("#}", at_);
+    if (end == std::string::npos) fail("the comment has no end (#})");
+    const char sign = end > at_ ? source_[end - 1] : '\0';
+    at_ = end;
+    close(2, sign == '-', sign != '+');
+  }
+
+  // {% raw %} ... {% endraw %}; false if the tag is another one.
+  bool raw() {
+    const std::size_t begin = at_;
+    skip_space();
+    if (!looking_at("raw")) return at_ = begin, false;
+    at_ += 3;
+    skip_space();
+    const bool strip = looking_at("-%}");
+    if (!strip && !looking_at("%}")) return at_ = begin, false;
+    close(strip ? 3 : 2, strip, false);
+    std::size_t tag = at_;
+    for (;; tag += 2) {
+      tag = source_.find("{%", tag);
+      if (tag == std::string::npos) fail("{% raw %} has no {% endraw %}");
+      const std::size_t body = at_;
+      at_ = tag + 2;
+      if (at_ < source_.size() && (source_[at_] == '-' || source_[at_] == '+')) ++at_;
+      skip_space();
+      if (looking_at("endraw")) {
+        const std::string_view text = before_tag(std::string_view(source_).substr(body, tag - body), tag);
+        if (!text.empty()) push(Kind::kData, std::string(text));
+        break;
+      }
+      at_ = body;
+    }
+    at_ += 6;
+    skip_space();
+    const char sign = at_ < source_.size() ? source_[at_] : '\0';
+    const bool signed_end = sign == '-' || sign == '+';
+    if (signed_end) ++at_;
+    if (!looking_at("%}")) fail("{% endraw %} is not closed");
+    close(2, sign == '-', sign != '+');
+    return true;
+  }
+
+  void expression(Kind end) {
+    const std::string_view closing = end == Kind::kBlockEnd ? "%}" : "}}";
+    int braces = 0;
+    while (true) {
+      skip_space();
+      if (at_ >= source_.size()) fail("a tag has no end");
+      const char sign = source_[at_];
+      if (braces == 0) {
+        const bool is_signed = sign == '-' || (sign == '+' && end == Kind::kBlockEnd);
+        if (is_signed && std::string_view(source_).substr(at_ + 1).starts_with(closing)) {
+          push(end, "");
+          return close(3, sign == '-', false);
+        }
+        if (looking_at(closing)) {
+          push(end, "");
+          return close(2, false, end == Kind::kBlockEnd);
+        }
+      }
+      token(braces);
+    }
+  }
+
+  void token(int& braces) {
+    const char c = source_[at_];
+    if (is_name_start(c)) {
+      const std::size_t begin = at_;
+      while (at_ < source_.size() && (is_name_start(source_[at_]) || is_digit(source_[at_]))) ++at_;
+      push(Kind::kName, source_.substr(begin, at_ - begin));
+    } else if (is_digit(c)) {
+      number();
+    } else if (c == '"' || c == '\'') {
+      string(c);
+    } else {
+      op(braces);
+    }
+  }
+
+  void number() {
+    std::string digits;
+    bool is_float = false;
+    const auto take_digits = [&] {
+      while (at_ < source_.size() && (is_digit(source_[at_]) || source_[at_] == '_')) {
+        if (source_[at_] != '_') digits += source_[at_];
+        ++at_;
+      }
+    };
+    take_digits();
+    const auto digit_at = [&](std::size_t i) { return i < source_.size() && is_digit(source_[i]); };
+    if (at_ < source_.size() && source_[at_] == '.' && digit_at(at_ + 1)) {
+      is_float = true;
+      digits += source_[at_++];
+      take_digits();
+    }
+    if (at_ < source_.size() && (source_[at_] == 'e' || source_[at_] == 'E')) {
+      const bool is_signed = at_ + 1 < source_.size() && (source_[at_ + 1] == '-' || source_[at_ + 1] == '+');
+      if (digit_at(at_ + (is_signed ? 2 : 1))) {
+        is_float = true;
+        digits += 'e';
+        if (is_signed && source_[at_ + 1] == '-') digits += '-';
+        at_ += is_signed ? 2 : 1;
+        take_digits();
+      }
+    }
+    push(is_float ? Kind::kFloat : Kind::kInteger, digits);
+  }
+
+  void op(int& braces) {
+    static constexpr std::array<std::string_view, 29> kOperators = {
+        "//", "**", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~", "[", "]", "(",
+        ")",  "{",  "}",  ">",  "<",  "=",  ".", ":", "|", ",", ";", "&", "^", "@"};
+    for (const std::string_view known : kOperators) {
+      if (!looking_at(known)) continue;
+      if (known == "{" || known == "[" || known == "(") ++braces;
+      if ((known == "}" || known == "]" || known == ")") && --braces < 0)
+        fail(fmt::format("unexpected \"{}\"", known));
+      at_ += known.size();
+      push(Kind::kOperator, std::string(known));
+      return;
+    }
+    fail(fmt::format("unexpected character {}", base::printable(source_.substr(at_, 4))));
+  }
+
+  // A string literal with Python's escapes.
+  void string(char quote) {
+    std::string out;
+    const int begin_line = line();
+    for (++at_;; ++at_) {
+      if (at_ >= source_.size()) fail("a string has no end");
+      const char c = source_[at_];
+      if (c == quote) break;
+      if (c != '\\') {
+        out += c;
+        continue;
+      }
+      if (++at_ >= source_.size()) fail("a string has no end");
+      escape(out);
+    }
+    ++at_;
+    tokens_.push_back({Kind::kString, std::move(out), begin_line});
+  }
+
+  // The escape whose letter is at at_; leaves at_ at its last character.
+  void escape(std::string& out) {
+    static constexpr std::string_view kLetters = "abfnrtv\\'\"";
+    static constexpr std::string_view kMeanings = "\a\b\f\n\r\t\v\\'\"";
+    const char c = source_[at_];
+    if (const std::size_t i = kLetters.find(c); i != std::string_view::npos) {
+      out += kMeanings[i];
+    } else if (c == 'x' || c == 'u' || c == 'U') {
+      const std::size_t size = c == 'x' ? 2 : c == 'u' ? 4 : 8;
+      std::uint32_t value = 0;
+      const char* begin = source_.data() + at_ + 1;
+      const char* limit = source_.data() + std::min(source_.size(), at_ + 1 + size);
+      const auto [end, error] = std::from_chars(begin, limit, value, 16);
+      if (error != std::errc{} || end != begin + size || value > 0x10FFFF ||
+          (value >= 0xD800 && value < 0xE000)) {
+        fail(fmt::format("\\{} is not followed by the {} hexadecimal digits of a character", c, size));
+      }
+      append_code_point(out, value);
+      at_ += size;
+    } else if (c >= '0' && c <= '7') {
+      char32_t value = 0;
+      std::size_t i = at_;
+      for (; i < source_.size() && i < at_ + 3 && source_[i] >= '0' && source_[i] <= '7'; ++i) {
+        value = value * 8 + static_cast<char32_t>(source_[i] - '0');
+      }
+      append_code_point(out, value);
+      at_ = i - 1;
+    } else if (c == 'N') {
+      fail("\\N{...} is not supported in strings");
+    } else if (c != '\n') {  // Python keeps the backslash of an escape that it does not know.
+      out += '\\';
+      out += c;
+    }
+  }
+
+  std::string source_;
+  const std::string& name_;
+  std::size_t at_ = 0;
+  bool line_starts_ = true;
+  mutable int line_ = 1;
+  mutable std::size_t line_at_ = 0;
+  std::vector<Token> tokens_;
+};
+
+}  // namespace
+
+std::vector<Token> tokenize(std::string_view source, const std::string& name) {
+  if (const std::size_t at = find_invalid(source); at != std::string_view::npos) {
+    throw ModelError(fmt::format("{} is not UTF-8 at byte {}.", name, at));
+  }
+  return Lexer(source, name).run();
+}
+
+}  // namespace tte::text::jinja

@@ -1,0 +1,32 @@
+// A template's text as tokens, with whitespace control as transformers sets it (trim_blocks, lstrip_blocks).
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tte::text::jinja {
+
+struct Token {
+  enum class Kind {
+    kData,
+    kBlockBegin,
+    kBlockEnd,
+    kVariableBegin,
+    kVariableEnd,
+    kName,
+    kString,
+    kInteger,
+    kFloat,
+    kOperator,
+    kEnd
+  };
+  Kind kind = Kind::kEnd;
+  std::string text;  // Of strings: what they mean.
+  int line = 1;
+};
+
+// Throws ModelError naming `name` and line.
+std::vector<Token> tokenize(std::string_view source, const std::string& name);
+
+}  // namespace tte::text::jinja

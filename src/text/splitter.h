@@ -1,0 +1,50 @@
+// Cuts text into the words a tokenizer merges within (the pre-tokenizer's split pattern).
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tte::text {
+
+struct Range {
+  std::size_t begin = 0;
+  std::size_t end = 0;
+};
+
+// Immutable and safe to use from many threads.
+class Splitter {
+ public:
+  // What becomes of the matches of the pattern; the names are those of tokenizer.json.
+  enum class Behavior { kIsolated, kRemoved, kMergedWithPrevious, kMergedWithNext, kContiguous };
+
+  virtual ~Splitter() = default;
+  // Matches of the pattern in `text` (UTF-8), in order, without overlap; empty ones left out.
+  // Throws InputError if the text is too much for the pattern (a regular expression without bound).
+  virtual void find(std::string_view text, std::vector<Range>& matches) const = 0;
+
+  // A splitter for a regular expression in the syntax of tokenizer.json (Oniguruma). The patterns of Qwen2,
+  // Qwen3.5 and Llama 3 are recognised and scanned by hand, others run on ICU. Throws ModelError naming
+  // `where` when the pattern is not a regular expression that ICU reads.
+  static std::shared_ptr<const Splitter> from_regex(const std::string& pattern, const std::string& where);
+  // A splitter for a fixed, non-empty string.
+  static std::shared_ptr<const Splitter> from_string(std::string text);
+};
+
+// The pieces of `text` that `behavior` makes of the matches of a pattern; all of the text unless matches are
+// removed. With `invert`, what is between the matches counts as matched.
+std::vector<Range> split(const Splitter& splitter, std::string_view text, Splitter::Behavior behavior,
+                         bool invert);
+
+inline constexpr std::string_view kQwen2Pattern =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+inline constexpr std::string_view kQwen35Pattern =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+inline constexpr std::string_view kLlama3Pattern =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+inline constexpr std::string_view kGpt2Pattern =
+    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+
+}  // namespace tte::text

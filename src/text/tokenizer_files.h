@@ -1,0 +1,46 @@
+// The tokenizer files of a checkpoint, read into TokenizerParts.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "text/pipeline.h"
+
+namespace tte::text {
+
+// tokenizer_config.json and what else says how a checkpoint's tokenizer files are to be read.
+struct TokenizerConfig {
+  std::filesystem::path folder;
+  std::string where;       // tokenizer_config.json, for messages.
+  base::Json json;         // An object; empty when there is no such file.
+  std::string class_name;  // tokenizer_class without "Fast"; empty when unknown.
+
+  static TokenizerConfig read(const std::filesystem::path& folder);
+
+  // What transformers builds the tokenizer with whatever tokenizer.json says, because the class makes its
+  // own.
+  [[nodiscard]] bool is_llama_class() const;
+};
+
+// Each fills the parts that its files decide; throws ModelError naming file and key.
+TokenizerParts read_tokenizer_json(const std::filesystem::path& file, const TokenizerConfig& config);
+TokenizerParts read_vocab_and_merges(const TokenizerConfig& config);
+TokenizerParts read_sentencepiece(const std::filesystem::path& file, const TokenizerConfig& config);
+
+// Adds the tokens that tokenizer_config.json, added_tokens.json and special_tokens_map.json declare, in the
+// order in which transformers does: the first declaration of a string counts. Sets the named tokens.
+void add_declared_tokens(TokenizerParts& parts, const TokenizerConfig& config);
+
+// Adds one token unless its string has been added before. Without an id (-1) it gets the next free one.
+void add_token(TokenizerParts& parts, AddedToken token);
+
+// The parts around the model of transformers' LlamaTokenizer.
+void set_llama_pipeline(TokenizerParts& parts, const TokenizerConfig& config);
+
+// One entry of added_tokens or added_tokens_decoder.
+AddedToken read_added_token(const base::Json& json, const std::string& where);
+
+}  // namespace tte::text

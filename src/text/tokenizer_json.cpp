@@ -1,0 +1,276 @@
+// tokenizer.json, the format of the tokenizers library.
+#include <fmt/core.h>
+
+#include <algorithm>
+
+#include "base/printable.h"
+#include "text/bpe.h"
+#include "text/tokenizer_files.h"
+#include "text/utf8.h"
+#include "tte/error.h"
+
+namespace tte::text {
+namespace {
+
+using base::Json;
+
+std::string shown(const Json& json) {
+  return base::printable(json.dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+
+// Reads one tokenizer.json.
+class Reader {
+ public:
+  Reader(const std::filesystem::path& file, TokenizerParts& parts)
+      : where_(file.string()), json_(base::read_json(file)), parts_(parts) {
+    if (!json_.is_object()) throw ModelError(fmt::format("{} is not a JSON object.", where_));
+  }
+
+  void read(bool llama_class, bool declared_elsewhere) {
+    if (const Json* json = part(json_, "pre_tokenizer")) pre_tokenizer(*json);
+    // A class of transformers makes its own pipeline around the file's vocabulary; not around a byte-level
+    // one.
+    const bool own_pipeline = llama_class && !byte_level_;
+    if (own_pipeline) {
+      parts_.pre_tokenizer.clear();
+    } else {
+      if (const Json* json = part(json_, "normalizer")) normalizer(*json);
+      const Json* json = part(json_, "decoder");
+      if (json == nullptr) unsupported("decoder", Json());
+      decoder(*json, false);
+    }
+    const Json* model_json = part(json_, "model");
+    if (model_json == nullptr || !model_json->is_object()) {
+      throw ModelError(fmt::format("{} has no \"model\" object, which tte needs.", where_));
+    }
+    model(*model_json, own_pipeline);
+    if (const Json* json = part(json_, "added_tokens");
+        json != nullptr && !(own_pipeline && declared_elsewhere)) {
+      added_tokens(*json);
+    }
+  }
+
+ private:
+  // json[key], null when absent or null.
+  static const Json* part(const Json& json, const char* key) {
+    const auto it = json.find(key);
+    return it == json.end() || it->is_null() ? nullptr : &*it;
+  }
+  [[noreturn]] void unsupported(const char* what, const Json& json) const {
+    throw ModelError(fmt::format("{}: the {} {} is not supported by tte.", where_, what, shown(json)));
+  }
+  [[nodiscard]] std::string type_of(const char* what, const Json& json) const {
+    if (!json.is_object()) unsupported(what, json);
+    return base::require<std::string>(json, "type", where_);
+  }
+  [[nodiscard]] const Json& list(const Json& json, const char* key) const {
+    const auto it = json.find(key);
+    if (it == json.end() || !it->is_array()) {
+      throw ModelError(fmt::format("{}: \"{}\" is missing or not a list in {}.", where_, key, shown(json)));
+    }
+    return *it;
+  }
+
+  [[nodiscard]] std::shared_ptr<const Splitter> pattern(const Json& json) const {
+    const auto it = json.find("pattern");
+    if (it != json.end() && it->is_object()) {
+      if (it->contains("Regex"))
+        return Splitter::from_regex(base::require<std::string>(*it, "Regex", where_), where_);
+      auto text = base::get_or<std::string>(*it, "String", "", where_);
+      if (!text.empty()) return Splitter::from_string(std::move(text));
+    }
+    throw ModelError(fmt::format("{}: {} has no pattern that tte reads.", where_, shown(json)));
+  }
+
+  void normalizer(const Json& json) {
+    const std::string type = type_of("normalizer", json);
+    if (type == "Sequence") {
+      for (const Json& step : list(json, "normalizers")) normalizer(step);
+    } else if (type == "NFC") {
+      parts_.normalizer.add(Normalizer::Form::kNfc);
+    } else if (type == "NFD") {
+      parts_.normalizer.add(Normalizer::Form::kNfd);
+    } else if (type == "NFKC") {
+      parts_.normalizer.add(Normalizer::Form::kNfkc);
+    } else if (type == "NFKD") {
+      parts_.normalizer.add(Normalizer::Form::kNfkd);
+    } else if (type == "Replace") {
+      parts_.normalizer.add(
+          Normalizer::Replace{pattern(json), base::require<std::string>(json, "content", where_)});
+    } else if (type == "Prepend") {
+      parts_.normalizer.add(Normalizer::Prepend{base::require<std::string>(json, "prepend", where_)});
+    } else {
+      unsupported("normalizer", json);
+    }
+  }
+
+  [[nodiscard]] Splitter::Behavior behavior(const Json& json) const {
+    const auto name = base::require<std::string>(json, "behavior", where_);
+    if (name == "Isolated") return Splitter::Behavior::kIsolated;
+    if (name == "Removed") return Splitter::Behavior::kRemoved;
+    if (name == "MergedWithPrevious") return Splitter::Behavior::kMergedWithPrevious;
+    if (name == "MergedWithNext") return Splitter::Behavior::kMergedWithNext;
+    if (name == "Contiguous") return Splitter::Behavior::kContiguous;
+    unsupported("split behavior", json);
+  }
+
+  [[nodiscard]] MetaspaceStep::Prepend prepend_scheme(const Json& json) const {
+    // Files from before prepend_scheme say add_prefix_space.
+    const bool prefix = base::get_or<bool>(json, "add_prefix_space", true, where_);
+    const auto scheme =
+        base::get_or<std::string>(json, "prepend_scheme", prefix ? "always" : "never", where_);
+    if (scheme == "always") return MetaspaceStep::Prepend::kAlways;
+    if (scheme == "first") return MetaspaceStep::Prepend::kFirst;
+    if (scheme == "never") return MetaspaceStep::Prepend::kNever;
+    unsupported("prepend scheme", json);
+  }
+
+  void pre_tokenizer(const Json& json) {
+    const std::string type = type_of("pre-tokenizer", json);
+    if (byte_level_) unsupported("pre-tokenizer after ByteLevel", json);
+    if (type == "Sequence") {
+      for (const Json& step : list(json, "pretokenizers")) pre_tokenizer(step);
+    } else if (type == "Split") {
+      add_split(parts_, pattern(json), behavior(json), base::get_or<bool>(json, "invert", false, where_));
+    } else if (type == "Digits") {
+      const bool single = base::get_or<bool>(json, "individual_digits", false, where_);
+      add_split(parts_, Splitter::from_regex("\\p{N}", where_),
+                single ? Splitter::Behavior::kIsolated : Splitter::Behavior::kContiguous);
+    } else if (type == "Metaspace") {
+      MetaspaceStep step;
+      step.replacement = base::get_or<std::string>(json, "replacement", step.replacement, where_);
+      if (step.replacement.empty()) unsupported("pre-tokenizer", json);
+      step.prepend = prepend_scheme(json);
+      step.split = base::get_or<bool>(json, "split", true, where_);
+      parts_.pre_tokenizer.emplace_back(std::in_place_type<MetaspaceStep>, std::move(step));
+    } else if (type == "ByteLevel") {
+      if (base::get_or<bool>(json, "add_prefix_space", true, where_))
+        parts_.pre_tokenizer.emplace_back(std::in_place_type<PrefixSpaceStep>);
+      if (base::get_or<bool>(json, "use_regex", true, where_)) {
+        add_split(parts_, Splitter::from_regex(std::string(kGpt2Pattern), where_));
+      }
+      byte_level_ = true;
+    } else {
+      unsupported("pre-tokenizer", json);
+    }
+  }
+
+  void decoder(const Json& json, bool fused) {
+    const std::string type = type_of("decoder", json);
+    DecoderSpec& spec = parts_.decoder;
+    if (type == "Sequence") {
+      bool after_fuse = fused;
+      for (const Json& step : list(json, "decoders")) {
+        decoder(step, after_fuse);
+        after_fuse = after_fuse || type_of("decoder", step) == "Fuse";
+      }
+    } else if (type == "ByteLevel") {
+      spec.byte_level = true;
+    } else if (type == "Replace" && !fused && !spec.byte_fallback && json.contains("pattern") &&
+               json["pattern"].is_object() && json["pattern"].contains("String")) {
+      auto what = base::require<std::string>(json["pattern"], "String", where_);
+      if (what.empty()) unsupported("decoder", json);
+      spec.replace.emplace_back(std::move(what), base::require<std::string>(json, "content", where_));
+    } else if (type == "ByteFallback" && !fused) {
+      spec.byte_fallback = true;
+    } else if (type == "Metaspace" && !fused) {
+      auto what = base::get_or<std::string>(json, "replacement", "\xE2\x96\x81", where_);
+      if (what.empty()) unsupported("decoder", json);
+      spec.replace.emplace_back(std::move(what), " ");
+      if (prepend_scheme(json) != MetaspaceStep::Prepend::kNever) spec.dropped_from_first = " ";
+    } else if (type == "Strip" && fused && base::get_or<std::int64_t>(json, "start", 0, where_) <= 1 &&
+               base::get_or<std::int64_t>(json, "stop", 0, where_) == 0) {
+      if (base::get_or<std::int64_t>(json, "start", 0, where_) == 1) {
+        spec.dropped_prefix = base::require<std::string>(json, "content", where_);
+      }
+    } else if (type != "Fuse") {
+      unsupported("decoder", json);
+    }
+  }
+
+  [[nodiscard]] std::pair<std::string, std::string> merge_of(const Json& merge) const {
+    if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
+      return {merge[0].get<std::string>(), merge[1].get<std::string>()};
+    }
+    if (merge.is_string()) {
+      const auto& text = merge.get_ref<const std::string&>();
+      const std::size_t space = text.find(' ');
+      if (space != std::string::npos && text.find(' ', space + 1) == std::string::npos) {
+        return {text.substr(0, space), text.substr(space + 1)};
+      }
+    }
+    throw ModelError(fmt::format("{}: the merge {} is not a pair of tokens.", where_, shown(merge)));
+  }
+
+  void model(const Json& json, bool own_pipeline) {
+    const auto type = base::get_or<std::string>(json, "type", "BPE", where_);
+    if (type != "BPE") {
+      throw ModelError(
+          fmt::format("{}: models of type \"{}\" are not supported, only BPE; tte reads unigram models "
+                      "from tokenizer.model.",
+                      where_, base::printable(type)));
+    }
+    for (const char* key : {"dropout", "continuing_subword_prefix", "end_of_word_suffix"}) {
+      const Json* value = part(json, key);
+      const bool inert = value == nullptr ||
+                         (value->is_string() && value->get_ref<const std::string&>().empty()) ||
+                         (value->is_number() && value->get<double>() == 0.0);
+      if (!inert) unsupported(key, *value);
+    }
+    BpeSpec spec;
+    const auto vocab = json.find("vocab");
+    if (vocab == json.end() || !vocab->is_object()) {
+      throw ModelError(fmt::format("{}: model.vocab is missing or not an object.", where_));
+    }
+    for (const auto& [token, id] : vocab->items()) {
+      if (!id.is_number_integer() || id.get<std::int64_t>() < 0 || id.get<std::int64_t>() >= (1 << 24)) {
+        throw ModelError(fmt::format("{}: the token \"{}\" has the id {}; an integer from 0 to {} is needed.",
+                                     where_, base::printable(token), shown(id), (1 << 24) - 1));
+      }
+      spec.vocabulary.emplace(token, id.get<std::int32_t>());
+    }
+    spec.merges.reserve(list(json, "merges").size());
+    for (const Json& merge : list(json, "merges")) spec.merges.push_back(merge_of(merge));
+    spec.byte_level = byte_level_;
+    spec.byte_fallback = own_pipeline || base::get_or<bool>(json, "byte_fallback", false, where_);
+    spec.fuse_unknown = own_pipeline || base::get_or<bool>(json, "fuse_unk", false, where_);
+    spec.ignore_merges = !own_pipeline && base::get_or<bool>(json, "ignore_merges", false, where_);
+    if (const Json* unknown = part(json, "unk_token"); unknown != nullptr && !own_pipeline) {
+      spec.unknown = base::require<std::string>(json, "unk_token", where_);
+    }
+    parts_.vocabulary = spec.vocabulary;
+    parts_.model = std::make_unique<Bpe>(std::move(spec), where_);
+  }
+
+  void added_tokens(const Json& json) {
+    if (!json.is_array()) throw ModelError(fmt::format("{}: \"added_tokens\" is not a list.", where_));
+    for (const Json& entry : json) {
+      AddedToken token = read_added_token(entry, where_);
+      token.id = base::require<std::int64_t>(entry, "id", where_);
+      if (token.id < 0) throw ModelError(fmt::format("{}: an added token has the id {}.", where_, token.id));
+      add_token(parts_, std::move(token));
+    }
+  }
+
+  std::string where_;
+  Json json_;
+  TokenizerParts& parts_;
+  bool byte_level_ = false;
+};
+
+}  // namespace
+
+TokenizerParts read_tokenizer_json(const std::filesystem::path& file, const TokenizerConfig& config) {
+  TokenizerParts parts;
+  const bool llama = config.is_llama_class();
+  Reader(file, parts).read(llama, config.json.contains("added_tokens_decoder"));
+  if (llama && parts.pre_tokenizer.empty() && !parts.decoder.byte_level) set_llama_pipeline(parts, config);
+  if (config.class_name == "Qwen2Tokenizer" || config.class_name == "Qwen3_5Tokenizer") {
+    for (const char* name : {"eos_token", "unk_token", "pad_token"}) {
+      parts.named_defaults.emplace_back(name, "<|endoftext|>");
+    }
+  }
+  return parts;
+}
+
+}  // namespace tte::text

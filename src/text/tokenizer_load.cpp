@@ -1,0 +1,43 @@
+// Which of a checkpoint's tokenizer files counts.
+#include <fmt/core.h>
+
+#include "text/pipeline.h"
+#include "text/tokenizer_files.h"
+#include "tte/error.h"
+
+namespace tte::text {
+namespace {
+
+TokenizerParts read_parts(const TokenizerConfig& config, std::string& where) {
+  const auto there = [&](const char* name) { return std::filesystem::is_regular_file(config.folder / name); };
+  if (there("tokenizer.json")) {
+    where = (config.folder / "tokenizer.json").string();
+    return read_tokenizer_json(where, config);
+  }
+  if (there("tokenizer.model")) {
+    where = (config.folder / "tokenizer.model").string();
+    return read_sentencepiece(where, config);
+  }
+  if (there("vocab.json") && there("merges.txt")) {
+    where = (config.folder / "vocab.json").string();
+    return read_vocab_and_merges(config);
+  }
+  throw ModelError(
+      fmt::format("{} has no tokenizer: tokenizer.json, tokenizer.model, or vocab.json and merges.txt are "
+                  "needed.",
+                  config.folder.string()));
+}
+
+}  // namespace
+
+std::shared_ptr<const Tokenizer> Tokenizer::load(const std::filesystem::path& folder) {
+  const TokenizerConfig config = TokenizerConfig::read(folder);
+  std::string where;
+  TokenizerParts parts = read_parts(config, where);
+  add_declared_tokens(parts, config);
+  for (AddedToken& token : parts.added_last) add_token(parts, std::move(token));
+  parts.added_last.clear();
+  return std::make_shared<PipelineTokenizer>(std::move(parts), where);
+}
+
+}  // namespace tte::text
