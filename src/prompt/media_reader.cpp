@@ -58,6 +58,7 @@ MediaReader::MediaReader(const models::Layout& layout, const Recipe& recipe)
       video_spec_(layout.video_spec()),
       sampling_(recipe.frames),
       blank_image_(recipe.prompt.blank_image) {
+  sampling_.temporal_patch_size = video_spec_.temporal_patch_size;
   limit(image_spec_, recipe.image_min_pixels, recipe.image_max_pixels, recipe.name, "image");
   limit(video_spec_, recipe.video_min_pixels, recipe.video_max_pixels, recipe.name, "video");
   base::Digester hash;

@@ -70,6 +70,17 @@ std::vector<std::string> added_contents(const text::Tokenizer& tokenizer) {
   return out;
 }
 
+// Runs `make`; an InputError of tokenizer, template or layout, which know no items, gets the item's name.
+template <typename Make>
+auto named(const std::string& item, Make make) {
+  try {
+    return make();
+  } catch (const InputError& error) {
+    if (std::string_view(error.what()).starts_with(item)) throw;
+    throw InputError(fmt::format("{}: {}", item, error.what()));
+  }
+}
+
 void append_ids(models::Prompt& prompt, const std::vector<std::int64_t>& ids) {
   for (const std::int64_t id : ids) {
     prompt.ids.push_back(id);
@@ -283,6 +294,12 @@ std::string PromptBuilder::render(const Input& input, const Slots& slots, const 
 std::shared_ptr<const models::Prompt> PromptBuilder::open(const Input& input, const std::string& item,
                                                           const PromptRequest& request,
                                                           const Visuals& visuals, const Trace* trace) const {
+  return named(item, [&] { return build(input, item, request, visuals, trace); });
+}
+
+std::shared_ptr<const models::Prompt> PromptBuilder::build(const Input& input, const std::string& item,
+                                                           const PromptRequest& request,
+                                                           const Visuals& visuals, const Trace* trace) const {
   Slots slots;
   if (input.messages.empty()) {
     if (input.parts.empty()) {
@@ -306,13 +323,8 @@ std::shared_ptr<const models::Prompt> PromptBuilder::open(const Input& input, co
                     item, input.parts.empty() ? "an instruction" : "parts"));
   }
   const std::string text = render(input, slots, item);
-  std::vector<std::int64_t> ids;
-  auto prompt = std::make_shared<models::Prompt>();
-  try {
-    *prompt = files_->layout->layout(files_->tokenizer->encode(text), visuals);
-  } catch (const InputError& error) {
-    throw InputError(fmt::format("{}: {}", item, error.what()));
-  }
+  auto prompt =
+      std::make_shared<models::Prompt>(files_->layout->layout(files_->tokenizer->encode(text), visuals));
   if (prompt->ids.empty()) {
     throw InputError(fmt::format("{} gives a prompt without a single token: it needs some content.", item));
   }
@@ -330,7 +342,7 @@ std::shared_ptr<const models::Prompt> PromptBuilder::open(const Input& input, co
 EmbedPrompt PromptBuilder::close(const std::shared_ptr<const models::Prompt>& opened, const std::string& item,
                                  const Trace* trace) const {
   std::vector<std::int64_t> tail;
-  if (trace != nullptr && appends_trace()) tail = trace_ids(*trace);
+  if (trace != nullptr && appends_trace()) tail = named(item, [&] { return trace_ids(*trace); });
   tail.insert(tail.end(), suffix_ids_.begin(), suffix_ids_.end());
   EmbedPrompt out;
   out.prompt = opened;

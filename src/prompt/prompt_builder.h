@@ -75,6 +75,9 @@ class PromptBuilder {
 
  private:
   struct Slots;
+  [[nodiscard]] std::shared_ptr<const models::Prompt> build(const Input& input, const std::string& item,
+                                                            const PromptRequest& request,
+                                                            const Visuals& visuals, const Trace* trace) const;
   void add_missing_text(std::vector<text::ChatPart>& content) const;
   [[nodiscard]] std::vector<text::ChatPart> fill(const Pieces& pieces, const Slots& slots) const;
   [[nodiscard]] std::string render(const Input& input, const Slots& slots, const std::string& item) const;

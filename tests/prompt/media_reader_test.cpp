@@ -1,0 +1,95 @@
+#include "prompt/media_reader.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "expect_error.h"
+#include "prompt/fixture.h"
+#include "tte/error.h"
+
+namespace tte::prompt {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::tte::testing::clip;
+using ::tte::testing::message_of;
+using ::tte::testing::nano_files;
+using ::tte::testing::parts;
+using ::tte::testing::picture;
+using ::tte::testing::recipe_of;
+
+MediaReader reader(const std::string& json) {
+  return {*nano_files()->layout, recipe_of(json)};
+}
+
+TEST(MediaReader, ReadsInTheOrderOfTheParts) {
+  const Visuals visuals = reader("{}").read(
+      parts({picture(56, 84), std::string("text"), clip(4, 56, 56), picture(28, 28)}), "item 0");
+  ASSERT_EQ(visuals.size(), 3U);
+  EXPECT_FALSE(visuals[0]->video);
+  EXPECT_EQ(visuals[0]->patches.h, 4);
+  EXPECT_EQ(visuals[0]->patches.w, 6);
+  EXPECT_TRUE(visuals[1]->video);
+  EXPECT_EQ(visuals[1]->patches.t, 2);
+  EXPECT_EQ(visuals[2]->patches.h, 2);
+}
+
+TEST(MediaReader, ReadsTheMessagesToo) {
+  Input input;
+  input.messages = {{"system", {std::string("s")}},
+                    {"user", {picture(56, 56), std::string("q"), picture(28, 28)}}};
+  EXPECT_EQ(reader("{}").read(input, "item 0").size(), 2U);
+  EXPECT_TRUE(has_media(input));
+  EXPECT_FALSE(has_media(Input("text")));
+}
+
+TEST(MediaReader, TheRecipesLimitsWinOverTheCheckpoints) {
+  const auto small = reader(R"({"image": {"max_pixels": 3136}})").read(parts({picture(112, 112)}), "item 0");
+  EXPECT_EQ(small[0]->patches.h, 4);
+  const auto own = reader("{}").read(parts({picture(112, 112)}), "item 0");
+  EXPECT_EQ(own[0]->patches.h, 8);
+}
+
+TEST(MediaReader, LimitsThatExcludeEachOtherAreAnError) {
+  // The nano checkpoint has at most 50176 pixels.
+  EXPECT_THAT(message_of<ModelError>([] { reader(R"({"name": "r", "image": {"min_pixels": 60000}})"); }),
+              AllOf(HasSubstr("60000"), HasSubstr("50176")));
+}
+
+TEST(MediaReader, SecondsOfATemporalPatchFollowTheFrameRate) {
+  Video video = clip(4, 56, 56);
+  video.source_fps = 8.0;
+  const Visuals visuals = reader("{}").read(parts({video}), "item 0");
+  EXPECT_FLOAT_EQ(static_cast<float>(visuals[0]->seconds_per_grid), 0.25F);
+  // Without any rate transformers assumes 24 frames a second.
+  const Visuals unknown = reader("{}").read(parts({clip(4, 56, 56)}), "item 0");
+  EXPECT_EQ(unknown[0]->seconds_per_grid, static_cast<double>(static_cast<float>(2.0 / 24.0)));
+}
+
+TEST(MediaReader, ABlankPictureStandsInForNone) {
+  const MediaReader blank = reader(R"({"prompt": {"blank_image": 28}})");
+  const Visuals visuals = blank.read(Input("text"), "item 0");
+  ASSERT_EQ(visuals.size(), 1U);
+  EXPECT_EQ(visuals[0]->patches.h, 2);
+  EXPECT_EQ(blank.read(parts({picture(56, 56)}), "item 0").size(), 1U);
+}
+
+TEST(MediaReader, SignaturesTellReadersApart) {
+  EXPECT_EQ(reader("{}").signature(), reader(R"({"name": "other", "normalize": false})").signature());
+  for (const char* json : {R"({"image": {"max_pixels": 3136}})", R"({"video": {"max_pixels": 3136}})",
+                           R"({"video": {"fps": 2}})", R"({"video": {"num_frames": 8}})",
+                           R"({"prompt": {"blank_image": 28}})"}) {
+    EXPECT_NE(reader("{}").signature(), reader(json).signature()) << json;
+  }
+}
+
+TEST(MediaReader, ErrorsNameTheItem) {
+  Image missing;
+  missing.source = std::filesystem::path("/no/such/picture.png");
+  EXPECT_THAT(message_of<InputError>([&] { (void)reader("{}").read(parts({missing}), "item 7"); }),
+              AllOf(HasSubstr("item 7"), HasSubstr("picture.png")));
+}
+
+}  // namespace
+}  // namespace tte::prompt

@@ -1,0 +1,212 @@
+#include "prompt/recipe.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <array>
+
+#include "expect_error.h"
+#include "temp_dir.h"
+
+namespace tte::prompt {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::tte::testing::message_of;
+using ::tte::testing::TempDir;
+
+Recipe parse(const std::string& text) {
+  return parse_recipe(base::parse_json(text, "r.json"), "r.json");
+}
+
+TEST(Recipe, NothingIsTheDefault) {
+  const Recipe recipe = parse("{}");
+  EXPECT_TRUE(recipe.prompt.chat);
+  EXPECT_THAT(recipe.prompt.user, ElementsAre("{content}"));
+  EXPECT_TRUE(recipe.prompt.generation_prompt);
+  EXPECT_EQ(recipe.pooling, Pooling::kLast);
+  EXPECT_TRUE(recipe.normalize);
+  EXPECT_EQ(recipe.trace.open, "<think>");
+  EXPECT_EQ(recipe.trace.suffix, "");
+  EXPECT_FALSE(recipe.decoding.max_new_tokens);
+}
+
+TEST(Recipe, EveryKeyIsRead) {
+  const Recipe recipe = parse(R"({
+    "name": "n", "description": "d",
+    "prompt": {"style": "chat", "system": ["{instruction}"], "user": ["{media}", "{text}", "{trace}\n"],
+               "generation_prompt": false, "no_text": {"image": "i", "video": "v"}, "blank_image": 28,
+               "positions": "sequential"},
+    "instruction": {"reason": "r", "embed": "e"},
+    "tasks": {"visdoc": {"query": "q", "target": {"both": "t", "think": false}}},
+    "trace": {"open": "<a>", "close": "</a>", "keep": "conclusion", "suffix": "{eos}"},
+    "pooling": "token", "pooling_token": "<emb>", "normalize": false, "dims": [64, 128],
+    "image": {"min_pixels": 10, "max_pixels": 20},
+    "video": {"min_pixels": 1, "max_pixels": 2, "fps": 1.5, "min_frames": 2, "max_frames": 8},
+    "decoding": {"max_new_tokens": 7, "min_new_tokens": 1, "temperature": 0.5, "top_k": 3, "top_p": 0.9, "min_p": 0.1,
+                 "repetition_penalty": 1.1, "stop": ["x"], "stop_token_ids": [5], "ignore_eos": true,
+                 "max_think_tokens": 3}})");
+  EXPECT_EQ(recipe.name, "n");
+  EXPECT_TRUE(recipe.prompt.trace_in_body());
+  EXPECT_FALSE(recipe.prompt.generation_prompt);
+  EXPECT_EQ(recipe.prompt.no_text_image, "i");
+  EXPECT_EQ(recipe.prompt.no_text_video, "v");
+  EXPECT_EQ(recipe.prompt.blank_image, 28);
+  EXPECT_TRUE(recipe.prompt.sequential_positions);
+  EXPECT_EQ(recipe.instruction.of(Stage::kReason), "r");
+  EXPECT_EQ(recipe.instruction.of(Stage::kEmbed), "e");
+  EXPECT_TRUE(recipe.trace.conclusion_only);
+  EXPECT_EQ(recipe.pooling, Pooling::kToken);
+  EXPECT_FALSE(recipe.normalize);
+  EXPECT_THAT(recipe.dims, ElementsAre(64, 128));
+  EXPECT_EQ(recipe.image_max_pixels, 20);
+  EXPECT_EQ(recipe.video_max_pixels, 2);
+  EXPECT_EQ(recipe.frames.fps, 1.5);
+  EXPECT_EQ(recipe.frames.max_frames, 8);
+  EXPECT_EQ(recipe.decoding.max_new_tokens, 7);
+  EXPECT_EQ(recipe.decoding.max_think_tokens, 3);
+  EXPECT_THAT(recipe.decoding.stop, ElementsAre("x"));
+  EXPECT_TRUE(recipe.decoding.ignore_eos);
+
+  EXPECT_EQ(recipe.preset({"visdoc", Side::kQuery}).reason, "q");
+  EXPECT_TRUE(recipe.preset({"visdoc", Side::kQuery}).think);
+  EXPECT_EQ(recipe.preset({"visdoc", Side::kTarget}).embed, "t");
+  EXPECT_FALSE(recipe.preset({"visdoc", Side::kTarget}).think);
+  EXPECT_EQ(recipe.preset({}).reason, "r");
+  EXPECT_THAT(message_of<InputError>([&] {
+                (void)recipe.preset({"image_qq", Side::kQuery});
+              }),
+              AllOf(HasSubstr("image_qq"), HasSubstr("visdoc")));
+}
+
+struct Hostile {
+  const char* json;
+  const char* key;   // What the message must name.
+  const char* says;  // And what it must say.
+};
+
+class HostileRecipe : public ::testing::TestWithParam<Hostile> {};
+
+TEST_P(HostileRecipe, IsAnErrorThatNamesFileAndKey) {
+  EXPECT_THAT(message_of<ModelError>([] { parse(GetParam().json); }),
+              AllOf(HasSubstr("r.json"), HasSubstr(GetParam().key), HasSubstr(GetParam().says)));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Recipes, HostileRecipe,
+    ::testing::Values(
+        Hostile{R"([])", "\"\"", "must be an object"},
+        Hostile{R"({"pool": "last"})", "\"pool\"", "is not a key"},
+        Hostile{R"({"a\nb": 1})", "a\\x0ab", "is not a key"},
+        Hostile{R"({"pooling": "first"})", "pooling", "last, token, mean, none"},
+        Hostile{R"({"pooling": 3})", "pooling", "must be one of"},
+        Hostile{R"({"pooling": "token"})", "pooling_token", "is missing"},
+        Hostile{R"({"pooling_token": "<emb>"})", "pooling_token", "only pooling"},
+        Hostile{R"({"normalize": "yes"})", "normalize", "true or false"},
+        Hostile{R"({"dims": 64})", "dims", "list of integers"},
+        Hostile{R"({"dims": [0]})", "dims", "between 1"}, Hostile{R"({"dims": [64.5]})", "dims", "integer"},
+        Hostile{R"({"dims": [18446744073709551615]})", "dims", "between 1"},
+        Hostile{R"({"instruction": 3})", "instruction", "must be an object"},
+        Hostile{R"({"instruction": {"query": "x"}})", "instruction.query", "both, reason, embed, think"},
+        Hostile{R"({"instruction": {"both": "x", "embed": "y"}})", "instruction.both", "excludes"},
+        Hostile{R"({"tasks": []})", "tasks", "object"},
+        Hostile{R"({"tasks": {"visdoc": "x"}})", "tasks.visdoc", "object"},
+        Hostile{R"({"tasks": {"visdoc": {"candidate": "x"}}})", "tasks.visdoc.candidate", "query, target"},
+        Hostile{R"({"tasks": {"visdoc": {"query": {"think": 1}}}})", "tasks.visdoc.query.think",
+                "true or false"},
+        Hostile{R"({"trace": {"suffix": "{end}"}})", "trace.suffix", "{eos}"},
+        Hostile{R"({"trace": {"keep": "some"}})", "trace.keep", "all, conclusion"},
+        Hostile{R"({"image": {"min_pixels": 5, "max_pixels": 4}})", "image.min_pixels",
+                "more than max_pixels"},
+        Hostile{R"({"image": {"max_pixels": 0}})", "image.max_pixels", "between 1"},
+        Hostile{R"({"image": {"fps": 1}})", "image.fps", "is not a key"},
+        Hostile{R"({"video": {"fps": 0}})", "video.fps", "more than 0"},
+        Hostile{R"({"video": {"fps": 1, "num_frames": 8}})", "video.num_frames", "exclude"},
+        Hostile{R"({"video": {"min_frames": 9, "max_frames": 8}})", "video.min_frames",
+                "more than max_frames"},
+        Hostile{R"({"prompt": {"style": "jinja"}})", "prompt.style", "chat, raw"},
+        Hostile{R"({"prompt": {"style": "raw"}})", "prompt.raw", "is missing"},
+        Hostile{R"({"prompt": {"style": "raw", "raw": "{text}", "user": "x"}})", "prompt.user",
+                "belongs to style"},
+        Hostile{R"({"prompt": {"raw": "{text}"}})", "prompt.raw", "belongs to style"},
+        Hostile{R"({"prompt": {"user": "{txt}"}})", "prompt.user", "{txt}"},
+        Hostile{R"({"prompt": {"user": "{content} {media}"}})", "prompt.user", "twice"},
+        Hostile{R"({"prompt": {"user": "hello {instruction}"}})", "prompt.user", "places nothing"},
+        Hostile{R"({"prompt": {"user": [1]}})", "prompt.user", "must be a string"},
+        Hostile{R"({"prompt": {"user": {}}})", "prompt.user", "list of strings"},
+        Hostile{R"({"prompt": {"system": "{text}"}})", "prompt.system", "{instruction}"},
+        Hostile{R"({"prompt": {"style": "raw", "raw": "{text}", "image": "<img>"}})", "prompt.image",
+                "exactly once"},
+        Hostile{R"({"prompt": {"blank_image": 100000}})", "prompt.blank_image", "between 0"},
+        Hostile{R"({"prompt": {"positions": "2d"}})", "prompt.positions", "family, sequential"},
+        Hostile{R"({"prompt": {"no_text": "x"}})", "prompt.no_text", "object"},
+        Hostile{R"({"decoding": {"beams": 4}})", "decoding.beams", "is not a key"},
+        Hostile{R"({"decoding": {"max_new_tokens": 0}})", "decoding.max_new_tokens", "between 1"},
+        Hostile{R"({"decoding": {"temperature": "hot"}})", "decoding.temperature", "a number"},
+        Hostile{R"({"decoding": {"temperature": -1}})", "decoding", "temperature is -1"},
+        Hostile{R"({"decoding": {"stop": [""]}})", "decoding", "stop[0]"}));
+
+TEST(BundledRecipes, AllParse) {
+  EXPECT_GE(bundled_recipes().size(), 3U);
+  for (const auto& [name, json] : bundled_recipes()) {
+    SCOPED_TRACE(name);
+    const Recipe recipe = load_recipe("/", name);
+    EXPECT_EQ(recipe.name, name);
+    EXPECT_FALSE(recipe.description.empty());
+  }
+}
+
+TEST(BundledRecipes, RawSaysNothingThatTransformersDoesNot) {
+  const Recipe recipe = load_recipe("/", "raw");
+  EXPECT_TRUE(recipe.prompt.chat);
+  EXPECT_TRUE(recipe.prompt.system.empty());
+  EXPECT_TRUE(recipe.prompt.generation_prompt);
+  EXPECT_EQ(recipe.trace.suffix, "");
+  EXPECT_EQ(recipe.instruction.reason, "");
+  EXPECT_EQ(recipe.pooling, Pooling::kLast);
+  EXPECT_TRUE(recipe.normalize);
+  EXPECT_FALSE(recipe.image_max_pixels);
+}
+
+TEST(BundledRecipes, TteHasTheNineFamiliesOnBothSides) {
+  const Recipe recipe = load_recipe("/", "tte");
+  constexpr std::array kFamilies = {"image_cls", "image_qa",  "image_ret",  "image_vg", "video_cls",
+                                    "video_qa",  "video_ret", "video_mret", "visdoc"};
+  EXPECT_EQ(recipe.presets.size(), kFamilies.size());
+  for (const char* family : kFamilies) {
+    for (const Side side : {Side::kQuery, Side::kTarget}) {
+      SCOPED_TRACE(family);
+      const Instruction& preset = recipe.preset({family, side});
+      EXPECT_THAT(preset.reason, AllOf(HasSubstr("<think>"), HasSubstr("</think>")));
+      // What both models read is what lets them share states.
+      EXPECT_EQ(preset.reason, preset.embed);
+    }
+  }
+}
+
+TEST(LoadRecipe, LooksInItsOrder) {
+  const TempDir folder;
+  EXPECT_EQ(load_recipe(folder.path(), "").name, "raw");
+  folder.write("recipe.json", R"({"name": "own"})");
+  EXPECT_EQ(load_recipe(folder.path(), "").name, "own");
+  EXPECT_EQ(load_recipe(folder.path(), "tte").name, "tte");
+  const auto file = folder.write("other.json", R"({"name": "other"})");
+  EXPECT_EQ(load_recipe(folder.path(), file.string()).name, "other");
+  EXPECT_THAT(message_of<ModelError>([&] { load_recipe(folder.path(), "tte2"); }),
+              AllOf(HasSubstr("tte2"), HasSubstr("qwen2_vl_vlm2vec, raw, tte")));
+  folder.write("recipe.json", R"({"name": )");
+  EXPECT_THAT(message_of<ModelError>([&] { load_recipe(folder.path(), ""); }), HasSubstr("recipe.json"));
+}
+
+TEST(NanoRecipes, Parse) {
+  for (const char* role : {"reasoner", "embedder"}) {
+    const Recipe recipe = load_recipe(std::string(TTE_SOURCE_DIR "/models/nano/") + role, "");
+    EXPECT_EQ(recipe.presets.size(), 9U);
+    EXPECT_EQ(recipe.trace.suffix, "<|im_end|>");
+  }
+}
+
+}  // namespace
+}  // namespace tte::prompt
