@@ -193,8 +193,11 @@ kernels::PagedBatch select_rows(const kernels::PagedBatch& batch, std::span<cons
                                (batch.cu_seqlens[sequence + 1] - 1 - static_cast<std::int32_t>(row)));
     selected.cu_seqlens.push_back(selected.cu_seqlens.back() + 1);
   }
-  selected.block_table =
-      batch.block_table.index_select(0, at::tensor(sequences, at::kLong).to(batch.block_table.device()));
+  const auto take = [](const at::Tensor& table, const at::Tensor& index) {
+    return table.index_select(0, index.to(table.device()));
+  };
+  selected.block_table = take(batch.block_table, at::tensor(sequences, at::kLong));
+  selected.slots = take(batch.slots, at::tensor(at::IntArrayRef(rows.data(), rows.size()), at::kLong));
   return selected;
 }
 

@@ -100,7 +100,7 @@ KvState& kv_state(const Segment& segment, const KvPool& pool);
 kernels::PagedBatch page(std::span<const Segment> segments, const KvPool& pool);
 
 // The same cache seen by only some rows of the step (ascending), each as a sequence of its own that ends at
-// that row: what the last layer needs when few hidden states are wanted. The result has no slots.
+// that row: what the last layer needs when few hidden states are wanted.
 kernels::PagedBatch select_rows(const kernels::PagedBatch& batch, std::span<const std::int64_t> rows);
 
 }  // namespace tte::nn

@@ -41,7 +41,7 @@ std::shared_ptr<const models::Model> open_model(const std::filesystem::path& che
   return models::load_model(checkpoint, options);
 }
 
-Run::Run(std::shared_ptr<const models::Model> model, models::Prompt prompt)
+Sequence::Sequence(std::shared_ptr<const models::Model> model, models::Prompt prompt)
     : model_(std::move(model)), prompt_(std::move(prompt)), state_(model_->start(prompt_.size())) {
   if (state_ == nullptr) throw std::runtime_error("no room for the prompt");
   if (!prompt_.visuals.empty()) features_ = at::cat(model_->encode_vision(prompt_.visuals));
@@ -51,14 +51,14 @@ Run::Run(std::shared_ptr<const models::Model> model, models::Prompt prompt)
   }
 }
 
-Run::Run(const Run& other, std::unique_ptr<models::SequenceState> state)
+Sequence::Sequence(const Sequence& other, std::unique_ptr<models::SequenceState> state)
     : model_(other.model_),
       prompt_(other.prompt_),
       features_(other.features_),
       feature_rows_(other.feature_rows_),
       state_(std::move(state)) {}
 
-void Run::push(std::int64_t id) {
+void Sequence::push(std::int64_t id) {
   prompt_.ids.push_back(id);
   prompt_.kinds.push_back(models::TokenKind::kText);
   prompt_.positions.push_back({prompt_.next_position, prompt_.next_position, prompt_.next_position});
@@ -66,7 +66,7 @@ void Run::push(std::int64_t id) {
   feature_rows_.push_back(-1);
 }
 
-void Batch::add(Run& run, std::int64_t tokens) {
+void Batch::add(Sequence& run, std::int64_t tokens) {
   const std::int64_t begin = run.state_->length();
   for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(begin + tokens); ++i) {
     if (run.feature_rows_[i] >= 0) {
@@ -94,7 +94,7 @@ at::Tensor Batch::forward(const models::Model& model, bool every_row,
   return model.forward(batch_);
 }
 
-at::Tensor hidden_states(const models::Model& model, Run& run, const std::vector<std::int64_t>& steps) {
+at::Tensor hidden_states(const models::Model& model, Sequence& run, const std::vector<std::int64_t>& steps) {
   std::vector<at::Tensor> hidden;
   for (std::size_t step = 0; run.left() > 0; ++step) {
     Batch batch;
@@ -104,7 +104,7 @@ at::Tensor hidden_states(const models::Model& model, Run& run, const std::vector
   return at::cat(hidden);
 }
 
-std::vector<std::int64_t> greedy(const models::Model& model, Run& run, std::int64_t count) {
+std::vector<std::int64_t> greedy(const models::Model& model, Sequence& run, std::int64_t count) {
   std::vector<std::int64_t> tokens;
   for (std::int64_t i = 0; i < count; ++i) {
     Batch batch;

@@ -30,12 +30,12 @@ std::shared_ptr<const models::Model> open_model(const std::filesystem::path& che
                                                 std::int64_t state_bytes = std::int64_t{16} << 20);
 
 // A prompt on its way through a model: what of it is still to be fed.
-class Run {
+class Sequence {
  public:
   // Encodes the prompt's visuals and starts an empty state.
-  Run(std::shared_ptr<const models::Model> model, models::Prompt prompt);
+  Sequence(std::shared_ptr<const models::Model> model, models::Prompt prompt);
   // The same prompt, continuing from a state that already holds its first tokens.
-  Run(const Run& other, std::unique_ptr<models::SequenceState> state);
+  Sequence(const Sequence& other, std::unique_ptr<models::SequenceState> state);
 
   [[nodiscard]] const models::Prompt& prompt() const { return prompt_; }
   [[nodiscard]] std::int64_t left() const { return prompt_.size() - state_->length(); }
@@ -55,7 +55,7 @@ class Run {
 // Collects the next tokens of several runs into one step.
 class Batch {
  public:
-  void add(Run& run, std::int64_t tokens);
+  void add(Sequence& run, std::int64_t tokens);
   // Hidden states of `output_rows` (of all rows when `every_row`).
   at::Tensor forward(const models::Model& model, bool every_row = true,
                      const std::vector<std::int64_t>& output_rows = {});
@@ -68,9 +68,9 @@ class Batch {
 
 // Hidden states of a whole prompt, float32 [tokens, hidden], fed in steps of the given sizes (the last one
 // repeats).
-at::Tensor hidden_states(const models::Model& model, Run& run, const std::vector<std::int64_t>& steps);
+at::Tensor hidden_states(const models::Model& model, Sequence& run, const std::vector<std::int64_t>& steps);
 
 // Feeds what is left, then `count` greedy tokens one by one.
-std::vector<std::int64_t> greedy(const models::Model& model, Run& run, std::int64_t count);
+std::vector<std::int64_t> greedy(const models::Model& model, Sequence& run, std::int64_t count);
 
 }  // namespace tte::testing

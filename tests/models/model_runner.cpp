@@ -32,7 +32,7 @@ void run(const std::vector<std::string>& args) {
   const auto model = testing::open_model(args[0], dtype, std::int64_t{256} << 20);
   for (const auto& [name, item] : testing::load_items(args[1])) {
     const models::Prompt prompt = layout->layout(item.ids, item.visuals);
-    testing::Run prefill(model, prompt), generate(model, prompt);
+    testing::Sequence prefill(model, prompt), generate(model, prompt);
     const at::Tensor hidden = testing::hidden_states(*model, prefill, {step}).contiguous();
     const std::vector<std::int64_t> tokens = testing::greedy(*model, generate, new_tokens);
     write(output / (name + ".hidden"), hidden.const_data_ptr<float>(),

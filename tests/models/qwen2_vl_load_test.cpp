@@ -144,7 +144,7 @@ TEST(Qwen2VlLoad, ABareModelEmbedsButCannotGenerate) {
   const auto items = load_items(kFolder / "items.safetensors");
   const auto layout = models::load_layout(kFolder / "gqa_tied_new");
   const Item& item = items.at("image");
-  Run bare(model, layout->layout(item.ids, item.visuals)),
+  Sequence bare(model, layout->layout(item.ids, item.visuals)),
       whole(original, layout->layout(item.ids, item.visuals));
   EXPECT_TRUE(at::equal(hidden_states(*model, bare, {64}), hidden_states(*original, whole, {64})));
   EXPECT_THAT(message_of<ModelError>([&] { (void)some_logits(*model); }),

@@ -172,13 +172,12 @@ def reference(
     model.model.rope_deltas = None
     if item.visuals:
         grids = {k: v for k, v in inputs.items() if k.endswith("grid_thw")}
-        positions, delta = model.model.get_rope_index(
+        positions, _ = model.model.get_rope_index(
             inputs["input_ids"], mm_token_type_ids=inputs["mm_token_type_ids"], **grids
         )
-        following = int(delta.item()) + len(ids)
     else:
         positions = torch.arange(len(ids)).expand(3, 1, -1)
-        following = len(ids)
+    following = int(positions[:, 0, -1].max()) + 1  # What generate() gives the first new token.
     hidden = model.model(**inputs).last_hidden_state[0].float()
     model.model.rope_deltas = None
     out = model.generate(

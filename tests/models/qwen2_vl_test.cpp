@@ -94,14 +94,14 @@ TEST_P(Qwen2VlGolden, PositionsAreThoseOfGetRopeIndex) {
 }
 
 TEST_P(Qwen2VlGolden, HiddenStates) {
-  Run run(fixture_.model, prompt_);
+  Sequence run(fixture_.model, prompt_);
   EXPECT_LT(difference(hidden_states(*fixture_.model, run, {prompt_.size()}), expected("hidden")), 1e-5);
 }
 
 TEST_P(Qwen2VlGolden, HiddenStatesInChunks) {
   // Cuts at arbitrary places, inside of pictures too; the last size repeats.
   for (const std::vector<std::int64_t>& steps : {std::vector<std::int64_t>{1}, {2, 5, 3}, {7}}) {
-    Run run(fixture_.model, prompt_);
+    Sequence run(fixture_.model, prompt_);
     EXPECT_LT(difference(hidden_states(*fixture_.model, run, steps), expected("hidden")), 1e-5)
         << "first step " << steps[0];
   }
@@ -109,7 +109,7 @@ TEST_P(Qwen2VlGolden, HiddenStatesInChunks) {
 
 TEST_P(Qwen2VlGolden, LastRowAlone) {
   const at::Tensor hidden = expected("hidden");
-  Run run(fixture_.model, prompt_);
+  Sequence run(fixture_.model, prompt_);
   Batch batch;
   batch.add(run, prompt_.size());
   const at::Tensor last = batch.forward(*fixture_.model, false, {prompt_.size() - 1});
@@ -118,7 +118,7 @@ TEST_P(Qwen2VlGolden, LastRowAlone) {
 
 TEST_P(Qwen2VlGolden, GreedyTokens) {
   const at::Tensor tokens = expected("tokens").to(at::kLong);
-  Run run(fixture_.model, prompt_);
+  Sequence run(fixture_.model, prompt_);
   const std::vector<std::int64_t> generated = greedy(*fixture_.model, run, tokens.numel());
   for (std::int64_t i = 0; i < tokens.numel(); ++i) {
     ASSERT_EQ(generated[static_cast<std::size_t>(i)], tokens[i].item<std::int64_t>()) << "token " << i;
@@ -128,7 +128,7 @@ TEST_P(Qwen2VlGolden, GreedyTokens) {
 TEST_P(Qwen2VlGolden, BFloat16) {
   const auto model = open_model(kFolder / GetParam().checkpoint, std::nullopt);
   ASSERT_EQ(model->info().dtype, at::kBFloat16);
-  Run run(model, prompt_);
+  Sequence run(model, prompt_);
   const at::Tensor hidden = hidden_states(*model, run, {prompt_.size()});
   const at::Tensor cosine = at::cosine_similarity(hidden, expected("hidden_bfloat16").to(at::kFloat), 1);
   EXPECT_GE(cosine.min().item<double>(), 0.9999);
@@ -157,7 +157,7 @@ INSTANTIATE_TEST_SUITE_P(Checkpoints, Qwen2VlBatch, ::testing::ValuesIn(kCheckpo
                          [](const auto& info) { return std::string(info.param); });
 
 TEST_P(Qwen2VlBatch, MixedLengthsEqualOneByOne) {
-  std::vector<Run> runs;
+  std::vector<Sequence> runs;
   for (const char* name : kItems) runs.emplace_back(fixture_.model, prompt_of(fixture_, name));
   // First steps of different sizes, then everything else, so that prefill chunks of all kinds share a step.
   std::vector<std::vector<at::Tensor>> parts(runs.size());
@@ -179,7 +179,7 @@ TEST_P(Qwen2VlBatch, MixedLengthsEqualOneByOne) {
 
 TEST_P(Qwen2VlBatch, OutputRowsOfManySequences) {
   // Few rows (the last layer works on them alone), many rows, and none of some sequences.
-  Run a(fixture_.model, prompt_of(fixture_, "image")), b(fixture_.model, prompt_of(fixture_, "video"));
+  Sequence a(fixture_.model, prompt_of(fixture_, "image")), b(fixture_.model, prompt_of(fixture_, "video"));
   const at::Tensor expected = at::cat({golden(fixture_, "image.hidden"), golden(fixture_, "video.hidden")});
   const std::int64_t rows = expected.size(0);
   std::vector<std::int64_t> most;
@@ -190,7 +190,7 @@ TEST_P(Qwen2VlBatch, OutputRowsOfManySequences) {
                                                   {first_of_b},
                                                   {5, first_of_b + 3, rows - 1},
                                                   most}) {
-    Run first(a, model_.start(rows)), second(b, model_.start(rows));
+    Sequence first(a, model_.start(rows)), second(b, model_.start(rows));
     Batch batch;
     batch.add(first, first.left());
     batch.add(second, second.left());
@@ -201,7 +201,7 @@ TEST_P(Qwen2VlBatch, OutputRowsOfManySequences) {
 }
 
 TEST_P(Qwen2VlBatch, NoOutputRowsStillFillTheCache) {
-  Run run(fixture_.model, prompt_of(fixture_, "image"));
+  Sequence run(fixture_.model, prompt_of(fixture_, "image"));
   Batch begin;
   begin.add(run, run.left() - 1);
   const at::Tensor none = begin.forward(model_, false, {});
@@ -212,11 +212,11 @@ TEST_P(Qwen2VlBatch, NoOutputRowsStillFillTheCache) {
 }
 
 TEST_P(Qwen2VlBatch, ForkAndAppendEqualsFresh) {
-  Run run(fixture_.model, prompt_of(fixture_, "two_images"));
+  Sequence run(fixture_.model, prompt_of(fixture_, "two_images"));
   hidden_states(model_, run, {run.left()});
   const at::Tensor expected = golden(fixture_, "two_images.hidden");
   for (std::int64_t cut = 0; cut < run.prompt().size(); cut += 3) {
-    Run forked(run, run.state().fork(cut));
+    Sequence forked(run, run.state().fork(cut));
     ASSERT_EQ(forked.state().length(), cut);
     ASSERT_TRUE(forked.state().reserve(run.prompt().size()));
     EXPECT_LT(difference(hidden_states(model_, forked, {forked.left()}),
@@ -227,9 +227,9 @@ TEST_P(Qwen2VlBatch, ForkAndAppendEqualsFresh) {
 }
 
 TEST_P(Qwen2VlBatch, ForksDoNotDisturbEachOther) {
-  Run trunk(fixture_.model, prompt_of(fixture_, "image"));
+  Sequence trunk(fixture_.model, prompt_of(fixture_, "image"));
   hidden_states(model_, trunk, {trunk.left()});
-  std::vector<Run> forks;
+  std::vector<Sequence> forks;
   for (int i = 0; i < 3; ++i) forks.emplace_back(trunk, trunk.state().fork(trunk.prompt().size()));
   // Each goes its own way, in shared steps; afterwards each equals a fresh run of the same tokens.
   for (std::int64_t step = 0; step < 20; ++step) {
@@ -241,7 +241,7 @@ TEST_P(Qwen2VlBatch, ForksDoNotDisturbEachOther) {
     const at::Tensor together = batch.forward(model_);
     if (step % 19 != 0) continue;
     for (std::size_t i = 0; i < forks.size(); ++i) {
-      Run fresh(fixture_.model, forks[i].prompt());
+      Sequence fresh(fixture_.model, forks[i].prompt());
       const at::Tensor alone = hidden_states(model_, fresh, {fresh.left()});
       EXPECT_LT(difference(together.narrow(0, static_cast<std::int64_t>(i), 1),
                            alone.narrow(0, alone.size(0) - 1, 1)),

@@ -94,9 +94,9 @@ Prompt QwenLayout::layout(const std::vector<std::int64_t>& ids,
       ++position;
     }
   }
-  for (const auto& axes : prompt.positions) {
-    prompt.next_position = std::max(prompt.next_position, *std::max_element(axes.begin(), axes.end()) + 1);
-  }
+  // Where text would go on, which can be below the highest position: a trace that is generated stands where
+  // it would stand if it were part of the prompt.
+  prompt.next_position = position;
   prompt.visuals = std::move(visuals);
   return prompt;
 }

@@ -13,7 +13,8 @@ namespace tte::models::qwen2_vl {
 
 // Positions as transformers' get_rope_index: text counts up on all three axes; a visual's tokens count from
 // where text stopped, t by temporal patch, h and w by merged row and column; text then goes on max(h, w)
-// further, even if t went past that.
+// further, even if t went past that. What is generated goes on as text does, as with transformers' generate()
+// (5.24; its forward(), given a cache and no positions, goes on past the highest position of all).
 class QwenLayout final : public Layout {
  public:
   QwenLayout(const Config& config, PatchSpecs specs);

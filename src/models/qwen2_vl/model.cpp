@@ -57,7 +57,7 @@ nn::Selection select(const nn::Step& step, const std::vector<std::int64_t>& rows
 
 // The embedding, or the head that it is tied to where only that was saved.
 at::Tensor load_embedding(const Config& config, const weights::StateDict& weights) {
-  const at::IntArrayRef shape = {config.text.vocab_size, config.text.hidden_size};
+  const std::vector<std::int64_t> shape = {config.text.vocab_size, config.text.hidden_size};
   if (config.tied && !weights.has(names::kEmbedding) && weights.has(names::kHead)) {
     return weights.get(names::kHead, shape);
   }
@@ -68,7 +68,7 @@ at::Tensor load_embedding(const Config& config, const weights::StateDict& weight
 // values keeps it, as transformers does.
 std::optional<at::Tensor> load_head(const Config& config, const weights::StateDict& weights,
                                     const at::Tensor& embedding) {
-  const at::IntArrayRef shape = {config.text.vocab_size, config.text.hidden_size};
+  const std::vector<std::int64_t> shape = {config.text.vocab_size, config.text.hidden_size};
   if (!config.tied && !config.has_head) return weights.find(names::kHead, shape);
   if (!config.tied) return weights.get(names::kHead, shape);
   const std::optional<at::Tensor> head = weights.find(names::kHead, shape);
