@@ -1,4 +1,4 @@
-"""Check model.py and data.py against transformers on the shipped checkpoints: ids, logits, greedy traces, embeddings."""
+"""Check model.py and data.py on the shipped checkpoints against transformers: ids, logits, traces, embeddings."""
 
 from __future__ import annotations
 
