@@ -87,7 +87,8 @@ TIFF* open_tiff(Stream& stream, std::int64_t max_bytes) {
 }
 
 // libtiff goes on without a field that it cannot read, and the pixels then come out wrong. So every field of
-// the first directory that has a say in pixels must lie wholly in the file.
+// the first directory that has a say in pixels must lie wholly in the file, and a palette be there if one is
+// needed.
 bool directory_is_whole(Bytes bytes) {
   const bool big_endian = bytes[0] == 'M';
   const auto number = [&](std::uint64_t at, int size) {
@@ -120,9 +121,12 @@ bool directory_is_whole(Bytes bytes) {
       TIFFTAG_PREDICTOR,       TIFFTAG_COLORMAP,        TIFFTAG_TILEWIDTH,       TIFFTAG_TILELENGTH,
       TIFFTAG_TILEOFFSETS,     TIFFTAG_TILEBYTECOUNTS,  TIFFTAG_EXTRASAMPLES,    TIFFTAG_SAMPLEFORMAT,
       TIFFTAG_JPEGTABLES,      TIFFTAG_YCBCRSUBSAMPLING};
+  bool needs_palette = false;
+  bool has_palette = false;
   for (std::uint64_t i = 0; i < entries; ++i) {
     const std::uint64_t entry = first + i * entry_bytes;
-    if (std::find(kFields.begin(), kFields.end(), number(entry, 2)) == kFields.end()) continue;
+    const std::uint64_t tag = number(entry, 2);
+    if (std::find(kFields.begin(), kFields.end(), tag) == kFields.end()) continue;
     const std::uint64_t type = number(entry + 2, 2);
     const std::uint64_t count = number(entry + 4, offset_bytes);
     if (type >= kTypeBytes.size() || kTypeBytes[type] == 0 || count > bytes.size()) return false;
@@ -130,8 +134,11 @@ bool directory_is_whole(Bytes bytes) {
     const std::uint64_t value_at = entry + 4 + static_cast<std::uint64_t>(offset_bytes);
     if (size > static_cast<std::uint64_t>(offset_bytes) && !holds(number(value_at, offset_bytes), size))
       return false;
+    has_palette = has_palette || tag == TIFFTAG_COLORMAP;
+    needs_palette =
+        needs_palette || (tag == TIFFTAG_PHOTOMETRIC && number(value_at, 2) == PHOTOMETRIC_PALETTE);
   }
-  return true;
+  return has_palette || !needs_palette;
 }
 
 struct CloseTiff {

@@ -15,9 +15,11 @@ extern "C" {
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string_view>
 
 #include "media/file.h"
@@ -92,6 +94,43 @@ at::Tensor turn(const at::Tensor& pixels, int clockwise) {
   }
 }
 
+// A number of Matroska's variable length at `at`: the leading zero bits of the first byte tell how many bytes
+// follow. Moves `at` on; nothing when it does not fit, or when all its bits are set ("size unknown", as in
+// live recordings).
+std::optional<std::uint64_t> ebml_size(std::span<const std::uint8_t> bytes, std::size_t& at) {
+  if (at >= bytes.size() || bytes[at] == 0) return std::nullopt;
+  const int length = std::countl_zero(bytes[at]) + 1;
+  if (bytes.size() - at < static_cast<std::size_t>(length)) return std::nullopt;
+  std::uint64_t value = bytes[at] & (0xFFU >> length);
+  for (int i = 1; i < length; ++i) value = value << 8 | bytes[at + static_cast<std::size_t>(i)];
+  at += static_cast<std::size_t>(length);
+  const std::uint64_t unknown = (std::uint64_t{1} << (7 * length)) - 1;
+  return value == unknown ? std::nullopt : std::optional(value);
+}
+
+// Whether a Matroska or WebM file is shorter than its segment says. FFmpeg plays such files up to the cut.
+bool is_cut_matroska(const File& file) {
+  std::array<std::uint8_t, 4096> head{};
+  const std::span<const std::uint8_t> bytes(head.data(),
+                                            static_cast<std::size_t>(file.read(head.data(), 0, head.size())));
+  const auto has_id = [&](std::size_t at, std::uint32_t id) {
+    if (at > bytes.size() || bytes.size() - at < 4) return false;
+    for (std::size_t i = 0; i < 4; ++i) {
+      if (bytes[at + i] != static_cast<std::uint8_t>(id >> (24 - 8 * i))) return false;
+    }
+    return true;
+  };
+  std::size_t at = 4;
+  if (!has_id(0, 0x1A45DFA3)) return false;
+  const auto header = ebml_size(bytes, at);
+  if (!header || *header > bytes.size()) return false;
+  at += static_cast<std::size_t>(*header);
+  if (!has_id(at, 0x18538067)) return false;
+  at += 4;
+  const auto segment = ebml_size(bytes, at);
+  return segment && *segment > static_cast<std::uint64_t>(file.size()) - at;
+}
+
 // One packet of the stream that yields a frame.
 struct Entry {
   std::int64_t pts = 0;
@@ -108,6 +147,7 @@ class VideoFile::Impl {
     // FFmpeg's log is the process's: it must not print whatever it thinks of a user's file.
     static std::once_flag silenced;
     std::call_once(silenced, [] { av_log_set_level(AV_LOG_QUIET); });
+    if (is_cut_matroska(file_)) fail("is truncated; fetch it again.");
     open();
     scan();
   }

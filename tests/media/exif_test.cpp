@@ -1,0 +1,104 @@
+#include "media/exif.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+
+#include "media_test_util.h"
+
+namespace tte::media::testing {
+namespace {
+
+// An EXIF block with one directory of one entry.
+Buffer block(bool big_endian, std::uint32_t tag, std::uint32_t type, std::uint32_t count,
+             std::uint32_t value) {
+  Buffer bytes = big_endian ? Buffer{'M', 'M', 0, '*'} : Buffer{'I', 'I', '*', 0};
+  const auto put = [&](std::uint32_t number, int size) {
+    for (int i = 0; i < size; ++i) {
+      bytes.push_back(static_cast<std::uint8_t>(number >> (8 * (big_endian ? size - 1 - i : i))));
+    }
+  };
+  put(8, 4);
+  put(1, 2);
+  put(tag, 2);
+  put(type, 2);
+  put(count, 4);
+  const int value_bytes = type == 1 ? 1 : type == 3 ? 2 : 4;
+  put(value, value_bytes);
+  put(0, 4 - value_bytes);
+  put(0, 4);
+  return bytes;
+}
+
+TEST(Exif, OrientationInBothByteOrdersAndAllTypes) {
+  for (const bool big_endian : {false, true}) {
+    for (const std::uint32_t type : {1U, 3U, 4U}) {
+      EXPECT_EQ(exif_orientation(block(big_endian, 0x112, type, 1, 6)), 6);
+    }
+  }
+  Buffer prefixed = {'E', 'x', 'i', 'f', 0, 0};
+  const Buffer plain = block(true, 0x112, 3, 1, 8);
+  prefixed.insert(prefixed.end(), plain.begin(), plain.end());
+  EXPECT_EQ(exif_orientation(prefixed), 8);
+}
+
+TEST(Exif, BlocksThatDoNotSay) {
+  EXPECT_EQ(exif_orientation({}), 0);
+  EXPECT_EQ(exif_orientation(block(false, 0x110, 3, 1, 6)), 0);  // Another tag.
+  EXPECT_EQ(exif_orientation(block(false, 0x112, 2, 1, 6)), 0);  // Text.
+  EXPECT_EQ(exif_orientation(block(false, 0x112, 3, 2, 6)), 0);  // Two values.
+  EXPECT_EQ(choose_orientation(block(false, 0x112, 3, 1, 9), {}), 1);
+  EXPECT_EQ(choose_orientation(block(false, 0x112, 4, 1, 0xFFFFFFFF), {}), 1);
+}
+
+TEST(Exif, DamagedBlocksAreReadWithinTheirBounds) {
+  const Buffer whole = block(false, 0x112, 3, 1, 6);
+  for (std::size_t size = 0; size < whole.size(); ++size) {
+    const Buffer cut(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size));
+    EXPECT_EQ(exif_orientation(cut), size >= 22 ? 6 : 0) << size;
+  }
+  Buffer bytes = whole;
+  bytes[4] = bytes[5] = bytes[6] = bytes[7] = 0xFF;  // A directory far outside.
+  EXPECT_EQ(exif_orientation(bytes), 0);
+  bytes = whole;
+  bytes[8] = bytes[9] = 0xFF;  // More entries than there are.
+  EXPECT_EQ(exif_orientation(bytes), 6);
+}
+
+TEST(Exif, XmpSaysItInTwoWays) {
+  const auto xmp = [](std::string_view text) {
+    return xmp_orientation(Bytes(reinterpret_cast<const std::uint8_t*>(text.data()), text.size()));
+  };
+  EXPECT_EQ(xmp("<a tiff:Orientation=\"3\"/>"), 3);
+  EXPECT_EQ(xmp("<tiff:Orientation>5</tiff:Orientation>"), 5);
+  EXPECT_EQ(xmp("tiff:Orientation tiff:Orientation=\"8\""), 8);
+  EXPECT_EQ(xmp("tiff:Orientation=\""), 0);
+  EXPECT_EQ(xmp("tiff:Orientation=\"x\""), 0);
+  EXPECT_EQ(xmp("tiff:Orientation"), 0);
+  EXPECT_EQ(xmp(""), 0);
+}
+
+TEST(Exif, EveryOrientationTurnsThePicture) {
+  // 1 2 3     The corner that is first after turning, and the one next to it in its row.
+  // 4 5 6
+  const at::Tensor grid = at::arange(1, 7, at::kByte).reshape({2, 3, 1});
+  const std::array<std::vector<int>, 9> expected = {{{},
+                                                     {1, 2, 3, 4, 5, 6},
+                                                     {3, 2, 1, 6, 5, 4},
+                                                     {6, 5, 4, 3, 2, 1},
+                                                     {4, 5, 6, 1, 2, 3},
+                                                     {1, 4, 2, 5, 3, 6},
+                                                     {4, 1, 5, 2, 6, 3},
+                                                     {6, 3, 5, 2, 4, 1},
+                                                     {3, 6, 2, 5, 1, 4}}};
+  for (int orientation = 1; orientation <= 8; ++orientation) {
+    const at::Tensor turned = apply_orientation(grid, orientation);
+    ASSERT_TRUE(turned.is_contiguous());
+    EXPECT_EQ(turned.size(0), orientation < 5 ? 2 : 3);
+    const auto* p = turned.const_data_ptr<std::uint8_t>();
+    EXPECT_EQ(std::vector<int>(p, p + 6), expected[orientation]) << orientation;
+  }
+}
+
+}  // namespace
+}  // namespace tte::media::testing

@@ -1,0 +1,265 @@
+#include "media/video.h"
+
+#include <ATen/Functions.h>
+#include <gmock/gmock.h>
+#include <sys/stat.h>
+
+#include "media_test_util.h"
+#include "temp_dir.h"
+
+namespace tte::media::testing {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using tte::testing::message_of;
+using tte::testing::TempDir;
+
+Video file(const std::string& name) {
+  return {data_folder() / name, {}, {}, {}};
+}
+
+Image frame(std::int64_t height, std::int64_t width, std::int64_t seed) {
+  const auto pixels = std::make_shared<const at::Tensor>(pattern(height, width, seed));
+  return {Pixels{std::shared_ptr<const std::uint8_t>(pixels, pixels->const_data_ptr<std::uint8_t>()),
+                 static_cast<int>(height), static_cast<int>(width), 3},
+          Alpha::kDrop};
+}
+
+Video list(int count, std::int64_t height = 10, std::int64_t width = 12) {
+  std::vector<Image> frames;
+  for (int i = 0; i < count; ++i) frames.push_back(frame(height, width, i));
+  return {frames, {}, {}, {}};
+}
+
+std::string error(const Video& video, const FrameSampling& sampling = {}, const DecodeLimits& limits = {}) {
+  const std::string message = message_of<InputError>([&] { read_video(video, sampling, "item 6", limits); });
+  EXPECT_TRUE(message.starts_with("item 6")) << message;
+  return message;
+}
+
+TEST(SampleFrames, EqualsTransformers) {
+  for (const auto& row : goldens().at("sampling")) {
+    SCOPED_TRACE(row.dump());
+    FrameSampling rule;
+    std::optional<double> source_fps;
+    if (!row.at("fps").is_null()) rule.fps = row.at("fps").get<double>();
+    if (!row.at("num_frames").is_null()) rule.num_frames = row.at("num_frames").get<int>();
+    if (!row.at("source_fps").is_null()) source_fps = row.at("source_fps").get<double>();
+    const int total = row.at("total");
+    if (row.contains("error")) {
+      message_of<InputError>([&] { sample_frames(total, source_fps, rule, "a"); });
+      continue;
+    }
+    const std::vector<int> indices = sample_frames(total, source_fps, rule, "a");
+    if (row.contains("indices")) {
+      EXPECT_EQ(indices, row.at("indices").get<std::vector<int>>());
+    } else {
+      EXPECT_EQ(indices.size(), row.at("count").get<std::size_t>());
+      EXPECT_EQ(fnv1a(at::tensor(indices, at::kInt)), row.at("digest").get<std::string>());
+    }
+  }
+}
+
+TEST(SampleFrames, RulesThatMakeNoSense) {
+  const auto sample_error = [](int total, std::optional<double> fps, std::optional<int> count) {
+    FrameSampling rule;
+    rule.fps = fps;
+    rule.num_frames = count;
+    return message_of<InputError>([&] { sample_frames(total, std::nullopt, rule, "item 6"); });
+  };
+  EXPECT_THAT(sample_error(10, 1.0, 4), AllOf(HasSubstr("item 6"), HasSubstr("not by both")));
+  EXPECT_THAT(sample_error(10, 1.0, {}), HasSubstr("source_fps"));
+  EXPECT_THAT(sample_error(10, 0.0, {}), HasSubstr("positive"));
+  EXPECT_THAT(sample_error(10, -1.0, {}), HasSubstr("positive"));
+  EXPECT_THAT(sample_error(10, std::nan(""), {}), HasSubstr("positive"));
+  EXPECT_THAT(sample_error(10, {}, 12), HasSubstr("has 10 frames"));
+  EXPECT_THAT(sample_error(10, {}, 0), HasSubstr("at least 2"));
+  EXPECT_THAT(sample_error(10, {}, -8), HasSubstr("at least 2"));
+}
+
+// An index that rounds up to the number of frames, which the reference yields and then cannot decode.
+TEST(SampleFrames, NeverPastTheEnd) {
+  for (int total = 1; total < 4000; total += 7) {
+    FrameSampling rule;
+    rule.num_frames = std::min(total / 2 * 2, 200);
+    if (*rule.num_frames == 0) continue;
+    for (const int index : sample_frames(total, std::nullopt, rule, "a")) ASSERT_LT(index, total);
+  }
+}
+
+TEST(Video, FramesEqualTorchcodecs) {
+  for (const auto& golden : goldens().at("videos")) {
+    SCOPED_TRACE(golden.at("file").get<std::string>());
+    const Frames frames = read_video(file(golden.at("file")), {}, "item 0");
+    ASSERT_EQ(frames.images.size(), golden.at("frames").get<std::size_t>());
+    ASSERT_TRUE(frames.source_fps);
+    EXPECT_NEAR(*frames.source_fps, golden.at("fps").get<double>(), 1e-9);
+    for (std::size_t k = 0; k < frames.images.size(); ++k) {
+      EXPECT_EQ(frames.indices[k], static_cast<int>(k));
+      ASSERT_EQ(frames.images[k].sizes(),
+                at::IntArrayRef({golden.at("height").get<int>(), golden.at("width").get<int>(), 3}));
+      EXPECT_EQ(fnv1a(frames.images[k]), golden.at("digests")[k].get<std::string>()) << "frame " << k;
+    }
+  }
+}
+
+// Jumping to frames gives the same frames as decoding all.
+TEST(Video, SampledFramesAreTheRightOnes) {
+  for (const auto& golden : goldens().at("videos")) {
+    SCOPED_TRACE(golden.at("file").get<std::string>());
+    for (const int count : {2, 4, 6, 10}) {
+      Video video = file(golden.at("file"));
+      video.num_frames = count;
+      const Frames frames = read_video(video, {}, "item 0");
+      ASSERT_EQ(frames.images.size(), static_cast<std::size_t>(count));
+      for (int k = 0; k < count; ++k) {
+        EXPECT_EQ(fnv1a(frames.images[k]), golden.at("digests")[frames.indices[k]].get<std::string>()) << k;
+      }
+    }
+  }
+}
+
+TEST(Video, TheInputsRuleWinsOverTheRecipes) {
+  FrameSampling recipe;
+  recipe.num_frames = 6;
+  Video video = file("clip.mp4");
+  EXPECT_EQ(read_video(video, recipe, "a").images.size(), 6U);
+  video.fps = 4;
+  const Frames frames = read_video(video, recipe, "a");  // 1.5 seconds.
+  EXPECT_EQ(frames.images.size(), 6U);
+  EXPECT_NEAR(*frames.sampled_fps, 4.0, 1e-9);
+  video.fps = std::nullopt;
+  video.num_frames = 4;
+  EXPECT_THAT(read_video(video, recipe, "a").indices, ElementsAre(0, 3, 7, 11));
+}
+
+TEST(Video, ARecipesRuleAsksForAtMostWhatThereIs) {
+  FrameSampling recipe;
+  recipe.num_frames = 64;
+  EXPECT_EQ(read_video(file("clip.mp4"), recipe, "a").images.size(), 15U);
+  EXPECT_EQ(read_video(list(3), recipe, "a").images.size(), 3U);
+  recipe = {};
+  recipe.fps = 1;
+  EXPECT_EQ(read_video(list(9), recipe, "a").images.size(), 9U);  // Its own fps is not known.
+  EXPECT_EQ(read_video(list(1), recipe, "a").images.size(), 1U);
+  Video timed = list(40);
+  timed.source_fps = 10;
+  EXPECT_EQ(read_video(timed, recipe, "a").images.size(), 4U);
+  Video asked = list(9);
+  asked.fps = 1;
+  EXPECT_THAT(error(asked), HasSubstr("source_fps"));
+  asked.fps = std::nullopt;
+  asked.num_frames = 20;
+  EXPECT_THAT(error(asked), HasSubstr("has 9 frames"));
+  recipe.num_frames = 4;
+  EXPECT_THAT(error(list(9), recipe), HasSubstr("it must choose"));
+}
+
+TEST(Video, FrameList) {
+  Video video = list(8);
+  video.num_frames = 4;
+  const Frames frames = read_video(video, {}, "a");
+  EXPECT_THAT(frames.indices, ElementsAre(0, 2, 4, 6));
+  for (int k = 0; k < 4; ++k) EXPECT_TRUE(at::equal(frames.images[k], pattern(10, 12, 2 * k)));
+  EXPECT_FALSE(frames.source_fps);
+  EXPECT_FALSE(frames.sampled_fps);
+  EXPECT_THAT(error({std::vector<Image>{}, {}, {}, {}}), HasSubstr("no frames"));
+  Video mixed{std::vector<Image>{frame(10, 12, 0), frame(10, 13, 0)}, {}, {}, {}};
+  EXPECT_THAT(error(mixed), AllOf(HasSubstr("frame 1"), HasSubstr("13x10"), HasSubstr("one size")));
+  Video missing{std::vector<Image>{frame(10, 12, 0), {std::filesystem::path("/no/such.png"), Alpha::kDrop}},
+                {},
+                {},
+                {}};
+  EXPECT_THAT(error(missing), AllOf(HasSubstr("frame 1"), HasSubstr("/no/such.png")));
+}
+
+TEST(Video, FolderInNaturalOrder) {
+  const TempDir folder;
+  const auto png = read_image("rgb.png");
+  const auto bmp = read_image("rgba.bmp");
+  const auto jpg = read_image("rgb420.jpg");
+  const auto text = [](const Buffer& bytes) { return std::string(bytes.begin(), bytes.end()); };
+  folder.write("frame10.PNG", text(png));
+  folder.write("frame9.jpg", text(jpg));
+  folder.write("frame0011.bmp", text(bmp));
+  folder.write(".hidden.png", "not an image");
+  folder.write("notes.txt", "not an image");
+  const Frames frames = read_video({folder.path(), {}, {}, {}}, {}, "a");
+  ASSERT_EQ(frames.images.size(), 3U);
+  EXPECT_TRUE(at::equal(frames.images[0], decode_image(encoded(jpg), "a")));
+  EXPECT_TRUE(at::equal(frames.images[1], decode_image(encoded(png), "a")));
+  EXPECT_TRUE(at::equal(frames.images[2], decode_image(encoded(bmp), "a")));
+  folder.write("frame12.png", "not an image");
+  EXPECT_THAT(error({folder.path(), {}, {}, {}}), AllOf(HasSubstr("frame 3"), HasSubstr("frame12.png")));
+  const TempDir empty;
+  EXPECT_THAT(error({empty.path(), {}, {}, {}}), HasSubstr("without image files"));
+}
+
+TEST(Video, LimitsHoldBeforeDecoding) {
+  DecodeLimits limits;
+  limits.max_video_pixels = 64 * 48 * 15 - 1;
+  EXPECT_THAT(error(file("clip.mp4"), {}, limits),
+              AllOf(HasSubstr("15 frames of 64x48"), HasSubstr("fewer frames")));
+  Video few = file("clip.mp4");
+  few.num_frames = 14;
+  EXPECT_EQ(read_video(few, {}, "a", limits).images.size(), 14U);
+  EXPECT_THAT(error(list(100, 64, 48), {}, limits), HasSubstr("100 frames"));
+  limits = {};
+  limits.max_pixels = 64 * 48 - 1;
+  EXPECT_THAT(error(file("clip.mp4"), {}, limits), HasSubstr("64x48"));
+  limits = {};
+  limits.max_file_bytes = 1000;
+  EXPECT_THAT(error(file("clip.mp4"), {}, limits), HasSubstr("over the limit of 1000"));
+}
+
+TEST(Video, FilesThatAreNoVideos) {
+  const TempDir folder;
+  const auto at_path = [&](const std::filesystem::path& path) { return error({path, {}, {}, {}}); };
+  EXPECT_THAT(at_path(folder.path() / "none.mp4"), AllOf(HasSubstr("none.mp4"), HasSubstr("No such file")));
+  EXPECT_THAT(at_path("http://example.org/a.mp4"), HasSubstr("download it first"));
+  EXPECT_THAT(at_path("concat:a.mp4|b.mp4"), HasSubstr("No such file"));
+  EXPECT_THAT(at_path("videotestsrc ! appsink"), HasSubstr("No such file"));
+  EXPECT_THAT(at_path(std::string("a\0.mp4", 6)), HasSubstr("NUL"));
+  EXPECT_THAT(at_path("/dev/zero"), HasSubstr("device"));
+  EXPECT_THAT(at_path(folder.write("empty.mp4", "")), HasSubstr("is empty"));
+  EXPECT_THAT(at_path(folder.write("text.mp4", "hello")), HasSubstr("not a video"));
+  EXPECT_THAT(at_path(folder.write("zeros.mp4", std::string(100000, '\0'))), HasSubstr("not a video"));
+  EXPECT_THAT(at_path(data_folder() / "images/rgb.png"), HasSubstr("not a video"));
+  EXPECT_THAT(at_path(data_folder() / "sound.m4a"), HasSubstr("no video stream"));
+  const auto pipe = folder.path() / "pipe.mp4";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_THAT(at_path(pipe), HasSubstr("pipe"));
+}
+
+// Playlists name other files and addresses: they are no videos.
+TEST(Video, PlaylistsAreNotFollowed) {
+  const TempDir folder;
+  const std::string clip = (data_folder() / "clip.mp4").string();
+  for (const auto& [name, content] : std::vector<std::pair<std::string, std::string>>{
+           {"a.m3u8", "#EXTM3U\n#EXTINF:1,\n" + clip + "\n#EXT-X-ENDLIST\n"},
+           {"a.ffconcat", "ffconcat version 1.0\nfile '" + clip + "'\n"},
+           {"a.mpd", "<?xml version=\"1.0\"?><MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\"></MPD>"},
+           {"a.sdp", "v=0\no=- 0 0 IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n"}}) {
+    EXPECT_THAT(error({folder.write(name, content), {}, {}, {}}), HasSubstr("not a video")) << name;
+  }
+}
+
+TEST(Video, TruncatedFiles) {
+  const TempDir folder;
+  // bt709.mp4 has its index in front, so that only the frames themselves are missing.
+  for (const char* name : {"clip.mp4", "bt709.mp4", "clip.webm", "clip.avi"}) {
+    const Buffer whole = read_file(data_folder() / name);
+    for (const double part : {0.05, 0.2, 0.4, 0.6, 0.8, 0.9}) {
+      SCOPED_TRACE(fmt::format("{} cut to {}", name, part));
+      const auto size = static_cast<std::size_t>(static_cast<double>(whole.size()) * part);
+      const auto path =
+          folder.write(name, std::string(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size)));
+      EXPECT_THAT(error({path, {}, {}, {}}), HasSubstr(name));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tte::media::testing
