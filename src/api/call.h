@@ -90,7 +90,7 @@ class Call {
   void attend();  // Cancellation, the caller's poll, errors of callbacks.
   std::deque<Event> wait();
 
-  const CallOptions& options_;
+  const CallOptions options_;
   base::ThreadPool& pool_;
   std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();
   std::vector<State> state_;

@@ -1,0 +1,200 @@
+#include "api/call.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <stdexcept>
+#include <thread>
+
+#include "expect_error.h"
+#include "tte/error.h"
+
+namespace tte::api {
+namespace {
+
+using std::chrono::milliseconds;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::tte::testing::message_of;
+
+// Prepares every item with `job` on the pool and finishes it.
+void run(Call& call, const std::function<int(std::size_t)>& job,
+         const std::function<void(std::size_t, int)>& then = {}) {
+  call.run([&](std::size_t i) {
+    call.prepare<int>(i, std::function<int()>([job, i] { return job(i); }), [&, i](int value, double) {
+      if (then) then(i, value);
+      call.finish(i);
+    });
+  });
+}
+
+TEST(Call, NoItemsIsNothingToDo) {
+  base::ThreadPool pool(1);
+  Call call({}, 0, pool, 4);
+  call.run([](std::size_t) { FAIL(); });
+}
+
+TEST(Call, ResultsBelongToTheirItems) {
+  base::ThreadPool pool(3);
+  std::vector<int> out(100);
+  CallOptions options;
+  std::vector<std::size_t> progress;
+  options.progress = [&](std::size_t done, std::size_t total) {
+    EXPECT_EQ(total, 100U);
+    progress.push_back(done);
+  };
+  Call call(options, out.size(), pool, 7);
+  run(
+      call, [](std::size_t i) { return static_cast<int>(i * i); },
+      [&](std::size_t i, int value) { out[i] = value; });
+  for (std::size_t i = 0; i < out.size(); ++i) EXPECT_EQ(out[i], static_cast<int>(i * i));
+  ASSERT_EQ(progress.size(), 100U);
+  EXPECT_EQ(progress.back(), 100U);
+}
+
+TEST(Call, TheWindowBoundsWhatIsInFlight) {
+  base::ThreadPool pool(4);
+  CallOptions options;
+  options.max_in_flight = 2;
+  std::atomic<int> running{0};
+  std::atomic<int> most{0};
+  Call call(options, 40, pool, 100);
+  call.run([&](std::size_t i) {
+    most = std::max(most.load(), ++running);
+    call.prepare<int>(i, std::function<int()>([] { return 0; }), [&, i](int, double) {
+      --running;
+      call.finish(i);
+    });
+  });
+  EXPECT_LE(most.load(), 2);
+}
+
+TEST(Call, NothingStartsBesideAFullGigabyte) {
+  base::ThreadPool pool(1);
+  Call call({}, 30, pool, 100);
+  std::size_t started = 0;
+  std::size_t finished = 0;
+  std::vector<std::size_t> holding;
+  call.run([&](std::size_t i) {
+    EXPECT_TRUE(holding.empty()) << "item " << i << " started beside " << holding.size() << " GB";
+    ++started;
+    call.prepare<int>(i, std::function<int()>([] { return 0; }), [&, i](int, double) {
+      call.hold(i, std::int64_t{1} << 30);
+      holding.push_back(i);
+      if (finished + holding.size() < started) return;
+      for (const std::size_t item : holding) call.finish(item);
+      finished += holding.size();
+      holding.clear();
+    });
+  });
+  EXPECT_EQ(finished, 30U);
+}
+
+TEST(Call, AnErrorStopsTheCall) {
+  base::ThreadPool pool(2);
+  Call call({}, 20, pool, 4);
+  std::size_t finished = 0;
+  EXPECT_THAT(message_of<InputError>([&] {
+                run(
+                    call,
+                    [](std::size_t i) -> int {
+                      if (i == 5) throw InputError("item 5 is bad.");
+                      return 0;
+                    },
+                    [&](std::size_t, int) { ++finished; });
+              }),
+              HasSubstr("item 5"));
+  EXPECT_LT(finished, 20U);
+}
+
+TEST(Call, SkippedErrorsAreKept) {
+  base::ThreadPool pool(2);
+  CallOptions options;
+  options.on_error = OnError::kSkip;
+  Call call(options, 10, pool, 4);
+  std::vector<std::size_t> failed;
+  call.on_failed = [&](std::size_t i) { failed.push_back(i); };
+  std::size_t finished = 0;
+  run(
+      call,
+      [](std::size_t i) -> int {
+        if (i == 3) throw InputError("item 3 is bad.");
+        return 0;
+      },
+      [&](std::size_t, int) { ++finished; });
+  EXPECT_EQ(finished, 9U);
+  EXPECT_THAT(failed, ElementsAre(3));
+  ASSERT_EQ(call.errors().size(), 1U);
+  EXPECT_EQ(call.errors()[0].message, "item 3 is bad.");
+  EXPECT_TRUE(call.failed(3));
+}
+
+TEST(Call, ErrorsOfMoreThanAnItemAreNotSkipped) {
+  base::ThreadPool pool(1);
+  CallOptions options;
+  options.on_error = OnError::kSkip;
+  Call call(options, 2, pool, 4);
+  EXPECT_THROW(run(call, [](std::size_t) -> int { throw DeviceError("out of memory."); }), DeviceError);
+}
+
+TEST(Call, PollRunsWhileItWaitsAndMayThrow) {
+  base::ThreadPool pool(1);
+  CallOptions options;
+  int polls = 0;
+  options.poll = [&] {
+    if (++polls == 2) throw std::runtime_error("interrupted");
+  };
+  Call call(options, 1, pool, 4);
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_THROW(run(call,
+                   [](std::size_t) {
+                     std::this_thread::sleep_for(milliseconds(400));
+                     return 0;
+                   }),
+               std::runtime_error);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, milliseconds(350)) << "the job is not waited for";
+}
+
+TEST(Call, CancelledCallsThrow) {
+  base::ThreadPool pool(1);
+  CallOptions options;
+  options.cancel.cancel();
+  Call before(options, 3, pool, 4);
+  EXPECT_THAT(message_of<CancelledError>([&] { run(before, [](std::size_t) { return 0; }); }),
+              HasSubstr("0 of 3"));
+}
+
+TEST(Call, CallbacksNeverRunAfterTheCall) {
+  base::ThreadPool pool(1);
+  std::function<engine::TokenAction(std::int64_t, const std::string&)> callback;
+  int calls = 0;
+  {
+    Call call({}, 0, pool, 1);
+    callback = call.guarded([&](std::int64_t, const std::string&) { return ++calls < 2; });
+    EXPECT_EQ(callback(1, "a"), engine::TokenAction::kContinue);
+    EXPECT_EQ(callback(1, "a"), engine::TokenAction::kStop);
+  }
+  EXPECT_EQ(callback(1, "a"), engine::TokenAction::kStop);
+  EXPECT_EQ(calls, 2);
+}
+
+TEST(Call, WhatACallbackThrowsComesOut) {
+  base::ThreadPool pool(1);
+  Call call({}, 1, pool, 1);
+  const auto callback =
+      call.guarded([](std::int64_t, const std::string&) -> bool { throw std::logic_error("mine"); });
+  std::thread thread([&] { EXPECT_EQ(callback(1, "a"), engine::TokenAction::kStop); });
+  EXPECT_THROW(call.run([](std::size_t) {}), std::logic_error);
+  thread.join();
+}
+
+TEST(ItemName, IsTheCallersOrTheIndex) {
+  Input input("a");
+  EXPECT_EQ(item_name(input, 3), "item 3");
+  input.name = "row 17\n";
+  EXPECT_EQ(item_name(input, 3), "row 17\\x0a");
+}
+
+}  // namespace
+}  // namespace tte::api

@@ -1,0 +1,173 @@
+#include "tte/embedder.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <numeric>
+
+#include "api/fixture.h"
+#include "expect_error.h"
+#include "temp_dir.h"
+
+namespace tte {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using tte::testing::distance;
+using tte::testing::embedder;
+using tte::testing::float32;
+using tte::testing::kEmbedder;
+using tte::testing::kSame;
+using tte::testing::message_of;
+using tte::testing::questions;
+
+double norm(std::span<const float> vector) {
+  return std::sqrt(std::inner_product(vector.begin(), vector.end(), vector.begin(), 0.0));
+}
+
+TEST(Embedder, BatchesAreTheSameAsOneByOne) {
+  const auto inputs = questions();
+  const Embeddings batch = embedder().embed(inputs);
+  ASSERT_EQ(batch.rows, static_cast<std::int64_t>(inputs.size()));
+  ASSERT_EQ(batch.dim, embedder().dim());
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    EXPECT_LT(distance(embedder().embed({inputs[i]}).row(0), batch.row(i)), kSame) << i;
+    EXPECT_NEAR(norm(batch.row(i)), 1.0, 1e-6);
+    EXPECT_GT(batch.tokens[i], 0);
+  }
+  EXPECT_GT(distance(batch.row(0), batch.row(1)), 1e-3F) << "different items, different vectors";
+}
+
+TEST(Embedder, TruncatesBeforeItNormalises) {
+  const std::vector<Input> inputs = {questions()[0]};
+  EmbedCallOptions options;
+  options.normalize = false;
+  const Embeddings whole = embedder().embed(inputs, {}, options);
+  EXPECT_GT(std::abs(norm(whole.row(0)) - 1.0), 1e-3);
+  options.truncate_dim = 16;
+  const Embeddings cut = embedder().embed(inputs, {}, options);
+  EXPECT_EQ(cut.dim, 16);
+  EXPECT_LT(distance(cut.row(0), whole.row(0).subspan(0, 16)), kSame * 10);
+  options.normalize = true;
+  const Embeddings unit = embedder().embed(inputs, {}, options);
+  EXPECT_NEAR(norm(unit.row(0)), 1.0, 1e-6);
+  for (const int dim : {0, -1, 100'000}) {
+    options.truncate_dim = dim;
+    EXPECT_THAT(message_of<InputError>([&] { (void)embedder().embed(inputs, {}, options); }),
+                HasSubstr("truncate_dim is " + std::to_string(dim)));
+  }
+}
+
+TEST(Embedder, OnlyTrainedSizesWhereTheRecipeSaysSo) {
+  const tte::testing::TempDir folder;
+  const auto recipe = folder.write("r.json", R"({"name": "r", "dims": [32, 64]})");
+  const Embedder trained = Embedder::load(kEmbedder, float32(recipe.string()), tte::testing::backend());
+  EmbedCallOptions options;
+  options.truncate_dim = 48;
+  EXPECT_THAT(message_of<InputError>([&] { (void)trained.embed({Input("a")}, {}, options); }),
+              AllOf(HasSubstr("48"), HasSubstr("32, 64")));
+  options.truncate_dim = 32;
+  EXPECT_EQ(trained.embed({Input("a")}, {}, options).dim, 32);
+}
+
+TEST(Embedder, ReadsTraces) {
+  const auto inputs = questions();
+  std::vector<std::optional<Trace>> traces(inputs.size());
+  traces[1] = Trace::from_text("<think>red circle at A1</think> red circle");
+  const Embeddings with = embedder().embed(inputs, traces);
+  const Embeddings without = embedder().embed(inputs);
+  EXPECT_LT(distance(with.row(0), without.row(0)), kSame);
+  EXPECT_GT(distance(with.row(1), without.row(1)), 1e-3F);
+  EXPECT_GT(with.tokens[1], without.tokens[1]);
+  EXPECT_THAT(message_of<InputError>([&] { (void)embedder().embed(inputs, {traces[1]}); }),
+              HasSubstr("traces has 1 entries for 5 inputs"));
+}
+
+TEST(Embedder, SkippedItemsAreNaNAndSayWhy) {
+  auto inputs = questions();
+  inputs[3] = Input();
+  EmbedCallOptions options;
+  options.on_error = OnError::kSkip;
+  std::vector<std::size_t> seen;
+  options.on_result = [&](std::size_t i, std::span<const float> vector) {
+    seen.push_back(i);
+    EXPECT_NEAR(norm(vector), 1.0, 1e-6);
+  };
+  const Embeddings out = embedder().embed(inputs, {}, options);
+  ASSERT_EQ(out.errors.size(), 1U);
+  EXPECT_EQ(out.errors[0].index, 3U);
+  EXPECT_THAT(out.errors[0].message, HasSubstr("item 3"));
+  for (const float value : out.row(3)) EXPECT_TRUE(std::isnan(value));
+  EXPECT_EQ(seen.size(), inputs.size() - 1);
+  const Embeddings good = embedder().embed({inputs[4]});
+  EXPECT_LT(distance(out.row(4), good.row(0)), kSame);
+}
+
+TEST(Embedder, GivesTheStatesOfAllTokens) {
+  const auto inputs = questions();
+  const auto states = embedder().embed_tokens(inputs);
+  EmbedCallOptions options;
+  options.normalize = false;
+  const Embeddings pooled = embedder().embed(inputs, {}, options);
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    EXPECT_EQ(states[i].tokens, pooled.tokens[i]);
+    EXPECT_EQ(states[i].input_ids.size(), static_cast<std::size_t>(states[i].tokens));
+    const std::span<const float> last(states[i].data.data() + (states[i].tokens - 1) * states[i].dim,
+                                      static_cast<std::size_t>(states[i].dim));
+    EXPECT_LT(distance(last, pooled.row(i)), kSame * 10) << "the last token is what the recipe pools";
+  }
+}
+
+TEST(Embedder, PoolingIsTheRecipes) {
+  const tte::testing::TempDir folder;
+  const auto load = [&](const char* json) {
+    return Embedder::load(kEmbedder, float32(folder.write("r.json", json).string()), tte::testing::backend());
+  };
+  const std::vector<Input> inputs = {questions()[0]};
+  EmbedCallOptions options;
+  options.normalize = false;
+  const Embedder mean = load(R"({"pooling": "mean"})");
+  const auto states = mean.embed_tokens(inputs).front();
+  std::vector<float> expected(static_cast<std::size_t>(states.dim));
+  for (std::int64_t row = 0; row < states.tokens; ++row) {
+    for (std::int64_t k = 0; k < states.dim; ++k) {
+      expected[static_cast<std::size_t>(k)] +=
+          states.data[static_cast<std::size_t>(row * states.dim + k)] / static_cast<float>(states.tokens);
+    }
+  }
+  EXPECT_LT(distance(mean.embed(inputs, {}, options).row(0), expected), 1e-4F);
+
+  const Embedder token = load(R"({"pooling": "token", "pooling_token": "<|vision_end|>"})");
+  std::int64_t row = -1;
+  const std::int64_t id = *token.tokenizer().id_of("<|vision_end|>");
+  for (std::int64_t i = 0; i < states.tokens; ++i) {
+    if (states.input_ids[static_cast<std::size_t>(i)] == id) row = i;
+  }
+  const std::span<const float> there(states.data.data() + row * states.dim,
+                                     static_cast<std::size_t>(states.dim));
+  EXPECT_LT(distance(token.embed(inputs, {}, options).row(0), there), 1e-4F);
+
+  const Embedder none = load(R"({"pooling": "none"})");
+  EXPECT_THAT(message_of<InputError>([&] { (void)none.embed(inputs); }), HasSubstr("embed_tokens"));
+}
+
+TEST(Cosine, ComparesEveryRowWithEveryRow) {
+  Embeddings a, b;
+  a.rows = 1;
+  a.dim = b.dim = 2;
+  a.data = {2, 0};
+  b.rows = 3;
+  b.data = {5, 0, 0, 1, -1, 1};
+  const auto scores = cosine(a, b);
+  ASSERT_EQ(scores.size(), 3U);
+  EXPECT_FLOAT_EQ(scores[0], 1);
+  EXPECT_FLOAT_EQ(scores[1], 0);
+  EXPECT_FLOAT_EQ(scores[2], -std::sqrt(0.5F));
+  b.dim = 3;
+  EXPECT_THAT(message_of<InputError>([&] { (void)cosine(a, b); }), AllOf(HasSubstr("2"), HasSubstr("3")));
+}
+
+}  // namespace
+}  // namespace tte

@@ -1,0 +1,233 @@
+#include "tte/reasoner.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <map>
+#include <stdexcept>
+#include <thread>
+
+#include "api/fixture.h"
+#include "expect_error.h"
+
+namespace tte {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using tte::testing::kReasoner;
+using tte::testing::message_of;
+using tte::testing::questions;
+using tte::testing::reasoner;
+using tte::testing::tokens;
+
+ThinkOptions with(GenerateOptions generate) {
+  ThinkOptions options;
+  options.generate = std::move(generate);
+  return options;
+}
+
+TEST(Reasoner, BatchesAreTheSameAsOneByOne) {
+  const auto inputs = questions();
+  const ThinkOptions options = with(tokens(12));
+  const std::vector<Trace> batch = reasoner().think(inputs, options);
+  ASSERT_EQ(batch.size(), inputs.size());
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    SCOPED_TRACE(i);
+    const Trace alone = reasoner().think(inputs[i], options);
+    EXPECT_EQ(alone.token_ids, batch[i].token_ids);
+    EXPECT_EQ(alone.text, batch[i].text);
+    EXPECT_EQ(batch[i].vocabulary, reasoner().tokenizer().vocabulary());
+    EXPECT_GT(batch[i].prompt_tokens, 0);
+    EXPECT_LE(batch[i].token_ids.size(), 12U);
+    EXPECT_TRUE(batch[i].finish == FinishReason::kStop || batch[i].finish == FinishReason::kLength);
+    EXPECT_EQ(reasoner().tokenizer().decode(batch[i].token_ids), batch[i].text);
+  }
+}
+
+TEST(Reasoner, OptionsAreOnePerItem) {
+  const auto inputs = questions();
+  ThinkOptions options;
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    GenerateOptions each = tokens(static_cast<int>(i) + 2);
+    each.ignore_eos = true;
+    options.generate_each.push_back(each);
+  }
+  const auto traces = reasoner().think(inputs, options);
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    EXPECT_EQ(traces[i].token_ids.size(), i + 2);
+    EXPECT_EQ(traces[i].finish, FinishReason::kLength);
+  }
+}
+
+TEST(Reasoner, SeedsDecideWhatIsSampled) {
+  GenerateOptions sampling = tokens(16);
+  sampling.temperature = 3.0;
+  sampling.ignore_eos = true;
+  ThinkOptions options = with(sampling);
+  const std::vector<Input> same(4, Input("list the things in the picture"));
+  options.seeds = {1, 2, 1, 3};
+  const auto first = reasoner().think(same, options);
+  EXPECT_EQ(first[0].token_ids, first[2].token_ids) << "one seed, one text, wherever it stands";
+  EXPECT_NE(first[0].token_ids, first[1].token_ids);
+  EXPECT_NE(first[1].token_ids, first[3].token_ids);
+  options.seeds = {3, 1, 1, 2};
+  const auto second = reasoner().think(same, options);
+  EXPECT_EQ(second[0].token_ids, first[3].token_ids);
+  EXPECT_EQ(second[3].token_ids, first[1].token_ids);
+}
+
+TEST(Reasoner, CallbacksSeeEveryToken) {
+  const auto inputs = questions();
+  ThinkOptions options = with(tokens(10));
+  std::map<std::size_t, std::string> text;
+  std::map<std::size_t, std::vector<std::int64_t>> ids;
+  options.on_token = [&](std::size_t item, std::string_view piece, std::int64_t id) {
+    text[item] += piece;
+    ids[item].push_back(id);
+    return OnToken::kContinue;
+  };
+  std::size_t results = 0;
+  options.on_result = [&](std::size_t item, const Trace& trace) {
+    ++results;
+    EXPECT_EQ(ids[item], trace.token_ids);
+  };
+  const auto traces = reasoner().think(inputs, options);
+  EXPECT_EQ(results, inputs.size());
+  for (std::size_t i = 0; i < inputs.size(); ++i) EXPECT_EQ(text[i], traces[i].text) << i;
+}
+
+TEST(Reasoner, ACallbackStopsItsItemOnly) {
+  const std::vector<Input> inputs = {"what is left of the red circle ?", "count blue"};
+  GenerateOptions generate = tokens(8);
+  generate.ignore_eos = true;
+  ThinkOptions options = with(generate);
+  int seen = 0;
+  options.on_token = [&](std::size_t item, std::string_view, std::int64_t) {
+    return item == 0 && ++seen == 3 ? OnToken::kStop : OnToken::kContinue;
+  };
+  const auto traces = reasoner().think(inputs, options);
+  EXPECT_EQ(traces[0].token_ids.size(), 3U);
+  EXPECT_EQ(traces[0].finish, FinishReason::kCallback);
+  EXPECT_EQ(traces[1].token_ids.size(), 8U);
+}
+
+TEST(Reasoner, WhatACallbackThrowsComesOut) {
+  ThinkOptions options = with(tokens(8));
+  options.on_token = [](std::size_t, std::string_view, std::int64_t) -> OnToken {
+    throw std::logic_error("mine");
+  };
+  EXPECT_THROW((void)reasoner().think(questions(), options), std::logic_error);
+  EXPECT_EQ(reasoner().think(questions(), with(tokens(2))).size(), questions().size())
+      << "and the engine goes on";
+}
+
+TEST(Reasoner, CancelStopsALongCall) {
+  GenerateOptions generate = tokens(1900);
+  generate.ignore_eos = true;
+  ThinkOptions options = with(generate);
+  const std::vector<Input> inputs(6, Input("list the things in the picture"));
+  std::thread canceller([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    options.cancel.cancel();
+  });
+  EXPECT_THAT(message_of<CancelledError>([&] { (void)reasoner().think(inputs, options); }),
+              HasSubstr("cancelled"));
+  canceller.join();
+  EXPECT_EQ(reasoner().think(inputs, with(tokens(2))).size(), inputs.size()) << "and the engine goes on";
+}
+
+TEST(Reasoner, PollStopsALongCall) {
+  GenerateOptions generate = tokens(1900);
+  generate.ignore_eos = true;
+  ThinkOptions options = with(generate);
+  int polls = 0;
+  options.poll = [&] {
+    if (++polls == 3) throw std::runtime_error("interrupted");
+  };
+  EXPECT_THROW((void)reasoner().think(Input("list the things in the picture"), options), std::runtime_error);
+}
+
+TEST(Reasoner, ABadItemStopsTheCallByDefault) {
+  auto inputs = questions();
+  inputs[2] = Input();
+  inputs[2].name = "row 17";
+  EXPECT_THAT(message_of<InputError>([&] { (void)reasoner().think(inputs, with(tokens(2))); }),
+              AllOf(HasSubstr("row 17"), HasSubstr("empty")));
+  Image missing;
+  missing.source = std::filesystem::path("/no/such/file.jpg");
+  EXPECT_THAT(message_of<InputError>([&] {
+                (void)reasoner().think({Input("a"), Input(missing)}, with(tokens(2)));
+              }),
+              AllOf(HasSubstr("item 1"), HasSubstr("file.jpg")));
+}
+
+TEST(Reasoner, ABadItemIsSkippedWhenAsked) {
+  auto inputs = questions();
+  inputs[1] = Input(std::string(1 << 16, 'a'));  // More than the model has positions.
+  inputs[2] = Input();
+  ThinkOptions options = with(tokens(4));
+  options.on_error = OnError::kSkip;
+  std::size_t progress = 0;
+  options.progress = [&](std::size_t done, std::size_t) { progress = done; };
+  const auto traces = reasoner().think(inputs, options);
+  EXPECT_EQ(progress, inputs.size());
+  for (const std::size_t bad : {1U, 2U}) {
+    EXPECT_EQ(traces[bad].finish, FinishReason::kError);
+    EXPECT_THAT(traces[bad].error, HasSubstr("item " + std::to_string(bad)));
+  }
+  const auto good = reasoner().think(questions(), with(tokens(4)));
+  for (const std::size_t i : {0U, 3U, 4U}) {
+    EXPECT_EQ(traces[i].token_ids, good[i].token_ids);
+    EXPECT_EQ(traces[i].error, "");
+  }
+}
+
+TEST(Reasoner, ListsOfOptionsMustMatchTheInputs) {
+  ThinkOptions options;
+  options.seeds = {1, 2};
+  EXPECT_THAT(message_of<InputError>([&] { (void)reasoner().think({Input("a")}, options); }),
+              AllOf(HasSubstr("seeds has 2 entries"), HasSubstr("1 inputs")));
+  options = {};
+  options.generate.temperature = -1;
+  EXPECT_THAT(message_of<InputError>([&] { (void)reasoner().think({Input("a")}, options); }),
+              HasSubstr("temperature"));
+  options = {};
+  options.task.family = "image_qq";
+  EXPECT_THAT(message_of<InputError>([&] { (void)reasoner().think({Input("a")}, options); }),
+              HasSubstr("image_qq"));
+}
+
+TEST(Reasoner, ManyThreadsGetWhatOneGets) {
+  const auto inputs = questions();
+  const auto alone = reasoner().think(inputs, with(tokens(6)));
+  std::vector<std::vector<Trace>> results(4);
+  std::vector<std::thread> threads;
+  for (auto& result : results) {
+    threads.emplace_back([&] { result = reasoner().think(inputs, with(tokens(6))); });
+  }
+  for (auto& thread : threads) thread.join();
+  for (const auto& result : results) {
+    ASSERT_EQ(result.size(), alone.size());
+    for (std::size_t i = 0; i < alone.size(); ++i) EXPECT_EQ(result[i].token_ids, alone[i].token_ids);
+  }
+}
+
+TEST(Reasoner, OutlivesItsBackendHandle) {
+  const Reasoner reasoner = [] {
+    const Backend backend = Backend::make(tte::testing::small_backend());
+    return Reasoner::load(kReasoner, {}, backend);
+  }();
+  EXPECT_LE(reasoner.think("a", with(tokens(3))).token_ids.size(), 3U);
+}
+
+TEST(Trace, FromText) {
+  const Trace trace = Trace::from_text("<think>a</think> b");
+  EXPECT_EQ(trace.thinking, "a");
+  EXPECT_EQ(trace.conclusion, "b");
+  EXPECT_EQ(trace.finish, FinishReason::kGiven);
+}
+
+}  // namespace
+}  // namespace tte
