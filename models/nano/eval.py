@@ -37,44 +37,43 @@ def hits(vecs: torch.Tensor, pools: list[list[int]], labels: list[int]) -> list[
     ]
 
 
-def evaluate(models: dict[str, Any], task: str, seed: int, n: int, split: Any, gold: bool) -> dict[str, Any]:
-    """All measurements of one task and seed."""
+def evaluate(models: dict[str, Any], task: str, seed: int, n: int, split: Any) -> dict[str, Any]:
+    """All measurements of one task and seed that the given models allow."""
+    started = time.time()
     samples = generate(task, seed, n, split)
     pool: dict[int, Item] = {id(c): c for s in samples for c in s.candidates}
     items = [s.query for s in samples] + list(pool.values())
     at = {key: n + i for i, key in enumerate(pool)}
     pools = [[at[id(c)] for c in s.candidates] for s in samples]
     labels = [s.label for s in samples]
-    thinks = [i for i, item in enumerate(items) if item.trace is not None]
-    started = time.time()
-    written: list[str | None] = [None] * len(items)
-    for i, trace in zip(thinks, write_traces(models["reasoner"], [items[i] for i in thinks], 256), strict=True):
-        written[i] = trace
-    right = [conclusion(written[i] or "") == conclusion(items[i].trace or "") for i in thinks]
-    exact = [written[i] == items[i].trace for i in thinks]
-    q = [r for r, i in zip(right, thinks, strict=True) if i < n]
-    t = [r for r, i in zip(right, thinks, strict=True) if i >= n]
-    generated = hits(embed(models["embedder"], items, written), pools, labels)
     result: dict[str, Any] = {
         "task": task, "seed": seed, "n": n, "candidates": float(np.mean([len(p) for p in pools])),
         "chance": 100 * float(np.mean([1 / len(p) for p in pools])),
-        "think": 100 * float(np.mean(generated)),
-        "query_conclusion": 100 * float(np.mean(q)),
-        "query_trace": 100 * float(np.mean(exact[: len(q)])),
-        "target_conclusion": 100 * float(np.mean(t)) if t else None,
     }  # fmt: skip
     if "embedder-no-think" in models:
         blank: list[str | None] = [None] * len(items)
         result["no_think"] = 100 * float(np.mean(hits(embed(models["embedder-no-think"], items, blank), pools, labels)))
-    if gold:
-        result["gold"] = 100 * float(
-            np.mean(hits(embed(models["embedder"], items, [i.trace for i in items]), pools, labels))
-        )
+    if "embedder" in models and "reasoner" in models:
+        thinks = [i for i, item in enumerate(items) if item.trace is not None]
+        written: list[str | None] = [None] * len(items)
+        for i, trace in zip(thinks, write_traces(models["reasoner"], [items[i] for i in thinks], 256), strict=True):
+            written[i] = trace
+        right = {i: conclusion(written[i] or "") == conclusion(items[i].trace or "") for i in thinks}
+        targets = [r for i, r in right.items() if i >= n]
+        generated = hits(embed(models["embedder"], items, written), pools, labels)
+        gold = hits(embed(models["embedder"], items, [i.trace for i in items]), pools, labels)
+        result |= {
+            "think": 100 * float(np.mean(generated)),
+            "gold": 100 * float(np.mean(gold)),
+            "query_conclusion": 100 * float(np.mean([right[i] for i in range(n)])),
+            "query_trace": 100 * float(np.mean([written[i] == items[i].trace for i in range(n)])),
+            "target_conclusion": 100 * float(np.mean(targets)) if targets else None,
+            "failures": [
+                {"query": items[i].prompt, "wrote": written[i], "gold": items[i].trace, "hit": generated[i]}
+                for i in range(n) if not right[i]
+            ][:6],
+        }  # fmt: skip
     result["seconds"] = round(time.time() - started)
-    result["failures"] = [
-        {"query": items[i].prompt, "wrote": written[i], "gold": items[i].trace, "hit": generated[i]}
-        for i in range(n) if written[i] is not None and not q[i]
-    ][:6]  # fmt: skip
     return result
 
 
@@ -121,18 +120,22 @@ def run(
     split: Any = "test",
     names: Sequence[str] = tasks(),
     out: str = "eval",
+    parts: Sequence[str] = ("reasoner", "embedder", "embedder-no-think"),
 ) -> None:
-    """Evaluate, print the table, and write logs/<out>.json and logs/<out>.md."""
+    """Evaluate, print the table, and write logs/<out>.json and logs/<out>.md; parts measured before are kept."""
     torch.set_num_threads(1)
-    folders = [f for f in ("reasoner", "embedder", "embedder-no-think") if (FOLDER / f / "model.safetensors").exists()]
-    models = {f: load(FOLDER / f).eval() for f in folders}
-    results: list[dict[str, Any]] = []
+    models = {f: load(FOLDER / f).eval() for f in parts}
+    path = FOLDER / "logs" / f"{out}.json"
     for seed in seeds:
         for task in names:
-            results.append(evaluate(models, task, seed, n, split, gold=True))
-            print(json.dumps({k: v for k, v in results[-1].items() if k != "failures"}), flush=True)
-            (FOLDER / "logs" / f"{out}.json").write_text(json.dumps(results, indent=1) + "\n")
-            (FOLDER / "logs" / f"{out}.md").write_text(table(results) + "\n")
+            found = evaluate(models, task, seed, n, split)
+            old = json.loads(path.read_text()) if path.exists() else []
+            known = {(r["task"], r["seed"], r["n"]): r for r in old}
+            known[task, seed, n] = known.get((task, seed, n), {}) | found
+            results = list(known.values())
+            print(json.dumps({k: v for k, v in found.items() if k != "failures"}), flush=True)
+            path.write_text(json.dumps(results, indent=1) + "\n")
+            path.with_suffix(".md").write_text(table(results) + "\n")
     print(table(results))
 
 
@@ -143,8 +146,9 @@ def main() -> None:
     parser.add_argument("--split", default="test")
     parser.add_argument("--tasks", nargs="+", default=list(tasks()))
     parser.add_argument("--out", default="eval", help="name of the result in logs/")
+    parser.add_argument("--parts", nargs="+", default=["reasoner", "embedder", "embedder-no-think"])
     args = parser.parse_args()
-    run(args.n, args.seeds, args.split, args.tasks, args.out)
+    run(args.n, args.seeds, args.split, args.tasks, args.out, args.parts)
 
 
 if __name__ == "__main__":

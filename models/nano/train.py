@@ -346,7 +346,7 @@ def main() -> None:
     parser.add_argument("--blank", type=float, default=0.2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--embed-steps", type=int, default=450)
-    parser.add_argument("--no-think-steps", type=int, default=450)
+    parser.add_argument("--no-think-steps", type=int, default=600)
     parser.add_argument("--embed-lr", type=float, default=2e-3)
     args = parser.parse_args()
     torch.set_num_threads(1)
