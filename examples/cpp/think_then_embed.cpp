@@ -17,8 +17,9 @@ int main(int argc, char** argv) {
   }
   try {
     const tte::Backend backend = tte::Backend::make();
-    const tte::ThinkThenEmbed pair(tte::Reasoner::load(argv[1], {}, backend),
-                                   tte::Embedder::load(argv[2], {}, backend));
+    const tte::Reasoner reasoner = tte::Reasoner::load(argv[1], {}, backend);
+    const tte::Embedder embedder = tte::Embedder::load(argv[2], {}, backend);
+    const tte::ThinkThenEmbed pair(reasoner, embedder);
 
     std::vector<tte::Input> inputs;
     for (int i = 3; i < argc; ++i) {
