@@ -125,6 +125,16 @@ void Call::end(std::size_t item, State state) {
   if (options_.progress) options_.progress(ended_, state_.size());
 }
 
+std::function<void()> Call::event(std::size_t item, std::function<void()> action) {
+  return [this, shared = shared_, item, action = std::move(action)] {
+    if (shared->stop.cancelled()) return;
+    // `this` is alive when the event runs: events run inside run() only.
+    shared->post(item, [this, item, action] {
+      if (state_[item] == State::kRunning) action();
+    });
+  };
+}
+
 void Call::hold(std::size_t item, std::int64_t bytes) {
   if (state_[item] != State::kRunning) return;
   held_[item] += bytes;

@@ -55,6 +55,9 @@ class Call {
   void hold(std::size_t item, std::int64_t bytes);
   void finish(std::size_t item);
 
+  // Something that any thread may call, even after the call: `action` then follows as an event of the item.
+  [[nodiscard]] std::function<void()> event(std::size_t item, std::function<void()> action);
+
   // A callback of the user wrapped for the executor's thread: it never runs after the call, and what it
   // throws comes out of run().
   [[nodiscard]] std::function<engine::TokenAction(std::int64_t, const std::string&)> guarded(

@@ -15,6 +15,25 @@ namespace {
 
 constexpr double kSmallestNorm = 1e-12;  // torch.nn.functional.normalize's.
 
+// What the engine calls with each token; null if nobody wants to know.
+std::function<engine::TokenAction(std::int64_t, const std::string&)> token_callback(Call& call,
+                                                                                    const ThinkJob& job) {
+  std::function<engine::TokenAction(std::int64_t, const std::string&)> callback;
+  if (job.on_token) {
+    callback =
+        call.guarded([on_token = job.on_token, item = job.item](std::int64_t id, const std::string& text) {
+          return on_token(item, text, id) == OnToken::kContinue;
+        });
+  }
+  if (!job.on_begin) return callback;
+  return [begin = call.event(job.item, job.on_begin), callback, begun = false](
+             std::int64_t id, const std::string& text) mutable {
+    if (!begun) begin();
+    begun = true;
+    return callback ? callback(id, text) : engine::TokenAction::kContinue;
+  };
+}
+
 }  // namespace
 
 void check_each(const char* name, std::size_t each, std::size_t items) {
@@ -42,12 +61,7 @@ void think(Call& call, const Reasoner::Impl& reasoner, ThinkJob job,
   request.think_close = reasoner.think_close;
   request.pin_state = job.pin_state;
   request.name = job.name;
-  if (job.on_token) {
-    request.on_token =
-        call.guarded([on_token = job.on_token, item = job.item](std::int64_t id, const std::string& text) {
-          return on_token(item, text, id) == OnToken::kContinue;
-        });
-  }
+  request.on_token = token_callback(call, job);
   auto finish = [&reasoner, prompt_tokens = job.prompt->size(), media = job.media_seconds,
                  then = std::move(then)](engine::GenerateResult result) {
     const prompt::TraceFormat& format = reasoner.recipe().trace;

@@ -55,6 +55,7 @@ struct ThinkJob {
   std::shared_ptr<const models::Prompt> prompt;
   GenerateOptions options;  // The caller's.
   TokenCallback on_token;
+  std::function<void()> on_begin;  // Called on the calling thread when the first token is there.
   bool pin_state = false;
   double media_seconds = 0;
 };

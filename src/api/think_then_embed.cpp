@@ -81,7 +81,7 @@ class Run {
   }
 
   ThinkThenEmbedResult operator()() {
-    call_.on_failed = [this](std::size_t i) { items_[i].drop(); };
+    call_.on_failed = [this](std::size_t i) { drop(i); };
     call_.run([this](std::size_t i) { open(i); });
     ThinkThenEmbedResult result;
     result.embeddings = std::move(sink_.result());
@@ -104,15 +104,19 @@ class Run {
     std::optional<Trace> trace;
     Timings timings;
     std::shared_ptr<engine::PrefixPin> pin;  // Of the reasoner's state, or of the embedder's prefix.
+    std::int64_t prefilled = 0;              // Tokens of the embedder's prefix that were asked for.
     bool prefix_running = false;             // The embedder reads the prompt; its request will follow.
     bool trace_ready = false;
-
-    // States and pixels are for the items that follow.
-    void drop() {
-      pin.reset();
-      opened = {};
-    }
   };
+
+  // States and pixels are for the items that follow.
+  void drop(std::size_t i) {
+    Item& item = items_[i];
+    item.pin.reset();
+    item.opened = {};
+    prefilled_ -= item.prefilled;
+    item.prefilled = 0;
+  }
 
   [[nodiscard]] ThinkMode mode_of(std::size_t i) const {
     const ThinkMode mode = options_.think_each.empty() ? options_.think : options_.think_each[i];
@@ -175,12 +179,17 @@ class Run {
                [this, i](Trace trace, std::shared_ptr<engine::PrefixPin> pin) {
                  thought(i, std::move(trace), std::move(pin));
                });
-    if (!one_engine_ && !item.pin && embedder_.builder->appends_trace()) prefill(i);
   }
 
-  // Input comes before trace, so the embedder can read the prompt while the reasoner still writes.
+  // Input comes before trace, so the embedder can read the prompt while the reasoner still writes. Only of
+  // items that are being written: a state that had to make room for others before its trace is there was for
+  // nothing.
   void prefill(std::size_t i) {
     Item& item = items_[i];
+    const std::int64_t tokens = item.opened.embed->size();
+    if (item.trace_ready || prefilled_ + tokens > embedder_.loaded->model->state_capacity() / 2) return;
+    prefilled_ += tokens;
+    item.prefilled = tokens;
     engine::EncodeRequest request;
     request.prompt = item.opened.embed;
     request.state_only = true;
@@ -248,7 +257,7 @@ class Run {
           if (read.trace) read.trace->timings.embed = read.timings.embed;
           sink_.result().timings[i] = read.timings;
           sink_.result().tokens[i] = tokens;
-          read.drop();
+          drop(i);
           if (options_.on_vector) options_.on_vector(i, vector);
           call_.finish(i);
         });
@@ -268,6 +277,7 @@ class Run {
   steady_clock::time_point begin_ = steady_clock::now();
   CallStats stats_;
   std::vector<Item> items_;
+  std::int64_t prefilled_ = 0;  // Tokens of all prefixes that wait for their traces.
   std::optional<MarginRule> margin_;
   api::VectorSink sink_;
   api::Call call_;  // Last: left first, so that nothing arrives at members that are gone.
