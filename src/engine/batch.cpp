@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "engine/rows.h"
+
 namespace tte::engine {
 namespace {
 
@@ -32,12 +34,10 @@ models::RaggedBatch pack(std::vector<Chunk>& chunks, at::Device device) {
   const std::int64_t total =
       std::accumulate(chunks.begin(), chunks.end(), std::int64_t{0},
                       [](std::int64_t sum, const Chunk& chunk) { return sum + chunk.tokens; });
-  // Pinned, so that the model's copies to a GPU need not wait.
-  const auto options = at::TensorOptions(at::kLong).pinned_memory(device.is_cuda());
   models::RaggedBatch batch;
   batch.segments.reserve(chunks.size());
-  batch.ids = at::empty({total}, options);
-  batch.positions = at::empty({3, total}, options);
+  batch.ids = host_tensor({total}, device);
+  batch.positions = host_tensor({3, total}, device);
   auto* ids = batch.ids.mutable_data_ptr<std::int64_t>();
   auto* positions = batch.positions.mutable_data_ptr<std::int64_t>();
   std::vector<std::int64_t> visual_rows;
@@ -59,7 +59,7 @@ models::RaggedBatch pack(std::vector<Chunk>& chunks, at::Device device) {
     chunk.outputs = static_cast<std::int64_t>(batch.output_rows.size()) - chunk.first_output;
   }
   if (!slices.empty()) {
-    batch.visual_rows = at::empty({static_cast<std::int64_t>(visual_rows.size())}, options);
+    batch.visual_rows = host_tensor({static_cast<std::int64_t>(visual_rows.size())}, device);
     std::copy(visual_rows.begin(), visual_rows.end(), batch.visual_rows.mutable_data_ptr<std::int64_t>());
     batch.visual_features = slices.size() == 1 ? slices[0] : at::cat(slices);
   }

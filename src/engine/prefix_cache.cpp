@@ -110,7 +110,8 @@ PrefixCache::Forked PrefixCache::fork(const TokenChain& chain, std::int64_t limi
       return {std::move(state), length, entry->state.get()};
     }
   }
-  return {};
+  if (candidates.empty()) return {};
+  return {nullptr, 0, candidates.front().entry->state.get()};
 }
 
 std::shared_ptr<PrefixPin> PrefixCache::insert(TokenChain chain, std::unique_ptr<models::SequenceState> state,
@@ -125,9 +126,17 @@ std::shared_ptr<PrefixPin> PrefixCache::insert(TokenChain chain, std::unique_ptr
   std::shared_ptr<PrefixPin> result;
   if (pin) result = std::make_shared<Pin>(entries_.front().pins);
   const models::SequenceState* kept = entries_.front().state.get();
+  while (idle_tokens() > max_idle_tokens_ && evict(false, kept)) {
+  }
   while (entries_.size() > max_entries_ && (evict(false, kept) || evict(true, kept))) {
   }
   return result;
+}
+
+std::int64_t PrefixCache::idle_tokens() const {
+  std::int64_t tokens = 0;
+  for (const Entry& entry : entries_) tokens += entry.pins->count.load() == 0 ? entry.chain.size() : 0;
+  return tokens;
 }
 
 bool PrefixCache::evict(bool pinned, const models::SequenceState* except) {

@@ -40,12 +40,17 @@ TokenChain chain_of(const models::Prompt& prompt);
 // Least recently used out first. Used by one thread; only pins may be dropped by others.
 class PrefixCache {
  public:
-  explicit PrefixCache(std::size_t max_entries) : max_entries_(max_entries) {}
+  // `max_entries` bounds the search; `max_idle_tokens` what entries that nobody pinned hold together (the
+  // last one is kept in any case), so that a long run does not fill the whole pool with states that are never
+  // wanted again.
+  PrefixCache(std::size_t max_entries, std::int64_t max_idle_tokens)
+      : max_entries_(max_entries), max_idle_tokens_(max_idle_tokens) {}
 
   struct Forked {
-    std::unique_ptr<models::SequenceState> state;  // Null when nothing fits.
+    std::unique_ptr<models::SequenceState> state;  // Null when there is none.
     std::int64_t length = 0;
-    const models::SequenceState* source = nullptr;  // The entry it came from, for evict().
+    // The entry it came from; the best one, when none could be forked; null when nothing is in common.
+    const models::SequenceState* source = nullptr;
   };
   // A state holding the longest cached prefix of `chain` that has at most `limit` tokens and can be cut
   // there.
@@ -69,7 +74,10 @@ class PrefixCache {
     std::unique_ptr<models::SequenceState> state;
     std::shared_ptr<Pins> pins;
   };
+  [[nodiscard]] std::int64_t idle_tokens() const;
+
   std::size_t max_entries_;
+  std::int64_t max_idle_tokens_;
   std::list<Entry> entries_;  // Most recently used first.
 };
 

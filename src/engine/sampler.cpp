@@ -10,6 +10,7 @@
 #include <limits>
 #include <utility>
 
+#include "engine/rows.h"
 #include "tte/error.h"
 
 namespace tte::engine {
@@ -41,7 +42,7 @@ void keep_top_k(std::span<float> logits, std::int64_t k) {
 }
 
 // Keeps the fewest tokens whose probabilities sum up to p: those with less than p above them. Of equal logits
-// at the edge the higher id is kept, as a stable ascending sort does.
+// at the edge the lower ids are kept, as in argmax; transformers leaves these to an unstable sort.
 void keep_top_p(std::span<float> logits, double p) {
   if (p >= 1.0) return;
   std::vector<std::int64_t> order;
@@ -57,7 +58,7 @@ void keep_top_p(std::span<float> logits, double p) {
 
   // The nucleus is small as a rule: sort only as far as it reaches.
   const auto higher = [&](std::int64_t a, std::int64_t b) {
-    return logits[a] != logits[b] ? logits[a] > logits[b] : a > b;
+    return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
   };
   double above = 0;
   std::size_t kept = 0;
@@ -165,13 +166,9 @@ std::vector<Sampled> sample_rows(const at::Tensor& logits, std::span<Sampler* co
   for (std::size_t i = 0; i < samplers.size(); ++i) {
     (samplers[i]->plain_argmax() ? plain : others).push_back(static_cast<std::int64_t>(i));
   }
-  const auto rows = [&](const std::vector<std::int64_t>& wanted) {
-    if (wanted.size() == samplers.size()) return logits;
-    return logits.index_select(0, at::tensor(wanted, at::kLong).to(logits.device()));
-  };
   if (!plain.empty()) {
     // Reduced where the logits are; ids and values come over in one copy (ids are exact in float64).
-    const at::Tensor part = rows(plain);
+    const at::Tensor part = select_rows(logits, plain);
     const at::Tensor ids = part.argmax(1, /*keepdim=*/true);
     const at::Tensor both =
         at::cat({ids.to(at::kDouble), part.gather(1, ids).to(at::kDouble)}, 1).to(at::kCPU);
@@ -186,7 +183,7 @@ std::vector<Sampled> sample_rows(const at::Tensor& logits, std::span<Sampler* co
     }
   }
   if (!others.empty()) {
-    const at::Tensor part = rows(others).to(at::kCPU).contiguous();
+    const at::Tensor part = select_rows(logits, others).to(at::kCPU).contiguous();
     const auto vocab = static_cast<std::size_t>(part.size(1));
     auto* values = part.mutable_data_ptr<float>();
     // Rows are independent: each has its own random numbers.

@@ -8,6 +8,7 @@
 #include <optional>
 #include <utility>
 
+#include "engine/rows.h"
 #include "tte/error.h"
 
 namespace tte::engine {
@@ -15,13 +16,11 @@ namespace {
 
 // Bounds the search for a prefix; memory bounds what is kept long before as a rule.
 constexpr std::size_t kMaxPrefixes = 512;
+// Tokens kept of sequences that nobody pinned: enough for the instructions and pictures that recent requests
+// had in common, little beside the weights.
+constexpr std::int64_t kMaxIdleTokens = 16'384;
 // A finished state that reserved this many tokens more than it holds is cut to size before it is kept.
 constexpr std::int64_t kMaxSpareTokens = 64;
-
-at::Tensor select_rows(const at::Tensor& hidden, const std::vector<std::int64_t>& rows) {
-  if (static_cast<std::int64_t>(rows.size()) == hidden.size(0)) return hidden;
-  return hidden.index_select(0, at::tensor(rows, at::kLong).to(hidden.device()));
-}
 
 }  // namespace
 
@@ -57,7 +56,7 @@ Scheduler::Scheduler(std::shared_ptr<const models::Model> model, VisionCache& vi
       // Every running sequence can then run a token in every step.
       max_running_(static_cast<std::size_t>(std::min(options.max_running, options.max_step_tokens))),
       vision_(*model_, vision_cache, options.max_step_patches),
-      prefixes_(kMaxPrefixes) {}
+      prefixes_(kMaxPrefixes, kMaxIdleTokens) {}
 
 bool Scheduler::step() {
   try {
@@ -85,11 +84,13 @@ void Scheduler::drop_cancelled() {
     sequence->cancelled();
     ended_.push_back(sequence.get());
   }
-  const auto gone = std::stable_partition(waiting_.begin(), waiting_.end(),
-                                          [](const auto& sequence) { return !sequence->cancel_requested(); });
-  if (gone != waiting_.end()) blocked_ = false;
-  for (auto it = gone; it != waiting_.end(); ++it) (*it)->cancelled();
-  waiting_.erase(gone, waiting_.end());
+  const auto wanted = [](const auto& sequence) { return !sequence->cancel_requested(); };
+  if (!std::all_of(waiting_.begin(), waiting_.end(), wanted)) {
+    blocked_ = false;
+    const auto gone = std::stable_partition(waiting_.begin(), waiting_.end(), wanted);
+    for (auto it = gone; it != waiting_.end(); ++it) (*it)->cancelled();
+    waiting_.erase(gone, waiting_.end());
+  }
   sweep();
 }
 
@@ -140,15 +141,25 @@ bool Scheduler::admit_head() {
 
 bool Scheduler::find_room(Sequence& sequence) {
   const std::int64_t room = sequence.room();
-  if (sequence.reuse_limit() > 0) {
-    auto forked = prefixes_.fork(sequence.chain(), sequence.reuse_limit());
-    while (forked.state && !forked.state->reserve(room)) {
-      if (!make_room(forked.source)) forked.state.reset();
+  while (sequence.reuse_limit() > 0) {
+    auto found = prefixes_.fork(sequence.chain(), sequence.reuse_limit());
+    if (found.source == nullptr) break;
+    bool can_make_room = true;
+    while (found.state && can_make_room) {
+      if (found.state->reserve(room)) {
+        sequence.admit(std::move(found.state), found.length);
+        return true;
+      }
+      can_make_room = make_room(found.source);
     }
-    if (forked.state) {
-      sequence.admit(std::move(forked.state), forked.length);
+    if (!can_make_room) break;
+    // Not forked: either there is no room for what cannot be shared, or states of this kind cannot be cut
+    // there.
+    if (auto state = model_->start(room)) {
+      sequence.admit(std::move(state), 0);
       return true;
     }
+    if (!make_room(found.source)) break;
   }
   for (;;) {
     if (auto state = model_->start(room)) {

@@ -1,0 +1,154 @@
+#include "engine/prefix_cache.h"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+
+#include "engine/engine.h"
+#include "engine/fake_model.h"
+
+namespace tte::engine::testing {
+namespace {
+
+class CountingState : public models::SequenceState {
+ public:
+  explicit CountingState(std::int64_t length) : length_(length) { ++alive; }
+  ~CountingState() override { --alive; }
+  std::int64_t length() const override { return length_; }
+  bool reserve(std::int64_t) override { return true; }
+  std::unique_ptr<models::SequenceState> fork(std::int64_t length) const override {
+    return std::make_unique<CountingState>(length);
+  }
+  inline static int alive = 0;
+
+ private:
+  std::int64_t length_;
+};
+
+std::unique_ptr<models::SequenceState> state_of(const TokenChain& chain) {
+  return std::make_unique<CountingState>(chain.size());
+}
+
+TEST(TokenChain, CommonPrefixIsExact) {
+  const auto a = chain_of(*make_prompt({std::string("abcdefgh")}));
+  EXPECT_EQ(a.common_prefix(a), 8);
+  EXPECT_EQ(a.common_prefix(chain_of(*make_prompt({std::string("abcdxfgh")}))), 4);
+  EXPECT_EQ(a.common_prefix(chain_of(*make_prompt({std::string("abc")}))), 3);
+  EXPECT_EQ(a.common_prefix(chain_of(*make_prompt({std::string("xbcdefgh")}))), 0);
+  EXPECT_EQ(a.common_prefix(TokenChain()), 0);
+}
+
+TEST(TokenChain, KnowsPicturesKindsAndPositions) {
+  const auto chain = [](std::uint64_t seed) {
+    return chain_of(*make_prompt({std::string("ab"), make_visual(seed, 4, 4), std::string("cd")}));
+  };
+  EXPECT_EQ(chain(1).common_prefix(chain(1)), 8);
+  EXPECT_EQ(chain(1).common_prefix(chain(2)), 2);
+
+  // The same ids as text: a model that wrote placeholder tokens itself.
+  auto as_text = *make_prompt({std::string("ab"), make_visual(1, 4, 4), std::string("cd")});
+  for (auto& kind : as_text.kinds) kind = models::TokenKind::kText;
+  as_text.visuals.clear();
+  as_text.visual_tokens.clear();
+  EXPECT_EQ(chain(1).common_prefix(chain_of(as_text)), 2);
+
+  // The same frames at another speed: equal patches, other positions.
+  auto slower = *make_prompt({std::string("ab"), make_visual(1, 4, 4), std::string("cd")});
+  slower.positions[4][0] += 1;
+  EXPECT_EQ(chain(1).common_prefix(chain_of(slower)), 4);
+}
+
+TEST(TokenChain, SecondPictureCountsFromItsOwnTokens) {
+  const auto chain = [](std::uint64_t a, std::uint64_t b) {
+    return chain_of(*make_prompt({make_visual(a, 2, 4), make_visual(b, 2, 4)}));
+  };
+  EXPECT_EQ(chain(1, 2).common_prefix(chain(1, 3)), 2);
+  EXPECT_EQ(chain(1, 2).common_prefix(chain(2, 1)), 0);
+}
+
+TEST(PrefixCache, ForksTheLongestWithinTheLimit) {
+  PrefixCache cache(8, 1000);
+  for (const char* text : {"ab", "abcd", "abxx"}) {
+    auto chain = chain_of(*make_prompt({std::string(text)}));
+    auto state = state_of(chain);
+    cache.insert(std::move(chain), std::move(state), false);
+  }
+  const auto wanted = chain_of(*make_prompt({std::string("abcdef")}));
+  EXPECT_EQ(cache.fork(wanted, 5).length, 4);
+  EXPECT_EQ(cache.fork(wanted, 3).length, 3);
+  EXPECT_EQ(cache.fork(chain_of(*make_prompt({std::string("zzz")})), 3).state, nullptr);
+}
+
+TEST(PrefixCache, DropsTheLeastRecentlyUsedAndPinnedOnesLast) {
+  {
+    PrefixCache cache(2, 1000);
+    std::vector<TokenChain> chains;
+    for (const char* text : {"aa", "bb", "cc", "dd"})
+      chains.push_back(chain_of(*make_prompt({std::string(text)})));
+    auto pin = cache.insert(chains[0], state_of(chains[0]), true);
+    cache.insert(chains[1], state_of(chains[1]), false);
+    cache.insert(chains[2], state_of(chains[2]), false);
+    EXPECT_NE(cache.fork(chains[0], 2).state, nullptr) << "pinned";
+    EXPECT_EQ(cache.fork(chains[1], 2).state, nullptr) << "dropped";
+    EXPECT_TRUE(cache.evict(false));
+    EXPECT_FALSE(cache.evict(false)) << "only the pinned one is left";
+    pin.reset();
+    EXPECT_TRUE(cache.evict(false));
+    auto all = cache.insert(chains[3], state_of(chains[3]), true);
+    EXPECT_TRUE(cache.evict(true));
+    EXPECT_EQ(cache.size(), 0U);
+    all.reset();  // A pin may outlive its entry.
+  }
+  EXPECT_EQ(CountingState::alive, 0);
+}
+
+TEST(PrefixCache, EqualSequencesAreKeptOnce) {
+  PrefixCache cache(8, 1000);
+  const auto chain = chain_of(*make_prompt({std::string("same")}));
+  auto first = cache.insert(chain, state_of(chain), true);
+  auto second = cache.insert(chain, state_of(chain), true);
+  EXPECT_EQ(cache.size(), 1U);
+  first.reset();
+  EXPECT_FALSE(cache.evict(false)) << "the second pin still holds it";
+  second.reset();
+  EXPECT_TRUE(cache.evict(false));
+}
+
+TEST(PrefixCache, WhatNobodyPinnedIsBoundedInTokens) {
+  PrefixCache cache(8, 10);
+  const auto insert = [&](const char* text, bool pin) {
+    const auto chain = chain_of(*make_prompt({std::string(text)}));
+    return cache.insert(chain, state_of(chain), pin);
+  };
+  auto pin = insert("pinned: not counted", true);
+  insert("aaaa", false);
+  insert("bbbb", false);
+  EXPECT_EQ(cache.size(), 3U);
+  insert("cccc", false);
+  EXPECT_EQ(cache.size(), 3U) << "aaaa went";
+  insert("longer than all that is allowed", false);
+  EXPECT_EQ(cache.size(), 2U) << "the last one stays";
+  pin.reset();
+  insert("dd", false);
+  EXPECT_EQ(cache.size(), 1U);
+}
+
+TEST(PrefixCache, LongPromptsAmongHundredsOfEntriesAreCheap) {
+  PrefixCache cache(512, 10'000'000);
+  const auto base = text_prompt(10'000, 1);
+  for (int i = 0; i < 400; ++i) {
+    auto prompt = *base;
+    prompt.ids[static_cast<std::size_t>(20 * i)] = (prompt.ids[static_cast<std::size_t>(20 * i)] + 1) % 256;
+    auto chain = chain_of(prompt);
+    auto state = state_of(chain);
+    cache.insert(std::move(chain), std::move(state), false);
+  }
+  const auto wanted = chain_of(*base);
+  const auto start = std::chrono::steady_clock::now();
+  for (int i = 0; i < 100; ++i) ASSERT_EQ(cache.fork(wanted, 9'999).length, 20 * 399);
+  const double each = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / 100;
+  EXPECT_LT(each, 0.02) << "seconds per search";
+}
+
+}  // namespace
+}  // namespace tte::engine::testing
