@@ -333,9 +333,10 @@ class VideoFile::Impl {
   // Frame `index`. Where a jump did not lead to it (damaged indexes do that), the file is decoded from its
   // start.
   at::Tensor read_one(int index) {
-    const bool jumped = timed_ && seek_towards(index);
+    const bool jumped = timed_ && may_jump_ && seek_towards(index);
     std::optional<at::Tensor> pixels = decode_up_to(index);
     if (!pixels && jumped) {
+      may_jump_ = false;
       open();
       position_ = 0;
       pixels = decode_up_to(index);
@@ -446,6 +447,7 @@ class VideoFile::Impl {
   int turns_ = 0;
   std::vector<Entry> entries_;  // In order of presentation.
   bool timed_ = false;          // Whether every entry has a time of its own; without, frames are counted.
+  bool may_jump_ = true;
   double fps_ = 0;
   int position_ = 0;  // The frame that comes next if the decoder just goes on.
   bool draining_ = false;
