@@ -332,7 +332,7 @@ def train_embedder(args: argparse.Namespace, think: bool) -> None:
             run.log(val={k: round(v, 3) for k, v in found.items()}, mean=round(float(np.mean(list(found.values()))), 4))
             run.save()
     run.save()
-    save_checkpoint(model, FOLDER / name)
+    save_checkpoint(model, Path(args.export) if args.export else FOLDER / name)
 
 
 def main() -> None:
@@ -347,6 +347,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--embed-steps", type=int, default=450)
     parser.add_argument("--no-think-steps", type=int, default=600)
+    parser.add_argument("--test-seeds", type=int, nargs="+", default=[0, 1, 2], help="for evaluate")
+    parser.add_argument("--parts", nargs="+", default=["reasoner", "embedder", "embedder-no-think"])
+    parser.add_argument("--export", help="write the trained embedder here instead of into its own folder")
     parser.add_argument("--embed-lr", type=float, default=2e-3)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -364,7 +367,7 @@ def main() -> None:
     if args.what in ("all", "evaluate"):
         import eval as evaluation  # it imports this module
 
-        evaluation.run()
+        evaluation.run(seeds=args.test_seeds, parts=args.parts)
 
 
 if __name__ == "__main__":
