@@ -86,9 +86,7 @@ def save(shape: Shape, folder: Path) -> None:
     """Write the checkpoint in bfloat16 under the names of its generation, with a preprocessor file."""
     make_model(shape).to(torch.bfloat16).save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
-    Qwen2VLImageProcessor(
-        patch_size=shape.patch, min_pixels=64, max_pixels=64 * 256
-    ).save_pretrained(folder)
+    Qwen2VLImageProcessor(patch_size=shape.patch, min_pixels=64, max_pixels=64 * 256).save_pretrained(folder)
     if shape.generation == "new":
         return
     config = json.loads((folder / "config.json").read_text())
@@ -148,9 +146,7 @@ def write_items(items: dict[str, Item], file: Path) -> None:
 
 
 @torch.no_grad()
-def reference(
-    model: Qwen2VLForConditionalGeneration, item: Item, new_tokens: int
-) -> dict[str, torch.Tensor]:
+def reference(model: Qwen2VLForConditionalGeneration, item: Item, new_tokens: int) -> dict[str, torch.Tensor]:
     """hidden [rows, hidden], positions [3, rows], tokens [new_tokens] (greedy), next [1], margin [1]."""
     ids, kinds, visuals = [], [], iter(item.visuals)
     for token in item.ids:
