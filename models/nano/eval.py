@@ -97,7 +97,7 @@ def table(results: list[dict[str, Any]]) -> str:
     groups = [(t, [r for r in results if r["task"] == t]) for t in tasks()]
     for name, rows in groups:
         if rows:
-            gain = np.mean([r["think"] - r.get("no_think", np.nan) for r in rows])
+            gain = np.mean([r.get("think", np.nan) - r.get("no_think", np.nan) for r in rows])
             cells = [cell(rows, c) for c in columns]
             lines.append(f"| {name} | {' | '.join(cells[:5])} | {gain:+.1f} | {' | '.join(cells[5:])} |")
     seeds = sorted({r["seed"] for r in results})
@@ -107,7 +107,7 @@ def table(results: list[dict[str, Any]]) -> str:
         keys = ("chance", "no_think", "think", "gold", "query_conclusion")
         means.append({k: float(np.mean([r[k] for r in rows])) for k in keys if all(k in r for r in rows)})
     cells = [cell(means, c) for c in columns]
-    gain = np.mean([m["think"] - m.get("no_think", np.nan) for m in means])
+    gain = np.mean([m.get("think", np.nan) - m.get("no_think", np.nan) for m in means])
     lines.append(
         f"| **mean of {sum(1 for _, r in groups if r)}** |  | {' | '.join(cells[1:5])} | {gain:+.1f} | {cells[5]} |  |"
     )

@@ -348,6 +348,7 @@ def main() -> None:
     parser.add_argument("--embed-steps", type=int, default=450)
     parser.add_argument("--no-think-steps", type=int, default=600)
     parser.add_argument("--test-seeds", type=int, nargs="+", default=[0, 1, 2], help="for evaluate")
+    parser.add_argument("--tasks", nargs="+", default=list(tasks()), help="for evaluate")
     parser.add_argument("--parts", nargs="+", default=["reasoner", "embedder", "embedder-no-think"])
     parser.add_argument("--export", help="write the trained embedder here instead of into its own folder")
     parser.add_argument("--embed-lr", type=float, default=2e-3)
@@ -367,7 +368,7 @@ def main() -> None:
     if args.what in ("all", "evaluate"):
         import eval as evaluation  # it imports this module
 
-        evaluation.run(seeds=args.test_seeds, parts=args.parts)
+        evaluation.run(seeds=args.test_seeds, names=args.tasks, parts=args.parts)
 
 
 if __name__ == "__main__":
