@@ -40,7 +40,7 @@ Bpe::Bpe(BpeSpec spec, const std::string& where) : spec_(std::move(spec)) {
   }
   if (spec_.ignore_merges && spec_.byte_level) {
     std::string bytes;
-    for (const auto& [token, id] : spec_.vocabulary) {
+    for (const auto& [token, id] : *spec_.vocabulary) {
       if (bytes_of_token(token, bytes)) by_bytes_.emplace(bytes, id);
     }
   }
@@ -74,8 +74,8 @@ void Bpe::add_merges(const std::string& where) {
 }
 
 std::int32_t Bpe::id_of(std::string_view token) const {
-  const auto it = spec_.vocabulary.find(token);
-  return it == spec_.vocabulary.end() ? -1 : it->second;
+  const auto it = spec_.vocabulary->find(token);
+  return it == spec_.vocabulary->end() ? -1 : it->second;
 }
 
 Bpe::Merge Bpe::find(std::int32_t left, std::int32_t right) const {
@@ -197,7 +197,7 @@ void Bpe::merge_long(std::vector<std::int32_t>& symbols) const {
 
 void Bpe::encode(std::string_view word, std::vector<std::int64_t>& ids) const {
   if (spec_.ignore_merges) {
-    const auto& whole = spec_.byte_level ? by_bytes_ : spec_.vocabulary;
+    const auto& whole = spec_.byte_level ? by_bytes_ : *spec_.vocabulary;
     if (const auto it = whole.find(word); it != whole.end()) {
       ids.push_back(it->second);
       return;

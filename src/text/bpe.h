@@ -16,7 +16,7 @@
 namespace tte::text {
 
 struct BpeSpec {
-  TextMap<std::int32_t> vocabulary;
+  std::shared_ptr<const Vocabulary> vocabulary;
   std::vector<std::pair<std::string, std::string>> merges;  // In the order they were learnt.
   // Symbols are bytes, written in the byte-level alphabet; otherwise characters.
   bool byte_level = false;
@@ -53,7 +53,7 @@ class Bpe final : public SubwordModel {
   BpeSpec spec_;
   std::int32_t unknown_id_ = -1;
   std::array<std::int32_t, 256> byte_ids_{};
-  TextMap<std::int32_t> by_bytes_;  // ignore_merges of a byte-level vocabulary.
+  Vocabulary by_bytes_;  // ignore_merges of a byte-level vocabulary.
 
   // Pairs in an open-addressed table: key (left << 32 | right), all ones when free.
   struct Slot {

@@ -36,6 +36,7 @@ std::optional<AddedToken> token_of(const base::Json& json, const std::string& wh
     token.content = json.get<std::string>();
   } else if (json.is_object()) {
     token = read_added_token(json, where);
+    token.normalized = base::get_or<bool>(json, "normalized", false, where);
   } else {
     throw ModelError(
         fmt::format("{}: \"{}\" is {}, which is neither a token nor null.", where, key,
@@ -139,10 +140,10 @@ void add_token(TokenizerParts& parts, AddedToken token) {
   if (token.content.empty() || !parts.added_index.emplace(token.content, parts.added.size()).second) return;
   if (parts.next_id < 0) {
     parts.next_id = 0;
-    for (const auto& [text, id] : parts.vocabulary)
+    for (const auto& [text, id] : *parts.vocabulary)
       parts.next_id = std::max(parts.next_id, std::int64_t{id} + 1);
   }
-  if (const auto it = parts.vocabulary.find(token.content); it != parts.vocabulary.end())
+  if (const auto it = parts.vocabulary->find(token.content); it != parts.vocabulary->end())
     token.id = it->second;
   if (token.id < 0) token.id = parts.next_id;
   parts.next_id = std::max(parts.next_id, token.id + 1);

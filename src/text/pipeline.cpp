@@ -12,6 +12,7 @@ namespace tte::text {
 namespace {
 
 constexpr std::int64_t kMaxId = std::int64_t{1} << 24;
+constexpr std::size_t kMaxAddedBytes = 4096;
 
 std::string replaced(std::string_view text, std::string_view what, std::string_view by) {
   std::string out;
@@ -61,29 +62,33 @@ void PipelineTokenizer::number_tokens(const std::string& where) {
     }
     end = std::max(end, id + 1);
   };
-  for (const auto& [token, id] : parts_.vocabulary) check(token, id);
+  for (const auto& [token, id] : *parts_.vocabulary) check(token, id);
   for (AddedToken& token : parts_.added) {
-    if (token.content.size() > 4096) {
+    if (token.content.size() > kMaxAddedBytes) {
       throw ModelError(
           fmt::format("{}: an added token of {} bytes is too long.", where, token.content.size()));
     }
-    if (const auto it = parts_.vocabulary.find(token.content); it != parts_.vocabulary.end())
-      token.id = it->second;
     check(token.content, token.id);
+    longest_added_ = std::max(longest_added_, token.content.size());
   }
   tokens_.resize(static_cast<std::size_t>(end));
-  for (const auto& [token, id] : parts_.vocabulary) {
+  const auto number = [&](const std::string& token, std::int64_t id) -> Token& {
     Token& entry = tokens_[static_cast<std::size_t>(id)];
     entry.bytes = decoded(token);
     entry.byte = parts_.decoder.byte_fallback && fallback_byte(token) >= 0;
-  }
+    return entry;
+  };
+  for (const auto& [token, id] : *parts_.vocabulary) number(token, id).known = true;
   for (const AddedToken& token : parts_.added) {
-    longest_added_ = std::max(longest_added_, token.content.size());
-    Token& entry = tokens_[static_cast<std::size_t>(token.id)];
-    entry.bytes = decoded(token.content);
-    entry.byte = parts_.decoder.byte_fallback && fallback_byte(token.content) >= 0;
-    entry.special = entry.special || token.special;
-    parts_.vocabulary.emplace(token.content, static_cast<std::int32_t>(token.id));
+    const auto piece = parts_.vocabulary->find(token.content);
+    const bool new_id = piece == parts_.vocabulary->end();
+    if (tokens_[static_cast<std::size_t>(token.id)].known && new_id && !parts_.renames_pieces) {
+      throw ModelError(fmt::format("{}: the added token \"{}\" has the id {} of another token.", where,
+                                   base::printable(token.content), token.id));
+    }
+    Token& entry = number(token.content, token.id);
+    entry.known = true;
+    entry.special = token.special;
   }
 }
 
@@ -120,8 +125,11 @@ bool PipelineTokenizer::is_special(std::int64_t id) const {
 }
 
 std::optional<std::int64_t> PipelineTokenizer::id_of(std::string_view token) const {
-  const auto it = parts_.vocabulary.find(token);
-  if (it == parts_.vocabulary.end()) return std::nullopt;
+  if (const auto it = parts_.added_index.find(token); it != parts_.added_index.end()) {
+    return parts_.added[it->second].id;
+  }
+  const auto it = parts_.vocabulary->find(token);
+  if (it == parts_.vocabulary->end()) return std::nullopt;
   return it->second;
 }
 

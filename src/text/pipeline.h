@@ -47,7 +47,9 @@ struct TokenizerParts {
   Normalizer normalizer;
   std::vector<PreTokenizerStep> pre_tokenizer;
   std::unique_ptr<const SubwordModel> model;
-  TextMap<std::int32_t> vocabulary;
+  std::shared_ptr<const Vocabulary> vocabulary;
+  // An added token with the id of a piece takes its place; otherwise that is an error.
+  bool renames_pieces = false;
   DecoderSpec decoder;
   std::vector<AddedToken> added;       // Filled by add_token().
   std::vector<AddedToken> added_last;  // To be added after those that the checkpoint declares.
@@ -85,6 +87,7 @@ class PipelineTokenizer final : public Tokenizer {
     std::string bytes;
     bool byte = false;
     bool special = false;
+    bool known = false;  // Ids without a token are holes.
   };
   void number_tokens(const std::string& where);
   [[nodiscard]] std::string decoded(const std::string& token) const;

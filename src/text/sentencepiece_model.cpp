@@ -64,8 +64,8 @@ struct Ranked {
 // All ways to put pieces together from two others. sentencepiece itself needs no list of merges, tokenizers
 // does.
 std::vector<std::pair<std::string, std::string>> merges_of(const SentencePieceModel& model,
-                                                           const TextMap<std::int32_t>& vocabulary,
-                                                           bool llama, const std::string& where) {
+                                                           const Vocabulary& vocabulary, bool llama,
+                                                           const std::string& where) {
   // Llama's class takes all pieces by their place in the file; others take normal pieces by score.
   const auto usable = [&](std::string_view text) {
     const auto it = vocabulary.find(text);
@@ -147,8 +147,8 @@ void set_spec_pipeline(TokenizerParts& parts, const SentencePieceModel& model, b
   }
 }
 
-TextMap<std::int32_t> vocabulary_of(const SentencePieceModel& model) {
-  TextMap<std::int32_t> vocabulary;
+Vocabulary vocabulary_of(const SentencePieceModel& model) {
+  Vocabulary vocabulary;
   for (std::size_t i = 0; i < model.pieces.size(); ++i) {
     vocabulary[model.pieces[i].text] = static_cast<std::int32_t>(i);
   }
@@ -176,13 +176,14 @@ TokenizerParts read_sentencepiece(const std::filesystem::path& file, const Token
   const SentencePieceModel model = parse_sentencepiece(bytes, where);
   const bool llama = config.is_llama_class();
   TokenizerParts parts;
-  parts.vocabulary = vocabulary_of(model);
+  parts.vocabulary = std::make_shared<const Vocabulary>(vocabulary_of(model));
+  parts.renames_pieces = !llama;
   if (model.type == SentencePieceModel::kUnigram) {
     parts.model = std::make_unique<UnigramModel>(bytes, where);
   } else if (model.type == SentencePieceModel::kBpe) {
     BpeSpec spec;
     spec.vocabulary = parts.vocabulary;
-    spec.merges = merges_of(model, parts.vocabulary, llama, where);
+    spec.merges = merges_of(model, *parts.vocabulary, llama, where);
     spec.byte_fallback = llama || model.byte_fallback;
     spec.fuse_unknown = true;
     const auto user_defined = [](const SentencePiece& piece) {

@@ -19,6 +19,9 @@ struct TextHash {
 template <typename V>
 using TextMap = std::unordered_map<std::string, V, TextHash, std::equal_to<>>;
 
+// Token strings and their ids, shared by a model and the tokenizer around it.
+using Vocabulary = TextMap<std::int32_t>;
+
 // Immutable and safe to use from many threads.
 class SubwordModel {
  public:

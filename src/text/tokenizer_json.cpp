@@ -222,13 +222,16 @@ class Reader {
     if (vocab == json.end() || !vocab->is_object()) {
       throw ModelError(fmt::format("{}: model.vocab is missing or not an object.", where_));
     }
+    auto vocabulary = std::make_shared<Vocabulary>();
+    vocabulary->reserve(vocab->size());
     for (const auto& [token, id] : vocab->items()) {
       if (!id.is_number_integer() || id.get<std::int64_t>() < 0 || id.get<std::int64_t>() >= (1 << 24)) {
         throw ModelError(fmt::format("{}: the token \"{}\" has the id {}; an integer from 0 to {} is needed.",
                                      where_, base::printable(token), shown(id), (1 << 24) - 1));
       }
-      spec.vocabulary.emplace(token, id.get<std::int32_t>());
+      vocabulary->emplace(token, id.get<std::int32_t>());
     }
+    spec.vocabulary = std::move(vocabulary);
     spec.merges.reserve(list(json, "merges").size());
     for (const Json& merge : list(json, "merges")) spec.merges.push_back(merge_of(merge));
     spec.byte_level = byte_level_;

@@ -78,16 +78,19 @@ TokenizerParts read_vocab_and_merges(const TokenizerConfig& config) {
   if (gpt2) {
     add_split(parts, Splitter::from_regex(std::string(kGpt2Pattern), vocab_file.string()));
   }
-  const base::Json vocabulary = base::read_json(vocab_file);
-  if (!vocabulary.is_object()) throw ModelError(fmt::format("{} is not a JSON object.", vocab_file.string()));
+  const base::Json json = base::read_json(vocab_file);
+  if (!json.is_object()) throw ModelError(fmt::format("{} is not a JSON object.", vocab_file.string()));
   BpeSpec spec;
-  for (const auto& [token, id] : vocabulary.items()) {
+  auto vocabulary = std::make_shared<Vocabulary>();
+  vocabulary->reserve(json.size());
+  for (const auto& [token, id] : json.items()) {
     if (!id.is_number_integer() || id.get<std::int64_t>() < 0 || id.get<std::int64_t>() >= (1 << 24)) {
       throw ModelError(fmt::format("{}: the id of \"{}\" is not an integer from 0 to {}.",
                                    vocab_file.string(), base::printable(token), (1 << 24) - 1));
     }
-    spec.vocabulary.emplace(token, id.get<std::int32_t>());
+    vocabulary->emplace(token, id.get<std::int32_t>());
   }
+  spec.vocabulary = std::move(vocabulary);
   spec.merges = read_merges(merges_file);
   spec.byte_level = true;
   parts.decoder.byte_level = true;
