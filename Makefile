@@ -39,7 +39,7 @@ stubs:
 bench:
 	@tools/setup.sh test
 	@$(INSTALL) .
-	$(PYTHON) benchmarks/run.py
+	$(PYTHON) benchmarks/qwen2_vl_2b.py
 
 clean:
 	rm -rf build install demo.html

@@ -6,6 +6,9 @@ if(TTE_SANITIZE)
   target_compile_options(tte_options INTERFACE -fsanitize=${TTE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   target_link_options(tte_options INTERFACE -fsanitize=${TTE_SANITIZE})
 endif()
+if(TTE_BUILD_FUZZERS)
+  target_compile_options(tte_options INTERFACE -fsanitize=fuzzer-no-link)
+endif()
 
 # The ATen headers take seven seconds to parse: they are precompiled once and shared by every library that uses them.
 if(TTE_PCH)

@@ -61,7 +61,8 @@ struct Message {
 };
 
 /// One item. Either `parts` (with an optional instruction), placed by the recipe's prompt, or whole chat
-/// `messages`, which are rendered with the checkpoint's own template and then exclude the other two.
+/// `messages`, which are rendered with the checkpoint's own template and then exclude the other two; a last
+/// turn of the assistant is left open and continued.
 struct Input {
   std::vector<Part> parts;
   std::optional<std::string> instruction;

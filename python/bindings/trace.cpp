@@ -20,12 +20,8 @@ void bind_trace(py::module_& module) {
       .def_readonly("embed", &Timings::embed, "From handing to the embedder to the vector.");
 
   py::class_<Trace>(module, "Trace", "A reasoning trace: `<think>thinking</think>conclusion`.")
-      .def(py::init([](std::string text) {
-             Trace trace;
-             trace.text = std::move(text);
-             return trace;
-           }),
-           py::arg("text"), "A trace written by hand.")
+      .def(py::init([](std::string text) { return Trace::from_text(std::move(text)); }), py::arg("text"),
+           "A trace written by hand.")
       .def_readonly("text", &Trace::text, "Everything generated, tags included, special tokens left out.")
       .def_readonly("thinking", &Trace::thinking, "Between the tags; empty if there are none.")
       .def_readonly("conclusion", &Trace::conclusion, "After the closing tag; the whole text without tags.")

@@ -48,7 +48,7 @@ def to_input(item: Item, name: str) -> _tte.Input:
         if not item:
             raise _tte.InputError(f"{name} is an empty list: give it at least one part.")
         return _tte.Input(parts=[_part(part, name) for part in item], name=name)
-    return _tte.Input(parts=[item if isinstance(item, str) else to_image(item, name)], name=name)
+    return _tte.Input(parts=[_text(item, name) if isinstance(item, str) else to_image(item, name)], name=name)
 
 
 def to_image(source: object, name: str) -> _tte.Image:
@@ -118,7 +118,7 @@ def _first(part: Mapping[str, Any], keys: Sequence[str], kind: str, name: str) -
 
 def _part(part: object, name: str) -> Any:
     if isinstance(part, str):
-        return part
+        return _text(part, name)
     if not isinstance(part, Mapping):
         return to_image(part, name)
     kind = part.get("type")
@@ -185,7 +185,7 @@ def _message(message: Mapping[str, Any], name: str) -> _tte.Message:
     role, content = message["role"], message.get("content")
     where = f"{name}, {role} turn"
     if isinstance(content, str):
-        return _tte.Message(str(role), [content])
+        return _tte.Message(str(role), [_text(content, where)])
     if not isinstance(content, (list, tuple)):
         raise _tte.InputError(f"{where}: content must be a string or a list of parts, not {content!r}.")
     return _tte.Message(str(role), [_part(part, where) for part in content])
@@ -194,6 +194,10 @@ def _message(message: Mapping[str, Any], name: str) -> _tte.Message:
 def _text(value: object, name: str) -> str:
     if not isinstance(value, str):
         raise _tte.InputError(f"{name}: text must be a str, not a {type(value).__name__}.")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise _tte.InputError(f"{name}: the text cannot be written as UTF-8 ({error.reason}): remove it.") from None
     return value
 
 

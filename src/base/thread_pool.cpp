@@ -2,7 +2,9 @@
 
 #include <ATen/Parallel.h>
 #include <fmt/core.h>
+#ifdef _OPENMP
 #include <omp.h>
+#endif
 
 #include <exception>
 #include <utility>
@@ -18,8 +20,10 @@ void use_one_thread_for_operations() {
   // of that one-time initialisation (libtorch's and the one inlined here) have to come first.
   at::get_num_threads();
   at::internal::lazy_init_num_threads();
+#ifdef _OPENMP
   // Unlike at::set_num_threads, this counts for the calling thread only.
   omp_set_num_threads(1);
+#endif
 }
 
 }  // namespace

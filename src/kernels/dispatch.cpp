@@ -52,12 +52,21 @@ void check_batch(const char* function, const at::Tensor& rows, const PagedCache&
                  const PagedBatch& batch) {
   TORCH_CHECK(cache.keys.dim() == 4 && cache.keys.sizes() == cache.values.sizes(), function, ": cache keys ",
               cache.keys.sizes(), " and values ", cache.values.sizes(), " differ");
+  TORCH_CHECK(cache.keys.is_contiguous() && cache.values.is_contiguous(), function,
+              ": the cache must be contiguous");
   check_same(function, rows, cache.keys);
   check_same(function, rows, cache.values);
   TORCH_CHECK(!batch.cu_seqlens.empty() && batch.cu_seqlens.front() == 0 &&
                   batch.cu_seqlens.back() == rows.size(0) &&
                   batch.lengths.size() + 1 == batch.cu_seqlens.size(),
               function, ": cu_seqlens or lengths do not fit ", rows.size(0), " rows");
+  TORCH_CHECK(batch.block_table.dim() == 2 && batch.block_table.scalar_type() == at::kInt &&
+                  batch.block_table.stride(1) == 1 &&
+                  batch.block_table.size(0) >= static_cast<std::int64_t>(batch.lengths.size()),
+              function, ": block_table must be int32 [sequences, blocks], not ",
+              batch.block_table.scalar_type(), " ", batch.block_table.sizes());
+  TORCH_CHECK(batch.slots.scalar_type() == at::kLong && batch.slots.is_contiguous(), function,
+              ": slots must be dense int64, not ", batch.slots.scalar_type());
 }
 
 }  // namespace

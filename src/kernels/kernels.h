@@ -1,6 +1,6 @@
-// The operations models are made of. CPU implementations are linked in; CUDA ones are registered by the library
-// tte_cuda when it is loaded. Every function takes float32, bfloat16 or float16 tensors of one device, and computes
-// sums and normalisations in float32.
+// The operations models are made of. CPU implementations are linked in; CUDA ones are registered by the
+// library tte_cuda when it is loaded. Every function takes float32, bfloat16 or float16 tensors of one
+// device, and computes sums and normalisations in float32.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -17,8 +17,8 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const std::opti
 // The same with a float32 result, for logits.
 at::Tensor linear_float(const at::Tensor& x, const at::Tensor& weight);
 
-// x / sqrt(mean(x^2) + eps) * weight over the last dimension; rounding as transformers' Qwen2RMSNorm: normalised in
-// float32, rounded to x's type, then multiplied.
+// x / sqrt(mean(x^2) + eps) * weight over the last dimension; rounding as transformers' Qwen2RMSNorm:
+// normalised in float32, rounded to x's type, then multiplied.
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
 
 // residual += delta in place, then rms_norm of the sum: one pass over memory.
@@ -36,31 +36,35 @@ at::Tensor activate(const at::Tensor& x, Activation activation);
 // cos and sin float32 [rows, head_dim].
 void rope_(at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
 
-// Attention within the sequences of a ragged batch. q [rows, heads, head_dim], k and v [rows, kv_heads, head_dim]
-// (strided views allowed); sequence i is rows cu_seqlens[i] .. cu_seqlens[i + 1]. Returns [rows, heads * head_dim].
+// Attention within the sequences of a ragged batch. q [rows, heads, head_dim], k and v [rows, kv_heads,
+// head_dim] (strided views allowed); sequence i is rows cu_seqlens[i] .. cu_seqlens[i + 1]. Returns [rows,
+// heads * head_dim].
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                      const std::vector<std::int32_t>& cu_seqlens, bool causal, double scale);
 
-// One layer's paged KV cache: sequence i's token p lives in block block_table[i][p / block_size] at p % block_size.
+// One layer's paged KV cache: sequence i's token p lives in block block_table[i][p / block_size] at p %
+// block_size.
 struct PagedCache {
-  at::Tensor keys;         // [blocks, block_size, kv_heads, head_dim]
-  at::Tensor values;       // [blocks, block_size, kv_heads, head_dim]
+  at::Tensor keys;    // [blocks, block_size, kv_heads, head_dim]
+  at::Tensor values;  // [blocks, block_size, kv_heads, head_dim]
 };
 
 // How the rows of a ragged batch lie on the paged cache. Built once a step, used by every layer.
 struct PagedBatch {
-  std::vector<std::int32_t> cu_seqlens;   // [sequences + 1], rows of this step.
-  std::vector<std::int32_t> lengths;      // [sequences], tokens cached once this step's rows are stored.
-  at::Tensor block_table;                 // int32 [sequences, most blocks], on the CPU and (CUDA) the device.
-  at::Tensor slots;                       // int64 [rows]: block * block_size + offset of each row.
+  std::vector<std::int32_t> cu_seqlens;  // [sequences + 1], rows of this step.
+  std::vector<std::int32_t> lengths;     // [sequences], tokens cached once this step's rows are stored.
+  at::Tensor block_table;                // int32 [sequences, most blocks], on the CPU and (CUDA) the device.
+  at::Tensor slots;                      // int64 [rows]: block * block_size + offset of each row.
 };
 
 // Writes k and v [rows, kv_heads, head_dim] to batch.slots.
 void store_kv(const at::Tensor& k, const at::Tensor& v, PagedCache& cache, const PagedBatch& batch);
 
-// Causal attention of q [rows, heads, head_dim] over the cached tokens of its own sequence: row j of a sequence with
-// n rows this step and length L sees the first L - n + j + 1 tokens. Returns [rows, heads * head_dim].
-at::Tensor paged_attention(const at::Tensor& q, const PagedCache& cache, const PagedBatch& batch, double scale);
+// Causal attention of q [rows, heads, head_dim] over the cached tokens of its own sequence: row j of a
+// sequence with n rows this step and length L sees the first L - n + j + 1 tokens. Returns [rows, heads *
+// head_dim].
+at::Tensor paged_attention(const at::Tensor& q, const PagedCache& cache, const PagedBatch& batch,
+                           double scale);
 
 // Tokens per cache block that paged_attention wants on this device.
 std::int64_t cache_block_size(at::Device device);

@@ -251,7 +251,9 @@ std::string PromptBuilder::render_messages(std::vector<ChatMessage> messages, co
     if (message.parts.empty()) message.parts.push_back({ChatPart::Kind::kText, ""});
   }
   text::RenderOptions options;
-  options.add_generation_prompt = recipe_.prompt.generation_prompt;
+  // An assistant turn at the end is one to be continued: a closed one would leave nothing to write.
+  options.continue_final_message = messages.back().role == "assistant";
+  options.add_generation_prompt = recipe_.prompt.generation_prompt && !options.continue_final_message;
   options.guard_control_tokens = false;  // Done already, for the text of users only.
   return files_->chat_template->render(messages, options);
 }

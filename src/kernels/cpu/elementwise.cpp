@@ -1,50 +1,147 @@
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/simd/rows.h"
+#include "kernels/cpu/tensors.h"
 
 namespace tte::kernels::cpu {
+namespace {
 
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
-  const at::Tensor wide = x.to(at::kFloat);
-  const at::Tensor normalised = wide * at::rsqrt(wide.square().mean(-1, true) + eps);
-  return normalised.to(x.scalar_type()) * weight;
-}
-
-at::Tensor add_rms_norm(at::Tensor& residual, const at::Tensor& delta, const at::Tensor& weight, double eps) {
-  residual.add_(delta);
-  return rms_norm(residual, weight, eps);
-}
-
-at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps) {
-  return at::layer_norm(x, {x.size(-1)}, weight, bias, eps);
-}
-
-at::Tensor silu_mul(const at::Tensor& gate_up) {
-  const auto halves = gate_up.chunk(2, -1);
-  return at::silu(halves[0]) * halves[1];
-}
-
-at::Tensor activate(const at::Tensor& x, Activation activation) {
-  switch (activation) {
-    case Activation::kQuickGelu: {
-      const at::Tensor wide = x.to(at::kFloat);
-      return (wide * at::sigmoid(wide * 1.702)).to(x.scalar_type());
+// The rows (all dimensions but the last) of a tensor whose last dimension is dense.
+class Rows {
+ public:
+  explicit Rows(const at::Tensor& x) : data_(static_cast<char*>(const_cast<void*>(x.const_data_ptr()))) {
+    const std::int64_t size = x.element_size();
+    for (std::int64_t d = x.dim() - 2; d >= 0; --d) {
+      if (!strides_.empty() && strides_.back() * counts_.back() == x.stride(d) * size) {
+        counts_.back() *= x.size(d);  // Goes on evenly from the dimension inside.
+      } else {
+        counts_.push_back(x.size(d));
+        strides_.push_back(x.stride(d) * size);
+      }
     }
-    case Activation::kGelu:
-      return at::gelu(x);
-    case Activation::kGeluTanh:
-      return at::gelu(x, "tanh");
-    case Activation::kSilu:
-      return at::silu(x);
   }
-  TORCH_CHECK(false, "activate: unknown activation ", static_cast<int>(activation));
+  [[nodiscard]] void* operator[](std::int64_t row) const {
+    char* address = data_;
+    for (std::size_t d = 0; d < counts_.size(); ++d) {
+      const bool outermost = d + 1 == counts_.size();
+      address += (outermost ? row : row % counts_[d]) * strides_[d];
+      if (!outermost) row /= counts_[d];
+    }
+    return address;
+  }
+
+ private:
+  char* data_;
+  c10::SmallVector<std::int64_t, 4> counts_, strides_;  // Innermost first.
+};
+
+// Calls body(row) for all rows of n values; threads are woken for work that outlasts waking them only.
+template <class Body>
+void for_rows(std::int64_t rows, std::int64_t n, const Body& body) {
+  constexpr std::int64_t kValuesPerThread = 16384;
+  at::parallel_for(0, rows, std::max<std::int64_t>(1, kValuesPerThread / std::max<std::int64_t>(1, n)),
+                   [&](std::int64_t begin, std::int64_t end) {
+                     for (std::int64_t row = begin; row < end; ++row) body(row);
+                   });
 }
 
-void rope(at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
-  const at::Tensor wide = x.to(at::kFloat);
-  const auto halves = wide.chunk(2, -1);
-  const at::Tensor rotated = at::cat({-halves[1], halves[0]}, -1);
-  x.copy_(wide * cos.unsqueeze(1) + rotated * sin.unsqueeze(1));
+std::int64_t count_rows(const at::Tensor& x) {
+  return x.size(-1) == 0 ? 0 : x.numel() / x.size(-1);
+}
+
+at::Tensor dense_like(const at::Tensor& x) {
+  return at::empty(x.sizes(), x.options());
+}
+
+}  // namespace
+
+at::Tensor rms_norm(const at::Tensor& input, const at::Tensor& weight_tensor, double eps) {
+  const at::Tensor x = dense_rows(input), weight = weight_tensor.contiguous();
+  at::Tensor out = dense_like(x);
+  const std::int64_t n = x.size(-1);
+  const Rows in_rows(x), out_rows(out);
+  const simd::Type type = type_of(x);
+  for_rows(count_rows(x), n, [&](std::int64_t row) {
+    simd::rms_norm(type, in_rows[row], weight.const_data_ptr(), static_cast<float>(eps),
+                   static_cast<std::size_t>(n), out_rows[row]);
+  });
+  return out;
+}
+
+at::Tensor add_rms_norm(at::Tensor& residual, const at::Tensor& delta_tensor, const at::Tensor& weight_tensor,
+                        double eps) {
+  if (residual.stride(-1) != 1 && residual.size(-1) > 1) {
+    residual.add_(delta_tensor);
+    return rms_norm(residual, weight_tensor, eps);
+  }
+  const at::Tensor delta = dense_rows(delta_tensor), weight = weight_tensor.contiguous();
+  at::Tensor out = dense_like(residual);
+  const std::int64_t n = residual.size(-1);
+  const Rows residual_rows(residual), delta_rows(delta), out_rows(out);
+  const simd::Type type = type_of(residual);
+  for_rows(count_rows(residual), n, [&](std::int64_t row) {
+    simd::add_rms_norm(type, residual_rows[row], delta_rows[row], weight.const_data_ptr(),
+                       static_cast<float>(eps), static_cast<std::size_t>(n), out_rows[row]);
+  });
+  return out;
+}
+
+at::Tensor layer_norm(const at::Tensor& input, const at::Tensor& weight_tensor, const at::Tensor& bias_tensor,
+                      double eps) {
+  const at::Tensor x = dense_rows(input), weight = weight_tensor.contiguous(),
+                   bias = bias_tensor.contiguous();
+  at::Tensor out = dense_like(x);
+  const std::int64_t n = x.size(-1);
+  const Rows in_rows(x), out_rows(out);
+  const simd::Type type = type_of(x);
+  for_rows(count_rows(x), n, [&](std::int64_t row) {
+    simd::layer_norm(type, in_rows[row], weight.const_data_ptr(), bias.const_data_ptr(),
+                     static_cast<float>(eps), static_cast<std::size_t>(n), out_rows[row]);
+  });
+  return out;
+}
+
+at::Tensor silu_mul(const at::Tensor& input) {
+  const at::Tensor gate_up = dense_rows(input);
+  const std::int64_t n = gate_up.size(1) / 2, size = gate_up.element_size();
+  at::Tensor out = at::empty({gate_up.size(0), n}, gate_up.options());
+  const Rows in_rows(gate_up), out_rows(out);
+  const simd::Type type = type_of(gate_up);
+  for_rows(n == 0 ? 0 : gate_up.size(0), n, [&](std::int64_t row) {
+    const auto* gate = static_cast<const char*>(in_rows[row]);
+    simd::silu_mul(type, gate, gate + n * size, static_cast<std::size_t>(n), out_rows[row]);
+  });
+  return out;
+}
+
+at::Tensor activate(const at::Tensor& input, Activation activation) {
+  if (activation == Activation::kGelu) return at::gelu(input);
+  const at::Tensor x = input.contiguous();
+  at::Tensor out = dense_like(x);
+  // One row of values, cut into pieces for the threads.
+  constexpr std::int64_t kPiece = 4096;
+  const std::int64_t total = x.numel();
+  const simd::Type type = type_of(x);
+  for_rows((total + kPiece - 1) / kPiece, kPiece, [&](std::int64_t piece) {
+    const std::int64_t begin = piece * kPiece;
+    simd::activate(type, activation, at_element(x, begin),
+                   static_cast<std::size_t>(std::min(kPiece, total - begin)), at_mutable_element(out, begin));
+  });
+  return out;
+}
+
+void rope(at::Tensor& x, const at::Tensor& cos_tensor, const at::Tensor& sin_tensor) {
+  const at::Tensor cos = cos_tensor.contiguous(), sin = sin_tensor.contiguous();
+  const std::int64_t heads = x.size(1), head_dim = x.size(2);
+  const simd::Type type = type_of(x);
+  const auto *cosines = cos.const_data_ptr<float>(), *sines = sin.const_data_ptr<float>();
+  for_rows(x.size(0), heads * head_dim, [&](std::int64_t row) {
+    simd::rope(type, at_mutable_element(x, row * x.stride(0)), static_cast<std::size_t>(heads),
+               static_cast<std::size_t>(x.stride(1)), cosines + row * head_dim, sines + row * head_dim,
+               static_cast<std::size_t>(head_dim));
+  });
 }
 
 }  // namespace tte::kernels::cpu

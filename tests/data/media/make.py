@@ -46,7 +46,15 @@ def pattern(height: int, width: int, seed: int = 0) -> np.ndarray:
 def adam7(rgb: np.ndarray) -> bytes:
     """An interlaced PNG, which Pillow does not write."""
     raw = b""
-    for x0, y0, dx, dy in ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)):
+    for x0, y0, dx, dy in (
+        (0, 0, 8, 8),
+        (4, 0, 8, 8),
+        (0, 4, 4, 8),
+        (2, 0, 4, 4),
+        (0, 2, 2, 4),
+        (1, 0, 2, 2),
+        (0, 1, 1, 2),
+    ):
         part = rgb[y0::dy, x0::dx]
         if part.size:
             raw += b"".join(b"\0" + row.tobytes() for row in part)
@@ -156,7 +164,9 @@ def image_goldens() -> list[dict]:
         goldens.append(entry)
     # 16 bits a channel: no reference does it right, so the expectation is arithmetic.
     y, x = np.mgrid[0:5, 0:7]
-    wide = np.stack([(x * 9001 + y * 777) % 65536, (x * 31 + y * 13007) % 65536, (65535 - x * 257 - y)], -1).astype(np.uint16)
+    wide = np.stack([(x * 9001 + y * 777) % 65536, (x * 31 + y * 13007) % 65536, (65535 - x * 257 - y)], -1).astype(
+        np.uint16
+    )
     rounded = ((wide.astype(np.int64) * 255 + 32767) // 65535).astype(np.uint8)
     for name, samples, expected, color_type in (
         ("rgb16.png", wide, rounded, 2),
@@ -165,45 +175,90 @@ def image_goldens() -> list[dict]:
         data = png16(samples, color_type)
         (IMAGES / name).write_bytes(data)
         digest = fnv1a(np.ascontiguousarray(expected).tobytes())
-        goldens.append({"file": name, "drop": digest, "white": digest, "black": digest, "height": 5, "width": 7,
-                        "first_row": expected[0].reshape(-1).tolist()})
+        goldens.append(
+            {
+                "file": name,
+                "drop": digest,
+                "white": digest,
+                "black": digest,
+                "height": 5,
+                "width": 7,
+                "first_row": expected[0].reshape(-1).tolist(),
+            }
+        )
     stream = io.BytesIO()
     Image.fromarray(wide[..., 0].copy()).save(stream, "TIFF")
     (IMAGES / "grey16.tif").write_bytes(stream.getvalue())
     grey = np.ascontiguousarray(np.repeat(rounded[..., :1], 3, -1))
     digest = fnv1a(grey.tobytes())
-    goldens.append({"file": "grey16.tif", "drop": digest, "white": digest, "black": digest, "height": 5, "width": 7,
-                    "first_row": grey[0].reshape(-1).tolist()})
+    goldens.append(
+        {
+            "file": "grey16.tif",
+            "drop": digest,
+            "white": digest,
+            "black": digest,
+            "height": 5,
+            "width": 7,
+            "first_row": grey[0].reshape(-1).tolist(),
+        }
+    )
     return goldens
 
 
-def patch_entry(config: dict, frames: list[tuple[int, int, int]], values: torch.Tensor, grid: list[int], video: bool) -> dict:
+def patch_entry(
+    config: dict, frames: list[tuple[int, int, int]], values: torch.Tensor, grid: list[int], video: bool
+) -> dict:
     values = values.to(torch.float32).contiguous()
     flat = values.reshape(-1)
     where = torch.linspace(0, flat.numel() - 1, 24).long().tolist()
     return {
-        "config": config, "frames": frames, "video": video, "grid": grid, "shape": list(values.shape),
-        "digest": fnv1a(values.numpy().tobytes()), "samples": [[i, float(flat[i])] for i in where],
+        "config": config,
+        "frames": frames,
+        "video": video,
+        "grid": grid,
+        "shape": list(values.shape),
+        "digest": fnv1a(values.numpy().tobytes()),
+        "samples": [[i, float(flat[i])] for i in where],
     }
 
 
 def patch_goldens() -> list[dict]:
     goldens = []
     small = {"min_pixels": 28 * 28, "max_pixels": 28 * 28 * 12}
-    qwen3 = {"patch_size": 16, "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
-             "size": {"shortest_edge": 32 * 32, "longest_edge": 32 * 32 * 10}}
+    qwen3 = {
+        "patch_size": 16,
+        "image_mean": [0.5] * 3,
+        "image_std": [0.5] * 3,
+        "size": {"shortest_edge": 32 * 32, "longest_edge": 32 * 32 * 10},
+    }
     cases = [
-        ({}, 56, 56), (small, 57, 91), (small, 200, 150), (small, 300, 41), (small, 5, 9), (small, 1, 150),
-        (small, 84, 84), (qwen3, 97, 130), (qwen3, 33, 20), ({**small, "do_normalize": False}, 60, 60),
-        ({**small, "do_rescale": False}, 60, 33), ({**small, "do_rescale": False, "do_normalize": False}, 30, 60),
-        ({**small, "temporal_patch_size": 1, "merge_size": 1}, 45, 45), ({**small, "rescale_factor": 0.0078125}, 40, 60),
+        ({}, 56, 56),
+        (small, 57, 91),
+        (small, 200, 150),
+        (small, 300, 41),
+        (small, 5, 9),
+        (small, 1, 150),
+        (small, 84, 84),
+        (qwen3, 97, 130),
+        (qwen3, 33, 20),
+        ({**small, "do_normalize": False}, 60, 60),
+        ({**small, "do_rescale": False}, 60, 33),
+        ({**small, "do_rescale": False, "do_normalize": False}, 30, 60),
+        ({**small, "temporal_patch_size": 1, "merge_size": 1}, 45, 45),
+        ({**small, "rescale_factor": 0.0078125}, 40, 60),
         ({"min_pixels": 10000, "max_pixels": 20000, "size": {"shortest_edge": 1, "longest_edge": 2}}, 90, 90),
     ]
     for seed, (config, height, width) in enumerate(cases):
         out = Qwen2VLImageProcessor(**config)(Image.fromarray(pattern(height, width, seed)), return_tensors="pt")
-        goldens.append(patch_entry(config, [(height, width, seed)], out["pixel_values"], out["image_grid_thw"][0].tolist(), False))
-    for config, height, width, count in ((small, 70, 50, 4), (small, 57, 91, 3), (small, 33, 33, 1),
-                                         ({**small, "cap_pixels_per_frame": True, "max_video_tokens": 20}, 120, 90, 4)):
+        goldens.append(
+            patch_entry(config, [(height, width, seed)], out["pixel_values"], out["image_grid_thw"][0].tolist(), False)
+        )
+    for config, height, width, count in (
+        (small, 70, 50, 4),
+        (small, 57, 91, 3),
+        (small, 33, 33, 1),
+        ({**small, "cap_pixels_per_frame": True, "max_video_tokens": 20}, 120, 90, 4),
+    ):
         frames = [(height, width, 40 + k) for k in range(count)]
         video = np.stack([pattern(*frame) for frame in frames])
         out = Qwen2VLVideoProcessor(**config)([video], return_tensors="pt")
@@ -213,9 +268,29 @@ def patch_goldens() -> list[dict]:
 
 def resize_goldens() -> list[list[int]]:
     rows = []
-    for factor, low, high in ((28, 56 * 56, 28 * 28 * 1280), (32, 65536, 16777216), (28, 3136, 12845056), (28, 784, 784)):
-        for height, width in ((1, 1), (1, 200), (13, 27), (14, 14), (42, 42), (70, 98), (56, 56), (223, 224), (480, 640),
-                              (1080, 1920), (4000, 6000), (28, 5600), (7, 1400), (84, 84), (126, 154)):
+    for factor, low, high in (
+        (28, 56 * 56, 28 * 28 * 1280),
+        (32, 65536, 16777216),
+        (28, 3136, 12845056),
+        (28, 784, 784),
+    ):
+        for height, width in (
+            (1, 1),
+            (1, 200),
+            (13, 27),
+            (14, 14),
+            (42, 42),
+            (70, 98),
+            (56, 56),
+            (223, 224),
+            (480, 640),
+            (1080, 1920),
+            (4000, 6000),
+            (28, 5600),
+            (7, 1400),
+            (84, 84),
+            (126, 154),
+        ):
             rows.append([factor, low, high, height, width, *smart_resize(height, width, factor, low, high)])
     return rows
 
@@ -225,8 +300,19 @@ def sampling_goldens() -> list[dict]:
     rows = []
     for total in (1, 2, 3, 4, 7, 8, 30, 100, 333, 2000):
         for source in (None, 10.0, 23.976, 29.97, 30.0):
-            for fps, count in ((1.0, None), (2.0, None), (0.1, None), (100.0, None), (None, 1), (None, 2), (None, 3),
-                               (None, 5), (None, 8), (None, 64), (None, None)):
+            for fps, count in (
+                (1.0, None),
+                (2.0, None),
+                (0.1, None),
+                (100.0, None),
+                (None, 1),
+                (None, 2),
+                (None, 3),
+                (None, 5),
+                (None, 8),
+                (None, 64),
+                (None, None),
+            ):
                 if source is None and fps is None:
                     source_fps = None
                 else:
@@ -257,27 +343,63 @@ def video_goldens() -> list[dict]:
     source = ("-f", "lavfi", "-i", "testsrc=size=64x48:rate=10:duration=1.5")
     ffmpeg(*source, "-pix_fmt", "yuv420p", "-c:v", "libx264", "-g", "5", "-bf", "2", "-crf", "30", "clip.mp4")
     ffmpeg("-i", "clip.mp4", "-c", "copy", "-metadata:s:v", "rotate=90", "rotated.mp4")
-    ffmpeg(*source, "-pix_fmt", "yuv420p", "-c:v", "libx264", "-crf", "35", "-colorspace", "bt709", "-movflags", "+faststart",
-           "bt709.mp4")
+    ffmpeg(
+        *source,
+        "-pix_fmt",
+        "yuv420p",
+        "-c:v",
+        "libx264",
+        "-crf",
+        "35",
+        "-colorspace",
+        "bt709",
+        "-movflags",
+        "+faststart",
+        "bt709.mp4",
+    )
     ffmpeg(*source, "-c:v", "libvpx-vp9", "-crf", "50", "-b:v", "0", "clip.webm")
     ffmpeg(*source, "-c:v", "mpeg4", "-q:v", "20", "clip.avi")
-    ffmpeg(*source, "-pix_fmt", "yuv420p", "-c:v", "libx264", "-crf", "35", "-vf", "select=gte(n\\,8)+not(mod(n\\,3))", "-vsync",
-           "vfr", "variable.mp4")
+    ffmpeg(
+        *source,
+        "-pix_fmt",
+        "yuv420p",
+        "-c:v",
+        "libx264",
+        "-crf",
+        "35",
+        "-vf",
+        "select=gte(n\\,8)+not(mod(n\\,3))",
+        "-vsync",
+        "vfr",
+        "variable.mp4",
+    )
     ffmpeg("-f", "lavfi", "-i", "sine=duration=0.3", "-c:a", "aac", "sound.m4a")
     goldens = []
     for name in ("clip.mp4", "rotated.mp4", "bt709.mp4", "clip.webm", "clip.avi", "variable.mp4"):
         decoder = VideoDecoder(str(HERE / name), seek_mode="exact")
         count = decoder.metadata.num_frames
         frames = decoder.get_frames_at(list(range(count))).data.permute(0, 2, 3, 1).contiguous().numpy()
-        goldens.append({"file": name, "frames": count, "fps": float(decoder.metadata.average_fps),
-                        "height": frames.shape[1], "width": frames.shape[2],
-                        "digests": [fnv1a(frame.tobytes()) for frame in frames]})
+        goldens.append(
+            {
+                "file": name,
+                "frames": count,
+                "fps": float(decoder.metadata.average_fps),
+                "height": frames.shape[1],
+                "width": frames.shape[2],
+                "digests": [fnv1a(frame.tobytes()) for frame in frames],
+            }
+        )
     return goldens
 
 
 def main() -> None:
-    goldens = {"images": image_goldens(), "patches": patch_goldens(), "smart_resize": resize_goldens(),
-               "sampling": sampling_goldens(), "videos": video_goldens()}
+    goldens = {
+        "images": image_goldens(),
+        "patches": patch_goldens(),
+        "smart_resize": resize_goldens(),
+        "sampling": sampling_goldens(),
+        "videos": video_goldens(),
+    }
     lines = [f'"{key}": [\n' + ",\n".join(json.dumps(row) for row in rows) + "\n]" for key, rows in goldens.items()]
     (HERE / "goldens.json").write_text("{" + ",\n".join(lines) + "}\n")
 

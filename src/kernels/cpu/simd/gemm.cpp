@@ -1,0 +1,144 @@
+#include "kernels/cpu/simd/gemm.h"
+
+#include <algorithm>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/simd/gemm.cpp"
+#include <hwy/foreach_target.h>  // IWYU pragma: keep
+#include "kernels/cpu/simd/targets.h"
+
+#include "kernels/cpu/simd/dot-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace tte::kernels::simd::HWY_NAMESPACE {
+namespace {
+
+// Steps of k whose part of a group of x stays in the first-level cache while rows of the weight pass by.
+constexpr std::size_t kBlock = 1024 / kStep;
+
+template <class T, class Out>
+void finish_row(const float* c, const T* bias, std::size_t columns, Out* out) {
+  std::size_t n = 0;
+  for (; n + kLanes <= columns; n += kLanes) {
+    VF v = hn::LoadU(F(), c + n);
+    if (bias != nullptr) v = hn::Add(v, load_natural(F(), bias + n));
+    store_natural(v, out + n);
+  }
+  if (n == columns) return;
+  // The rest through buffers, so that rounding is the vectors' own.
+  float values[kLanes] = {};
+  T biases[kLanes] = {};
+  Out rounded[kLanes];
+  std::copy(c + n, c + columns, values);
+  if (bias != nullptr) std::copy(bias + n, bias + columns, biases);
+  VF v = hn::LoadU(F(), values);
+  if (bias != nullptr) v = hn::Add(v, load_natural(F(), biases));
+  store_natural(v, rounded);
+  std::copy(rounded, rounded + (columns - n), out + n);
+}
+
+template <class T>
+void gemm_typed(const Gemm& g, std::size_t row_begin, std::size_t row_end, std::size_t begin, std::size_t end,
+                float* HWY_RESTRICT c) {
+  const auto* weight = static_cast<const T*>(g.weight);
+  const auto stride = static_cast<std::size_t>(g.weight_stride), k = static_cast<std::size_t>(g.k);
+  const std::size_t columns = end - begin, steps = steps_of(k);
+  for (std::size_t block = 0; block == 0 || block < steps; block += kBlock) {
+    const std::size_t from = block * kStep, count = std::min(k - from, kBlock * kStep);
+    for (std::size_t row = row_begin; row < row_end; row += kGroup) {
+      const std::size_t rows = std::min(kGroup, row_end - row);
+      const float* x = g.x + row * steps * kStep + block * rows * kStep;
+      // The first group brings the block of the weight in from memory.
+      const auto function = row == row_begin ? group_function<true, T>(rows) : group_function<false, T>(rows);
+      function(x, weight + begin * stride + from, stride, count, block == 0, columns,
+               c + (row - row_begin) * columns, columns);
+    }
+  }
+  const T* bias = g.bias != nullptr ? static_cast<const T*>(g.bias) + begin : nullptr;
+  for (std::size_t row = row_begin; row < row_end; ++row) {
+    const std::size_t at = row * static_cast<std::size_t>(g.out_stride) + begin;
+    const float* sums = c + (row - row_begin) * columns;
+    if (g.out_type == Type::kFloat) {
+      finish_row(sums, bias, columns, static_cast<float*>(g.out) + at);
+    } else {
+      finish_row(sums, bias, columns, static_cast<T*>(g.out) + at);
+    }
+  }
+}
+
+template <class T>
+void pack_typed(const T* x, std::size_t x_stride, std::size_t rows, std::size_t k, std::size_t begin,
+                std::size_t end, float* packed) {
+  const std::size_t width = steps_of(k) * kStep;
+  for (std::size_t row = begin; row < end; ++row) {
+    const std::size_t first = row / kGroup * kGroup;
+    pack_row(x + row * x_stride, k, row - first, std::min(kGroup, rows - first), packed + first * width);
+  }
+}
+
+void Compute(const Gemm& g, std::size_t row_begin, std::size_t row_end, std::size_t begin, std::size_t end,
+             float* scratch) {
+  switch (g.type) {
+    case Type::kFloat:
+      return gemm_typed<float>(g, row_begin, row_end, begin, end, scratch);
+    case Type::kBFloat16:
+      return gemm_typed<BFloat16>(g, row_begin, row_end, begin, end, scratch);
+    case Type::kHalf:
+      return gemm_typed<Half>(g, row_begin, row_end, begin, end, scratch);
+  }
+}
+
+void Pack(Type type, const void* x, std::size_t x_stride, std::size_t rows, std::size_t k, std::size_t begin,
+          std::size_t end, float* packed) {
+  switch (type) {
+    case Type::kFloat:
+      return pack_typed(static_cast<const float*>(x), x_stride, rows, k, begin, end, packed);
+    case Type::kBFloat16:
+      return pack_typed(static_cast<const BFloat16*>(x), x_stride, rows, k, begin, end, packed);
+    case Type::kHalf:
+      return pack_typed(static_cast<const Half*>(x), x_stride, rows, k, begin, end, packed);
+  }
+}
+
+std::size_t PackedSize(std::int64_t rows, std::int64_t k) {
+  return static_cast<std::size_t>(rows) * steps_of(static_cast<std::size_t>(k)) * kStep;
+}
+std::int64_t PackGroup() {
+  return kGroup;
+}
+
+}  // namespace
+}  // namespace tte::kernels::simd::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace tte::kernels::simd {
+
+HWY_EXPORT(Compute);
+HWY_EXPORT(Pack);
+HWY_EXPORT(PackedSize);
+HWY_EXPORT(PackGroup);
+
+std::size_t packed_size(std::int64_t rows, std::int64_t k) {
+  return HWY_DYNAMIC_DISPATCH(PackedSize)(rows, k);
+}
+std::int64_t pack_group() {
+  return HWY_DYNAMIC_DISPATCH(PackGroup)();
+}
+
+void pack_rows(Type type, const void* x, std::int64_t x_stride, std::int64_t rows, std::int64_t k,
+               std::int64_t begin, std::int64_t end, float* packed) {
+  HWY_DYNAMIC_DISPATCH(Pack)
+  (type, x, static_cast<std::size_t>(x_stride), static_cast<std::size_t>(rows), static_cast<std::size_t>(k),
+   static_cast<std::size_t>(begin), static_cast<std::size_t>(end), packed);
+}
+
+void gemm(const Gemm& gemm, std::int64_t row_begin, std::int64_t row_end, std::int64_t begin,
+          std::int64_t end, float* scratch) {
+  HWY_DYNAMIC_DISPATCH(Compute)
+  (gemm, static_cast<std::size_t>(row_begin), static_cast<std::size_t>(row_end),
+   static_cast<std::size_t>(begin), static_cast<std::size_t>(end), scratch);
+}
+
+}  // namespace tte::kernels::simd
+#endif

@@ -1,0 +1,177 @@
+// Vectors of float32 and how float32, bfloat16 and float16 values get in and out of them. Compiled once per
+// instruction set: include it only inside a foreach_target file.
+#if defined(TTE_KERNELS_VECTOR_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef TTE_KERNELS_VECTOR_INL_H_
+#undef TTE_KERNELS_VECTOR_INL_H_
+#else
+#define TTE_KERNELS_VECTOR_INL_H_
+#endif
+
+#include <hwy/highway.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+HWY_BEFORE_NAMESPACE();
+namespace tte::kernels::simd::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+using BFloat16 = hwy::bfloat16_t;
+using Half = hwy::float16_t;
+using F = hn::ScalableTag<float>;
+using U = hn::RebindToUnsigned<F>;
+using VF = hn::Vec<F>;
+using VU = hn::Vec<U>;
+
+inline constexpr std::size_t kLanes = HWY_MAX_BYTES / sizeof(float);
+// Values are taken in steps of two vectors, because a vector of two-byte values widens to two of float32.
+inline constexpr std::size_t kStep = 2 * kLanes;
+
+struct Pair {
+  VF a, b;
+};
+
+// v itself, loaded into a register: compilers like to repeat the load in every instruction that uses v.
+HWY_INLINE VF keep(VF v) {
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
+  __asm__("" : "+v"(v.raw));
+#endif
+  return v;
+}
+
+HWY_INLINE VF widen_even(VU raw) {
+  return hn::BitCast(F(), hn::ShiftLeft<16>(raw));
+}
+HWY_INLINE VF widen_odd(VU raw) {
+  return hn::BitCast(F(), hn::And(raw, hn::Set(U(), 0xFFFF0000u)));
+}
+
+// The bits of v rounded to bfloat16 (to nearest, ties to even) in the upper half of each lane; the lower is
+// garbage.
+HWY_INLINE VU round_to_bfloat16(VF v) {
+  const U u;
+  const VU bits = hn::BitCast(u, v);
+  const VU odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(u, 1u));
+  const VU rounded = hn::Add(bits, hn::Add(odd, hn::Set(u, 0x7FFFu)));
+  const VU quiet_nan = hn::Or(bits, hn::Set(u, 0x00400000u));
+  return hn::IfThenElse(hn::RebindMask(u, hn::IsNaN(v)), quiet_nan, rounded);
+}
+
+// One step of values in some order that is the same for all functions *_pair of a type (bfloat16: even and
+// odd ones), so that work on single values and sums need no shuffles.
+HWY_INLINE VF load_first(const float* p) {
+  return hn::LoadU(F(), p);
+}
+HWY_INLINE VF load_second(const float* p) {
+  return hn::LoadU(F(), p + kLanes);
+}
+HWY_INLINE VF load_first(const BFloat16* p) {
+  return widen_even(hn::LoadU(U(), reinterpret_cast<const std::uint32_t*>(p)));
+}
+HWY_INLINE VF load_second(const BFloat16* p) {
+  return widen_odd(hn::LoadU(U(), reinterpret_cast<const std::uint32_t*>(p)));
+}
+HWY_INLINE VF load_first(const Half* p) {
+  return hn::PromoteTo(F(), hn::LoadU(hn::Rebind<Half, F>(), p));
+}
+HWY_INLINE VF load_second(const Half* p) {
+  return load_first(p + kLanes);
+}
+template <class T>
+HWY_INLINE Pair load_pair(const T* p) {
+  return {load_first(p), load_second(p)};
+}
+
+HWY_INLINE void store_pair(Pair v, float* p) {
+  hn::StoreU(v.a, F(), p);
+  hn::StoreU(v.b, F(), p + kLanes);
+}
+HWY_INLINE void store_pair(Pair v, BFloat16* p) {
+  const VU even = hn::ShiftRight<16>(round_to_bfloat16(v.a));
+  const VU odd = hn::And(round_to_bfloat16(v.b), hn::Set(U(), 0xFFFF0000u));
+  hn::StoreU(hn::Or(even, odd), U(), reinterpret_cast<std::uint32_t*>(p));
+}
+HWY_INLINE void store_pair(Pair v, Half* p) {
+  const hn::Rebind<Half, F> narrow;
+  hn::StoreU(hn::DemoteTo(narrow, v.a), narrow, p);
+  hn::StoreU(hn::DemoteTo(narrow, v.b), narrow, p + kLanes);
+}
+
+// A step cut short: missing values are read as zeros and not written.
+template <class T>
+HWY_INLINE Pair load_some(const T* p, std::size_t count) {
+  T buffer[kStep];
+  std::memset(buffer, 0, sizeof(buffer));
+  std::memcpy(buffer, p, count * sizeof(T));
+  return load_pair(buffer);
+}
+template <class T>
+HWY_INLINE void store_some(Pair v, T* p, std::size_t count) {
+  T buffer[kStep];
+  store_pair(v, buffer);
+  std::memcpy(p, buffer, count * sizeof(T));
+}
+
+// Values in their own order.
+template <class D>
+HWY_INLINE hn::Vec<D> load_natural(D d, const float* p) {
+  return hn::LoadU(d, p);
+}
+template <class D>
+HWY_INLINE hn::Vec<D> load_natural(D d, const BFloat16* p) {
+  return hn::PromoteTo(d, hn::LoadU(hn::Rebind<BFloat16, D>(), p));
+}
+template <class D>
+HWY_INLINE hn::Vec<D> load_natural(D d, const Half* p) {
+  return hn::PromoteTo(d, hn::LoadU(hn::Rebind<Half, D>(), p));
+}
+
+HWY_INLINE void store_natural(VF v, float* p) {
+  hn::StoreU(v, F(), p);
+}
+HWY_INLINE void store_natural(VF v, BFloat16* p) {
+  const hn::Rebind<std::uint16_t, F> narrow;
+  const VU upper = hn::ShiftRight<16>(round_to_bfloat16(v));
+  hn::StoreU(hn::DemoteTo(narrow, hn::BitCast(hn::RebindToSigned<F>(), upper)), narrow,
+             reinterpret_cast<std::uint16_t*>(p));
+}
+HWY_INLINE void store_natural(VF v, Half* p) {
+  const hn::Rebind<Half, F> narrow;
+  hn::StoreU(hn::DemoteTo(narrow, v), narrow, p);
+}
+
+// The sums of the lanes of a, b, c and d. Each sum is formed in the same order.
+HWY_INLINE void sum_four(VF a, VF b, VF c, VF d, float* HWY_RESTRICT sums) {
+#if HWY_TARGET == HWY_SCALAR
+  sums[0] = hn::GetLane(a);
+  sums[1] = hn::GetLane(b);
+  sums[2] = hn::GetLane(c);
+  sums[3] = hn::GetLane(d);
+#else
+  const F f;
+  const hn::RepartitionToWide<U> wide;
+  // Within each block of four lanes: [a02 b02 a13 b13] and [c02 d02 c13 d13], then [a b c d].
+  const auto ab = hn::BitCast(wide, hn::Add(hn::InterleaveLower(f, a, b), hn::InterleaveUpper(f, a, b)));
+  const auto cd = hn::BitCast(wide, hn::Add(hn::InterleaveLower(f, c, d), hn::InterleaveUpper(f, c, d)));
+  const VF blocks = hn::Add(hn::BitCast(f, hn::InterleaveLower(wide, ab, cd)),
+                            hn::BitCast(f, hn::InterleaveUpper(wide, ab, cd)));
+  const hn::FixedTag<float, 4> four;
+#if HWY_MAX_BYTES == 16
+  hn::StoreU(blocks, four, sums);
+#elif HWY_MAX_BYTES == 32
+  hn::StoreU(hn::Add(hn::LowerHalf(four, blocks), hn::UpperHalf(four, blocks)), four, sums);
+#else
+  static_assert(HWY_MAX_BYTES == 64, "add a step for longer vectors");
+  const hn::FixedTag<float, 8> eight;
+  const auto halves = hn::Add(hn::LowerHalf(eight, blocks), hn::UpperHalf(eight, blocks));
+  hn::StoreU(hn::Add(hn::LowerHalf(four, halves), hn::UpperHalf(four, halves)), four, sums);
+#endif
+#endif
+}
+
+}  // namespace tte::kernels::simd::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // TTE_KERNELS_VECTOR_INL_H_

@@ -1,0 +1,34 @@
+// From tensors to the plain pointers of simd/.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "kernels/cpu/simd/types.h"
+
+namespace tte::kernels::cpu {
+
+inline simd::Type type_of(const at::Tensor& x) {
+  switch (x.scalar_type()) {
+    case at::kBFloat16:
+      return simd::Type::kBFloat16;
+    case at::kHalf:
+      return simd::Type::kHalf;
+    default:  // dispatch.cpp lets nothing else through.
+      return simd::Type::kFloat;
+  }
+}
+
+// The address of element `offset`.
+inline const void* at_element(const at::Tensor& x, std::int64_t offset) {
+  return static_cast<const char*>(x.const_data_ptr()) + offset * x.element_size();
+}
+inline void* at_mutable_element(const at::Tensor& x, std::int64_t offset) {
+  return static_cast<char*>(x.mutable_data_ptr()) + offset * x.element_size();
+}
+
+// x, or a copy of it, with dense values in its last dimension.
+inline at::Tensor dense_rows(const at::Tensor& x) {
+  return x.dim() == 0 || x.stride(-1) == 1 || x.size(-1) <= 1 ? x : x.contiguous();
+}
+
+}  // namespace tte::kernels::cpu

@@ -1,0 +1,177 @@
+// Attention on CUDA: ATen's flash kernels for the two-byte types, scaled_dot_product_attention sequence by
+// sequence for float32 and for what the flash kernels do not take.
+#include <ATen/ATen.h>
+#include <c10/cuda/CUDAGuard.h>
+
+#include <algorithm>
+
+#include "kernels/cuda/cuda_kernels.h"
+
+namespace tte::kernels::cuda {
+namespace {
+
+bool takes_flash(const at::Tensor& q) {
+  return q.scalar_type() != at::kFloat && q.size(2) % 8 == 0 && q.size(2) <= 256 &&
+         compute_capability(q.device().index()) >= 80;
+}
+
+// A host vector on the device. All layers of a step ask for the same ones: the last few are kept.
+at::Tensor on_device(const std::vector<std::int32_t>& values, at::Device device) {
+  struct Entry {
+    std::vector<std::int32_t> values;
+    at::Tensor tensor;
+  };
+  thread_local std::array<Entry, 8> entries;
+  thread_local std::size_t next = 0;
+  for (const Entry& entry : entries) {
+    if (entry.tensor.defined() && entry.tensor.device() == device && entry.values == values)
+      return entry.tensor;
+  }
+  Entry& entry = entries[next++ % entries.size()];
+  entry.tensor = at::tensor(values, at::kInt).to(device);
+  entry.values = values;
+  return entry.tensor;
+}
+
+std::int64_t longest(const std::vector<std::int32_t>& cu_seqlens) {
+  std::int32_t most = 0;
+  for (std::size_t i = 0; i + 1 < cu_seqlens.size(); ++i)
+    most = std::max(most, cu_seqlens[i + 1] - cu_seqlens[i]);
+  return most;
+}
+
+std::vector<std::int32_t> cumulative(const std::vector<std::int32_t>& lengths) {
+  std::vector<std::int32_t> sums{0};
+  for (const std::int32_t length : lengths) sums.push_back(sums.back() + length);
+  return sums;
+}
+
+at::Tensor flat_heads(const at::Tensor& out) {
+  return out.reshape({out.size(0), out.size(1) * out.size(2)});
+}
+
+at::Tensor flash(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                 const std::vector<std::int32_t>& cu_queries, const std::vector<std::int32_t>& cu_keys,
+                 bool causal, double scale) {
+  return flat_heads(std::get<0>(
+      at::_flash_attention_forward(q, k, v, on_device(cu_queries, q.device()), on_device(cu_keys, q.device()),
+                                   longest(cu_queries), longest(cu_keys), 0.0, causal, false, scale)));
+}
+
+// The paged form, if this torch has one: null otherwise.
+template <typename Tensor>
+std::optional<at::Tensor> flash_paged(const Tensor& q, const PagedCache& cache, const PagedBatch& batch,
+                                      const Tensor& block_table, double scale) {
+  const std::vector<std::int32_t> cu_keys = cumulative(batch.lengths);
+  const std::optional<at::Tensor> none;
+  const auto call = [&](const auto& query) {
+    if constexpr (requires {
+                    at::_flash_attention_forward(query, query, query, none, none, 1, 1, 0.0, true, false, 1.0,
+                                                 std::nullopt, std::nullopt, none, none, none, std::nullopt);
+                  }) {
+      return std::optional<at::Tensor>(std::get<0>(at::_flash_attention_forward(
+          query, cache.keys, cache.values, on_device(batch.cu_seqlens, query.device()),
+          on_device(cu_keys, query.device()), longest(batch.cu_seqlens), longest(cu_keys), 0.0, true, false,
+          scale, std::nullopt, std::nullopt, on_device(batch.lengths, query.device()), none, block_table,
+          std::nullopt)));
+    } else {
+      return std::optional<at::Tensor>();
+    }
+  };
+  return call(q);
+}
+
+// One sequence: q [rows, heads, head_dim], k and v [length, kv_heads, head_dim]. With `causal`, row j sees
+// the first length - rows + j + 1 tokens.
+at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, bool causal, double scale) {
+  const std::int64_t group = q.size(1) / k.size(1), rows = q.size(0), length = k.size(0);
+  const auto heads_first = [](const at::Tensor& x) { return x.transpose(0, 1).unsqueeze(0); };
+  std::optional<at::Tensor> mask;
+  if (causal && rows > 1) {
+    mask =
+        at::ones({rows, length}, at::TensorOptions().dtype(at::kBool).device(q.device())).tril(length - rows);
+  }
+  const at::Tensor out =
+      at::scaled_dot_product_attention(heads_first(q), heads_first(k.repeat_interleave(group, 1)),
+                                       heads_first(v.repeat_interleave(group, 1)), mask, 0.0, false, scale);
+  return flat_heads(out.squeeze(0).transpose(0, 1));
+}
+
+// The first `length` tokens of a sequence, [length, kv_heads, head_dim].
+at::Tensor gather(const at::Tensor& pages, const at::Tensor& block_row, std::int64_t length) {
+  const std::int64_t blocks = (length + pages.size(1) - 1) / pages.size(1);
+  return pages.index_select(0, block_row.narrow(0, 0, blocks)).flatten(0, 1).narrow(0, 0, length);
+}
+
+// Without the sequences that have no rows in this step, which flash attention's one-row form cannot skip.
+struct Compact {
+  PagedBatch batch;
+  at::Tensor block_table;  // On the device of the queries.
+};
+Compact compact(const PagedBatch& batch, at::Device device) {
+  Compact result{batch, batch.block_table.to(device)};
+  std::vector<std::int64_t> kept;
+  for (std::size_t i = 0; i < batch.lengths.size(); ++i) {
+    if (batch.cu_seqlens[i + 1] > batch.cu_seqlens[i]) kept.push_back(static_cast<std::int64_t>(i));
+  }
+  const auto sequences = static_cast<std::int64_t>(batch.lengths.size());
+  if (kept.size() == batch.lengths.size()) {
+    result.block_table = result.block_table.narrow(0, 0, sequences);
+    return result;
+  }
+  result.batch.cu_seqlens = {0};
+  result.batch.lengths.clear();
+  for (const std::int64_t i : kept) {
+    result.batch.cu_seqlens.push_back(batch.cu_seqlens[static_cast<std::size_t>(i) + 1]);
+    result.batch.lengths.push_back(batch.lengths[static_cast<std::size_t>(i)]);
+  }
+  result.block_table = result.block_table.index_select(0, at::tensor(kept, at::kLong).to(device));
+  return result;
+}
+
+}  // namespace
+
+at::Tensor attention(const at::Tensor& q_tensor, const at::Tensor& k_tensor, const at::Tensor& v_tensor,
+                     const std::vector<std::int32_t>& cu_seqlens, bool causal, double scale) {
+  const at::Tensor q = dense_rows(q_tensor), k = dense_rows(k_tensor), v = dense_rows(v_tensor);
+  const c10::cuda::CUDAGuard guard(q.device());
+  if (q.size(0) == 0) return at::empty({0, q.size(1) * q.size(2)}, q.options());
+  if (takes_flash(q)) return flash(q, k, v, cu_seqlens, cu_seqlens, causal, scale);
+  at::Tensor out = at::empty({q.size(0), q.size(1) * q.size(2)}, q.options());
+  for (std::size_t i = 0; i + 1 < cu_seqlens.size(); ++i) {
+    const std::int64_t begin = cu_seqlens[i], rows = cu_seqlens[i + 1] - begin;
+    if (rows == 0) continue;
+    out.narrow(0, begin, rows)
+        .copy_(attend(q.narrow(0, begin, rows), k.narrow(0, begin, rows), v.narrow(0, begin, rows), causal,
+                      scale));
+  }
+  return out;
+}
+
+at::Tensor paged_attention(const at::Tensor& q_tensor, const PagedCache& cache, const PagedBatch& whole_batch,
+                           double scale) {
+  const at::Tensor q = dense_rows(q_tensor);
+  const c10::cuda::CUDAGuard guard(q.device());
+  if (q.size(0) == 0) return at::empty({0, q.size(1) * q.size(2)}, q.options());
+  const auto [batch, block_table] = compact(whole_batch, q.device());
+  if (takes_flash(q) && cache.keys.size(1) % kCacheBlockSize == 0) {
+    if (const auto out = flash_paged(q, cache, batch, block_table, scale)) return flat_heads(*out);
+  }
+  std::vector<at::Tensor> keys, values;
+  for (std::size_t i = 0; i < batch.lengths.size(); ++i) {
+    const at::Tensor block_row = block_table.select(0, static_cast<std::int64_t>(i));
+    keys.push_back(gather(cache.keys, block_row, batch.lengths[i]));
+    values.push_back(gather(cache.values, block_row, batch.lengths[i]));
+  }
+  if (takes_flash(q)) {
+    return flash(q, at::cat(keys), at::cat(values), batch.cu_seqlens, cumulative(batch.lengths), true, scale);
+  }
+  std::vector<at::Tensor> parts;
+  for (std::size_t i = 0; i < batch.lengths.size(); ++i) {
+    const std::int64_t begin = batch.cu_seqlens[i], rows = batch.cu_seqlens[i + 1] - begin;
+    parts.push_back(attend(q.narrow(0, begin, rows), keys[i], values[i], true, scale));
+  }
+  return at::cat(parts);
+}
+
+}  // namespace tte::kernels::cuda

@@ -1,0 +1,45 @@
+// The CUDA implementations behind kernels.h, which states what each does. Arguments were checked by
+// dispatch.cpp.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "kernels/cuda/rows.h"
+#include "kernels/table.h"
+
+namespace tte::kernels::cuda {
+
+// Flash attention wants pages of a multiple of 256 tokens.
+inline constexpr std::int64_t kCacheBlockSize = 256;
+
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias);
+at::Tensor linear_float(const at::Tensor& x, const at::Tensor& weight);
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
+at::Tensor add_rms_norm(at::Tensor& residual, const at::Tensor& delta, const at::Tensor& weight, double eps);
+at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps);
+at::Tensor silu_mul(const at::Tensor& gate_up);
+at::Tensor activate(const at::Tensor& x, Activation activation);
+void rope(at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
+at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                     const std::vector<std::int32_t>& cu_seqlens, bool causal, double scale);
+void store_kv(const at::Tensor& k, const at::Tensor& v, PagedCache& cache, const PagedBatch& batch);
+at::Tensor paged_attention(const at::Tensor& q, const PagedCache& cache, const PagedBatch& batch,
+                           double scale);
+
+inline Type type_of(const at::Tensor& x) {
+  switch (x.scalar_type()) {
+    case at::kBFloat16:
+      return Type::kBFloat16;
+    case at::kHalf:
+      return Type::kHalf;
+    default:  // dispatch.cpp lets nothing else through.
+      return Type::kFloat;
+  }
+}
+
+// x, or a copy of it, with dense values in its last dimension.
+inline at::Tensor dense_rows(const at::Tensor& x) {
+  return x.dim() == 0 || x.stride(-1) == 1 || x.size(-1) <= 1 ? x : x.contiguous();
+}
+
+}  // namespace tte::kernels::cuda

@@ -1,0 +1,156 @@
+// Everything but attention: matrix products by cuBLAS, the rest by the kernels of rows.h.
+#include <ATen/ATen.h>
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+
+#include "kernels/cuda/cuda_kernels.h"
+
+namespace tte::kernels::cuda {
+namespace {
+
+// The stream that tensors of x's device are used on. Alive while kernels are launched: it selects the device.
+class Launch {
+ public:
+  explicit Launch(const at::Tensor& x) : guard_(x.device()) {}
+  ~Launch() = default;
+  Launch(const Launch&) = delete;
+  Launch& operator=(const Launch&) = delete;
+  [[nodiscard]] cudaStream_t stream() const { return c10::cuda::getCurrentCUDAStream().stream(); }
+  // Call after the kernel: says what was wrong with the launch.
+  void check() const { C10_CUDA_CHECK(cudaGetLastError()); }
+
+ private:
+  c10::cuda::CUDAGuard guard_;
+};
+
+// Can the rows of x be described by one stride, or two?
+bool has_plain_rows(const at::Tensor& x) {
+  return x.dim() <= 3 && (x.stride(-1) == 1 || x.size(-1) <= 1);
+}
+
+Rows rows_of(const at::Tensor& x) {
+  Rows rows;
+  rows.data = const_cast<void*>(x.const_data_ptr());
+  rows.count = x.size(-1) == 0 ? 0 : x.numel() / x.size(-1);
+  if (x.dim() == 2) rows.outer_stride = x.stride(0);
+  if (x.dim() == 3) {
+    rows.inner = x.size(1);
+    rows.inner_stride = x.stride(1);
+    rows.outer_stride = x.stride(0);
+  }
+  rows.inner = std::max<std::int64_t>(1, rows.inner);
+  return rows;
+}
+
+// x, or a copy of it, whose rows rows_of() can describe.
+at::Tensor plain_rows(const at::Tensor& x) {
+  return has_plain_rows(x) ? x : x.contiguous().flatten(0, -2);
+}
+
+at::Tensor empty_as(const at::Tensor& x) {
+  return at::empty(x.sizes(), x.options());
+}
+
+}  // namespace
+
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
+  return at::linear(x, weight, bias);
+}
+
+at::Tensor linear_float(const at::Tensor& x, const at::Tensor& weight) {
+  if (x.scalar_type() == at::kFloat) return at::linear(x, weight);
+  return at::mm(x, weight.t(), at::kFloat);
+}
+
+at::Tensor rms_norm(const at::Tensor& input, const at::Tensor& weight_tensor, double eps) {
+  const at::Tensor x = plain_rows(input), weight = weight_tensor.contiguous();
+  at::Tensor out = empty_as(input);
+  const Launch launch(x);
+  rms_norm(type_of(x), rows_of(x), weight.const_data_ptr(), static_cast<float>(eps), x.size(-1),
+           out.mutable_data_ptr(), launch.stream());
+  launch.check();
+  return out;
+}
+
+at::Tensor add_rms_norm(at::Tensor& residual, const at::Tensor& delta_tensor, const at::Tensor& weight_tensor,
+                        double eps) {
+  if (!has_plain_rows(residual)) {
+    residual.add_(delta_tensor);
+    return rms_norm(residual, weight_tensor, eps);
+  }
+  const at::Tensor delta = has_plain_rows(delta_tensor) ? delta_tensor : delta_tensor.contiguous();
+  const at::Tensor weight = weight_tensor.contiguous();
+  at::Tensor out = empty_as(residual);
+  const Launch launch(residual);
+  add_rms_norm(type_of(residual), rows_of(residual), rows_of(delta), weight.const_data_ptr(),
+               static_cast<float>(eps), residual.size(-1), out.mutable_data_ptr(), launch.stream());
+  launch.check();
+  return out;
+}
+
+at::Tensor layer_norm(const at::Tensor& input, const at::Tensor& weight_tensor, const at::Tensor& bias_tensor,
+                      double eps) {
+  const at::Tensor x = plain_rows(input), weight = weight_tensor.contiguous(),
+                   bias = bias_tensor.contiguous();
+  at::Tensor out = empty_as(input);
+  const Launch launch(x);
+  layer_norm(type_of(x), rows_of(x), weight.const_data_ptr(), bias.const_data_ptr(), static_cast<float>(eps),
+             x.size(-1), out.mutable_data_ptr(), launch.stream());
+  launch.check();
+  return out;
+}
+
+at::Tensor silu_mul(const at::Tensor& input) {
+  const at::Tensor gate_up = dense_rows(input);
+  const std::int64_t n = gate_up.size(1) / 2;
+  at::Tensor out = at::empty({gate_up.size(0), n}, gate_up.options());
+  const Launch launch(gate_up);
+  silu_mul(type_of(gate_up), rows_of(gate_up), n, out.mutable_data_ptr(), launch.stream());
+  launch.check();
+  return out;
+}
+
+at::Tensor activate(const at::Tensor& input, Activation activation) {
+  const at::Tensor x = input.contiguous();
+  at::Tensor out = empty_as(x);
+  const auto function = [&] {
+    switch (activation) {
+      case Activation::kQuickGelu:
+        return Function::kQuickGelu;
+      case Activation::kGelu:
+        return Function::kGelu;
+      case Activation::kGeluTanh:
+        return Function::kGeluTanh;
+      case Activation::kSilu:
+        return Function::kSilu;
+    }
+    TORCH_CHECK(false, "activate: unknown activation ", static_cast<int>(activation));
+  }();
+  const Launch launch(x);
+  activate(type_of(x), function, x.const_data_ptr(), x.numel(), out.mutable_data_ptr(), launch.stream());
+  launch.check();
+  return out;
+}
+
+void rope(at::Tensor& x, const at::Tensor& cos_tensor, const at::Tensor& sin_tensor) {
+  const at::Tensor cos = cos_tensor.contiguous(), sin = sin_tensor.contiguous();
+  const Launch launch(x);
+  rope(type_of(x), x.mutable_data_ptr(), x.size(0), x.size(1), x.size(2), x.stride(0), x.stride(1),
+       cos.const_data_ptr<float>(), sin.const_data_ptr<float>(), launch.stream());
+  launch.check();
+}
+
+void store_kv(const at::Tensor& k_tensor, const at::Tensor& v_tensor, PagedCache& cache,
+              const PagedBatch& batch) {
+  const at::Tensor k = dense_rows(k_tensor), v = dense_rows(v_tensor);
+  const at::Tensor slots = batch.slots.to(k.device());
+  const Launch launch(k);
+  store_kv(type_of(k), {k.const_data_ptr(), k.stride(0), k.stride(1)},
+           {v.const_data_ptr(), v.stride(0), v.stride(1)}, slots.const_data_ptr<std::int64_t>(), k.size(0),
+           k.size(1), k.size(2), cache.keys.mutable_data_ptr(), cache.values.mutable_data_ptr(),
+           launch.stream());
+  launch.check();
+}
+
+}  // namespace tte::kernels::cuda

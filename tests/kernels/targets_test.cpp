@@ -1,0 +1,70 @@
+// Every instruction set that the kernels are compiled for and this host has gives right results.
+#include <gtest/gtest.h>
+#include <hwy/targets.h>
+
+#include "kernels/pages.h"
+
+namespace tte::kernels {
+namespace {
+
+using reference::difference;
+using reference::make_pages;
+using reference::Pages;
+using reference::random;
+using reference::rounding;
+
+// Makes the dispatch choose `target` for a scope.
+class Target {
+ public:
+  explicit Target(std::int64_t target) { choose(target); }
+  ~Target() { choose(0); }
+  Target(const Target&) = delete;
+  Target& operator=(const Target&) = delete;
+
+ private:
+  static void choose(std::int64_t target) {
+    hwy::SetSupportedTargetsForTest(target);
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  }
+};
+
+TEST(TargetsTest, AllGiveRightResults) {
+  std::int64_t left = hwy::SupportedTargets();
+  ASSERT_NE(left, 0);
+  while (left != 0) {
+    const std::int64_t target = left & -left;
+    left &= left - 1;
+    const Target chosen(target);
+    for (const auto type : {at::kFloat, at::kBFloat16, at::kHalf}) {
+      SCOPED_TRACE(std::string(hwy::TargetName(target)) + ", " + c10::toString(type));
+      const double once = 1.01 * rounding(type) + 64.0 * rounding(at::kFloat);
+      const at::Tensor x = random({7, 133}, type, 1), weight = random({10, 133}, type, 2, 0.1);
+      EXPECT_EQ(difference(kernels::linear(x, weight, {}), reference::linear(x, weight, {}), once), "");
+      const at::Tensor scale = random({133}, type, 3);
+      EXPECT_EQ(
+          difference(kernels::rms_norm(x, scale, 1e-6), reference::rms_norm(x, scale, 1e-6), 3.0 * once), "");
+      EXPECT_EQ(difference(kernels::layer_norm(x, scale, scale, 1e-6),
+                           reference::layer_norm(x, scale, scale, 1e-6), once),
+                "");
+      const at::Tensor gate_up = random({7, 134}, type, 4);
+      EXPECT_EQ(difference(silu_mul(gate_up), reference::silu_mul(gate_up), 3.0 * once), "");
+      EXPECT_EQ(difference(activate(gate_up, Activation::kGeluTanh),
+                           reference::activate(gate_up, Activation::kGeluTanh), once),
+                "");
+      const at::Tensor heads = random({7, 3, 72}, type, 5), angles = random({7, 72}, at::kFloat, 6);
+      at::Tensor rotated = heads.clone();
+      rope_(rotated, angles.cos(), angles.sin());
+      EXPECT_EQ(difference(rotated, reference::rope(heads, angles.cos(), angles.sin()), once), "");
+      for (const std::int64_t head_dim : {64, 72}) {
+        const Pages pages = make_pages({1, 30}, {300, 70}, 2, head_dim, type);
+        const at::Tensor q = random({31, 6, head_dim}, type, 7);
+        EXPECT_EQ(difference(paged_attention(q, pages.cache, pages.batch, 0.125),
+                             reference::paged_attention(q, pages, 0.125), 3.0 * once),
+                  "");
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tte::kernels
