@@ -10,13 +10,17 @@ BUILD  := build/release
 # Everything is built once, by the build that also makes the Python package.
 INSTALL = $(PYTHON) -m pip install --quiet --no-build-isolation --no-deps --force-reinstall -C build-dir=$(BUILD)
 
-.PHONY: demo test test-cpp test-python lint bench stubs clean
+.PHONY: demo install test test-cpp test-python lint bench stubs clean
 
 demo:
 	@tools/setup.sh run
 	@echo "building tte (a few minutes the first time)"
 	@$(INSTALL) .
 	@$(PYTHON) -m tte.demo --html demo.html
+
+install:
+	@tools/setup.sh test
+	$(INSTALL) .
 
 test: test-cpp test-python
 
@@ -27,7 +31,6 @@ test-cpp:
 
 test-python:
 	$(PYTHON) -m pytest
-	PYTHON=$(abspath $(PYTHON)) examples/cpp/build_and_run.sh
 
 lint:
 	@tools/setup.sh lint

@@ -17,7 +17,7 @@ struct Expression {
   enum class Kind {
     kConstant,   // value
     kName,       // text
-    kList,       // args
+    kList,       // args; a tuple if text is "tuple"
     kDict,       // args: key, value, key, value, ...
     kUnary,      // text: "-", "+", "not"; args[0]
     kBinary,     // text: the operator, "and" and "or" included; args[0], args[1]

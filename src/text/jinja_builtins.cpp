@@ -16,9 +16,15 @@
 namespace tte::text::jinja {
 namespace {
 
+List pair_of(const std::string& key, const Value& value) {
+  List pair{Value(key), value};
+  pair.is_tuple = true;
+  return pair;
+}
+
 Value pairs_of(Interpreter& run, const Dict& dict) {
   List out;
-  for (const auto& [key, value] : dict.items) out.push_back(run.made(List{Value(key), value}));
+  for (const auto& [key, value] : dict.items) out.push_back(run.made(pair_of(key, value)));
   return run.made(std::move(out));
 }
 
@@ -74,8 +80,9 @@ Value loop_attribute(const std::shared_ptr<Loop>& loop, const std::string& name)
   if (name == "first") return index == 0;
   if (name == "last") return index + 1 == size;
   if (name == "length") return size;
-  if (name == "depth") return loop->depth;
-  if (name == "depth0") return loop->depth - 1;
+  // Depth counts the calls of recursive loops, which there are none of.
+  if (name == "depth") return std::int64_t{1};
+  if (name == "depth0") return std::int64_t{0};
   if (name == "previtem")
     return index == 0 ? Value(Undefined{"loop.previtem"}) : (*loop->items)[loop->index - 1];
   if (name == "nextitem") {
@@ -307,7 +314,7 @@ Value arithmetic(Interpreter& run, const std::string& op, const Value& a, const 
     run.expect_room(line, 1, a.text()->size() + b.text()->size());
     return run.made(*a.text() + *b.text());
   }
-  if (op == "+" && a.list() != nullptr && b.list() != nullptr) {
+  if (op == "+" && a.list() != nullptr && b.list() != nullptr && a.list()->is_tuple == b.list()->is_tuple) {
     List joined = *a.list();
     joined.insert(joined.end(), b.list()->begin(), b.list()->end());
     return run.made(std::move(joined));

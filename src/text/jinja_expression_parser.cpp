@@ -80,7 +80,7 @@ ExpressionParser::Node ExpressionParser::expression(bool with_tuple, bool with_c
   const Level level(*this);
   Node first = with_condition ? condition() : either();
   if (!with_tuple || !is_op(",")) return first;
-  Node list = make(Expression::Kind::kList);
+  Node list = make(Expression::Kind::kList, "tuple");
   add(*list, std::move(first));
   while (take_op(",")) {
     if (ends_tuple()) break;
@@ -252,7 +252,7 @@ ExpressionParser::Node ExpressionParser::name() {
 }
 
 ExpressionParser::Node ExpressionParser::parenthesis() {
-  if (take_op(")")) return make(Expression::Kind::kList);
+  if (take_op(")")) return make(Expression::Kind::kList, "tuple");
   Node node = expression(true);
   expect_op(")");
   return node;

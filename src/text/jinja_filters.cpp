@@ -114,6 +114,7 @@ Value f_reverse(const Call& c) {
     return c.run.made(std::move(out));
   }
   List out(*c.items());
+  out.is_tuple = false;
   std::reverse(out.begin(), out.end());
   return c.run.made(std::move(out));
 }
@@ -124,7 +125,11 @@ Value f_items(const Call& c) {
   if (dict == nullptr || dict->is_namespace)
     c.fail(fmt::format("a {} is not a mapping", c.input.type_name()));
   List out;
-  for (const auto& [key, value] : dict->items) out.push_back(c.run.made(List{Value(key), value}));
+  for (const auto& [key, value] : dict->items) {
+    List pair{Value(key), value};
+    pair.is_tuple = true;
+    out.push_back(c.run.made(std::move(pair)));
+  }
   return c.run.made(std::move(out));
 }
 
@@ -145,6 +150,7 @@ void sort_by(const Call& c, List& items, bool reverse, bool case_sensitive, Key 
 
 Value f_sort(const Call& c) {
   List items(*c.items());
+  items.is_tuple = false;
   const Value* attribute = c.get(2, "attribute");
   sort_by(c, items, c.flag(0, "reverse", false), c.flag(1, "case_sensitive", false), [&](const Value& item) {
     return attribute == nullptr || attribute->is_none() ? item : attribute_of(c, item, *attribute);

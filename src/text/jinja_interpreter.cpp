@@ -196,8 +196,6 @@ Interpreter::Flow Interpreter::execute_for(const Statement& node, const ScopePtr
   if (items->empty()) return execute(node.otherwise, std::make_shared<Scope>(Scope{{}, scope}), out);
   const auto loop = std::make_shared<Loop>();
   loop->items = items;
-  const Value* outer = scope->find("loop");
-  loop->depth = outer != nullptr && outer->loop() != nullptr ? outer->loop()->depth + 1 : 1;
   for (; loop->index < items->size(); ++loop->index) {
     step();
     const auto inner = std::make_shared<Scope>(Scope{{}, scope});
@@ -336,6 +334,7 @@ Value Interpreter::name(const Expression& node, const ScopePtr& scope) {
 
 Value Interpreter::list(const Expression& node, const ScopePtr& scope) {
   List items;
+  items.is_tuple = node.text == "tuple";
   items.reserve(node.args.size());
   for (const auto& arg : node.args) items.push_back(evaluate(*arg, scope));
   return made(std::move(items));
@@ -417,6 +416,7 @@ Value Interpreter::slice(const Expression& node, const ScopePtr& scope) {
   const std::int64_t end = bound(1, back ? -1 : size);
   std::string characters_out;
   List items;
+  items.is_tuple = text == nullptr && object.list()->is_tuple;
   for (std::int64_t i = begin; back ? i > end : i < end;) {
     const auto at = static_cast<std::size_t>(i);
     text != nullptr ? void(characters_out += parts[at]) : items.push_back((*object.list())[at]);

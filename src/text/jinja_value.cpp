@@ -113,6 +113,8 @@ void json_block(const Items& items, char open, char close, const JsonStyle& styl
 
 }  // namespace
 
+Value::Value(List list) : data_(std::make_shared<const List>(std::move(list))) {}
+
 const Value* Dict::find(std::string_view key) const {
   for (const auto& [name, value] : items) {
     if (name == key) return &value;
@@ -173,6 +175,7 @@ bool Value::truthy() const {
 const char* Value::type_name() const {
   constexpr std::array<const char*, 10> kNames = {"undefined", "NoneType", "bool", "int",      "float",
                                                   "str",       "list",     "dict", "function", "loop"};
+  if (list() != nullptr && list()->is_tuple) return "tuple";
   return kNames[data_.index()];
 }
 
@@ -214,12 +217,13 @@ void Value::repr(std::string& out, int depth) const {
   } else if (const auto* t = text()) {
     string_repr(*t, out);
   } else if (const auto* l = list()) {
-    out += '[';
+    out += l->is_tuple ? '(' : '[';
     for (std::size_t k = 0; k < l->size(); ++k) {
       if (k > 0) out += ", ";
       (*l)[k].repr(out, depth + 1);
     }
-    out += ']';
+    if (l->is_tuple && l->size() == 1) out += ',';
+    out += l->is_tuple ? ')' : ']';
   } else if (const auto* m = dict()) {
     out += '{';
     for (std::size_t k = 0; k < m->items.size(); ++k) {
@@ -245,7 +249,8 @@ bool equal(const Value& a, const Value& b, std::int64_t& steps, std::int64_t lim
   if (a.number(x) && b.number(y)) return x == y;
   if (a.text() != nullptr && b.text() != nullptr) return *a.text() == *b.text();
   if (a.list() != nullptr && b.list() != nullptr) {
-    return std::equal(a.list()->begin(), a.list()->end(), b.list()->begin(), b.list()->end(),
+    return a.list()->is_tuple == b.list()->is_tuple &&
+           std::equal(a.list()->begin(), a.list()->end(), b.list()->begin(), b.list()->end(),
                       [&](const Value& p, const Value& q) { return equal(p, q, steps, limit, depth + 1); });
   }
   if (a.dict() != nullptr && b.dict() != nullptr) {

@@ -14,40 +14,10 @@ namespace tte::text::jinja {
 
 class Value;
 class Interpreter;
-
-using List = std::vector<Value>;
-
-// A dict in the order of insertion; keys are strings. Also a namespace(), the only thing a template can
-// change.
-struct Dict {
-  std::vector<std::pair<std::string, Value>> items;
-  bool is_namespace = false;
-
-  [[nodiscard]] const Value* find(std::string_view key) const;
-  void set(std::string_view key, Value value);
-};
-
-struct Arguments {
-  List positional;
-  std::vector<std::pair<std::string, Value>> named;
-
-  // Argument `index`, or the one called `name`; null if neither was passed.
-  [[nodiscard]] const Value* get(std::size_t index, std::string_view name) const;
-};
-
-// A macro, a global function or a bound method. `line` is where it is called.
-struct Callable {
-  std::string name;
-  std::function<Value(Interpreter&, const Arguments&, int line)> call;
-};
-
-// The variable `loop` of one for loop.
-struct Loop {
-  std::shared_ptr<const List> items;
-  std::size_t index = 0;
-  std::int64_t depth = 0;
-  std::shared_ptr<Value> last_changed;  // loop.changed(...)
-};
+struct List;
+struct Dict;
+struct Callable;
+struct Loop;
 
 struct Undefined {
   std::string name;
@@ -69,7 +39,7 @@ class Value {
   Value(std::string text) : data_(std::make_shared<const std::string>(std::move(text))) {}
   Value(std::string_view text) : Value(std::string(text)) {}
   Value(const char* text) : Value(std::string(text)) {}
-  Value(List list) : data_(std::make_shared<const List>(std::move(list))) {}
+  Value(List list);
   Value(std::shared_ptr<const List> list) : data_(std::move(list)) {}
   Value(std::shared_ptr<Dict> dict) : data_(std::move(dict)) {}
   Value(std::shared_ptr<const Callable> callable) : data_(std::move(callable)) {}
@@ -118,6 +88,43 @@ class Value {
 
  private:
   Data data_;
+};
+
+// A list, or a tuple, which prints and compares as another thing.
+struct List : std::vector<Value> {
+  using std::vector<Value>::vector;
+  bool is_tuple = false;
+};
+
+// A dict in the order of insertion; keys are strings. Also a namespace(), the only thing a template can
+// change.
+struct Dict {
+  std::vector<std::pair<std::string, Value>> items;
+  bool is_namespace = false;
+
+  [[nodiscard]] const Value* find(std::string_view key) const;
+  void set(std::string_view key, Value value);
+};
+
+struct Arguments {
+  List positional;
+  std::vector<std::pair<std::string, Value>> named;
+
+  // Argument `index`, or the one called `name`; null if neither was passed.
+  [[nodiscard]] const Value* get(std::size_t index, std::string_view name) const;
+};
+
+// A macro, a global function or a bound method. `line` is where it is called.
+struct Callable {
+  std::string name;
+  std::function<Value(Interpreter&, const Arguments&, int line)> call;
+};
+
+// The variable `loop` of one for loop.
+struct Loop {
+  std::shared_ptr<const List> items;
+  std::size_t index = 0;
+  std::shared_ptr<Value> last_changed;  // loop.changed(...)
 };
 
 // Python's ==. Counts its steps in `steps`: throws ModelError past `limit` of them, or a depth of 64.

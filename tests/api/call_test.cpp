@@ -179,6 +179,29 @@ TEST(Call, CallbacksNeverRunAfterTheCall) {
   EXPECT_EQ(calls, 2);
 }
 
+TEST(Call, EventsComeFromAnyThreadAndMayBeLate) {
+  base::ThreadPool pool(1);
+  std::function<void()> late;
+  {
+    Call call({}, 2, pool, 2);
+    std::vector<std::size_t> order;
+    std::thread thread;
+    call.run([&](std::size_t i) {
+      if (i == 0) return;  // Waits for the other one.
+      late = call.event(0, [&] {
+        order.push_back(0);
+        call.finish(0);
+      });
+      thread = std::thread(late);
+      order.push_back(1);
+      call.finish(1);
+    });
+    thread.join();
+    EXPECT_THAT(order, ElementsAre(1, 0));
+  }
+  late();
+}
+
 TEST(Call, WhatACallbackThrowsComesOut) {
   base::ThreadPool pool(1);
   Call call({}, 1, pool, 1);

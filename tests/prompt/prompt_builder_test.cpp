@@ -238,6 +238,13 @@ TEST(PromptBuilder, MessagesAreWrittenAsTheyAre) {
       "what ?<|im_end|>\n<|im_start|>assistant\n");
 }
 
+TEST(PromptBuilder, AnAssistantsTurnAtTheEndIsContinued) {
+  Input chat;
+  chat.messages = {{"user", {std::string("what ?")}}, {"assistant", {std::string("<think>red")}}};
+  EXPECT_EQ(text_of(*open(builder("{}"), chat)),
+            "<|im_start|>user\nwhat ?<|im_end|>\n<|im_start|>assistant\n<think>red");
+}
+
 TEST(PromptBuilder, ATraceContinuesTheAssistantsTurn) {
   const auto built = builder("{}");
   Input chat;

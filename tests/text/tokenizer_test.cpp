@@ -128,10 +128,10 @@ TEST(Tokenizer, ManyLoneGuardsAreLinear) {
 TEST(StreamDecoder, BytesOfACharacterComeTogether) {
   const auto tokenizer = Tokenizer::load(data_folder() / "bpe");
   StreamDecoder decoder(tokenizer);
-  const auto emoji = tokenizer->encode("\U0001FAE8");  // Not learnt: one token per byte.
-  ASSERT_EQ(emoji.size(), 4U);
-  EXPECT_EQ(decoder.push(emoji[0]) + decoder.push(emoji[1]) + decoder.push(emoji[2]), "");
-  EXPECT_EQ(decoder.push(emoji[3]), "\U0001FAE8");
+  const auto emoji = tokenizer->encode("\U0001FAE8");  // Not learnt: tokens for parts of its bytes.
+  ASSERT_GE(emoji.size(), 2U);
+  for (std::size_t i = 0; i + 1 < emoji.size(); ++i) EXPECT_EQ(decoder.push(emoji[i]), "");
+  EXPECT_EQ(decoder.push(emoji.back()), "\U0001FAE8");
   EXPECT_EQ(decoder.push(emoji[0]), "");
   EXPECT_EQ(decoder.finish(), "\uFFFD");
 }
@@ -145,7 +145,9 @@ TEST(StreamDecoder, FallbackBytesWaitForTheEndOfTheRun) {
   // A run that is not UTF-8 as a whole is one U+FFFD per byte, as in transformers.
   EXPECT_EQ(tokenizer->decode({a, e9, a9, e9, a}), "a\uFFFD\uFFFD\uFFFDa");
   StreamDecoder decoder(tokenizer);
-  EXPECT_EQ(decoder.push(a) + decoder.push(e9) + decoder.push(a9), "a");
+  EXPECT_EQ(decoder.push(a), "a");
+  EXPECT_EQ(decoder.push(e9), "");
+  EXPECT_EQ(decoder.push(a9), "");
   EXPECT_EQ(decoder.push(a), "\u00e9a");
 }
 

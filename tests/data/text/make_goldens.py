@@ -263,7 +263,7 @@ SNIPPETS = [
     "\n\n{{ 'lead' }}\n\n",
     "{#- c -#}  a  {#+ c #}\n b {# d -#}\n  c\n  {#- e #}\nf",
     "{{ messages[1].content | map(attribute='text') | select('defined') | join('') | trim }}",
-    "{{ (1, 2) == [1, 2] or 'differ' }}{{ data.a == {'k': 'v'} }}{{ none == missing }}",
+    "{{ (1, 2) }}{{ (1,) }}{{ () }}{{ data.items() | list }}{{ (1, 2)[:1] }}{{ (1, 2) == [1, 2] or 'differ' }}{{ data.a == {'k': 'v'} }}{{ none == missing }}",
     "{{ messages | map(attribute='content') | map('length') | sum }}{{ messages|map('upper') | first if false }}",
     "{% for m in messages | rejectattr('role', 'equalto', 'system') -%}\n{{ loop.index0 }}{{ m.role }}\n{%- endfor %}",
     "{% set ns = namespace() %}{% set ns.found = false %}{% for m in messages[::-1] %}{% if not ns.found and m.role == 'user' %}{% set ns.found = true %}{{ messages | length - 1 - loop.index0 }}{% endif %}{% endfor %}",

@@ -1,0 +1,852 @@
+"""
+The C++ engine of tte. Use the package `tte`, which wraps it.
+"""
+
+from __future__ import annotations
+import collections.abc
+import numpy
+import numpy.typing
+import os
+import pathlib
+from tte import CancelledError
+from tte import DeviceError
+from tte import Error
+from tte import InputError
+from tte import ModelError
+import typing
+
+__all__: list[str] = [
+    "Alpha",
+    "Backend",
+    "BackendOptions",
+    "BackendStats",
+    "CallStats",
+    "CancelToken",
+    "CancelledError",
+    "DeviceError",
+    "DeviceInfo",
+    "Embedder",
+    "Embeddings",
+    "Error",
+    "FinishReason",
+    "GenerateOptions",
+    "Image",
+    "Input",
+    "InputError",
+    "ItemError",
+    "LoadOptions",
+    "Message",
+    "ModelDescription",
+    "ModelError",
+    "OnError",
+    "OnToken",
+    "Processor",
+    "Reasoner",
+    "Side",
+    "Stage",
+    "Task",
+    "ThinkMode",
+    "ThinkThenEmbed",
+    "ThinkThenEmbedResult",
+    "Timings",
+    "TokenEmbeddings",
+    "Tokenizer",
+    "Trace",
+    "Video",
+]
+
+class Alpha:
+    """
+    What to do with transparency.
+
+    Members:
+
+      DROP : Forget it, as transformers does with files.
+
+      OVER_WHITE : Composite over white, as transformers does with PIL images.
+
+      OVER_BLACK : Composite over black.
+    """
+
+    DROP: typing.ClassVar[Alpha]
+    OVER_BLACK: typing.ClassVar[Alpha]
+    OVER_WHITE: typing.ClassVar[Alpha]
+    __members__: typing.ClassVar[dict[str, Alpha]]
+    @typing.overload
+    def __eq__(self, other: Alpha) -> bool: ...
+    @typing.overload
+    def __eq__(self, other: typing.Any) -> bool: ...
+    def __getstate__(self) -> int: ...
+    def __hash__(self) -> int: ...
+    def __index__(self) -> int: ...
+    def __init__(self, value: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def __int__(self) -> int: ...
+    @typing.overload
+    def __ne__(self, other: Alpha) -> bool: ...
+    @typing.overload
+    def __ne__(self, other: typing.Any) -> bool: ...
+    def __repr__(self) -> str: ...
+    def __setstate__(self, state: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def __str__(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def value(self) -> int: ...
+
+class Image:
+    """
+    One picture: a file, an encoded file in memory, or decoded pixels.
+    """
+    @staticmethod
+    def from_array(array: numpy.ndarray, alpha: Alpha = ...) -> Image: ...
+    @staticmethod
+    def from_bytes(data: bytes, alpha: Alpha = ...) -> Image: ...
+    @staticmethod
+    def from_path(path: os.PathLike | str | bytes, alpha: Alpha = ...) -> Image: ...
+
+class Video:
+    """
+    One video: a file, a folder of frames, or a list of frames.
+    """
+    def __init__(
+        self,
+        source: os.PathLike | str | bytes | collections.abc.Sequence[Image],
+        fps: typing.SupportsFloat | typing.SupportsIndex | None = None,
+        num_frames: typing.SupportsInt | typing.SupportsIndex | None = None,
+        source_fps: typing.SupportsFloat | typing.SupportsIndex | None = None,
+    ) -> None: ...
+
+class Message:
+    """
+    One chat turn.
+    """
+    def __init__(self, role: str, parts: collections.abc.Sequence[str | Image | Video]) -> None: ...
+    @property
+    def role(self) -> str: ...
+
+class Input:
+    """
+    One item: ordered parts with an instruction, or whole chat messages.
+    """
+    def __init__(
+        self,
+        parts: collections.abc.Sequence[str | Image | Video] = [],
+        instruction: str | None = None,
+        messages: collections.abc.Sequence[Message] = [],
+        name: str = "",
+    ) -> None: ...
+
+class FinishReason:
+    """
+    Why a trace ended.
+
+    Members:
+
+      STOP : An end token or a stop string.
+
+      LENGTH : max_new_tokens was reached.
+
+      CALLBACK : The token callback asked to stop.
+
+      CANCELLED : The call was cancelled; the text so far is kept.
+
+      GIVEN : Handed in by the caller.
+    """
+
+    CALLBACK: typing.ClassVar[FinishReason]
+    CANCELLED: typing.ClassVar[FinishReason]
+    GIVEN: typing.ClassVar[FinishReason]
+    LENGTH: typing.ClassVar[FinishReason]
+    STOP: typing.ClassVar[FinishReason]
+    __members__: typing.ClassVar[dict[str, FinishReason]]
+    @typing.overload
+    def __eq__(self, other: FinishReason) -> bool: ...
+    @typing.overload
+    def __eq__(self, other: typing.Any) -> bool: ...
+    def __getstate__(self) -> int: ...
+    def __hash__(self) -> int: ...
+    def __index__(self) -> int: ...
+    def __init__(self, value: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def __int__(self) -> int: ...
+    @typing.overload
+    def __ne__(self, other: FinishReason) -> bool: ...
+    @typing.overload
+    def __ne__(self, other: typing.Any) -> bool: ...
+    def __repr__(self) -> str: ...
+    def __setstate__(self, state: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def __str__(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def value(self) -> int: ...
+
+class Timings:
+    """
+    Seconds spent on one item, by stage.
+    """
+    @property
+    def decode(self) -> float:
+        """
+        From the first to the last token.
+        """
+    @property
+    def embed(self) -> float:
+        """
+        From handing to the embedder to the vector.
+        """
+    @property
+    def media(self) -> float:
+        """
+        Decode, resize, patchify.
+        """
+    @property
+    def prefill(self) -> float:
+        """
+        From admission to the first token, vision included.
+        """
+    @property
+    def queue(self) -> float:
+        """
+        Waiting for a place in the batch.
+        """
+
+class Trace:
+    """
+    A reasoning trace: `<think>thinking</think>conclusion`.
+    """
+    def __init__(self, text: str) -> None:
+        """
+        A trace written by hand.
+        """
+    def __repr__(self) -> str: ...
+    def __str__(self) -> str: ...
+    @property
+    def conclusion(self) -> str:
+        """
+        After the closing tag; the whole text without tags.
+        """
+    @property
+    def finish(self) -> FinishReason: ...
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def reused_tokens(self) -> int:
+        """
+        Tokens of the prompt that were taken from an earlier sequence's state.
+        """
+    @property
+    def text(self) -> str:
+        """
+        Everything generated, tags included, special tokens left out.
+        """
+    @property
+    def thinking(self) -> str:
+        """
+        Between the tags; empty if there are none.
+        """
+    @property
+    def timings(self) -> Timings: ...
+    @property
+    def token_ids(self) -> list[int]: ...
+
+class Side:
+    """
+    The two sides of a retrieval pair.
+
+    Members:
+
+      QUERY
+
+      TARGET
+    """
+
+    QUERY: typing.ClassVar[Side]
+    TARGET: typing.ClassVar[Side]
+    __members__: typing.ClassVar[dict[str, Side]]
+    @typing.overload
+    def __eq__(self, other: Side) -> bool: ...
+    @typing.overload
+    def __eq__(self, other: typing.Any) -> bool: ...
+    def __getstate__(self) -> int: ...
+    def __hash__(self) -> int: ...
+    def __index__(self) -> int: ...
+    def __init__(self, value: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def __int__(self) -> int: ...
+    @typing.overload
+    def __ne__(self, other: Side) -> bool: ...
+    @typing.overload
+    def __ne__(self, other: typing.Any) -> bool: ...
+    def __repr__(self) -> str: ...
+    def __setstate__(self, state: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def __str__(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def value(self) -> int: ...
+
+class Task:
+    """
+    A task family of the recipe's presets, and the side of the pair.
+    """
+    def __init__(self, family: str = "", side: Side = ...) -> None: ...
+    @property
+    def family(self) -> str: ...
+    @property
+    def side(self) -> Side: ...
+
+class OnError:
+    """
+    What a bad item does to the call it is in.
+
+    Members:
+
+      THROW : The call raises the first error.
+
+      SKIP : The item gets its error in the result, the others go on.
+    """
+
+    SKIP: typing.ClassVar[OnError]
+    THROW: typing.ClassVar[OnError]
+    __members__: typing.ClassVar[dict[str, OnError]]
+    @typing.overload
+    def __eq__(self, other: OnError) -> bool: ...
+    @typing.overload
+    def __eq__(self, other: typing.Any) -> bool: ...
+    def __getstate__(self) -> int: ...
+    def __hash__(self) -> int: ...
+    def __index__(self) -> int: ...
+    def __init__(self, value: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def __int__(self) -> int: ...
+    @typing.overload
+    def __ne__(self, other: OnError) -> bool: ...
+    @typing.overload
+    def __ne__(self, other: typing.Any) -> bool: ...
+    def __repr__(self) -> str: ...
+    def __setstate__(self, state: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def __str__(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def value(self) -> int: ...
+
+class ItemError:
+    """
+    An item that could not be used.
+    """
+    def __repr__(self) -> str: ...
+    @property
+    def index(self) -> int:
+        """
+        Position of the item in the call.
+        """
+    @property
+    def message(self) -> str: ...
+
+class ThinkMode:
+    """
+    Whether an item is reasoned about before it is embedded.
+
+    Members:
+
+      ALWAYS
+
+      NEVER
+
+      QUERIES : Items whose task is on the query side.
+
+      RECIPE : As the recipe says for the item's task and side.
+
+      AUTO : Embedded without a trace first; a callback or a margin then decides.
+    """
+
+    ALWAYS: typing.ClassVar[ThinkMode]
+    AUTO: typing.ClassVar[ThinkMode]
+    NEVER: typing.ClassVar[ThinkMode]
+    QUERIES: typing.ClassVar[ThinkMode]
+    RECIPE: typing.ClassVar[ThinkMode]
+    __members__: typing.ClassVar[dict[str, ThinkMode]]
+    @typing.overload
+    def __eq__(self, other: ThinkMode) -> bool: ...
+    @typing.overload
+    def __eq__(self, other: typing.Any) -> bool: ...
+    def __getstate__(self) -> int: ...
+    def __hash__(self) -> int: ...
+    def __index__(self) -> int: ...
+    def __init__(self, value: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def __int__(self) -> int: ...
+    @typing.overload
+    def __ne__(self, other: ThinkMode) -> bool: ...
+    @typing.overload
+    def __ne__(self, other: typing.Any) -> bool: ...
+    def __repr__(self) -> str: ...
+    def __setstate__(self, state: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def __str__(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def value(self) -> int: ...
+
+class OnToken:
+    """
+    What a token callback answers.
+
+    Members:
+
+      CONTINUE
+
+      STOP
+    """
+
+    CONTINUE: typing.ClassVar[OnToken]
+    STOP: typing.ClassVar[OnToken]
+    __members__: typing.ClassVar[dict[str, OnToken]]
+    @typing.overload
+    def __eq__(self, other: OnToken) -> bool: ...
+    @typing.overload
+    def __eq__(self, other: typing.Any) -> bool: ...
+    def __getstate__(self) -> int: ...
+    def __hash__(self) -> int: ...
+    def __index__(self) -> int: ...
+    def __init__(self, value: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def __int__(self) -> int: ...
+    @typing.overload
+    def __ne__(self, other: OnToken) -> bool: ...
+    @typing.overload
+    def __ne__(self, other: typing.Any) -> bool: ...
+    def __repr__(self) -> str: ...
+    def __setstate__(self, state: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def __str__(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def value(self) -> int: ...
+
+class CancelToken:
+    """
+    Stops a running call from another thread, within a step.
+    """
+    def __init__(self) -> None: ...
+    def cancel(self) -> None: ...
+    @property
+    def cancelled(self) -> bool: ...
+
+class GenerateOptions:
+    """
+    Decoding settings of one sequence.
+    """
+
+    ignore_eos: bool
+    def __init__(self) -> None: ...
+    def validate(self) -> None:
+        """
+        Raise InputError naming the first option out of range.
+        """
+    @property
+    def max_new_tokens(self) -> int | None: ...
+    @max_new_tokens.setter
+    def max_new_tokens(self, arg0: typing.SupportsInt | typing.SupportsIndex | None) -> None: ...
+    @property
+    def max_think_tokens(self) -> int | None: ...
+    @max_think_tokens.setter
+    def max_think_tokens(self, arg0: typing.SupportsInt | typing.SupportsIndex | None) -> None: ...
+    @property
+    def min_new_tokens(self) -> int: ...
+    @min_new_tokens.setter
+    def min_new_tokens(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    @property
+    def min_p(self) -> float | None: ...
+    @min_p.setter
+    def min_p(self, arg0: typing.SupportsFloat | typing.SupportsIndex | None) -> None: ...
+    @property
+    def repetition_penalty(self) -> float | None: ...
+    @repetition_penalty.setter
+    def repetition_penalty(self, arg0: typing.SupportsFloat | typing.SupportsIndex | None) -> None: ...
+    @property
+    def seed(self) -> int | None: ...
+    @seed.setter
+    def seed(self, arg0: typing.SupportsInt | typing.SupportsIndex | None) -> None: ...
+    @property
+    def stop(self) -> list[str]: ...
+    @stop.setter
+    def stop(self, arg0: collections.abc.Sequence[str]) -> None: ...
+    @property
+    def stop_token_ids(self) -> list[int]: ...
+    @stop_token_ids.setter
+    def stop_token_ids(self, arg0: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> None: ...
+    @property
+    def temperature(self) -> float | None: ...
+    @temperature.setter
+    def temperature(self, arg0: typing.SupportsFloat | typing.SupportsIndex | None) -> None: ...
+    @property
+    def top_k(self) -> int | None: ...
+    @top_k.setter
+    def top_k(self, arg0: typing.SupportsInt | typing.SupportsIndex | None) -> None: ...
+    @property
+    def top_p(self) -> float | None: ...
+    @top_p.setter
+    def top_p(self, arg0: typing.SupportsFloat | typing.SupportsIndex | None) -> None: ...
+
+class Tokenizer:
+    """
+    A checkpoint's tokenizer and chat template by themselves.
+    """
+    @staticmethod
+    def load(checkpoint: os.PathLike | str | bytes) -> Tokenizer: ...
+    def apply_chat_template(
+        self,
+        messages: collections.abc.Sequence[Message],
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+    ) -> str: ...
+    def decode(
+        self, ids: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], skip_special: bool = True
+    ) -> str: ...
+    def encode(self, text: str, parse_control: bool = True) -> list[int]: ...
+    def id_of(self, token: str) -> int | None: ...
+    @property
+    def eos_id(self) -> int | None: ...
+    @property
+    def pad_id(self) -> int | None: ...
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def vocabulary(self) -> str: ...
+
+class Stage:
+    """
+    Whose prompt is wanted.
+
+    Members:
+
+      REASON
+
+      EMBED
+    """
+
+    EMBED: typing.ClassVar[Stage]
+    REASON: typing.ClassVar[Stage]
+    __members__: typing.ClassVar[dict[str, Stage]]
+    @typing.overload
+    def __eq__(self, other: Stage) -> bool: ...
+    @typing.overload
+    def __eq__(self, other: typing.Any) -> bool: ...
+    def __getstate__(self) -> int: ...
+    def __hash__(self) -> int: ...
+    def __index__(self) -> int: ...
+    def __init__(self, value: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def __int__(self) -> int: ...
+    @typing.overload
+    def __ne__(self, other: Stage) -> bool: ...
+    @typing.overload
+    def __ne__(self, other: typing.Any) -> bool: ...
+    def __repr__(self) -> str: ...
+    def __setstate__(self, state: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def __str__(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def value(self) -> int: ...
+
+class Processor:
+    """
+    What the model sees of an input; no weights are read.
+    """
+    @staticmethod
+    def load(
+        checkpoint: os.PathLike | str | bytes, recipe: str = "", parse_control_tokens: bool = False
+    ) -> Processor: ...
+    def process(
+        self,
+        input: Input,
+        stage: Stage = ...,
+        instruction: str | None = None,
+        task: Task = ...,
+        trace: Trace | None = None,
+    ) -> dict: ...
+    @property
+    def recipe(self) -> str: ...
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+class DeviceInfo:
+    """
+    A device that tte can run on.
+    """
+    def __repr__(self) -> str: ...
+    @property
+    def description(self) -> str: ...
+    @property
+    def dtypes(self) -> list[str]: ...
+    @property
+    def memory_bytes(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+
+class BackendStats:
+    """
+    What the engines of a backend did since it was made.
+    """
+    @property
+    def decode_tokens(self) -> int: ...
+    @property
+    def engines(self) -> int: ...
+    @property
+    def peak_running(self) -> int: ...
+    @property
+    def prefill_tokens(self) -> int: ...
+    @property
+    def reused_tokens(self) -> int: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def vision_encoded(self) -> int: ...
+    @property
+    def vision_reused(self) -> int: ...
+
+class BackendOptions:
+    """
+    Where and how models run.
+    """
+
+    device: str
+    def __init__(self) -> None: ...
+    @property
+    def max_running(self) -> int: ...
+    @max_running.setter
+    def max_running(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    @property
+    def max_step_tokens(self) -> int: ...
+    @max_step_tokens.setter
+    def max_step_tokens(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    @property
+    def media_threads(self) -> int: ...
+    @media_threads.setter
+    def media_threads(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    @property
+    def state_bytes(self) -> int: ...
+    @state_bytes.setter
+    def state_bytes(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    @property
+    def threads(self) -> int: ...
+    @threads.setter
+    def threads(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    @property
+    def vision_cache_bytes(self) -> int: ...
+    @vision_cache_bytes.setter
+    def vision_cache_bytes(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+
+class Backend:
+    """
+    A device with its kernels, threads and memory.
+    """
+    @staticmethod
+    def devices() -> list[DeviceInfo]: ...
+    @staticmethod
+    def make(options: BackendOptions = ...) -> Backend: ...
+    @staticmethod
+    def shared(options: BackendOptions = ...) -> Backend: ...
+    def stats(self) -> BackendStats: ...
+    def supports(self, dtype: str) -> bool: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def options(self) -> BackendOptions: ...
+
+class LoadOptions:
+    """
+    How a checkpoint is loaded.
+    """
+    def __init__(self, dtype: str = "auto", recipe: str = "", parse_control_tokens: bool = False) -> None: ...
+
+class ModelDescription:
+    """
+    What is known of a loaded checkpoint.
+    """
+    @property
+    def device(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def family(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def hidden_size(self) -> int: ...
+    @property
+    def num_layers(self) -> int: ...
+    @property
+    def path(self) -> pathlib.Path: ...
+    @property
+    def recipe(self) -> str: ...
+    @property
+    def vision_fingerprint(self) -> str: ...
+    @property
+    def vocab_size(self) -> int: ...
+
+class Reasoner:
+    """
+    The model that thinks.
+    """
+    @staticmethod
+    def load(checkpoint: os.PathLike | str | bytes, options: LoadOptions, backend: Backend) -> Reasoner: ...
+    def think(
+        self,
+        inputs: collections.abc.Sequence[Input],
+        instruction: str | None = None,
+        tasks: collections.abc.Sequence[Task] = [],
+        generate_each: collections.abc.Sequence[GenerateOptions] = [],
+        on_token: collections.abc.Callable[[int, str, int], OnToken] = None,
+        on_result: collections.abc.Callable[[int, Trace], None] = None,
+        on_error: OnError = ...,
+        progress: collections.abc.Callable[[int, int], None] = None,
+        cancel: CancelToken = ...,
+        max_in_flight: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> list[Trace]: ...
+    @property
+    def backend(self) -> Backend: ...
+    @property
+    def model(self) -> ModelDescription: ...
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+class Embeddings:
+    """
+    Vectors of a call, with errors and timings.
+    """
+    def take_data(self) -> numpy.typing.NDArray[numpy.float32]:
+        """
+        float32 [rows, dim]; moves the memory out, so it can be called once.
+        """
+    @property
+    def dim(self) -> int: ...
+    @property
+    def errors(self) -> list[ItemError]: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def timings(self) -> list[Timings]: ...
+    @property
+    def tokens(self) -> list[int]: ...
+
+class TokenEmbeddings:
+    """
+    Hidden states of every token of one prompt.
+    """
+    def take_data(self) -> numpy.typing.NDArray[numpy.float32]:
+        """
+        float32 [tokens, dim]; moves the memory out, so it can be called once.
+        """
+    @property
+    def dim(self) -> int: ...
+    @property
+    def error(self) -> str: ...
+    @property
+    def input_ids(self) -> list[int]: ...
+    @property
+    def tokens(self) -> int: ...
+
+class Embedder:
+    """
+    The model that embeds.
+    """
+    @staticmethod
+    def load(checkpoint: os.PathLike | str | bytes, options: LoadOptions, backend: Backend) -> Embedder: ...
+    def embed(
+        self,
+        inputs: collections.abc.Sequence[Input],
+        traces: collections.abc.Sequence[Trace | None] = [],
+        instruction: str | None = None,
+        tasks: collections.abc.Sequence[Task] = [],
+        normalize: bool | None = None,
+        truncate_dim: typing.SupportsInt | typing.SupportsIndex | None = None,
+        on_result: collections.abc.Callable[[int, numpy.typing.NDArray[numpy.float32]], None] = None,
+        on_error: OnError = ...,
+        progress: collections.abc.Callable[[int, int], None] = None,
+        cancel: CancelToken = ...,
+        max_in_flight: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> Embeddings: ...
+    def embed_tokens(
+        self,
+        inputs: collections.abc.Sequence[Input],
+        traces: collections.abc.Sequence[Trace | None] = [],
+        instruction: str | None = None,
+        tasks: collections.abc.Sequence[Task] = [],
+        normalize: bool | None = None,
+        truncate_dim: typing.SupportsInt | typing.SupportsIndex | None = None,
+        on_error: OnError = ...,
+        progress: collections.abc.Callable[[int, int], None] = None,
+        cancel: CancelToken = ...,
+        max_in_flight: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> list[TokenEmbeddings]: ...
+    @property
+    def backend(self) -> Backend: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def model(self) -> ModelDescription: ...
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+class CallStats:
+    """
+    What a call took in all.
+    """
+    @property
+    def generated_tokens(self) -> int: ...
+    @property
+    def prompt_tokens(self) -> int:
+        """
+        Of both models' prompts, traces included.
+        """
+    @property
+    def reused_tokens(self) -> int:
+        """
+        Of those, tokens whose state was there already.
+        """
+    @property
+    def seconds(self) -> float:
+        """
+        From call to return.
+        """
+    @property
+    def thought(self) -> int:
+        """
+        Items for which a trace was generated.
+        """
+
+class ThinkThenEmbedResult:
+    @property
+    def embeddings(self) -> Embeddings: ...
+    @property
+    def stats(self) -> CallStats: ...
+    @property
+    def timings(self) -> list[Timings]: ...
+    @property
+    def traces(self) -> list[Trace | None]: ...
+
+class ThinkThenEmbed:
+    """
+    Reasoner and Embedder joined.
+    """
+    def __init__(self, reasoner: Reasoner, embedder: Embedder) -> None: ...
+    def run(
+        self,
+        inputs: collections.abc.Sequence[Input],
+        instruction: str | None = None,
+        tasks: collections.abc.Sequence[Task] = [],
+        think_each: collections.abc.Sequence[ThinkMode] = [],
+        decide: collections.abc.Callable[[int, numpy.typing.NDArray[numpy.float32]], bool] = None,
+        traces: collections.abc.Sequence[Trace | None] = [],
+        generate_each: collections.abc.Sequence[GenerateOptions] = [],
+        normalize: bool | None = None,
+        truncate_dim: typing.SupportsInt | typing.SupportsIndex | None = None,
+        on_token: collections.abc.Callable[[int, str, int], OnToken] = None,
+        on_trace: collections.abc.Callable[[int, Trace], None] = None,
+        on_vector: collections.abc.Callable[[int, numpy.typing.NDArray[numpy.float32]], None] = None,
+        on_error: OnError = ...,
+        progress: collections.abc.Callable[[int, int], None] = None,
+        cancel: CancelToken = ...,
+        max_in_flight: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> ThinkThenEmbedResult: ...
+
+__version__: str = "0.1.0"
