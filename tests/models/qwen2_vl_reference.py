@@ -114,9 +114,9 @@ def save(shape: Shape, folder: Path) -> None:
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def load(folder: Path, dtype: torch.dtype) -> Qwen2VLForConditionalGeneration:
+def load(folder: Path, dtype: torch.dtype, attention: str = "sdpa") -> Qwen2VLForConditionalGeneration:
     """Load as a user of transformers does: a cast of a built model would round its rotary frequencies too."""
-    return Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=dtype).eval()
+    return Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=dtype, attn_implementation=attention).eval()
 
 
 def make_item(parts: list[int | tuple[int, int, int] | tuple[int, int]], patch: int, seed: int) -> Item:
