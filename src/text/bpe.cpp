@@ -44,7 +44,31 @@ Bpe::Bpe(BpeSpec spec, const std::string& where) : spec_(std::move(spec)) {
       if (bytes_of_token(token, bytes)) by_bytes_.emplace(bytes, id);
     }
   }
+  if (!spec_.byte_level) note_neighbours();
   add_merges(where);
+}
+
+void Bpe::note_neighbours() {
+  std::vector<std::uint64_t> pairs;
+  for (const auto& [left, right] : spec_.merges) {
+    const std::string joined = left + right;
+    if (joined.empty()) continue;
+    std::size_t at = 0;
+    for (char32_t before = next_code_point(joined, at); at < joined.size();) {
+      const char32_t after = next_code_point(joined, at);
+      pairs.push_back((std::uint64_t{before} << 32) | after);
+      before = after;
+    }
+  }
+  std::sort(pairs.begin(), pairs.end());
+  pairs.erase(std::unique(pairs.begin(), pairs.end()), pairs.end());
+  neighbours_.resize(std::bit_ceil(std::max<std::size_t>(pairs.size() * 2, 16)));
+  const std::uint64_t mask = neighbours_.size() - 1;
+  for (const std::uint64_t key : pairs) {
+    std::uint64_t at = mix(key) & mask;
+    while (neighbours_[at] != 0) at = (at + 1) & mask;
+    neighbours_[at] = key;
+  }
 }
 
 void Bpe::add_merges(const std::string& where) {
@@ -203,6 +227,36 @@ void Bpe::encode(std::string_view word, std::vector<std::int64_t>& ids) const {
       return;
     }
   }
+  std::size_t begin = 0;
+  if (!spec_.byte_level && word.size() > kCachedBytes) {
+    std::size_t at = 0;
+    std::size_t left_at = 0;
+    for (char32_t left = next_code_point(word, at); at < word.size();) {
+      const std::size_t cut = at;
+      const char32_t right = next_code_point(word, at);
+      // Only between known characters: unknown ones may count together.
+      if (never_together(left, right) && id_of(word.substr(left_at, cut - left_at)) >= 0 &&
+          id_of(word.substr(cut, at - cut)) >= 0) {
+        encode_word(word.substr(begin, cut - begin), ids);
+        begin = cut;
+      }
+      left = right;
+      left_at = cut;
+    }
+  }
+  encode_word(word.substr(begin), ids);
+}
+
+bool Bpe::never_together(char32_t left, char32_t right) const {
+  const std::uint64_t key = (std::uint64_t{left} << 32) | right;
+  const std::uint64_t mask = neighbours_.size() - 1;
+  for (std::uint64_t at = mix(key) & mask;; at = (at + 1) & mask) {
+    if (neighbours_[at] == key) return false;
+    if (neighbours_[at] == 0) return true;
+  }
+}
+
+void Bpe::encode_word(std::string_view word, std::vector<std::int64_t>& ids) const {
   const bool cached = word.size() <= kCachedBytes;
   Shard& shard = (*cache_)[TextHash{}(word) >> 7 & (kShards - 1)];
   if (cached) {

@@ -43,10 +43,14 @@ class Bpe final : public SubwordModel {
   };
   static constexpr std::uint32_t kNoRank = ~std::uint32_t{0};
 
+  void note_neighbours();
   void add_merges(const std::string& where);
   [[nodiscard]] std::int32_t id_of(std::string_view token) const;  // -1 if unknown.
   [[nodiscard]] Merge find(std::int32_t left, std::int32_t right) const;
   void symbols_of(std::string_view word, std::vector<std::int32_t>& symbols) const;
+  void encode_word(std::string_view word, std::vector<std::int64_t>& ids) const;
+  // True if no token has `left` and `right` side by side, so that no merge can join them.
+  [[nodiscard]] bool never_together(char32_t left, char32_t right) const;
   void merge_short(std::vector<std::int32_t>& symbols) const;
   void merge_long(std::vector<std::int32_t>& symbols) const;
 
@@ -62,6 +66,11 @@ class Bpe final : public SubwordModel {
   };
   std::vector<Slot> table_;
   std::uint64_t mask_ = 0;
+
+  // Of a vocabulary of characters: pairs of characters (left << 32 | right) that stand side by side in some
+  // token that is merged, open-addressed, zero when free. Sentencepiece knows no words: a long text is cut
+  // where nothing could be merged, which changes nothing but the time it takes.
+  std::vector<std::uint64_t> neighbours_;
 
   // Words repeat. Each shard forgets everything when it is full.
   static constexpr std::size_t kShards = 32;

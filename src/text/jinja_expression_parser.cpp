@@ -100,7 +100,7 @@ ExpressionParser::Node ExpressionParser::filters(Node node) {
 ExpressionParser::Node ExpressionParser::filter(Node input) {
   Node node = make(Expression::Kind::kFilter);
   node->text = expect_identifier();
-  while (take_op(".")) node->text += "." + expect_identifier();
+  while (take_op(".")) node->text.append(1, '.').append(expect_identifier());
   add(*node, std::move(input));
   if (take_op("(")) arguments(*node);
   return node;

@@ -96,7 +96,9 @@ Value f_join(const Call& c) {
 }
 
 Value f_list(const Call& c) {
-  return c.run.made(List(*c.items()));
+  List items(*c.items());
+  items.is_tuple = false;
+  return c.run.made(std::move(items));
 }
 Value f_first(const Call& c) {
   const auto items = c.items();
@@ -314,7 +316,7 @@ Value f_tojson(const Call& c) {
   style.sort_keys = c.flag(3, "sort_keys", false);
   if (const Value* indent = c.get(1, "indent"); indent != nullptr && !indent->is_none()) {
     style.multiline = true;
-    style.item_separator = ",";
+    style.item_separator = std::string(1, ',');
     style.indent =
         indent->text() != nullptr
             ? *indent->text()

@@ -134,7 +134,7 @@ class Parser : private ExpressionParser {
     do {
       if (is_name("in") || is_op("=") || is_op(")")) break;
       std::string name = expect_identifier();
-      if (with_namespace && take_op(".")) name += "." + expect_identifier();
+      if (with_namespace && take_op(".")) name.append(1, '.').append(expect_identifier());
       out.push_back(std::move(name));
     } while (take_op(","));
     if (brackets) expect_op(")");

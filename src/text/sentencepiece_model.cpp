@@ -166,7 +166,7 @@ void set_llama_pipeline(TokenizerParts& parts, const TokenizerConfig& config) {
                                    MetaspaceStep{std::string(kSpace), prepend, false});
   parts.decoder.replace.emplace_back(kSpace, " ");
   parts.decoder.byte_fallback = true;
-  if (prefix) parts.decoder.dropped_prefix = " ";
+  if (prefix) parts.decoder.dropped_prefix = std::string(1, ' ');
   parts.named_defaults = {{"bos_token", "<s>"}, {"eos_token", "</s>"}, {"unk_token", "<unk>"}};
 }
 
@@ -208,7 +208,7 @@ TokenizerParts read_sentencepiece(const std::filesystem::path& file, const Token
     if (model.bos_id >= 0) parts.named_defaults.emplace_back("bos_token", model.bos_piece);
     if (model.eos_id >= 0) parts.named_defaults.emplace_back("eos_token", model.eos_piece);
     if (model.unk_id >= 0) parts.named_defaults.emplace_back("unk_token", model.unk_piece);
-    if (model.add_dummy_prefix) parts.decoder.dropped_prefix = " ";
+    if (model.add_dummy_prefix) parts.decoder.dropped_prefix = std::string(1, ' ');
   }
   for (std::size_t i = 0; i < model.pieces.size(); ++i) {
     const SentencePiece& piece = model.pieces[i];

@@ -177,7 +177,8 @@ class Reader {
       auto what = base::get_or<std::string>(json, "replacement", "\xE2\x96\x81", where_);
       if (what.empty()) unsupported("decoder", json);
       spec.replace.emplace_back(std::move(what), " ");
-      if (prepend_scheme(json) != MetaspaceStep::Prepend::kNever) spec.dropped_from_first = " ";
+      if (prepend_scheme(json) != MetaspaceStep::Prepend::kNever)
+        spec.dropped_from_first = std::string(1, ' ');
     } else if (type == "Strip" && fused && base::get_or<std::int64_t>(json, "start", 0, where_) <= 1 &&
                base::get_or<std::int64_t>(json, "stop", 0, where_) == 0) {
       if (base::get_or<std::int64_t>(json, "start", 0, where_) == 1) {

@@ -170,7 +170,8 @@ TEST_F(HostileFiles, SentencepieceLongPieces) {
     return out + static_cast<char>(value);
   };
   const auto field = [&](int number, const std::string& content) {
-    return std::string(1, static_cast<char>(number << 3 | 2)) + varint(content.size()) + content;
+    std::string out(1, static_cast<char>(number << 3 | 2));
+    return out.append(varint(content.size())).append(content);
   };
   const std::string model =
       field(1, field(1, std::string(1 << 20, 'a'))) + field(2, std::string("\x18\x02", 2));
