@@ -367,7 +367,8 @@ const Instruction& Recipe::preset(const Task& task) const {
 Recipe parse_recipe(const Json& json, const std::string& where) {
   const Object object(json, where, "",
                       {"name", "description", "prompt", "instruction", "tasks", "trace", "pooling",
-                       "pooling_token", "normalize", "dims", "image", "video", "decoding"});
+                       "pooling_token", "normalize", "dims", "image", "video", "decoding",
+                       "benchmark_prompts"});
   Recipe out;
   out.source = json;
   out.name = where;
@@ -383,6 +384,8 @@ Recipe parse_recipe(const Json& json, const std::string& where) {
   object.integers("dims", out.dims, 1, 1 << 20);
   parse_media(object, out);
   if (const Json* decoding = object.find("decoding")) parse_decoding(*decoding, where, out.decoding);
+  // Read by the evaluation from `source`; checked here, so that a misspelt one is found when the model loads.
+  object.choice("benchmark_prompts", {"plain", "vlm2vec", "qwen3_vl_embedding"});
   return out;
 }
 
