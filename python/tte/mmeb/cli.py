@@ -1,0 +1,64 @@
+"""Evaluate an embedder, with or without thinking, on the 78 tasks of MMEB-V2 from a local copy of the data.
+
+    python -m tte.mmeb mini                                        the whole benchmark in miniature, nano pair, minutes
+    python -m tte.mmeb tasks                                       the tasks and what they are
+    python -m tte.mmeb check --data DIR                            what is missing where
+    python -m tte.mmeb run --data DIR --embedder PATH --out DIR    traces, embeddings and scores; resumes where it was
+    python -m tte.mmeb report DIR                                  the leaderboard's JSON and a page
+
+`python -m tte.mmeb COMMAND --help` explains each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+_COMMANDS = (
+    ("tasks", "tte.mmeb.check"),
+    ("check", "tte.mmeb.check"),
+    ("prompts", "tte.mmeb.export"),
+    ("traces", "tte.mmeb.traces"),
+    ("run", "tte.mmeb.run"),
+    ("score", "tte.mmeb.scores"),
+    ("merge", "tte.mmeb.run"),
+    ("report", "tte.mmeb.report"),
+    ("mini", "tte.mmeb.mini"),
+)
+"""Commands in the order of `--help`, each with the module that holds its `add_<command>(subparsers)`.
+
+That function adds a parser with `set_defaults(command=function)`; the function takes the parsed arguments and
+returns an exit code.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of all commands."""
+    top = argparse.ArgumentParser(
+        prog="python -m tte.mmeb", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    subparsers = top.add_subparsers(dest="command_name", metavar="COMMAND", required=True)
+    for name, module in _COMMANDS:
+        getattr(importlib.import_module(module), f"add_{name}")(subparsers)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code (0 done, 1 an error or something missing, 2 wrong usage, 130 stopped)."""
+    import tte
+
+    arguments = parser().parse_args(argv)
+    try:
+        return int(arguments.command(arguments))
+    except tte.Error as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on where it was", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
