@@ -1,8 +1,37 @@
 #include "tte/trace.h"
 
+#include <cstdint>
+#include <string>
+#include <vector>
+
 #include "bindings.h"
 
 namespace tte::python {
+
+namespace {
+
+// Everything that an embedder reads of a trace and that people ask for later; not the timings.
+py::tuple state_of(const Trace& trace) {
+  return py::make_tuple(trace.text, trace.thinking, trace.conclusion, trace.token_ids, trace.vocabulary,
+                        trace.finish, trace.error, trace.prompt_tokens, trace.reused_tokens);
+}
+
+Trace trace_of(const py::tuple& state) {
+  if (state.size() != 9) throw py::value_error("The state of a Trace is a tuple of nine.");
+  Trace trace;
+  trace.text = state[0].cast<std::string>();
+  trace.thinking = state[1].cast<std::string>();
+  trace.conclusion = state[2].cast<std::string>();
+  trace.token_ids = state[3].cast<std::vector<std::int64_t>>();
+  trace.vocabulary = state[4].cast<std::string>();
+  trace.finish = state[5].cast<FinishReason>();
+  trace.error = state[6].cast<std::string>();
+  trace.prompt_tokens = state[7].cast<std::int64_t>();
+  trace.reused_tokens = state[8].cast<std::int64_t>();
+  return trace;
+}
+
+}  // namespace
 
 void bind_trace(py::module_& module) {
   py::enum_<FinishReason>(module, "FinishReason", "Why a trace ended.")
@@ -10,7 +39,8 @@ void bind_trace(py::module_& module) {
       .value("LENGTH", FinishReason::kLength, "max_new_tokens was reached.")
       .value("CALLBACK", FinishReason::kCallback, "The token callback asked to stop.")
       .value("CANCELLED", FinishReason::kCancelled, "The call was cancelled; the text so far is kept.")
-      .value("GIVEN", FinishReason::kGiven, "Handed in by the caller.");
+      .value("GIVEN", FinishReason::kGiven, "Handed in by the caller.")
+      .value("ERROR", FinishReason::kError, "The item could not be used.");
 
   py::class_<Timings>(module, "Timings", "Seconds spent on one item, by stage.")
       .def_readonly("media", &Timings::media, "Decode, resize, patchify.")
@@ -26,11 +56,15 @@ void bind_trace(py::module_& module) {
       .def_readonly("thinking", &Trace::thinking, "Between the tags; empty if there are none.")
       .def_readonly("conclusion", &Trace::conclusion, "After the closing tag; the whole text without tags.")
       .def_readonly("token_ids", &Trace::token_ids)
+      .def_readonly("vocabulary", &Trace::vocabulary,
+                    "Digest of the vocabulary that `token_ids` belong to; empty: unknown.")
       .def_readonly("finish", &Trace::finish)
+      .def_readonly("error", &Trace::error, "One sentence; empty unless `finish` is ERROR.")
       .def_readonly("prompt_tokens", &Trace::prompt_tokens)
       .def_readonly("reused_tokens", &Trace::reused_tokens,
                     "Tokens of the prompt that were taken from an earlier sequence's state.")
       .def_readonly("timings", &Trace::timings)
+      .def(py::pickle(&state_of, &trace_of))
       .def("__str__", [](const Trace& t) { return t.text; })
       .def("__repr__", [](const Trace& t) {
         return py::str("Trace({!r}, finish={}, tokens={})")

@@ -151,10 +151,13 @@ class FinishReason:
       CANCELLED : The call was cancelled; the text so far is kept.
 
       GIVEN : Handed in by the caller.
+
+      ERROR : The item could not be used.
     """
 
     CALLBACK: typing.ClassVar[FinishReason]
     CANCELLED: typing.ClassVar[FinishReason]
+    ERROR: typing.ClassVar[FinishReason]
     GIVEN: typing.ClassVar[FinishReason]
     LENGTH: typing.ClassVar[FinishReason]
     STOP: typing.ClassVar[FinishReason]
@@ -214,16 +217,23 @@ class Trace:
     """
     A reasoning trace: `<think>thinking</think>conclusion`.
     """
+    def __getstate__(self) -> tuple: ...
     def __init__(self, text: str) -> None:
         """
         A trace written by hand.
         """
     def __repr__(self) -> str: ...
+    def __setstate__(self, arg0: tuple) -> None: ...
     def __str__(self) -> str: ...
     @property
     def conclusion(self) -> str:
         """
         After the closing tag; the whole text without tags.
+        """
+    @property
+    def error(self) -> str:
+        """
+        One sentence; empty unless `finish` is ERROR.
         """
     @property
     def finish(self) -> FinishReason: ...
@@ -248,6 +258,11 @@ class Trace:
     def timings(self) -> Timings: ...
     @property
     def token_ids(self) -> list[int]: ...
+    @property
+    def vocabulary(self) -> str:
+        """
+        Digest of the vocabulary that `token_ids` belong to; empty: unknown.
+        """
 
 class Side:
     """
