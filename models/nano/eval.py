@@ -122,7 +122,7 @@ def run(
     out: str = "eval",
     parts: Sequence[str] = ("reasoner", "embedder", "embedder-no-think"),
 ) -> None:
-    """Evaluate, print the table, and write logs/<out>.json and logs/<out>.md; parts measured before are kept."""
+    """Evaluate, print the table, and write logs/<out>.json; parts measured before are kept."""
     torch.set_num_threads(1)
     models = {f: load(FOLDER / f).eval() for f in parts}
     path = FOLDER / "logs" / f"{out}.json"
@@ -135,7 +135,6 @@ def run(
             results = list(known.values())
             print(json.dumps({k: v for k, v in found.items() if k != "failures"}), flush=True)
             path.write_text(json.dumps(results, indent=1) + "\n")
-            path.with_suffix(".md").write_text(table(results) + "\n")
     print(table(results))
 
 

@@ -1,4 +1,4 @@
-"""Curves (SVG) from the training logs, example pictures for the model card, and the demo data in examples/data/nano."""
+"""The card's tables, curves (SVG) from the training logs, example pictures, and the data in examples/data/nano."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import card
 import numpy as np
 from data import FOLDER, ROOT
 from nano import Item, generate, tasks  # found through data.py
@@ -79,6 +80,11 @@ def draw_curves() -> None:
         curves(
             FOLDER / "logs" / "embedders-val.svg", "embedders: mean hit@1 of nine tasks, validation split, %", both, 100
         )
+        plain = [r for r in read("embedder-no-think") if "val" in r]
+        curves(
+            FOLDER / "logs" / "no-think-val.svg", "no-think embedder: hit@1 by task, validation split, %",
+            {t: [(r["step"], 100 * r["val"][t]) for r in plain] for t in tasks()}, 100,
+        )  # fmt: skip
 
 
 def sheet(item: Item) -> Image.Image:
@@ -146,7 +152,21 @@ def export_demo(seed: int = 100) -> None:
     (folder / "demo.json").write_text(json.dumps(text, indent=1) + "\n")
 
 
+def write_tables() -> None:
+    """The regions of README.md that hold measurements."""
+    records = card.complete(card.results("eval_tte"))
+    log = read("embedder-no-think")
+    last = max(r["step"] for r in log)
+    card.write_card({
+        "results": f"{card.hit_table(records)}\n\n{card.seed_line(records)}",
+        "baseline": card.baseline_table(log, [*range(100, last, 100), last]),
+        "torch": card.agreement(records, card.results("eval")),
+        "failures": card.failures(records),
+    })  # fmt: skip
+
+
 if __name__ == "__main__":
+    write_tables()
     draw_curves()
     draw_examples()
     export_demo()

@@ -311,14 +311,15 @@ def train_embedder(args: argparse.Namespace, think: bool) -> None:
     name = "embedder" if think else "embedder-no-think"
     model = load(FOLDER / "reasoner")
     run = Run(name, model, args.embed_lr, args)
-    steps = args.embed_steps if think else max(args.embed_steps, args.no_think_steps)
+    steps, hold = (args.embed_steps, 0.3) if think else (max(args.embed_steps, args.no_think_steps), args.no_think_hold)
+    every, queries = (50, 40) if think else (100, 100)
     losses: list[float] = []
     hits: dict[str, list[float]] = {}
     while run.step < steps:
         rng = Rng(f"tte-nano/train/embedder/{args.seed}/{run.step}")
         result = contrast(model, rng, think, HALVES[run.step % 2])
         loss = torch.stack([r[0] for r in result.values()]).mean()
-        run.update(loss, steps, 0.3)
+        run.update(loss, steps, hold)
         losses.append(float(loss.detach()))
         for task, (_, hit) in result.items():
             hits.setdefault(task, []).append(hit)
@@ -327,9 +328,13 @@ def train_embedder(args: argparse.Namespace, think: bool) -> None:
                 loss=round(float(np.mean(losses)), 4), hits={k: round(float(np.mean(v)), 3) for k, v in hits.items()}
             )
             losses, hits = [], {}
-        if run.step % 50 == 0 or run.step == steps:
-            found = quick_hits(model, think, 40)
-            run.log(val={k: round(v, 3) for k, v in found.items()}, mean=round(float(np.mean(list(found.values()))), 4))
+        if run.step % every == 0 or run.step == steps:
+            found = quick_hits(model, think, queries)
+            mean = round(float(np.mean(list(found.values()))), 4)
+            run.log(
+                val={k: round(v, 3) for k, v in found.items()}, mean=mean, queries=queries,
+                lr=round(lr_at(run.step, steps, run.peak, hold), 6),
+            )  # fmt: skip
             run.save()
     run.save()
     save_checkpoint(model, Path(args.export) if args.export else FOLDER / name)
@@ -346,7 +351,8 @@ def main() -> None:
     parser.add_argument("--blank", type=float, default=0.2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--embed-steps", type=int, default=450)
-    parser.add_argument("--no-think-steps", type=int, default=600)
+    parser.add_argument("--no-think-steps", type=int, default=2000)
+    parser.add_argument("--no-think-hold", type=float, default=0.6, help="as --hold, for the no-think embedder")
     parser.add_argument("--test-seeds", type=int, nargs="+", default=[0, 1, 2], help="for evaluate")
     parser.add_argument("--tasks", nargs="+", default=list(tasks()), help="for evaluate")
     parser.add_argument("--parts", nargs="+", default=["reasoner", "embedder", "embedder-no-think"])

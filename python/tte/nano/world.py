@@ -111,7 +111,10 @@ DIGIT_SIZES = (20, 22, 24)
 
 @dataclass(frozen=True)
 class Look:
-    """Which stored mask a thing is drawn with, where in its cell, and how its shade differs from its colour's."""
+    """Which stored mask a thing is drawn with, and where in its cell.
+
+    ``shade`` is what a bill adds to the colour of its digits; things in scenes have the plain colours of ``RGB``.
+    """
 
     variant: int
     size: int
