@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,9 +37,15 @@ class Entry:
     """The whole prompt as the style writes it, media tokens included."""
     style: str = "plain"
     """The prompt style that it was loaded with."""
+    error: str = ""
+    """One sentence if it cannot be embedded because its frames are missing: a miss, never an embedding."""
 
     def item(self) -> dict[str, Any] | list[Any]:
-        """What `tte.Embedder` and `tte.Reasoner` take, for the style that the entry was loaded with."""
+        """What `tte.Embedder` and `tte.Reasoner` take, for the style that the entry was loaded with.
+
+        In the style "vlm2vec" an embedder sees exactly `prompt` if its recipe is one of `prompts.exact_recipe`.
+        Raises `InputError` with `error` if there is one.
+        """
         from tte.mmeb import prompts
 
         return prompts.item(self)
@@ -65,17 +72,26 @@ class Dataset(ABC):
     Attributes:
         task: what it is and how it is scored.
         style: one of `STYLES`.
-        fingerprint: hex digest of the bytes of its tables, the style and the frame settings.
-        num_queries: number of queries after limits.
-        num_candidates: number of distinct candidates.
 
     """
 
     task: Task
     style: str
-    fingerprint: str
-    num_queries: int
-    num_candidates: int
+
+    @cached_property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Hex digest of the bytes of the tables, of the style and of the frame settings."""
+
+    @cached_property
+    def num_queries(self) -> int:
+        """Number of queries."""
+        return sum(1 for _ in self.queries())
+
+    @cached_property
+    def num_candidates(self) -> int:
+        """Number of distinct candidates."""
+        return sum(1 for _ in self.candidates())
 
     @abstractmethod
     def queries(self) -> Iterator[Query]:
