@@ -39,7 +39,9 @@ def to_inputs(inputs: Item | Sequence[Item]) -> tuple[list[_tte.Input], bool]:
 
 
 def to_input(item: Item, name: str) -> _tte.Input:
-    """Convert one item; `name` stands for it in errors."""
+    """Convert one item; `name` stands for it in errors. One that is converted already keeps its own name."""
+    if isinstance(item, _tte.Input):
+        return item
     if _is_messages(item):
         return _tte.Input(messages=to_messages(item, name), name=name)
     if isinstance(item, Mapping):
