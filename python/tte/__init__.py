@@ -30,6 +30,7 @@ from tte._tte import (
     Trace,
     __version__,
 )
+from tte.trace_store import TraceStore
 
 __all__ = [
     "Alpha",
@@ -53,6 +54,7 @@ __all__ = [
     "Timings",
     "Tokenizer",
     "Trace",
+    "TraceStore",
     "__version__",
     "think_then_embed",
 ]

@@ -1,0 +1,19 @@
+"""Packages that only some commands need, with a plain sentence where one is absent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tte import _tte
+
+
+def pyarrow() -> tuple[Any, Any]:
+    """The modules `pyarrow` and `pyarrow.parquet`."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise _tte.InputError(
+            "pyarrow is not installed, which reads and writes parquet: pip install think-then-embed[eval]"
+        ) from error
+    return pyarrow, pyarrow.parquet

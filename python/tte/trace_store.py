@@ -1,0 +1,470 @@
+"""Reasoning traces that are kept: written once, embedded often."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import sqlite3
+import threading
+import time
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Protocol
+
+from tte import _content, _extras, _options, _tte
+from tte._inputs import Item, to_inputs
+from tte._models import PathLike, Reasoner
+
+_APPLICATION_ID = 0x54544554  # "TTET"
+_FORMAT = 1
+_SCHEMA = """
+CREATE TABLE traces (
+  id INTEGER PRIMARY KEY,
+  key BLOB NOT NULL UNIQUE,
+  text TEXT NOT NULL,
+  thinking TEXT NOT NULL,
+  conclusion TEXT NOT NULL,
+  finish TEXT NOT NULL,
+  token_ids BLOB NOT NULL,
+  vocabulary TEXT NOT NULL,
+  prompt_tokens INTEGER NOT NULL,
+  reused_tokens INTEGER NOT NULL,
+  seconds REAL NOT NULL,
+  model TEXT NOT NULL,
+  request TEXT NOT NULL,
+  created REAL NOT NULL
+)
+"""
+_COLUMNS = (
+    "key", "text", "thinking", "conclusion", "finish", "token_ids", "vocabulary", "prompt_tokens", "reused_tokens",
+    "seconds", "model", "request", "created",
+)  # fmt: skip
+_INSERT = f"INSERT INTO traces ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) ON CONFLICT DO NOTHING"
+_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM traces"
+_KEY_BYTES = 20
+_COMPLETE = ("STOP", "LENGTH", "GIVEN")
+
+
+class Described(Protocol):
+    """What a key needs of a reasoner: its `model`, as :class:`tte.Reasoner` has it."""
+
+    @property
+    def model(self) -> _tte.ModelDescription:
+        """Path, dtype, fingerprint, recipe."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One trace that is wanted: its key, and what the key was made of (JSON, media as digests)."""
+
+    key: str
+    """Hex digest, 40 characters."""
+    content: str
+    """Canonical JSON of prompt and decoding settings."""
+    model: str
+    """Digest of the reasoner and its recipe."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTrace:
+    """A trace as it was kept."""
+
+    trace: _tte.Trace
+    seconds: float
+    """What it took when it was written: media, prefill and decode."""
+    created: float
+    """Unix time."""
+
+
+class TraceStore:
+    """Traces in one SQLite file, found by content: reasoner, recipe, prompt, media bytes, decoding settings.
+
+    Several processes of one machine may write to it at the same time; the first trace of a key stays. Every trace is
+    committed before `put` returns, so a process that is killed loses none. Machines write to files of their own,
+    which `merge` joins (SQLite's locks do not hold on network file systems).
+
+    Args:
+        path: the file; it is made if it is not there.
+        read_only: refuse to write, and do not make the file.
+
+    Raises:
+        InputError: the file is not a trace store.
+
+    Example:
+        >>> import tte
+        >>> store = tte.TraceStore("traces.sqlite")                       # doctest: +SKIP
+        >>> traces = store.think(reasoner, items, task="image_qa")        # doctest: +SKIP
+        >>> vectors = embedder.embed(items, traces, task="image_qa")      # doctest: +SKIP
+
+    The second time, `think` reads all of them.
+
+    """
+
+    def __init__(self, path: PathLike, *, read_only: bool = False) -> None:
+        self.path = Path(path)
+        self._lock = threading.Lock()
+        self._models: dict[int, tuple[_tte.ModelDescription, str]] = {}
+        if read_only and not self.path.is_file():
+            raise _tte.InputError(f"{self.path} is not there: give the file of a trace store.")
+        if not read_only:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        uri = f"{self.path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+        try:
+            self._db = sqlite3.connect(uri, uri=True, timeout=120, isolation_level=None, check_same_thread=False)
+            self._open(read_only)
+        except sqlite3.DatabaseError as error:
+            raise _tte.InputError(
+                f"{self.path} cannot be used as a trace store ({error}): give another file."
+            ) from error
+
+    def _open(self, read_only: bool) -> None:
+        if not read_only:
+            self._make()
+        (application,) = self._db.execute("PRAGMA application_id").fetchone()
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if application != _APPLICATION_ID or version != _FORMAT:
+            self._db.close()
+            kind = f"a trace store of format {version}" if application == _APPLICATION_ID else "another SQLite database"
+            raise _tte.InputError(f"{self.path} is {kind}: this version reads format {_FORMAT}; give another file.")
+
+    def _make(self) -> None:
+        # Committed transactions outlive the process in either mode; WAL lets readers and a writer work side by side.
+        self._db.execute("PRAGMA journal_mode = WAL").fetchone()
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.execute("BEGIN IMMEDIATE")
+        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if tables == 0:
+            self._db.execute(_SCHEMA)
+            self._db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            self._db.execute(f"PRAGMA user_version = {_FORMAT}")
+        self._db.execute("COMMIT")
+
+    def request(
+        self,
+        reasoner: Described,
+        item: Item,
+        *,
+        instruction: str | None = None,
+        task: str | None = None,
+        side: str = "query",
+        content: Any = None,
+        **decoding: Any,
+    ) -> Request:
+        """Describe the trace that :meth:`tte.Reasoner.think` would write with these arguments.
+
+        Args:
+            reasoner: who would think.
+            item: one item.
+            instruction: as in `think`.
+            task: as in `think`.
+            side: as in `think`.
+            content: the item's :func:`canonical` form, where it is known already.
+            decoding: decoding settings of `think`, one value each.
+
+        Raises:
+            InputError: a file of the item cannot be read.
+
+        """
+        settings = {"temperature": 0.0, "repetition_penalty": 1.0, **decoding}
+        body = {
+            "item": _content.canonical(item) if content is None else content,
+            "instruction": instruction,
+            "task": task or "",
+            "side": side,
+            "decoding": {name: value for name, value in sorted(settings.items()) if value is not None},
+        }
+        text = _content.to_json(body)
+        model = self._model_digest(reasoner.model)
+        digest = hashlib.blake2b(f"{model}\n{text}".encode(), digest_size=_KEY_BYTES)
+        return Request(digest.hexdigest(), text, model)
+
+    def _model_digest(self, model: _tte.ModelDescription) -> str:
+        known = self._models.get(id(model))
+        if known is None or known[0] is not model:
+            known = (model, _content.model_digest(model))
+            self._models[id(model)] = known
+        return known[1]
+
+    def get(self, request: Request | str) -> StoredTrace | None:
+        """The trace of a request (or key), or None."""
+        key = request if isinstance(request, str) else request.key
+        return self.get_many([key]).get(key)
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, StoredTrace]:
+        """Those of the keys that are kept."""
+        found: dict[str, StoredTrace] = {}
+        wanted = list(dict.fromkeys(keys))
+        for begin in range(0, len(wanted), 500):
+            some = [_key_bytes(key) for key in wanted[begin : begin + 500]]
+            query = f"{_SELECT} WHERE key IN ({', '.join('?' * len(some))})"
+            with self._lock:
+                rows = self._db.execute(query, some).fetchall()
+            for row in rows:
+                record = dict(zip(_COLUMNS, row, strict=True))
+                found[record["key"].hex()] = StoredTrace(_trace(record), record["seconds"], record["created"])
+        return found
+
+    def put(self, request: Request, trace: _tte.Trace, *, seconds: float | None = None) -> bool:
+        """Keep a trace; returns whether it is new. What was cut short (cancelled, failed) is not kept.
+
+        Args:
+            request: from :meth:`request`.
+            trace: the trace.
+            seconds: what it took; default: from the trace's timings.
+
+        """
+        finish = trace.finish.name
+        if finish not in _COMPLETE:
+            return False
+        if seconds is None:
+            seconds = trace.timings.media + trace.timings.prefill + trace.timings.decode
+        return self._insert([(
+            bytes.fromhex(request.key), trace.text, trace.thinking, trace.conclusion, finish,
+            _pack(trace.token_ids), trace.vocabulary, trace.prompt_tokens, trace.reused_tokens, seconds,
+            request.model, request.content, time.time(),
+        )]) == 1  # fmt: skip
+
+    def _insert(self, rows: Sequence[tuple[Any, ...]]) -> int:
+        with self._lock:
+            before = self._db.total_changes
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._db.executemany(_INSERT, rows)
+                self._db.execute("COMMIT")
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            return self._db.total_changes - before
+
+    def think(
+        self,
+        reasoner: Reasoner,
+        inputs: Item | Sequence[Item],
+        *,
+        instruction: str | None = None,
+        task: str | Sequence[str | None] | None = None,
+        side: Literal["query", "target"] | Sequence[str] = "query",
+        on_result: Callable[[int, _tte.Trace], None] | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+        progress: _options.Progress = True,
+        cancel: _tte.CancelToken | None = None,
+        **decoding: Any,
+    ) -> list[_tte.Trace]:
+        """Traces of the inputs, in their order: those that are kept are read, the others are written and kept.
+
+        Arguments and errors are those of :meth:`tte.Reasoner.think`; equal inputs are thought about once.
+        """
+        items = list(inputs) if not to_inputs(inputs)[1] else [inputs]
+        families = _options.per_item(task, len(items), "task")
+        sides = _options.per_item(side, len(items), "side")
+        settings = {name: _options.per_item(value, len(items), name) for name, value in decoding.items()}
+        requests = [
+            self.request(
+                reasoner, item, instruction=instruction, task=families[i], side=sides[i],
+                **{name: values[i] for name, values in settings.items()},
+            )
+            for i, item in enumerate(items)
+        ]  # fmt: skip
+        kept = {key: stored.trace for key, stored in self.get_many(r.key for r in requests).items()}
+        first = {r.key: i for i, r in reversed(list(enumerate(requests))) if r.key not in kept}
+        missing = sorted(first.values())
+
+        def finished(position: int, trace: _tte.Trace) -> None:
+            index = missing[position]
+            self.put(requests[index], trace)
+            kept[requests[index].key] = trace
+            if on_result is not None:
+                on_result(index, trace)
+
+        if missing:
+            options: dict[str, Any] = {name: [values[i] for i in missing] for name, values in settings.items()}
+            traces = reasoner.think(
+                [items[i] for i in missing], instruction=instruction, task=[families[i] for i in missing],
+                side=[sides[i] for i in missing], on_result=finished, on_error=on_error, progress=progress,
+                cancel=cancel, **options,
+            )  # fmt: skip
+            for position, index in enumerate(missing):
+                kept.setdefault(requests[index].key, traces[position])
+        return [kept[r.key] for r in requests]
+
+    def __len__(self) -> int:
+        with self._lock:
+            return int(self._db.execute("SELECT count(*) FROM traces").fetchone()[0])
+
+    def __contains__(self, key: object) -> bool:
+        if not isinstance(key, (str, Request)):
+            return False
+        return self.get(key) is not None
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Every trace as a plain dict, in the order in which they were kept; what the exports write."""
+        last = 0
+        while True:
+            query = f"SELECT id, {', '.join(_COLUMNS)} FROM traces WHERE id > ? ORDER BY id LIMIT 500"
+            with self._lock:
+                rows = self._db.execute(query, [last]).fetchall()
+            if not rows:
+                return
+            for number, *values in rows:
+                last = number
+                record = dict(zip(_COLUMNS, values, strict=True))
+                record["key"] = record["key"].hex()
+                record["token_ids"] = _unpack(record["token_ids"])
+                yield record
+
+    def export(self, path: PathLike) -> int:
+        """Write all traces as JSONL or parquet (by the file's suffix); returns how many."""
+        target = Path(path)
+        writer = {".jsonl": _write_jsonl, ".parquet": _write_parquet}.get(target.suffix)
+        if writer is None:
+            raise _tte.InputError(f"{target} ends in neither .jsonl nor .parquet: name the export so.")
+        temporary = target.with_name(f".{target.name}.{threading.get_ident()}.part")
+        try:
+            count = writer(temporary, self.records())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return count
+
+    def merge(self, path: PathLike) -> int:
+        """Take over the traces of an export (JSONL, parquet) or of another store; returns how many were new.
+
+        Raises:
+            InputError: names the file and the row that does not fit.
+
+        """
+        source = Path(path)
+        if not source.is_file():
+            raise _tte.InputError(f"{source} is not there: give an export (.jsonl, .parquet) or a trace store.")
+        if source.suffix == ".jsonl":
+            return self._take(_read_jsonl(source), source)
+        if source.suffix == ".parquet":
+            return self._take(_read_parquet(source), source)
+        with TraceStore(source, read_only=True) as other:
+            return self._take(other.records(), source)
+
+    def _take(self, records: Iterator[Mapping[str, Any]], source: Path) -> int:
+        new = number = 0
+        while some := list(itertools.islice(records, 1000)):
+            new += self._insert([_row(record, f"{source}, row {number + i}") for i, record in enumerate(some, start=1)])
+            number += len(some)
+        return new
+
+    def close(self) -> None:
+        """Close the file; everything is on disk already."""
+        with self._lock:
+            self._db.close()
+
+    def __enter__(self) -> TraceStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"TraceStore({str(self.path)!r})"
+
+
+def _key_bytes(key: str) -> bytes:
+    try:
+        value = bytes.fromhex(key)
+    except ValueError:
+        value = b""
+    if len(value) != _KEY_BYTES:
+        raise _tte.InputError(f"{key!r} is not a key of a trace: keys are {2 * _KEY_BYTES} hex digits.")
+    return value
+
+
+def _pack(ids: Sequence[int]) -> bytes:
+    return array("q", ids).tobytes()
+
+
+def _unpack(data: bytes) -> list[int]:
+    ids = array("q")
+    ids.frombytes(data)
+    return ids.tolist()
+
+
+def _trace(record: Mapping[str, Any]) -> _tte.Trace:
+    """The trace that was kept, equal in all that an embedder reads."""
+    trace = _tte.Trace.__new__(_tte.Trace)
+    trace.__setstate__((
+        record["text"], record["thinking"], record["conclusion"], _unpack(record["token_ids"]), record["vocabulary"],
+        _tte.FinishReason.__members__[record["finish"]], "", record["prompt_tokens"], record["reused_tokens"],
+    ))  # fmt: skip
+    return trace
+
+
+_TEXTS = ("text", "thinking", "conclusion", "vocabulary", "model", "request")
+_NUMBERS = ("prompt_tokens", "reused_tokens", "seconds", "created")
+
+
+def _row(record: Mapping[str, Any], where: str) -> tuple[Any, ...]:
+    """A row of the table from a record of an export; `where` names it in errors."""
+    missing = [name for name in _COLUMNS if record.get(name) is None]
+    if missing:
+        raise _tte.InputError(f"{where} has no {missing[0]!r}: a trace has {', '.join(_COLUMNS)}.")
+    wrong = [name for name in _TEXTS if not isinstance(record[name], str)]
+    wrong += [name for name in _NUMBERS if not isinstance(record[name], (int, float))]
+    ids = record["token_ids"]
+    if not isinstance(ids, list) or not all(isinstance(value, int) for value in ids):
+        wrong.append("token_ids")
+    if record["finish"] not in _COMPLETE:
+        wrong.append("finish")
+    if wrong:
+        raise _tte.InputError(f"{where}: {wrong[0]} cannot be {record[wrong[0]]!r}.")
+    values = {**record, "key": _key_bytes(str(record["key"])), "token_ids": _pack(ids)}
+    return tuple(values[name] for name in _COLUMNS)
+
+
+def _write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> int:
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        for record in records:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            count += 1
+    return count
+
+
+def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                raise _tte.InputError(f"{path}, line {number} is not JSON ({error}).") from error
+            if not isinstance(record, dict):
+                raise _tte.InputError(f"{path}, line {number} is not a JSON object.")
+            yield record
+
+
+def _write_parquet(path: Path, records: Iterator[Mapping[str, Any]]) -> int:
+    pa, parquet = _extras.pyarrow()
+    kinds = {name: pa.string() for name in (*_TEXTS, "key", "finish")}
+    kinds |= {"token_ids": pa.list_(pa.int64()), "prompt_tokens": pa.int64(), "reused_tokens": pa.int64()}
+    kinds |= {"seconds": pa.float64(), "created": pa.float64()}
+    schema = pa.schema([(name, kinds[name]) for name in _COLUMNS])
+    count = 0
+    with parquet.ParquetWriter(path, schema) as writer:
+        while rows := list(itertools.islice(records, 1000)):
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+            count += len(rows)
+    return count
+
+
+def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
+    pa, parquet = _extras.pyarrow()
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=1000):
+                yield from batch.to_pylist()
+    except pa.ArrowException as error:
+        raise _tte.InputError(f"{path} cannot be read as parquet ({error}).") from error

@@ -1,0 +1,238 @@
+"""TraceStore: found by content, shared by writers, nothing lost when a writer is killed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tte
+from PIL import Image
+from tte import _content, _hub, _tte
+
+
+@dataclass
+class Named:
+    """Stands where a reasoner would: keys need its description only."""
+
+    model: SimpleNamespace
+
+
+def reasoner(folder: Path, fingerprint: str = "f0", recipe: str = '{"name": "a"}') -> Named:
+    return Named(SimpleNamespace(path=folder, fingerprint=fingerprint, dtype="float32", recipe=recipe))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> tte.TraceStore:
+    return tte.TraceStore(tmp_path / "traces.sqlite")
+
+
+def complete(text: str, ids: list[int] | None = None) -> tte.Trace:
+    trace = _tte.Trace.__new__(_tte.Trace)
+    finish = tte.FinishReason.STOP
+    trace.__setstate__((text, "a", "b", ids or [], "v", finish, "", 7, 3))
+    return trace
+
+
+def test_what_was_put_is_found_again_whole(store: tte.TraceStore, tmp_path: Path) -> None:
+    request = store.request(reasoner(tmp_path), "hello", task="image_qa", max_new_tokens=9)
+    assert store.get(request) is None
+    assert store.put(request, complete("<think>a</think>b", [5, 6, -1]), seconds=1.5)
+    found = store.get(request)
+    assert found is not None
+    assert found.trace.__getstate__() == complete("<think>a</think>b", [5, 6, -1]).__getstate__()
+    assert found.seconds == 1.5
+    assert len(store) == 1
+    assert request in store
+    assert request.key in store
+    assert "00" * 20 not in store
+
+
+def test_the_first_trace_of_a_key_stays(store: tte.TraceStore, tmp_path: Path) -> None:
+    request = store.request(reasoner(tmp_path), "hello")
+    assert store.put(request, complete("first"))
+    assert not store.put(request, complete("second"))
+    found = store.get(request)
+    assert found is not None
+    assert found.trace.text == "first"
+
+
+def test_keys_follow_everything_that_changes_a_trace(store: tte.TraceStore, tmp_path: Path) -> None:
+    picture, other = tmp_path / "a.png", tmp_path / "b.png"
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(picture)
+    Image.fromarray(np.ones((4, 4, 3), np.uint8)).save(other)
+    plain = reasoner(tmp_path)
+    requests = [
+        store.request(plain, "a"),
+        store.request(plain, "b"),
+        store.request(plain, "a", instruction="i"),
+        store.request(plain, "a", task="image_qa"),
+        store.request(plain, "a", side="target"),
+        store.request(plain, "a", max_new_tokens=3),
+        store.request(plain, "a", temperature=0.5, seed=1),
+        store.request(plain, picture),
+        store.request(plain, other),
+        store.request(plain, {"text": "a", "image": picture}),
+        store.request(plain, {"image": picture, "text": "a"}),
+        store.request(plain, {"video": [picture, other]}),
+        store.request(plain, {"video": [other, picture]}),
+        store.request(plain, [{"role": "user", "content": "a"}]),
+        store.request(reasoner(tmp_path, fingerprint="f1"), "a"),
+        store.request(reasoner(tmp_path, recipe='{"pooling": "mean"}'), "a"),
+    ]
+    assert len({request.key for request in requests}) == len(requests)
+
+
+def test_keys_do_not_follow_what_changes_nothing(store: tte.TraceStore, tmp_path: Path) -> None:
+    picture, copy = tmp_path / "a.png", tmp_path / "copy.png"
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(picture)
+    copy.write_bytes(picture.read_bytes())
+    plain = reasoner(tmp_path)
+    assert store.request(plain, "a").key == store.request(plain, {"text": "a"}, temperature=0.0, top_p=None).key
+    assert store.request(plain, picture).key == store.request(plain, {"image": str(copy)}).key
+    assert store.request(plain, "a").key == store.request(reasoner(tmp_path, recipe='{"name": "b"}'), "a").key
+
+
+def test_a_file_that_changes_gets_another_digest(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"one")
+    first = _content.file_digest(path)
+    path.write_bytes(b"other")
+    assert _content.file_digest(path) != first
+    with pytest.raises(tte.InputError, match=r"gone\.png cannot be read"):
+        _content.file_digest(tmp_path / "gone.png")
+
+
+def test_what_was_cut_short_is_not_kept(store: tte.TraceStore, tmp_path: Path) -> None:
+    trace = _tte.Trace.__new__(_tte.Trace)
+    trace.__setstate__(("half", "", "", [], "", tte.FinishReason.CANCELLED, "", 0, 0))
+    assert not store.put(store.request(reasoner(tmp_path), "a"), trace)
+    assert len(store) == 0
+
+
+def test_writers_side_by_side(tmp_path: Path) -> None:
+    path = tmp_path / "traces.sqlite"
+
+    def write(number: int) -> None:
+        with tte.TraceStore(path) as mine:
+            for i in range(50):
+                mine.put(mine.request(reasoner(tmp_path), f"{i % 40} {number if i >= 40 else ''}"), complete(str(i)))
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with tte.TraceStore(path, read_only=True) as store:
+        assert len(store) == 40 + 4 * 10
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+import tte
+folder = Path(sys.argv[1])
+named = SimpleNamespace(model=SimpleNamespace(path=folder, fingerprint="f", dtype="float32", recipe="{}"))
+with tte.TraceStore(folder / "traces.sqlite") as store:
+    for i in range(100000):
+        store.put(store.request(named, f"item {i}"), tte.Trace(f"trace {i}"))
+        print(i, flush=True)
+"""
+
+
+def test_nothing_that_was_put_is_lost_when_the_writer_is_killed(tmp_path: Path) -> None:
+    named = Named(SimpleNamespace(path=tmp_path, fingerprint="f", dtype="float32", recipe="{}"))
+    process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    last = -1
+    for line in process.stdout:
+        last = int(line)
+        if last == 200:
+            process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert last >= 200
+    with tte.TraceStore(tmp_path / "traces.sqlite") as store:
+        found = [store.get(store.request(named, f"item {i}")) for i in range(last + 1)]
+    assert [f.trace.text for f in found if f] == [f"trace {i}" for i in range(last + 1)]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet", ".sqlite"])
+def test_exports_come_back_whole(store: tte.TraceStore, tmp_path: Path, suffix: str) -> None:
+    requests = [store.request(reasoner(tmp_path), f"ünï {i}") for i in range(5)]
+    for i, request in enumerate(requests):
+        store.put(request, complete(f"<think>{i}\n</think>", [i, 2**40]), seconds=0.25 * i)
+    path = tmp_path / f"export{suffix}"
+    if suffix == ".sqlite":
+        store.close()
+        path = store.path
+    else:
+        assert store.export(path) == 5
+    with tte.TraceStore(tmp_path / "other.sqlite") as other:
+        assert other.merge(path) == 5
+        assert other.merge(path) == 0
+        with tte.TraceStore(store.path) as again:
+            assert list(other.records()) == list(again.records())
+        found = other.get(requests[3])
+        assert found is not None
+        assert found.trace.token_ids == [3, 2**40]
+
+
+def test_errors_name_the_file_and_the_row(store: tte.TraceStore, tmp_path: Path) -> None:
+    with pytest.raises(tte.InputError, match=r"export\.csv ends in neither"):
+        store.export(tmp_path / "export.csv")
+    broken = tmp_path / "broken.jsonl"
+    store.put(store.request(reasoner(tmp_path), "a"), complete("t"))
+    record = next(store.records())
+    broken.write_text(json.dumps(record) + "\n" + json.dumps({**record, "finish": "CANCELLED"}) + "\n")
+    with pytest.raises(tte.InputError, match=r"broken\.jsonl, row 2: finish cannot be 'CANCELLED'"):
+        store.merge(broken)
+    broken.write_text("{\n")
+    with pytest.raises(tte.InputError, match=r"line 1 is not JSON"):
+        store.merge(broken)
+    with pytest.raises(tte.InputError, match=r"is not a key of a trace"):
+        store.get("abc")
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    text = tmp_path / "text.sqlite"
+    text.write_text("not a database, but long enough to be taken for the header of one " * 4)
+    with pytest.raises(tte.InputError, match="cannot be used as a trace store"):
+        tte.TraceStore(text)
+    database = tmp_path / "other.sqlite"
+    with sqlite3.connect(database) as other:
+        other.execute("CREATE TABLE things (id)")
+    with pytest.raises(tte.InputError, match="another SQLite database"):
+        tte.TraceStore(database)
+    with pytest.raises(tte.InputError, match="is not there"):
+        tte.TraceStore(tmp_path / "absent.sqlite", read_only=True)
+    assert not (tmp_path / "absent.sqlite").exists()
+
+
+def test_the_bundled_reasoner_thinks_once_about_equal_items(tmp_path: Path) -> None:
+    pair = tte.Reasoner(_hub.bundled("reasoner")), tte.Embedder(_hub.bundled("embedder"))
+    items = ["what is left of the red circle ?", "how many 3 ?", "what is left of the red circle ?"]
+    with tte.TraceStore(tmp_path / "traces.sqlite") as store:
+        begin = time.perf_counter()
+        fresh = store.think(pair[0], items, task="image_qa", progress=False)
+        wrote = time.perf_counter() - begin
+        assert len(store) == 2
+        seen: list[int] = []
+        kept = store.think(pair[0], items, task="image_qa", on_result=lambda i, _: seen.append(i), progress=False)
+    assert wrote > 0
+    assert seen == []
+    assert [t.token_ids for t in kept] == [t.token_ids for t in fresh]
+    assert [t.conclusion for t in kept] == [t.conclusion for t in fresh]
+    direct = pair[0].think(items, task="image_qa", progress=False)
+    assert [t.text for t in fresh] == [t.text for t in direct]
+    vectors = [pair[1].embed(items, traces, task="image_qa", progress=False) for traces in (direct, kept)]
+    np.testing.assert_array_equal(vectors[0], vectors[1])
