@@ -1,0 +1,444 @@
+"""The report as one self-contained HTML page: everything that the template shows, gathered from result folders."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from tte._tte import Error, InputError
+from tte.mmeb.average import Mean, averages
+from tte.mmeb.items import Dataset
+from tte.mmeb.report import media, plots
+from tte.mmeb.report.compare import Comparison, by_length, compare, length_bins, spread
+from tte.mmeb.report.results import Outcome, Run, TaskRun
+from tte.mmeb.tasks import CATEGORIES as GROUPS
+from tte.mmeb.tasks import Task
+
+_HERE = Path(__file__).parent
+_PUBLISHED = _HERE.parent / "published.json"
+TITLES = {
+    "I-CLS": "classification", "I-QA": "question answering", "I-RET": "retrieval", "I-VG": "grounding",
+    "V-CLS": "classification", "V-QA": "question answering", "V-RET": "retrieval", "V-MRET": "moment retrieval",
+    "VDR-v1": "ViDoRe v1", "VDR-v2": "ViDoRe v2", "VisRAG": "VisRAG", "VDR-OOD": "out of domain",
+    "image": "images", "video": "videos", "visdoc": "documents", "all": "all",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the page shows."""
+
+    title: str
+    examples: int = 2
+    """Queries of each kind (fixed, broken, missed) shown for each data set."""
+    open_data: Callable[[TaskRun], Dataset] | None = None
+    """Opens the data set of a result for pictures; None: texts and names only."""
+    others: Sequence[tuple[str, Mapping[str, Mapping[str, float]]]] = ()
+    """Further systems to compare task by task: name, scores of each data set."""
+    now: datetime = field(default_factory=datetime.now)
+
+
+@lru_cache(maxsize=1)
+def published() -> dict[str, Any]:
+    """The published results: rows by category, and task by task."""
+    found: dict[str, Any] = json.loads(_PUBLISHED.read_text(encoding="utf-8"))
+    return found
+
+
+def suite_of(runs: Sequence[Run], known: Sequence[Task]) -> list[Task]:
+    """The tasks that a complete run has: the benchmark's scored ones, or all of another suite that were defined."""
+    ran = {name for run in runs for name in run.tasks}
+    scored = [t for t in known if t.scored]
+    if any(t.name in ran for t in scored):
+        return scored
+    return [t for t in known if t.name in ran]
+
+
+def render(runs: Sequence[Run], known: Sequence[Task], options: Options) -> str:
+    """Write the page for one or more runs of the same benchmark; the first is the one that it is about.
+
+    Raises:
+        InputError: jinja2 or matplotlib is missing.
+
+    """
+    try:
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    except ImportError as error:
+        raise InputError("The report needs jinja2: pip install think-then-embed[eval]") from error
+    environment = Environment(
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"percent": _percent, "number": _number, "duration": _duration}
+    return environment.get_template("page.html.j2").render(_context(runs, known, options))
+
+
+def _percent(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}".replace(",", " ")
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _context(runs: Sequence[Run], known: Sequence[Task], options: Options) -> dict[str, Any]:
+    suite = suite_of(runs, known)
+    main = runs[0]
+    base = next((r for r in runs[1:] if r.name == "no-think"), runs[1] if len(runs) > 1 else None)
+    found = [(run, _means(run, suite)) for run in runs]
+    compared = {
+        name: pair
+        for name, task in main.tasks.items()
+        if base is not None and name in base.tasks and (pair := compare(task, base.tasks[name])) is not None
+    }
+    return {
+        "title": options.title,
+        "generated": options.now.strftime("%d %B %Y, %H:%M"),
+        "main": main,
+        "base": base,
+        "runs": runs,
+        "colours": {r.name: plots.colour(r.name, i) for i, r in enumerate(runs)},
+        "tiles": _tiles(found),
+        "table": _category_table(found, suite),
+        "is_benchmark": any(t.scored for t in suite),
+        "tasks": _task_table(runs, base, compared, suite, options),
+        "plots": _plots(runs, suite),
+        "gallery": _gallery(main, base, compared, options),
+        "has_data": options.open_data is not None,
+        "cost": _cost(runs),
+        "errors": _errors(runs),
+        "settings": _settings(runs),
+        "missing": _missing(runs, suite),
+        "ties": _ties(runs),
+        "changed": {
+            "fixed": sum(len(c.fixed) for c in compared.values()),
+            "broken": sum(len(c.broken) for c in compared.values()),
+            "missed": sum(len(c.missed) for c in compared.values()),
+            "total": sum(c.total for c in compared.values()),
+        },
+    }
+
+
+def _present(suite: Sequence[Task]) -> list[str]:
+    """Columns that the suite has: categories, each modality after its own, then all."""
+    columns: list[str] = []
+    for modality, categories in GROUPS.items():
+        columns += [c for c in categories if any(t.category == c for t in suite)]
+        columns += [modality] if any(t.modality == modality for t in suite) else []
+    return [*columns, "all"]
+
+
+def _means(run: Run, suite: Sequence[Task]) -> dict[str, Mean]:
+    """Means by category, modality, and "all"."""
+    found = averages(run.scores(), suite)
+    return {**found.categories, **found.modalities, "all": found.overall}
+
+
+def _tiles(found: Sequence[tuple[Run, dict[str, Mean]]]) -> list[dict[str, Any]]:
+    """The large numbers on top: overall and each modality, one value per run."""
+    return [
+        {
+            "name": TITLES[column],
+            "sets": first.count + len(first.missing),
+            "values": [(run.name, _in_percent(mean[column]), mean[column].complete) for run, mean in found],
+        }
+        for column in ("all", *GROUPS)
+        if (first := found[0][1].get(column)) is not None
+    ]
+
+
+def _in_percent(mean: Mean) -> float | None:
+    return None if mean.value is None else 100 * mean.value
+
+
+def _category_table(found: Sequence[tuple[Run, dict[str, Mean]]], suite: Sequence[Task]) -> dict[str, Any]:
+    """Our rows, and published rows where the benchmark itself was run, best first; cells know their rank's shade."""
+    columns = _present(suite)
+    rows: list[dict[str, Any]] = [
+        {
+            "name": run.name, "ours": True, "thinks": run.name != "no-think", "note": "", "ood": "after",
+            "cells": [_in_percent(mean[c]) for c in columns], "partial": [not mean[c].complete for c in columns],
+        }
+        for run, mean in found
+    ]  # fmt: skip
+    if any(t.scored for t in suite):
+        for system in published()["systems"]:
+            rows.append({
+                "name": system["name"], "ours": False, "thinks": system.get("thinks", False),
+                "note": system.get("note", ""), "ood": system["ood_pages"],
+                "cells": [system["scores"].get(c) for c in columns], "partial": [False] * len(columns),
+            })  # fmt: skip
+        rows.sort(key=lambda r: -(r["cells"][-1] if r["cells"][-1] is not None else -1))
+    for index in range(len(columns)):
+        values = [r["cells"][index] for r in rows if r["cells"][index] is not None]
+        low, high = min(values, default=0), max(values, default=0)
+        for row in rows:
+            value = row["cells"][index]
+            shade = 0.0 if value is None or high == low else (value - low) / (high - low)
+            row.setdefault("shades", []).append(round(shade, 3))
+    return {"columns": [(c, TITLES[c], c in (*GROUPS, "all")) for c in columns], "rows": rows}
+
+
+def _task_table(
+    runs: Sequence[Run],
+    base: Run | None,
+    compared: Mapping[str, Comparison],
+    suite: Sequence[Task],
+    options: Options,
+) -> dict[str, Any]:
+    """Every data set with the score of each run, other systems' scores, and what changed against the baseline."""
+    others = [(name, scores) for name, scores in options.others]
+    if any(t.scored for t in suite):
+        others += [
+            (name, {t: {"hit@1": v, "ndcg_linear@5": v} for t, v in entry["scores"].items()})
+            for name, entry in published()["tasks"].items()
+            if name not in dict(others)
+        ]
+    extra = [t for run in runs for t in (x.task for x in run.tasks.values()) if t not in suite]
+    rows = []
+    for task in dict.fromkeys([*suite, *extra]):
+        found = compared.get(task.name)
+        values = [run.tasks[task.name].score if task.name in run.tasks else None for run in runs]
+        if all(v is None for v in values) and not task.scored:
+            continue
+        against = [scores.get(task.name, {}).get(task.metric) for _, scores in others]
+        queries = next((run.tasks[task.name].scores or {} for run in runs if task.name in run.tasks), {})
+        rows.append({
+            "task": task,
+            "metric": "nDCG@5" if task.metric.startswith("ndcg") else task.metric,
+            "values": values,
+            "gain": values[0] - v if base and values[0] is not None
+            and (v := values[list(runs).index(base)]) is not None else None,
+            "comparison": found,
+            "others": [None if v is None else 100 * v for v in against],
+            "queries": queries.get("num_data"),
+            "best": max((v for v in values if v is not None), default=None),
+        })  # fmt: skip
+    return {"rows": rows, "others": [name for name, _ in others]}
+
+
+def _plots(runs: Sequence[Run], suite: Sequence[Task]) -> dict[str, Any]:
+    found: dict[str, Any] = {"dumbbells": []}
+    if len(runs) > 1:
+        for modality in GROUPS:
+            tasks = [t for t in suite if t.modality == modality and any(t.name in r.tasks for r in runs)]
+            if tasks:
+                series = {r.name: [r.tasks[t.name].score if t.name in r.tasks else None for t in tasks] for r in runs}
+                svg = plots.dumbbells([t.name for t in tasks], series)
+                found["dumbbells"].append((TITLES[modality], svg))
+    thinking = [r for r in runs if any(any(t.queries.known_tokens()) for t in r.tasks.values())]
+    if thinking:
+        first = thinking[0]
+        tasks = [t for t in suite if t.name in first.tasks]
+        groups = {
+            "queries": [first.tasks[t.name].queries.known_tokens() for t in tasks],
+            "candidates": [first.tasks[t.name].candidates.known_tokens() for t in tasks],
+        }
+        groups = {name: columns for name, columns in groups.items() if any(columns)}
+        found["tokens"] = plots.boxes([t.name for t in tasks], groups, "tokens of a trace")
+        pairs = [pair for t in tasks for pair in by_length(first.tasks[t.name])]
+        if len(pairs) >= 20:
+            found["lengths"] = plots.steps({first.name: length_bins(pairs)}, "right first, %")
+    names = [t.name for t in suite if any(t.name in r.tasks for r in runs)]
+    seconds = {r.name: [r.tasks[n].queries.known_seconds() if n in r.tasks else [] for n in names] for r in runs}
+    if any(any(columns) for columns in seconds.values()):
+        found["seconds"] = plots.boxes(names, seconds, "seconds for a query", log=True)
+    return found
+
+
+def _gallery(main: Run, base: Run | None, compared: Mapping[str, Comparison], options: Options) -> list[dict[str, Any]]:
+    """For each data set a few queries that changed and a few that stayed wrong, with all there is to see."""
+    result = []
+    for name, task in main.tasks.items():
+        found = compared.get(name)
+        outcomes = task.outcomes
+        if found is None:
+            wrong = [i for i, o in enumerate(outcomes) if not o.hit]
+            kinds = {"fixed": [], "broken": [], "missed": spread(wrong, options.examples)}
+        else:
+            kinds = {
+                kind: spread(rows, options.examples)
+                for kind, rows in (("fixed", found.fixed), ("broken", found.broken), ("missed", found.missed))
+            }
+        if not any(kinds.values()):
+            continue
+        other = base.tasks[name] if base is not None and found is not None else None
+        result.append({
+            "task": task.task,
+            "comparison": found,
+            "kinds": _cards(task, other, kinds, options),
+        })  # fmt: skip
+    return result
+
+
+def _cards(
+    task: TaskRun, other: TaskRun | None, kinds: Mapping[str, Sequence[int]], options: Options
+) -> list[tuple[str, list[dict[str, Any]]]]:
+    rows = sorted({row for chosen in kinds.values() for row in chosen})
+    names = {
+        name
+        for row in rows
+        for run in (task, other)
+        if run is not None
+        for name in (*run.outcomes[row].top, *run.outcomes[row].labels[:1])
+    }
+    queries: dict[int, media.Shown] = {}
+    candidates: dict[str, media.Shown] = {}
+    problem = ""
+    if options.open_data is not None:
+        try:
+            data = options.open_data(task)
+            queries = {row: media.shown(e) for row, e in media.fetch_queries(data, rows).items()}
+            candidates = {n: media.shown(e) for n, e in media.fetch_candidates(data, names).items()}
+        except Error as error:
+            problem = str(error)
+
+    def ranking(run: TaskRun, row: int) -> dict[str, Any]:
+        outcome: Outcome = run.outcomes[row]
+        listed = list(outcome.top)
+        cosines = run.cosines(row, listed)
+        return {
+            "rank": outcome.rank,
+            "places": [
+                (candidates.get(n) or media.placeholder(n), c, n in outcome.labels)
+                for n, c in zip(listed, cosines, strict=True)
+            ],
+        }
+
+    def card(row: int) -> dict[str, Any]:
+        column = task.queries
+        trace = column.traces[row] if row < len(column.traces) else None
+        thinking, conclusion = _split(trace)
+        label = task.outcomes[row].labels[:1]
+        return {
+            "row": row,
+            "query": queries.get(row) or media.placeholder(f"query {row}"),
+            "thinking": thinking,
+            "conclusion": conclusion,
+            "tokens": column.tokens[row] if row < len(column.tokens) else None,
+            "error": column.errors[row] if row < len(column.errors) else None,
+            "label": (candidates.get(label[0]) or media.placeholder(label[0])) if label else None,
+            "main": ranking(task, row),
+            "base": ranking(other, row) if other is not None else None,
+            "problem": problem,
+        }
+
+    return [(kind, [card(row) for row in chosen]) for kind, chosen in kinds.items() if chosen]
+
+
+def _split(trace: str | None, opening: str = "<think>", closing: str = "</think>") -> tuple[str, str]:
+    """Thinking and conclusion of a trace."""
+    if trace is None:
+        return "", ""
+    before, found, after = trace.partition(closing)
+    if not found:
+        return "", trace.strip()
+    return before.removeprefix(opening).strip(), after.strip()
+
+
+def _cost(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Sums and medians of what each run recorded."""
+    rows = []
+    for run in runs:
+        columns = [c for t in run.tasks.values() for c in (t.queries, t.candidates)]
+        query_columns = [t.queries for t in run.tasks.values()]
+        tokens = [n for c in columns for n in c.known_tokens()]
+        seconds = [s for c in columns for s in c.known_seconds()]
+        per_query = [s for c in query_columns for s in c.known_seconds()]
+        rows.append({
+            "run": run.name,
+            "queries": sum(len(c.names) for c in query_columns),
+            "items": sum(len(c.names) for c in columns),
+            "traces": sum(t is not None for c in columns for t in c.traces),
+            "tokens": sum(tokens),
+            "median_tokens": statistics.median(tokens) if tokens else None,
+            "seconds": sum(seconds) if seconds else None,
+            "median_seconds": statistics.median(per_query) if per_query else None,
+            "p95_seconds": _quantile(per_query, 0.95),
+        })  # fmt: skip
+    return rows
+
+
+def _quantile(values: Sequence[float], q: float) -> float | None:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else None
+
+
+def _errors(runs: Sequence[Run], most: int = 50) -> dict[str, Any]:
+    """Single items that failed: they count as misses."""
+    rows = [
+        (run.name, name, side, column.names[i], error)
+        for run in runs
+        for name, task in run.tasks.items()
+        for side, column in (("query", task.queries), ("candidate", task.candidates))
+        for i, error in enumerate(column.errors)
+        if error
+    ]
+    return {"rows": rows[:most], "count": len(rows)}
+
+
+def _missing(runs: Sequence[Run], suite: Sequence[Task]) -> list[tuple[str, list[str]]]:
+    """Data sets without scores, by run."""
+    lacking = [(run.name, [t.name for t in suite if t.name not in run.scores()]) for run in runs]
+    return [(run, names) for run, names in lacking if names]
+
+
+def _ties(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Data sets where equal scores could have decided otherwise."""
+    rows = []
+    for run in runs:
+        for name, task in run.tasks.items():
+            ties = (task.scores or {}).get("ties") or task.manifest.get("ties") or {}
+            low, high = ties.get("pessimistic"), ties.get("optimistic")
+            if low is not None and high is not None and high > low:
+                rows.append({"run": run.name, "task": name, "low": 100 * low, "high": 100 * high, "score": task.score})
+    return rows
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, entry in value.items():
+        name = f"{prefix}{key}"
+        if isinstance(entry, Mapping):
+            flat |= _flat(entry, f"{name}.")
+        else:
+            flat[name] = entry if isinstance(entry, str) else json.dumps(entry)
+    return flat
+
+
+def _settings(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
+    """What the manifests of a run agree on, one row per setting; what differs from task to task is counted."""
+    columns: list[dict[str, set[str]]] = []
+    for run in runs:
+        values: dict[str, set[str]] = {}
+        for task in run.tasks.values():
+            for key, value in _flat(task.manifest).items():
+                values.setdefault(key, set()).add(value)
+        columns.append(values)
+    keys = list(dict.fromkeys(k for c in columns for k in c))
+
+    def cell(found: set[str] | None) -> str:
+        if not found:
+            return "–"
+        return next(iter(found)) if len(found) == 1 else f"({len(found)} values)"
+
+    rows = [(key, [cell(c.get(key)) for c in columns]) for key in keys]
+    return [(key, cells) for key, cells in rows if not all(c.startswith(("(", "–")) for c in cells)]
+
+
+__all__ = ["Options", "published", "render", "suite_of"]

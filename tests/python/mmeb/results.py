@@ -1,0 +1,73 @@
+"""Small result folders in the form that `run` writes, for tests of the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tte.mmeb.metrics import query_scores
+from tte.mmeb.tasks import Task
+
+
+def unit(rows: Any) -> Any:
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def write_result(
+    folder: Path,
+    task: Task,
+    hits: Sequence[bool],
+    *,
+    think: str = "think",
+    candidates: int = 6,
+    errors: dict[int, str] | None = None,
+    names: Sequence[str] | None = None,
+    settings: dict[str, Any] | None = None,
+) -> Path:
+    """A data set whose query i finds candidate i % candidates first exactly where hits[i]."""
+    names = list(names or (f"candidate {i}" for i in range(candidates)))
+    count, errors = len(hits), errors or {}
+    out = folder / task.modality / task.name
+    out.mkdir(parents=True)
+    targets = np.eye(len(names), dtype=np.float32)
+    labels = [i % len(names) for i in range(count)]
+    first = [label if hit else (label + 1) % len(names) for label, hit in zip(labels, hits, strict=True)]
+    queries = unit(targets[first] + 0.5 * targets[labels])
+    np.save(out / "queries.npy", queries)
+    np.save(out / "candidates.npy", targets)
+    thinks = think != "no-think"
+    traces = [f"<think> step {i} of {count}</think> answer {i}" if thinks else None for i in range(count)]
+    tokens = [5 + i % 7 if thinks else None for i in range(count)]
+    pq.write_table(
+        pa.table({
+            "id": [str(i) for i in range(count)],
+            "trace": pa.array(traces, pa.string()),
+            "tokens": pa.array(tokens, pa.int32()),
+            "seconds": [0.01 + 0.001 * i for i in range(count)],
+            "error": pa.array([errors.get(i) for i in range(count)], pa.string()),
+        }),
+        out / "queries.parquet",
+    )  # fmt: skip
+    pq.write_table(pa.table({"name": names, "seconds": [0.01] * len(names)}), out / "candidates.parquet")
+    scores: list[dict[str, float]] = []
+    with (out / "predictions.jsonl").open("w") as lines:
+        for i in range(count):
+            order = np.argsort(-(targets.astype(np.float64) @ queries[i].astype(np.float64)), kind="stable")
+            prediction = [] if i in errors else [names[j] for j in order]
+            scores.append(query_scores(prediction, [names[labels[i]]]))
+            lines.write(
+                json.dumps({"prediction": prediction, "label": [names[labels[i]]], "rel_scores": None}) + "\n"
+            )
+    mean = {key: sum(s[key] for s in scores) / count for key in scores[0]}
+    (out / "score.json").write_text(json.dumps({**mean, "num_pred": count, "num_data": count}, indent=4))
+    (out / "manifest.json").write_text(
+        json.dumps({"task": task.name, "embedder": {"path": "models/some-embedder"},
+                    "settings": {"think": think, "style": "plain", **(settings or {})}})
+    )  # fmt: skip
+    return out
