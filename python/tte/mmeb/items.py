@@ -57,7 +57,7 @@ class Query:
 
     entry: Entry
     candidates: tuple[str, ...] | None
-    """Its own pool in order; None: the data set's whole pool."""
+    """Its own pool in order; None: the data set's whole pool. Rows may name a candidate twice; it is ranked once."""
     labels: tuple[str, ...]
     """Names of the right candidates."""
     relevance: tuple[float, ...] | None = None
@@ -104,12 +104,13 @@ class Dataset(ABC):
 
 def load(
     task: Task | str,
-    data_dir: Path,
+    data_dir: Path | str,
     *,
     style: str = "plain",
     num_frames: int | None = None,
     limit: int | None = None,
     extra_tasks: Iterable[Path] = (),
+    stray_tokens: bool = True,
 ) -> Dataset:
     """Open one data set of a local copy of the benchmark.
 
@@ -120,18 +121,15 @@ def load(
         num_frames: frames per video; default: the setting of task and style; 0: no frames, -1: all saved frames.
         limit: the first queries only (candidates follow from them, but a global pool's corpus stays whole).
         extra_tasks: further files of task definitions.
+        stray_tokens: keep the image token that VLM2Vec's prompts of WebQA and EDIS have without a picture.
 
     Raises:
         InputError: names the data set and the file that is missing or broken.
 
     """
     from tte.mmeb.sets import open_dataset
+    from tte.mmeb.sets.base import Settings
     from tte.mmeb.tasks import find
 
-    return open_dataset(
-        find(task, extra_tasks) if isinstance(task, str) else task,
-        Path(data_dir),
-        style=style,
-        num_frames=num_frames,
-        limit=limit,
-    )
+    found = find(task, extra_tasks) if isinstance(task, str) else task
+    return open_dataset(found, Path(data_dir), Settings(style, num_frames, limit, stray_tokens))

@@ -1,10 +1,13 @@
-"""The tasks of the benchmark: what each is, where its data lie and how it is scored; read from `tasks.json`."""
+"""The tasks of the benchmark: what each is, where its data lie and how it is scored; read from `tasks.json`.
+
+A file of further tasks has the same form: ``{"tasks": [{...}, ...]}`` with the keys of :class:`Task`.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable
+from dataclasses import MISSING, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,14 @@ from typing import Any
 from tte._tte import InputError
 
 _FILE = Path(__file__).with_name("tasks.json")
+_LABELS = Path(__file__).with_name("labels.json")
+CATEGORIES = {
+    "image": ("I-CLS", "I-QA", "I-RET", "I-VG"),
+    "video": ("V-CLS", "V-QA", "V-RET", "V-MRET"),
+    "visdoc": ("VDR-v1", "VDR-v2", "VisRAG", "VDR-OOD"),
+}
+"""Categories of each modality, in the order of the leaderboard."""
+METRICS = ("hit@1", "ndcg_linear@5")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +32,7 @@ class Task:
     name: str
     """Key of the benchmark's configuration, and of score files."""
     category: str
-    """"I-CLS", "I-QA", "I-RET", "I-VG", "V-CLS", "V-QA", "V-RET", "V-MRET", "VDR-v1", "VDR-v2", "VisRAG", "VDR-OOD"."""
+    """One of `CATEGORIES`."""
     modality: str
     """"image", "video" or "visdoc"."""
     metric: str
@@ -30,15 +41,152 @@ class Task:
     """Whether it is one of the 78."""
     family: str
     """Preset family of recipes: image_cls, image_qa, image_ret, image_vg, video_cls, ..., visdoc."""
-    parser: str = ""
-    """How its rows are read: see :mod:`tte.mmeb.sets`."""
+    parser: str
+    """How its rows are read: a key of :data:`tte.mmeb.sets.PARSERS`."""
+    local: bool = True
+    """Whether a query is ranked against its own row's candidates, or against all of the data set."""
+    repos: tuple[str, ...] = ()
+    """Repositories of the tables on the hub, best first; their folders are looked for under several names."""
+    config: str = ""
+    """Configuration (folder) within the repository."""
+    split: str = "test"
+    """Split of the tables."""
+    files: tuple[str, ...] = ()
+    """Further names of its table where that is a file of its own (without `.jsonl`)."""
+    folders: tuple[str, ...] = ()
+    """Further names of its folder of frames or pages."""
+    subsets: tuple[str, ...] = ()
+    """Configurations whose rows are put one after the other."""
+    language: str = ""
+    """Only queries in this language."""
+    limit: int | None = None
+    """Only so many rows, from the first."""
+    queries: int | None = None
+    """Number of queries that is known."""
+    candidates: int | None = None
+    """Number of candidates that is known."""
+    query_instruction: str = ""
+    """What the benchmark (not the tables) puts before a query."""
+    target_instruction: str = ""
+    """What the benchmark (not the tables) puts before a candidate."""
+    image_instruction: str = ""
+    """The same for queries with a picture, where they differ."""
+    video_instruction: str = ""
+    """The same for queries with a video, where they differ."""
+    query_suffix: str = ""
+    """What ends the prompts of its queries (VisDial: one more line break)."""
+    labels: tuple[str, ...] = ()
+    """All labels, where the tables have only those that occur."""
+    aliases: tuple[str, ...] = ()
+    """Other names under which it is known in score files."""
 
 
 def tasks(names: Iterable[str] | None = None, extra: Iterable[Path] = ()) -> list[Task]:
-    """Tasks in the benchmark's order: all, or those named."""
-    raise NotImplementedError
+    """Tasks in the benchmark's order, then those of the files `extra`.
+
+    Args:
+        names: names, categories ("I-QA") or modalities ("image"); default: the 78 scored ones and all of `extra`.
+        extra: further files of tasks.
+
+    Raises:
+        InputError: a name is unknown, or a file is not one of tasks.
+
+    """
+    known = list(_benchmark())
+    added = [task for file in extra for task in read_tasks(Path(file))]
+    for task in added:
+        if task.name in {t.name for t in known}:
+            raise InputError(f"The task {task.name!r} is defined twice: give the added one another name.")
+        known.append(task)
+    if names is None:
+        return [task for task in known if task.scored or task in added]
+    wanted = list(names)
+    for name in wanted:
+        if not any(_matches(task, name) for task in known):
+            raise InputError(f"There is no task {name!r}: {_suggest(name, known)}")
+    return [task for task in known if any(_matches(task, name) for name in wanted)]
 
 
 def find(name: str, extra: Iterable[Path] = ()) -> Task:
-    """The task of this name."""
-    return tasks([name], extra)[0]
+    """Return the task of this name.
+
+    Raises `InputError` if there is none.
+    """
+    for task in [*_benchmark(), *(task for file in extra for task in read_tasks(Path(file)))]:
+        if name in (task.name, *task.aliases):
+            return task
+    raise InputError(f"There is no task {name!r}: {_suggest(name, list(_benchmark()))}")
+
+
+def read_tasks(file: Path) -> list[Task]:
+    """Read a file of tasks.
+
+    Raises `InputError` that names the file and what is wrong with it.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read as JSON ({error}).") from error
+    entries = content.get("tasks") if isinstance(content, dict) else None
+    if not isinstance(entries, list):
+        raise InputError(f'{file} is not a file of tasks: it must be {{"tasks": [...]}}.')
+    return [_task(entry, file) for entry in entries]
+
+
+@lru_cache(maxsize=1)
+def _benchmark() -> tuple[Task, ...]:
+    return tuple(read_tasks(_FILE))
+
+
+@lru_cache(maxsize=1)
+def _label_lists() -> dict[str, list[str]]:
+    lists: dict[str, list[str]] = json.loads(_LABELS.read_text(encoding="utf-8"))
+    return lists
+
+
+def _task(entry: Any, file: Path) -> Task:
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+        raise InputError(f"{file}: a task is an object with a name, not {entry!r:.80}.")
+    where = f"{file}: task {entry['name']!r}"
+    by_name = {field.name: field for field in fields(Task)}
+    for key in entry:
+        if key not in by_name:
+            raise InputError(f"{where} has the unknown key {key!r}; known are {', '.join(by_name)}.")
+    for name, field in by_name.items():
+        if name not in entry and field.default is MISSING:
+            raise InputError(f"{where} has no {name!r}.")
+    values = dict(entry)
+    if isinstance(values.get("labels"), str):
+        if values["labels"] not in _label_lists():
+            raise InputError(
+                f"{where} asks for the labels of {values['labels']!r}; known are {', '.join(_label_lists())}."
+            )
+        values["labels"] = _label_lists()[values["labels"]]
+    for key, value in values.items():
+        kind = str(by_name[key].type)
+        if kind.startswith("tuple"):
+            if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
+                raise InputError(f"{where}: {key} must be a list of strings, not {value!r:.80}.")
+            values[key] = tuple(value)
+        elif not isinstance(value, {"str": str, "bool": bool}.get(kind, int)):
+            raise InputError(f"{where}: {key} cannot be {value!r:.80}.")
+    task = Task(**values)
+    if task.category not in CATEGORIES.get(task.modality, ()):
+        raise InputError(f"{where}: there is no category {task.category!r} of modality {task.modality!r}.")
+    if task.metric not in METRICS:
+        raise InputError(f"{where}: metric is {task.metric!r}; it must be one of {', '.join(METRICS)}.")
+    return task
+
+
+def _matches(task: Task, name: str) -> bool:
+    if name in (task.name, *task.aliases):
+        return True
+    return task.scored and name in (task.category, task.modality)
+
+
+def _suggest(name: str, known: list[Task]) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, [task.name for task in known], n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    return f"{hint}`python -m tte.mmeb tasks` lists them."

@@ -1,0 +1,89 @@
+"""What all loaders share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+from tte.mmeb.items import Dataset, Entry
+from tte.mmeb.prompts import Words
+from tte.mmeb.tables import Row, Table
+from tte.mmeb.tasks import Task
+
+_FORMAT = 1  # Of names and prompts: another number makes results of older versions another data revision.
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a data set is loaded."""
+
+    style: str = "plain"
+    num_frames: int | None = None
+    """Frames per video; None: as task and style have it; 0: none; -1: all that are saved."""
+    limit: int | None = None
+    """The first queries only."""
+    stray_tokens: bool = True
+    """Keep the image token that prompts of WebQA and EDIS have without a picture (style "vlm2vec")."""
+
+
+class TableDataset(Dataset):
+    """A data set whose queries are the rows of one table."""
+
+    table: Table
+
+    def __init__(self, task: Task, data_dir: Path, settings: Settings) -> None:
+        self.task = task
+        self.style = settings.style
+        self.data_dir = data_dir
+        self.settings = settings
+        limits = [limit for limit in (task.limit, settings.limit) if limit is not None]
+        self.limit: int | None = min(limits) if limits else None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.task.name!r}, {str(self.data_dir)!r}, style={self.style!r})"
+
+    @property
+    def tables(self) -> Sequence[Table]:
+        """All tables that the data set is read from."""
+        return [self.table]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex digest of the bytes of the tables, of task, style and settings."""
+        content = {
+            "format": _FORMAT,
+            "task": asdict(self.task),
+            "settings": asdict(self.settings),
+            "tables": [table.digest() for table in self.tables],
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def num_queries(self) -> int:
+        """Number of queries."""
+        rows = self.table.num_rows
+        return rows if self.limit is None else min(rows, self.limit)
+
+    def rows(self, columns: Iterable[str] | None = None) -> Iterator[tuple[int, Row]]:
+        """Rows of the queries with their numbers."""
+        return enumerate(self.table.rows(None if columns is None else list(columns), self.limit))
+
+    def relative(self, path: Path) -> str:
+        """Path below the data folder with "/" between its parts."""
+        return path.relative_to(self.data_dir).as_posix()
+
+    def entry(
+        self,
+        name: str,
+        words: Words,
+        *,
+        images: tuple[Path, ...] = (),
+        frames: tuple[Path, ...] = (),
+        error: str = "",
+    ) -> Entry:
+        """Make an entry in the style of this data set."""
+        return Entry(name, words.instruction, words.text, images, frames, words.prompt, self.style, error)

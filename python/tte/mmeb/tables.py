@@ -1,0 +1,292 @@
+"""Tables of rows: parquet shards, arrow caches of the `datasets` library, JSON lines; read a bounded part at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+from tte._tte import InputError
+
+Row = dict[str, Any]
+_BATCH_ROWS = 64  # A row of the image tasks has lists of 1000 strings.
+
+
+def require_pyarrow() -> Any:
+    """Import pyarrow.
+
+    Raises `InputError` that says how to install it.
+    """
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise InputError("Tables of the benchmark need pyarrow: run `pip install think-then-embed[eval]`.") from error
+    return pyarrow
+
+
+class Table:
+    """The rows of some shards, one after the other.
+
+    Args:
+        files: shards in order; all of one kind.
+        dataset: name of the data set, for errors.
+        columns: columns that must be there; only these and `optional` are read.
+        optional: columns that may be there.
+        constants: values that every row of a shard gets.
+
+    Raises:
+        InputError: a shard is broken or lacks a column; names data set and file.
+
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        dataset: str,
+        columns: Sequence[str] = (),
+        optional: Sequence[str] = (),
+        constants: Mapping[Path, Row] | None = None,
+    ) -> None:
+        self.files = list(files)
+        self.dataset = dataset
+        self._constants = dict(constants or {})
+        self._columns = list(columns)
+        self._optional = list(optional)
+        for file in self.files:
+            self._check_columns(file)
+
+    def __repr__(self) -> str:
+        return f"Table({self.dataset!r}, {[str(file) for file in self.files]})"
+
+    @cached_property
+    def num_rows(self) -> int:
+        """Number of rows of all shards."""
+        return sum(_count_rows(file, self.dataset) for file in self.files)
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Columns of the first shard."""
+        return _column_names(self.files[0], self.dataset)
+
+    def has(self, column: str) -> bool:
+        """Whether the first shard has a column."""
+        return column in self.names
+
+    def rows(
+        self, columns: Sequence[str] | None = None, limit: int | None = None, *, batch_rows: int = _BATCH_ROWS
+    ) -> Iterator[Row]:
+        """Rows in order, as dicts of `columns` (default: all that were asked for); at most `limit`.
+
+        `batch_rows` are in memory at a time.
+        """
+        wanted = [*self._columns, *self._optional] if columns is None else list(columns)
+        done = 0
+        for file in self.files:
+            for row in _read(file, self.dataset, wanted, batch_rows):
+                if limit is not None and done >= limit:
+                    return
+                yield {**row, **self._constants.get(file, {})}
+                done += 1
+
+    def where(self, row: int) -> str:
+        """Say which row this is, for errors: data set, file, row within the file."""
+        left = row
+        for file in self.files:
+            count = _count_rows(file, self.dataset) if len(self.files) > 1 else left + 1
+            if left < count:
+                return f"{self.dataset}: {file}, row {left}"
+            left -= count
+        return f"{self.dataset}: row {row}"
+
+    def digest(self) -> str:
+        """SHA-256 over the bytes of the shards, hex."""
+        return hashlib.sha256("".join(file_digest(file) for file in self.files).encode()).hexdigest()
+
+    def _check_columns(self, file: Path) -> None:
+        names = _column_names(file, self.dataset)
+        names += list(self._constants.get(file, {}))
+        missing = [column for column in self._columns if column not in names]
+        if missing:
+            raise InputError(
+                f"{self.dataset}: {file} has no column {missing[0]!r}, it has {', '.join(names) or 'none'}: "
+                "this is another table, or another version of it."
+            )
+
+
+def text(row: Row, column: str, where: str) -> str:
+    """Text of a cell; numbers are written out.
+
+    Raises `InputError` if it is neither.
+    """
+    value = row.get(column)
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise InputError(f"{where}: column {column!r} is {value!r:.60}; it must be text.")
+
+
+def optional_text(row: Row, column: str, where: str) -> str:
+    """Text of a cell, "" if there is none.
+
+    Raises `InputError` if it is something else.
+    """
+    return "" if row.get(column) is None else text(row, column, where)
+
+
+def texts(row: Row, column: str, where: str) -> list[str]:
+    """List of texts of a cell.
+
+    Raises `InputError` if it is none, or empty.
+    """
+    value = row.get(column)
+    if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
+        raise InputError(f"{where}: column {column!r} is {value!r:.60}; it must be a list of texts, not empty.")
+    return value
+
+
+def index(row: Row, column: str, count: int, where: str) -> int:
+    """Index in a cell, as a number or its digits, below `count`.
+
+    Raises `InputError` if it is none.
+    """
+    value = row.get(column)
+    if isinstance(value, str) and value.strip().isdecimal():
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < count:
+        raise InputError(f"{where}: column {column!r} is {value!r:.60}; it must be a number from 0 to {count - 1}.")
+    return value
+
+
+def file_digest(file: Path) -> str:
+    """SHA-256 of a file, hex; kept while size and time of the file stay the same."""
+    stat = file.stat()
+    return _file_digest(file, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _file_digest(file: Path, _size: int, _time: int) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+# One shard.
+
+
+def _broken(file: Path, dataset: str, error: Exception) -> InputError:
+    reason = str(error).strip().splitlines()
+    return InputError(
+        f"{dataset}: {file} cannot be read ({reason[0] if reason else type(error).__name__}): it is broken or was "
+        "copied in part, so fetch it again."
+    )
+
+
+def _column_names(file: Path, dataset: str) -> list[str]:
+    if file.suffix == ".jsonl":
+        return list(next(_read_jsonl(file, dataset), {}))
+    pyarrow = require_pyarrow()
+    try:
+        if file.suffix == ".parquet":
+            import pyarrow.parquet as pq
+
+            with pq.ParquetFile(file) as parquet:
+                return list(parquet.schema_arrow.names)
+        with pyarrow.memory_map(str(file)) as source:
+            return list(_arrow_reader(source).schema.names)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise _broken(file, dataset, error) from error
+
+
+def _count_rows(file: Path, dataset: str) -> int:
+    stat = file.stat()
+    return _count_rows_kept(file, dataset, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _count_rows_kept(file: Path, dataset: str, _size: int, _time: int) -> int:
+    if file.suffix == ".jsonl":
+        with file.open("rb") as stream:
+            return sum(1 for line in stream if line.strip())
+    pyarrow = require_pyarrow()
+    try:
+        if file.suffix == ".parquet":
+            import pyarrow.parquet as pq
+
+            with pq.ParquetFile(file) as parquet:
+                return int(parquet.metadata.num_rows)
+        with pyarrow.memory_map(str(file)) as source:
+            return sum(batch.num_rows for batch in _arrow_batches(source))
+    except (pyarrow.ArrowException, OSError) as error:
+        raise _broken(file, dataset, error) from error
+
+
+def _read(file: Path, dataset: str, columns: Sequence[str], batch_rows: int) -> Iterator[Row]:
+    if file.suffix == ".jsonl":
+        for row in _read_jsonl(file, dataset):
+            yield {column: row.get(column) for column in columns}
+        return
+    pyarrow = require_pyarrow()
+    present = [name for name in _column_names(file, dataset) if name in columns]
+    try:
+        for batch in _batches(file, present, batch_rows):
+            yield from batch.to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise _broken(file, dataset, error) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{dataset}: {file} has text that is not UTF-8 ({error.reason}).") from error
+
+
+def _batches(file: Path, columns: list[str], batch_rows: int) -> Iterator[Any]:
+    pyarrow = require_pyarrow()
+    if file.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(file) as parquet:
+            yield from parquet.iter_batches(batch_size=batch_rows, columns=columns)
+        return
+    with pyarrow.memory_map(str(file)) as source:
+        for batch in _arrow_batches(source):
+            for start in range(0, batch.num_rows, batch_rows):
+                yield batch.select(columns).slice(start, batch_rows)
+
+
+def _arrow_reader(source: Any) -> Any:
+    """Open the stream or file format; the caches of `datasets` are streams."""
+    pyarrow = require_pyarrow()
+    from pyarrow import ipc
+
+    try:
+        return ipc.open_stream(source)
+    except pyarrow.ArrowInvalid:
+        source.seek(0)
+        return ipc.open_file(source)
+
+
+def _arrow_batches(source: Any) -> Iterable[Any]:
+    reader = _arrow_reader(source)
+    if hasattr(reader, "get_batch"):
+        return (reader.get_batch(i) for i in range(reader.num_record_batches))
+    return (batch for batch in reader)
+
+
+def _read_jsonl(file: Path, dataset: str) -> Iterator[Row]:
+    try:
+        with file.open(encoding="utf-8") as stream:
+            for number, line in enumerate(stream, 1):
+                if not line.strip():
+                    continue
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise InputError(f"{dataset}: {file}, line {number} is not an object: one JSON object per line.")
+                yield row
+    except UnicodeDecodeError as error:
+        raise InputError(f"{dataset}: {file} has text that is not UTF-8 ({error.reason}).") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"{dataset}: {file}, line {number} is not JSON ({error.msg}).") from error
+    except OSError as error:
+        raise _broken(file, dataset, error) from error
