@@ -10,7 +10,8 @@ Every data set has the columns, folders and names of the benchmark's own of its 
 | Mini-VideoRet, Mini-VideoMRet | MomentSeeker, QVHighlight | about 50 videos; 10 clips |
 | Mini-VisDoc | ViDoRe, a query's pages are those of its qrels (0: not relevant) | about 50 pages |
 
-Pictures and frames are PNG: what a model sees is, to the last bit, what the generator drew.
+Pictures and frames are PNG: what a model sees is, to the last bit, what the generator drew. Instructions are left empty:
+the nano pair's recipe has those of its tasks.
 """
 
 from __future__ import annotations
@@ -159,11 +160,6 @@ def _frames(item: nano.Item, folder: Path) -> None:
         _save(frame, folder / f"frame_{number:04d}.png")
 
 
-def _text_of(item: nano.Item) -> tuple[str, str]:
-    """Instruction and text as the tables hold them."""
-    return item.instruction, item.text
-
-
 def _positive_first(sample: nano.Sample) -> list[nano.Item]:
     """The pool in the benchmark's order: the right candidate, then the others."""
     right = sample.candidates[sample.label]
@@ -185,11 +181,10 @@ def _image_table(place: _Place, samples: Sequence[nano.Sample]) -> None:
 
     for number, sample in enumerate(samples):
         pool = _positive_first(sample)
-        instruction, text = _text_of(sample.query)
-        columns["qry_inst"].append(instruction)
-        columns["qry_text"].append(text)
+        columns["qry_inst"].append("")
+        columns["qry_text"].append(sample.query.text)
         columns["qry_img_path"].append(saved(sample.query, f"query/{number:05d}"))
-        columns["tgt_inst"].append(pool[0].instruction)
+        columns["tgt_inst"].append("")
         columns["tgt_text"].append([c.text for c in pool])
         columns["tgt_img_path"].append([saved(c, f"target/{number:05d}_{k:02d}") for k, c in enumerate(pool)])
     place.table(f"image-tasks/data/MMEB-Mini/{place.name}", columns)

@@ -75,6 +75,8 @@ class Task:
     """The same for queries with a video, where they differ."""
     query_suffix: str = ""
     """What ends the prompts of its queries (VisDial: one more line break)."""
+    options_in_prompt: bool = True
+    """Whether a question about a video lists its options."""
     labels: tuple[str, ...] = ()
     """All labels, where the tables have only those that occur."""
     aliases: tuple[str, ...] = ()

@@ -58,7 +58,8 @@ class QuestionDataset(VideoDataset):
         for number, row in self.rows():
             where = self.table.where(number)
             found = self._read(row, where, self.style)
-            words = prompts.question(self.style, self.task.query_instruction, found.block)
+            block = found.block if self.task.options_in_prompt else tables.text(row, "question", where)
+            words = prompts.question(self.style, self.task.query_instruction, block)
             chosen = self.frames(self.folder(found.folder, where), self.num_frames)
             entry = self.entry(str(number), words, frames=chosen.files, error=chosen.error)
             pool = tuple(found.names) if self.task.local else None
