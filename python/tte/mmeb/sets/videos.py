@@ -79,9 +79,13 @@ class VideoDataset(TableDataset):
 
 
 class Classification(VideoDataset):
-    """Videos and their labels: the pool is the labels that occur, then the rest of the known ones."""
+    """Videos and their labels: the pool is the labels that occur, then the rest of the known ones.
+
+    The benchmark asks the same of every video; a table may have a column `question` with what it asks of each.
+    """
 
     columns: tuple[str, ...] = ("video_id", "pos_text")
+    optional: tuple[str, ...] = ("question",)
 
     def probe(self, row: Row, where: str) -> str:
         """Folder of the video."""
@@ -93,9 +97,10 @@ class Classification(VideoDataset):
 
     def queries(self) -> Iterator[Query]:
         """Iterate over the queries in evaluation order."""
-        words = prompts.query(self.style, self.task.query_instruction, "", "video")
         for number, row in self.rows():
             where = self.table.where(number)
+            text = tables.optional_text(row, "question", where)
+            words = prompts.query(self.style, self.task.query_instruction, text, "video")
             video = self.probe(row, where)
             chosen = self.frames(self.folder(video, where), self.num_frames)
             entry = self.entry(str(number), words, frames=chosen.files, error=chosen.error)

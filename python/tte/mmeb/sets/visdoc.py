@@ -6,7 +6,8 @@ table, which holds the pictures as well: it is written once, to ``.pages/`` in t
 cache folder of the user, where that cannot be written), under the digest of the corpus, so a newer revision of the
 corpus never meets pages of an older one.
 
-The pool is in the benchmark's order: the pages that answer the queries, as the queries come, then the corpus.
+The pool is in the benchmark's order: the pages that answer the queries, as the queries come, then the corpus. A task
+with pools of its own for each query (none of the benchmark's) ranks the pages of the query's qrels, score 0 included.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class VisdocDataset(TableDataset):
             query_id = tables.text(row, "query-id", where)
             words = prompts.query(self.style, self.task.query_instruction, tables.text(row, "query", where), "")
             relevant = self._relevant(query_id)
-            pool = tuple(relevant) if self.task.local else None
+            pool = tuple(self._judged[query_id]) if self.task.local else None
             extra = {"query_id": query_id, "integer_ids": self._integer_ids}
             yield Query(
                 self.entry(str(number), words), pool, tuple(relevant), tuple(map(float, relevant.values())), extra
@@ -119,6 +120,15 @@ class VisdocDataset(TableDataset):
     def _integer_ids(self) -> bool:
         row = next(self.qrels.rows(["corpus-id"]), {})
         return isinstance(row.get("corpus-id"), int)
+
+    @cached_property
+    def _judged(self) -> dict[str, dict[str, None]]:
+        """Pages of each query in the order of the table, whatever their score."""
+        found: dict[str, dict[str, None]] = {}
+        where = f"{self.task.name}: {self.qrels.files[0]}"
+        for row in self.qrels.rows():
+            found.setdefault(tables.text(row, "query-id", where), {})[tables.text(row, "corpus-id", where)] = None
+        return found
 
     @cached_property
     def _relevance(self) -> dict[str, dict[str, float]]:
