@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-
 from tte.mmeb.metrics import query_scores
 from tte.mmeb.tasks import Task
 
@@ -61,9 +60,7 @@ def write_result(
             order = np.argsort(-(targets.astype(np.float64) @ queries[i].astype(np.float64)), kind="stable")
             prediction = [] if i in errors else [names[j] for j in order]
             scores.append(query_scores(prediction, [names[labels[i]]]))
-            lines.write(
-                json.dumps({"prediction": prediction, "label": [names[labels[i]]], "rel_scores": None}) + "\n"
-            )
+            lines.write(json.dumps({"prediction": prediction, "label": [names[labels[i]]], "rel_scores": None}) + "\n")
     mean = {key: sum(s[key] for s in scores) / count for key in scores[0]}
     (out / "score.json").write_text(json.dumps({**mean, "num_pred": count, "num_data": count}, indent=4))
     (out / "manifest.json").write_text(

@@ -135,12 +135,12 @@ def _context(runs: Sequence[Run], known: Sequence[Task], options: Options) -> di
 
 
 def _present(suite: Sequence[Task]) -> list[str]:
-    """Columns that the suite has: categories, each modality after its own, then all."""
-    columns: list[str] = []
+    """Columns that the suite has: all, then each modality before its categories."""
+    columns = ["all"]
     for modality, categories in GROUPS.items():
-        columns += [c for c in categories if any(t.category == c for t in suite)]
         columns += [modality] if any(t.modality == modality for t in suite) else []
-    return [*columns, "all"]
+        columns += [c for c in categories if any(t.category == c for t in suite)]
+    return columns
 
 
 def _means(run: Run, suite: Sequence[Task]) -> dict[str, Mean]:
@@ -183,7 +183,8 @@ def _category_table(found: Sequence[tuple[Run, dict[str, Mean]]], suite: Sequenc
                 "note": system.get("note", ""), "ood": system["ood_pages"],
                 "cells": [system["scores"].get(c) for c in columns], "partial": [False] * len(columns),
             })  # fmt: skip
-        rows.sort(key=lambda r: -(r["cells"][-1] if r["cells"][-1] is not None else -1))
+        # Incomplete runs have no place in the order.
+        rows.sort(key=lambda r: (r["partial"][0], -(r["cells"][0] if r["cells"][0] is not None else -1)))
     for index in range(len(columns)):
         values = [r["cells"][index] for r in rows if r["cells"][index] is not None]
         low, high = min(values, default=0), max(values, default=0)

@@ -1,0 +1,109 @@
+"""The miniature: what the models see of its files is what the generator drew and wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tte
+from tte import _hub, nano
+from tte.mmeb import load, mini_layout
+from tte.mmeb.report import MINI_TASKS
+
+pytest.importorskip("pyarrow")
+COUNT = 11  # One more than a group that shares its pool.
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mini")
+    mini_layout.write(folder, seed=5, count=COUNT)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def processor() -> tte.Processor:
+    return tte.Processor(_hub.bundled("embedder"))
+
+
+def seen(processor: tte.Processor, item: Any, **kwargs: Any) -> dict[str, Any]:
+    return {key: np.asarray(value) for key, value in processor(item, **kwargs).items()}
+
+
+def drawn(item: nano.Item) -> dict[str, Any]:
+    """The generator's own item with its prompt as plain text: no preset of a recipe is needed."""
+    parts: dict[str, Any] = {"text": item.prompt}
+    if item.image is not None:
+        parts = {"image": item.image, **parts}
+    if item.video is not None:
+        parts = {"video": list(item.video), **parts}
+    return parts
+
+
+@pytest.mark.parametrize("task", nano.tasks())
+def test_models_see_what_the_generator_made(data: Path, processor: tte.Processor, task: str) -> None:
+    dataset = load(mini_layout.NAMES[task], data, extra_tasks=[MINI_TASKS])
+    assert dataset.task.family == task
+    samples = nano.generate(task, 5, COUNT)
+    queries = list(dataset.queries())
+    entries = {entry.name: entry for entry in dataset.candidates()}
+    assert dataset.num_queries == len(queries) == COUNT
+    assert dataset.num_candidates == len(entries)
+    for index in (0, COUNT - 1):
+        query, sample = queries[index], samples[index]
+        assert query.candidates is not None
+        assert len(query.candidates) == len(sample.candidates)
+        assert len(query.labels) == 1
+        wanted = [sample.candidates[sample.label], *(c for i, c in enumerate(sample.candidates) if i != sample.label)]
+        assert query.labels[0] in query.candidates
+        if task in ("video_cls", "video_qa"):  # Options keep their order; elsewhere the right one is the first.
+            wanted = list(sample.candidates)
+            assert entries[query.labels[0]].text == sample.candidates[sample.label].text
+        elif task == "video_mret":  # Folders in natural order: negative_clip_1, ..., positive.
+            wanted = [*wanted[1:], wanted[0]]
+            assert query.candidates[-1] == query.labels[0]
+        else:
+            assert query.candidates[0] == query.labels[0]
+        pairs = [(query.entry, sample.query, "query")]
+        pairs += [(entries[name], item, "target") for name, item in zip(query.candidates[:4], wanted[:4], strict=True)]
+        for entry, item, side in pairs:
+            ours = seen(processor, entry.item(), stage="embed", task=task, side=side)
+            theirs = seen(processor, drawn(item), stage="embed")
+            assert ours.keys() == theirs.keys()
+            for key, value in theirs.items():
+                np.testing.assert_array_equal(ours[key], value, err_msg=f"{entry.name}: {key}")
+
+
+def test_queries_of_a_group_share_their_pictures(data: Path) -> None:
+    dataset = load("Mini-ImageRet", data, extra_tasks=[MINI_TASKS])
+    pools = [set(query.candidates or ()) for query in dataset.queries()]
+    assert all(pool == pools[0] for pool in pools[:10])
+    assert not pools[0] & pools[10]
+
+
+def test_writing_again_keeps_what_is_there(data: Path) -> None:
+    table = data / "image-tasks/data/MMEB-Mini/Mini-ImageQA/test-00000-of-00001.parquet"
+    before = table.stat().st_mtime_ns
+    mini_layout.write(data, seed=5, count=COUNT)
+    assert table.stat().st_mtime_ns == before
+
+
+def test_an_interrupted_data_set_is_written_again(tmp_path: Path) -> None:
+    part = tmp_path / ".mini" / "Mini-ImageCls.part" / "image-tasks"
+    part.mkdir(parents=True)
+    (part / "half").write_text("x")
+    mini_layout.write(tmp_path, seed=0, count=2, tasks=["image_cls"])
+    assert not part.exists()
+    assert load("Mini-ImageCls", tmp_path, extra_tasks=[MINI_TASKS]).num_queries == 2
+
+
+def test_same_seed_gives_same_data_and_another_is_refused(tmp_path: Path) -> None:
+    for name in "ab":
+        mini_layout.write(tmp_path / name, seed=1, count=3, tasks=["visdoc"])
+    stamps = [json.loads((tmp_path / name / ".mini" / "Mini-VisDoc.json").read_text()) for name in "ab"]
+    assert stamps[0] == stamps[1]
+    with pytest.raises(tte.InputError, match="holds the miniature of seed 1 with 3 queries a task, not of seed 2"):
+        mini_layout.write(tmp_path / "a", seed=2, count=3)
