@@ -234,8 +234,8 @@ def _assemble_side(folder: ResultFolder, manifest: dict[str, Any], side: Side) -
                 sums[key] += sum(row[key] or 0 for row in part.rows)
         if totals["items"] != count:
             raise _tte.InputError(
-                f"{folder.path} has {totals['items']} {side} in its blocks, but its manifest says {count}: remove it and "
-                "run again."
+                f"{folder.path} has {totals['items']} {side} in its blocks, but its manifest says {count}: remove it "
+                "and run again."
             )
     return {**totals, **{key: round(value, 3) for key, value in sums.items()}}
 
