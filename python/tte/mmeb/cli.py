@@ -35,14 +35,15 @@ returns an exit code.
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """Build the parser of all commands."""
+def parser(only: str | None = None) -> argparse.ArgumentParser:
+    """Build the parser of all commands, or of one of them."""
     top = argparse.ArgumentParser(
         prog="python -m tte.mmeb", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     subparsers = top.add_subparsers(dest="command_name", metavar="COMMAND", required=True)
     for name, module in _COMMANDS:
-        getattr(importlib.import_module(module), f"add_{name}")(subparsers)
+        if only in (None, name):
+            getattr(importlib.import_module(module), f"add_{name}")(subparsers)
     return top
 
 
@@ -50,7 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (0 done, 1 an error or something missing, 2 wrong usage, 130 stopped)."""
     import tte
 
-    arguments = parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else list(argv)
+    known = [name for name, _ in _COMMANDS]
+    arguments = parser(given[0] if given and given[0] in known else None).parse_args(given)
     try:
         return int(arguments.command(arguments))
     except tte.Error as error:

@@ -14,6 +14,11 @@ from pathlib import Path, PurePosixPath
 from tte._tte import InputError
 from tte.mmeb.tasks import Task
 
+
+class MissingError(InputError):
+    """Tables, pictures or frames are not there."""
+
+
 TABLE_SUFFIXES = (".parquet", ".arrow", ".jsonl")
 """In order of preference."""
 _SPLITS = ("test", "train", "validation", "val", "dev")
@@ -94,7 +99,7 @@ def media_roots(task: Task, data_dir: Path) -> list[Path]:
 def media_root(task: Task, data_dir: Path, probe: str) -> Path:
     """Pick the root below which `probe` (a file or folder of the first row) exists, else the first root.
 
-    Raises `InputError` that names the data set and the folder where its frames or pages should be.
+    Raises `MissingError` that names the data set and the folder where its frames or pages should be.
     """
     roots = media_roots(task, data_dir)
     for root in roots:
@@ -102,7 +107,7 @@ def media_root(task: Task, data_dir: Path, probe: str) -> Path:
             return root
     if roots:
         return roots[0]
-    raise InputError(f"{task.name}: {expected_root(task, data_dir)} is missing: unpack {archive_of(task)}.")
+    raise MissingError(f"{task.name}: {expected_root(task, data_dir)} is missing: unpack {archive_of(task)}.")
 
 
 def expected_root(task: Task, data_dir: Path) -> Path:
@@ -133,7 +138,7 @@ def _named_folders(parents: Iterable[Path], names: Sequence[str]) -> list[Path]:
 def find_tables(task: Task, data_dir: Path, config: str | None = None) -> list[Path]:
     """Shards of a table of a task in order; `config` replaces the task's own ("queries", a subset of MVBench).
 
-    Raises `InputError` that names the data set, the table and where it was looked for.
+    Raises `MissingError` that names the data set, the table and where it was looked for.
     """
     wanted = task.config if config is None else config
     splits = (task.split, *(("test", "train") if task.modality == "visdoc" else ()))
@@ -148,7 +153,7 @@ def find_tables(task: Task, data_dir: Path, config: str | None = None) -> list[P
             # The folder may hold the pictures as well: look no deeper than a table would lie.
             if shards := shards_of(folder, "" if config is None else config, splits, deep=False):
                 return shards
-    raise InputError(_not_found(task, data_dir, wanted))
+    raise MissingError(_not_found(task, data_dir, wanted))
 
 
 def repository_folders(task: Task, data_dir: Path) -> list[Path]:

@@ -120,6 +120,11 @@ def find(name: str, extra: Iterable[Path] = ()) -> Task:
     raise InputError(f"There is no task {name!r}: {_suggest(name, list(_benchmark()))}")
 
 
+def unscored() -> list[Task]:
+    """Data sets of the benchmark that exist but do not count."""
+    return [task for task in _benchmark() if not task.scored]
+
+
 def read_tasks(file: Path) -> list[Task]:
     """Read a file of tasks.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from tte._tte import InputError
-from tte.mmeb.items import STYLES, Dataset
+from tte.mmeb.items import STYLES
 from tte.mmeb.layout import require_data_dir
-from tte.mmeb.sets.base import Settings
+from tte.mmeb.sets.base import Settings, TableDataset
 from tte.mmeb.tasks import Task
 
 PARSERS = (
@@ -19,7 +19,7 @@ PARSERS = (
 """What a task's `parser` may be."""
 
 
-def open_dataset(task: Task, data_dir: Path, settings: Settings) -> Dataset:
+def open_dataset(task: Task, data_dir: Path, settings: Settings) -> TableDataset:
     """Open one data set; see :func:`tte.mmeb.load`."""
     from tte.mmeb.sets import image, video, visdoc
 

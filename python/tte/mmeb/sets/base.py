@@ -72,6 +72,10 @@ class TableDataset(Dataset):
         """Rows of the queries with their numbers."""
         return enumerate(self.table.rows(None if columns is None else list(columns), self.limit))
 
+    def media(self) -> Iterator[tuple[Path, bool]]:
+        """Every file or folder of pictures and frames that is needed, and whether it is there."""
+        raise NotImplementedError
+
     def relative(self, path: Path) -> str:
         """Path below the data folder with "/" between its parts."""
         return path.relative_to(self.data_dir).as_posix()

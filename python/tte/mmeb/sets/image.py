@@ -78,13 +78,15 @@ class ImageDataset(TableDataset):
             layout.inside(self.data_dir, probe, self.table.where(0))
         return layout.media_root(self.task, self.data_dir, probe)
 
-    def media(self) -> Iterator[Path]:
-        """Every picture that the rows name, some of them several times."""
+    def media(self) -> Iterator[tuple[Path, bool]]:
+        """Every picture that the rows name, once, and whether it is there."""
+        seen: set[str] = set()
         for number, row in self.rows([c for c in ("qry_img_path", "tgt_img_path") if self._reads(c)]):
-            paths = [row.get("qry_img_path"), *(row.get("tgt_img_path") or ())]
-            for path in paths:
-                if path:
-                    yield layout.inside(self.root, path, self.table.where(number))
+            for path in (row.get("qry_img_path"), *(row.get("tgt_img_path") or ())):
+                if path and path not in seen:
+                    seen.add(path)
+                    file = layout.inside(self.root, path, self.table.where(number))
+                    yield file, file.is_file()
 
     def _reads(self, column: str) -> bool:
         if column == "tgt_img_path":

@@ -80,6 +80,16 @@ class MomentRetrieval(VideoDataset):
         """Number of clips."""
         return sum(len(set(_clips(folder)) - {_QUERY}) for folder in self._distinct_folders())
 
+    def media(self) -> Iterator[tuple[Path, bool]]:
+        """Every video and clip, and whether it has frames; a video needs itself and a right clip at least."""
+        for folder in self._distinct_folders():
+            clips = _clips(folder)
+            yield folder / _QUERY, bool(clips.pop(_QUERY, []))
+            if not any(name.startswith(_POSITIVE) for name in clips):
+                yield folder / _POSITIVE, False
+            for name, files in clips.items():
+                yield folder / name, bool(files)
+
     def _distinct_folders(self) -> list[Path]:
         return list(dict.fromkeys(self.folders()))
 
@@ -112,6 +122,11 @@ class MomentSeeker(VideoDataset):
     def num_candidates(self) -> int:
         """Number of clips."""
         return len(self._pool())
+
+    def media(self) -> Iterator[tuple[Path, bool]]:
+        """Every folder of frames and every picture that the rows need, once, and whether it is there."""
+        for path in dict.fromkeys(self.folders()):
+            yield path, path.is_file() if path.suffix == ".jpg" else bool(frames.list_frames(path))
 
     def folders(self) -> Iterator[Path]:
         """Every folder of frames, and every picture, that the rows need."""

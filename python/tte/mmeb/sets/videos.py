@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from tte._tte import InputError
 from tte.mmeb import frames, layout, prompts, tables
 from tte.mmeb.items import Entry, Query
 from tte.mmeb.sets.base import Settings, TableDataset
@@ -72,10 +71,15 @@ class VideoDataset(TableDataset):
         return f"{self.task.name}: the frame folder {folder} {state}: unpack {layout.archive_of(self.task)} again."
 
     def folders(self) -> Iterator[Path]:
-        """Every folder of frames (or picture) that the rows need, some of them several times."""
+        """Folder of every row, some of them several times."""
         for number, row in self.rows():
             where = self.table.where(number)
             yield self.folder(self.probe(row, where), where)
+
+    def media(self) -> Iterator[tuple[Path, bool]]:
+        """Every folder of frames that the rows need, once, and whether it has frames."""
+        for folder in dict.fromkeys(self.folders()):
+            yield folder, bool(frames.list_frames(folder))
 
 
 class Classification(VideoDataset):
@@ -224,7 +228,7 @@ def _open_table(task: Task, data_dir: Path, columns: Sequence[str], optional: Se
     for subset in task.subsets:
         try:
             shards = layout.find_tables(task, data_dir, subset)
-        except InputError:
+        except layout.MissingError:
             if files:
                 raise
             return Table(layout.find_tables(task, data_dir, ""), task.name, columns, optional)

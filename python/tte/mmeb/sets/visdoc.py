@@ -108,13 +108,14 @@ class VisdocDataset(TableDataset):
         """Where a page's file is, if it is there."""
         return layout.inside(self.root, page_name(name, self.task.parser), f"{self.task.name}: {self.corpus.files[0]}")
 
-    def pages(self) -> Iterator[str]:
-        """Names of all pages."""
-        return iter(self._pool)
-
-    def holds_pictures(self) -> bool:
-        """Whether the corpus table has the pictures as well."""
-        return self.corpus.has("image")
+    def media(self) -> Iterator[tuple[Path, bool]]:
+        """Every page, and whether there is a picture of it, as a file or in the corpus table."""
+        stored: set[str] = set()
+        if self.corpus.has("image"):
+            stored = {tables.text(row, "corpus-id", self.task.name) for row in self.corpus.rows()}
+        for name in self._pool:
+            file = self.page_file(name)
+            yield file, name in stored or file.is_file()
 
     @cached_property
     def _integer_ids(self) -> bool:
@@ -166,7 +167,7 @@ class VisdocDataset(TableDataset):
 
     def _store(self, absent: set[str]) -> dict[str, Path]:
         """Write pages of the corpus table to files; returns where they are."""
-        if not self.holds_pictures():
+        if not self.corpus.has("image"):
             return {}
         folder = _page_cache(self.root) / f"{self.task.name}-{self.corpus.digest()[:16]}"
         where = f"{self.task.name}: {self.corpus.files[0]}"
