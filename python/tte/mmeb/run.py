@@ -1,0 +1,413 @@
+"""Running data sets: traces, embeddings, scores; the commands `run` and `merge`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tte import _tte
+from tte.mmeb import scores, setup
+from tte.mmeb.average import averages
+from tte.mmeb.blocks import Shard, assemble, embed_blocks, missing_blocks
+from tte.mmeb.embed import System, log
+from tte.mmeb.items import Dataset, load
+from tte.mmeb.manifest import SIDES, ResultFolder, Side, check_identity, write_json
+from tte.mmeb.tasks import Task
+from tte.trace_store import TraceStore
+
+EVERYTHING = Shard()
+BLOCK = 128
+"""Items that are embedded and written together by default."""
+TRACES = "traces.sqlite"
+"""Name of the trace store of a folder of results."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How data sets are run."""
+
+    block: int = BLOCK
+    """Items that are embedded and written together: what a killed run loses at most, traces apart."""
+    in_flight: int = 2
+    """Blocks at the same time."""
+    shard: Shard = EVERYTHING
+    """Which of the blocks; scores follow after `merge`."""
+    retry_errors: bool = False
+    """Run the blocks again that have items which failed."""
+    relevance: scores.Relevance = "correct"
+    top: int = scores.TOP
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where data sets are and how they are read."""
+
+    folder: Path
+    style: str = "plain"
+    num_frames: int | None = None
+    limit: int | None = None
+    extra_tasks: tuple[Path, ...] = ()
+
+    def load(self, task: Task) -> Dataset:
+        """Open one data set."""
+        return load(
+            task,
+            self.folder,
+            style=self.style,
+            num_frames=self.num_frames,
+            limit=self.limit,
+            extra_tasks=self.extra_tasks,
+        )
+
+
+@dataclass
+class Report:
+    """What became of a run."""
+
+    found: list[tuple[Task, dict[str, Any]]] = field(default_factory=list)
+    """Data sets with their scores."""
+    embedded: list[Task] = field(default_factory=list)
+    """Data sets of which this shard is done."""
+    failed: list[tuple[Task, str]] = field(default_factory=list)
+    """Data sets that could not be run, with the reason."""
+
+    def main_scores(self) -> list[tuple[Task, float]]:
+        """The main metric of each data set."""
+        return [(task, float(values[task.metric])) for task, values in self.found]
+
+
+def result_folder(out: Path, task: Task) -> ResultFolder:
+    """The folder of one data set below `out`."""
+    return ResultFolder(out / task.modality / task.name)
+
+
+def run_dataset(
+    dataset: Dataset,
+    out: Path,
+    system: System,
+    *,
+    options: Options = Options(),
+    settings: dict[str, Any] | None = None,
+    progress: bool = True,
+) -> dict[str, Any] | None:
+    """Run one data set to its scores, from wherever it was.
+
+    Args:
+        dataset: what to run.
+        out: folder of results; the data set's own is made below it.
+        system: with what.
+        options: how.
+        settings: what else the folder must be of: frames, limit.
+        progress: show a bar.
+
+    Returns:
+        The content of `score.json`; None for one shard of several.
+
+    Raises:
+        InputError: the folder holds results of another model, recipe, setting or data revision.
+
+    """
+    folder = result_folder(out, dataset.task)
+    sharded = options.shard.count > 1
+    with folder.locked(shared=sharded):
+        if not sharded:
+            folder.clean()
+        manifest = folder.claim(_manifest(dataset, system, options, settings or {}))
+        if options.retry_errors:
+            manifest = _reopen(folder, manifest)
+        if manifest["status"] == "embedding":
+            with _bar(dataset, folder, manifest, options, progress) as advance:
+                embed_blocks(
+                    dataset, folder, manifest, system, shard=options.shard, in_flight=options.in_flight, advance=advance
+                )
+        return None if sharded else finish(folder, options)
+
+
+def finish(folder: ResultFolder, options: Options) -> dict[str, Any]:
+    """Put a folder's blocks together and score it; what is done already is not done again."""
+    manifest = folder.manifest()
+    if manifest["status"] == "embedding":
+        manifest = assemble(folder, manifest)
+    if not any(total["errors"] for total in manifest["totals"].values()):
+        folder.remove_parts()  # Kept where items failed, for --retry-errors.
+    path = folder.path / "score.json"
+    if manifest["status"] == "scored" and manifest.get("relevance") == options.relevance and path.is_file():
+        return dict(json.loads(path.read_bytes()))
+    return scores.score_folder(folder.path, relevance=options.relevance, top=options.top).scores
+
+
+def run_tasks(
+    wanted: Iterable[Task],
+    source: Source,
+    out: Path,
+    system: System,
+    *,
+    options: Options = Options(),
+    strict: bool = False,
+    progress: bool = True,
+) -> Report:
+    """Run data sets one after the other.
+
+    Args:
+        wanted: which.
+        source: where their data are.
+        out: folder of results.
+        system: with what.
+        options: how.
+        strict: raise at the first data set that cannot be run; by default it is noted, and the others go on.
+        progress: show bars.
+
+    """
+    todo, report, noted = list(wanted), Report(), set[str]()
+    settings = {"num_frames": source.num_frames, "limit": source.limit}
+    for number, task in enumerate(todo, start=1):
+        begin = time.monotonic()
+        log.info("[%d/%d] %s", number, len(todo), task.name)
+        for note in system.notes(task.family):
+            if note not in noted:
+                log.warning("%s", note)
+                noted.add(note)
+        try:
+            values = run_dataset(source.load(task), out, system, options=options, settings=settings, progress=progress)
+        except _tte.InputError as error:
+            if strict:
+                raise
+            log.error("%s is left out: %s", task.name, error)
+            report.failed.append((task, str(error)))
+            continue
+        if values is None:
+            report.embedded.append(task)
+            continue
+        report.found.append((task, values))
+        log.info("%s %s %.2f, %.0f s", task.name, task.metric, 100 * values[task.metric], time.monotonic() - begin)
+    _write_averages(out, report.main_scores())
+    return report
+
+
+def _write_averages(out: Path, found: Sequence[tuple[Task, float]]) -> None:
+    if found:
+        everything = [(task, _score_of(path)) for task, path in scores.result_folders(out)]
+        values = {task.name: value for task, value in everything if value is not None}
+        write_json(out / "averages.json", {"scores": values, **averages(values).to_json()})
+
+
+def _score_of(path: Path) -> float | None:
+    value = ResultFolder(path).manifest().get("score")
+    return None if value is None else float(value)
+
+
+def _manifest(dataset: Dataset, system: System, options: Options, settings: dict[str, Any]) -> dict[str, Any]:
+    models = {"embedder": system.embedder, "reasoner": system.reasoner}
+    return {
+        "task": scores.task_json(dataset.task),
+        "status": "embedding",
+        "think": system.think,
+        "identity": {
+            "data": {"fingerprint": dataset.fingerprint, "style": dataset.style, **settings},
+            **system.identity(),
+        },
+        "models": {
+            role: {
+                "path": str(model.model.path),
+                "family": model.model.family,
+                "dtype": model.model.dtype,
+                "device": model.model.device,
+                "recipe": json.loads(model.model.recipe).get("name"),
+            }
+            for role, model in models.items()
+            if model is not None
+        },
+        "counts": {"queries": dataset.num_queries, "candidates": dataset.num_candidates},
+        "dim": system.dim,
+        "block": options.block,
+        "versions": {"tte": _tte.__version__, "numpy": np.__version__, "python": platform.python_version()},
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _reopen(folder: ResultFolder, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Remove the blocks that have items which failed, so that they are run again."""
+    again = False
+    for side in SIDES:
+        for block in sorted(folder.part_numbers(side)):
+            if any(row["error"] is not None for row in folder.read_part(side, block).rows):
+                folder.part_path(side, block).unlink()
+                again = True
+    return folder.update(status="embedding") if again else manifest
+
+
+@contextmanager
+def _bar(
+    dataset: Dataset, folder: ResultFolder, manifest: dict[str, Any], options: Options, progress: bool
+) -> Iterator[Any]:
+    """A bar over the items that this run still has to do, with the time left."""
+    if not progress:
+        yield None
+        return
+    from tqdm.auto import tqdm
+
+    size, name = int(manifest["block"]), dataset.task.name
+    total = sum(
+        min(size, int(manifest["counts"][side]) - block * size)
+        for side, blocks in missing_blocks(folder, manifest).items()
+        for block in blocks
+        if options.shard.has(f"{name}/{side}", block)
+    )
+    with tqdm(total=total, desc=name, unit="item", dynamic_ncols=True, disable=total == 0) as bar:
+
+        def advance(side: Side, count: int) -> None:
+            bar.set_postfix_str(side, refresh=False)
+            bar.update(count)
+
+        yield advance
+
+
+def merge(out: Path, sources: Sequence[Path], options: Options = Options()) -> Report:
+    """Join the shards of a run, and score what is complete.
+
+    Args:
+        out: folder of results that the shards wrote to, or that `sources` are joined into.
+        sources: further folders of shards, from machines without a common disk.
+        options: how to score.
+
+    Raises:
+        InputError: a folder is of another run.
+
+    """
+    for source in sources:
+        _take_over(source, out)
+    report = Report()
+    for task, path in scores.result_folders(out):
+        folder = ResultFolder(path)
+        try:
+            with folder.locked(shared=False):
+                folder.clean()
+                report.found.append((task, finish(folder, options)))
+        except _tte.InputError as error:
+            log.error("%s is left out: %s", task.name, error)
+            report.failed.append((task, str(error)))
+    _write_averages(out, report.main_scores())
+    return report
+
+
+def _take_over(source: Path, out: Path) -> None:
+    """Copy the blocks and traces of another folder."""
+    if not source.is_dir():
+        raise _tte.InputError(f"{source} is not there: give the --out folder of a shard.")
+    if source.resolve() == out.resolve():
+        return
+    for task, path in scores.result_folders(source):
+        theirs, ours = ResultFolder(path), result_folder(out, task)
+        manifest = theirs.manifest()
+        mine = ours.claim({**manifest, "status": "embedding"})
+        for key in ("block", "counts", "dim"):
+            check_identity({key: mine[key]}, {key: manifest[key]}, ours.path)
+        if manifest["status"] != "embedding" and mine["status"] == "embedding":
+            for name in [f"{side}.{kind}" for side in SIDES for kind in ("npy", "parquet")]:
+                shutil.copyfile(path / name, ours.path / f".{name}.tmp")
+                (ours.path / f".{name}.tmp").replace(ours.path / name)
+            ours.update(status="embedded", totals=manifest["totals"])
+        for side in SIDES:
+            for block in theirs.part_numbers(side) - ours.part_numbers(side):
+                ours.write_part(side, block, theirs.read_part(side, block))
+    if (source / TRACES).is_file():
+        with TraceStore(out / TRACES) as store:
+            store.merge(source / TRACES)
+
+
+def add_run(subparsers: Any) -> None:
+    """Add the command `run`."""
+    parser = subparsers.add_parser(
+        "run",
+        help="traces, embeddings and scores of an embedder; goes on where it was",
+        description="Run an embedder, with or without thinking, to the benchmark's scores. Stop it whenever you like: "
+        "the same command goes on where it was.",
+        epilog=(
+            "examples:\n"
+            "  python -m tte.mmeb run --data MMEB-V2 --embedder ./embedder --out results/plain\n"
+            "  python -m tte.mmeb run --data MMEB-V2 --embedder ./embedder --reasoner ./reasoner --out results/tte\n"
+            "  python -m tte.mmeb run ... --tasks I-QA ViDoRe_docvqa --limit 100 --out results/quick\n"
+            "  python -m tte.mmeb run ... --shard 1/4 --out results/tte     (one of four processes; then: merge)"
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--embedder", required=True, metavar="PATH", help='folder or hub id; "nano": the bundled one')
+    parser.add_argument("--embedder-recipe", metavar="RECIPE", help="file or name; default: the checkpoint's own")
+    setup.add_source(parser)
+    setup.add_reasoner(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of results, made if needed")
+    parser.add_argument("--truncate-dim", type=int, metavar="N", help="keep the first dimensions (Matryoshka)")
+    setup.add_work(parser)
+    parser.add_argument("--block", type=int, default=BLOCK, metavar="N", help=f"items written together ({BLOCK})")
+    parser.add_argument("--retry-errors", action="store_true", help="run items that failed again")
+    parser.add_argument("--strict", action="store_true", help="stop at the first data set that cannot be run")
+    scores.add_scoring(parser)
+    parser.set_defaults(command=_run_command)
+
+
+def _run_command(arguments: argparse.Namespace) -> int:
+    setup.logging_on()
+    todo = setup.tasks_of(arguments)
+    options = Options(
+        block=setup.positive(arguments.block, "--block"),
+        in_flight=setup.positive(arguments.in_flight, "--in-flight"),
+        shard=Shard.parse(arguments.shard),
+        retry_errors=arguments.retry_errors,
+        relevance=arguments.relevance,
+        top=arguments.top,
+    )
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with setup.system(arguments, arguments.traces or arguments.out / TRACES) as system:
+        source = setup.source(arguments, system)
+        report = run_tasks(todo, source, arguments.out, system, options=options, strict=arguments.strict)
+    return _print(report, arguments.out)
+
+
+def add_merge(subparsers: Any) -> None:
+    """Add the command `merge`."""
+    parser = subparsers.add_parser(
+        "merge",
+        help="join the shards of a run, and score it",
+        description="Join the shards of a run (`run --shard i/n`) and score what is complete.",
+        epilog=(
+            "examples:\n"
+            "  python -m tte.mmeb merge results/tte                         shards that wrote to one folder\n"
+            "  python -m tte.mmeb merge results/tte machine1/tte machine2/tte   shards from several disks"
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("out", type=Path, metavar="DIR", help="folder of results")
+    parser.add_argument("sources", type=Path, nargs="*", metavar="FROM", help="folders to join into it")
+    scores.add_scoring(parser)
+    parser.set_defaults(command=_merge_command)
+
+
+def _merge_command(arguments: argparse.Namespace) -> int:
+    setup.logging_on()
+    options = Options(relevance=arguments.relevance, top=arguments.top)
+    report = merge(arguments.out, arguments.sources, options)
+    if not report.found and not report.failed:
+        raise _tte.InputError(f"{arguments.out} holds no shards: give the --out folder of `run --shard i/n`.")
+    return _print(report, arguments.out)
+
+
+def _print(report: Report, out: Path) -> int:
+    """Print the outcome; the exit code is 1 if a data set could not be run."""
+    if report.found:
+        scores.print_scores(report.main_scores())
+    if report.embedded:
+        print(f"This shard is done with {len(report.embedded)} data sets. When all are: python -m tte.mmeb merge {out}")
+    for task, reason in report.failed:
+        print(f"left out: {task.name}: {reason}", file=sys.stderr)
+    return 1 if report.failed else 0

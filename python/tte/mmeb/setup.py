@@ -1,0 +1,139 @@
+"""What the commands `run` and `traces` share: their options, and the models and data that these name."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tte import _hub, _tte
+from tte._models import Embedder, Reasoner
+from tte.mmeb.embed import THINK_MODES, System, ThinkMode, log
+from tte.mmeb.items import STYLES
+from tte.mmeb.tasks import Task, tasks
+from tte.trace_store import TraceStore
+
+if TYPE_CHECKING:
+    from tte.mmeb.run import Source
+
+_DECODING = {
+    "max_new_tokens": (int, "most tokens per trace; default: the recipe's"),
+    "max_think_tokens": (int, "when spent inside <think>, the closing tag is forced"),
+    "temperature": (float, "0 (default) is greedy"),
+    "top_p": (float, "keep the smallest set of tokens with this probability"),
+    "top_k": (int, "keep this many tokens"),
+    "min_p": (float, "keep tokens with at least this fraction of the best one's probability"),
+    "repetition_penalty": (float, "1 (default) is off"),
+    "seed": (int, "makes sampling repeatable"),
+}
+
+
+def add_source(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Add the options that say which data."""
+    group = parser.add_argument_group("data")
+    group.add_argument("--data", type=Path, required=required, metavar="DIR", help="local copy of the benchmark")
+    group.add_argument("--tasks", nargs="+", metavar="NAME", help="names, categories or modalities; default: all 78")
+    group.add_argument("--extra-tasks", type=Path, nargs="*", default=[], metavar="FILE", help="further task files")
+    group.add_argument("--prompt-style", choices=STYLES, help="default: as the embedder's recipe says, else plain")
+    group.add_argument("--num-frames", type=int, metavar="N", help="frames per video; default: the task's and style's")
+    group.add_argument("--limit", type=int, metavar="N", help="the first queries only, for a quick look")
+
+
+def add_reasoner(parser: argparse.ArgumentParser, *, store: bool = True) -> None:
+    """Add the options of thinking; `store`: also where traces are kept."""
+    group = parser.add_argument_group("thinking")
+    group.add_argument("--reasoner", metavar="PATH", help='folder or hub id; "nano": the bundled one')
+    group.add_argument("--reasoner-recipe", metavar="RECIPE", help="file or name; default: the checkpoint's own")
+    group.add_argument(
+        "--think", choices=THINK_MODES, help="who gets a trace; default: recipe with a reasoner, else never"
+    )
+    if store:
+        group.add_argument("--traces", type=Path, metavar="FILE", help="trace store; default: traces.sqlite in --out")
+    for name, (kind, text) in _DECODING.items():
+        group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=text)
+
+
+def add_work(parser: argparse.ArgumentParser, *, in_flight: bool = True) -> None:
+    """Add the options of device and share."""
+    group = parser.add_argument_group("work")
+    group.add_argument("--device", default="auto", help='"auto", "cpu", "cuda", "cuda:1"')
+    group.add_argument("--dtype", default="auto", help='"auto", "float32", "bfloat16", "float16"')
+    group.add_argument("--shard", default="1/1", metavar="I/N", help="this process's share, such as 2/4; then `merge`")
+    if in_flight:
+        group.add_argument("--in-flight", type=int, default=2, metavar="N", help="blocks at the same time (2)")
+
+
+def positive(value: int, name: str) -> int:
+    """Check a number that must be at least 1."""
+    if value < 1:
+        raise _tte.InputError(f"{name} is {value}: it must be at least 1.")
+    return value
+
+
+def tasks_of(arguments: argparse.Namespace) -> list[Task]:
+    """The tasks that are asked for."""
+    return tasks(arguments.tasks, arguments.extra_tasks)
+
+
+def _checkpoint(path: str, role: str) -> str | Path:
+    return _hub.bundled(role) if path == "nano" else path
+
+
+@contextmanager
+def system(arguments: argparse.Namespace, traces: Path) -> Iterator[System]:
+    """Load the models and open the trace store.
+
+    Raises `InputError` for options that contradict each other.
+    """
+    think: ThinkMode = arguments.think or ("recipe" if arguments.reasoner else "never")
+    decoding = {name: getattr(arguments, name) for name in _DECODING if getattr(arguments, name) is not None}
+    if think == "never" and (arguments.reasoner or decoding):
+        given = "--reasoner" if arguments.reasoner else f"--{next(iter(decoding)).replace('_', '-')}"
+        raise _tte.InputError(f"{given} is given, but nothing is thought about: leave it out, or give --think.")
+    if think != "never" and not arguments.reasoner:
+        raise _tte.InputError(f"--think {think} needs --reasoner.")
+    options: dict[str, Any] = {"device": arguments.device, "dtype": arguments.dtype}
+    embedder = reasoner = None
+    if getattr(arguments, "embedder", None):
+        path = _checkpoint(arguments.embedder, "embedder")
+        embedder = Embedder(path, recipe=arguments.embedder_recipe, **options)
+    if think != "never":
+        reasoner = Reasoner(_checkpoint(arguments.reasoner, "reasoner"), recipe=arguments.reasoner_recipe, **options)
+    store = TraceStore(traces) if reasoner is not None else None
+    try:
+        yield System(
+            embedder,
+            reasoner,
+            store,
+            think,
+            decoding,
+            truncate_dim=getattr(arguments, "truncate_dim", None),
+        )
+    finally:
+        if store is not None:
+            store.close()
+
+
+def source(arguments: argparse.Namespace, system: System) -> Source:
+    """Where the data are, and in which style: as asked, else as the recipe says."""
+    from tte.mmeb.run import Source
+
+    model = system.embedder or system.reasoner
+    assert model is not None
+    style = arguments.prompt_style or json.loads(model.model.recipe).get("benchmark_prompts", "plain")
+    if arguments.limit is not None:
+        positive(arguments.limit, "--limit")
+    return Source(arguments.data, style, arguments.num_frames, arguments.limit, tuple(arguments.extra_tasks))
+
+
+def logging_on() -> None:
+    """Let the log of the evaluation through to the terminal."""
+    if not log.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        log.addHandler(handler)
+    log.setLevel(logging.INFO)
