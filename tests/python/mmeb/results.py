@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 from tte.mmeb.metrics import query_scores
 from tte.mmeb.tasks import Task
 
+_MODES = {"think": "recipe", "no-think": "never", "queries-only": "queries"}
+
 
 def unit(rows: Any) -> Any:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
@@ -64,7 +66,13 @@ def write_result(
     mean = {key: sum(s[key] for s in scores) / count for key in scores[0]}
     (out / "score.json").write_text(json.dumps({**mean, "num_pred": count, "num_data": count}, indent=4))
     (out / "manifest.json").write_text(
-        json.dumps({"task": task.name, "embedder": {"path": "models/some-embedder"},
-                    "settings": {"think": think, "style": "plain", **(settings or {})}})
+        json.dumps({
+            "format": 1,
+            "task": {"name": task.name, "metric": task.metric},
+            "status": "scored",
+            "think": _MODES[think],
+            "identity": {"data": {"style": "plain", **(settings or {})}, "think": _MODES[think]},
+            "models": {"embedder": {"path": "models/some-embedder"}},
+        })
     )  # fmt: skip
     return out

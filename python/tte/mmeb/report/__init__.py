@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,7 @@ def add_report(subparsers: Any) -> None:
     parser.add_argument("results", nargs="+", type=Path, metavar="DIR", help="result folders, the main one first")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the report goes (default: DIR/report)")
     parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="data folder, for pictures (default: as the run had it)"
+        "--data", type=Path, metavar="DIR", help="data folder, for pictures (default: where the run had it)"
     )
     parser.add_argument("--name", action="append", default=[], help="name of a run on the page; once per DIR")
     parser.add_argument("--compare", action="append", type=Path, default=[], metavar="JSON",
@@ -98,7 +98,7 @@ def make(
     Args:
         results: result folders of one benchmark; the first is the one the page is about.
         out: folder of the report; made if need be.
-        data_dir: the data, for pictures; default: the folder that the manifests name, if it is there.
+        data_dir: the data, for pictures, where they are no longer where the run had them.
         names: what to call the runs; default: their ways of thinking.
         compare: leaderboard files of other systems.
         examples: queries of each kind (fixed, broken, missed) shown for each data set.
@@ -127,7 +127,7 @@ def make(
     options = page.Options(
         title=title or f"{default}: {_model_name(runs[0], metadata)}",
         examples=max(0, examples),
-        open_data=_opener(runs[0], data_dir, extra_tasks),
+        find=_finder(runs, data_dir),
         others=[leaderboard.read(path) for path in compare],
     )
     html = out / "index.html"
@@ -178,34 +178,16 @@ def _on_board(task: Task) -> bool:
     return task.scored or (task.modality == "visdoc" and task.name.endswith("_v2"))
 
 
-def _opener(run: Run, data_dir: Path | None, extra_tasks: Iterable[Path]) -> Any:
-    """How to open the data set of a result; None if the data are not there."""
-    from tte.mmeb.items import load
-    from tte.mmeb.report.results import TaskRun, settings_of
+def _finder(runs: Sequence[Run], data_dir: Path | None) -> Callable[[str], Path]:
+    """Where the files that a run recorded are now: where they were, or at the same place below `data_dir`."""
+    if data_dir is None:
+        return Path
+    folders = {run_data for run in runs for t in run.tasks.values() if (run_data := t.manifest.get("data_dir"))}
 
-    def folder(task: TaskRun) -> Path | None:
-        if data_dir is not None:
-            return data_dir
-        named = settings_of(task.manifest).get("data_dir")
-        return Path(named) if named else None
+    def find(file: str) -> Path:
+        for folder in folders:
+            if Path(file).is_relative_to(folder):
+                return data_dir / Path(file).relative_to(folder)
+        return Path(file)
 
-    if not any((f := folder(t)) is not None and f.is_dir() for t in run.tasks.values()):
-        return None
-
-    def open_data(task: TaskRun) -> Any:
-        from tte._tte import InputError
-
-        at = folder(task)
-        if at is None:
-            raise InputError("the run does not say where its data were")
-        settings = settings_of(task.manifest)
-        return load(
-            task.task,
-            at,
-            style=settings.get("style") or "plain",
-            num_frames=settings.get("num_frames"),
-            limit=settings.get("limit"),
-            extra_tasks=tuple(extra_tasks),
-        )
-
-    return open_data
+    return find

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageOps
-
-from tte.mmeb.items import Dataset, Entry
 
 FRAMES = 4
 _SIDE = 200
@@ -22,7 +21,6 @@ _TEXT = 420
 class Shown:
     """A query or a candidate as the page shows it."""
 
-    name: str
     text: str
     pictures: tuple[str, ...] = ()
     """Data URLs."""
@@ -44,49 +42,25 @@ def picture(path: Path) -> tuple[str, bool]:
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}", small
 
 
-def shown(entry: Entry) -> Shown:
-    """An entry's text, and its pictures or a few frames of its video."""
-    frames = entry.video_frames[:: max(1, -(-len(entry.video_frames) // FRAMES))]
+def shown(name: str, about: Mapping[str, Any], find: Callable[[str], Path]) -> Shown:
+    """What a run recorded of a query or a candidate, with its pictures or a few frames of its video.
+
+    Args:
+        name: what it is called where there is nothing else to show.
+        about: `text`, `images` and `video_frames`; each may be missing.
+        find: where a recorded file is now.
+
+    """
+    frames = list(about.get("video_frames") or ())
+    files = [*(about.get("images") or ()), *frames[:: max(1, -(-len(frames) // FRAMES))]]
     urls: list[str] = []
     small, problem = False, ""
-    for path in (*entry.images, *frames):
+    for file in files:
         try:
-            url, small = picture(path)
+            url, small = picture(find(file))
             urls.append(url)
         except (OSError, ValueError) as error:
-            problem = f"{path.name}: {error}"
-    text = entry.text if len(entry.text) <= _TEXT else entry.text[:_TEXT] + " …"
-    return Shown(entry.name, text.strip(), tuple(urls), small, len(entry.video_frames), problem)
-
-
-def fetch_queries(data: Dataset, rows: Collection[int]) -> dict[int, Entry]:
-    """Entries of the given rows; reads no further than the last of them."""
-    wanted, last = set(rows), max(rows, default=-1)
-    found: dict[int, Entry] = {}
-    for row, query in enumerate(data.queries()):
-        if row > last:
-            break
-        if row in wanted:
-            found[row] = query.entry
-    return found
-
-
-def fetch_candidates(data: Dataset, names: Iterable[str]) -> dict[str, Entry]:
-    """Entries of the given candidates; reads no further than needed."""
-    missing = set(names)
-    found: dict[str, Entry] = {}
-    for entry in data.candidates() if missing else ():
-        if entry.name in missing:
-            found[entry.name] = entry
-            missing.discard(entry.name)
-            if not missing:
-                break
-    return found
-
-
-def placeholder(name: str) -> Shown:
-    """What is shown where the data are not at hand."""
-    return Shown(name, name)
-
-
-__all__ = ["FRAMES", "Shown", "fetch_candidates", "fetch_queries", "picture", "placeholder", "shown"]
+            problem = f"{Path(file).name} cannot be shown ({type(error).__name__})"
+    text = (about.get("text") or "").strip()
+    text = text if len(text) <= _TEXT else text[:_TEXT] + " …"
+    return Shown(text if text or urls else name, tuple(urls), small, len(frames), problem)

@@ -11,9 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from tte._tte import Error, InputError
+from tte._tte import InputError
 from tte.mmeb.average import Mean, averages
-from tte.mmeb.items import Dataset
 from tte.mmeb.report import media, plots
 from tte.mmeb.report.compare import Comparison, by_length, compare, length_bins, spread
 from tte.mmeb.report.results import Outcome, Run, TaskRun
@@ -37,8 +36,8 @@ class Options:
     title: str
     examples: int = 2
     """Queries of each kind (fixed, broken, missed) shown for each data set."""
-    open_data: Callable[[TaskRun], Dataset] | None = None
-    """Opens the data set of a result for pictures; None: texts and names only."""
+    find: Callable[[str], Path] = Path
+    """Where a file that a run recorded is now."""
     others: Sequence[tuple[str, Mapping[str, Mapping[str, float]]]] = ()
     """Further systems to compare task by task: name, scores of each data set."""
     now: datetime = field(default_factory=datetime.now)
@@ -119,7 +118,6 @@ def _context(runs: Sequence[Run], known: Sequence[Task], options: Options) -> di
         "tasks": _task_table(runs, base, compared, suite, options),
         "plots": _plots(runs, suite),
         "gallery": _gallery(main, base, compared, options),
-        "has_data": options.open_data is not None,
         "cost": _cost(runs),
         "errors": _errors(runs),
         "settings": _settings(runs),
@@ -298,26 +296,23 @@ def _cards(
         if run is not None
         for name in (*run.outcomes[row].top, *run.outcomes[row].labels[:1])
     }
-    queries: dict[int, media.Shown] = {}
-    candidates: dict[str, media.Shown] = {}
-    problem = ""
-    if options.open_data is not None:
-        try:
-            data = options.open_data(task)
-            queries = {row: media.shown(e) for row, e in media.fetch_queries(data, rows).items()}
-            candidates = {n: media.shown(e) for n, e in media.fetch_candidates(data, names).items()}
-        except Error as error:
-            problem = str(error)
+    known = [n for n in names if n in task.candidate_rows]
+    queries = {
+        row: media.shown(f"query {row}", about, options.find)
+        for row, about in zip(rows, task.about("queries", rows), strict=True)
+    }
+    candidates = {n: media.shown(n, {}, options.find) for n in names} | {
+        n: media.shown(n, about, options.find)
+        for n, about in zip(known, task.about("candidates", [task.candidate_rows[n] for n in known]), strict=True)
+    }
 
     def ranking(run: TaskRun, row: int) -> dict[str, Any]:
         outcome: Outcome = run.outcomes[row]
-        listed = list(outcome.top)
-        cosines = run.cosines(row, listed)
+        cosines = outcome.cosines or (None,) * len(outcome.top)
         return {
             "rank": outcome.rank,
             "places": [
-                (candidates.get(n) or media.placeholder(n), c, n in outcome.labels)
-                for n, c in zip(listed, cosines, strict=True)
+                (candidates[n], cosine, n in outcome.labels) for n, cosine in zip(outcome.top, cosines, strict=True)
             ],
         }
 
@@ -328,15 +323,14 @@ def _cards(
         label = task.outcomes[row].labels[:1]
         return {
             "row": row,
-            "query": queries.get(row) or media.placeholder(f"query {row}"),
+            "query": queries[row],
             "thinking": thinking,
             "conclusion": conclusion,
             "tokens": column.tokens[row] if row < len(column.tokens) else None,
             "error": column.errors[row] if row < len(column.errors) else None,
-            "label": (candidates.get(label[0]) or media.placeholder(label[0])) if label else None,
+            "label": candidates[label[0]] if label else None,
             "main": ranking(task, row),
             "base": ranking(other, row) if other is not None else None,
-            "problem": problem,
         }
 
     return [(kind, [card(row) for row in chosen]) for kind, chosen in kinds.items() if chosen]

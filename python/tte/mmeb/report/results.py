@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tte._tte import InputError
 from tte.mmeb.report.leaderboard import MODALITIES
@@ -29,6 +28,8 @@ class Outcome:
     labels: tuple[str, ...]
     rank: int | None
     """Rank of the first right candidate, from 1; None: there is none, or the query failed."""
+    cosines: tuple[float, ...] = ()
+    """Beside `top`."""
 
     @property
     def hit(self) -> bool:
@@ -90,20 +91,21 @@ class TaskRun:
         """What the run recorded of the candidates."""
         return _column(self.folder / "candidates.parquet")
 
-    def cosines(self, row: int, names: Sequence[str]) -> list[float | None]:
-        """Dot products of one query with named candidates, in 64-bit."""
-        vectors, index = self._candidates
-        query = np.asarray(self._queries[row], np.float64)
-        return [float(vectors[index[n]].astype(np.float64) @ query) if n in index else None for n in names]
+    def about(self, side: Literal["queries", "candidates"], rows: Sequence[int]) -> list[dict[str, Any]]:
+        """Text, pictures and frames of some rows, as the run recorded them."""
+        import pyarrow.parquet as pq
+
+        path = self.folder / f"{side}.parquet"
+        wanted = [c for c in ("text", "images", "video_frames") if c in pq.read_schema(path).names]
+        if not wanted or not rows:
+            return [{} for _ in rows]
+        found: list[dict[str, Any]] = pq.read_table(path, columns=wanted).take(list(rows)).to_pylist()
+        return found
 
     @cached_property
-    def _queries(self) -> NDArray[np.float32]:
-        return np.asarray(np.load(self.folder / "queries.npy", mmap_mode="r"))
-
-    @cached_property
-    def _candidates(self) -> tuple[NDArray[np.float32], dict[str, int]]:
-        vectors = np.asarray(np.load(self.folder / "candidates.npy", mmap_mode="r"))
-        return vectors, {name: i for i, name in enumerate(self.candidates.names)}
+    def candidate_rows(self) -> dict[str, int]:
+        """Row of each candidate."""
+        return {name: i for i, name in enumerate(self.candidates.names)}
 
 
 @dataclass(frozen=True)
@@ -129,10 +131,13 @@ class Run:
 
 def _outcome(row: dict[str, Any]) -> Outcome:
     labels = row["label"] if isinstance(row["label"], list) else [row["label"]]
-    wanted = {str(label) for label in labels}
     prediction = row["prediction"] or []
-    rank = next((i for i, name in enumerate(prediction, 1) if str(name) in wanted), None)
-    return Outcome(tuple(str(p) for p in prediction[:SHOWN]), tuple(str(x) for x in labels), rank)
+    rank = row.get("rank")
+    if "rank" not in row:
+        wanted = {str(label) for label in labels}
+        rank = next((i for i, name in enumerate(prediction, 1) if str(name) in wanted), None)
+    cosines = tuple(float(s) for s in (row.get("scores") or ())[:SHOWN])
+    return Outcome(tuple(str(p) for p in prediction[:SHOWN]), tuple(str(x) for x in labels), rank, cosines)
 
 
 def _column(path: Path) -> Column:
@@ -197,23 +202,15 @@ def read(folder: Path, known: Sequence[Task], name: str | None = None) -> Run:
     return Run(name, folder, tasks)
 
 
-def settings_of(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a run as its manifest has them, nested ones laid flat."""
-    flat = {k: v for k, v in manifest.items() if not isinstance(v, dict)}
-    for key in ("settings", "data"):
-        if isinstance(manifest.get(key), dict):
-            flat |= manifest[key]
-    return flat
+_MODES = {"always": "think", "recipe": "think", "never": "no-think", "queries": "queries-only"}
 
 
 def mode_of(manifest: dict[str, Any]) -> str | None:
     """Find how a run thought, from a manifest: "think", "no-think" or "queries-only"."""
-    mode = settings_of(manifest).get("think")
-    return {True: "think", False: "no-think", "queries": "queries-only"}.get(mode, mode)
+    return _MODES.get(str(manifest.get("think")))
 
 
 def embedder_of(manifest: dict[str, Any]) -> str | None:
     """Name of the embedder's folder, from a manifest."""
-    found = manifest.get("embedder")
-    path = found.get("path") or found.get("name") if isinstance(found, dict) else found
+    path = manifest.get("models", {}).get("embedder", {}).get("path")
     return Path(str(path)).name if path else None
