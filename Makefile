@@ -10,7 +10,7 @@ BUILD  := build/release
 # Everything is built once, by the build that also makes the Python package.
 INSTALL = $(PYTHON) -m pip install --quiet --no-build-isolation --no-deps --force-reinstall -C build-dir=$(BUILD)
 
-.PHONY: demo install test test-cpp test-python lint bench stubs clean
+.PHONY: demo install test test-cpp test-example test-python lint lint-format bench stubs clean
 
 demo:
 	@tools/setup.sh run
@@ -22,19 +22,31 @@ install:
 	@tools/setup.sh test
 	$(INSTALL) .
 
-test: test-cpp test-python
+test: test-cpp test-example test-python
 
 test-cpp:
 	@tools/setup.sh test
 	$(INSTALL) -C cmake.define.TTE_BUILD_TESTS=ON .
 	ctest --test-dir $(BUILD) --output-on-failure -j 2
 
+# What a user of the C++ library does: install it, find_package(tte), link, run.
+test-example:
+	cmake --install $(BUILD) --prefix build/install --component cpp > build/install.log
+	cmake -S examples/cpp -B build/example -DCMAKE_PREFIX_PATH=$(abspath build/install) > build/example.log
+	cmake --build build/example
+	build/example/think_then_embed models/nano/reasoner models/nano/embedder examples/data/nano/*.png
+
 test-python:
 	$(PYTHON) -m pytest
 
 lint:
 	@tools/setup.sh lint
-	PATH="$(abspath $(VENV))/bin:$$PATH" tools/lint.sh $(BUILD)
+	PATH="$(abspath $(VENV))/bin:$$PATH" tools/lint.sh
+
+# What needs no build; seconds.
+lint-format:
+	@tools/setup.sh lint
+	PATH="$(abspath $(VENV))/bin:$$PATH" tools/lint.sh --format-only
 
 stubs:
 	PATH="$(abspath $(VENV))/bin:$$PATH" tools/stubs.sh --write

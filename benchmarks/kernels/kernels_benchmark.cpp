@@ -6,6 +6,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <benchmark/benchmark.h>
+#include <fmt/format.h>
 
 #include <cmath>
 #include <functional>
@@ -26,7 +27,7 @@ const char* name_of(at::ScalarType type) {
 // Registers <name>/<type>/aten and <name>/<type>/tte.
 void add(const std::string& name, at::ScalarType type, const Call& aten, const Call& ours) {
   for (const auto& [who, call] : {std::pair{"aten", aten}, {"tte", ours}}) {
-    benchmark::RegisterBenchmark((name + "/" + name_of(type) + "/" + who).c_str(),
+    benchmark::RegisterBenchmark(fmt::format("{}/{}/{}", name, name_of(type), who).c_str(),
                                  [call = call](benchmark::State& state) {
                                    const c10::InferenceMode guard;
                                    for (auto _ : state) benchmark::DoNotOptimize(call().const_data_ptr());
@@ -66,7 +67,6 @@ void add_linear(at::ScalarType type) {
 
 void add_elementwise(at::ScalarType type) {
   for (const std::int64_t rows : {1, 16, 358}) {
-    const std::string suffix = "/" + std::to_string(rows);
     const at::Tensor x = random({rows, 1536}, type), delta = random({rows, 1536}, type) * 1e-3;
     const at::Tensor weight = random({1536}, type), bias = random({1536}, type);
     const auto aten_rms_norm = [=](const at::Tensor& v) {
@@ -74,17 +74,19 @@ void add_elementwise(at::ScalarType type) {
       return weight * (wide * at::rsqrt(wide.square().mean(-1, true) + 1e-6)).to(type);
     };
     add(
-        "rms_norm" + suffix, type, [=] { return aten_rms_norm(x); },
+        fmt::format("rms_norm/{}", rows), type, [=] { return aten_rms_norm(x); },
         [=] { return kernels::rms_norm(x, weight, 1e-6); });
     add(
-        "add_rms_norm" + suffix, type, [=, r = x.clone()]() mutable { return aten_rms_norm(r.add_(delta)); },
+        fmt::format("add_rms_norm/{}", rows), type,
+        [=, r = x.clone()]() mutable { return aten_rms_norm(r.add_(delta)); },
         [=, r = x.clone()]() mutable { return kernels::add_rms_norm(r, delta, weight, 1e-6); });
     add(
-        "layer_norm" + suffix, type, [=] { return at::layer_norm(x, {1536}, weight, bias, 1e-6); },
+        fmt::format("layer_norm/{}", rows), type,
+        [=] { return at::layer_norm(x, {1536}, weight, bias, 1e-6); },
         [=] { return kernels::layer_norm(x, weight, bias, 1e-6); });
     const at::Tensor gate_up = random({rows, 2 * 8960}, type);
     add(
-        "silu_mul" + suffix, type,
+        fmt::format("silu_mul/{}", rows), type,
         [=] {
           const auto halves = gate_up.chunk(2, -1);
           return at::silu(halves[0]) * halves[1];
@@ -92,12 +94,12 @@ void add_elementwise(at::ScalarType type) {
         [=] { return silu_mul(gate_up); });
     const at::Tensor wide = random({rows, 5120}, type);
     add(
-        "quick_gelu" + suffix, type, [=] { return wide * at::sigmoid(wide * 1.702); },
+        fmt::format("quick_gelu/{}", rows), type, [=] { return wide * at::sigmoid(wide * 1.702); },
         [=] { return activate(wide, Activation::kQuickGelu); });
     const at::Tensor q = random({rows, 12, 128}, type), angles = at::randn({rows, 128});
     const at::Tensor cos = angles.cos(), sin = angles.sin();
     add(
-        "rope" + suffix, type,
+        fmt::format("rope/{}", rows), type,
         [=] {
           const at::Tensor c = cos.to(type).unsqueeze(1), s = sin.to(type).unsqueeze(1);
           const auto halves = q.chunk(2, -1);
@@ -146,9 +148,7 @@ void add_attention(at::ScalarType type) {
     const at::Tensor q = random({s.sequences * s.rows, 12, 128}, type);
     const at::Tensor k = random({s.length, 2, 128}, type), v = random({s.length, 2, 128}, type);
     add(
-        "paged_attention/" + std::to_string(s.sequences) + " of " + std::to_string(s.rows) + " rows over " +
-            std::to_string(s.length),
-        type,
+        fmt::format("paged_attention/{} of {} rows over {}", s.sequences, s.rows, s.length), type,
         [=] {
           at::Tensor out;
           for (std::int64_t i = 0; i < s.sequences; ++i) {

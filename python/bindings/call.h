@@ -2,7 +2,9 @@
 // copy.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -18,18 +20,30 @@ inline void check_signals() {
   if (PyErr_CheckSignals() != 0) throw py::error_already_set();
 }
 
+// A callback that Python may leave out. (pybind11 takes None for a std::function too, but types it as if it
+// did not.)
+template <typename Signature>
+using Callback = std::optional<std::function<Signature>>;
+
+template <typename Signature>
+std::function<Signature> or_none(Callback<Signature> callback) {
+  return callback ? std::move(*callback) : std::function<Signature>();
+}
+
+using Progress = Callback<void(std::size_t done, std::size_t total)>;
+
 // The options that every call takes.
 struct CommonArguments {
   OnError on_error = OnError::kThrow;
-  std::function<void(std::size_t, std::size_t)> progress;
-  CancelToken cancel;
+  Progress progress;
+  std::optional<CancelToken> cancel;
   int max_in_flight = 0;
 };
 
-inline void apply(const CommonArguments& from, CallOptions& to) {
+inline void apply(CommonArguments from, CallOptions& to) {
   to.on_error = from.on_error;
-  to.progress = from.progress;
-  to.cancel = from.cancel;
+  to.progress = or_none(std::move(from.progress));
+  if (from.cancel) to.cancel = std::move(*from.cancel);
   to.max_in_flight = from.max_in_flight;
   to.poll = check_signals;
 }

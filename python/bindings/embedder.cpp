@@ -35,8 +35,8 @@ void bind_embedder(py::module_& module) {
 
   const auto call_options = [](std::optional<std::string> instruction, std::vector<Task> tasks,
                                std::optional<bool> normalize, std::optional<int> truncate_dim,
-                               OnError on_error, std::function<void(std::size_t, std::size_t)> progress,
-                               CancelToken cancel, int max_in_flight) {
+                               OnError on_error, Progress progress, std::optional<CancelToken> cancel,
+                               int max_in_flight) {
     EmbedCallOptions options;
     options.instruction = std::move(instruction);
     options.tasks = std::move(tasks);
@@ -51,16 +51,17 @@ void bind_embedder(py::module_& module) {
                   py::call_guard<py::gil_scoped_release>())
       .def(
           "embed",
-          [call_options](
-              const Embedder& self, const std::vector<Input>& inputs,
-              const std::vector<std::optional<Trace>>& traces, std::optional<std::string> instruction,
-              std::vector<Task> tasks, std::optional<bool> normalize, std::optional<int> truncate_dim,
-              std::function<void(std::size_t, py::array_t<float>)> on_result, OnError on_error,
-              std::function<void(std::size_t, std::size_t)> progress, CancelToken cancel, int max_in_flight) {
+          [call_options](const Embedder& self, const std::vector<Input>& inputs,
+                         const std::vector<std::optional<Trace>>& traces,
+                         std::optional<std::string> instruction, std::vector<Task> tasks,
+                         std::optional<bool> normalize, std::optional<int> truncate_dim,
+                         Callback<void(std::size_t, py::array_t<float>)> on_result, OnError on_error,
+                         Progress progress, std::optional<CancelToken> cancel, int max_in_flight) {
             auto options = call_options(std::move(instruction), std::move(tasks), normalize, truncate_dim,
                                         on_error, std::move(progress), std::move(cancel), max_in_flight);
             if (on_result) {
-              options.on_result = [on_result](std::size_t item, std::span<const float> vector) {
+              options.on_result = [on_result = std::move(*on_result)](std::size_t item,
+                                                                      std::span<const float> vector) {
                 const py::gil_scoped_acquire gil;
                 on_result(item, copy_array(vector));
               };
@@ -71,16 +72,15 @@ void bind_embedder(py::module_& module) {
           py::arg("inputs"), py::arg("traces") = std::vector<std::optional<Trace>>{},
           py::arg("instruction") = py::none(), py::arg("tasks") = std::vector<Task>{},
           py::arg("normalize") = py::none(), py::arg("truncate_dim") = py::none(),
-          py::arg("on_result") = py::none(), py::arg("on_error") = OnError::kThrow,
-          py::arg("progress") = py::none(), py::arg("cancel") = CancelToken{}, py::arg("max_in_flight") = 0)
+          py::arg("on_result") = py::none(), py::arg_v("on_error", OnError::kThrow, "OnError.THROW"),
+          py::arg("progress") = py::none(), py::arg("cancel") = py::none(), py::arg("max_in_flight") = 0)
       .def(
           "embed_tokens",
           [call_options](const Embedder& self, const std::vector<Input>& inputs,
                          const std::vector<std::optional<Trace>>& traces,
                          std::optional<std::string> instruction, std::vector<Task> tasks,
                          std::optional<bool> normalize, std::optional<int> truncate_dim, OnError on_error,
-                         std::function<void(std::size_t, std::size_t)> progress, CancelToken cancel,
-                         int max_in_flight) {
+                         Progress progress, std::optional<CancelToken> cancel, int max_in_flight) {
             const auto options =
                 call_options(std::move(instruction), std::move(tasks), normalize, truncate_dim, on_error,
                              std::move(progress), std::move(cancel), max_in_flight);
@@ -90,8 +90,8 @@ void bind_embedder(py::module_& module) {
           py::arg("inputs"), py::arg("traces") = std::vector<std::optional<Trace>>{},
           py::arg("instruction") = py::none(), py::arg("tasks") = std::vector<Task>{},
           py::arg("normalize") = py::none(), py::arg("truncate_dim") = py::none(),
-          py::arg("on_error") = OnError::kThrow, py::arg("progress") = py::none(),
-          py::arg("cancel") = CancelToken{}, py::arg("max_in_flight") = 0)
+          py::arg_v("on_error", OnError::kThrow, "OnError.THROW"), py::arg("progress") = py::none(),
+          py::arg("cancel") = py::none(), py::arg("max_in_flight") = 0)
       .def_property_readonly("dim", &Embedder::dim)
       .def_property_readonly("model", &Embedder::model)
       .def_property_readonly("backend", &Embedder::backend)

@@ -17,11 +17,7 @@ Image image_from_bytes(const py::bytes& data, Alpha alpha) {
 
 // Copies: the caller may change its array while the call runs on other threads.
 Image image_from_array(const py::array& array, Alpha alpha) {
-  const auto shape = [&] {
-    std::string text;
-    for (py::ssize_t i = 0; i < array.ndim(); ++i) text += (i ? ", " : "") + std::to_string(array.shape(i));
-    return "[" + text + "]";
-  }();
+  const std::string shape = py::str(py::list(array.attr("shape"))).cast<std::string>();
   if (!py::isinstance<py::array_t<std::uint8_t>>(array)) {
     throw InputError("An image array must be uint8, but this one is " +
                      py::str(array.dtype()).cast<std::string>() + " of shape " + shape +
@@ -58,9 +54,11 @@ void bind_inputs(py::module_& module) {
           [](const std::filesystem::path& path, Alpha alpha) {
             return Image{path, alpha};
           },
-          py::arg("path"), py::arg("alpha") = Alpha::kDrop)
-      .def_static("from_bytes", &image_from_bytes, py::arg("data"), py::arg("alpha") = Alpha::kDrop)
-      .def_static("from_array", &image_from_array, py::arg("array"), py::arg("alpha") = Alpha::kDrop);
+          py::arg("path"), py::arg_v("alpha", Alpha::kDrop, "Alpha.DROP"))
+      .def_static("from_bytes", &image_from_bytes, py::arg("data"),
+                  py::arg_v("alpha", Alpha::kDrop, "Alpha.DROP"))
+      .def_static("from_array", &image_from_array, py::arg("array"),
+                  py::arg_v("alpha", Alpha::kDrop, "Alpha.DROP"));
 
   py::class_<Video>(module, "Video", "One video: a file, a folder of frames, or a list of frames.")
       .def(py::init([](std::variant<std::filesystem::path, std::vector<Image>> source,

@@ -16,7 +16,7 @@ void bind_options(py::module_& module) {
       .def(py::init([](std::string family, Side side) {
              return Task{std::move(family), side};
            }),
-           py::arg("family") = "", py::arg("side") = Side::kQuery)
+           py::arg("family") = "", py::arg_v("side", Side::kQuery, "Side.QUERY"))
       .def_readonly("family", &Task::family)
       .def_readonly("side", &Task::side);
 

@@ -57,16 +57,17 @@ void bind_processor(py::module_& module) {
       .def(
           "process",
           [](const Processor& self, const Input& input, Stage stage, std::optional<std::string> instruction,
-             Task task, std::optional<Trace> trace) {
+             std::optional<Task> task, std::optional<Trace> trace) {
             ProcessedInput out;
             {
               const py::gil_scoped_release release;
-              out = self.process(input, {stage, std::move(instruction), std::move(task), std::move(trace)});
+              out = self.process(
+                  input, {stage, std::move(instruction), task ? std::move(*task) : Task{}, std::move(trace)});
             }
             return to_dict(std::move(out));
           },
-          py::arg("input"), py::arg("stage") = Stage::kReason, py::arg("instruction") = py::none(),
-          py::arg("task") = Task{}, py::arg("trace") = py::none())
+          py::arg("input"), py::arg_v("stage", Stage::kReason, "Stage.REASON"),
+          py::arg("instruction") = py::none(), py::arg("task") = py::none(), py::arg("trace") = py::none())
       .def_property_readonly("recipe", &Processor::recipe)
       .def_property_readonly("tokenizer", &Processor::tokenizer);
 }

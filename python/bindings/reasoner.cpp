@@ -34,23 +34,24 @@ void bind_reasoner(py::module_& module) {
       .def(
           "think",
           [](const Reasoner& self, const std::vector<Input>& inputs, std::optional<std::string> instruction,
-             std::vector<Task> tasks, std::vector<GenerateOptions> generate_each, TokenCallback on_token,
-             std::function<void(std::size_t, const Trace&)> on_result, OnError on_error,
-             std::function<void(std::size_t, std::size_t)> progress, CancelToken cancel, int max_in_flight) {
+             std::vector<Task> tasks, std::vector<GenerateOptions> generate_each,
+             Callback<OnToken(std::size_t, std::string_view, std::int64_t)> on_token,
+             Callback<void(std::size_t, const Trace&)> on_result, OnError on_error, Progress progress,
+             std::optional<CancelToken> cancel, int max_in_flight) {
             ThinkOptions options;
             options.instruction = std::move(instruction);
             options.tasks = std::move(tasks);
             options.generate_each = std::move(generate_each);
-            options.on_token = std::move(on_token);
-            options.on_result = std::move(on_result);
+            options.on_token = or_none(std::move(on_token));
+            options.on_result = or_none(std::move(on_result));
             apply({on_error, std::move(progress), std::move(cancel), max_in_flight}, options);
             const py::gil_scoped_release release;
             return self.think(inputs, options);
           },
           py::arg("inputs"), py::arg("instruction") = py::none(), py::arg("tasks") = std::vector<Task>{},
           py::arg("generate_each") = std::vector<GenerateOptions>{}, py::arg("on_token") = py::none(),
-          py::arg("on_result") = py::none(), py::arg("on_error") = OnError::kThrow,
-          py::arg("progress") = py::none(), py::arg("cancel") = CancelToken{}, py::arg("max_in_flight") = 0)
+          py::arg("on_result") = py::none(), py::arg_v("on_error", OnError::kThrow, "OnError.THROW"),
+          py::arg("progress") = py::none(), py::arg("cancel") = py::none(), py::arg("max_in_flight") = 0)
       .def_property_readonly("model", &Reasoner::model)
       .def_property_readonly("backend", &Reasoner::backend)
       .def_property_readonly("tokenizer", &Reasoner::tokenizer);

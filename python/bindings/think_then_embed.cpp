@@ -28,12 +28,13 @@ void bind_think_then_embed(py::module_& module) {
           "run",
           [](const ThinkThenEmbed& self, const std::vector<Input>& inputs,
              std::optional<std::string> instruction, std::vector<Task> tasks,
-             std::vector<ThinkMode> think_each, std::function<bool(std::size_t, py::array_t<float>)> decide,
+             std::vector<ThinkMode> think_each, Callback<bool(std::size_t, py::array_t<float>)> decide,
              std::vector<std::optional<Trace>> traces, std::vector<GenerateOptions> generate_each,
-             std::optional<bool> normalize, std::optional<int> truncate_dim, TokenCallback on_token,
-             std::function<void(std::size_t, const Trace&)> on_trace,
-             std::function<void(std::size_t, py::array_t<float>)> on_vector, OnError on_error,
-             std::function<void(std::size_t, std::size_t)> progress, CancelToken cancel, int max_in_flight) {
+             std::optional<bool> normalize, std::optional<int> truncate_dim,
+             Callback<OnToken(std::size_t, std::string_view, std::int64_t)> on_token,
+             Callback<void(std::size_t, const Trace&)> on_trace,
+             Callback<void(std::size_t, py::array_t<float>)> on_vector, OnError on_error, Progress progress,
+             std::optional<CancelToken> cancel, int max_in_flight) {
             ThinkThenEmbedOptions options;
             options.instruction = std::move(instruction);
             options.tasks = std::move(tasks);
@@ -42,16 +43,18 @@ void bind_think_then_embed(py::module_& module) {
             options.generate_each = std::move(generate_each);
             options.normalize = normalize;
             options.truncate_dim = truncate_dim;
-            options.on_token = std::move(on_token);
-            options.on_trace = std::move(on_trace);
+            options.on_token = or_none(std::move(on_token));
+            options.on_trace = or_none(std::move(on_trace));
             if (decide) {
-              options.auto_think.decide = [decide](std::size_t item, std::span<const float> plain) {
+              options.auto_think.decide = [decide = std::move(*decide)](std::size_t item,
+                                                                        std::span<const float> plain) {
                 const py::gil_scoped_acquire gil;
                 return decide(item, copy_array(plain));
               };
             }
             if (on_vector) {
-              options.on_vector = [on_vector](std::size_t item, std::span<const float> vector) {
+              options.on_vector = [on_vector = std::move(*on_vector)](std::size_t item,
+                                                                      std::span<const float> vector) {
                 const py::gil_scoped_acquire gil;
                 on_vector(item, copy_array(vector));
               };
@@ -66,8 +69,8 @@ void bind_think_then_embed(py::module_& module) {
           py::arg("generate_each") = std::vector<GenerateOptions>{}, py::arg("normalize") = py::none(),
           py::arg("truncate_dim") = py::none(), py::arg("on_token") = py::none(),
           py::arg("on_trace") = py::none(), py::arg("on_vector") = py::none(),
-          py::arg("on_error") = OnError::kThrow, py::arg("progress") = py::none(),
-          py::arg("cancel") = CancelToken{}, py::arg("max_in_flight") = 0);
+          py::arg_v("on_error", OnError::kThrow, "OnError.THROW"), py::arg("progress") = py::none(),
+          py::arg("cancel") = py::none(), py::arg("max_in_flight") = 0);
 }
 
 }  // namespace tte::python

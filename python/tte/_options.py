@@ -88,7 +88,11 @@ def progress_bar(progress: Progress, total: int, label: str) -> Iterator[Callabl
     from tqdm.auto import tqdm
 
     with tqdm(total=total, desc=label, unit="item", dynamic_ncols=True) as bar:
-        yield lambda done, _total: bar.update(done - bar.n) and None
+
+        def report(done: int, _total: int) -> None:
+            bar.update(done - bar.n)
+
+        yield report
 
 
 def on_error(value: Literal["raise", "skip"]) -> _tte.OnError:

@@ -365,10 +365,10 @@ const Instruction& Recipe::preset(const Task& task) const {
 }
 
 Recipe parse_recipe(const Json& json, const std::string& where) {
-  const Object object(json, where, "",
-                      {"name", "description", "prompt", "instruction", "tasks", "trace", "pooling",
-                       "pooling_token", "normalize", "dims", "image", "video", "decoding",
-                       "benchmark_prompts"});
+  const Object object(
+      json, where, "",
+      {"name", "description", "prompt", "instruction", "tasks", "trace", "pooling", "pooling_token",
+       "normalize", "dims", "image", "video", "decoding", "benchmark_prompts"});
   Recipe out;
   out.source = json;
   out.name = where;
@@ -385,7 +385,8 @@ Recipe parse_recipe(const Json& json, const std::string& where) {
   parse_media(object, out);
   if (const Json* decoding = object.find("decoding")) parse_decoding(*decoding, where, out.decoding);
   // Read by the evaluation from `source`; checked here, so that a misspelt one is found when the model loads.
-  object.choice("benchmark_prompts", {"plain", "vlm2vec", "qwen3_vl_embedding"});
+  [[maybe_unused]] const auto wording =
+      object.choice("benchmark_prompts", {"plain", "vlm2vec", "qwen3_vl_embedding"});
   return out;
 }
 

@@ -137,6 +137,7 @@ Value repeat(Interpreter& run, const Value& what, std::int64_t times, int line) 
     return run.made(std::move(out));
   }
   List out;
+  out.is_tuple = what.list()->is_tuple;
   for (std::size_t i = 0; size != 0 && i < n; ++i)
     out.insert(out.end(), what.list()->begin(), what.list()->end());
   return run.made(std::move(out));

@@ -23,7 +23,7 @@ struct Scope {
 
 class Interpreter {
  public:
-  static constexpr std::int64_t kMaxSteps = 20'000'000;           // Nodes of the tree, items of lists.
+  static constexpr std::int64_t kMaxSteps = 5'000'000;            // Nodes of the tree, items of lists.
   static constexpr std::size_t kMaxBytes = std::size_t{1} << 30;  // Of all strings and lists made on the way.
   static constexpr std::size_t kMaxOutput = kMaxText;             // Of the result.
   static constexpr int kMaxDepth = 1000;                          // Of the interpreter in itself.

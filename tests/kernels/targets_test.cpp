@@ -66,5 +66,23 @@ TEST(TargetsTest, AllGiveRightResults) {
   }
 }
 
+// What is rounded up to infinity, what is below the normal range, and what vanishes.
+TEST(TargetsTest, TheEdgesOfFloat16) {
+  const at::Tensor wanted =
+      at::tensor({65504.0f, 65519.0f, 65520.0f, -1e6f, 6.1035e-5f, 6.0e-5f, 1.49e-7f, 8.94069671630859375e-8f,
+                  -5.96e-8f, 2.9802322387695312e-8f, 2.99e-8f, 0.0f});
+  // Products of two float16 values that come near: what is summed in float32 is rounded once.
+  const at::Tensor scale = at::tensor({2048.0f}), weight = at::diag(scale.expand(12)).to(at::kHalf);
+  const at::Tensor x = (wanted / scale).to(at::kHalf).unsqueeze(0);
+  const at::Tensor right = (x.to(at::kFloat) * scale).to(at::kHalf);
+  std::int64_t left = hwy::SupportedTargets();
+  while (left != 0) {
+    const std::int64_t target = left & -left;
+    left &= left - 1;
+    const Target chosen(target);
+    EXPECT_TRUE(at::equal(kernels::linear(x, weight, {}), right)) << hwy::TargetName(target);
+  }
+}
+
 }  // namespace
 }  // namespace tte::kernels

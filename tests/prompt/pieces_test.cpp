@@ -22,7 +22,7 @@ TEST(Pieces, VisitsEveryByteOnce) {
   std::string out;
   visit_piece(
       "{a}x{{b}y{", [&](std::string_view text) { out += text; },
-      [&](std::string_view name) { out += "<" + std::string(name) + ">"; });
+      [&](std::string_view name) { out.append("<").append(name).append(">"); });
   EXPECT_EQ(out, "<a>x{<b>y{");
 }
 

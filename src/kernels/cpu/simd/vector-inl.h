@@ -25,7 +25,7 @@ using U = hn::RebindToUnsigned<F>;
 using VF = hn::Vec<F>;
 using VU = hn::Vec<U>;
 
-inline constexpr std::size_t kLanes = HWY_MAX_BYTES / sizeof(float);
+inline constexpr std::size_t kLanes = HWY_LANES(float);
 // Values are taken in steps of two vectors, because a vector of two-byte values widens to two of float32.
 inline constexpr std::size_t kStep = 2 * kLanes;
 
@@ -57,6 +57,32 @@ HWY_INLINE VU round_to_bfloat16(VF v) {
   const VU rounded = hn::Add(bits, hn::Add(odd, hn::Set(u, 0x7FFFu)));
   const VU quiet_nan = hn::Or(bits, hn::Set(u, 0x00400000u));
   return hn::IfThenElse(hn::RebindMask(u, hn::IsNaN(v)), quiet_nan, rounded);
+}
+
+// v as a float16, rounded to nearest, ties to even. Without an instruction for it, Highway's own cuts the
+// mantissa off and has no infinity, so it is done by hand.
+HWY_INLINE hn::Vec<hn::Rebind<Half, F>> to_half(VF v) {
+  const hn::Rebind<Half, F> half;
+#if HWY_TARGET >= HWY_SSE4 || HWY_TARGET == HWY_EMU128 || HWY_TARGET == HWY_SCALAR
+  const U u;
+  const F f;
+  const VU bits = hn::BitCast(u, v);
+  const VF magnitude = hn::Abs(v);
+  const VU odd = hn::And(hn::ShiftRight<13>(bits), hn::Set(u, 1u));
+  const VU rounded = hn::Add(hn::BitCast(u, magnitude), hn::Add(odd, hn::Set(u, 0x0FFFu)));
+  const VU normal = hn::Sub(hn::ShiftRight<13>(rounded), hn::Set(u, 112u << 10));  // The exponents' biases.
+  // Below 2^-14 a float16 counts in 2^-24, and so does a float32 from 0.5 to 1.
+  const VU count = hn::Sub(hn::BitCast(u, hn::Add(magnitude, hn::Set(f, 0.5f))), hn::Set(u, 0x3F000000u));
+  const auto when = [&](auto mask) { return hn::RebindMask(u, mask); };
+  VU result = hn::IfThenElse(when(hn::Lt(magnitude, hn::Set(f, 6.103515625e-05f))), count, normal);
+  result = hn::IfThenElse(when(hn::Ge(magnitude, hn::Set(f, 65520.0f))), hn::Set(u, 0x7C00u), result);
+  result = hn::IfThenElse(when(hn::IsNaN(v)), hn::Set(u, 0x7E00u), result);
+  result = hn::Or(result, hn::And(hn::ShiftRight<16>(bits), hn::Set(u, 0x8000u)));
+  const hn::Rebind<std::uint16_t, F> narrow;
+  return hn::BitCast(half, hn::DemoteTo(narrow, hn::BitCast(hn::RebindToSigned<F>(), result)));
+#else
+  return hn::DemoteTo(half, v);
+#endif
 }
 
 // One step of values in some order that is the same for all functions *_pair of a type (bfloat16: even and
@@ -95,8 +121,8 @@ HWY_INLINE void store_pair(Pair v, BFloat16* p) {
 }
 HWY_INLINE void store_pair(Pair v, Half* p) {
   const hn::Rebind<Half, F> narrow;
-  hn::StoreU(hn::DemoteTo(narrow, v.a), narrow, p);
-  hn::StoreU(hn::DemoteTo(narrow, v.b), narrow, p + kLanes);
+  hn::StoreU(to_half(v.a), narrow, p);
+  hn::StoreU(to_half(v.b), narrow, p + kLanes);
 }
 
 // A step cut short: missing values are read as zeros and not written.
@@ -139,7 +165,7 @@ HWY_INLINE void store_natural(VF v, BFloat16* p) {
 }
 HWY_INLINE void store_natural(VF v, Half* p) {
   const hn::Rebind<Half, F> narrow;
-  hn::StoreU(hn::DemoteTo(narrow, v), narrow, p);
+  hn::StoreU(to_half(v), narrow, p);
 }
 
 // The sums of the lanes of a, b, c and d. Each sum is formed in the same order.
