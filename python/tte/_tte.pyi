@@ -8,11 +8,6 @@ import numpy
 import numpy.typing
 import os
 import pathlib
-from tte import CancelledError
-from tte import DeviceError
-from tte import Error
-from tte import InputError
-from tte import ModelError
 import typing
 
 __all__: list[str] = [
@@ -54,6 +49,31 @@ __all__: list[str] = [
     "Trace",
     "Video",
 ]
+
+class Error(Exception):
+    """
+    Base of everything that tte raises on purpose.
+    """
+
+class InputError(Error, ValueError):
+    """
+    An input or an option cannot be used; names the item and the file.
+    """
+
+class ModelError(Error, RuntimeError):
+    """
+    A checkpoint, recipe or tokenizer file is missing, damaged or does not fit.
+    """
+
+class DeviceError(Error, RuntimeError):
+    """
+    A device, or memory on it, is not available.
+    """
+
+class CancelledError(Error):
+    """
+    The call was stopped before it finished.
+    """
 
 class Alpha:
     """
@@ -575,7 +595,7 @@ class Processor:
         input: Input,
         stage: Stage = ...,
         instruction: str | None = None,
-        task: Task = ...,
+        task: Task | None = None,
         trace: Trace | None = None,
     ) -> dict: ...
     @property
@@ -657,9 +677,9 @@ class Backend:
     @staticmethod
     def devices() -> list[DeviceInfo]: ...
     @staticmethod
-    def make(options: BackendOptions = ...) -> Backend: ...
+    def make(options: BackendOptions) -> Backend: ...
     @staticmethod
-    def shared(options: BackendOptions = ...) -> Backend: ...
+    def shared(options: BackendOptions) -> Backend: ...
     def stats(self) -> BackendStats: ...
     def supports(self, dtype: str) -> bool: ...
     @property
@@ -710,11 +730,11 @@ class Reasoner:
         instruction: str | None = None,
         tasks: collections.abc.Sequence[Task] = [],
         generate_each: collections.abc.Sequence[GenerateOptions] = [],
-        on_token: collections.abc.Callable[[int, str, int], OnToken] = None,
-        on_result: collections.abc.Callable[[int, Trace], None] = None,
+        on_token: collections.abc.Callable[[int, str, int], OnToken] | None = None,
+        on_result: collections.abc.Callable[[int, Trace], None] | None = None,
         on_error: OnError = ...,
-        progress: collections.abc.Callable[[int, int], None] = None,
-        cancel: CancelToken = ...,
+        progress: collections.abc.Callable[[int, int], None] | None = None,
+        cancel: CancelToken | None = None,
         max_in_flight: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> list[Trace]: ...
     @property
@@ -774,10 +794,10 @@ class Embedder:
         tasks: collections.abc.Sequence[Task] = [],
         normalize: bool | None = None,
         truncate_dim: typing.SupportsInt | typing.SupportsIndex | None = None,
-        on_result: collections.abc.Callable[[int, numpy.typing.NDArray[numpy.float32]], None] = None,
+        on_result: collections.abc.Callable[[int, numpy.typing.NDArray[numpy.float32]], None] | None = None,
         on_error: OnError = ...,
-        progress: collections.abc.Callable[[int, int], None] = None,
-        cancel: CancelToken = ...,
+        progress: collections.abc.Callable[[int, int], None] | None = None,
+        cancel: CancelToken | None = None,
         max_in_flight: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> Embeddings: ...
     def embed_tokens(
@@ -789,8 +809,8 @@ class Embedder:
         normalize: bool | None = None,
         truncate_dim: typing.SupportsInt | typing.SupportsIndex | None = None,
         on_error: OnError = ...,
-        progress: collections.abc.Callable[[int, int], None] = None,
-        cancel: CancelToken = ...,
+        progress: collections.abc.Callable[[int, int], None] | None = None,
+        cancel: CancelToken | None = None,
         max_in_flight: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> list[TokenEmbeddings]: ...
     @property
@@ -850,17 +870,17 @@ class ThinkThenEmbed:
         instruction: str | None = None,
         tasks: collections.abc.Sequence[Task] = [],
         think_each: collections.abc.Sequence[ThinkMode] = [],
-        decide: collections.abc.Callable[[int, numpy.typing.NDArray[numpy.float32]], bool] = None,
+        decide: collections.abc.Callable[[int, numpy.typing.NDArray[numpy.float32]], bool] | None = None,
         traces: collections.abc.Sequence[Trace | None] = [],
         generate_each: collections.abc.Sequence[GenerateOptions] = [],
         normalize: bool | None = None,
         truncate_dim: typing.SupportsInt | typing.SupportsIndex | None = None,
-        on_token: collections.abc.Callable[[int, str, int], OnToken] = None,
-        on_trace: collections.abc.Callable[[int, Trace], None] = None,
-        on_vector: collections.abc.Callable[[int, numpy.typing.NDArray[numpy.float32]], None] = None,
+        on_token: collections.abc.Callable[[int, str, int], OnToken] | None = None,
+        on_trace: collections.abc.Callable[[int, Trace], None] | None = None,
+        on_vector: collections.abc.Callable[[int, numpy.typing.NDArray[numpy.float32]], None] | None = None,
         on_error: OnError = ...,
-        progress: collections.abc.Callable[[int, int], None] = None,
-        cancel: CancelToken = ...,
+        progress: collections.abc.Callable[[int, int], None] | None = None,
+        cancel: CancelToken | None = None,
         max_in_flight: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> ThinkThenEmbedResult: ...
 
