@@ -43,7 +43,9 @@ def frame_folder(folder: Path, count: int, pattern: str = "frame_{:04d}.jpg") ->
     return folder
 
 
-def image_row(instruction: str, text: str, path: str, target: str, texts: list[str], paths: list[str]) -> dict[str, Any]:
+def image_row(
+    instruction: str, text: str, path: str, target: str, texts: list[str], paths: list[str]
+) -> dict[str, Any]:
     return {
         "qry_inst": instruction, "qry_text": text, "qry_img_path": path,
         "tgt_inst": target, "tgt_text": texts, "tgt_img_path": paths,
@@ -320,7 +322,9 @@ def png_bytes(shade: int) -> bytes:
 def write_visdoc(root: Path) -> None:
     """One set of each kind of tables and pages: files beside, pictures in the corpus table, string ids, languages."""
 
-    def beir(repo: str, queries: list[dict[str, Any]], qrels: list[tuple[Any, Any, int]], corpus: list[Any], split: str) -> None:
+    def beir(
+        repo: str, queries: list[dict[str, Any]], qrels: list[tuple[Any, Any, int]], corpus: list[Any], split: str
+    ) -> None:
         base = root / VISDOC / "data" / repo
         parquet(base / "queries" / f"{split}-00000-of-00001.parquet", queries)
         rows = [{"query-id": q, "corpus-id": c, "score": s} for q, c, s in qrels]
@@ -340,7 +344,13 @@ def write_visdoc(root: Path) -> None:
          [(0, 7, 1), (1, 7, 2), (0, 4, 2), (0, 7, 2), (2, 9, 2)], [9, 7, 4, 1], "test")  # fmt: skip
     for page in (7, 4):
         picture(root / VISDOC / "images" / "biomedical_lectures_v2_multilingual" / f"{page}.png", page)
-    beir("openbmb/VisRAG-Ret-Test-ArxivQA", [query("q1", "Which curve?")], [("q1", LONG_ID, 1)], ["b.png", LONG_ID], "train")
+    beir(
+        "openbmb/VisRAG-Ret-Test-ArxivQA",
+        [query("q1", "Which curve?")],
+        [("q1", LONG_ID, 1)],
+        ["b.png", LONG_ID],
+        "train",
+    )
     for page in (LONG_ID, "b.png"):
         picture(root / VISDOC / "images" / "VisRAG_ArxivQA" / visrag_name(page))
     beir("VLM2Vec/ViDoSeek-page-fixed", [query(0, "Which page?")], [(0, 11, 3), (0, 3, 3)], [3, 11], "test")

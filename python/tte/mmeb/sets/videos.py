@@ -231,7 +231,7 @@ def _open_table(task: Task, data_dir: Path, columns: Sequence[str], optional: Se
         except layout.MissingError:
             if files:
                 raise
-            return Table(layout.find_tables(task, data_dir, ""), task.name, columns, optional)
+            return Table(layout.find_tables(task, data_dir), task.name, columns, optional)
         files += shards
         constants |= {shard: {"subset": subset} for shard in shards}
     return Table(files, task.name, columns, optional, constants)
