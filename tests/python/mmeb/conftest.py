@@ -10,6 +10,6 @@ import pytest
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny copy of the benchmark in its real layout; tests must not change it."""
-    from tree import write_tree
+    from make_tree import write_tree
 
     return write_tree(tmp_path_factory.mktemp("mmeb"))

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from tree import IMAGE_REPO, image_row, parquet, shots
-
 import tte.mmeb
+from make_tree import IMAGE_REPO, image_row, parquet, shots
 
 
 def test_text_candidates_are_named_by_their_text(tree: Path) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tree import FRAMES, MVBENCH_SUBSETS, frame_folder, jsonl, moment, picture
-
 import tte.mmeb
+from make_tree import FRAMES, MVBENCH_SUBSETS, frame_folder, jsonl, moment, picture
 from tte.mmeb import frames
 
 
@@ -201,7 +200,7 @@ def test_missing_frames_are_an_error_of_the_entry_alone(tmp_path: Path) -> None:
     assert good.entry.error == ""
     folder = tmp_path / FRAMES / "video_cls/HMDB51/gone"
     assert bad.entry.error.startswith(f"HMDB51: the frame folder {folder} is missing: unpack ")
-    with pytest.raises(tte.InputError, match="HMDB51: the frame folder .* is missing"):
+    with pytest.raises(tte.InputError, match=r"HMDB51: the frame folder .* is missing"):
         bad.entry.item()
     folder.mkdir()
     assert "has no frames" in list(tte.mmeb.load("HMDB51", tmp_path).queries())[1].entry.error

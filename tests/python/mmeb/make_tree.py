@@ -244,12 +244,12 @@ def moment(query: str, source: str, positive: list[str], negative: list[str]) ->
     }  # fmt: skip
 
 
-MVBENCH_SUBSETS = (
-    "episodic_reasoning action_sequence action_prediction action_antonym fine_grained_action unexpected_action "
-    "object_existence object_interaction object_shuffle moving_direction action_localization scene_transition "
-    "action_count moving_count moving_attribute state_change fine_grained_pose character_order egocentric_navigation "
-    "counterfactual_inference"
-).split()
+MVBENCH_SUBSETS = [
+    "episodic_reasoning", "action_sequence", "action_prediction", "action_antonym", "fine_grained_action",
+    "unexpected_action", "object_existence", "object_interaction", "object_shuffle", "moving_direction",
+    "action_localization", "scene_transition", "action_count", "moving_count", "moving_attribute", "state_change",
+    "fine_grained_pose", "character_order", "egocentric_navigation", "counterfactual_inference",
+]  # fmt: skip
 
 
 def mvbench_row(subset: str) -> dict[str, Any]:
