@@ -1,7 +1,8 @@
 # One way to declare a library and a test of this project.
 
 add_library(tte_options INTERFACE)
-target_compile_options(tte_options INTERFACE -Wall -Wextra -Wpedantic $<$<BOOL:${TTE_WERROR}>:-Werror>)
+target_compile_options(tte_options INTERFACE
+  "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;$<$<BOOL:${TTE_WERROR}>:-Werror>>")
 if(TTE_SANITIZE)
   target_compile_options(tte_options INTERFACE -fsanitize=${TTE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   target_link_options(tte_options INTERFACE -fsanitize=${TTE_SANITIZE})
