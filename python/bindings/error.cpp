@@ -38,6 +38,7 @@ void bind_errors(py::module_& module) {
                      "A device, or memory on it, is not available.");
   types->cancelled = make_exception(module, "CancelledError", py::make_tuple(types->error),
                                     "The call was stopped before it finished.");
+  // NOLINTNEXTLINE(performance-unnecessary-value-param): pybind11 takes a function of this signature.
   py::register_exception_translator([](std::exception_ptr pending) {
     try {
       if (pending) std::rethrow_exception(pending);

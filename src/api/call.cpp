@@ -64,7 +64,7 @@ bool Call::may_start() const {
   if (next_ == state_.size() || running_ >= window_) return false;
   if (running_ == 0) return true;
   // Decoding runs a little ahead of the pool, not further: pixels wait in memory, files do not.
-  const auto ahead = static_cast<std::size_t>(2 * pool_.size() + 2);
+  const auto ahead = 2 * static_cast<std::size_t>(pool_.size()) + 2;
   return preparing_ < ahead && held_bytes_ < kMaxHeldBytes;
 }
 

@@ -46,7 +46,7 @@ std::vector<Trace> Reasoner::think(const std::vector<Input>& inputs, const Think
       think.options = api::generate_options_of(options, i);
       think.on_token = options.on_token;
       think.media_seconds = seconds;
-      api::think(call, self, std::move(think), [&, i](Trace trace, const auto&) {
+      api::think(call, self, think, [&, i](Trace trace, const auto&) {
         traces[i] = std::move(trace);
         if (options.on_result) options.on_result(i, traces[i]);
         call.finish(i);

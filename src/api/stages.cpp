@@ -49,7 +49,7 @@ std::int64_t bytes_of(const prompt::Visuals& visuals) {
   return bytes;
 }
 
-void think(Call& call, const Reasoner::Impl& reasoner, ThinkJob job,
+void think(Call& call, const Reasoner::Impl& reasoner, const ThinkJob& job,
            std::function<void(Trace, std::shared_ptr<engine::PrefixPin>)> then) {
   const prompt::Recipe& recipe = reasoner.recipe();
   const prompt::GenerationConfig& config = reasoner.loaded->files->generation;

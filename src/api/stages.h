@@ -61,7 +61,7 @@ struct ThinkJob {
 };
 
 // Generates a trace; then(trace, pin of its state) follows.
-void think(Call& call, const Reasoner::Impl& reasoner, ThinkJob job,
+void think(Call& call, const Reasoner::Impl& reasoner, const ThinkJob& job,
            std::function<void(Trace, std::shared_ptr<engine::PrefixPin>)> then);
 
 // Vectors of one call as they come in.

@@ -175,10 +175,9 @@ class Run {
     // One set of weights: the vector continues from the state that the trace left.
     job.pin_state = one_engine_;
     job.media_seconds = item.timings.media;
-    api::think(call_, reasoner_, std::move(job),
-               [this, i](Trace trace, std::shared_ptr<engine::PrefixPin> pin) {
-                 thought(i, std::move(trace), std::move(pin));
-               });
+    api::think(call_, reasoner_, job, [this, i](Trace trace, std::shared_ptr<engine::PrefixPin> pin) {
+      thought(i, std::move(trace), std::move(pin));
+    });
   }
 
   // Input comes before trace, so the embedder can read the prompt while the reasoner still writes. Only of

@@ -176,7 +176,7 @@ class Engine::Impl : public Stepper {
 };
 
 Engine::Engine(std::shared_ptr<const models::Model> model, std::shared_ptr<const text::Tokenizer> tokenizer,
-               std::shared_ptr<Executor> executor, EngineOptions options) {
+               const std::shared_ptr<Executor>& executor, EngineOptions options) {
   check_options(options);
   impl_ = std::make_shared<Impl>(std::move(model), std::move(tokenizer), executor, options);
   executor->add(impl_);

@@ -93,7 +93,7 @@ class Engine {
  public:
   // Throws InputError for options out of range.
   Engine(std::shared_ptr<const models::Model> model, std::shared_ptr<const text::Tokenizer> tokenizer,
-         std::shared_ptr<Executor> executor, EngineOptions options);
+         const std::shared_ptr<Executor>& executor, EngineOptions options);
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
