@@ -24,8 +24,8 @@ VLM2VEC: dict[str, tuple[str, str]] = {
         "Sports",
     ),
     "HatefulMemes": (
-        f"{IMG}\nRepresent the given image for binary classification to determine whether it constitutes hateful speech "
-        "or not\n",
+        f"{IMG}\nRepresent the given image for binary classification to determine whether it constitutes hateful "
+        "speech or not\n",
         "No",
     ),
     "OK-VQA": (f"{IMG}\nRepresent the given image with the following question: What is it?\n", "pony tail"),

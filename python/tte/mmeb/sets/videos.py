@@ -85,7 +85,8 @@ class VideoDataset(TableDataset):
 class Classification(VideoDataset):
     """Videos and their labels: the pool is the labels that occur, then the rest of the known ones.
 
-    The benchmark asks the same of every video; a table may have a column `question` with what it asks of each.
+    The benchmark asks the same of every video. The table of a task without such an instruction may have a column
+    `question` with what it asks of each.
     """
 
     columns: tuple[str, ...] = ("video_id", "pos_text")
@@ -103,7 +104,8 @@ class Classification(VideoDataset):
         """Iterate over the queries in evaluation order."""
         for number, row in self.rows():
             where = self.table.where(number)
-            text = tables.optional_text(row, "question", where)
+            asked = not self.task.query_instruction
+            text = tables.optional_text(row, "question", where) if asked else ""
             words = prompts.query(self.style, self.task.query_instruction, text, "video")
             video = self.probe(row, where)
             chosen = self.frames(self.folder(video, where), self.num_frames)
