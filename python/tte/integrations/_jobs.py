@@ -1,0 +1,196 @@
+"""The folder of a bulk job: what it was made with, its shards, which ids are finished.
+
+    job.json                      fingerprint and settings
+    part-0001-3f….parquet         rows of the first run: id, embedding, trace, error, ...
+    part-0002-9a….parquet         rows of the second run: new ids, and those that had failed
+
+A shard is written under another name, flushed, and renamed, so that one that is there is whole. Its name depends on
+its ids alone, so that a batch that is computed twice is written once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+import tte
+
+FORMAT = 1
+_MANIFEST = "job.json"
+
+
+def fingerprint(settings: Mapping[str, Any]) -> str:
+    """Hash of everything that the vectors depend on."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+class JobFolder:
+    """A folder of results that belongs to one fingerprint.
+
+    Args:
+        path: the folder, on a file system that all workers see; made if it is not there.
+        id_column: name of the column with the ids.
+
+    """
+
+    def __init__(self, path: str | os.PathLike[str], id_column: str) -> None:
+        self.path = Path(path).absolute()
+        self.id_column = id_column
+
+    def open(self, settings: Mapping[str, Any]) -> int:
+        """Claim the folder for these settings and return the number of this run, from 1.
+
+        Raises:
+            InputError: the folder holds another job's results, or files that are no job's.
+
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        manifest = self.path / _MANIFEST
+        runs = 0
+        if manifest.exists():
+            before = self._read_manifest(manifest)
+            self._check(before, settings)
+            runs = int(before["runs"])
+        elif any(self.path.glob("*.parquet")):
+            raise tte.InputError(f"{self.path} has parquet files but no {_MANIFEST}: give an empty folder.")
+        for leftover in self.path.glob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
+        document = {
+            "format": FORMAT,
+            "fingerprint": fingerprint(settings),
+            "tte": tte.__version__,
+            "id_column": self.id_column,
+            "runs": runs + 1,
+            "settings": dict(settings),
+        }
+        write_atomically(manifest, json.dumps(document, indent=2, ensure_ascii=False).encode())
+        return runs + 1
+
+    def _read_manifest(self, manifest: Path) -> dict[str, Any]:
+        try:
+            document: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
+            if document["format"] != FORMAT:
+                raise ValueError(f"format {document['format']!r}")
+            document["fingerprint"], document["settings"], document["runs"], document["id_column"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise tte.InputError(f"{manifest} cannot be read ({error}): give another folder.") from None
+        return document
+
+    def _check(self, before: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+        if before["id_column"] != self.id_column:
+            raise tte.InputError(
+                f"{self.path} was filled by a job whose ids are in {before['id_column']!r}, not {self.id_column!r}."
+            )
+        if before["fingerprint"] == fingerprint(settings):
+            return
+        key, there, here = next(_differences(before["settings"], settings), ("the fingerprint", "another", "this"))
+        raise tte.InputError(
+            f"{self.path} holds the results of another job: {key} is {there} there and {here} here. Vectors of "
+            "different jobs cannot be compared: give another folder, or the job's own settings."
+        )
+
+    def shards(self) -> list[Path]:
+        """Finished shards, those of earlier runs first."""
+        return sorted(self.path.glob("part-*.parquet"))
+
+    def finished(self) -> pa.Array:
+        """Ids that need not be computed again, as strings."""
+        columns = [
+            pc.cast(table[self.id_column].filter(pc.is_null(table["error"])), pa.string())
+            for table in (pq.read_table(shard, columns=[self.id_column, "error"]) for shard in self.shards())
+        ]
+        chunks = [chunk for column in columns for chunk in column.chunks]
+        return pa.concat_arrays(chunks).unique() if chunks else pa.array([], pa.string())
+
+    def write(self, run: int, rows: pa.Table) -> Path:
+        """Write one shard, whole or not at all."""
+        ids = hashlib.sha256("\0".join(pc.cast(rows[self.id_column], pa.string()).to_pylist()).encode())
+        path = self.path / f"part-{run:04d}-{ids.hexdigest()[:24]}.parquet"
+        sink = pa.BufferOutputStream()
+        pq.write_table(rows, sink, compression="zstd")
+        write_atomically(path, memoryview(sink.getvalue()))
+        return path
+
+    def read(self) -> pa.Table:
+        """All rows, one per id: the first success, else the latest error. An empty table before the first shard."""
+        shards = self.shards()
+        if not shards:
+            return pa.table({})
+        table = pa.concat_tables([pq.read_table(shard) for shard in shards], promote_options="permissive")
+        rows = pa.table(
+            {
+                "id": pc.cast(table[self.id_column], pa.string()),
+                "row": pa.array(np.arange(len(table))),
+                "failed": pc.is_valid(table["error"]),
+            }
+        )
+        best = rows.filter(pc.invert(rows["failed"])).group_by("id").aggregate([("row", "min")])
+        failed = rows.filter(rows["failed"])
+        failed = failed.filter(pc.invert(pc.is_in(failed["id"], value_set=best["id"].combine_chunks())))
+        failed = failed.group_by("id").aggregate([("row", "max")])
+        kept = np.concatenate([best["row_min"].to_numpy(), failed["row_max"].to_numpy()])
+        return table.take(pa.array(np.sort(kept)))
+
+
+def check_ids(ids: pa.ChunkedArray, column: str) -> pa.Array:
+    """Return the ids as strings, once they are known to be there and unique."""
+    if not (pa.types.is_integer(ids.type) or pa.types.is_string(ids.type) or pa.types.is_large_string(ids.type)):
+        raise tte.InputError(f"the ids in {column!r} are of type {ids.type}: they must be integers or text.")
+    if ids.null_count:
+        raise tte.InputError(f"{ids.null_count} rows have no id in {column!r}: give every row its own.")
+    strings = pc.cast(ids, pa.string()).combine_chunks()
+    strings = pa.concat_arrays(strings.chunks) if isinstance(strings, pa.ChunkedArray) else strings
+    if pc.count_distinct(strings).as_py() != len(strings):
+        counts = strings.value_counts()
+        repeated = counts.filter(pc.greater(counts.field("counts"), 1))
+        first = repeated[0].as_py()
+        raise tte.InputError(
+            f"{len(repeated)} ids in {column!r} are not unique, such as {first['values']!r} ({first['counts']} rows): "
+            "results are matched by id, so give every row its own."
+        )
+    return strings
+
+
+def embedding_array(vectors: NDArray[Any], failed: Sequence[bool]) -> pa.Array:
+    """FixedSizeList of float32 or float16 [N, dim] with nulls where there is no vector."""
+    count, dim = vectors.shape
+    values = pa.array(np.ascontiguousarray(vectors).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(values, dim, mask=pa.array(np.asarray(failed, bool).reshape(count)))
+
+
+def write_atomically(path: Path, data: bytes | memoryview) -> None:
+    """Write a file so that a crash leaves either the old one or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _differences(there: Any, here: Any, path: str = "") -> Iterator[tuple[str, str, str]]:
+    if isinstance(there, Mapping) and isinstance(here, Mapping):
+        for key in sorted({*there, *here}):
+            yield from _differences(there.get(key), here.get(key), f"{path}.{key}" if path else key)
+    elif there != here:
+        yield path, _short(there), _short(here)
+
+
+def _short(value: Any) -> str:
+    text = "not set" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,462 @@
+"""Bulk embedding: a callable for batches, and a job on Ray Data that can be stopped and resumed.
+
+The callable needs no Ray and fits every engine that hands a class batches of columns:
+
+    >>> from tte.integrations.ray import BatchEmbedder
+    >>> embed = BatchEmbedder("my-embedder", reasoner="my-reasoner", max_new_tokens=256)     # doctest: +SKIP
+    >>> embed({"id": np.array([1, 2]), "text": np.array(["a cat", "a dog"])})["embedding"]   # doctest: +SKIP
+    >>> ds.map_batches(BatchEmbedder, fn_constructor_kwargs={"embedder": "my-embedder"},     # doctest: +SKIP
+    ...                batch_size=256, num_gpus=1, concurrency=8)
+
+The job adds what a night's work needs: a folder that belongs to one model, recipe, prompt and decoding; an error in
+its row instead of a dead job; shards that are whole or not there; and a second run that only does what is missing:
+
+    >>> from tte.integrations.ray import read_results, run_job
+    >>> run_job("pages/*.parquet", "vectors", id_column="page", embedder="my-embedder",      # doctest: +SKIP
+    ...         num_gpus=1, concurrency=8)
+    JobSummary(rows=100000, skipped=0, embedded=99998, errors=2)
+    >>> read_results("vectors")["embedding"]                                                 # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import tte
+from tte import _tte
+from tte._inputs import to_input
+from tte._models import PathLike
+from tte.integrations import missing_extra
+from tte.integrations._media import is_missing, to_picture, to_video
+from tte.integrations._pair import Pair, Side, Think
+
+ITEM_COLUMNS = ("text", "image", "images", "video", "videos", "instruction", "messages")
+"""What a row may have, under the keys of tte's items."""
+MEDIA_COLUMNS = ("image", "images", "video", "videos", "messages")
+RESULT_COLUMNS = ("embedding", "trace", "trace_tokens", "error")
+
+
+class BatchEmbedder:
+    """Thinks about and embeds the rows of a batch; made once per worker, called with every batch.
+
+    A row's item is made of its cells in the columns text, image, images, video, videos, instruction or messages, media
+    first. A picture is a path, the bytes of a file, a uint8 array, or the struct of `datasets`; a video is a path,
+    bytes, or frames; messages are a list of turns or its JSON. Cells that are None do not count.
+
+    Args:
+        embedder: an Embedder, or the path or hub id of one; None (with no reasoner): the bundled nano pair.
+        reasoner: a Reasoner, or the path or hub id of one; None: nothing is thought about.
+        think: True, False, "queries" or "recipe"; default: as the recipe says where there is a reasoner.
+        side: "query" or "target", for all rows.
+        family: task family of the recipe's presets ("image_ret", ...), for all rows.
+        instruction: for rows that have none of their own.
+        columns: names of the batch's columns for those above, such as ``{"image": "jpeg", "text": "caption"}``;
+            only these are then read. Default: the columns of these names.
+        keep: columns of the batch that are handed on; default: all but media.
+        id_column: names rows in error messages; default: their place in the batch.
+        device: "auto" (the GPU that the engine assigned, if there is one), "cpu", "cuda", "cuda:1".
+        dtype: "auto" (the checkpoint's own), "float32", "bfloat16", "float16".
+        vector_dtype: "float32", or "float16" for half the disk.
+        normalize: divide by the L2 norm; default: as the recipe says.
+        truncate_dim: keep the first dimensions, before normalising.
+        exit_on_device_error: end the process when the device is lost, so that the engine starts a new one; otherwise
+            every retry goes to the same broken worker.
+        decoding: `max_new_tokens`, `temperature` and so on, as in :func:`tte.think_then_embed`.
+
+    Raises:
+        InputError: the settings do not go together, or a batch has none of the columns.
+        ModelError: a checkpoint does not fit.
+        DeviceError: the device is not there, or was lost.
+
+    """
+
+    def __init__(
+        self,
+        embedder: tte.Embedder | PathLike | None = None,
+        reasoner: tte.Reasoner | PathLike | None = None,
+        *,
+        think: Think | None = None,
+        side: Side = "query",
+        family: str | None = None,
+        instruction: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        keep: Sequence[str] | None = None,
+        id_column: str | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        vector_dtype: str = "float32",
+        normalize: bool | None = None,
+        truncate_dim: int | None = None,
+        exit_on_device_error: bool = False,
+        **decoding: Any,
+    ) -> None:
+        unknown = sorted(set(columns or {}) - set(ITEM_COLUMNS))
+        if unknown:
+            raise tte.InputError(f"columns has {unknown[0]!r}; it names the columns of {', '.join(ITEM_COLUMNS)}.")
+        if side not in ("query", "target"):
+            raise tte.InputError(f"side is {side!r}: it must be 'query' or 'target'.")
+        if vector_dtype not in ("float32", "float16"):
+            raise tte.InputError(f"vector_dtype is {vector_dtype!r}: it must be 'float32' or 'float16'.")
+        self._columns = dict(columns) if columns is not None else None
+        self._keep = None if keep is None else list(keep)
+        self._id_column = id_column
+        self._vector_dtype = vector_dtype
+        self._side: Side = side
+        self._instruction = instruction
+        self._exit_on_device_error = exit_on_device_error
+        self.pair = Pair(
+            embedder, reasoner, think=think, family=family, device=device, dtype=dtype, normalize=normalize,
+            truncate_dim=truncate_dim, decoding=decoding,
+        )  # fmt: skip
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that the vectors depend on: models, recipes, prompts, decoding, which columns are read."""
+        return {
+            **self.pair.settings(),
+            "side": self._side,
+            "instruction": self._instruction,
+            "columns": self._columns,
+            "vector_dtype": self._vector_dtype,
+        }
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Add the results to the columns that are kept.
+
+        Returns a dict with `embedding`, float32 or float16 [N, dim], NaN in rows with an error; `trace`, the text of
+        each trace, None without one; `trace_tokens`, int32, 0 without one; `error`, None where all went well.
+        """
+        count = len(next(iter(batch.values()))) if batch else 0
+        vectors = np.full((count, self.pair.dim), np.nan, np.float32)
+        traces: list[str | None] = [None] * count
+        tokens = np.zeros(count, np.int32)
+        errors: list[str | None] = [None] * count
+        with ExitStack() as files:
+            rows, items = self._items(batch, count, errors, files)
+            if items:
+                result = self._run(items)
+                for position, row in enumerate(rows):
+                    vectors[row] = result.embeddings[position]
+                    errors[row] = result.errors.get(position)
+                    trace = result.traces[position]
+                    if trace is not None and errors[row] is None:
+                        traces[row], tokens[row] = trace.text, len(trace.token_ids)
+        return {
+            **{name: batch[name] for name in self._kept(batch)},
+            "embedding": vectors.astype(self._vector_dtype, copy=False),
+            "trace": _objects(traces),
+            "trace_tokens": tokens,
+            "error": _objects(errors),
+        }
+
+    def _run(self, items: list[_tte.Input]) -> Any:
+        try:
+            return self.pair.run(items, side=self._side, instruction=self._instruction, on_error="skip")
+        except tte.DeviceError as error:
+            if self._exit_on_device_error:
+                print(f"tte: the device is lost, this worker ends: {error}", file=sys.stderr, flush=True)
+                os._exit(1)
+            raise
+
+    def _kept(self, batch: Mapping[str, Any]) -> list[str]:
+        if self._keep is not None:
+            missing = [name for name in self._keep if name not in batch]
+            if missing:
+                raise tte.InputError(f"keep names {missing[0]!r}, which is no column: {', '.join(sorted(batch))}.")
+            return self._keep
+        sources = self._columns or {}
+        media = {sources.get(key, key) for key in MEDIA_COLUMNS}
+        return [name for name in batch if name not in media and name not in RESULT_COLUMNS]
+
+    def _sources(self, batch: Mapping[str, Any]) -> dict[str, str]:
+        """Column of each of an item's keys, media first."""
+        order = sorted(ITEM_COLUMNS, key=lambda key: key == "text")
+        if self._columns is not None:
+            missing = sorted(set(self._columns.values()) - set(batch))
+            if missing:
+                raise tte.InputError(f"there is no column {missing[0]!r}, but {', '.join(sorted(batch))}.")
+            return {key: self._columns[key] for key in order if key in self._columns}
+        found = {key: key for key in order if key in batch}
+        if not found.keys() - {"instruction"}:
+            raise tte.InputError(
+                f"none of the columns {', '.join(sorted(batch)) or '(none)'} is one of {', '.join(ITEM_COLUMNS)}: "
+                'say which are which with columns={"text": ..., "image": ...}.'
+            )
+        return found
+
+    def _items(
+        self, batch: Mapping[str, Any], count: int, errors: list[str | None], files: ExitStack
+    ) -> tuple[list[int], list[_tte.Input]]:
+        """Rows that can be used, and their inputs; the errors of the others are written to `errors`."""
+        sources = self._sources(batch) if count else {}
+        rows, items = [], []
+        for row in range(count):
+            name = f"row {batch[self._id_column][row]}" if self._id_column else f"row {row}"
+            cells = {key: batch[column][row] for key, column in sources.items()}
+            try:
+                items.append(to_input(_to_item(cells, name, files), name))
+                rows.append(row)
+            except tte.InputError as error:
+                errors[row] = str(error)
+        return rows, items
+
+
+@dataclass(frozen=True)
+class JobSummary:
+    """What :func:`run_job` did."""
+
+    rows: int
+    """Rows of the data."""
+    skipped: int
+    """Rows that an earlier run had finished."""
+    embedded: int
+    """Rows that this run embedded."""
+    errors: int
+    """Rows of this run with an error; the next run tries them again."""
+
+
+def run_job(
+    data: Any,
+    output: PathLike,
+    *,
+    id_column: str,
+    embedder: PathLike | None = None,
+    reasoner: PathLike | None = None,
+    keep: Sequence[str] = (),
+    rows_per_shard: int = 1024,
+    concurrency: int | tuple[int, int] = 1,
+    num_cpus: float = 1,
+    num_gpus: float = 0,
+    ray_remote_args: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> JobSummary:
+    """Embed a data set on Ray into a folder of parquet shards; run it again to go on.
+
+    The folder belongs to one fingerprint of models, recipes, prompt, decoding and columns: with another one the job is
+    refused. Ids that are finished are skipped, errors are tried again, and a success is never undone. The data may
+    have grown. A run that is killed loses at most the shards that its workers are at. Read the folder with
+    :func:`read_results`, or any parquet reader that keeps in mind that an id whose first try failed is there twice.
+
+    Args:
+        data: a `ray.data.Dataset`, or parquet files: a path, a folder, a pattern, or a list of them.
+        output: folder of the results, on a file system that all workers see.
+        id_column: column of unique integers or texts. All ids are held by the driver while the job starts.
+        embedder: path or hub id of the embedder; None (with no reasoner): the bundled nano pair.
+        reasoner: path or hub id of the reasoner.
+        keep: further columns to copy into the results.
+        rows_per_shard: rows that a worker computes and writes at a time.
+        concurrency: workers, or the least and the most of them; each holds its own models.
+        num_cpus: CPUs per worker.
+        num_gpus: GPUs per worker.
+        ray_remote_args: further options of Ray's actors, such as ``{"resources": {...}}``.
+        settings: further arguments of :class:`BatchEmbedder`: think, side, family, columns, `max_new_tokens`, ...
+
+    Raises:
+        InputError: another job's folder, ids that are missing or not unique, settings that do not go together.
+        ModelError: a checkpoint does not fit.
+        ImportError: Ray or pyarrow is not installed.
+
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+        import ray
+        import ray.data
+
+        from tte.integrations import _jobs
+    except ImportError as error:
+        raise missing_extra("tte.integrations.ray.run_job", "ray", error) from error
+    fewest, most = (concurrency, concurrency) if isinstance(concurrency, int) else concurrency
+    if not 1 <= fewest <= most:
+        raise tte.InputError(f"concurrency is {concurrency}: it must be at least 1, or (least, most).")
+    if rows_per_shard < 1:
+        raise tte.InputError(f"rows_per_shard is {rows_per_shard}: it must be at least 1.")
+    arguments = {"embedder": embedder, "reasoner": reasoner, "id_column": id_column, **settings}
+    arguments |= {"keep": [id_column, *(name for name in keep if name != id_column)], "exit_on_device_error": True}
+    dataset = data if isinstance(data, ray.data.Dataset) else ray.data.read_parquet(_paths(data))
+    names = dataset.schema().names if dataset.schema() is not None else []
+    for name in arguments["keep"]:
+        if name not in names:
+            raise tte.InputError(f"there is no column {name!r} in the data, but {', '.join(names) or 'nothing'}.")
+    tables = dataset.select_columns([id_column]).iter_batches(batch_format="pyarrow", batch_size=1 << 16)
+    chunks = [chunk for table in tables for chunk in table[id_column].chunks]
+    ids = _jobs.check_ids(pa.chunked_array(chunks) if chunks else pa.chunked_array([], pa.string()), id_column)
+    remote = {"num_cpus": num_cpus, "num_gpus": num_gpus, **(ray_remote_args or {})}
+    # The models may only fit where the workers are, so that one of them says what they are.
+    once = {"max_calls": 1} if num_gpus else {}  # A worker that has used a GPU gives it back only by ending.
+    try:
+        job = ray.get(ray.remote(max_retries=0, **once, **remote)(_settings_of).remote(arguments))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, tte.Error):
+            raise type(error.cause)(str(error.cause)) from None
+        raise
+    folder = _jobs.JobFolder(output, id_column)
+    run = folder.open(job)
+    finished = folder.finished()
+    skipped = int(pc.sum(pc.is_in(ids, value_set=finished)).as_py() or 0)
+    if skipped == len(ids):
+        return JobSummary(len(ids), skipped, 0, 0)
+    if skipped:
+        finished_ref = ray.put(finished)
+
+        def unfinished(table: Any) -> Any:
+            done = pc.is_in(pc.cast(table[id_column], pa.string()), value_set=ray.get(finished_ref))
+            return table.filter(pc.invert(done))
+
+        dataset = dataset.map_batches(unfinished, batch_format="pyarrow", batch_size=1 << 12)
+    written = dataset.map_batches(
+        _ShardWriter,
+        fn_constructor_kwargs={
+            "arguments": arguments, "folder": str(folder.path), "run": run, "expected": _jobs.fingerprint(job),
+        },
+        batch_size=rows_per_shard,
+        batch_format="numpy",
+        compute=ray.data.ActorPoolStrategy(min_size=fewest, max_size=most),
+        **remote,
+    )  # fmt: skip
+    rows = errors = 0
+    for batch in written.iter_batches(batch_format="numpy"):
+        rows += int(batch["rows"].sum())
+        errors += int(batch["errors"].sum())
+    return JobSummary(len(ids), skipped, rows - errors, errors)
+
+
+def read_results(folder: PathLike) -> Any:
+    """Read a job's folder: a `pyarrow.Table` with one row per id, its success if there is one.
+
+    Columns: the id and what was kept; `embedding`, FixedSizeList [dim], null with an error; `trace`; `trace_tokens`;
+    `error`.
+    """
+    try:
+        from tte.integrations import _jobs
+    except ImportError as error:
+        raise missing_extra("tte.integrations.ray.read_results", "ray", error) from error
+    manifest = Path(folder) / "job.json"
+    if not manifest.is_file():
+        raise tte.InputError(f"{os.fspath(folder)} is not the folder of a job: it has no job.json.")
+    id_column = json.loads(manifest.read_text(encoding="utf-8"))["id_column"]
+    return _jobs.JobFolder(folder, id_column).read()
+
+
+class _ShardWriter:
+    """A worker of the job: embeds a batch and writes it as one shard."""
+
+    def __init__(self, arguments: Mapping[str, Any], folder: str, run: int, expected: str) -> None:
+        from tte.integrations import _jobs
+
+        self._jobs = _jobs
+        self._embed = BatchEmbedder(**arguments)
+        self._folder = _jobs.JobFolder(folder, arguments["id_column"])
+        self._run = run
+        if _jobs.fingerprint(self._embed.settings()) != expected:
+            raise tte.InputError(
+                "this worker's models are not those of the job's first worker: the nodes have different checkpoints "
+                "under the same path."
+            )
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        import pyarrow as pa
+
+        result = self._embed(batch)
+        failed = [error is not None for error in result["error"]]
+        columns = {name: _arrow(values) for name, values in result.items() if name != "embedding"}
+        columns["embedding"] = self._jobs.embedding_array(result["embedding"], failed)
+        columns["error"] = pa.array(result["error"], pa.string())
+        columns["trace"] = pa.array(result["trace"], pa.string())
+        self._folder.write(self._run, pa.table(columns))
+        return {"rows": np.array([len(failed)]), "errors": np.array([sum(failed)])}
+
+
+def _settings_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return BatchEmbedder(**arguments).settings()
+
+
+def _arrow(values: Any) -> Any:
+    import pyarrow as pa
+
+    if isinstance(values, np.ndarray) and values.ndim > 1:
+        values = list(values.reshape(len(values), -1))
+    return pa.array(values)
+
+
+def _paths(data: Any) -> Any:
+    if isinstance(data, (str, os.PathLike)):
+        path = os.fspath(data)
+        if "*" not in path or "://" in path:
+            return path
+        import glob
+
+        found = sorted(glob.glob(path))
+        if not found:
+            raise tte.InputError(f"no file matches {path!r}.")
+        return found
+    if isinstance(data, (list, tuple)):
+        return [os.fspath(path) for path in data]
+    raise tte.InputError(f"data is a {type(data).__name__}: give a ray.data.Dataset, or paths of parquet files.")
+
+
+def _objects(values: Sequence[Any]) -> NDArray[Any]:
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
+
+
+def _to_item(cells: Mapping[str, Any], name: str, files: ExitStack) -> Any:
+    """A row's cells as one of tte's items."""
+    given = {key: value for key, value in cells.items() if not is_missing(value)}
+    if "messages" in given:
+        return _messages(given["messages"], name, files)
+    item: dict[str, Any] = {}
+    for key, value in given.items():
+        if key == "image":
+            item["images"] = [*item.get("images", ()), to_picture(value, name)]
+        elif key == "images":
+            item["images"] = [
+                *item.get("images", ()),
+                *(to_picture(v, f"{name}, image {i}") for i, v in enumerate(value)),
+            ]
+        elif key == "video":
+            item["videos"] = [*item.get("videos", ()), to_video(value, name, files)]
+        elif key == "videos":
+            videos = [to_video(v, f"{name}, video {i}", files) for i, v in enumerate(value)]
+            item["videos"] = [*item.get("videos", ()), *videos]
+        else:
+            item[key] = str(value) if isinstance(value, np.str_) else value
+    return item
+
+
+def _messages(value: Any, name: str, files: ExitStack) -> list[dict[str, Any]]:
+    """Chat messages of a cell; the fields that Arrow fills with None are dropped."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise tte.InputError(f"{name}: messages is text that is no JSON ({error}).") from None
+    if not isinstance(value, (list, tuple, np.ndarray)) or not all(
+        isinstance(m, Mapping) and "role" in m for m in value
+    ):
+        raise tte.InputError(f"{name}: messages must be a list of turns with a role and a content, or its JSON.")
+    return [{"role": m["role"], "content": _content(m.get("content"), name, files)} for m in value]
+
+
+def _content(content: Any, name: str, files: ExitStack) -> Any:
+    if not isinstance(content, (list, tuple, np.ndarray)):
+        return content
+    parts: list[Any] = []
+    for cell in content:
+        part = {key: v for key, v in cell.items() if not is_missing(v)} if isinstance(cell, Mapping) else cell
+        if isinstance(part, dict) and part.get("type") == "image" and "image" in part:
+            part["image"] = to_picture(part["image"], name)
+        elif isinstance(part, dict) and part.get("type") == "video" and "video" in part:
+            part |= to_video(part.pop("video"), name, files)
+        parts.append(part)
+    return parts

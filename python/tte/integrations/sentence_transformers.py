@@ -1,0 +1,384 @@
+"""tte as a module of sentence-transformers.
+
+    >>> from sentence_transformers import SentenceTransformer
+    >>> from tte.integrations.sentence_transformers import TteModule, load
+    >>> model = SentenceTransformer(modules=[TteModule("my-embedder", reasoner="my-reasoner")])   # doctest: +SKIP
+    >>> model.encode_query(["what is left of the red circle?", {"image": picture, "text": "which bird?"}])  # doctest: +SKIP
+    >>> model.encode_document([{"image": "page.png"}, {"video": "clip.mp4"}])                     # doctest: +SKIP
+    >>> model.save_pretrained("my-model"); model = load("my-model")                               # doctest: +SKIP
+
+Everything that takes a SentenceTransformer then takes tte: LangChain, LlamaIndex, LanceDB, Daft, mteb.
+"""  # noqa: E501
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import tte
+from tte import _hub, _tte
+from tte._inputs import _part as to_part
+from tte._inputs import to_messages
+from tte._models import PathLike
+from tte.integrations import missing_extra
+from tte.integrations._media import MAX_DECODER_FRAMES, is_decoder, is_missing, to_picture, to_video
+from tte.integrations._pair import Pair, Side, Think, check_decoding, resolve_models, resolve_think
+
+try:
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modality import infer_modality
+    from sentence_transformers.base.modules import InputModule
+except ImportError as _error:
+    raise missing_extra(__name__, "sentence-transformers", _error) from _error
+
+MODALITIES = ["text", "image", "video", "message"]
+CLASS_REF = "tte.integrations.sentence_transformers.TteModule"
+_SIDES: dict[str, Side] = {"query": "query", "document": "target", "target": "target"}
+_SKIPPED = ("*.bin", "*.pt", "*.pth", "*.msgpack", "*.h5", "*.onnx", ".git", ".cache", "recipe.json")
+
+
+class TteModule(InputModule):
+    """An embedder, perhaps with a reasoner, as the only module of a SentenceTransformer.
+
+    `encode` takes what sentence-transformers takes (text, pictures, videos, chat messages, dicts with the keys text,
+    image and video) and what tte takes (dicts with images, videos and instruction, lists of parts). Strings that are
+    the path of a picture or a video, or a ``data:`` URI, are taken as such, which is sentence-transformers' rule;
+    ``{"text": ...}`` makes them text. A prompt (`prompt`, `prompt_name`) is the instruction and goes where the
+    recipe says; for whole chat messages it is a system turn, as in sentence-transformers.
+
+    `encode_query` embeds on the query side and `encode_document` on the target side, which decides the recipe's
+    preset and whether there is thinking. `encode(..., task="image_qa")` takes that preset on the query side.
+    Vectors are already normalised as the recipe says; with `truncate_dim`, ask for `normalize_embeddings=True`.
+
+    Args:
+        embedder: an Embedder, or the path or hub id of one; None (with no reasoner): the bundled nano pair.
+        reasoner: a Reasoner, or the path or hub id of one; None: nothing is thought about.
+        think: True, False, "queries" or "recipe"; default: as the recipe says where there is a reasoner.
+        family: task family of the recipe's presets ("image_qa", ...), for every call.
+        device: "cpu", "cuda", "cuda:1"; default: where the SentenceTransformer is, also after `model.to(...)`.
+            Models that are handed in loaded stay where they are.
+        dtype: "auto" (the checkpoint's own), "float32", "bfloat16", "float16".
+        embedder_recipe: a recipe file or the name of a bundled recipe; default: the checkpoint's.
+        reasoner_recipe: likewise.
+        max_video_frames: most frames read from a torchcodec decoder; files are sampled by the recipe.
+        decoding: `max_new_tokens`, `temperature` and so on, as in :func:`tte.think_then_embed`.
+
+    Raises:
+        InputError: the settings do not go together; from `encode`: an item cannot be used, by its place in the batch.
+        ModelError: a checkpoint does not fit.
+
+    Vectors have no gradients: this is for inference, not for training.
+
+    """
+
+    save_in_root = False
+    config_file_name = "tte_config.json"
+
+    def __init__(
+        self,
+        embedder: tte.Embedder | PathLike | None = None,
+        reasoner: tte.Reasoner | PathLike | None = None,
+        *,
+        think: Think | None = None,
+        family: str | None = None,
+        device: str | None = None,
+        dtype: str = "auto",
+        embedder_recipe: PathLike | None = None,
+        reasoner_recipe: PathLike | None = None,
+        max_video_frames: int = MAX_DECODER_FRAMES,
+        **decoding: Any,
+    ) -> None:
+        super().__init__()
+        embedder, reasoner = resolve_models(embedder, reasoner)
+        self.think = resolve_think(think, reasoner is not None)
+        self.decoding = check_decoding(decoding)
+        self.family = family
+        self.max_video_frames = max_video_frames
+        self._device = device
+        self._dtype = dtype
+        self._embedder = _Source(embedder, embedder_recipe, dtype)
+        self._reasoner = None if reasoner is None else _Source(reasoner, reasoner_recipe, dtype)
+        self._loaded: Pair | None = None
+        self._loaded_on = ""
+        # Follows the module through .to() and .cuda(), and so says where sentence-transformers wants the work done.
+        self.register_buffer("_anchor", torch.empty(0), persistent=False)
+
+    @property
+    def modalities(self) -> list[str]:
+        """What `encode` takes; the parts of a dict may be combined."""
+        return list(MODALITIES)
+
+    def get_embedding_dimension(self) -> int:
+        """Size of a vector; loads the model if need be."""
+        return self.pair.dim
+
+    @property
+    def pair(self) -> Pair:
+        """The loaded models, on the device that the module is on."""
+        device = self._device or _device_name(self._anchor.device)
+        if self._loaded is None or self._loaded_on != device:
+            self._loaded = None  # Frees the other device's memory first.
+            embedder = self._embedder.load(tte.Embedder, device)
+            reasoner = None
+            if self.think and self._reasoner is not None:
+                reasoner = self._reasoner.load(tte.Reasoner, embedder.backend.device)
+            think = self.think if reasoner is not None else False
+            self._loaded = Pair(embedder, reasoner, think=think, family=self.family, decoding=self.decoding)
+            self._loaded_on = device
+        return self._loaded
+
+    def preprocess(
+        self, inputs: Sequence[Any], prompt: str | None = None, task: str | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Turn a batch into tte's inputs; decoding of media and tokenising happen in `forward`, beside the model.
+
+        Raises:
+            InputError: an item cannot be used, or an option is none of this module's.
+
+        """
+        unknown = sorted(key for key, value in kwargs.items() if value is not None)
+        if unknown:
+            raise tte.InputError(f"{unknown[0]} is not an option of TteModule: its recipe decides how inputs are read.")
+        prompt = prompt or None
+        items = [self._to_input(item, f"item {index}", prompt) for index, item in enumerate(inputs)]
+        return {"tte_inputs": items, "tte_task": task}
+
+    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Add "sentence_embedding", float32 [N, dim], on the module's device."""
+        task = features["tte_task"]
+        side = _SIDES.get(task or "query", "query")
+        family = None if task is None or task in _SIDES else task
+        vectors = self.pair.run(features["tte_inputs"], side=side, family=family)
+        features["sentence_embedding"] = torch.from_numpy(vectors.embeddings).to(self._anchor.device)
+        return features
+
+    def _to_input(self, item: Any, name: str, prompt: str | None) -> _tte.Input:
+        if isinstance(item, Mapping) and "role" in item:
+            item = [item]
+        if isinstance(item, (list, tuple)) and item and isinstance(item[0], Mapping) and "role" in item[0]:
+            return _tte.Input(messages=self._messages(item, name, prompt), name=name)
+        instruction = None
+        if isinstance(item, (list, tuple)):
+            if not item or not all(isinstance(part, Mapping) and "type" in part for part in item):
+                raise tte.InputError(
+                    f"{name} is a list: chat messages are dicts with a role, parts are dicts with a type, the frames of "
+                    'a video are {"video": [...]}, and the halves of a pair are encoded one by one.'
+                )
+            parts = [self._part(part, name) for part in item]
+        elif isinstance(item, Mapping) and "array" not in item:
+            parts, instruction = self._dict_parts(item, name), item.get("instruction")
+            if not parts and instruction is None:
+                raise tte.InputError(f"{name} is empty: give it text, an image or a video.")
+        else:
+            parts = [self._typed(item, name)]
+        return _tte.Input(
+            parts=[to_part(part, name) for part in parts],
+            instruction=prompt if instruction is None else instruction,
+            name=name,
+        )
+
+    def _dict_parts(self, item: Mapping[str, Any], name: str) -> list[Any]:
+        parts: list[Any] = []
+        known = ("text", "image", "images", "video", "videos", "instruction")
+        for key, value in item.items():
+            if key == "audio":
+                raise _no_audio(name)
+            if key not in known:
+                raise tte.InputError(f"{name}: unknown key {key!r}; an item's keys are {', '.join(known)}.")
+            if is_missing(value) or key == "instruction":
+                continue
+            kind = key.removesuffix("s")
+            if kind == "video":
+                values = value if key == "videos" or _is_video_list(value) else [value]
+            else:
+                values = value if isinstance(value, (list, tuple)) else [value]
+            parts += [self._part({"type": kind, kind: entry}, name) for entry in values]
+        return parts
+
+    def _messages(self, messages: Sequence[Mapping[str, Any]], name: str, prompt: str | None) -> list[_tte.Message]:
+        turns = [
+            {**m, "content": [self._part(p, name) for p in m["content"]]}
+            if isinstance(m.get("content"), (list, tuple))
+            else m
+            for m in messages
+        ]
+        return to_messages(([{"role": "system", "content": prompt}] if prompt else []) + turns, name)
+
+    def _typed(self, item: Any, name: str) -> dict[str, Any]:
+        """Part of an item that does not say what it is, by sentence-transformers' own rules."""
+        if isinstance(item, (bytes, bytearray, memoryview, Path)):
+            return {"type": "image", "image": item}
+        try:
+            kind = infer_modality(item)
+        except ValueError as error:
+            raise tte.InputError(f"{name}: {str(error).splitlines()[0]}") from None
+        if kind == "audio":
+            raise _no_audio(name)
+        if isinstance(item, str) and kind in ("image", "video") and item.startswith(("http://", "https://")):
+            raise tte.InputError(
+                f"{name}: tte does not download {kind}s: save {item} to a file first; "
+                f'{{"text": ...}} embeds the address itself.'
+            )
+        return self._part({"type": kind, kind: item}, name)
+
+    def _part(self, part: Any, name: str) -> Any:
+        if not isinstance(part, Mapping):
+            return part
+        if part.get("type") == "image" and part.get("image") is not None:
+            return {**part, "image": to_picture(part["image"], name)}
+        if part.get("type") == "video" and part.get("video") is not None:
+            options = {key: value for key, value in part.items() if key != "video"}
+            return {**options, **to_video(part["video"], name, max_frames=self.max_video_frames)}
+        if part.get("type") == "audio":
+            raise _no_audio(name)
+        return part
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """Return the settings, without the checkpoints."""
+        return {
+            "think": self.think,
+            "family": self.family,
+            "device": self._device,
+            "dtype": self._dtype,
+            "max_video_frames": self.max_video_frames,
+            **self.decoding,
+        }
+
+    def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
+        """Copy the checkpoints into ``embedder/`` and ``reasoner/``, each with the recipe in force, and the settings.
+
+        The folder needs nothing else; the weights are safetensors files whatever `safe_serialization` says.
+        """
+        folder = Path(output_path)
+        self._embedder.copy(folder / "embedder")
+        if self._reasoner is not None:
+            self._reasoner.copy(folder / "reasoner")
+        self.save_config(output_path)
+
+    @classmethod
+    def load(
+        cls,
+        model_name_or_path: str,
+        subfolder: str = "",
+        token: bool | str | None = None,
+        cache_folder: str | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        model_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> TteModule:
+        """Load what `save` wrote, from a folder or the hub. `model_kwargs` override the saved settings."""
+        where: dict[str, Any] = {
+            "subfolder": subfolder,
+            "token": token,
+            "cache_folder": cache_folder,
+            "revision": revision,
+            "local_files_only": local_files_only,
+        }
+        folder = cls.load_dir_path(model_name_or_path, **where)
+        config = cls.load_config(model_name_or_path, **where)
+        if folder is None or not (Path(folder) / "embedder").is_dir():
+            raise tte.ModelError(f"{model_name_or_path!r} has no {subfolder}/embedder: save the model again.")
+        options = dict(model_kwargs or {})
+        if "torch_dtype" in options:
+            options["dtype"] = options.pop("torch_dtype")
+        if "dtype" in options:
+            options["dtype"] = str(options["dtype"]).removeprefix("torch.")
+        reasoner = Path(folder) / "reasoner"
+        return cls(Path(folder) / "embedder", reasoner if reasoner.is_dir() else None, **{**config, **options})
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the loaded models out: another process, or a copy, loads its own."""
+        for source in (self._embedder, self._reasoner):
+            if source is not None:
+                source.check_movable()
+        return {**self.__dict__, "_loaded": None, "_loaded_on": ""}
+
+
+def load(folder: PathLike, **options: Any) -> SentenceTransformer:
+    """Load a model that `SentenceTransformer.save_pretrained` wrote from a TteModule.
+
+    sentence-transformers loads classes from outside itself only with ``trust_remote_code=True``. This checks that
+    the folder names no class but its own and tte's, and only then says so.
+
+    Args:
+        folder: where the model was saved.
+        options: further arguments of SentenceTransformer; `model_kwargs` override the saved settings.
+
+    Raises:
+        ModelError: the folder has no model, or one with other classes.
+
+    """
+    index = Path(folder) / "modules.json"
+    if not index.is_file():
+        raise tte.ModelError(f"{index} is not there: give a folder that SentenceTransformer.save_pretrained wrote.")
+    for module in json.loads(index.read_text(encoding="utf-8")):
+        ref = str(module.get("type"))
+        if ref != CLASS_REF and not ref.startswith("sentence_transformers."):
+            raise tte.ModelError(
+                f"{index} names the class {ref!r}, which is not tte's: if you trust it, use "
+                "SentenceTransformer(folder, trust_remote_code=True)."
+            )
+    return SentenceTransformer(str(folder), trust_remote_code=True, **options)
+
+
+class _Source:
+    """A checkpoint: where it is and how it is to be loaded, or a model that is loaded already."""
+
+    def __init__(self, model: Any, recipe: PathLike | None, dtype: str) -> None:
+        self.given = model if isinstance(model, (tte.Embedder, tte.Reasoner)) else None
+        if self.given is not None and (recipe is not None or dtype != "auto"):
+            raise tte.InputError("recipe and dtype belong to loading: give the checkpoint's path with them.")
+        self.path = Path(self.given.model.path) if self.given is not None else _hub.resolve(model)
+        # A file is found from any working directory; anything else is the name of a bundled recipe.
+        self.recipe = None if recipe is None else str(Path(recipe).resolve() if Path(recipe).is_file() else recipe)
+        self.dtype = dtype
+        if self.given is None:
+            self.processor()  # What does not fit is found now, without reading the weights.
+
+    def processor(self) -> tte.Processor:
+        return tte.Processor(self.path, recipe=self.recipe)
+
+    def load(self, kind: type[Any], device: str) -> Any:
+        if self.given is not None:
+            if not isinstance(self.given, kind):
+                raise tte.InputError(f"a {type(self.given).__name__} was given where the {kind.__name__} belongs.")
+            return self.given
+        return kind(self.path, device=device, dtype=self.dtype, recipe=self.recipe)
+
+    def check_movable(self) -> None:
+        if self.given is not None:
+            raise tte.InputError(
+                "A module made from a loaded model cannot be copied or sent to another process: make it from the "
+                f"checkpoint's path ({self.path})."
+            )
+
+    def copy(self, folder: Path) -> None:
+        recipe = json.loads(self.given.model.recipe) if self.given is not None else self.processor().recipe
+        if folder.resolve() != self.path.resolve():
+            shutil.copytree(self.path, folder, ignore=shutil.ignore_patterns(*_SKIPPED), dirs_exist_ok=True)
+        (folder / "recipe.json").write_text(json.dumps(recipe, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def _device_name(device: torch.device) -> Literal["cpu"] | str:
+    if device.type not in ("cpu", "cuda", "meta"):
+        raise tte.InputError(f"tte runs on cpu and cuda, not on {device}: give SentenceTransformer device='cpu'.")
+    return "cpu" if device.type != "cuda" else str(device)
+
+
+def _is_video_list(value: Any) -> bool:
+    """Whether the value of "video" is a list of videos and not one video's list of frames."""
+    if not isinstance(value, (list, tuple)) or not value:
+        return False
+    first = value[0]
+    if isinstance(first, str):
+        return infer_modality(first) == "video"
+    return isinstance(first, Mapping) or is_decoder(first) or getattr(first, "ndim", 0) == 4
+
+
+def _no_audio(name: str) -> tte.InputError:
+    return tte.InputError(f"{name} has audio, which tte's models cannot hear: leave it out, or transcribe it to text.")

@@ -1,0 +1,351 @@
+"""The batch callable by itself, the job's folder, and the job on a real local Ray."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tte
+from conftest import picture
+from PIL import Image
+from tte import _hub
+from tte.integrations._jobs import JobFolder, check_ids, embedding_array, fingerprint
+from tte.integrations.ray import BatchEmbedder, JobSummary, read_results, run_job
+
+PICTURES = [picture(56, 56, seed=s) for s in range(4)]
+CLIP_FILE = Path(__file__).parent.parent.parent / "data" / "media" / "clip.mp4"
+
+
+def png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def cells(*values: Any) -> np.ndarray:
+    array = np.empty(len(values), object)
+    for index, value in enumerate(values):
+        array[index] = value
+    return array
+
+
+@pytest.fixture(scope="module")
+def embedder() -> tte.Embedder:
+    return tte.Embedder(_hub.bundled("embedder"), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def plain(embedder: tte.Embedder) -> BatchEmbedder:
+    return BatchEmbedder(embedder)
+
+
+# The callable.
+
+
+def test_every_kind_of_cell(plain: BatchEmbedder, embedder: tte.Embedder, tmp_path: Path) -> None:
+    path = tmp_path / "p.png"
+    path.write_bytes(png(PICTURES[0]))
+    picture_part = {"type": "image", "image": PICTURES[0], "text": None}
+    turns = [{"role": "user", "content": cells(picture_part, {"type": "text", "text": "hi", "image": None})}]
+    clean = [{"role": "user", "content": [{"type": "image", "image": PICTURES[0]}, {"type": "text", "text": "hi"}]}]
+    said = [{"role": "user", "content": "hi"}]
+    rows: list[tuple[dict[str, Any], Any]] = [
+        ({"text": np.str_("a b")}, "a b"),
+        ({"image": png(PICTURES[0]), "text": "a b"}, {"image": PICTURES[0], "text": "a b"}),
+        ({"image": str(path)}, path),
+        ({"image": PICTURES[0]}, PICTURES[0]),
+        ({"image": {"bytes": png(PICTURES[0]), "path": None}}, PICTURES[0]),
+        ({"image": {"bytes": None, "path": str(path)}}, path),
+        ({"images": cells(PICTURES[0], png(PICTURES[1]))}, {"images": PICTURES[:2]}),
+        ({"images": np.stack(PICTURES[:2])}, {"images": PICTURES[:2]}),
+        ({"video": np.stack(PICTURES), "text": "x"}, {"video": PICTURES, "text": "x"}),
+        ({"video": cells(*[png(p) for p in PICTURES])}, {"video": PICTURES}),
+        ({"video": str(CLIP_FILE)}, {"video": CLIP_FILE}),
+        ({"video": CLIP_FILE.read_bytes()}, {"video": CLIP_FILE}),
+        ({"videos": [str(CLIP_FILE), np.stack(PICTURES)]}, {"videos": [CLIP_FILE, PICTURES]}),
+        ({"text": "a b", "instruction": "count"}, {"text": "a b", "instruction": "count"}),
+        ({"messages": cells(*turns)}, clean),
+        ({"messages": json.dumps(said), "text": float("nan")}, said),
+    ]
+    names = ("text", "image", "images", "video", "videos", "instruction", "messages")
+    batch = {name: cells(*[row.get(name) for row, _ in rows]) for name in names}
+    out = plain({"id": np.arange(len(rows)), **batch})
+    assert list(out["error"]) == [None] * len(rows)
+    expected = np.concatenate([embedder.embed([item], progress=False) for _, item in rows])
+    wrong = [i for i in range(len(rows)) if np.abs(out["embedding"][i] - expected[i]).max() > 1e-6]
+    assert wrong == []
+    assert set(out) == {"id", "text", "instruction", "embedding", "trace", "trace_tokens", "error"}
+
+
+def test_traces_sides_and_settings() -> None:
+    embed = BatchEmbedder(device="cpu", family="image_qa", max_new_tokens=8, keep=["key"], vector_dtype="float16")
+    batch = {"key": np.array(["x", "y"]), "caption": np.array(["a b", "c"])}
+    with pytest.raises(tte.InputError, match=r"none of the columns caption, key is one of text, image"):
+        embed(batch)
+    embed = BatchEmbedder(
+        device="cpu", family="image_qa", max_new_tokens=8, keep=["key"], vector_dtype="float16", columns={"text": "caption"}
+    )  # fmt: skip
+    out = embed(batch)
+    expected = tte.think_then_embed(["a b", "c"], task="image_qa", max_new_tokens=8, think="recipe", progress=False)
+    assert out["embedding"].dtype == np.float16
+    np.testing.assert_array_equal(out["embedding"], expected.embeddings.astype(np.float16))
+    assert list(out["trace"]) == [t.text for t in expected.traces if t is not None]
+    assert list(out["trace_tokens"]) == [len(t.token_ids) for t in expected.traces if t is not None]
+    assert list(out) == ["key", "embedding", "trace", "trace_tokens", "error"]
+    settings = embed.settings()
+    assert settings["decoding"] == {"max_new_tokens": 8}
+    assert settings["reasoner"]["recipe"]["name"] == "tte-nano-reasoner"
+    assert fingerprint(settings) == fingerprint(json.loads(json.dumps(settings)))
+    targets = BatchEmbedder(device="cpu", family="image_qa", side="target", columns={"text": "caption"})(batch)
+    assert list(targets["trace"]) == [None, None]
+
+
+def test_bad_rows_get_an_error_and_the_others_a_vector(embedder: tte.Embedder) -> None:
+    embed = BatchEmbedder(embedder, id_column="id")
+    batch = {
+        "id": np.array([10, 11, 12, 13, 14]),
+        "text": cells("fine", None, "a", "b", "c"),
+        "image": cells(None, None, b"rubbish", "/no/such.png", PICTURES[0].astype(np.float32)),
+    }
+    out = embed(batch)
+    assert out["error"][0] is None
+    for row, message in enumerate(
+        ("row 11 is empty", "row 12.*encoded image", "row 13.*no/such.png", "row 14.*float32"), 1
+    ):
+        with pytest.raises(AssertionError, match=message):
+            raise AssertionError(out["error"][row])
+        assert np.isnan(out["embedding"][row]).all()
+    np.testing.assert_array_equal(out["embedding"][:1], embedder.embed(["fine"], progress=False))
+    assert embed({"id": np.array([]), "text": np.array([])})["embedding"].shape == (0, embedder.dim)
+
+
+def test_mistakes_are_found_before_work_starts(embedder: tte.Embedder) -> None:
+    for options, message in (
+        ({"columns": {"picture": "x"}}, "'picture'"),
+        ({"side": "left"}, "side is 'left'"),
+        ({"vector_dtype": "int8"}, "vector_dtype is 'int8'"),
+        ({"think": True}, "needs a reasoner"),
+        ({"max_new_tokens": 0}, "max_new_tokens"),
+        ({"max_tokens": 5}, "max_tokens"),
+    ):
+        with pytest.raises(tte.InputError, match=message):
+            BatchEmbedder(embedder, **options)  # type: ignore[arg-type]
+    with pytest.raises(tte.InputError, match="keep names 'key'"):
+        BatchEmbedder(embedder, keep=["key"])({"text": np.array(["a"])})
+    with pytest.raises(tte.InputError, match="no column 'caption'"):
+        BatchEmbedder(embedder, columns={"text": "caption"})({"text": np.array(["a"])})
+    with pytest.raises(tte.InputError, match="without embedder"):
+        BatchEmbedder(reasoner=_hub.bundled("reasoner"))
+
+
+def test_a_lost_device_ends_the_worker(embedder: tte.Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ended(BaseException):
+        pass
+
+    def end(code: int) -> None:
+        assert code == 1
+        raise Ended
+
+    def lost(*arguments: Any, **options: Any) -> None:
+        raise tte.DeviceError("cuda:0 is lost")
+
+    batch = {"text": np.array(["a"])}
+    monkeypatch.setattr(os, "_exit", end)
+    for exits, error in ((False, tte.DeviceError), (True, Ended)):
+        embed = BatchEmbedder(embedder, exit_on_device_error=exits)
+        monkeypatch.setattr(embed.pair, "run", lost)
+        with pytest.raises(error):
+            embed(batch)
+
+
+def test_the_callable_needs_neither_ray_nor_pyarrow() -> None:
+    code = (
+        "import sys\n"
+        "sys.modules['ray'] = sys.modules['pyarrow'] = None\n"
+        "import numpy as np\n"
+        "from tte.integrations import ray\n"
+        "out = ray.BatchEmbedder(device='cpu', think=False)({'text': np.array(['a'])})\n"
+        "assert out['embedding'].shape == (1, 192), out\n"
+        "try:\n"
+        "    ray.run_job('x.parquet', 'out', id_column='id')\n"
+        "except ImportError as error:\n"
+        "    print(error)\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert 'pip install "think-then-embed[ray]"' in done.stdout
+
+
+# The folder.
+
+
+def rows(ids: list[int], errors: list[str | None], value: float = 0) -> pa.Table:
+    vectors = np.full((len(ids), 2), value, np.float32)
+    return pa.table(
+        {
+            "id": ids,
+            "embedding": embedding_array(vectors, [e is not None for e in errors]),
+            "error": pa.array(errors, pa.string()),
+        }
+    )
+
+
+def test_success_wins_and_errors_are_tried_again(tmp_path: Path) -> None:
+    folder = JobFolder(tmp_path / "job", "id")
+    assert folder.read().num_rows == 0
+    assert folder.open({"a": 1}) == 1
+    assert folder.finished().to_pylist() == []
+    folder.write(1, rows([1, 2], [None, "bad"], 1))
+    folder.write(1, rows([3, 4], ["bad", "bad"], 1))
+    assert folder.finished().to_pylist() == ["1"]
+    assert folder.open({"a": 1}) == 2
+    folder.write(2, rows([2, 3, 4], [None, "worse", None], 2))
+    folder.write(2, rows([1], ["late"], 2))
+    assert folder.open({"a": 1}) == 3
+    folder.write(3, rows([4], ["again"], 3))
+    table = folder.read().sort_by("id")
+    assert table["id"].to_pylist() == [1, 2, 3, 4]
+    assert table["error"].to_pylist() == [None, None, "worse", None]
+    assert table["embedding"].to_pylist() == [[1, 1], [2, 2], None, [2, 2]]
+    assert sorted(folder.finished().to_pylist()) == ["1", "2", "4"]
+    assert pa.types.is_fixed_size_list(table["embedding"].type)
+
+
+def test_a_batch_written_twice_is_one_shard(tmp_path: Path) -> None:
+    folder = JobFolder(tmp_path, "id")
+    folder.open({})
+    assert folder.write(1, rows([1, 2], [None, None])) == folder.write(1, rows([1, 2], [None, None]))
+    (tmp_path / ".part-0001-x.parquet.7.tmp").write_bytes(b"half a shard")
+    assert len(folder.shards()) == 1
+    folder.open({})
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_another_jobs_folder_is_refused(tmp_path: Path) -> None:
+    settings = {"embedder": {"weights": "a" * 32}, "decoding": {"max_new_tokens": 4}}
+    JobFolder(tmp_path / "job", "id").open(settings)
+    with pytest.raises(tte.InputError, match=r"decoding\.max_new_tokens is 4 there and 5 here"):
+        JobFolder(tmp_path / "job", "id").open({**settings, "decoding": {"max_new_tokens": 5}})
+    with pytest.raises(tte.InputError, match=r"decoding\.max_new_tokens is 4 there and not set here"):
+        JobFolder(tmp_path / "job", "id").open({**settings, "decoding": {}})
+    with pytest.raises(tte.InputError, match="ids are in 'id', not 'key'"):
+        JobFolder(tmp_path / "job", "key").open(settings)
+    (tmp_path / "job" / "job.json").write_text("{")
+    with pytest.raises(tte.InputError, match=r"job\.json cannot be read"):
+        JobFolder(tmp_path / "job", "id").open(settings)
+    (tmp_path / "other").mkdir()
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "other" / "x.parquet")
+    with pytest.raises(tte.InputError, match="give an empty folder"):
+        JobFolder(tmp_path / "other", "id").open(settings)
+    with pytest.raises(tte.InputError, match="not the folder of a job"):
+        read_results(tmp_path / "other")
+
+
+def test_ids_are_checked() -> None:
+    assert check_ids(pa.chunked_array([[1, 2], [3]]), "id").to_pylist() == ["1", "2", "3"]
+    assert check_ids(pa.chunked_array([], pa.string()), "id").to_pylist() == []
+    with pytest.raises(tte.InputError, match=r"1 ids in 'id' are not unique, such as 'b' \(2 rows\)"):
+        check_ids(pa.chunked_array([["a", "b"], ["b"]]), "id")
+    with pytest.raises(tte.InputError, match="1 rows have no id"):
+        check_ids(pa.chunked_array([["a", None]]), "id")
+    with pytest.raises(tte.InputError, match="of type double"):
+        check_ids(pa.chunked_array([[1.5]]), "id")
+
+
+# The job, on a real Ray.
+
+
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[Any]:
+    import ray
+    import ray.data
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    yield ray
+    ray.shutdown()
+
+
+def test_job_is_resumed_grows_and_is_refused(local_ray: Any, embedder: tte.Embedder, tmp_path: Path) -> None:
+    jpegs = [png(picture(28, 28, seed=s)) for s in range(7)]
+    data = pa.table({"key": [f"k{i}" for i in range(8)], "text": ["what ?"] * 8, "jpeg": [*jpegs, b"rubbish"]})
+    pq.write_table(data.slice(0, 6), tmp_path / "a.parquet")
+    options: dict[str, Any] = {
+        "id_column": "key", "embedder": _hub.bundled("embedder"), "columns": {"text": "text", "image": "jpeg"},
+        "keep": ["text"], "rows_per_shard": 3, "device": "cpu",
+    }  # fmt: skip
+    out = tmp_path / "out"
+    assert run_job(tmp_path / "a.parquet", out, **options) == JobSummary(rows=6, skipped=0, embedded=6, errors=0)
+    first = {path.name: path.read_bytes() for path in out.glob("part-*.parquet")}
+    assert len(first) == 2
+
+    # As after kill -9 during the second shard; and the data have grown.
+    lost = sorted(first)[1]
+    (out / lost).unlink()
+    (out / f".{lost}.1.tmp").write_bytes(first[lost][:100])
+    gone = len(pq.read_table(pa.BufferReader(first[lost])))
+    pq.write_table(data.slice(6), tmp_path / "b.parquet")
+    summary = run_job(str(tmp_path / "*.parquet"), out, **options)
+    assert summary == JobSummary(rows=8, skipped=6 - gone, embedded=gone + 1, errors=1)
+    table = read_results(out).sort_by("key")
+    assert table["key"].to_pylist() == data["key"].to_pylist()
+    assert table["text"].to_pylist() == ["what ?"] * 8
+    assert [error is None for error in table["error"].to_pylist()] == [True] * 7 + [False]
+    assert "row k7" in table["error"][7].as_py()
+    expected = embedder.embed([{"image": jpeg, "text": "what ?"} for jpeg in jpegs], progress=False)
+    np.testing.assert_allclose(np.array(table["embedding"].to_pylist()[:7]), expected, atol=1e-6)
+
+    # Nothing to do: no worker starts. Another fingerprint: refused.
+    same = local_ray.data.from_arrow(data.slice(0, 6))
+    assert run_job(same, out, **options) == JobSummary(rows=6, skipped=6, embedded=0, errors=0)
+    with pytest.raises(tte.InputError, match='instruction is not set there and "count" here'):
+        run_job(same, out, instruction="count", **options)
+
+
+def test_job_says_what_is_wrong(local_ray: Any, tmp_path: Path) -> None:
+    data = local_ray.data.from_arrow(pa.table({"key": ["a", "b"], "text": ["x", "x"]}))
+    out = tmp_path / "out"
+    with pytest.raises(tte.InputError, match="ids in 'text' are not unique"):
+        run_job(data, out, id_column="text")
+    with pytest.raises(tte.ModelError, match="not a folder"):
+        run_job(data, out, id_column="key", embedder="/no/such")
+    with pytest.raises(tte.InputError, match="no column 'page' in the data, but key, text"):
+        run_job(data, out, id_column="page")
+    with pytest.raises(tte.InputError, match="no file matches"):
+        run_job(tmp_path / "*.parquet", out, id_column="key")
+    with pytest.raises(tte.InputError, match="concurrency is 0"):
+        run_job(data, out, id_column="key", concurrency=0)
+    with pytest.raises(tte.InputError, match="data is a dict"):
+        run_job({}, out, id_column="key")
+    assert not out.exists()
+
+
+def test_the_class_is_ray_datas_own_idiom(local_ray: Any) -> None:
+    dataset = local_ray.data.from_items([{"id": i, "text": f"text {i}"} for i in range(5)])
+    embedded = dataset.map_batches(
+        BatchEmbedder,
+        fn_constructor_kwargs={"device": "cpu", "family": "visdoc", "max_new_tokens": 8},
+        batch_size=2,
+        num_cpus=1,
+        compute=local_ray.data.ActorPoolStrategy(size=1),
+    )
+    found = {row["id"]: row for row in embedded.take_all()}
+    texts = [f"text {i}" for i in range(5)]
+    expected = tte.think_then_embed(texts, task="visdoc", think="recipe", max_new_tokens=8, progress=False)
+    for i in range(5):
+        np.testing.assert_allclose(found[i]["embedding"], expected.embeddings[i], atol=1e-6)
+        assert found[i]["trace"] == expected.traces[i].text
+        assert found[i]["error"] is None

@@ -1,0 +1,234 @@
+"""SentenceTransformer(modules=[TteModule(...)]) gives what tte gives, for everything that either takes."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import tte
+from conftest import picture
+from PIL import Image
+from sentence_transformers import SentenceTransformer
+from tte import _hub
+from tte.integrations.sentence_transformers import TteModule, load
+
+
+@pytest.fixture(scope="module")
+def embedder() -> tte.Embedder:
+    return tte.Embedder(_hub.bundled("embedder"), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def plain() -> SentenceTransformer:
+    return SentenceTransformer(modules=[TteModule(_hub.bundled("embedder"))], device="cpu")
+
+
+@pytest.fixture(scope="module")
+def thinking() -> SentenceTransformer:
+    return SentenceTransformer(modules=[TteModule(max_new_tokens=16)], device="cpu")
+
+
+PICTURE = picture(60, 84, seed=1)
+CLIP = [picture(56, 56, seed=s) for s in range(4)]
+CLIP_FILE = Path(__file__).parent.parent.parent / "data" / "media" / "clip.mp4"
+
+
+def png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def same_items(folder: Path) -> list[tuple[str, Any, Any]]:
+    """Name, the item for sentence-transformers, the same for tte."""
+    path = folder / "picture.png"
+    path.write_bytes(png(PICTURE))
+    uri = "data:image/png;base64," + base64.b64encode(png(PICTURE)).decode()
+    first = torch.from_numpy(PICTURE).permute(2, 0, 1)
+    frames = torch.from_numpy(np.stack(CLIP)).permute(0, 3, 1, 2)
+    video = [{"type": "video", "video": CLIP}]
+    with_text = [{"type": "text", "text": "a"}, {"type": "image", "image": PICTURE}, {"type": "text", "text": "b"}]
+    messages = [{"role": "user", "content": [{"type": "image", "image": PICTURE}, {"type": "text", "text": "red ?"}]}]
+    tensor_messages = [
+        {"role": "user", "content": [{"type": "image", "image": first}, {"type": "text", "text": "red ?"}]}
+    ]
+    return [
+        ("text", "what is left of the red circle ?", "what is left of the red circle ?"),
+        ("text in a dict", {"text": str(path)}, str(path)),
+        ("PIL", Image.fromarray(PICTURE), PICTURE),
+        ("array HWC", PICTURE, PICTURE),
+        ("array CHW", np.ascontiguousarray(PICTURE.transpose(2, 0, 1)), PICTURE),
+        ("tensor CHW", first, PICTURE),
+        ("path as text", str(path), path),
+        ("data URI", uri, PICTURE),
+        ("bytes", path.read_bytes(), PICTURE),
+        ("picture then text", {"image": PICTURE, "text": "what ?"}, {"image": PICTURE, "text": "what ?"}),
+        ("text then picture", {"text": "what ?", "image": first}, {"text": "what ?", "image": PICTURE}),
+        ("lists in a dict", {"text": ["a", "b"], "image": [PICTURE, PICTURE]},
+         [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}, *[{"type": "image", "image": PICTURE}] * 2]),
+        ("instruction", {"image": PICTURE, "text": "what ?", "instruction": "count"},
+         {"image": PICTURE, "text": "what ?", "instruction": "count"}),
+        ("parts", with_text, with_text),
+        ("messages", messages, messages),
+        ("one message", messages[0], messages),
+        ("messages with tensors", tensor_messages, messages),
+        ("video of frames", {"video": CLIP}, video),
+        ("video as tuple of PIL", {"video": tuple(Image.fromarray(f) for f in CLIP)}, video),
+        ("video array", np.stack(CLIP), video),
+        ("video tensor", frames, video),
+        ("video with metadata", {"video": {"array": frames, "video_metadata": {"fps": 2.0}}}, video),
+        ("two videos", {"video": [np.stack(CLIP), np.stack(CLIP[:2])], "text": "x"},
+         {"videos": [CLIP, CLIP[:2]], "text": "x"}),
+        ("video file", str(CLIP_FILE), {"video": CLIP_FILE}),
+    ]  # fmt: skip
+
+
+def test_every_kind_of_item_gives_the_embedders_vector(
+    plain: SentenceTransformer, embedder: tte.Embedder, tmp_path: Path
+) -> None:
+    cases = same_items(tmp_path)
+    vectors = plain.encode([item for _, item, _ in cases], batch_size=5)
+    expected = np.concatenate([embedder.embed([item], progress=False) for _, _, item in cases])
+    assert vectors.dtype == np.float32
+    assert vectors.shape == (len(cases), embedder.dim)
+    wrong = [name for (name, _, _), a, b in zip(cases, vectors, expected, strict=True) if np.abs(a - b).max() > 1e-6]
+    assert wrong == []
+
+
+def test_decoder_frames_are_the_files(plain: SentenceTransformer, embedder: tte.Embedder) -> None:
+    from torchcodec.decoders import VideoDecoder
+
+    decoder = VideoDecoder(str(CLIP_FILE))
+    frames = [f.permute(1, 2, 0).numpy() for f in decoder.get_frames_in_range(0, len(decoder)).data]
+    expected = embedder.embed([{"video": frames}], progress=False)
+    np.testing.assert_allclose(plain.encode([VideoDecoder(str(CLIP_FILE))]), expected, atol=1e-6)
+    few = SentenceTransformer(modules=[TteModule(_hub.bundled("embedder"), max_video_frames=2)], device="cpu")
+    expected = embedder.embed([{"video": [frames[0], frames[-1]]}], progress=False)
+    np.testing.assert_allclose(few.encode([VideoDecoder(str(CLIP_FILE))]), expected, atol=1e-6)
+
+
+def test_model_describes_itself(plain: SentenceTransformer, embedder: tte.Embedder) -> None:
+    assert plain.modalities == ["text", "image", "video", "message"]
+    assert plain.supports(("image", "text"))
+    assert not plain.supports("audio")
+    assert plain.get_embedding_dimension() == embedder.dim
+    one = plain.encode("a")
+    assert one.shape == (embedder.dim,)
+    assert isinstance(plain.encode("a", convert_to_tensor=True), torch.Tensor)
+    assert plain.encode([]).shape[0] == 0
+    assert plain.similarity(one, one).item() == pytest.approx(1, abs=1e-5)
+
+
+def test_prompt_is_the_instruction_and_task_the_side(plain: SentenceTransformer, embedder: tte.Embedder) -> None:
+    item = {"image": PICTURE, "text": "what ?"}
+
+    def expect(**options: Any) -> np.ndarray:
+        return embedder.embed([item], progress=False, **options)
+
+    np.testing.assert_array_equal(plain.encode([item], prompt="count"), expect(instruction="count"))
+    own = {**item, "instruction": "add"}
+    np.testing.assert_array_equal(plain.encode([own], prompt="count"), embedder.embed([own], progress=False))
+    np.testing.assert_array_equal(plain.encode_query([item]), expect(side="query"))
+    np.testing.assert_array_equal(plain.encode([item], task="visdoc"), expect(task="visdoc"))
+    targets = SentenceTransformer(modules=[TteModule(_hub.bundled("embedder"), family="visdoc")], device="cpu")
+    np.testing.assert_array_equal(targets.encode_document([item]), expect(task="visdoc", side="target"))
+    messages = [{"role": "user", "content": "hello"}]
+    system = [{"role": "system", "content": "count"}, *messages]
+    np.testing.assert_array_equal(plain.encode([messages], prompt="count"), embedder.embed([system], progress=False))
+
+
+def test_truncation_is_matryoshka(plain: SentenceTransformer, embedder: tte.Embedder) -> None:
+    vectors = plain.encode(["a", "b"], truncate_dim=64, normalize_embeddings=True)
+    np.testing.assert_allclose(vectors, embedder.embed(["a", "b"], truncate_dim=64, progress=False), atol=1e-6)
+
+
+def test_thinking_is_think_then_embed(thinking: SentenceTransformer) -> None:
+    items = ["what is left of the red circle ?", {"image": PICTURE, "text": "what is it ?"}]
+    expected = tte.think_then_embed(items, think="recipe", max_new_tokens=16, progress=False)
+    assert all(trace is not None for trace in expected.traces)
+    np.testing.assert_array_equal(thinking.encode_query(items), expected.embeddings)
+    targets = tte.think_then_embed(
+        items, think="recipe", task="image_qa", side="target", max_new_tokens=16, progress=False
+    )
+    assert all(trace is None for trace in targets.traces)
+    module = SentenceTransformer(modules=[TteModule(family="image_qa", max_new_tokens=16)], device="cpu")
+    np.testing.assert_array_equal(module.encode_document(items), targets.embeddings)
+
+
+def test_saved_folder_is_complete_and_loads(thinking: SentenceTransformer, tmp_path: Path) -> None:
+    items = ["what is left of the red circle ?", Image.fromarray(PICTURE)]
+    thinking.save_pretrained(str(tmp_path / "saved"))
+    (tmp_path / "saved").rename(tmp_path / "moved")
+    again = load(tmp_path / "moved")
+    np.testing.assert_array_equal(again.encode(items), thinking.encode(items))
+    assert again[0].decoding == {"max_new_tokens": 16}
+    trusted = SentenceTransformer(str(tmp_path / "moved"), trust_remote_code=True, model_kwargs={"think": False})
+    assert trusted[0].think is False
+    again.save_pretrained(str(tmp_path / "moved"))  # Over itself.
+    np.testing.assert_array_equal(load(tmp_path / "moved").encode(items), thinking.encode(items))
+
+
+def test_recipe_in_force_is_saved(tmp_path: Path) -> None:
+    raw = SentenceTransformer(modules=[TteModule(_hub.bundled("embedder"), embedder_recipe="raw")], device="cpu")
+    raw.save_pretrained(str(tmp_path))
+    expected = tte.Embedder(_hub.bundled("embedder"), recipe="raw", device="cpu").embed(["a red cat"], progress=False)
+    np.testing.assert_array_equal(load(tmp_path).encode(["a red cat"]), expected)
+
+
+def test_copies_and_pickles_load_their_own_models(plain: SentenceTransformer, embedder: tte.Embedder) -> None:
+    expected = plain.encode(["a"])
+    np.testing.assert_array_equal(copy.deepcopy(plain).encode(["a"]), expected)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(plain)).encode(["a"]), expected)
+    given = SentenceTransformer(modules=[TteModule(embedder)], device="cpu")
+    np.testing.assert_array_equal(given.encode(["a"]), expected)
+    with pytest.raises(tte.InputError, match="from the checkpoint's path"):
+        pickle.dumps(given)
+
+
+def test_foreign_classes_are_not_trusted(plain: SentenceTransformer, tmp_path: Path) -> None:
+    plain.save_pretrained(str(tmp_path))
+    index = tmp_path / "modules.json"
+    index.write_text(index.read_text().replace("tte.integrations.sentence_transformers.TteModule", "evil.Module"))
+    with pytest.raises(tte.ModelError, match=r"evil\.Module"):
+        load(tmp_path)
+    with pytest.raises(tte.ModelError, match=r"modules\.json is not there"):
+        load(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ("https://example.org/cat.png", "does not download images"),
+        ({"video": "https://example.org/clip.mp4"}, "does not download videos"),
+        ({"image": PICTURE.astype(np.float32)}, "float32 values"),
+        ({"image": "data:image/png,abc"}, "base64 data URI"),
+        ({"video": np.zeros((3, 8, 8), np.uint8)}, "are no video"),
+        ({"text": "x", "colour": 1}, "unknown key 'colour'"),
+        ({"text": None}, "is empty"),
+        ([[["a", "b"]]], "is a list"),
+    ],
+)
+def test_bad_items_are_named(plain: SentenceTransformer, item: Any, message: str) -> None:
+    batch = item if isinstance(item, list) else [item]
+    with pytest.raises(tte.InputError, match=f"item 0.*{message}"):
+        plain.encode(batch)
+
+
+def test_audio_and_unknown_options_are_refused(plain: SentenceTransformer) -> None:
+    with pytest.raises(ValueError, match="audio"):
+        plain.encode([{"audio": np.zeros(100, np.float32)}])
+    with pytest.raises(tte.InputError, match="processing_kwargs is not an option"):
+        plain.encode(["a"], processing_kwargs={"text": {"max_length": 8}})
+    with pytest.raises(tte.InputError, match="needs a reasoner"):
+        TteModule(_hub.bundled("embedder"), think=True)
+    with pytest.raises(tte.InputError, match="max_tokens"):
+        TteModule(max_tokens=3)
+    with pytest.raises(tte.ModelError, match="not a folder"):
+        TteModule("/no/such/folder")
