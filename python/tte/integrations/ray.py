@@ -420,10 +420,8 @@ def _to_item(cells: Mapping[str, Any], name: str, files: ExitStack) -> Any:
         if key == "image":
             item["images"] = [*item.get("images", ()), to_picture(value, name)]
         elif key == "images":
-            item["images"] = [
-                *item.get("images", ()),
-                *(to_picture(v, f"{name}, image {i}") for i, v in enumerate(value)),
-            ]
+            pictures = [to_picture(v, f"{name}, image {i}") for i, v in enumerate(value)]
+            item["images"] = [*item.get("images", ()), *pictures]
         elif key == "video":
             item["videos"] = [*item.get("videos", ()), to_video(value, name, files)]
         elif key == "videos":
@@ -441,9 +439,8 @@ def _messages(value: Any, name: str, files: ExitStack) -> list[dict[str, Any]]:
             value = json.loads(value)
         except ValueError as error:
             raise tte.InputError(f"{name}: messages is text that is no JSON ({error}).") from None
-    if not isinstance(value, (list, tuple, np.ndarray)) or not all(
-        isinstance(m, Mapping) and "role" in m for m in value
-    ):
+    is_list = isinstance(value, (list, tuple, np.ndarray))
+    if not is_list or not all(isinstance(turn, Mapping) and "role" in turn for turn in value):
         raise tte.InputError(f"{name}: messages must be a list of turns with a role and a content, or its JSON.")
     return [{"role": m["role"], "content": _content(m.get("content"), name, files)} for m in value]
 

@@ -165,8 +165,8 @@ class TteModule(InputModule):
         if isinstance(item, (list, tuple)):
             if not item or not all(isinstance(part, Mapping) and "type" in part for part in item):
                 raise tte.InputError(
-                    f"{name} is a list: chat messages are dicts with a role, parts are dicts with a type, the frames of "
-                    'a video are {"video": [...]}, and the halves of a pair are encoded one by one.'
+                    f"{name} is a list: chat messages are dicts with a role, parts are dicts with a type, the frames "
+                    'of a video are {"video": [...]}, and the halves of a pair are encoded one by one.'
                 )
             parts = [self._part(part, name) for part in item]
         elif isinstance(item, Mapping) and "array" not in item:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -95,7 +96,8 @@ def test_traces_sides_and_settings() -> None:
     with pytest.raises(tte.InputError, match=r"none of the columns caption, key is one of text, image"):
         embed(batch)
     embed = BatchEmbedder(
-        device="cpu", family="image_qa", max_new_tokens=8, keep=["key"], vector_dtype="float16", columns={"text": "caption"}
+        device="cpu", family="image_qa", max_new_tokens=8, keep=["key"], vector_dtype="float16",
+        columns={"text": "caption"},
     )  # fmt: skip
     out = embed(batch)
     expected = tte.think_then_embed(["a b", "c"], task="image_qa", max_new_tokens=8, think="recipe", progress=False)
@@ -121,11 +123,9 @@ def test_bad_rows_get_an_error_and_the_others_a_vector(embedder: tte.Embedder) -
     }
     out = embed(batch)
     assert out["error"][0] is None
-    for row, message in enumerate(
-        ("row 11 is empty", "row 12.*encoded image", "row 13.*no/such.png", "row 14.*float32"), 1
-    ):
-        with pytest.raises(AssertionError, match=message):
-            raise AssertionError(out["error"][row])
+    messages = ("row 11 is empty", "row 12.*encoded image", "row 13.*no/such.png", "row 14.*float32")
+    for row, message in enumerate(messages, 1):
+        assert re.search(message, out["error"][row])
         assert np.isnan(out["embedding"][row]).all()
     np.testing.assert_array_equal(out["embedding"][:1], embedder.embed(["fine"], progress=False))
     assert embed({"id": np.array([]), "text": np.array([])})["embedding"].shape == (0, embedder.dim)
