@@ -184,6 +184,10 @@ def v1_rows() -> dict[str, list[dict[str, Any]]]:
 def write_v1(root: Path) -> None:
     for name, rows in v1_rows().items():
         parquet(root / V1_REPO / name / "test-00000-of-00001.parquet", rows)
+        for row in rows:
+            for path in (row["qry_img_path"], *row["tgt_img_path"]):
+                if path and name != "RefCOCO":  # Somebody forgot to unpack those.
+                    picture(root / "image-tasks" / path)
 
 
 QUESTION_FOLDERS = {"Video-MME": "abc", "NExTQA": "4740931975", "EgoSchema": "e1", "ActivityNetQA": "v_act"}

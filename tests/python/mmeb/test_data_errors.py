@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from make_tree import FRAMES, IMAGE_REPO, VISDOC, frame_folder, image_row, jsonl, moment, parquet
-
 import tte.mmeb
+from make_tree import FRAMES, IMAGE_REPO, VISDOC, frame_folder, image_row, jsonl, moment, parquet
 from tte.mmeb import tables
 
 GOOD = image_row("i", "t", "GQA/1.jpg", "", ["a"], [""])

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoints import SHAPES, Shape
-
 import tte
 import tte.mmeb
+from checkpoints import SHAPES, Shape
 from tte.mmeb import prompts
 
 RECIPE = Path(__file__).parents[3] / "models" / "recipes" / "qwen2_vl_vlm2vec.json"
@@ -46,7 +45,7 @@ def test_vlm2vec_is_read_to_the_letter(tree: Path, exact: tte.Processor, name: s
     entries = [*(query.entry for query in data.queries()), *list(data.candidates())[:4]]
     for entry in entries:
         if entry.prompt:
-            ids = exact.process(entry.item(), stage="embed").ids
+            ids = exact(entry.item(), stage="embed")["input_ids"][0]
             assert collapsed(list(ids), media) == exact.tokenizer.encode(entry.prompt), entry
 
 
@@ -56,7 +55,7 @@ def test_qwen3_vl_embedding_is_read_to_the_letter(tree: Path, folder: Path, name
     data = tte.mmeb.load(name, tree, style="qwen3_vl_embedding", num_frames=2)
     media = [processor.tokenizer.id_of(prompts.IMAGE), processor.tokenizer.id_of(prompts.VIDEO)]
     for entry in [*(query.entry for query in data.queries()), *list(data.candidates())[:4]]:
-        ids = processor.process(entry.item()).ids
+        ids = processor(entry.item())["input_ids"][0]
         assert collapsed(list(ids), media) == processor.tokenizer.encode(entry.prompt), entry
 
 
@@ -82,7 +81,7 @@ def test_plain_items_leave_everything_to_the_recipe(tree: Path) -> None:
 def test_blank_candidates_are_items_too(tree: Path, folder: Path) -> None:
     blank = next(entry for entry in tte.mmeb.load("OK-VQA", tree).candidates() if not entry.prompt)
     assert blank.item() == {"text": ""}
-    assert len(tte.Processor(folder).process(blank.item()).ids) > 0
+    assert len(tte.Processor(folder)(blank.item())["input_ids"]) > 0
 
 
 def test_a_token_in_the_middle_keeps_its_place() -> None:

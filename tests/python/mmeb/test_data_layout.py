@@ -9,10 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import tte.mmeb
 from make_tree import FRAMES, image_row, jsonl, parquet, picture
 from PIL import Image
-
-import tte.mmeb
 from tte.mmeb import layout
 
 ROWS = [{"video_id": f"v{i}", "video": f"v{i}.mp4", "caption": f"caption {i}"} for i in range(5)]
@@ -56,7 +55,9 @@ WAYS: dict[str, Callable[[Path], object]] = {
     "converted branch": lambda r: parquet(r / "VLM2Vec/MSR-VTT/test_1k/test/0000.parquet", ROWS),
     "hashed names": lambda r: parquet(r / "MSR-VTT/test_1k/test-00000-of-00001-0123456789abcdef.parquet", ROWS),
     "hub cache": hub_cache,
-    "cache of datasets": lambda r: arrow_stream(r / "datasets/VLM2Vec___msr-vtt/test_1k/0.0.0/abc/msr-vtt-test.arrow", ROWS),
+    "cache of datasets": lambda r: arrow_stream(
+        r / "datasets/VLM2Vec___msr-vtt/test_1k/0.0.0/abc/msr-vtt-test.arrow", ROWS
+    ),
     "saved by datasets": lambda r: (
         arrow_stream(r / "annotation/VLM2Vec/MSR-VTT/data-00000-of-00001.arrow", ROWS),
         (r / "annotation/VLM2Vec/MSR-VTT/state.json").write_text("{}"),
@@ -92,7 +93,9 @@ def test_other_splits_and_configurations_are_not_taken(tmp_path: Path) -> None:
     base = tmp_path / "VLM2Vec/MSR-VTT"
     parquet(base / "test_1k/train-00000-of-00001.parquet", ROWS[:1])
     parquet(base / "train_9k/test-00000-of-00001.parquet", ROWS[:2])
-    with pytest.raises(layout.MissingError, match=r"MSR-VTT: the table 'test_1k' of VLM2Vec/MSR-VTT is missing: put it at"):
+    with pytest.raises(
+        layout.MissingError, match=r"MSR-VTT: the table 'test_1k' of VLM2Vec/MSR-VTT is missing: put it at"
+    ):
         tte.mmeb.load("MSR-VTT", tmp_path)
     parquet(base / "test_1k/test-00000-of-00001.parquet", ROWS[:3])
     parquet(base / "test_1k/cache-0123.parquet", ROWS)

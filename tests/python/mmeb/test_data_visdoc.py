@@ -7,9 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
-from make_tree import LONG_ID, VISDOC, parquet, picture, png_bytes
-
 import tte.mmeb
+from make_tree import LONG_ID, VISDOC, parquet, picture, png_bytes
 from tte.mmeb.sets.visdoc import page_name
 
 
@@ -117,6 +116,8 @@ def test_a_page_without_file_and_picture_is_an_error_of_the_entry(tmp_path: Path
 def test_a_query_without_pages_means_that_tables_do_not_fit(tmp_path: Path) -> None:
     base = beir(tmp_path, "vidore/docvqa_test_subsampled_beir", [{"query-id": "x", "query": "q"}],
                 [{"query-id": "x", "corpus-id": "1", "score": 0}], [{"corpus-id": "1"}])  # fmt: skip
-    with pytest.raises(tte.InputError, match=r"^ViDoRe_docvqa: query 'x' of .*queries.* has no page with a score above 0"):
+    with pytest.raises(
+        tte.InputError, match=r"^ViDoRe_docvqa: query 'x' of .*queries.* has no page with a score above 0"
+    ):
         list(tte.mmeb.load("ViDoRe_docvqa", tmp_path).queries())
     assert base.is_dir()
