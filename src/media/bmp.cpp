@@ -1,12 +1,14 @@
 // Windows and OS/2 bitmaps: the layouts that Pillow reads (1 to 32 bits, bit fields, RLE4, RLE8), each
-// checked.
+// checked before OpenCV decodes it.
 #include <fmt/core.h>
 
 #include <algorithm>
 #include <array>
+#include <opencv2/imgcodecs.hpp>
 #include <vector>
 
 #include "media/codec.h"
+#include "media/mat.h"
 
 namespace tte::media {
 namespace {
@@ -20,6 +22,8 @@ struct Masks {
   bool operator==(const Masks&) const = default;
 };
 
+constexpr Masks k555{0x7C00, 0x3E0, 0x1F, 0}, k565{0xF800, 0x7E0, 0x1F, 0};
+
 struct Header {
   std::uint32_t header_bytes = 0;
   std::int64_t width = 0, height = 0;
@@ -29,7 +33,7 @@ struct Header {
   std::int64_t colors = 0;
   int color_bytes = 4;
   Masks masks;
-  std::size_t palette_at = 0, pixels_at = 0;
+  std::size_t pixels_at = 0;
 };
 
 class Bmp {
@@ -40,11 +44,7 @@ class Bmp {
     read_header();
     source_.check_size(header_.width, header_.height);
     Decoded decoded;
-    if (header_.bits <= 8) {
-      decoded.pixels = decode_indexed();
-    } else {
-      decoded.pixels = decode_direct();
-    }
+    decoded.pixels = header_.bits >= 24 ? reorder_bytes() : decode_packed();
     return decoded;
   }
 
@@ -84,12 +84,12 @@ class Bmp {
     if (h.compression == kBitFields) at = read_masks(at);
     check_layout();
     if (h.colors == 0) h.colors = h.bits <= 8 ? std::int64_t{1} << h.bits : 0;
-    h.palette_at = at;
     if (h.bits <= 8) {
-      if (h.colors < 1 || h.colors > 65536) {
+      if (h.colors < 1 || h.colors > 256) {
         source_.fail(fmt::format("is a BMP with a palette of {} colours.", h.colors));
       }
       at += static_cast<std::size_t>(h.colors) * h.color_bytes;
+      if (at > bytes_.size()) truncated();
       // Some writers forget the palette in the offset of the pixels.
       if (h.pixels_at == kFileHeaderBytes + h.header_bytes) h.pixels_at = at;
     }
@@ -113,7 +113,6 @@ class Bmp {
     if (bits != 1 && bits != 4 && bits != 8 && bits != 16 && bits != 24 && bits != 32) {
       source_.fail(fmt::format("is a BMP of {} bits a pixel, which tte does not read.", bits));
     }
-    static constexpr Masks k555{0x7C00, 0x3E0, 0x1F, 0}, k565{0xF800, 0x7E0, 0x1F, 0};
     static constexpr Masks kBgr{0xFF0000, 0xFF00, 0xFF, 0}, kBgra{0xFF0000, 0xFF00, 0xFF, 0xFF000000};
     bool known = false;
     if (h.compression == kRaw) {
@@ -143,11 +142,6 @@ class Bmp {
     }
   }
 
-  // The row of the output that row `y` of the file is.
-  [[nodiscard]] std::int64_t output_row(std::int64_t y) const {
-    return header_.top_down ? y : header_.height - 1 - y;
-  }
-
   // Bytes from one row of the file to the next: rows are padded to four bytes, of which the last row may lack
   // some.
   [[nodiscard]] std::size_t raw_stride() const {
@@ -159,64 +153,73 @@ class Bmp {
     return stride;
   }
 
-  at::Tensor decode_direct() {
+  // Whole bytes in the order that the masks tell: nothing to decode. (cv::imdecode heeds masks in some
+  // headers only.)
+  at::Tensor reorder_bytes() {
     const std::size_t stride = raw_stride();
-    const int pixel_bytes = header_.bits / 8;
-    const bool alpha = source_.want_alpha && header_.masks.alpha != 0;
-    const int channels = alpha ? 4 : 3;
-    struct Field {
-      int shift;
-      std::uint32_t max;
-    };
-    std::array<Field, 4> fields{};
-    const std::array<std::uint32_t, 4> masks = {header_.masks.red, header_.masks.green, header_.masks.blue,
-                                                alpha ? header_.masks.alpha : 0xFF};
-    for (int c = 0; c < 4; ++c) {
-      const int shift = __builtin_ctz(masks[c]);
-      fields[c] = {shift, masks[c] >> shift};
+    const Masks& m = header_.masks;
+    const auto byte = [](std::uint32_t mask) { return __builtin_ctz(mask) / 8; };
+    std::vector<int> order = {byte(m.red), byte(m.green), byte(m.blue)};
+    if (source_.want_alpha && m.alpha != 0) order.push_back(byte(m.alpha));
+    at::Tensor pixels = source_.allocate(header_.height, header_.width, static_cast<int>(order.size()));
+    const cv::Mat to = as_mat(pixels);
+    const cv::Mat stored(to.rows, to.cols, CV_8UC(header_.bits / 8),
+                         const_cast<std::uint8_t*>(bytes_.data() + header_.pixels_at), stride);
+    pick_channels(stored, to, order);
+    if (!header_.top_down) cv::flip(to, to, 0);
+    return pixels;
+  }
+
+  at::Tensor decode_packed() {
+    const cv::Mat bgr = cv::imdecode(mend_file(), cv::IMREAD_COLOR | cv::IMREAD_IGNORE_ORIENTATION);
+    if (bgr.rows != header_.height || bgr.cols != header_.width) {
+      source_.fail("is a BMP that cannot be decoded; save it as PNG.");
     }
-    at::Tensor pixels = source_.allocate(header_.height, header_.width, channels);
-    auto* data = pixels.mutable_data_ptr<std::uint8_t>();
-    for (std::int64_t y = 0; y < header_.height; ++y) {
-      const std::uint8_t* from = bytes_.data() + header_.pixels_at + static_cast<std::size_t>(y) * stride;
-      std::uint8_t* to = data + output_row(y) * header_.width * channels;
-      for (std::int64_t x = 0; x < header_.width; ++x, from += pixel_bytes, to += channels) {
-        std::uint32_t value = 0;
-        for (int i = 0; i < pixel_bytes; ++i) value |= static_cast<std::uint32_t>(from[i]) << (8 * i);
-        for (int c = 0; c < channels; ++c) {
-          to[c] =
-              static_cast<std::uint8_t>(((value >> fields[c].shift) & fields[c].max) * 255 / fields[c].max);
-        }
+    at::Tensor pixels = source_.allocate(header_.height, header_.width, 3);
+    const cv::Mat to = as_mat(pixels);
+    pick_channels(bgr, to, {2, 1, 0});
+    if (header_.bits == 16) {
+      // Where OpenCV puts a field of 5 or 6 bits in the upper bits of the byte, Pillow scales it to 255.
+      const int green_bits = header_.masks.green == k565.green ? 6 : 5;
+      cv::Mat scaled(1, 256, CV_8UC3);
+      for (int i = 0; i < 256; ++i) {
+        const auto scale = [&](int bits) {
+          return static_cast<std::uint8_t>((i >> (8 - bits)) * 255 / ((1 << bits) - 1));
+        };
+        scaled.at<cv::Vec3b>(i) = {scale(5), scale(green_bits), scale(5)};
       }
+      cv::LUT(to, scaled, to);
     }
     return pixels;
   }
 
-  at::Tensor decode_indexed() {
-    std::array<std::array<std::uint8_t, 3>, 256> palette{};
-    for (std::int64_t i = 0; i < std::min<std::int64_t>(header_.colors, 256); ++i) {
-      const std::size_t at = header_.palette_at + static_cast<std::size_t>(i) * header_.color_bytes;
-      const std::uint32_t color = number(at, 3);
-      palette[i] = {static_cast<std::uint8_t>(color >> 16), static_cast<std::uint8_t>(color >> 8),
-                    static_cast<std::uint8_t>(color)};
-    }
-    const bool run_length = header_.compression != kRaw;
-    const std::vector<std::uint8_t> unpacked = run_length ? expand_runs() : std::vector<std::uint8_t>();
-    const std::size_t stride = run_length ? static_cast<std::size_t>(header_.width) : raw_stride();
-    const std::uint8_t* rows = run_length ? unpacked.data() : bytes_.data() + header_.pixels_at;
-    const int bits = run_length ? 8 : header_.bits;
-    at::Tensor pixels = source_.allocate(header_.height, header_.width, 3);
-    auto* data = pixels.mutable_data_ptr<std::uint8_t>();
-    for (std::int64_t y = 0; y < header_.height; ++y) {
-      const std::uint8_t* from = rows + static_cast<std::size_t>(y) * stride;
-      std::uint8_t* to = data + output_row(y) * header_.width * 3;
-      for (std::int64_t x = 0; x < header_.width; ++x) {
-        const std::int64_t bit = x * bits;
-        const int index = (from[bit / 8] >> (8 - bits - bit % 8)) & ((1 << bits) - 1);
-        to = std::copy_n(palette[index].data(), 3, to);
+  // The file with all put right that cv::imdecode would stumble over.
+  [[nodiscard]] std::vector<std::uint8_t> mend_file() const {
+    const Header& h = header_;
+    const bool run_length = h.compression == kRle8 || h.compression == kRle4;
+    if (!run_length) static_cast<void>(raw_stride());  // Throws for a truncated file.
+    std::vector<std::uint8_t> file(bytes_.begin(), bytes_.end());
+    const auto put = [&](std::size_t at, std::size_t value, int size) {
+      for (int i = 0; i < size; ++i) file[at + i] = static_cast<std::uint8_t>(value >> (8 * i));
+    };
+    put(10, run_length ? file.size() : h.pixels_at, 4);
+    if (run_length) {
+      // OpenCV ignores RLE4's moves, fills up pictures that end too early, and refuses runs over the end of a
+      // row.
+      const std::vector<std::uint8_t> indices = expand_runs();
+      const auto width = static_cast<std::ptrdiff_t>(h.width);
+      for (auto row = indices.begin(); row != indices.end(); row += width) {
+        file.insert(file.end(), row, row + width);
+        file.resize(file.size() + static_cast<std::size_t>(-width & 3));
       }
+      put(28, 8, 2);
+      put(30, kRaw, 4);
+      put(46, static_cast<std::size_t>(h.colors), 4);
     }
-    return pixels;
+    // Longer headers have the masks inside, just where they follow a header of 40 bytes.
+    if (h.bits == 16 && h.header_bytes > 40) put(14, 40, 4);
+    file.resize(file.size() + 3);  // The last row's padding.
+    return file;
   }
 
   // RLE4 or RLE8 into one index a byte, in the file's row order. Every pixel must be accounted for.

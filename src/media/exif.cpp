@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <string_view>
 
+#include "media/mat.h"
+
 namespace tte::media {
 namespace {
 
@@ -97,24 +99,37 @@ int choose_orientation(Bytes exif, Bytes xmp) {
 }
 
 at::Tensor apply_orientation(const at::Tensor& pixels, int orientation) {
+  if (orientation < 2 || orientation > 8) return pixels;
+  const int rows = orientation < 5 ? 0 : 1;  // The dimension that becomes the rows.
+  at::Tensor turned = at::empty({pixels.size(rows), pixels.size(1 - rows), pixels.size(2)}, at::kByte);
+  const cv::Mat from = as_mat(pixels);
+  const cv::Mat to = as_mat(turned);
+  constexpr int kUpsideDown = 0, kMirrored = 1, kBoth = -1;
   switch (orientation) {
     case 2:
-      return pixels.flip({1});
+      cv::flip(from, to, kMirrored);
+      break;
     case 3:
-      return pixels.flip({0, 1});
+      cv::flip(from, to, kBoth);
+      break;
     case 4:
-      return pixels.flip({0});
+      cv::flip(from, to, kUpsideDown);
+      break;
     case 5:
-      return pixels.transpose(0, 1).contiguous();
+      cv::transpose(from, to);
+      break;
     case 6:
-      return pixels.transpose(0, 1).flip({1}).contiguous();
+      cv::rotate(from, to, cv::ROTATE_90_CLOCKWISE);
+      break;
     case 7:
-      return pixels.transpose(0, 1).flip({0, 1}).contiguous();
-    case 8:
-      return pixels.transpose(0, 1).flip({0}).contiguous();
+      cv::transpose(from, to);
+      cv::flip(to, to, kBoth);
+      break;
     default:
-      return pixels;
+      cv::rotate(from, to, cv::ROTATE_90_COUNTERCLOCKWISE);
+      break;
   }
+  return turned;
 }
 
 }  // namespace tte::media

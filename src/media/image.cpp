@@ -10,6 +10,7 @@
 #include "media/codec.h"
 #include "media/exif.h"
 #include "media/file.h"
+#include "media/mat.h"
 #include "tte/error.h"
 
 namespace tte::media {
@@ -61,13 +62,17 @@ std::uint8_t blend(std::uint32_t colour, std::uint32_t a, std::uint32_t backgrou
 
 at::Tensor flatten_alpha(const at::Tensor& pixels, Alpha alpha) {
   if (pixels.size(2) != 4) return pixels;
-  const std::int64_t count = pixels.size(0) * pixels.size(1);
   at::Tensor out = at::empty({pixels.size(0), pixels.size(1), 3}, at::kByte);
+  if (alpha == Alpha::kDrop) {
+    pick_channels(as_mat(pixels), as_mat(out), {0, 1, 2});
+    return out;
+  }
+  const std::int64_t count = pixels.size(0) * pixels.size(1);
   const auto* from = pixels.const_data_ptr<std::uint8_t>();
   auto* to = out.mutable_data_ptr<std::uint8_t>();
   const std::uint32_t background = alpha == Alpha::kOverWhite ? 255 : 0;
   for (std::int64_t i = 0; i < count; ++i, from += 4, to += 3) {
-    for (int c = 0; c < 3; ++c) to[c] = alpha == Alpha::kDrop ? from[c] : blend(from[c], from[3], background);
+    for (int c = 0; c < 3; ++c) to[c] = blend(from[c], from[3], background);
   }
   return out;
 }
@@ -76,24 +81,16 @@ at::Tensor flatten_alpha(const at::Tensor& pixels, Alpha alpha) {
 at::Tensor copy_pixels(const Pixels& pixels, Alpha alpha, const Source& source) {
   if (!pixels.data) source.fail("has no data; give a uint8 array.");
   source.check_size(pixels.width, pixels.height);
-  const auto* from = pixels.data.get();
-  const std::int64_t count = std::int64_t{pixels.height} * pixels.width;
   if (pixels.channels != 1 && pixels.channels != 3 && pixels.channels != 4) {
     source.fail(fmt::format("has {} channels; tte takes 1 (grey), 3 (RGB) or 4 (RGBA).", pixels.channels));
   }
-  if (pixels.channels == 4) {
-    const at::Tensor view =
-        at::from_blob(const_cast<std::uint8_t*>(from), {pixels.height, pixels.width, 4}, at::kByte);
-    return flatten_alpha(view, alpha);
-  }
-  at::Tensor out = source.allocate(pixels.height, pixels.width, 3);
-  auto* to = out.mutable_data_ptr<std::uint8_t>();
-  if (pixels.channels == 3) {
-    std::copy_n(from, count * 3, to);
-  } else {
-    for (std::int64_t i = 0; i < count; ++i, to += 3) to[0] = to[1] = to[2] = from[i];
-  }
-  return out;
+  const at::Tensor view = at::from_blob(const_cast<std::uint8_t*>(pixels.data.get()),
+                                        {pixels.height, pixels.width, pixels.channels}, at::kByte);
+  if (pixels.channels == 4) return flatten_alpha(view, alpha);
+  if (pixels.channels == 3) return view.clone();
+  at::Tensor grey = source.allocate(pixels.height, pixels.width, 3);
+  pick_channels(as_mat(view), as_mat(grey), {0, 0, 0});
+  return grey;
 }
 
 }  // namespace
@@ -107,8 +104,8 @@ void Source::check_size(std::int64_t width, std::int64_t height) const {
     fail(fmt::format("says that it is {}x{} pixels (width x height): there is nothing to see.", width,
                      height));
   }
-  // Both fit 32 bits in every format, so the product cannot overflow.
-  if (width > UINT32_MAX || height > UINT32_MAX || width > limits.max_pixels / height) {
+  // Libraries count rows and columns in ints.
+  if (width > INT32_MAX || height > INT32_MAX || width > limits.max_pixels / height) {
     fail(fmt::format(
         "says that it is {}x{} pixels (width x height), over the limit of {}; shrink it, or raise the "
         "limit if the file is trusted.",
@@ -147,6 +144,9 @@ at::Tensor decode_bytes(const Source& source, Alpha alpha) {
     source.fail("needs more memory than there is; shrink it.");
   } catch (const c10::Error& error) {
     source.fail(fmt::format("cannot be decoded: {}.", error.what_without_backtrace()));
+  } catch (const cv::Exception& error) {
+    source.fail(error.code == cv::Error::StsNoMem ? "needs more memory than there is; shrink it."
+                                                  : fmt::format("cannot be decoded: {}.", error.err));
   }
 }
 

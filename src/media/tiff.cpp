@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
@@ -13,6 +14,7 @@
 
 #include "media/codec.h"
 #include "media/exif.h"
+#include "media/mat.h"
 
 namespace tte::media {
 namespace {
@@ -156,22 +158,17 @@ struct Layout {
   std::array<const std::uint16_t*, 3> palette{};
 };
 
-// One sample as it is stored; libtiff has already swapped 16-bit samples to the machine's order.
-std::uint32_t stored_sample(const std::uint8_t* row, std::int64_t index, int bits) {
-  if (bits == 8) return row[index];
-  if (bits == 16) {
-    std::uint16_t value = 0;
-    std::memcpy(&value, row + 2 * index, sizeof(value));
-    return value;
+// Samples of 1, 2 or 4 bits, one a byte; every row begins with a whole byte.
+cv::Mat unpack(const std::uint8_t* data, tmsize_t row_bytes, int rows, int samples, int bits) {
+  cv::Mat out(rows, samples, CV_8UC1);
+  for (int y = 0; y < rows; ++y, data += row_bytes) {
+    auto* to = out.ptr<std::uint8_t>(y);
+    for (int i = 0; i < samples; ++i) {
+      const std::int64_t bit = std::int64_t{i} * bits;
+      to[i] = static_cast<std::uint8_t>(data[bit / 8] >> (8 - bits - bit % 8) & ((1 << bits) - 1));
+    }
   }
-  const std::int64_t bit = index * bits;
-  return static_cast<std::uint32_t>(row[bit / 8] >> (8 - bits - bit % 8)) & ((1U << bits) - 1);
-}
-
-std::uint8_t scale_to_8(std::uint32_t value, int bits) {
-  if (bits == 8) return static_cast<std::uint8_t>(value);
-  if (bits == 16) return static_cast<std::uint8_t>((value * 255 + 32767) / 65535);
-  return static_cast<std::uint8_t>(value * 255 / ((1U << bits) - 1));
+  return out;
 }
 
 class Tiff {
@@ -306,12 +303,10 @@ class Tiff {
     TIFFRGBAImageEnd(&image);
     if (ok == 0 || !stream_.message.empty()) fail("is a TIFF whose image data is truncated or damaged");
     at::Tensor pixels = source_.allocate(layout_.height, layout_.width, 3);
-    auto* out = pixels.mutable_data_ptr<std::uint8_t>();
-    for (const std::uint32_t pixel : raster) {
-      *out++ = static_cast<std::uint8_t>(TIFFGetR(pixel));
-      *out++ = static_cast<std::uint8_t>(TIFFGetG(pixel));
-      *out++ = static_cast<std::uint8_t>(TIFFGetB(pixel));
-    }
+    const cv::Mat to = as_mat(pixels);
+    // Red is the lowest byte of a raster's number.
+    static_assert(std::endian::native == std::endian::little);
+    pick_channels(cv::Mat(to.rows, to.cols, CV_8UC4, raster.data()), to, {0, 1, 2});
     return pixels;
   }
 
@@ -348,7 +343,10 @@ class Tiff {
           read_block(tiled, x, y, plane, tiled ? block_bytes : row_bytes * static_cast<tmsize_t>(rows),
                      buffers[plane].data());
         }
-        convert_block(buffers, row_bytes, block_samples, x, y, std::min(block_width, l.width - x), rows);
+        const std::uint32_t columns = std::min(block_width, l.width - x);
+        convert_block(
+            buffers, row_bytes, block_samples,
+            {static_cast<int>(x), static_cast<int>(y), static_cast<int>(columns), static_cast<int>(rows)});
         if (block_width >= l.width - x) break;  // x + block_width may not fit 32 bits.
       }
       if (block_height >= l.height - y) break;
@@ -364,51 +362,75 @@ class Tiff {
     if (got != bytes) fail("is a TIFF whose image data is truncated or damaged");
   }
 
-  void convert_block(const std::vector<std::vector<std::uint8_t>>& buffers, tmsize_t row_bytes,
-                     int block_samples, std::uint32_t x0, std::uint32_t y0, std::uint32_t columns,
-                     std::uint32_t rows) {
+  // The first `columns` pixels of a block's rows as they are stored, 16 bits rounded to 8: uint8, a channel a
+  // sample.
+  [[nodiscard]] cv::Mat stored_samples(std::vector<std::uint8_t>& buffer, tmsize_t row_bytes, int channels,
+                                       int rows, int columns) const {
+    const auto step = static_cast<std::size_t>(row_bytes);
+    if (layout_.bits == 8) return {rows, columns, CV_8UC(channels), buffer.data(), step};
+    if (layout_.bits < 8) {
+      return unpack(buffer.data(), row_bytes, rows, columns * channels, layout_.bits).reshape(channels);
+    }
+    cv::Mat rounded;  // libtiff has already swapped the bytes to the machine's order.
+    cv::Mat(rows, columns, CV_16UC(channels), buffer.data(), step).convertTo(rounded, CV_8U, 1 / 257.0);
+    return rounded;
+  }
+
+  void convert_block(std::vector<std::vector<std::uint8_t>>& buffers, tmsize_t row_bytes, int block_samples,
+                     const cv::Rect& place) {
+    std::vector<cv::Mat> stored;
+    for (auto& buffer : buffers) {
+      stored.push_back(stored_samples(buffer, row_bytes, block_samples, place.height, place.width));
+    }
+    cv::Mat out = as_mat(pixels_)(place);
     const Layout& l = layout_;
-    const bool separate = buffers.size() > 1;
-    const bool alpha = l.alpha != AlphaKind::kNone;
-    auto* data = pixels_.mutable_data_ptr<std::uint8_t>();
-    std::array<std::uint32_t, 5> stored{};
-    for (std::uint32_t y = 0; y < rows; ++y) {
-      std::uint8_t* out = data + (std::int64_t{y0 + y} * l.width + x0) * channels_;
-      for (std::uint32_t x = 0; x < columns; ++x, out += channels_) {
-        for (int s = 0; s < l.colors + (alpha ? 1 : 0); ++s) {
-          const std::uint8_t* row = buffers[separate ? s : 0].data() + row_bytes * static_cast<tmsize_t>(y);
-          const std::int64_t index = separate ? std::int64_t{x} : std::int64_t{x} * block_samples + s;
-          stored[s] = stored_sample(row, index, l.bits);
-        }
-        convert_pixel(stored, out);
-      }
+    if (l.colors == 4) {
+      cv::Mat cmyk(place.size(), CV_8UC4);
+      pick_channels(stored, cmyk, {0, 1, 2, 3});
+      scale(cmyk);
+      for (int y = 0; y < place.height; ++y) cmyk_to_rgb(cmyk.ptr(y), out.ptr(y), place.width);
+      return;
+    }
+    std::vector<int> order = l.colors == 3 ? std::vector{0, 1, 2} : std::vector{0, 0, 0};
+    if (channels_ == 4 || l.alpha == AlphaKind::kPremultiplied) {
+      order.push_back(l.colors);  // The first sample that is not colour.
+      cv::Mat rgba(place.size(), CV_8UC4);
+      pick_channels(stored, rgba, order);
+      scale(rgba);
+      if (l.alpha == AlphaKind::kPremultiplied) divide_by_alpha(rgba);
+      pick_channels(rgba, out, channels_ == 4 ? std::vector{0, 1, 2, 3} : std::vector{0, 1, 2});
+    } else {
+      pick_channels(stored, out, order);
+      scale(out);
     }
   }
 
-  void convert_pixel(const std::array<std::uint32_t, 5>& stored, std::uint8_t* out) const {
+  // Stored numbers into levels: through the palette, from fewer bits, from white is 0.
+  void scale(const cv::Mat& values) const {
     const Layout& l = layout_;
-    std::array<std::uint8_t, 5> value{};
-    for (int s = 0; s < 5; ++s) value[s] = scale_to_8(stored[s], l.bits);
-    if (l.colors == 4) {
-      cmyk_to_rgb(value.data(), out, 1);
-      return;
-    }
-    for (int c = 0; c < 3; ++c) {
-      const int s = l.colors == 3 ? c : 0;
-      if (l.palette[c] != nullptr) {
-        out[c] = static_cast<std::uint8_t>(l.palette[c][stored[0]] >> 8);
-      } else {
-        out[c] = l.photometric == PHOTOMETRIC_MINISWHITE ? 255 - value[s] : value[s];
+    if (l.bits >= 8 && l.photometric != PHOTOMETRIC_MINISWHITE && l.palette[0] == nullptr) return;
+    cv::Mat table(1, 256, values.type(), cv::Scalar::all(0));
+    const int largest = l.bits < 8 ? (1 << l.bits) - 1 : 255;
+    for (int i = 0; i <= largest; ++i) {
+      auto* level = table.ptr(0, i);
+      for (int c = 0; c < values.channels(); ++c) {
+        level[c] = static_cast<std::uint8_t>(i * 255 / largest);
+        if (c == 3 || l.colors == 4) continue;
+        if (l.palette[c] != nullptr) level[c] = static_cast<std::uint8_t>(l.palette[c][i] >> 8);
+        if (l.photometric == PHOTOMETRIC_MINISWHITE) level[c] = static_cast<std::uint8_t>(255 - level[c]);
       }
     }
-    if (l.alpha == AlphaKind::kNone) return;
-    const std::uint32_t alpha = value[l.colors];
-    if (l.alpha == AlphaKind::kPremultiplied && alpha != 255) {
+    cv::LUT(values, table, values);
+  }
+
+  static void divide_by_alpha(cv::Mat& rgba) {
+    for (auto it = rgba.begin<cv::Vec4b>(), end = rgba.end<cv::Vec4b>(); it != end; ++it) {
+      cv::Vec4b& pixel = *it;
+      const int alpha = pixel[3];
       for (int c = 0; c < 3; ++c) {
-        out[c] = alpha == 0 ? 0 : static_cast<std::uint8_t>(std::min(255U, out[c] * 255U / alpha));
+        pixel[c] = alpha == 0 ? 0 : static_cast<std::uint8_t>(std::min(255, pixel[c] * 255 / alpha));
       }
     }
-    if (channels_ == 4) out[3] = static_cast<std::uint8_t>(alpha);
   }
 
   const Source& source_;

@@ -15,14 +15,14 @@ extern "C" {
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
 #include <mutex>
 #include <optional>
-#include <span>
 #include <string_view>
 
+#include "media/exif.h"
 #include "media/file.h"
+#include "media/truncation.h"
 #include "tte/error.h"
 
 namespace tte::media {
@@ -62,6 +62,9 @@ std::string error_text(int code) {
   return text.data();
 }
 
+// The EXIF orientations that mean as many clockwise turns by 90 degrees.
+constexpr std::array<int, 4> kOrientations = {1, 6, 3, 8};
+
 // The clockwise turns by 90 degrees that make the stream's pictures upright.
 int clockwise_turns(const AVStream* stream) {
   const std::uint8_t* matrix = nullptr;
@@ -79,56 +82,6 @@ int clockwise_turns(const AVStream* stream) {
       av_display_rotation_get(reinterpret_cast<const std::int32_t*>(matrix));  // Anticlockwise.
   if (!std::isfinite(degrees)) return 0;
   return (static_cast<int>(std::lround(-degrees / 90.0)) % 4 + 4) % 4;
-}
-
-at::Tensor turn(const at::Tensor& pixels, int clockwise) {
-  switch (clockwise) {
-    case 1:
-      return pixels.transpose(0, 1).flip({1}).contiguous();
-    case 2:
-      return pixels.flip({0, 1});
-    case 3:
-      return pixels.transpose(0, 1).flip({0}).contiguous();
-    default:
-      return pixels;
-  }
-}
-
-// A number of Matroska's variable length at `at`: the leading zero bits of the first byte tell how many bytes
-// follow. Moves `at` on; nothing when it does not fit, or when all its bits are set ("size unknown", as in
-// live recordings).
-std::optional<std::uint64_t> ebml_size(std::span<const std::uint8_t> bytes, std::size_t& at) {
-  if (at >= bytes.size() || bytes[at] == 0) return std::nullopt;
-  const int length = std::countl_zero(bytes[at]) + 1;
-  if (bytes.size() - at < static_cast<std::size_t>(length)) return std::nullopt;
-  std::uint64_t value = bytes[at] & (0xFFU >> length);
-  for (int i = 1; i < length; ++i) value = value << 8 | bytes[at + static_cast<std::size_t>(i)];
-  at += static_cast<std::size_t>(length);
-  const std::uint64_t unknown = (std::uint64_t{1} << (7 * length)) - 1;
-  return value == unknown ? std::nullopt : std::optional(value);
-}
-
-// Whether a Matroska or WebM file is shorter than its segment says. FFmpeg plays such files up to the cut.
-bool is_cut_matroska(const File& file) {
-  std::array<std::uint8_t, 4096> head{};
-  const std::span<const std::uint8_t> bytes(head.data(),
-                                            static_cast<std::size_t>(file.read(head.data(), 0, head.size())));
-  const auto has_id = [&](std::size_t at, std::uint32_t id) {
-    if (at > bytes.size() || bytes.size() - at < 4) return false;
-    for (std::size_t i = 0; i < 4; ++i) {
-      if (bytes[at + i] != static_cast<std::uint8_t>(id >> (24 - 8 * i))) return false;
-    }
-    return true;
-  };
-  std::size_t at = 4;
-  if (!has_id(0, 0x1A45DFA3)) return false;
-  const auto header = ebml_size(bytes, at);
-  if (!header || *header > bytes.size()) return false;
-  at += static_cast<std::size_t>(*header);
-  if (!has_id(at, 0x18538067)) return false;
-  at += 4;
-  const auto segment = ebml_size(bytes, at);
-  return segment && *segment > static_cast<std::uint64_t>(file.size()) - at;
 }
 
 // One packet of the stream that yields a frame.
@@ -149,6 +102,9 @@ class VideoFile::Impl {
     std::call_once(silenced, [] { av_log_set_level(AV_LOG_QUIET); });
     if (is_cut_matroska(file_)) fail("is truncated; fetch it again.");
     open();
+    if (std::string_view(format_->iformat->name) == "mpegts" && is_cut_transport_stream(file_)) {
+      fail("is truncated; fetch it again.");
+    }
     scan();
   }
 
@@ -351,17 +307,22 @@ class VideoFile::Impl {
   std::optional<at::Tensor> decode_up_to(int index) {
     while (next_frame()) {
       if (!timed_) {
-        if (position_++ == index) return convert();
-        continue;
+        if (position_++ != index) continue;
+        return is_damaged() ? std::nullopt : std::optional(convert());
       }
       const std::int64_t pts = frame_->pts != AV_NOPTS_VALUE ? frame_->pts : frame_->best_effort_timestamp;
       const std::int64_t wanted = entries_[static_cast<std::size_t>(index)].pts;
       if (pts == AV_NOPTS_VALUE || pts < wanted) continue;
-      if (pts > wanted) break;
+      if (pts > wanted || is_damaged()) break;
       position_ = index + 1;
       return convert();
     }
     return std::nullopt;
+  }
+
+  // Whether the decoder had to make up parts of frame_.
+  [[nodiscard]] bool is_damaged() const {
+    return frame_->decode_error_flags != 0 || (frame_->flags & AV_FRAME_FLAG_CORRUPT) != 0;
   }
 
   // Jumps when there is a key frame between the decoder's position and the wanted frame.
@@ -416,7 +377,7 @@ class VideoFile::Impl {
         height) {
       fail("cannot be converted to RGB.");
     }
-    return turn(pixels, turns_);
+    return apply_orientation(pixels, kOrientations[static_cast<std::size_t>(turns_)]);
   }
 
   // The matrix that the stream names (BT.601, BT.709, ...), as torchcodec does; swscale alone always takes

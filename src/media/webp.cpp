@@ -3,11 +3,12 @@
 #include <webp/decode.h>
 #include <webp/demux.h>
 
-#include <algorithm>
 #include <memory>
+#include <vector>
 
 #include "media/codec.h"
 #include "media/exif.h"
+#include "media/mat.h"
 
 namespace tte::media {
 namespace {
@@ -64,9 +65,9 @@ Decoded decode_webp(const Source& source) {
   if (!decoder || WebPAnimDecoderGetNext(decoder.get(), &frame, &timestamp) == 0) source.fail(kDamaged);
   const int channels = alpha && source.want_alpha ? 4 : 3;
   decoded.pixels = source.allocate(height, width, channels);
-  auto* out = decoded.pixels.mutable_data_ptr<std::uint8_t>();
-  for (std::int64_t i = 0; i < width * height; ++i, frame += 4, out += channels)
-    std::copy_n(frame, channels, out);
+  const cv::Mat to = as_mat(decoded.pixels);
+  const cv::Mat rgba(to.rows, to.cols, CV_8UC4, frame);
+  pick_channels(rgba, to, channels == 4 ? std::vector{0, 1, 2, 3} : std::vector{0, 1, 2});
   return decoded;
 }
 

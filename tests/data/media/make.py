@@ -343,6 +343,7 @@ def video_goldens() -> list[dict]:
     source = ("-f", "lavfi", "-i", "testsrc=size=64x48:rate=10:duration=1.5")
     ffmpeg(*source, "-pix_fmt", "yuv420p", "-c:v", "libx264", "-g", "5", "-bf", "2", "-crf", "30", "clip.mp4")
     ffmpeg("-i", "clip.mp4", "-c", "copy", "-metadata:s:v", "rotate=90", "rotated.mp4")
+    ffmpeg("-i", "clip.mp4", "-c", "copy", "clip.ts")
     ffmpeg(
         *source,
         "-pix_fmt",

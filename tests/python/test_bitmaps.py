@@ -1,0 +1,32 @@
+"""Bitmaps of every kind as pixels of the models' processor: tte's decoder against Pillow, which transformers uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tte
+from bitmaps import bitmaps, pillows_pixels
+from checkpoints import SHAPES, Shape
+from conftest import Reference
+from conversations import image, user
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_pixels_equal_pillows(seed: int, reference: Callable[[Shape], Reference], tmp_path: Path) -> None:
+    theirs = reference(SHAPES[0])
+    processor = tte.Processor(theirs.folder)
+    rng = np.random.default_rng(seed)
+    width, height = (int(n) for n in rng.integers(60, 90, 2))
+    for name, data in bitmaps(width, height, rng):
+        path = tmp_path / "picture.bmp"
+        path.write_bytes(data)
+        messages = [user(image(path), "what is this")]
+        if pillows_pixels(data) is None:
+            with pytest.raises(tte.InputError):
+                processor(messages)
+            continue
+        ours, expected = processor(messages), theirs.inputs(messages)
+        np.testing.assert_array_equal(ours["pixel_values"], expected["pixel_values"].numpy(), err_msg=name)
