@@ -126,6 +126,7 @@ def make(
     default = "MMEB-V2" if benchmark else "MMEB-V2 in miniature"
     options = page.Options(
         title=title or f"{default}: {_model_name(runs[0], metadata)}",
+        model=_model_name(runs[0], metadata) if benchmark else "",
         examples=max(0, examples),
         find=_finder(runs, data_dir),
         others=[leaderboard.read(path) for path in compare],

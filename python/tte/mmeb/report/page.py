@@ -34,6 +34,8 @@ class Options:
     """What the page shows."""
 
     title: str
+    model: str = ""
+    """Name of what was evaluated, put before the names of the runs among published systems."""
     examples: int = 2
     """Queries of each kind (fixed, broken, missed) shown for each data set."""
     find: Callable[[str], Path] = Path
@@ -113,7 +115,7 @@ def _context(runs: Sequence[Run], known: Sequence[Task], options: Options) -> di
         "runs": runs,
         "colours": {r.name: plots.colour(r.name, i) for i, r in enumerate(runs)},
         "tiles": _tiles(found),
-        "table": _category_table(found, suite),
+        "table": _category_table(found, suite, options.model),
         "is_benchmark": any(t.scored for t in suite),
         "tasks": _task_table(runs, base, compared, suite, options),
         "plots": _plots(runs, suite),
@@ -164,12 +166,13 @@ def _in_percent(mean: Mean) -> float | None:
     return None if mean.value is None else 100 * mean.value
 
 
-def _category_table(found: Sequence[tuple[Run, dict[str, Mean]]], suite: Sequence[Task]) -> dict[str, Any]:
+def _category_table(found: Sequence[tuple[Run, dict[str, Mean]]], suite: Sequence[Task], model: str) -> dict[str, Any]:
     """Our rows, and published rows where the benchmark itself was run, best first; cells know their rank's shade."""
     columns = _present(suite)
     rows: list[dict[str, Any]] = [
         {
-            "name": run.name, "ours": True, "thinks": run.name != "no-think", "note": "", "ood": "after",
+            "name": run.name, "label": f"{model} · {run.name}" if model else run.name, "ours": True,
+            "thinks": run.name != "no-think", "note": "", "ood": "after",
             "cells": [_in_percent(mean[c]) for c in columns], "partial": [not mean[c].complete for c in columns],
         }
         for run, mean in found
@@ -177,7 +180,7 @@ def _category_table(found: Sequence[tuple[Run, dict[str, Mean]]], suite: Sequenc
     if any(t.scored for t in suite):
         for system in published()["systems"]:
             rows.append({
-                "name": system["name"], "ours": False, "thinks": system.get("thinks", False),
+                "name": system["name"], "label": system["name"], "ours": False, "thinks": system.get("thinks", False),
                 "note": system.get("note", ""), "ood": system["ood_pages"],
                 "cells": [system["scores"].get(c) for c in columns], "partial": [False] * len(columns),
             })  # fmt: skip
@@ -353,7 +356,6 @@ def _cost(runs: Sequence[Run]) -> list[dict[str, Any]]:
         columns = [c for t in run.tasks.values() for c in (t.queries, t.candidates)]
         query_columns = [t.queries for t in run.tasks.values()]
         tokens = [n for c in columns for n in c.known_tokens()]
-        seconds = [s for c in columns for s in c.known_seconds()]
         per_query = [s for c in query_columns for s in c.known_seconds()]
         rows.append({
             "run": run.name,
@@ -362,7 +364,6 @@ def _cost(runs: Sequence[Run]) -> list[dict[str, Any]]:
             "traces": sum(t is not None for c in columns for t in c.traces),
             "tokens": sum(tokens),
             "median_tokens": statistics.median(tokens) if tokens else None,
-            "seconds": sum(seconds) if seconds else None,
             "median_seconds": statistics.median(per_query) if per_query else None,
             "p95_seconds": _quantile(per_query, 0.95),
         })  # fmt: skip

@@ -109,6 +109,8 @@ def boxes(
                 line.set(color=ink, linewidth=1)
             for line in parts["medians"]:
                 line.set(color=INK, linewidth=1.4)
+            middles = [sorted(v)[len(v) // 2] for _, v in rows]
+            axes.scatter(middles, [y for y, _ in rows], s=20, color=ink, zorder=4)  # Where a box has no width.
             axes.plot([], [], color=ink, linewidth=6, alpha=0.7, label=name)
         if log:
             axes.set_xscale("log")

@@ -1,0 +1,244 @@
+"""The report: published averages, the leaderboard's file, what two runs changed, the page."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tte
+from results import write_result
+from tte.mmeb import report
+from tte.mmeb.average import averages
+from tte.mmeb.cli import main
+from tte.mmeb.metrics import KEYS
+from tte.mmeb.report import compare, leaderboard, page, results
+from tte.mmeb.tasks import tasks
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("jinja2")
+NAMES = ["ImageNet-1K", "MSCOCO_i2t", "MSVD", "ViDoSeek-page"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four data sets, thought about and not: thinking fixes queries 0 to 3 of 10, breaks query 9, both miss query 8."""
+    folder = tmp_path_factory.mktemp("runs")
+    for task in tasks(NAMES):
+        think = [i not in (8, 9) for i in range(10)]
+        plain = [i in (4, 5, 6, 7, 9) for i in range(10)]
+        write_result(folder / "think", task, think, think="think")
+        errors = {8: "item 8: <the picture> is broken."} if task.name == "MSVD" else None
+        write_result(folder / "plain", task, plain, think="no-think", errors=errors)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("report")
+    report.make([runs / "think", runs / "plain"], out, metadata={"model_name": "Our <Model>", "model_size": 2.2})
+    return out
+
+
+class Page(HTMLParser):
+    """Cells of every table, and whether tags are closed in order."""
+
+    VOID = ("meta", "img", "br", "path", "use", "rect", "link")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.rows: list[list[str]] = []
+        self.links: set[str] = set()
+        self.ids: set[str] = set()
+        self.sources: list[str] = []
+        self._cell = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        if found.get("id"):
+            self.ids.add(str(found["id"]))
+        if tag == "a":
+            self.links.add(str(found.get("href")))
+        self.sources += [str(found[key]) for key in ("src", "href") if found.get(key) and tag != "a"]
+        if tag not in self.VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        self._cell = tag in ("td", "th") or (self._cell and tag in ("b", "span"))
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+        self._cell = self._cell and tag not in ("td", "th")
+
+    def handle_data(self, data: str) -> None:
+        if self._cell and self.rows and self.rows[-1]:
+            self.rows[-1][-1] += data
+
+
+@pytest.fixture(scope="module")
+def shown(made: Path) -> Page:
+    return Page((made / "index.html").read_text(encoding="utf-8"))
+
+
+def test_published_scores_give_the_published_averages() -> None:
+    scores = page.published()["tasks"]["VLM2Vec-V2.0"]["scores"]
+    found = averages(scores)
+    assert found.overall.complete
+    percent = {
+        name: round(100 * (mean.value or 0), 2) for name, mean in {**found.categories, **found.modalities}.items()
+    }
+    assert percent == {
+        "I-CLS": 62.93, "I-QA": 56.42, "I-RET": 69.60, "I-VG": 77.12, "image": 64.92,
+        "V-CLS": 39.24, "V-QA": 34.66, "V-RET": 28.37, "V-MRET": 37.55, "video": 34.67,
+        "VDR-v1": 74.39, "VDR-v2": 44.61, "VisRAG": 79.33, "VDR-OOD": 62.05, "visdoc": 68.60,
+    }  # fmt: skip
+    assert round(100 * (found.overall.value or 0), 2) == 59.07
+
+
+def test_published_rows_agree_with_themselves() -> None:
+    """The mean of modalities weighted by their number of sets is the total that was published."""
+    for system in page.published()["systems"]:
+        scores = system["scores"]
+        assert set(scores) <= set(page.published()["columns"])
+        if {"image", "video", "visdoc"} <= set(scores) and system["name"] != "TTE_s-2B":  # See its note.
+            total = (36 * scores["image"] + 18 * scores["video"] + 24 * scores["visdoc"]) / 78
+            assert total == pytest.approx(scores["all"], abs=0.45), system["name"]
+
+
+def test_leaderboard_file(made: Path, runs: Path) -> None:
+    found = json.loads((made / "Our <Model>.json").read_text())
+    assert list(found) == ["metadata", "metrics"]
+    assert list(found["metadata"]) == list(leaderboard.METADATA)
+    assert found["metadata"]["model_name"] == "Our <Model>"
+    assert found["metadata"]["embedding_dimension"] == 6
+    assert found["metadata"]["data_source"] == "Self-Reported"
+    assert found["metadata"]["url"] == "NONE"
+    datetime.fromisoformat(found["metadata"]["report_generated_date"])
+    metrics = found["metrics"]
+    assert list(metrics) == ["image", "video", "visdoc"]
+    assert [len(metrics[m]) for m in metrics] == [36, 18, 27]
+    assert metrics["image"]["N24News"] == "FILE_N/A"
+    assert metrics["image"]["ImageNet-1K"]["hit@1"] == 0.8
+    assert list(metrics["image"]["ImageNet-1K"]) == [*KEYS, "num_pred", "num_data"]
+    assert isinstance(metrics["visdoc"]["ViDoSeek-page-fixed"], dict)
+    assert "ViDoSeek-page" not in metrics["visdoc"]
+    text = (made / "Our <Model>.json").read_text()
+    assert text.startswith('{\n    "metadata": {\n        "model_name"')
+    assert (made / "Our <Model>-no-think.json").exists()
+
+
+def test_leaderboard_says_why_scores_are_missing(tmp_path: Path) -> None:
+    (tmp_path / "image" / "A").mkdir(parents=True)
+    (tmp_path / "image" / "A" / "score.json").write_text("{")
+    (tmp_path / "image" / "B" / "score.json").mkdir(parents=True)
+    found = leaderboard.build(tmp_path, {"image": ["A", "B", "C"], "video": ["D"]}, {"model_name": "m"})["metrics"]
+    assert found == {
+        "image": {"A": "JSON_ERROR", "B": "READ_ERROR", "C": "FILE_N/A"},
+        "video": {"D": "DIR_N/A"},
+        "visdoc": {},
+    }
+
+
+def test_leaderboard_reads_old_and_new_names(tmp_path: Path) -> None:
+    old = {
+        "ViDoSeek-page": {"ndcg_linear@5": 0.2},
+        "MMLongBench-doc": {"ndcg_linear@5": 0.4},
+        "VisRAG_PlotQA": "FILE_N/A",
+    }
+    for name, visdoc in (("old", old), ("new", {**old, "ViDoSeek-page-fixed": {"ndcg_linear@5": 0.8}})):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"metadata": {}, "metrics": {"visdoc": visdoc}}))
+    assert leaderboard.read(tmp_path / "old.json") == (
+        "old", {"ViDoSeek-page": {"ndcg_linear@5": 0.2}, "MMLongBench-doc": {"ndcg_linear@5": 0.4}}
+    )  # fmt: skip
+    assert leaderboard.read(tmp_path / "new.json")[1]["ViDoSeek-page"] == {"ndcg_linear@5": 0.8}
+    (tmp_path / "v1.json").write_text(json.dumps({"ImageNet-1K": {"acc": 1}}))
+    with pytest.raises(tte.InputError, match="no 'metrics'"):
+        leaderboard.read(tmp_path / "v1.json")
+
+
+def test_what_thinking_changed(runs: Path) -> None:
+    known = report.known_tasks()
+    first, second = (results.read(runs / name, known) for name in ("think", "plain"))
+    assert (first.name, second.name) == ("think", "no-think")
+    found = compare.compare(first.tasks["MSVD"], second.tasks["MSVD"])
+    assert found is not None
+    assert (found.fixed, found.broken, found.missed, found.total) == ([0, 1, 2, 3], [9], [8], 10)
+    assert found.p_value == pytest.approx(2 * (1 + 5) / 2**5)
+    assert compare.compare(first.tasks["MSVD"], second.tasks["ImageNet-1K"]) is not None
+    assert compare.spread(list(range(10)), 3) == [0, 3, 6]
+
+
+def test_trace_length_bins() -> None:
+    pairs = [(length, length > 5) for length in range(10)]
+    assert compare.length_bins(pairs, 2) == [("0–4 tokens", 0.0, 5), ("5–9 tokens", 80.0, 5)]
+    assert compare.length_bins([(3, True)] * 4) == [("3 tokens", 100.0, 4)]
+
+
+def test_page_holds_scores_and_what_changed(shown: Page) -> None:
+    assert shown.open == []
+    assert {link for link in shown.links if link.startswith("#")} <= {f"#{name}" for name in shown.ids}
+    assert all(source.startswith(("data:", "#")) for source in shown.sources)
+    rows = {row[0]: row for row in shown.rows if row}
+    assert rows["MSVD"][1:9] == ["V-RET", "hit@1", "10", "80.0", "50.0", "+30.0", "4", "1"]
+    assert rows["MSVD"][-1] == "47.3"  # VLM2Vec-V2.0
+    assert rows["K700"][4:6] == ["–", "–"]
+    ours = rows["Our <Model> · think"]
+    assert len(ours) == len(rows["Qwen3-VL-Embedding-8B"])
+    assert rows["Qwen3-VL-Embedding-8B"][1] == "77.8"
+
+
+def test_page_escapes_and_lists_failures(made: Path) -> None:
+    text = (made / "index.html").read_text(encoding="utf-8")
+    assert "Our &lt;Model&gt;" in text
+    assert "<Model>" not in text
+    assert "item 8: &lt;the picture&gt; is broken." in text
+    assert "incomplete" in text
+    assert "lacks 74 data sets" in text
+    assert "step 0 of 10" in text
+    assert not re.search(r"(src|href)=.?https?:", text)
+
+
+def test_page_of_one_run_without_comparison(runs: Path, tmp_path: Path) -> None:
+    report.make([runs / "plain"], tmp_path)
+    text = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "Missed queries" in text
+    assert "sign test" not in text
+    assert (tmp_path / "some-embedder.json").exists()
+
+
+def test_report_is_the_same_again(runs: Path, tmp_path: Path) -> None:
+    known = report.known_tasks()
+    run = results.read(runs / "think", known)
+    options = page.Options("title", now=datetime(2026, 1, 1))
+    assert page.render([run], known, options) == page.render([results.read(runs / "think", known)], known, options)
+
+
+def test_command(runs: Path, tmp_path: Path, capsys: Any) -> None:
+    other = tmp_path / "Theirs.json"
+    other.write_text(
+        json.dumps({"metadata": {"model_name": "Theirs"}, "metrics": {"video": {"MSVD": {"hit@1": 0.123}}}})
+    )
+    out = tmp_path / "out"
+    names = ["--name", "a", "--name", "b"]
+    assert (
+        main(["report", str(runs / "think"), str(runs / "plain"), "--out", str(out), "--compare", str(other), *names])
+        == 0
+    )
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == (out / "index.html").as_uri()
+    text = (out / "index.html").read_text(encoding="utf-8")
+    assert "Theirs" in text
+    assert "12.3" in text
+    assert main(["report", str(tmp_path / "nothing")]) == 1
+    assert "holds no results" in capsys.readouterr().err
+    assert main(["report", str(runs / "think"), str(runs / "think")]) == 1
+    assert "Two runs are called 'think'" in capsys.readouterr().err
