@@ -158,9 +158,9 @@ class System:
         """Everything that changes vectors: what a result folder must be of to be gone on with."""
         thinking = self.think != "never"
         return {
+            "think": self.think,
             "embedder": _described(self.embedder),
             "reasoner": _described(self.reasoner),
-            "think": self.think,
             "decoding": {k: v for k, v in sorted(self.decoding.items()) if v is not None} if thinking else {},
             "truncate_dim": self.truncate_dim,
             "normalize": self.normalize,

@@ -1,0 +1,148 @@
+"""The commands run, traces, score, merge from the command line, on tables in the benchmark's own layout."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tte
+from make_tree import IMAGE_REPO, image_row, parquet
+from tte.mmeb.cli import main
+from tte.mmeb.manifest import ResultFolder, check_identity
+from tte.mmeb.tasks import find
+
+WORDS = ["red circle", "blue star", "green square", "3"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two text-only "image" tasks with the columns of the benchmark."""
+    root = tmp_path_factory.mktemp("data")
+    for name in ("HatefulMemes", "N24News"):
+        rows = [
+            image_row("", f"the {word}", "", "", [word, *(w for w in WORDS if w != word)], [""] * 4) for word in WORDS
+        ]
+        parquet(root / IMAGE_REPO / name / "test-0.parquet", rows)
+    return root
+
+
+def test_run_score_traces_and_merge(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["--data", str(data), "--tasks", "HatefulMemes", "N24News"]
+    pair = ["--embedder", "nano", "--reasoner", "nano", "--think", "queries"]
+    out, shards, store = tmp_path / "out", tmp_path / "shards", tmp_path / "traces.sqlite"
+    assert main(["traces", *common, "--reasoner", "nano", "--think", "queries", "--store", str(store)]) == 0
+    export = tmp_path / "traces.jsonl"
+    assert main(["traces", "--store", str(store), "--export", str(export)]) == 0
+    kept = [json.loads(line) for line in export.read_text().splitlines()]
+    assert len(kept) == len(WORDS)
+    assert main(["traces", "--store", str(tmp_path / "other.sqlite"), "--import", str(export)]) == 0
+    assert main(["run", *common, *pair, "--out", str(out), "--traces", str(tmp_path / "other.sqlite")]) == 0
+    printed = capsys.readouterr().out
+    assert "HatefulMemes" in printed
+    assert "incomplete: 2 of 10" in printed
+    folder = out / "image" / "HatefulMemes"
+    first = (folder / "score.json").read_bytes()
+    rows = pq.read_table(folder / "queries.parquet").to_pylist()
+    assert [row["trace"] for row in rows] == [record["text"] for record in kept]
+    assert rows[0]["candidates"] == WORDS
+
+    for shard in ("1/2", "2/2"):
+        assert main(["run", *common, *pair, "--out", str(shards), "--block", "1", "--shard", shard]) == 0
+    assert "python -m tte.mmeb merge" in capsys.readouterr().out
+    assert main(["merge", str(shards)]) == 0
+    assert (shards / "image" / "HatefulMemes" / "score.json").read_bytes() == first
+    assert main(["score", str(out), "--relevance", "reference", "--top", "2"]) == 0
+    lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    assert [line["prediction"] for line in lines] != []
+    assert json.loads((folder / "manifest.json").read_bytes())["relevance"] == "reference"
+    averages = json.loads((out / "averages.json").read_bytes())
+    assert not averages["overall"]["complete"]
+    assert averages["overall"]["count"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--embedder", "nano", "--out", "o", "--think", "always"], "--think always needs --reasoner"),
+        (["run", "--embedder", "nano", "--out", "o", "--temperature", "1"], "nothing is thought about"),
+        (["run", "--embedder", "nano", "--out", "o", "--shard", "0/2"], "shard is '0/2'"),
+        (["run", "--embedder", "nano", "--out", "o", "--block", "0"], "--block is 0"),
+        (["run", "--embedder", "nano", "--out", "o", "--limit", "0"], "--limit is 0"),
+        (["run", "--embedder", "nano", "--out", "o", "--tasks", "Nope"], "There is no task 'Nope'"),
+        (["run", "--embedder", "missing", "--out", "o"], "'missing' is not a folder"),
+    ],
+)
+def test_mistakes_are_said_plainly(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*arguments, "--data", str(tmp_path)]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_commands_without_anything_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (
+        ["score", str(tmp_path)],
+        ["merge", str(tmp_path)],
+        ["traces", "--store", str(tmp_path / "t.sqlite")],
+    ):
+        assert main(arguments) == 1
+        assert "error: " in capsys.readouterr().err
+    assert main(["score", str(tmp_path), "--pickles"]) == 1
+
+
+def test_missing_data_leave_an_exit_code(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["run", "--data", str(data), "--embedder", "nano", "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--tasks", "HatefulMemes", "VOC2007"]) == 1
+    printed = capsys.readouterr()
+    assert "left out: VOC2007" in printed.err
+    assert "HatefulMemes" in printed.out
+
+
+def test_the_reference_harness_pickles_are_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "visdoc"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    pages = {str(i): vector for i, vector in enumerate(rng.standard_normal((30, 8)).astype(np.float32))}
+    queries = np.stack([pages["7"], pages["20"]])
+    info = [
+        {"cand_names": ["7", "9"], "label_name": ["7", "9"], "rel_scores": [2, 1]},
+        {"cand_names": ["3"], "label_name": "3", "rel_scores": [1]},
+    ]
+    name = "ViDoRe_esg_reports_human_labeled_v2"
+    (folder / f"{name}_qry").write_bytes(pickle.dumps(queries))
+    (folder / f"{name}_tgt").write_bytes(pickle.dumps(pages))
+    (folder / f"{name}_info.jsonl").write_text("".join(json.dumps(row) + "\n" for row in info))
+    assert main(["score", str(tmp_path), "--pickles"]) == 0
+    found = json.loads((folder / name / "score.json").read_bytes())
+    predictions = [json.loads(line) for line in (folder / name / "predictions.jsonl").read_text().splitlines()]
+    matrix = np.stack(list(pages.values())).astype(np.float64)
+    expected = [[str(i) for i in np.argsort(-(matrix @ query), kind="stable")] for query in queries.astype(np.float64)]
+    assert [p["prediction"] for p in predictions] == expected
+    assert found["hit@1"] == np.mean([expected[0][0] in ("7", "9"), expected[1][0] == "3"])
+    assert not find(name).local
+    capsys.readouterr()
+
+
+def test_identity_says_what_differs(tmp_path: Path) -> None:
+    same: dict[str, Any] = {"a": {"b": 1}, "c": None}
+    check_identity(same, {"a": {"b": 1}, "c": None}, tmp_path)
+    with pytest.raises(tte.InputError, match=r"\(a\.b 1, now 2; d none, now x\)"):
+        check_identity(same, {"a": {"b": 2}, "c": None, "d": "x"}, tmp_path)
+    folder = ResultFolder(tmp_path / "results")
+    with pytest.raises(tte.InputError, match=r"manifest\.json cannot be read"):
+        folder.manifest()
+    folder.claim({"identity": {"a": 1}})
+    assert folder.claim({"identity": {"a": 1}})["identity"] == {"a": 1}
+    folder.manifest_path.write_text('{"format": 99}')
+    with pytest.raises(tte.InputError, match="format 99"):
+        folder.manifest()
