@@ -43,7 +43,7 @@ class Entry:
     def item(self) -> dict[str, Any] | list[Any]:
         """What `tte.Embedder` and `tte.Reasoner` take, for the style that the entry was loaded with.
 
-        In the style "vlm2vec" an embedder sees exactly `prompt` if its recipe is one of `prompts.exact_recipe`.
+        With the recipe "qwen2_vl_vlm2vec" and the style "vlm2vec" an embedder sees exactly `prompt`.
         Raises `InputError` with `error` if there is one.
         """
         from tte.mmeb import prompts

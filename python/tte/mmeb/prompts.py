@@ -16,7 +16,6 @@ less at the end is another last token, hence another embedding.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from tte._tte import InputError
@@ -189,6 +188,9 @@ def _chat(instruction: str, text: str, media: Media) -> Words:
 def item(entry: Entry) -> dict[str, Any] | list[Any]:
     """Make the input of `tte.Embedder` and `tte.Reasoner` of an entry.
 
+    In the style "vlm2vec" it is media, then text, without an instruction: the recipe "qwen2_vl_vlm2vec" (or any raw one
+    that adds nothing to media and text) makes exactly `entry.prompt` of it.
+
     Raises `InputError` for an entry that cannot be embedded.
     """
     if entry.error:
@@ -236,13 +238,3 @@ def _messages(entry: Entry) -> list[Any]:
         {"role": "system", "content": [{"type": "text", "text": system}]},
         {"role": "user", "content": content},
     ]
-
-
-def exact_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Make the recipe under which an embedder reads items of the style "vlm2vec" to the letter.
-
-    It is `recipe` with the item's own parts as the whole prompt; pooling, limits, positions and trace stay.
-    """
-    prompt = {key: value for key, value in recipe.get("prompt", {}).items() if key == "positions"}
-    kept = {key: value for key, value in recipe.items() if key not in ("instruction", "tasks", "prompt")}
-    return {**kept, "prompt": {**prompt, "style": "raw", "raw": "{content}"}}

@@ -9,6 +9,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+from tte import _extras
 from tte._tte import InputError
 
 Row = dict[str, Any]
@@ -20,11 +21,7 @@ def require_pyarrow() -> Any:
 
     Raises `InputError` that says how to install it.
     """
-    try:
-        import pyarrow
-    except ImportError as error:
-        raise InputError("Tables of the benchmark need pyarrow: run `pip install think-then-embed[eval]`.") from error
-    return pyarrow
+    return _extras.pyarrow()[0]
 
 
 class Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,11 +25,9 @@ def folder(checkpoint: Callable[[Shape], Path]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def exact(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tte.Processor:
-    """Processor with the recipe that writes items of the style "vlm2vec" to the letter."""
-    recipe = tmp_path_factory.mktemp("recipe") / "exact.json"
-    recipe.write_text(json.dumps(prompts.exact_recipe(json.loads(RECIPE.read_text()))))
-    return tte.Processor(folder, recipe=recipe)
+def exact(folder: Path) -> tte.Processor:
+    """Processor with the recipe of VLM2Vec."""
+    return tte.Processor(folder, recipe=RECIPE)
 
 
 def collapsed(ids: list[int], tokens: list[int]) -> list[int]:
@@ -91,12 +88,3 @@ def test_a_token_in_the_middle_keeps_its_place() -> None:
         {"type": "image", "image": Path("a.jpg")},
         {"type": "text", "text": " here"},
     ]
-
-
-def test_exact_recipe_keeps_what_is_not_wording() -> None:
-    recipe = json.loads(RECIPE.read_text())
-    exact = prompts.exact_recipe({**recipe, "tasks": {"image_qa": {"query": "x"}}, "instruction": "y"})
-    assert exact["prompt"] == {"style": "raw", "raw": "{content}", "positions": "sequential"}
-    assert {key: value for key, value in exact.items() if key != "prompt"} == {
-        key: value for key, value in recipe.items() if key != "prompt"
-    }
