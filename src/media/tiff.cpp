@@ -379,6 +379,7 @@ class Tiff {
   void convert_block(std::vector<std::vector<std::uint8_t>>& buffers, tmsize_t row_bytes, int block_samples,
                      const cv::Rect& place) {
     std::vector<cv::Mat> stored;
+    stored.reserve(buffers.size());
     for (auto& buffer : buffers) {
       stored.push_back(stored_samples(buffer, row_bytes, block_samples, place.height, place.width));
     }

@@ -23,8 +23,8 @@ Body parse_bounded(std::string_view source, const std::string& name) {
 Template::Template(std::string_view source, std::string name)
     : name_(std::move(name)), body_(parse_bounded(source, name_)), literals_(literal_text(body_)) {}
 
-std::string Template::render(std::vector<std::pair<std::string, Value>> variables) const {
-  return Interpreter(name_, std::move(variables)).run(body_);
+std::string Template::render(const std::vector<std::pair<std::string, Value>>& variables) const {
+  return Interpreter(name_, variables).run(body_);
 }
 
 }  // namespace tte::text::jinja

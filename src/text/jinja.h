@@ -22,7 +22,7 @@ class Template {
   Template(std::string_view source, std::string name);
 
   // Throws ModelError naming the line for what fails, InputError for raise_exception().
-  [[nodiscard]] std::string render(std::vector<std::pair<std::string, Value>> variables) const;
+  [[nodiscard]] std::string render(const std::vector<std::pair<std::string, Value>>& variables) const;
 
   // The constant strings and the text between tags, joined by NUL.
   [[nodiscard]] const std::string& literals() const { return literals_; }

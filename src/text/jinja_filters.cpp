@@ -206,7 +206,8 @@ Value f_map(const Call& c) {
     }
     for (const Value& item : *items) {
       Value value = attribute_of(c, item, *attribute);
-      out.push_back(value.is_undefined() && fallback != nullptr ? *fallback : std::move(value));
+      if (value.is_undefined() && fallback != nullptr) value = *fallback;
+      out.push_back(std::move(value));
     }
     return c.run.made(std::move(out));
   }
@@ -236,7 +237,7 @@ Value f_select(const Call& c) {
 }
 
 Value f_int(const Call& c) {
-  const Value fallback(c.integer(0, "default", 0));
+  Value fallback(c.integer(0, "default", 0));
   double number = 0;
   std::int64_t whole = 0;
   if (c.input.integer(whole)) return whole;

@@ -42,10 +42,10 @@ struct Interpreter::Level {
   Interpreter& run_;
 };
 
-Interpreter::Interpreter(const std::string& name, std::vector<std::pair<std::string, Value>> globals)
+Interpreter::Interpreter(const std::string& name, const std::vector<std::pair<std::string, Value>>& globals)
     : name_(name) {
   globals_->variables = global_functions();
-  for (auto& [key, value] : globals) globals_->set(key, std::move(value));
+  for (const auto& [key, value] : globals) globals_->set(key, value);
 }
 
 Interpreter::~Interpreter() {

@@ -29,7 +29,7 @@ class Interpreter {
   static constexpr int kMaxDepth = 1000;                          // Of the interpreter in itself.
   static constexpr std::int64_t kMaxRange = 100'000;              // As in Jinja's sandbox.
 
-  Interpreter(const std::string& name, std::vector<std::pair<std::string, Value>> globals);
+  Interpreter(const std::string& name, const std::vector<std::pair<std::string, Value>>& globals);
   ~Interpreter();
   Interpreter(const Interpreter&) = delete;
   Interpreter& operator=(const Interpreter&) = delete;

@@ -31,6 +31,7 @@ class Value {
                             std::shared_ptr<const Callable>, std::shared_ptr<Loop>>;
 
   Value() = default;
+  // NOLINTBEGIN(google-explicit-constructor): a value is made of any of these, as in a template.
   Value(None) : data_(None{}) {}
   Value(Undefined undefined) : data_(std::move(undefined)) {}
   Value(bool value) : data_(value) {}
@@ -44,6 +45,7 @@ class Value {
   Value(std::shared_ptr<Dict> dict) : data_(std::move(dict)) {}
   Value(std::shared_ptr<const Callable> callable) : data_(std::move(callable)) {}
   Value(std::shared_ptr<Loop> loop) : data_(std::move(loop)) {}
+  // NOLINTEND(google-explicit-constructor)
 
   template <typename T>
   [[nodiscard]] const T* as() const {

@@ -49,7 +49,7 @@ void append_visual(Prompt& prompt, std::int64_t id, const Visual& visual, std::i
 }  // namespace
 
 QwenLayout::QwenLayout(const Config& config, PatchSpecs specs)
-    : specs_(std::move(specs)),
+    : specs_(specs),
       image_token_(config.image_token),
       video_token_(config.video_token),
       vocab_size_(config.text.vocab_size),
