@@ -15,7 +15,7 @@ from tte._tte import InputError
 from tte.mmeb.tasks import Task
 
 
-class MissingError(InputError):  # type: ignore[misc]  # The stubs have it as Any.
+class MissingError(InputError):
     """Tables, pictures or frames are not there."""
 
 
