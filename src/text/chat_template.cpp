@@ -207,7 +207,7 @@ std::string LoadedTemplate::render(const std::vector<ChatMessage>& messages,
   variables.emplace_back("tools", None{});
   variables.emplace_back("documents", None{});
   variables.emplace_back("add_generation_prompt", options.add_generation_prompt);
-  std::string rendered = template_.render(std::move(variables));
+  std::string rendered = template_.render(variables);
   return options.continue_final_message ? cut_after(std::move(rendered), final_text) : rendered;
 }
 
