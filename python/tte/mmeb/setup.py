@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -130,10 +131,17 @@ def source(arguments: argparse.Namespace, system: System) -> Source:
     return Source(arguments.data, style, arguments.num_frames, arguments.limit, tuple(arguments.extra_tasks))
 
 
+class _Terminal(logging.Handler):
+    """Writes beside bars without breaking them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm.auto import tqdm
+
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
 def logging_on() -> None:
     """Let the log of the evaluation through to the terminal."""
-    if not log.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        log.addHandler(handler)
+    if not any(isinstance(handler, _Terminal) for handler in log.handlers):
+        log.addHandler(_Terminal())
     log.setLevel(logging.INFO)
