@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 Vectors = NDArray[np.float32]
 Indices = NDArray[np.int64]
 
-_SCORE_BYTES = 256 << 20
+_SCORE_BYTES = 128 << 20
 _COLUMN_BYTES = 64 << 20
 _WHOLE_POOL_FACTOR = 16
 DEPTH = 10
@@ -82,6 +82,7 @@ class Pool:
             sizes = [len(self.usable) if pool is None else len(pool) for pool in chosen]
             # A row against everything is a matrix product, which is faster than gathering a large part of the pool.
             everything = len(self._first) <= _WHOLE_POOL_FACTOR * max(1, sum(sizes) // len(sizes))
+            table = None  # Before the next one is made: one at a time is in memory.
             table = self._product(some) if everything else None
             for i, pool in enumerate(chosen):
                 members = whole if pool is None else pool[self.usable[pool]]
