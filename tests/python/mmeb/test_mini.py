@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import tte
 from tte import _hub, nano
-from tte.mmeb import load, mini_layout
+from tte.mmeb import load, mini, mini_layout
 from tte.mmeb.report import MINI_TASKS
+from tte.nano.tasks import INSTRUCTIONS
 
 pytest.importorskip("pyarrow")
 COUNT = 11  # One more than a group that shares its pool.
@@ -107,3 +108,58 @@ def test_same_seed_gives_same_data_and_another_is_refused(tmp_path: Path) -> Non
     assert stamps[0] == stamps[1]
     with pytest.raises(tte.InputError, match="holds the miniature of seed 1 with 3 queries a task, not of seed 2"):
         mini_layout.write(tmp_path / "a", seed=2, count=3)
+
+
+def direct_ranks(task: str, samples: list[nano.Sample], *, think: bool) -> list[int]:
+    """Rank of the right candidate of each query, without any file: the generator's items in one call."""
+    embedder = tte.Embedder(_hub.bundled("embedder" if think else "embedder-no-think"))
+    reasoner = tte.Reasoner(_hub.bundled("reasoner"))
+    items, sides, places = [], [], []
+    for sample in samples:
+        start = len(items)
+        items += [drawn(sample.query), *(drawn(candidate) for candidate in sample.candidates)]
+        sides += ["query", *["target"] * len(sample.candidates)]
+        places.append(start)
+    for item in items:  # The presets of the recipe have the instructions.
+        if item["text"] in INSTRUCTIONS:
+            del item["text"]
+    found = tte.think_then_embed(
+        items, reasoner=reasoner, embedder=embedder, think="recipe" if think else False, task=task, side=sides,
+        progress=False,
+    ).embeddings  # fmt: skip
+    ranks = []
+    for start, sample in zip(places, samples, strict=True):
+        scores = found[start + 1 : start + 1 + len(sample.candidates)].astype(np.float64) @ found[start]
+        ranks.append(int((scores > scores[sample.label]).sum()) + 1)
+    return ranks
+
+
+def test_the_whole_way_gives_what_direct_calls_give(tmp_path: Path) -> None:
+    names, modes = ["image_vg", "visdoc"], ["think", "no-think"]
+    outcome = mini.run(tmp_path, 3, 4, tasks=names, modes=modes, progress=False)
+    for task in names:
+        modality = "visdoc" if task == "visdoc" else "image"
+        samples = nano.generate(task, 3, 4)
+        for mode in modes:
+            folder = tmp_path / "seed-3" / "results" / mode / modality / mini_layout.NAMES[task]
+            rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+            ranks = [row["rank"] for row in rows]
+            assert ranks == direct_ranks(task, samples, think=mode == "think")
+            assert outcome.hits[mode][mini_layout.NAMES[task]] == 100 * ranks.count(1) / 4
+    text = outcome.page.read_text(encoding="utf-8")
+    assert "MMEB-V2 in miniature" in text
+    assert "data:image/webp" in text
+    scores = {path: path.read_bytes() for path in tmp_path.rglob("score.json")}
+    again = mini.run(tmp_path, 3, 4, tasks=names, modes=modes, progress=False)
+    assert again.hits == outcome.hits
+    assert scores == {path: path.read_bytes() for path in tmp_path.rglob("score.json")}
+    assert mini.table([again]).count("|\n") == 3
+
+
+def test_unknown_task_and_count(capsys: pytest.CaptureFixture[str]) -> None:
+    from tte.mmeb.cli import main
+
+    assert main(["mini", "--tasks", "chess"]) == 1
+    assert "There is no task 'chess' in miniature" in capsys.readouterr().err
+    assert main(["mini", "--count", "0"]) == 1
+    assert "--count is 0" in capsys.readouterr().err
