@@ -126,6 +126,7 @@ def source(arguments: argparse.Namespace, system: System) -> Source:
     model = system.embedder or system.reasoner
     assert model is not None
     style = arguments.prompt_style or json.loads(model.model.recipe).get("benchmark_prompts", "plain")
+    log.info("prompt style: %s", style)
     if arguments.limit is not None:
         positive(arguments.limit, "--limit")
     return Source(arguments.data, style, arguments.num_frames, arguments.limit, tuple(arguments.extra_tasks))
