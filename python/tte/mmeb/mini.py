@@ -18,9 +18,10 @@ from tte._tte import InputError
 
 if TYPE_CHECKING:
     from tte._models import Backend
+    from tte.mmeb.embed import ThinkMode
     from tte.mmeb.run import Report
 
-MODES = {"think": "recipe", "no-think": "never", "queries-only": "queries"}
+MODES: dict[str, ThinkMode] = {"think": "recipe", "no-think": "never", "queries-only": "queries"}
 """Ways of running: name, and who gets a trace. Without thinking it is the embedder that was trained without."""
 _HIT = "hit@1"
 _EXAMPLE = """examples:

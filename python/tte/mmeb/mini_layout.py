@@ -10,8 +10,8 @@ Every data set has the columns, folders and names of the benchmark's own of its 
 | Mini-VideoRet, Mini-VideoMRet | MomentSeeker, QVHighlight | about 50 videos; 10 clips |
 | Mini-VisDoc | ViDoRe, a query's pages are those of its qrels (0: not relevant) | about 50 pages |
 
-Pictures and frames are PNG: what a model sees is, to the last bit, what the generator drew. Instructions are left empty:
-the nano pair's recipe has those of its tasks.
+Pictures and frames are PNG: what a model sees is, to the last bit, what the generator drew. Instructions are left
+empty: the nano pair's recipe has those of its tasks.
 """
 
 from __future__ import annotations
