@@ -10,7 +10,7 @@ import binascii
 import math
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -79,23 +79,30 @@ def to_video(
 
 
 def from_decoder(
-    decoder: Any, name: str, indices: Sequence[int] | None = None, *, max_frames: int = MAX_DECODER_FRAMES
+    decoder: Any,
+    name: str,
+    choose: Callable[[int], Sequence[int]] | None = None,
+    *,
+    max_frames: int = MAX_DECODER_FRAMES,
 ) -> dict[str, Any]:
-    """Read frames from a video decoder: those of `indices`, else all, or `max_frames` evenly spread ones.
+    """Read frames from a video decoder: those that `choose` picks of so many, else all, at most `max_frames`.
 
-    The recipe's own sampling then applies to them as to any list of frames, with the rate they were read at.
+    The recipe's own sampling then applies to them as to any list of frames, with the rate they were read at. Where
+    the file promises more frames than it has, those that are there are taken, as mteb does.
     """
-    total = decoder.metadata.num_frames
-    if not total:
-        raise tte.InputError(f"{name}: the video has no frames.")
-    if indices is None:
-        indices = range(total) if total <= max_frames else _spread(total, max_frames)
-    try:
-        frames = decoder.get_frames_at(list(indices)).data
-    except RuntimeError as error:
-        raise tte.InputError(f"{name}: the video cannot be decoded ({str(error).splitlines()[0]}).") from error
-    rate = decoder.metadata.average_fps
-    return _frames(frames, name, float(rate) * len(indices) / total if rate else None)
+    total = decoder.metadata.num_frames or 0
+    for count in range(total, 0, -1):
+        spread = range(count) if count <= max_frames else _spread(count, max_frames)
+        indices = spread if choose is None else choose(count)
+        try:
+            frames = decoder.get_frames_at(list(indices)).data
+        except RuntimeError as error:
+            if "no more frames" in str(error):
+                continue
+            raise tte.InputError(f"{name}: the video cannot be decoded ({str(error).splitlines()[0]}).") from error
+        rate = decoder.metadata.average_fps
+        return _frames(frames, name, float(rate) * len(indices) / count if rate else None)
+    raise tte.InputError(f"{name}: the video has no frames that can be decoded.")
 
 
 def _spread(total: int, count: int) -> list[int]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -146,7 +146,7 @@ class TteEncoder(AbsEncoder):
             raise tte.InputError(
                 f"precision={kwargs['precision']!r}: tte gives float32; wrap the model in mteb's CompressionWrapper."
             )
-        if any(column in inputs.dataset.features for column in MODALITIES[1:]):
+        if any(column in getattr(inputs.dataset, "features", ()) for column in MODALITIES[1:]):
             inputs.collate_fn = self._collate
         instruction = self.instruction(task_metadata, prompt_type)
         family = self._family
@@ -186,20 +186,23 @@ class TteEncoder(AbsEncoder):
         """Keep every column as a list, and read the frames of videos while their decoders are at hand."""
         for row in rows:
             if is_decoder(row.get("video")):
-                row["video"] = from_decoder(
-                    row["video"], "a video", self._frame_indices(row["video"]), max_frames=self._max_frames
-                )
+                choose = self._choose_frames(row["video"])
+                row["video"] = from_decoder(row["video"], "a video", choose, max_frames=self._max_frames)
         return {key: [row[key] for row in rows] for key in rows[0]}
 
-    def _frame_indices(self, decoder: Any) -> list[int] | None:
-        total, seconds = decoder.metadata.num_frames, decoder.metadata.end_stream_seconds
-        if self._num_frames is not None:
-            return list(frame_indices(total, min(self._num_frames, self._max_frames)))
-        if self._fps is None:
+    def _choose_frames(self, decoder: Any) -> Callable[[int], list[int]] | None:
+        """What picks the frames to read of a video with so many; None: all of them, up to `max_frames`."""
+        wanted = self._num_frames
+        if wanted is None and self._fps is not None:
+            seconds = decoder.metadata.end_stream_seconds
+            if seconds is None:
+                raise tte.InputError("a video does not say how long it is: use num_frames instead of fps.")
+            wanted = max(1, int(seconds * self._fps))
+        if wanted is None:
             return None
-        if seconds is None:
-            raise tte.InputError("a video does not say how long it is: use num_frames instead of fps.")
-        return list(frame_indices(total, min(max(1, int(seconds * self._fps)), self._max_frames, total)))
+        most = min(wanted, self._max_frames)
+        # num_frames repeats the frames of shorter clips, fps does not: mteb's rule.
+        return lambda total: list(frame_indices(total, most if self._fps is None else min(most, total)))
 
     def _make_meta(self) -> ModelMeta:
         settings = self.pair.settings()

@@ -20,6 +20,7 @@ its row instead of a dead job; shards that are whole or not there; and a second 
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import sys
@@ -257,7 +258,8 @@ def run_job(
         concurrency: workers, or the least and the most of them; each holds its own models.
         num_cpus: CPUs per worker.
         num_gpus: GPUs per worker.
-        ray_remote_args: further options of Ray's actors, such as ``{"resources": {...}}``.
+        ray_remote_args: further options of Ray's workers, such as ``{"resources": {...}}``. A worker that dies is
+            started again 4 times (`max_restarts`) and its shard tried again 4 times (`max_task_retries`).
         settings: further arguments of :class:`BatchEmbedder`: think, side, family, columns, `max_new_tokens`, ...
 
     Raises:
@@ -280,7 +282,7 @@ def run_job(
         raise tte.InputError(f"concurrency is {concurrency}: it must be at least 1, or (least, most).")
     if rows_per_shard < 1:
         raise tte.InputError(f"rows_per_shard is {rows_per_shard}: it must be at least 1.")
-    arguments = {"embedder": embedder, "reasoner": reasoner, "id_column": id_column, **settings}
+    arguments = {"embedder": _movable(embedder), "reasoner": _movable(reasoner), "id_column": id_column, **settings}
     arguments |= {"keep": [id_column, *(name for name in keep if name != id_column)], "exit_on_device_error": True}
     dataset = data if isinstance(data, ray.data.Dataset) else ray.data.read_parquet(_paths(data))
     names = dataset.schema().names if dataset.schema() is not None else []
@@ -291,6 +293,7 @@ def run_job(
     chunks = [chunk for table in tables for chunk in table[id_column].chunks]
     ids = _jobs.check_ids(pa.chunked_array(chunks) if chunks else pa.chunked_array([], pa.string()), id_column)
     remote = {"num_cpus": num_cpus, "num_gpus": num_gpus, **(ray_remote_args or {})}
+    restarts = {key: remote.pop(key, 4) for key in ("max_restarts", "max_task_retries")}
     # The models may only fit where the workers are, so that one of them says what they are.
     once = {"max_calls": 1} if num_gpus else {}  # A worker that has used a GPU gives it back only by ending.
     try:
@@ -321,6 +324,7 @@ def run_job(
         batch_size=rows_per_shard,
         batch_format="numpy",
         compute=ray.data.ActorPoolStrategy(min_size=fewest, max_size=most),
+        **restarts,
         **remote,
     )  # fmt: skip
     rows = errors = 0
@@ -376,6 +380,15 @@ class _ShardWriter:
         return {"rows": np.array([len(failed)]), "errors": np.array([sum(failed)])}
 
 
+def _movable(model: PathLike | None) -> str | None:
+    """Path or hub id of a model, as every worker can use it."""
+    if model is None:
+        return None
+    if not isinstance(model, (str, os.PathLike)):
+        raise tte.InputError(f"a {type(model).__name__} cannot be sent to the workers: give its path or hub id.")
+    return str(Path(model).absolute()) if Path(model).is_dir() else os.fspath(model)
+
+
 def _settings_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return BatchEmbedder(**arguments).settings()
 
@@ -388,19 +401,18 @@ def _arrow(values: Any) -> Any:
     return pa.array(values)
 
 
-def _paths(data: Any) -> Any:
+def _paths(data: Any) -> list[str]:
+    if isinstance(data, (list, tuple)):
+        return [path for entry in data for path in _paths(entry)]
     if isinstance(data, (str, os.PathLike)):
-        path = os.fspath(data)
-        if "*" not in path or "://" in path:
-            return path
-        import glob
-
-        found = sorted(glob.glob(path))
+        text = os.fspath(data)
+        if "://" in text:
+            return [text]
+        path = os.path.abspath(text)
+        found = sorted(glob.glob(path)) if "*" in path else [path]
         if not found:
             raise tte.InputError(f"no file matches {path!r}.")
         return found
-    if isinstance(data, (list, tuple)):
-        return [os.fspath(path) for path in data]
     raise tte.InputError(f"data is a {type(data).__name__}: give a ray.data.Dataset, or paths of parquet files.")
 
 

@@ -208,7 +208,7 @@ class TteModule(InputModule):
         ]
         return to_messages(([{"role": "system", "content": prompt}] if prompt else []) + turns, name)
 
-    def _typed(self, item: Any, name: str) -> dict[str, Any]:
+    def _typed(self, item: Any, name: str) -> Any:
         """Part of an item that does not say what it is, by sentence-transformers' own rules."""
         if isinstance(item, (bytes, bytearray, memoryview, Path)):
             return {"type": "image", "image": item}
@@ -376,7 +376,7 @@ def _is_video_list(value: Any) -> bool:
         return False
     first = value[0]
     if isinstance(first, str):
-        return infer_modality(first) == "video"
+        return bool(infer_modality(first) == "video")
     return isinstance(first, Mapping) or is_decoder(first) or getattr(first, "ndim", 0) == 4
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mteb
@@ -154,6 +155,29 @@ def test_video_decoders_are_sampled_by_mtebs_rule(embedder: tte.Embedder) -> Non
     model = TteEncoder(embedder)
     vectors = model.pair.run(batch_items({"video": [tensor], "text": ["what ?"]})).embeddings
     np.testing.assert_allclose(vectors, expect(list(range(total)))[:1], atol=1e-6)
+
+
+def test_frames_that_a_file_promises_but_lacks_are_left_out(embedder: tte.Embedder) -> None:
+    class Metadata:
+        num_frames, end_stream_seconds, average_fps = 6, 3.0, 2.0
+
+    class Decoder:
+        metadata = Metadata()
+
+        def get_frames_at(self, indices: list[int]) -> Any:
+            if max(indices) > 3:
+                raise RuntimeError("Requested next frame while there are no more frames left to decode.")
+            return SimpleNamespace(data=torch.stack([torch.full((3, 28, 28), i, dtype=torch.uint8) for i in indices]))
+
+    shown = [np.full((28, 28, 3), i, np.uint8) for i in range(4)]
+    for options, indices in (({}, [0, 1, 2, 3]), ({"num_frames": 2}, [0, 3]), ({"fps": 1}, [0, 2, 3])):
+        model = TteEncoder(embedder, **options)  # type: ignore[arg-type]
+        batch = model._collate([{"video": Decoder()}])
+        vectors = model.pair.run(batch_items(batch)).embeddings
+        expected = embedder.embed([{"video": [shown[i] for i in indices]}], progress=False)
+        np.testing.assert_allclose(vectors, expected, atol=1e-6)
+    with pytest.raises(tte.InputError, match="exclude each other"):
+        TteEncoder(embedder, fps=1, num_frames=1)
 
 
 def test_instructions_come_from_prompts_then_the_task(embedder: tte.Embedder) -> None:

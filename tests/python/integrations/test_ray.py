@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "240")  # Ray's own limits are for idle machines.
+os.environ.setdefault("RAY_worker_register_timeout_seconds", "240")
 
 import numpy as np
 import pyarrow as pa
@@ -265,7 +267,10 @@ def test_ids_are_checked() -> None:
         check_ids(pa.chunked_array([[1.5]]), "id")
 
 
-# The job, on a real Ray.
+# The job, on a real Ray, whose processes take long to start on a busy machine.
+
+
+slow = pytest.mark.timeout(1200)
 
 
 @pytest.fixture(scope="module")
@@ -279,6 +284,7 @@ def local_ray() -> Iterator[Any]:
     ray.shutdown()
 
 
+@slow
 def test_job_is_resumed_grows_and_is_refused(local_ray: Any, embedder: tte.Embedder, tmp_path: Path) -> None:
     jpegs = [png(picture(28, 28, seed=s)) for s in range(7)]
     data = pa.table({"key": [f"k{i}" for i in range(8)], "text": ["what ?"] * 8, "jpeg": [*jpegs, b"rubbish"]})
@@ -315,6 +321,7 @@ def test_job_is_resumed_grows_and_is_refused(local_ray: Any, embedder: tte.Embed
         run_job(same, out, instruction="count", **options)
 
 
+@slow
 def test_job_says_what_is_wrong(local_ray: Any, tmp_path: Path) -> None:
     data = local_ray.data.from_arrow(pa.table({"key": ["a", "b"], "text": ["x", "x"]}))
     out = tmp_path / "out"
@@ -333,6 +340,7 @@ def test_job_says_what_is_wrong(local_ray: Any, tmp_path: Path) -> None:
     assert not out.exists()
 
 
+@slow
 def test_the_class_is_ray_datas_own_idiom(local_ray: Any) -> None:
     dataset = local_ray.data.from_items([{"id": i, "text": f"text {i}"} for i in range(5)])
     embedded = dataset.map_batches(
