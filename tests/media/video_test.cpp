@@ -261,5 +261,32 @@ TEST(Video, TruncatedFiles) {
   }
 }
 
+// A transport stream does not say how long it is: cut within a packet it is refused; cut between two, it is a
+// shorter stream, whose last frame the decoder may have had to complete.
+TEST(Video, TruncatedTransportStream) {
+  const Frames all = read_video(file("clip.mp4"), {}, "a");
+  EXPECT_EQ(read_video(file("clip.ts"), {}, "a").images.size(), all.images.size());
+  const Buffer whole = read_file(data_folder() / "clip.ts");
+  const TempDir folder;
+  constexpr std::size_t kPacket = 188;
+  ASSERT_EQ(whole.size() % kPacket, 0U);
+  int refused = 0;
+  for (std::size_t size = kPacket * 8; size <= whole.size(); size += kPacket / 2) {
+    SCOPED_TRACE(fmt::format("cut to {} of {} bytes", size, whole.size()));
+    const auto end = whole.begin() + static_cast<std::ptrdiff_t>(size);
+    const Video video{folder.write("cut.ts", std::string(whole.begin(), end)), {}, {}, {}};
+    if (size % kPacket != 0) {
+      EXPECT_THAT(error(video), HasSubstr("truncated"));
+      continue;
+    }
+    try {
+      EXPECT_LE(read_video(video, {}, "a").images.size(), all.images.size());
+    } catch (const InputError&) {
+      ++refused;
+    }
+  }
+  EXPECT_GT(refused, 0);
+}
+
 }  // namespace
 }  // namespace tte::media::testing
