@@ -215,6 +215,14 @@ def test_page_of_one_run_without_comparison(runs: Path, tmp_path: Path) -> None:
     assert (tmp_path / "some-embedder.json").exists()
 
 
+def test_a_quick_look_is_called_one(tmp_path: Path, capsys: Any) -> None:
+    write_result(tmp_path / "look", tasks(["MSVD"])[0], [True, False], settings={"limit": 2})
+    assert main(["report", str(tmp_path / "look")]) == 0
+    assert "the first queries only (--limit)" in capsys.readouterr().out
+    text = (tmp_path / "look" / "report" / "index.html").read_text(encoding="utf-8")
+    assert "took the first 2 queries of each data set only" in text
+
+
 def test_report_is_the_same_again(runs: Path, tmp_path: Path) -> None:
     known = report.known_tasks()
     run = results.read(runs / "think", known)

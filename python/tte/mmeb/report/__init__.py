@@ -76,6 +76,8 @@ def _report(arguments: argparse.Namespace) -> int:
         extra_tasks=arguments.extra_tasks,
         metadata=metadata,
     )
+    for folder in limited(arguments.results, arguments.extra_tasks):
+        print(f"note: {folder} holds the first queries only (--limit): its leaderboard file is not one to hand in")
     for path in written:
         print(path.resolve().as_uri() if path.suffix == ".html" else path)
     return 0
@@ -136,6 +138,14 @@ def make(
     temporary.write_text(page.render(runs, known, options), encoding="utf-8")
     os.replace(temporary, html)
     return [html, *(_leaderboard(run, i, runs, known, out, metadata or {}) for i, run in enumerate(runs))]
+
+
+def limited(results: Iterable[Path], extra_tasks: Iterable[Path] = ()) -> list[Path]:
+    """Result folders of runs that took the first queries only."""
+    from tte.mmeb.report.results import read
+
+    known = known_tasks(extra_tasks)
+    return [folder for folder in results if read(folder, known).limits]
 
 
 def known_tasks(extra_tasks: Iterable[Path] = ()) -> list[Task]:

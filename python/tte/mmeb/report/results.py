@@ -116,6 +116,12 @@ class Run:
     folder: Path
     tasks: dict[str, TaskRun]
 
+    @property
+    def limits(self) -> list[int]:
+        """Numbers of queries that data sets were cut to: such scores are for a quick look."""
+        found = {t.manifest.get("identity", {}).get("data", {}).get("limit") for t in self.tasks.values()}
+        return sorted(limit for limit in found if limit is not None)
+
     def scores(self) -> dict[str, float]:
         """Main metric of each scored data set, as a fraction."""
         return {name: t.score / 100 for name, t in self.tasks.items() if t.score is not None}
