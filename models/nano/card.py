@@ -88,26 +88,24 @@ def seed_line(records: list[Record]) -> str:
 
 
 def agreement(records: list[Record], torch_records: list[Record]) -> str:
-    """Seed by seed where both exist: tte on the shipped dtype beside torch in fp32."""
-    keys = ("no_think", "think", "gold", "query_conclusion")
+    """Task by task where both exist: tte in the shipped dtype / torch in fp32."""
+    keys = ("no_think", "think", "gold", "query_conclusion", "target_conclusion")
     lines = [
-        "| task, seed | no-think: tte | torch | think: tte | torch | gold: tte | torch | reasoner right: tte | torch |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| tte / torch | no-think | think (own traces) | think (gold traces) | reasoner right: query | target |",
+        "|---|---|---|---|---|---|",
     ]
     worst = {k: 0.0 for k in keys}
     for r in records:
-        other = next((t for t in torch_records if all(t[k] == r[k] for k in ("task", "seed", "n"))), {})
-        if not all(k in other for k in keys):
-            continue
-        cells = []
-        for k in keys:
-            cells += [f"{r[k]:.1f}", f"{other[k]:.1f}"]
-            worst[k] = max(worst[k], abs(r[k] - other[k]))
-        lines.append(f"| `{r['task']}`, {r['seed']} | {' | '.join(cells)} |")
-    if len(lines) == 2:
-        return "No seed has been measured both ways."
-    most = ", ".join(f"{k.replace('_', '-')} {v:.1f}" for k, v in worst.items())
-    return "\n".join([*lines, "", f"Largest differences in points: {most}."])
+        for other in (t for t in torch_records if all(t[k] == r[k] for k in ("task", "seed", "n"))):
+            cells = []
+            for k in keys:
+                if other.get(k) is None or r.get(k) is None:
+                    cells.append("-")
+                    continue
+                cells.append(f"{r[k]:.1f} / {other[k]:.1f}")
+                worst[k] = max(worst[k], abs(r[k] - other[k]))
+            lines.append(f"| `{r['task']}`, seed {r['seed']} | {' | '.join(cells)} |")
+    return "\n".join([*lines, f"| largest difference | {' | '.join(f'{v:.1f}' for v in worst.values())} |"])
 
 
 def failures(records: list[Record], each: int = 2) -> str:

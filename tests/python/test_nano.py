@@ -1,0 +1,175 @@
+"""The nano pair: its world is reproducible and split as the card says, and thinking wins where the card says so."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tte
+from conftest import Reference
+from tte.nano import LABELS, PAIRS, Item, generate, tasks, verify_split
+
+FOLDER = Path(__file__).parents[2] / "models" / "nano"
+ROLES = ("reasoner", "embedder", "embedder-no-think")
+SEED = 3
+"""Of the test queries here; the card's table has the seeds 0, 1 and 2."""
+WORLD = "40b0003db17acdc4601d073da1aa91c9b7d0d7f952550771b3dac35300fcc02b"
+"""SHA-256 of the first two queries of every task and their candidates."""
+
+
+def as_input(item: Item) -> dict[str, Any]:
+    media = {"image": item.image} if item.image is not None else {"video": item.video} if item.video else {}
+    return {**media, **({"text": item.text} if item.text else {})}
+
+
+# ---------------------------------------------------------------- the generator
+
+
+def update(digest: Any, item: Item) -> None:
+    digest.update(f"{item.prompt}|{item.text}|{item.trace}|".encode())
+    for picture in [item.image] if item.image is not None else item.video or ():
+        assert picture.dtype == np.uint8
+        digest.update(f"{picture.shape}".encode() + picture.tobytes())
+
+
+def test_the_same_seed_gives_the_same_bytes() -> None:
+    digest = hashlib.sha256()
+    for task in tasks():
+        for sample in generate(task, 0, 2):
+            digest.update(f"{sample.task} {sample.label} ".encode())
+            update(digest, sample.query)
+            for candidate in sample.candidates:
+                update(digest, candidate)
+    assert digest.hexdigest() == WORLD, "the nano world has changed: its models and their card are about the old one"
+
+
+def test_other_seeds_and_splits_give_other_queries() -> None:
+    def prompts(seed: int, split: Any) -> list[str]:
+        return [s.query.trace or "" for s in generate("image_qa", seed, 5, split)]
+
+    assert len({tuple(prompts(seed, split)) for seed in (0, 1) for split in ("train", "val", "test")}) == 6
+
+
+def test_splits_share_nothing() -> None:
+    counts = verify_split(n=20)
+    assert min(counts.values()) > 9 * 20
+    assert [len(PAIRS[s]) for s in ("train", "val", "test")] == [96, 8, 24]
+
+
+@pytest.mark.parametrize("task", tasks())
+def test_every_query_has_one_right_answer(task: str) -> None:
+    for sample in generate(task, SEED, 12):
+        conclusions = [(c.trace or "").split("</think>")[-1].strip() or c.text for c in sample.candidates]
+        assert len(set(conclusions)) == len(conclusions)
+        assert conclusions[sample.label] == (sample.query.trace or "").split("</think>")[-1].strip()
+        if task in LABELS:
+            assert tuple(conclusions) == LABELS[task]
+
+
+# ---------------------------------------------------------------- the models
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_transformers_reads_the_same_model(role: str) -> None:
+    """Prompts, states and greedy traces of the shipped weights are those of transformers, in fp32."""
+    reference = Reference(FOLDER / role)
+    backend = tte.Backend("cpu", threads=1)
+    for task in ("image_qa", "video_mret", "visdoc"):
+        sample = generate(task, SEED, 1)[0]
+        item = sample.query if sample.query.image is not None or sample.query.video else sample.candidates[sample.label]
+        side = "query" if item is sample.query else "target"
+        media = [{"type": "image", "image": item.image}] if item.image is not None else []
+        media += [{"type": "video", "video": np.stack(item.video)}] if item.video else []
+        messages = [{"role": "user", "content": [*media, {"type": "text", "text": item.prompt}]}]
+        if role == "reasoner":
+            reasoner = tte.Reasoner(FOLDER / role, dtype="float32", backend=backend)
+            trace = reasoner.think([as_input(item)], task=task, side=side, progress=False)[0]
+            expected = reference.greedy(messages, len(trace.token_ids))
+            assert trace.token_ids == expected, (trace.text, expected)
+            continue
+        embedder = tte.Embedder(FOLDER / role, dtype="float32", backend=backend)
+        trace_text = item.trace if role == "embedder" else None
+        ours = embedder.embed([as_input(item)], [trace_text], task=task, side=side, progress=False)[0]
+        prompt = reference.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        inputs = reference.processor(
+            text=[prompt + (trace_text or "") + "<|im_end|>"], return_tensors="pt",
+            images=[item.image] if item.image is not None else None,
+            videos=[np.stack(item.video)] if item.video else None,
+        )  # fmt: skip
+        theirs = reference.model.model(**inputs).last_hidden_state[0, -1].detach().numpy()
+        np.testing.assert_allclose(ours, theirs / np.linalg.norm(theirs), atol=2e-5)
+
+
+QUERIES = {"image_cls": 300, "image_qa": 30, "video_cls": 30, "video_qa": 30}
+POOL = 10
+"""Queries of the other tasks: those that share one pool of candidates. image_cls gains least and needs the most."""
+
+
+class Sampled:
+    """hit@1 with and without thinking on a sample of held-out queries of every task."""
+
+    def __init__(self) -> None:
+        backend = tte.Backend("cpu")
+        reasoner, embedder, plain = (
+            kind(FOLDER / role, backend=backend)
+            for kind, role in zip((tte.Reasoner, tte.Embedder, tte.Embedder), ROLES, strict=True)
+        )
+        self.think: dict[str, float] = {}
+        self.no_think: dict[str, float] = {}
+        for task in tasks():
+            samples = generate(task, SEED, QUERIES.get(task, POOL))
+            unique = {id(c): c for s in samples for c in s.candidates}
+            inputs = [as_input(i) for i in (*(s.query for s in samples), *unique.values())]
+            about = {"task": task, "side": ["query"] * len(samples) + ["target"] * len(unique), "progress": False}
+            row = {key: len(samples) + i for i, key in enumerate(unique)}
+            result = tte.think_then_embed(inputs, reasoner=reasoner, embedder=embedder, think="recipe", **about)
+            for vectors, hits in (
+                (result.embeddings, self.think),
+                (plain.embed(inputs, **about), self.no_think),
+            ):
+                found = [
+                    int((vectors[[row[id(c)] for c in s.candidates]] @ vectors[i]).argmax()) == s.label
+                    for i, s in enumerate(samples)
+                ]
+                hits[task] = 100 * float(np.mean(found))
+
+
+@pytest.fixture(scope="module")
+def sampled() -> Sampled:
+    return Sampled()
+
+
+@pytest.fixture(scope="module")
+def card() -> list[dict[str, Any]]:
+    return json.loads((FOLDER / "logs" / "eval_tte.json").read_text())
+
+
+def mean(records: list[dict[str, Any]], key: str, task: str) -> float:
+    return float(np.mean([r[key] for r in records if r["task"] == task]))
+
+
+def test_the_card_is_about_the_weights_that_ship(card: list[dict[str, Any]]) -> None:
+    digests = {r: hashlib.sha256((FOLDER / r / "model.safetensors").read_bytes()).hexdigest()[:16] for r in ROLES}
+    assert len(card) == 3 * len(tasks())
+    for record in card:
+        assert record["n"] >= 500
+        assert record["measured"]["think"]["weights"] == [digests["reasoner"], digests["embedder"]]
+        assert record["measured"]["no_think"]["weights"] == [digests["embedder-no-think"]]
+
+
+@pytest.mark.parametrize("task", tasks())
+def test_thinking_wins_where_the_card_says_so(task: str, sampled: Sampled, card: list[dict[str, Any]]) -> None:
+    promised = mean(card, "think", task) - mean(card, "no_think", task)
+    gained = sampled.think[task] - sampled.no_think[task]
+    assert promised > 0
+    assert gained > 0, f"with thinking {sampled.think[task]:.0f}, without {sampled.no_think[task]:.0f}"
+
+
+def test_thinking_wins_by_far_on_the_mean(sampled: Sampled) -> None:
+    think, no_think = (np.mean(list(hits.values())) for hits in (sampled.think, sampled.no_think))
+    assert think >= 75
+    assert think - no_think >= 20
