@@ -26,6 +26,8 @@ from numpy.typing import NDArray
 import tte
 
 FORMAT = 1
+MAX_TRIES = 5
+"""How often a shard is begun in one run before its rows are held to be what kills the workers."""
 _MANIFEST = "job.json"
 
 
@@ -63,8 +65,9 @@ class JobFolder:
             runs = int(before["runs"])
         elif any(self.path.glob("*.parquet")):
             raise tte.InputError(f"{self.path} has parquet files but no {_MANIFEST}: give an empty folder.")
-        for leftover in self.path.glob(".*.tmp"):
-            leftover.unlink(missing_ok=True)
+        for pattern in (".*.tmp", ".*.tries"):
+            for leftover in self.path.glob(pattern):
+                leftover.unlink(missing_ok=True)
         document = {
             "format": FORMAT,
             "fingerprint": fingerprint(settings),
@@ -114,12 +117,36 @@ class JobFolder:
 
     def write(self, run: int, rows: pa.Table) -> Path:
         """Write one shard, whole or not at all."""
-        ids = hashlib.sha256("\0".join(pc.cast(rows[self.id_column], pa.string()).to_pylist()).encode())
-        path = self.path / f"part-{run:04d}-{ids.hexdigest()[:24]}.parquet"
+        path = self._shard(run, rows[self.id_column].to_pylist())
         sink = pa.BufferOutputStream()
         pq.write_table(rows, sink, compression="zstd")
         write_atomically(path, memoryview(sink.getvalue()))
+        self._tries(path).unlink(missing_ok=True)
         return path
+
+    def begin(self, run: int, ids: Sequence[Any]) -> None:
+        """Note that a shard is tried, before work on it starts.
+
+        Raises:
+            Error: it was begun `MAX_TRIES` times without being written, because its worker died every time.
+
+        """
+        tries = self._tries(self._shard(run, ids))
+        before = int(tries.read_text()) if tries.exists() else 0
+        if before >= MAX_TRIES:
+            raise tte.Error(
+                f"the worker died {before} times over the {len(ids)} rows from {self.id_column} {ids[0]!r} on: look "
+                "into its log; if memory is short, take fewer rows_per_shard."
+            )
+        write_atomically(tries, str(before + 1).encode())
+
+    def _shard(self, run: int, ids: Sequence[Any]) -> Path:
+        digest = hashlib.sha256("\0".join(str(i) for i in ids).encode()).hexdigest()
+        return self.path / f"part-{run:04d}-{digest[:24]}.parquet"
+
+    @staticmethod
+    def _tries(shard: Path) -> Path:
+        return shard.with_name(f".{shard.stem}.tries")
 
     def read(self) -> pa.Table:
         """All rows, one per id: the first success, else the latest error. An empty table before the first shard."""

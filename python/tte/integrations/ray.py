@@ -244,8 +244,9 @@ def run_job(
 
     The folder belongs to one fingerprint of models, recipes, prompt, decoding and columns: with another one the job is
     refused. Ids that are finished are skipped, errors are tried again, and a success is never undone. The data may
-    have grown. A run that is killed loses at most the shards that its workers are at. Read the folder with
-    :func:`read_results`, or any parquet reader that keeps in mind that an id whose first try failed is there twice.
+    have grown. A run that is killed loses at most the shards that its workers are at. A worker that dies is started
+    again, until the same rows have taken five. Read the folder with :func:`read_results`, or any parquet reader that
+    keeps in mind that an id whose first try failed is there twice.
 
     Args:
         data: a `ray.data.Dataset`, or parquet files: a path, a folder, a pattern, or a list of them.
@@ -258,13 +259,13 @@ def run_job(
         concurrency: workers, or the least and the most of them; each holds its own models.
         num_cpus: CPUs per worker.
         num_gpus: GPUs per worker.
-        ray_remote_args: further options of Ray's workers, such as ``{"resources": {...}}``. A worker that dies is
-            started again 4 times (`max_restarts`) and its shard tried again 4 times (`max_task_retries`).
+        ray_remote_args: further options of Ray's workers, such as ``{"resources": {...}}``.
         settings: further arguments of :class:`BatchEmbedder`: think, side, family, columns, `max_new_tokens`, ...
 
     Raises:
         InputError: another job's folder, ids that are missing or not unique, settings that do not go together.
         ModelError: a checkpoint does not fit.
+        Error: the same rows have killed five workers.
         ImportError: Ray or pyarrow is not installed.
 
     """
@@ -293,7 +294,6 @@ def run_job(
     chunks = [chunk for table in tables for chunk in table[id_column].chunks]
     ids = _jobs.check_ids(pa.chunked_array(chunks) if chunks else pa.chunked_array([], pa.string()), id_column)
     remote = {"num_cpus": num_cpus, "num_gpus": num_gpus, **(ray_remote_args or {})}
-    restarts = {key: remote.pop(key, 4) for key in ("max_restarts", "max_task_retries")}
     # The models may only fit where the workers are, so that one of them says what they are.
     once = {"max_calls": 1} if num_gpus else {}  # A worker that has used a GPU gives it back only by ending.
     try:
@@ -324,7 +324,6 @@ def run_job(
         batch_size=rows_per_shard,
         batch_format="numpy",
         compute=ray.data.ActorPoolStrategy(min_size=fewest, max_size=most),
-        **restarts,
         **remote,
     )  # fmt: skip
     rows = errors = 0
@@ -370,6 +369,7 @@ class _ShardWriter:
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         import pyarrow as pa
 
+        self._folder.begin(self._run, batch[self._folder.id_column].tolist())
         result = self._embed(batch)
         failed = [error is not None for error in result["error"]]
         columns = {name: _arrow(values) for name, values in result.items() if name != "embedding"}

@@ -24,7 +24,7 @@ import tte
 from conftest import picture
 from PIL import Image
 from tte import _hub
-from tte.integrations._jobs import JobFolder, check_ids, embedding_array, fingerprint
+from tte.integrations._jobs import MAX_TRIES, JobFolder, check_ids, embedding_array, fingerprint
 from tte.integrations.ray import BatchEmbedder, JobSummary, read_results, run_job
 
 PICTURES = [picture(56, 56, seed=s) for s in range(4)]
@@ -234,6 +234,21 @@ def test_a_batch_written_twice_is_one_shard(tmp_path: Path) -> None:
     assert len(folder.shards()) == 1
     folder.open({})
     assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_rows_that_kill_their_workers_end_the_job(tmp_path: Path) -> None:
+    folder = JobFolder(tmp_path, "id")
+    folder.open({})
+    folder.begin(1, [1, 2])
+    folder.write(1, rows([1, 2], [None, None]))
+    assert not list(tmp_path.glob(".*.tries"))
+    for _ in range(MAX_TRIES):
+        folder.begin(1, [7, 8])
+    with pytest.raises(tte.Error, match="died 5 times over the 2 rows from id 7"):
+        folder.begin(1, [7, 8])
+    folder.begin(1, [9])
+    folder.open({})
+    folder.begin(2, [7, 8])
 
 
 def test_another_jobs_folder_is_refused(tmp_path: Path) -> None:
