@@ -81,7 +81,8 @@ INSTANTIATE_TEST_SUITE_P(Files, Goldens,
 TEST(Tokenizer, UnigramIsSentencepieces) {
   const auto folder = data_folder() / "spm_unigram";
   const auto tokenizer = Tokenizer::load(folder);
-  for (const auto& c : base::read_json(folder / "golden.json")["encode"]) {
+  const auto golden = base::read_json(folder / "golden.json");
+  for (const auto& c : golden["encode"]) {
     EXPECT_EQ(tokenizer->encode(c["text"].get<std::string>(), false), c["ids"].get<Ids>()) << c["text"];
   }
 }
