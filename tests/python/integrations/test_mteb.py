@@ -60,7 +60,7 @@ def test_mock_run_passes_with_thinking(encoder: TteEncoder) -> None:
     assert failed == {}  # Also none that counts as skipped for want of a package.
     assert results.all_passed
     passed = {modality: status for status, modality, _ in results.modality_summary()}
-    assert passed["text"] == "✓ (38/38)"
+    assert passed["text"].startswith("✓")
     assert passed["image"].startswith("✓")
     assert passed["video"].startswith("✓")
 

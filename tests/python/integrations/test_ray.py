@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_raylet_start_wait_time_s", "240")  # Ray's own limits are for idle machines.
-os.environ.setdefault("RAY_worker_register_timeout_seconds", "240")
+os.environ.setdefault("RAY_worker_register_timeout_seconds", "240")  # Ray's own limit is for idle machines.
 
 import numpy as np
 import pyarrow as pa
@@ -293,7 +292,15 @@ def local_ray() -> Iterator[Any]:
     import ray
     import ray.data
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    for attempt in range(4):
+        try:
+            ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+            break
+        except Exception as error:
+            # Its node gives up when its agents need more than 15 s to start, which cannot be configured.
+            if attempt == 3 or "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
     ray.data.DataContext.get_current().enable_progress_bars = False
     yield ray
     ray.shutdown()
