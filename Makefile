@@ -1,4 +1,5 @@
 # make demo     set everything up and run the main job on the bundled nano pair
+# make mini     MMEB-V2 in miniature: nine tasks with and without thinking, and a page (ARGS="--count 500")
 # make test     build and run the C++ and Python tests
 # make lint     formatting, static analysis, types, stubs
 # make bench    tte and its peer in turn, one table a claim
@@ -10,13 +11,19 @@ BUILD  := build/release
 # Everything is built once, by the build that also makes the Python package.
 INSTALL = $(PYTHON) -m pip install --quiet --no-build-isolation --no-deps --force-reinstall -C build-dir=$(BUILD)
 
-.PHONY: demo install test test-cpp test-example test-python lint lint-format bench stubs clean
+.PHONY: demo mini install test test-cpp test-example test-python lint lint-format bench stubs clean
 
 demo:
 	@tools/setup.sh run
 	@echo "building tte (a few minutes the first time)"
 	@$(INSTALL) .
 	@$(PYTHON) -m tte.demo --html demo.html
+
+mini:
+	@tools/setup.sh eval
+	@echo "building tte (a few minutes the first time)"
+	@$(INSTALL) .
+	$(PYTHON) -m tte.mmeb mini $(ARGS)
 
 install:
 	@tools/setup.sh test

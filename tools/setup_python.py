@@ -1,8 +1,8 @@
 """Installs the Python packages that a command needs into the running interpreter's environment.
 
-Without an NVIDIA GPU, `run` installs torch without most of its CUDA libraries: libtorch_cpu.so itself needs only
-the CUDA runtime and CUPTI to be loadable. `import torch` does not work then, and tte does not need it;
-`test` completes the set.
+Without an NVIDIA GPU, `run` and `eval` install torch without most of its CUDA libraries: libtorch_cpu.so itself needs
+only the CUDA runtime and CUPTI to be loadable. `import torch` does not work then, and tte does not need it; `test`
+completes the set.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def light_cuda_requirements() -> list[str]:
 
 
 def main() -> None:
-    """Install for `run`, `test` or `lint`."""
+    """Install for `run`, `eval`, `test` or `lint`."""
     what = sys.argv[1] if len(sys.argv) > 1 else "run"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     runtime = [r for r in project["dependencies"] if normalised(r) != "torch"]
@@ -81,7 +81,9 @@ def main() -> None:
         wanted += project["optional-dependencies"]["test"]
     if what == "lint":
         wanted += project["optional-dependencies"]["lint"]
-    full = what != "run" or has_nvidia_gpu()
+    if what == "eval":
+        wanted += project["optional-dependencies"]["eval"]
+    full = what not in ("run", "eval") or has_nvidia_gpu()
     if not is_installed("torch"):
         print("setup: installing libtorch (the torch wheel)", flush=True)
         pip(*(["torch"] if full else ["--no-deps", "torch"]))
