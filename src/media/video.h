@@ -42,10 +42,10 @@ std::vector<int> sample_frames(int total, std::optional<double> source_fps, cons
 // video that is too short, and its fps leaves alone folders and lists that do not say theirs (those frames
 // were sampled by whoever made them).
 //
-// Throws InputError naming `item` and the file for anything that is not wholly decodable (but an MPEG stream
-// that was cut between two packets, and an animated GIF between two frames, cannot be told from shorter
-// ones), for frames of differing sizes, and, before any frame is decoded, for more than
-// limits.max_video_pixels in all frames taken together.
+// Throws InputError naming `item` and the file for anything that is not wholly decodable, for frames of
+// differing sizes, and, before any frame is decoded, for more than limits.max_video_pixels in all frames
+// taken together. Only where nothing in a file says how long it is may a cut one pass for a shorter one: an
+// MPEG stream cut between two packets, an Ogg or an animated GIF.
 Frames read_video(const Video& video, const FrameSampling& sampling, const std::string& item,
                   const DecodeLimits& limits = {});
 

@@ -102,9 +102,7 @@ class VideoFile::Impl {
     std::call_once(silenced, [] { av_log_set_level(AV_LOG_QUIET); });
     if (is_cut_matroska(file_)) fail("is truncated; fetch it again.");
     open();
-    if (std::string_view(format_->iformat->name) == "mpegts" && is_cut_transport_stream(file_)) {
-      fail("is truncated; fetch it again.");
-    }
+    if (is_format("mpegts") && is_cut_transport_stream(file_)) fail("is truncated; fetch it again.");
     scan();
   }
 
@@ -131,6 +129,7 @@ class VideoFile::Impl {
  private:
   [[noreturn]] void fail(std::string_view why) const { throw InputError(fmt::format("{} {}", label_, why)); }
 
+  [[nodiscard]] bool is_format(std::string_view name) const { return format_->iformat->name == name; }
   [[nodiscard]] std::int64_t stream_height() const { return stream_->codecpar->height; }
   [[nodiscard]] std::int64_t stream_width() const { return stream_->codecpar->width; }
 
@@ -222,6 +221,8 @@ class VideoFile::Impl {
       fail("has a damaged header.");
     codec_->max_pixels = limits_.max_pixels;
     codec_->thread_count = std::clamp(av_cpu_count(), 1, kMaxThreads);
+    // Only its pictures tell that an MPEG stream was cut, so that is_damaged must be able to.
+    if (is_format("mpegts") || is_format("mpeg")) codec_->thread_type = FF_THREAD_SLICE;
     codec_->pkt_timebase = stream_->time_base;
     if (const int code = avcodec_open2(codec_.get(), codec, nullptr); code < 0) {
       fail(fmt::format("cannot be decoded ({}).", error_text(code)));
@@ -320,9 +321,10 @@ class VideoFile::Impl {
     return std::nullopt;
   }
 
-  // Whether the decoder had to make up parts of frame_.
+  // Whether the decoder had to make up parts of frame_. With a thread a frame, FFmpeg may say so too late.
   [[nodiscard]] bool is_damaged() const {
-    return frame_->decode_error_flags != 0 || (frame_->flags & AV_FRAME_FLAG_CORRUPT) != 0;
+    return codec_->active_thread_type != FF_THREAD_FRAME &&
+           (frame_->decode_error_flags != 0 || (frame_->flags & AV_FRAME_FLAG_CORRUPT) != 0);
   }
 
   // Jumps when there is a key frame between the decoder's position and the wanted frame.
