@@ -3,13 +3,12 @@
 // OpenCV decodes bitmaps, turns pictures, and moves, scales and looks up channels. Where it cannot give what
 // is promised, another library does the work:
 // - JPEG, PNG, WebP and TIFF by the formats' own libraries: cv::imdecode gives a cut baseline JPEG as if it
-// were
-//   whole (the last rows repeated, or never written) and drops alpha such that hidden colours show; CMYK and
-//   16 bits a channel come out otherwise than promised.
+//   were whole (the last rows repeated, or never written) and drops alpha such that hidden colours show; CMYK
+//   and 16 bits a channel come out otherwise than promised.
 // - GIF by giflib: cv::imdecode reads none before OpenCV 4.11.
 // - Video by FFmpeg's libraries: cv::VideoCapture also opens playlists, addresses and GStreamer pipelines,
-// counts
-//   frames by what the header says, and is up to 79 levels away from the reference's colours on 10-bit video.
+//   counts frames by what the header says, and is up to 79 levels away from the reference's colours on 10-bit
+//   video.
 #pragma once
 
 #include <ATen/core/Tensor.h>

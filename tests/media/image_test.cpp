@@ -2,6 +2,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
+
 #include "media_test_util.h"
 #include "temp_dir.h"
 
@@ -37,6 +39,39 @@ TEST(Image, PixelsEqualPillows) {
       }
       EXPECT_EQ(fnv1a(pixels), golden.at(kind.key).get<std::string>());
     }
+  }
+}
+
+// Every number of 16 bits, in a TIFF of 256 x 256.
+TEST(Image, SixteenBitsAreRounded) {
+  Buffer bytes = {'I', 'I', '*', 0, 8, 0, 0, 0, 9, 0};
+  const auto put = [&](std::uint32_t value, int size) {
+    for (int i = 0; i < size; ++i) bytes.push_back(static_cast<std::uint8_t>(value >> (8 * i)));
+  };
+  constexpr std::uint32_t kPixelsAt = 8 + 2 + 9 * 12 + 4;
+  const std::array<std::array<std::uint32_t, 2>, 9> fields = {{{256, 256},
+                                                               {257, 256},
+                                                               {258, 16},
+                                                               {259, 1},
+                                                               {262, 1},
+                                                               {273, kPixelsAt},
+                                                               {277, 1},
+                                                               {278, 256},
+                                                               {279, 256 * 256 * 2}}};
+  for (const auto& [tag, value] : fields) {
+    put(tag, 2);
+    put(4, 2);  // One number of 32 bits.
+    put(1, 4);
+    put(value, 4);
+  }
+  put(0, 4);
+  for (std::uint32_t value = 0; value < 65536; ++value) put(value, 2);
+  const at::Tensor pixels = decode_image(encoded(bytes), "a");
+  const auto* data = pixels.const_data_ptr<std::uint8_t>();
+  for (int value = 0; value < 65536; ++value, data += 3) {
+    ASSERT_EQ(static_cast<int>(*data), (value * 255 + 32767) / 65535) << value;
+    ASSERT_EQ(data[1], data[0]);
+    ASSERT_EQ(data[2], data[0]);
   }
 }
 
