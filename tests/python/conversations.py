@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from conftest import picture
 from PIL import Image
+from references import picture
 
 Messages = list[dict[str, Any]]
 

@@ -10,9 +10,9 @@ import pytest
 import tte
 from bitmaps import bitmaps, pillows_pixels
 from checkpoints import SHAPES, Shape
-from conftest import Reference
 from conversations import image, user
 from PIL import Image
+from references import Reference
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tte
 from checkpoints import SHAPES, Shape
-from conftest import picture
+from references import picture
 
 
 @pytest.fixture(scope="module")

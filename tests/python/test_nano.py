@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tte
-from conftest import Reference
+from references import Reference
 from tte.nano import LABELS, PAIRS, Item, generate, tasks, verify_split
 
 FOLDER = Path(__file__).parents[2] / "models" / "nano"

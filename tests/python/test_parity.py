@@ -12,8 +12,8 @@ import pytest
 import torch
 import tte
 from checkpoints import SHAPES, Shape
-from conftest import Reference
 from conversations import conversations
+from references import Reference
 
 GetReference = Callable[[Shape], Reference]
 GetFolder = Callable[[Shape], Path]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tte
 from checkpoints import Shape
-from conftest import picture
+from references import picture
 
 REASONER = Shape("pipeline-reasoner", tied=False, scale=4.0)
 EMBEDDER = Shape("pipeline-embedder", hidden=96, heads=6, kv_heads=2, mrope=(2, 4, 2), scale=3.0)

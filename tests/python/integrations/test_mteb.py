@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 import tte
-from conftest import picture
 from datasets import Dataset, Features, Value
 from datasets import Image as ImageFeature
 from datasets import Video as VideoFeature
@@ -19,6 +18,7 @@ from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.mocks.mock_tasks import MockRetrievalTask
 from mteb.types import PromptType
 from PIL import Image
+from references import picture
 from torch.utils.data import DataLoader
 from torchcodec.decoders import VideoDecoder
 from tte import _hub

@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tte
-from conftest import picture
 from PIL import Image
+from references import picture
 from tte import _hub
 from tte.integrations._jobs import MAX_TRIES, JobFolder, check_ids, embedding_array, fingerprint
 from tte.integrations.ray import BatchEmbedder, JobSummary, read_results, run_job

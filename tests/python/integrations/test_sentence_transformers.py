@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 import tte
-from conftest import picture
 from PIL import Image
+from references import picture
 from sentence_transformers import SentenceTransformer
 from tte import _hub
 from tte.integrations.sentence_transformers import TteModule, load
