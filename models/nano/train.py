@@ -351,7 +351,7 @@ def main() -> None:
     parser.add_argument("--blank", type=float, default=0.2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--embed-steps", type=int, default=450)
-    parser.add_argument("--no-think-steps", type=int, default=2400)
+    parser.add_argument("--no-think-steps", type=int, default=1600)
     parser.add_argument("--no-think-hold", type=float, default=0.75, help="as --hold, for the no-think embedder")
     parser.add_argument("--test-seeds", type=int, nargs="+", default=[0, 1, 2], help="for evaluate")
     parser.add_argument("--tasks", nargs="+", default=list(tasks()), help="for evaluate")
