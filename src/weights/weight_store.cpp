@@ -102,7 +102,7 @@ struct WeightStore::Impl {
     if (!entries.empty()) samples = sample(tensor);
     for (auto& entry : entries) {
       if (entry.samples && *entry.samples != *samples) continue;
-      const at::Tensor other = entry.tensor.lock();
+      at::Tensor other = entry.tensor.lock();
       if (!other.defined()) continue;
       if (!entry.samples) entry.samples = sample(other);
       if (*entry.samples == *samples && same_bytes(other, tensor)) return other;
@@ -146,7 +146,7 @@ at::Tensor WeightStore::share(const base::Digest& origin, const std::function<at
     }
   }
   // Copies run outside the lock; should two threads place the same origin, the bytes make them one again.
-  const at::Tensor placed = place();
+  at::Tensor placed = place();
   if (!placed.defined() || placed.numel() == 0 || !placed.is_contiguous()) return placed;
   const std::lock_guard lock(impl_->mutex);
   at::Tensor shared = impl_->share(placed);
