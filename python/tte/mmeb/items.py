@@ -133,3 +133,25 @@ def load(
 
     found = find(task, extra_tasks) if isinstance(task, str) else task
     return open_dataset(found, Path(data_dir), Settings(style, num_frames, limit, stray_tokens))
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where data sets are and how they are read."""
+
+    folder: Path
+    style: str = "plain"
+    num_frames: int | None = None
+    limit: int | None = None
+    extra_tasks: tuple[Path, ...] = ()
+
+    def load(self, task: Task) -> Dataset:
+        """Open one data set."""
+        return load(
+            task,
+            self.folder,
+            style=self.style,
+            num_frames=self.num_frames,
+            limit=self.limit,
+            extra_tasks=self.extra_tasks,
+        )

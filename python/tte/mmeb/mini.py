@@ -142,7 +142,8 @@ def run(
     """
     from tte.mmeb import mini_layout, report
     from tte.mmeb.embed import log
-    from tte.mmeb.run import Source, run_tasks
+    from tte.mmeb.items import Source
+    from tte.mmeb.run import run_tasks
     from tte.mmeb.tasks import find
 
     begin = time.monotonic()

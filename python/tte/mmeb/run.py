@@ -21,7 +21,7 @@ from tte.mmeb import scores, setup
 from tte.mmeb.average import averages
 from tte.mmeb.blocks import Shard, assemble, embed_blocks, missing_blocks
 from tte.mmeb.embed import System, log
-from tte.mmeb.items import Dataset, load
+from tte.mmeb.items import Dataset, Source
 from tte.mmeb.manifest import SIDES, ResultFolder, Side, check_identity, write_json
 from tte.mmeb.tasks import Task
 from tte.trace_store import TraceStore
@@ -47,28 +47,6 @@ class Options:
     """Run the blocks again that have items which failed."""
     relevance: scores.Relevance = "correct"
     top: int = scores.TOP
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where data sets are and how they are read."""
-
-    folder: Path
-    style: str = "plain"
-    num_frames: int | None = None
-    limit: int | None = None
-    extra_tasks: tuple[Path, ...] = ()
-
-    def load(self, task: Task) -> Dataset:
-        """Open one data set."""
-        return load(
-            task,
-            self.folder,
-            style=self.style,
-            num_frames=self.num_frames,
-            limit=self.limit,
-            extra_tasks=self.extra_tasks,
-        )
 
 
 @dataclass

@@ -9,17 +9,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tte import _hub, _tte
 from tte._models import Embedder, Reasoner
 from tte.mmeb.embed import THINK_MODES, System, ThinkMode, log
-from tte.mmeb.items import STYLES
+from tte.mmeb.items import STYLES, Source
 from tte.mmeb.tasks import Task, tasks
 from tte.trace_store import TraceStore
-
-if TYPE_CHECKING:
-    from tte.mmeb.run import Source
 
 _DECODING = {
     "max_new_tokens": (int, "most tokens per trace; default: the recipe's"),
@@ -120,13 +117,26 @@ def system(arguments: argparse.Namespace, traces: Path) -> Iterator[System]:
 
 
 def source(arguments: argparse.Namespace, system: System) -> Source:
-    """Where the data are, and in which style: as asked, else as the recipe says."""
-    from tte.mmeb.run import Source
-
-    model = system.embedder or system.reasoner
-    assert model is not None
-    style = arguments.prompt_style or json.loads(model.model.recipe).get("benchmark_prompts", "plain")
+    """Where the data are, and in which style: as asked, else as the embedder's recipe says, else the reasoner's."""
+    models = {"embedder": system.embedder, "reasoner": system.reasoner}
+    recipes = {role: json.loads(model.model.recipe) for role, model in models.items() if model is not None}
+    own = {role: str(recipe.get("benchmark_prompts", "plain")) for role, recipe in recipes.items()}
+    style = arguments.prompt_style or next(iter(own.values()))
     log.info("prompt style: %s", style)
+    if style == "vlm2vec" and own.get("embedder", style) != style:
+        log.warning(
+            "the embedder's recipe %r adds words of its own to prompts of the style vlm2vec: they are not VLM2Vec's to "
+            "the letter",
+            recipes["embedder"].get("name"),
+        )
+    if len(set(own.values())) > 1 and not arguments.prompt_style:
+        log.warning(
+            "the reasoner's recipe asks for the prompt style %s, the embedder's for %s, which both get: give "
+            "`traces` --prompt-style %s too, or `run` does not find its traces",
+            own["reasoner"],
+            style,
+            style,
+        )
     if arguments.limit is not None:
         positive(arguments.limit, "--limit")
     return Source(arguments.data, style, arguments.num_frames, arguments.limit, tuple(arguments.extra_tasks))

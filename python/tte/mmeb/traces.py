@@ -14,8 +14,8 @@ from tte import _tte
 from tte.mmeb import setup
 from tte.mmeb.blocks import Shard
 from tte.mmeb.embed import System, log
-from tte.mmeb.items import Dataset, Entry
-from tte.mmeb.run import BLOCK, EVERYTHING, Source
+from tte.mmeb.items import Dataset, Entry, Source
+from tte.mmeb.run import BLOCK, EVERYTHING
 from tte.mmeb.tasks import Task
 from tte.trace_store import TraceStore
 

@@ -14,9 +14,10 @@ import pytest
 import tte
 from nano_data import NanoData, system
 from tte import _hub
+from tte.mmeb import setup
 from tte.mmeb.embed import System
-from tte.mmeb.items import Entry
-from tte.mmeb.run import Options, Source, run_dataset, run_tasks
+from tte.mmeb.items import Entry, Source
+from tte.mmeb.run import Options, run_dataset, run_tasks
 from tte.mmeb.traces import write_traces
 
 QUESTIONS = ["what is left of the red circle ?", "how many 3 ?", "what is above the blue star ?"]
@@ -213,3 +214,36 @@ def test_data_that_are_missing_leave_the_others_alone(
     assert averages["scores"].keys() == {"Nano-image_ret"}
     with pytest.raises(tte.InputError, match="not there"):
         run_tasks(tasks, Source(tmp_path), tmp_path / "out", system(None, "never"), strict=True, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "embedder", "reasoner", "taken", "warnings"),
+    [
+        (None, "vlm2vec", "vlm2vec", "vlm2vec", []),
+        (None, "vlm2vec", None, "vlm2vec", []),
+        (None, None, "vlm2vec", "vlm2vec", []),
+        (None, "vlm2vec", "plain", "vlm2vec", ["--prompt-style vlm2vec too"]),
+        ("plain", "vlm2vec", "plain", "plain", []),
+        ("vlm2vec", "plain", None, "vlm2vec", ["adds words of its own"]),
+    ],
+)
+def test_prompt_style(
+    given: str | None,
+    embedder: str | None,
+    reasoner: str | None,
+    taken: str,
+    warnings: list[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def model(style: str | None) -> Any:
+        recipe = json.dumps({"name": "one", "benchmark_prompts": style})
+        return None if style is None else SimpleNamespace(model=SimpleNamespace(recipe=recipe))
+
+    pair: Any = SimpleNamespace(embedder=model(embedder), reasoner=model(reasoner))
+    arguments: Any = SimpleNamespace(
+        prompt_style=given, limit=None, data=Path("data"), num_frames=None, extra_tasks=[]
+    )
+    with caplog.at_level(logging.WARNING, "tte.mmeb"):
+        assert setup.source(arguments, pair).style == taken
+    assert len(caplog.messages) == len(warnings)
+    assert all(part in message for part, message in zip(warnings, caplog.messages, strict=True))
