@@ -117,7 +117,6 @@ at::Tensor silu_mul(const at::Tensor& input) {
 }
 
 at::Tensor activate(const at::Tensor& input, Activation activation) {
-  if (activation == Activation::kGelu) return at::gelu(input);
   const at::Tensor x = input.contiguous();
   at::Tensor out = dense_like(x);
   // One row of values, cut into pieces for the threads.

@@ -16,7 +16,6 @@ void add_rms_norm(Type type, void* residual, const void* delta, const void* weig
 void layer_norm(Type type, const void* x, const void* weight, const void* bias, float eps, std::size_t n,
                 void* out);
 void silu_mul(Type type, const void* gate, const void* up, std::size_t n, void* out);
-// Not for Activation::kGelu, which needs an error function.
 void activate(Type type, Activation activation, const void* x, std::size_t n, void* out);
 // Rotates `heads` heads of head_dim values that begin `head_stride` values apart.
 void rope(Type type, void* x, std::size_t heads, std::size_t head_stride, const float* cos, const float* sin,
