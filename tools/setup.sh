@@ -11,6 +11,8 @@ what=${1:-run}
 venv=${TTE_VENV:-.venv}
 
 apt_packages=$(grep -v '^#' tools/debian-packages.txt)
+# ffmpeg: with the libraries that torchcodec loads, through which mteb reads videos.
+case $what in test|lint) apt_packages="$apt_packages ffmpeg" ;; esac
 [ "$what" = lint ] && apt_packages="$apt_packages clang-format clang-tidy"
 missing=()
 for package in $apt_packages; do
