@@ -11,7 +11,9 @@
 
 namespace tte::kernels {
 
-// x [rows, in] times weight [out, in] transposed, plus bias [out]: [rows, out].
+// x [rows, in] times weight [out, in] transposed, plus bias [out]: [rows, out]. A row of the result has the
+// same bits whatever rows stand beside it; the exception are large weights on processors with AMX (bfloat16)
+// or AVX512_FP16 (float16), where oneDNN multiplies more than 8 rows.
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias);
 
 // The same with a float32 result, for logits.

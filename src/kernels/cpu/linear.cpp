@@ -9,19 +9,21 @@
 namespace tte::kernels::cpu {
 namespace {
 
-// Does oneDNN multiply this type with instructions made for it? Then nothing of ours is faster on many rows.
-bool has_native_products(at::ScalarType type) {
-  static const bool bfloat16 = simd::has_bfloat16_instructions(), half = simd::has_half_instructions();
+// Has the processor instructions for this type that oneDNN uses and our kernels do not: AMX, AVX512_FP16?
+bool has_better_products(at::ScalarType type) {
+  static const bool bfloat16 = simd::has_bfloat16_tiles(), half = simd::has_half_instructions();
   return at::globalContext().userEnabledMkldnn() &&
          ((type == at::kBFloat16 && bfloat16) || (type == at::kHalf && half));
 }
 
-// Below this many rows, reading the weight once is what counts, which ATen does for one row only.
+// Then they are worth more than rows that do not depend on their number, from as many rows and as large
+// weights on as give them work.
 constexpr std::int64_t kFewRows = 8;
+constexpr std::int64_t kSmallWeight = 1 << 20;
 
 bool use_aten(const at::Tensor& x, const at::Tensor& weight) {
   if (x.size(0) == 0 || x.size(1) == 0 || weight.size(0) == 0) return true;
-  return x.size(0) > kFewRows && has_native_products(x.scalar_type());
+  return x.size(0) > kFewRows && weight.numel() >= kSmallWeight && has_better_products(x.scalar_type());
 }
 
 // Columns and rows of the result that one unit of work computes. More columns make a weight's block worth
@@ -42,10 +44,10 @@ at::Tensor multiply(const at::Tensor& input, const at::Tensor& weight_tensor,
   const at::Tensor x = dense_rows(input), weight = dense_rows(weight_tensor);
   const std::int64_t rows = x.size(0), k = x.size(1), columns = weight.size(0);
   at::Tensor out = at::empty({rows, columns}, x.options().dtype(out_type));
-  const at::Tensor packed =
-      at::empty({static_cast<std::int64_t>(simd::packed_size(rows, k))}, x.options().dtype(at::kFloat));
-  auto* packed_x = packed.mutable_data_ptr<float>();
   const simd::Type type = type_of(x);
+  const auto bytes = static_cast<std::int64_t>(simd::packed_bytes(type, rows, k));
+  const at::Tensor packed = at::empty({bytes}, x.options().dtype(at::kByte));
+  void* packed_x = packed.mutable_data_ptr();
   const std::int64_t group = simd::pack_group();
   // Packing a few rows takes less time than waking a thread.
   at::parallel_for(0, (rows + group - 1) / group, std::max<std::int64_t>(1, (1 << 17) / (group * k)),

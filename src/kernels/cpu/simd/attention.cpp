@@ -103,7 +103,7 @@ template <class T>
 void score(const Unit& unit, const T* keys, std::size_t stride, std::size_t head_dim, std::size_t at,
            std::size_t count) {
   for (std::size_t r = 0; r < unit.rows; r += kGroup) {
-    group_function<false, T>(std::min(kGroup, unit.rows - r))(
+    group_function<false, float, T>(std::min(kGroup, unit.rows - r))(
         unit.q + r * unit.width, keys, stride, head_dim, true, count, unit.scores + r * kKeys + at, kKeys);
   }
 }

@@ -13,6 +13,8 @@
 
 #include <hwy/cache_control.h>
 
+#include <algorithm>
+
 #include "kernels/cpu/simd/vector-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -29,7 +31,7 @@ constexpr std::size_t steps_of(std::size_t k) {
 
 // acc[m * N + n] += x[m] * w[n] over `steps` steps; x is packed [steps][M][kStep]. With kAhead, w comes from
 // memory and what lies `ahead` values on, in the rows of the next tile, is asked for: hardware prefetchers
-// lose the thread at the end of each row.
+// lose the thread at the end of each row. x is widened to float32, or, where kPairs, as it is.
 template <std::size_t M, std::size_t N, bool kAhead, class T>
 HWY_INLINE void multiply(const float* HWY_RESTRICT x, const T* HWY_RESTRICT w, std::size_t w_stride,
                          std::size_t ahead, std::size_t steps, VF* HWY_RESTRICT acc) {
@@ -53,10 +55,31 @@ HWY_INLINE void multiply(const float* HWY_RESTRICT x, const T* HWY_RESTRICT w, s
   }
 }
 
-// sums[m * N + n] = x[m] . w[n] over `count` values of k.
-template <std::size_t M, std::size_t N, bool kAhead, class T>
-HWY_INLINE void dot(const float* HWY_RESTRICT x, const T* HWY_RESTRICT w, std::size_t w_stride,
-                    std::size_t ahead, std::size_t count, float* HWY_RESTRICT sums) {
+#if TTE_KERNELS_PAIRS
+template <std::size_t M, std::size_t N, bool kAhead>
+HWY_INLINE void multiply(const BFloat16* HWY_RESTRICT x, const BFloat16* HWY_RESTRICT w, std::size_t w_stride,
+                         std::size_t ahead, std::size_t steps, VF* HWY_RESTRICT acc) {
+  for (std::size_t s = 0; s < steps; ++s) {
+    VF ws[N];
+    for (std::size_t n = 0; n < N; ++n) {
+      if (kAhead) hwy::Prefetch(w + n * w_stride + ahead);
+      ws[n] = load_bits(w + n * w_stride);
+    }
+    for (std::size_t m = 0; m < M; ++m) {
+      const VF v = keep(load_bits(x + m * kStep));
+      for (std::size_t n = 0; n < N; ++n) acc[m * N + n] = add_products_of_pairs(acc[m * N + n], v, ws[n]);
+    }
+    x += M * kStep;
+    w += kStep;
+  }
+}
+#endif
+
+// c[m * c_stride + n] (+)= x[m] . w[n] over `count` values of k.
+template <std::size_t M, std::size_t N, bool kAhead, class X, class T>
+HWY_INLINE void tile(const X* HWY_RESTRICT x, const T* HWY_RESTRICT w, std::size_t w_stride,
+                     std::size_t ahead, std::size_t count, bool first, float* HWY_RESTRICT c,
+                     std::size_t c_stride) {
   VF acc[M * N];
   for (std::size_t i = 0; i < M * N; ++i) acc[i] = hn::Zero(F());
   const std::size_t steps = count / kStep, rest = count % kStep;
@@ -70,28 +93,23 @@ HWY_INLINE void dot(const float* HWY_RESTRICT x, const T* HWY_RESTRICT w, std::s
     multiply<M, N, false>(x + steps * M * kStep, tail, kStep, 0, 1, acc);
   }
   const VF zero = hn::Zero(F());
-  for (std::size_t i = 0; i < M * N; i += 4) {
-    sum_four(acc[i], i + 1 < M * N ? acc[i + 1] : zero, i + 2 < M * N ? acc[i + 2] : zero,
-             i + 3 < M * N ? acc[i + 3] : zero, sums + i);
-  }
-}
-
-template <std::size_t M, std::size_t N, bool kAhead, class T>
-HWY_INLINE void tile(const float* x, const T* w, std::size_t w_stride, std::size_t ahead, std::size_t count,
-                     bool first, float* HWY_RESTRICT c, std::size_t c_stride) {
-  float sums[(M * N + 3) / 4 * 4];
-  dot<M, N, kAhead>(x, w, w_stride, ahead, count, sums);
   for (std::size_t m = 0; m < M; ++m) {
-    for (std::size_t n = 0; n < N; ++n) {
-      float& target = c[m * c_stride + n];
-      target = first ? sums[m * N + n] : target + sums[m * N + n];
+    for (std::size_t n = 0; n < N; n += 4) {
+      const VF* row = acc + m * N;
+      float sums[4];
+      sum_four(row[n], n + 1 < N ? row[n + 1] : zero, n + 2 < N ? row[n + 2] : zero,
+               n + 3 < N ? row[n + 3] : zero, sums);
+      float* target = c + m * c_stride + n;
+      for (std::size_t i = 0; i < std::min<std::size_t>(4, N - n); ++i) {
+        target[i] = first ? sums[i] : target[i] + sums[i];
+      }
     }
   }
 }
 
 // c[m * c_stride + n] (+)= x[m] . w[n] for M rows of x, packed together, and all columns n.
-template <std::size_t M, bool kAhead, class T>
-HWY_NOINLINE void group_rows(const float* x, const T* w, std::size_t w_stride, std::size_t count, bool first,
+template <std::size_t M, bool kAhead, class X, class T>
+HWY_NOINLINE void group_rows(const X* x, const T* w, std::size_t w_stride, std::size_t count, bool first,
                              std::size_t columns, float* c, std::size_t c_stride) {
   // Few rows leave registers for more columns.
   constexpr std::size_t kWide = M == 1 ? 8 : M <= 3 && kTile < 4 ? 4 : kTile;
@@ -104,15 +122,15 @@ HWY_NOINLINE void group_rows(const float* x, const T* w, std::size_t w_stride, s
   for (; n < columns; ++n) tile<M, 1, false>(x, w + n * w_stride, w_stride, 0, count, first, c + n, c_stride);
 }
 
-template <class T>
-using GroupRows = void (*)(const float*, const T*, std::size_t, std::size_t, bool, std::size_t, float*,
+template <class X, class T>
+using GroupRows = void (*)(const X*, const T*, std::size_t, std::size_t, bool, std::size_t, float*,
                            std::size_t);
 
-template <bool kAhead, class T>
-GroupRows<T> group_function(std::size_t rows) {
-  static constexpr GroupRows<T> kFunctions[] = {
-      group_rows<1, kAhead, T>, group_rows<2, kAhead, T>, group_rows<3, kAhead, T>,
-      group_rows<4, kAhead, T>, group_rows<5, kAhead, T>, group_rows<6, kAhead, T>,
+template <bool kAhead, class X, class T>
+GroupRows<X, T> group_function(std::size_t rows) {
+  static constexpr GroupRows<X, T> kFunctions[] = {
+      group_rows<1, kAhead, X, T>, group_rows<2, kAhead, X, T>, group_rows<3, kAhead, X, T>,
+      group_rows<4, kAhead, X, T>, group_rows<5, kAhead, X, T>, group_rows<6, kAhead, X, T>,
   };
   return kFunctions[rows - 1];
 }
@@ -126,6 +144,19 @@ HWY_INLINE void pack_row(const T* HWY_RESTRICT x, std::size_t k, std::size_t row
     store_pair(load_pair(x + i), out);
   if (k % kStep != 0) store_pair(load_some(x + k / kStep * kStep, k % kStep), out);
 }
+
+#if TTE_KERNELS_PAIRS
+// The same as it is.
+HWY_INLINE void pack_row(const BFloat16* HWY_RESTRICT x, std::size_t k, std::size_t row, std::size_t together,
+                         BFloat16* HWY_RESTRICT packed) {
+  BFloat16* out = packed + row * kStep;
+  for (std::size_t i = 0; i < k; i += kStep, out += together * kStep) {
+    const std::size_t count = std::min(kStep, k - i);
+    std::memcpy(out, x + i, count * sizeof(BFloat16));
+    std::memset(out + count, 0, (kStep - count) * sizeof(BFloat16));
+  }
+}
+#endif
 
 }  // namespace tte::kernels::simd::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

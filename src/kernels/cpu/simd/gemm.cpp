@@ -8,13 +8,15 @@
 #include "kernels/cpu/simd/targets.h"
 
 #include "kernels/cpu/simd/dot-inl.h"
+#include "kernels/cpu/simd/host.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace tte::kernels::simd::HWY_NAMESPACE {
 namespace {
 
 // Steps of k whose part of a group of x stays in the first-level cache while rows of the weight pass by.
-constexpr std::size_t kBlock = 1024 / kStep;
+template <class X>
+constexpr std::size_t kBlock = (sizeof(X) == 2 ? 2048 : 1024) / kStep;
 
 template <class T, class Out>
 void finish_row(const float* c, const T* bias, std::size_t columns, Out* out) {
@@ -37,19 +39,20 @@ void finish_row(const float* c, const T* bias, std::size_t columns, Out* out) {
   std::copy(rounded, rounded + (columns - n), out + n);
 }
 
-template <class T>
+template <class X, class T>
 void gemm_typed(const Gemm& g, std::size_t row_begin, std::size_t row_end, std::size_t begin, std::size_t end,
                 float* HWY_RESTRICT c) {
   const auto* weight = static_cast<const T*>(g.weight);
   const auto stride = static_cast<std::size_t>(g.weight_stride), k = static_cast<std::size_t>(g.k);
   const std::size_t columns = end - begin, steps = steps_of(k);
-  for (std::size_t block = 0; block == 0 || block < steps; block += kBlock) {
-    const std::size_t from = block * kStep, count = std::min(k - from, kBlock * kStep);
+  for (std::size_t block = 0; block == 0 || block < steps; block += kBlock<X>) {
+    const std::size_t from = block * kStep, count = std::min(k - from, kBlock<X> * kStep);
     for (std::size_t row = row_begin; row < row_end; row += kGroup) {
       const std::size_t rows = std::min(kGroup, row_end - row);
-      const float* x = g.x + row * steps * kStep + block * rows * kStep;
+      const X* x = static_cast<const X*>(g.x) + row * steps * kStep + block * rows * kStep;
       // The first group brings the block of the weight in from memory.
-      const auto function = row == row_begin ? group_function<true, T>(rows) : group_function<false, T>(rows);
+      const auto function =
+          row == row_begin ? group_function<true, X, T>(rows) : group_function<false, X, T>(rows);
       function(x, weight + begin * stride + from, stride, count, block == 0, columns,
                c + (row - row_begin) * columns, columns);
     }
@@ -66,9 +69,11 @@ void gemm_typed(const Gemm& g, std::size_t row_begin, std::size_t row_end, std::
   }
 }
 
-template <class T>
-void pack_typed(const T* x, std::size_t x_stride, std::size_t rows, std::size_t k, std::size_t begin,
-                std::size_t end, float* packed) {
+template <class X, class T>
+void pack_typed(const void* values, std::size_t x_stride, std::size_t rows, std::size_t k, std::size_t begin,
+                std::size_t end, void* out) {
+  const auto* x = static_cast<const T*>(values);
+  auto* packed = static_cast<X*>(out);
   const std::size_t width = steps_of(k) * kStep;
   for (std::size_t row = begin; row < end; ++row) {
     const std::size_t first = row / kGroup * kGroup;
@@ -76,32 +81,40 @@ void pack_typed(const T* x, std::size_t x_stride, std::size_t rows, std::size_t 
   }
 }
 
+// What x of this type is packed as: bfloat16 where the processor multiplies it, else float32.
+template <class Body>
+void with_types(Type type, const Body& body) {
+  switch (type) {
+    case Type::kFloat:
+      return body(float{}, float{});
+    case Type::kBFloat16:
+#if TTE_KERNELS_PAIRS
+      if (has_bfloat16_instructions()) return body(BFloat16{}, BFloat16{});
+#endif
+      return body(float{}, BFloat16{});
+    case Type::kHalf:
+      return body(float{}, Half{});
+  }
+}
+
 void Compute(const Gemm& g, std::size_t row_begin, std::size_t row_end, std::size_t begin, std::size_t end,
              float* scratch) {
-  switch (g.type) {
-    case Type::kFloat:
-      return gemm_typed<float>(g, row_begin, row_end, begin, end, scratch);
-    case Type::kBFloat16:
-      return gemm_typed<BFloat16>(g, row_begin, row_end, begin, end, scratch);
-    case Type::kHalf:
-      return gemm_typed<Half>(g, row_begin, row_end, begin, end, scratch);
-  }
+  with_types(g.type, [&](auto x, auto weight) {
+    gemm_typed<decltype(x), decltype(weight)>(g, row_begin, row_end, begin, end, scratch);
+  });
 }
 
 void Pack(Type type, const void* x, std::size_t x_stride, std::size_t rows, std::size_t k, std::size_t begin,
-          std::size_t end, float* packed) {
-  switch (type) {
-    case Type::kFloat:
-      return pack_typed(static_cast<const float*>(x), x_stride, rows, k, begin, end, packed);
-    case Type::kBFloat16:
-      return pack_typed(static_cast<const BFloat16*>(x), x_stride, rows, k, begin, end, packed);
-    case Type::kHalf:
-      return pack_typed(static_cast<const Half*>(x), x_stride, rows, k, begin, end, packed);
-  }
+          std::size_t end, void* packed) {
+  with_types(type, [&](auto to, auto from) {
+    pack_typed<decltype(to), decltype(from)>(x, x_stride, rows, k, begin, end, packed);
+  });
 }
 
-std::size_t PackedSize(std::int64_t rows, std::int64_t k) {
-  return static_cast<std::size_t>(rows) * steps_of(static_cast<std::size_t>(k)) * kStep;
+std::size_t PackedBytes(Type type, std::int64_t rows, std::int64_t k) {
+  std::size_t size = 0;
+  with_types(type, [&](auto to, auto) { size = sizeof(to); });
+  return static_cast<std::size_t>(rows) * steps_of(static_cast<std::size_t>(k)) * kStep * size;
 }
 std::int64_t PackGroup() {
   return kGroup;
@@ -116,18 +129,18 @@ namespace tte::kernels::simd {
 
 HWY_EXPORT(Compute);
 HWY_EXPORT(Pack);
-HWY_EXPORT(PackedSize);
+HWY_EXPORT(PackedBytes);
 HWY_EXPORT(PackGroup);
 
-std::size_t packed_size(std::int64_t rows, std::int64_t k) {
-  return HWY_DYNAMIC_DISPATCH(PackedSize)(rows, k);
+std::size_t packed_bytes(Type type, std::int64_t rows, std::int64_t k) {
+  return HWY_DYNAMIC_DISPATCH(PackedBytes)(type, rows, k);
 }
 std::int64_t pack_group() {
   return HWY_DYNAMIC_DISPATCH(PackGroup)();
 }
 
 void pack_rows(Type type, const void* x, std::int64_t x_stride, std::int64_t rows, std::int64_t k,
-               std::int64_t begin, std::int64_t end, float* packed) {
+               std::int64_t begin, std::int64_t end, void* packed) {
   HWY_DYNAMIC_DISPATCH(Pack)
   (type, x, static_cast<std::size_t>(x_stride), static_cast<std::size_t>(rows), static_cast<std::size_t>(k),
    static_cast<std::size_t>(begin), static_cast<std::size_t>(end), packed);

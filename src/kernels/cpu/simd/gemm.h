@@ -16,7 +16,7 @@ struct Gemm {
   Type type = Type::kFloat;  // Of weight and bias.
   std::int64_t rows = 0;     // Of x.
   std::int64_t k = 0;
-  const float* x = nullptr;        // Packed by pack_rows().
+  const void* x = nullptr;         // Packed by pack_rows().
   const void* weight = nullptr;    // [n, k], rows dense.
   std::int64_t weight_stride = 0;  // Elements between its rows.
   const void* bias = nullptr;      // [n] or null.
@@ -25,13 +25,14 @@ struct Gemm {
   std::int64_t out_stride = 0;
 };
 
-// Floats that pack_rows() writes for `rows` rows of k values.
-std::size_t packed_size(std::int64_t rows, std::int64_t k);
+// Bytes that pack_rows() writes for `rows` rows of k values.
+std::size_t packed_bytes(Type type, std::int64_t rows, std::int64_t k);
 // How many rows are packed together: pack_rows() may be called for parts that begin at a multiple of it.
 std::int64_t pack_group();
-// Widens rows [begin, end) of x [rows, k] to float32 in the order in which the kernel reads them.
+// Puts rows [begin, end) of x [rows, k] into the order in which the kernel reads them, widened to float32
+// unless the processor multiplies the type itself (bfloat16 with AVX512_BF16).
 void pack_rows(Type type, const void* x, std::int64_t x_stride, std::int64_t rows, std::int64_t k,
-               std::int64_t begin, std::int64_t end, float* packed);
+               std::int64_t begin, std::int64_t end, void* packed);
 
 // Computes columns [begin, end) of out for the rows [row_begin, row_end), which begin at a multiple of
 // pack_group(). scratch holds (row_end - row_begin) * (end - begin) floats.

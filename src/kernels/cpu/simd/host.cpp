@@ -12,27 +12,43 @@ namespace tte::kernels::simd {
 #if HWY_ARCH_X86
 namespace {
 
-// Highway knows whether the operating system saves the 64-byte registers; the rest is the processor's own
-// word.
-bool has_long_vectors() {
-  return (hwy::SupportedTargets() & HWY_AVX3) != 0;
+// Bits of the processor's answers about its instruction sets, asked once: in a virtual machine that takes
+// long.
+struct Features {
+  bool bfloat16 = false, bfloat16_tiles = false, half = false;
+  Features() {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    // Highway knows whether the operating system saves the 64-byte registers.
+    if ((hwy::SupportedTargets() & HWY_AVX3) == 0) return;
+    if (__get_cpuid_count(7, 1, &a, &b, &c, &d) != 0) bfloat16 = (a >> 5 & 1) != 0;  // AVX512_BF16.
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d) != 0) {
+      bfloat16_tiles = (d >> 22 & 1) != 0;  // AMX_BF16.
+      half = (d >> 23 & 1) != 0;            // AVX512_FP16.
+    }
+  }
+};
+
+const Features& features() {
+  static const Features kFeatures;
+  return kFeatures;
 }
 
 }  // namespace
 
 bool has_bfloat16_instructions() {
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  return has_long_vectors() && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 &&
-         (a >> 5 & 1) != 0;  // AVX512_BF16.
+  return features().bfloat16;
 }
-
+bool has_bfloat16_tiles() {
+  return features().bfloat16_tiles;
+}
 bool has_half_instructions() {
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  return has_long_vectors() && __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 &&
-         (d >> 23 & 1) != 0;  // AVX512_FP16.
+  return features().half;
 }
 #else
 bool has_bfloat16_instructions() {
+  return false;
+}
+bool has_bfloat16_tiles() {
   return false;
 }
 bool has_half_instructions() {

@@ -3,8 +3,8 @@
 
 namespace tte::kernels::simd {
 
-// Instructions that multiply bfloat16 (or float16) values and add in float32, which oneDNN uses.
-bool has_bfloat16_instructions();
-bool has_half_instructions();
+bool has_bfloat16_instructions();  // AVX512_BF16: products of pairs of bfloat16 values, added in float32.
+bool has_bfloat16_tiles();         // AMX_BF16: the same of whole tiles.
+bool has_half_instructions();      // AVX512_FP16.
 
 }  // namespace tte::kernels::simd

@@ -7,6 +7,8 @@
 #define TTE_KERNELS_VECTOR_INL_H_
 #endif
 
+#undef TTE_KERNELS_PAIRS
+
 #include <hwy/highway.h>
 
 #include <cstddef>
@@ -40,6 +42,23 @@ HWY_INLINE VF keep(VF v) {
 #endif
   return v;
 }
+
+// The bits of one step of bfloat16 values.
+HWY_INLINE VF load_bits(const BFloat16* p) {
+  return hn::BitCast(F(), hn::LoadU(U(), reinterpret_cast<const std::uint32_t*>(p)));
+}
+
+// AVX512_BF16, for which this Highway has no target of its own: the processor is asked (host.h) before use.
+#if HWY_TARGET == HWY_AVX3
+#define TTE_KERNELS_PAIRS 1
+// acc + x[2 i] * y[2 i] + x[2 i + 1] * y[2 i + 1] for the pairs of bfloat16 values in each lane.
+HWY_INLINE VF add_products_of_pairs(VF acc, VF x, VF y) {
+  __asm__("vdpbf16ps %2, %1, %0" : "+v"(acc.raw) : "v"(x.raw), "v"(y.raw));
+  return acc;
+}
+#else
+#define TTE_KERNELS_PAIRS 0
+#endif
 
 HWY_INLINE VF widen_even(VU raw) {
   return hn::BitCast(F(), hn::ShiftLeft<16>(raw));
