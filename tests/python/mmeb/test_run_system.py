@@ -240,9 +240,7 @@ def test_prompt_style(
         return None if style is None else SimpleNamespace(model=SimpleNamespace(recipe=recipe))
 
     pair: Any = SimpleNamespace(embedder=model(embedder), reasoner=model(reasoner))
-    arguments: Any = SimpleNamespace(
-        prompt_style=given, limit=None, data=Path("data"), num_frames=None, extra_tasks=[]
-    )
+    arguments: Any = SimpleNamespace(prompt_style=given, limit=None, data=Path("data"), num_frames=None, extra_tasks=[])
     with caplog.at_level(logging.WARNING, "tte.mmeb"):
         assert setup.source(arguments, pair).style == taken
     assert len(caplog.messages) == len(warnings)
