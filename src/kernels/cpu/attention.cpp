@@ -26,7 +26,7 @@ std::vector<Unit> make_units(const std::vector<simd::Attention>& heads) {
   std::vector<Unit> units;
   for (std::size_t head = 0; head < heads.size(); ++head) {
     const simd::Attention& a = heads[head];
-    const std::size_t step = std::max<std::size_t>(1, simd::kUnitRows / a.group);
+    const std::size_t step = std::max<std::size_t>(1, simd::unit_rows(a) / a.group);
     for (std::size_t row = 0; row < a.rows; row += step) {
       const std::size_t end = std::min(a.rows, row + step);
       units.push_back({head, row, end, simd::visible_keys(a, end)});

@@ -1,6 +1,7 @@
 #include "kernels/cpu/simd/attention.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/simd/attention.cpp"
@@ -10,6 +11,7 @@
 #include <hwy/contrib/math/math-inl.h>
 
 #include "kernels/cpu/simd/dot-inl.h"
+#include "kernels/cpu/simd/host.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace tte::kernels::simd::HWY_NAMESPACE {
@@ -31,10 +33,11 @@ struct State {
 struct Unit {
   std::size_t rows, width;  // width: head_dim in whole steps.
   State chunk, all;
-  float* q;       // [rows, width], packed in groups.
+  float* q;       // [rows, width], packed in groups; without pages one after the other.
   float* scores;  // [rows, kKeys]
-  float* keys;    // [kKeys, width]: only where head_dim is not in whole steps.
-  float* values;
+  float* keys;    // [kKeys, width] where head_dim is not in whole steps; without pages [width, kKeys].
+  float* values;  // [kKeys, width] where head_dim is not in whole steps.
+  float* column;  // [width]
 };
 
 std::size_t state_size(std::size_t rows, std::size_t width) {
@@ -50,7 +53,7 @@ std::size_t width_of(const Attention& a) {
 
 std::size_t ScratchSize(const Attention& a, std::size_t query_rows) {
   const std::size_t rows = query_rows * a.group, width = width_of(a);
-  return 2 * state_size(rows, width) + rows * width + rows * kKeys + 2 * kKeys * width;
+  return 2 * state_size(rows, width) + rows * width + rows * kKeys + (2 * kKeys + 1) * width;
 }
 std::size_t PartialSize(const Attention& a, std::size_t query_rows) {
   return state_size(query_rows * a.group, width_of(a));
@@ -67,6 +70,7 @@ Unit make_unit(const Attention& a, std::size_t query_rows, float* scratch) {
   };
   unit.keys = take(kKeys * unit.width);
   unit.values = take(kKeys * unit.width);
+  unit.column = take(unit.width);
   unit.q = take(unit.rows * unit.width);
   unit.chunk = state_at(take(state_size(unit.rows, unit.width)), unit.rows);
   unit.all = state_at(take(state_size(unit.rows, unit.width)), unit.rows);
@@ -80,11 +84,35 @@ void reset(const State& state, std::size_t rows, std::size_t width) {
   std::fill_n(state.sums, rows * width, 0.0f);
 }
 
+// Whether T's own instructions multiply pairs of its values, which then stay as they are.
+template <class T>
+bool in_pairs() {
+  return TTE_KERNELS_PAIRS && std::is_same_v<T, BFloat16> && has_bfloat16_instructions();
+}
+
+// One row of q or of a key as what score_columns() multiplies: values, or pairs of them. Returns how many.
+template <class T>
+HWY_INLINE std::size_t pack_column(const T* x, std::size_t head_dim, std::size_t width, float* packed) {
+  if (in_pairs<T>()) {
+    const std::size_t pairs = (head_dim + 1) / 2;
+    packed[pairs - 1] = 0.0f;
+    std::memcpy(packed, x, head_dim * sizeof(T));
+    return pairs;
+  }
+  pack_row(x, head_dim, 0, 1, packed);
+  return std::is_same_v<T, BFloat16> ? width
+                                     : head_dim;  // pack_row() mixes the values of a step of bfloat16.
+}
+
 template <class T>
 void pack_queries(const Attention& a, std::size_t row_begin, const Unit& unit) {
   for (std::size_t r = 0; r < unit.rows; ++r) {
     const T* q = static_cast<const T*>(a.q) + (row_begin + r / a.group) * a.q_row_stride +
                  r % a.group * a.q_head_stride;
+    if (a.blocks == nullptr) {
+      pack_column(q, a.head_dim, unit.width, unit.q + r * unit.width);
+      continue;
+    }
     const std::size_t first = r / kGroup * kGroup;
     pack_row(q, a.head_dim, r - first, std::min(kGroup, unit.rows - first), unit.q + first * unit.width);
   }
@@ -105,6 +133,66 @@ void score(const Unit& unit, const T* keys, std::size_t stride, std::size_t head
   for (std::size_t r = 0; r < unit.rows; r += kGroup) {
     group_function<false, float, T>(std::min(kGroup, unit.rows - r))(
         unit.q + r * unit.width, keys, stride, head_dim, true, count, unit.scores + r * kKeys + at, kKeys);
+  }
+}
+
+// scores[m][j] = sum over i < depth of q[m][i] * columns[i][j], for M rows and N vectors of keys.
+template <bool kPairs, std::size_t M, std::size_t N>
+HWY_INLINE void score_tile(const float* HWY_RESTRICT q, std::size_t width, const float* HWY_RESTRICT columns,
+                           std::size_t depth, float* HWY_RESTRICT scores) {
+  const F f;
+  VF acc[M * N];
+  for (std::size_t i = 0; i < M * N; ++i) acc[i] = hn::Zero(f);
+  for (std::size_t i = 0; i < depth; ++i) {
+    VF ks[N];
+    for (std::size_t n = 0; n < N; ++n) ks[n] = hn::LoadU(f, columns + i * kKeys + n * kLanes);
+    for (std::size_t m = 0; m < M; ++m) {
+      const VF v = keep(hn::Set(f, q[m * width + i]));
+      for (std::size_t n = 0; n < N; ++n) {
+#if TTE_KERNELS_PAIRS
+        if constexpr (kPairs) {
+          acc[m * N + n] = add_products_of_pairs(acc[m * N + n], v, ks[n]);
+          continue;
+        }
+#endif
+        acc[m * N + n] = hn::MulAdd(v, ks[n], acc[m * N + n]);
+      }
+    }
+  }
+  for (std::size_t m = 0; m < M; ++m) {
+    for (std::size_t n = 0; n < N; ++n) hn::StoreU(acc[m * N + n], f, scores + m * kKeys + n * kLanes);
+  }
+}
+
+template <bool kPairs, std::size_t M>
+void score_rows(const float* q, std::size_t width, const float* columns, std::size_t depth, std::size_t count,
+                float* scores) {
+  constexpr std::size_t kWide = std::min(kTile, kKeys / kLanes);
+  for (std::size_t j = 0; j < count; j += kWide * kLanes) {
+    score_tile<kPairs, M, kWide>(q, width, columns + j, depth, scores + j);
+  }
+}
+
+// Many rows against keys without pages: the keys are transposed, so that lanes are keys and no sums over
+// lanes are needed, which for short heads would take as long as the products.
+template <class T>
+void score_columns(const Attention& a, const Unit& unit, std::size_t begin, std::size_t count) {
+  std::size_t depth = 0;
+  for (std::size_t j = 0; j < count; ++j) {
+    depth = pack_column(token<T>(a, a.keys, a.key_stride, begin + j), a.head_dim, unit.width, unit.column);
+    for (std::size_t i = 0; i < depth; ++i) unit.keys[i * kKeys + j] = unit.column[i];
+  }
+  for (std::size_t i = 0; i < depth; ++i)
+    std::fill(unit.keys + i * kKeys + count, unit.keys + (i + 1) * kKeys, 0.0f);
+  using Function = void (*)(const float*, std::size_t, const float*, std::size_t, std::size_t, float*);
+  static constexpr Function kFunctions[2][kGroup] = {
+      {score_rows<false, 1>, score_rows<false, 2>, score_rows<false, 3>, score_rows<false, 4>,
+       score_rows<false, 5>, score_rows<false, 6>},
+      {score_rows<true, 1>, score_rows<true, 2>, score_rows<true, 3>, score_rows<true, 4>,
+       score_rows<true, 5>, score_rows<true, 6>}};
+  for (std::size_t r = 0; r < unit.rows; r += kGroup) {
+    kFunctions[in_pairs<T>() ? 1 : 0][std::min(kGroup, unit.rows - r) - 1](
+        unit.q + r * unit.width, unit.width, unit.keys, depth, count, unit.scores + r * kKeys);
   }
 }
 
@@ -224,15 +312,21 @@ void attend_block(const Attention& a, std::size_t row_begin, const Unit& unit, s
                   std::size_t end) {
   const std::size_t count = end - begin;
   const bool whole = a.head_dim % kStep == 0;
-  if (whole) {
+  if (!whole) {  // Widened and filled up to whole steps once for all rows.
+    for (std::size_t j = 0; j < count; ++j) {
+      pack_row(token<T>(a, a.values, a.value_stride, begin + j), a.head_dim, 0, 1,
+               unit.values + j * unit.width);
+    }
+  }
+  if (a.blocks == nullptr) {
+    score_columns<T>(a, unit, begin, count);
+  } else if (whole) {
     for_runs(a, begin, end, [&](std::size_t t, std::size_t at, std::size_t run) {
       score(unit, token<T>(a, a.keys, a.key_stride, t), a.key_stride, a.head_dim, at, run);
     });
-  } else {  // Widened and filled up to whole steps once for all rows.
+  } else {
     for (std::size_t j = 0; j < count; ++j) {
       pack_row(token<T>(a, a.keys, a.key_stride, begin + j), a.head_dim, 0, 1, unit.keys + j * unit.width);
-      pack_row(token<T>(a, a.values, a.value_stride, begin + j), a.head_dim, 0, 1,
-               unit.values + j * unit.width);
     }
     score<float>(unit, unit.keys, unit.width, unit.width, 0, count);
   }

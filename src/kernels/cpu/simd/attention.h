@@ -33,8 +33,13 @@ struct Attention {
   std::size_t out_row_stride = 0;
 };
 
-inline constexpr std::size_t kChunk = 256;    // Keys between merges.
-inline constexpr std::size_t kUnitRows = 64;  // Rows times group that one call should have.
+inline constexpr std::size_t kChunk = 256;  // Keys between merges.
+
+// Rows times group that one call should have. Without pages each call transposes the keys for itself: more
+// rows make that worth it.
+inline std::size_t unit_rows(const Attention& attention) {
+  return attention.blocks == nullptr ? 192 : 64;
+}
 
 // Keys that rows before row_end see.
 std::size_t visible_keys(const Attention& attention, std::size_t row_end);
