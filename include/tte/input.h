@@ -69,6 +69,9 @@ struct Input {
   std::vector<Message> messages;
   /// Names the item in errors; filled with its index in the batch when empty.
   std::string name;
+  /// Not empty: the item could not be made, and whatever uses it throws an InputError that says this. With
+  /// OnError::kSkip it takes its place among items that could.
+  std::string error;
 
   Input() = default;
   Input(std::string text) { parts.emplace_back(std::move(text)); }    // NOLINT(google-explicit-constructor)

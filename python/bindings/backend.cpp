@@ -1,6 +1,7 @@
 #include "tte/backend.h"
 
 #include "bindings.h"
+#include "call.h"
 
 namespace tte::python {
 
@@ -36,8 +37,8 @@ void bind_backend(py::module_& module) {
       .def_readwrite("vision_cache_bytes", &BackendOptions::vision_cache_bytes);
 
   py::class_<Backend>(module, "Backend", "A device with its kernels, threads and memory.")
-      .def_static("make", &Backend::make, py::arg("options"))
-      .def_static("shared", &Backend::shared, py::arg("options"))
+      .def_static("make", &Backend::make, py::arg("options"), py::call_guard<RunningCall>())
+      .def_static("shared", &Backend::shared, py::arg("options"), py::call_guard<RunningCall>())
       .def_static("devices", &Backend::devices)
       .def_property_readonly("device", &Backend::device)
       .def_property_readonly("options", &Backend::options)

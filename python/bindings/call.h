@@ -10,13 +10,34 @@
 #include <vector>
 
 #include "bindings.h"
+#include "tte/error.h"
 #include "tte/options.h"
 
 namespace tte::python {
 
+// A call that runs without the interpreter's lock. Made and destroyed with it held: declare it before the
+// lock is released. While one lives, the interpreter does not end (see wait_for_calls): a thread that came
+// back to an interpreter that is gone would take the process with it.
+class RunningCall {
+ public:
+  // Throws a DeviceError in a process that was forked from one that has used tte: threads are not inherited,
+  // and waiting for them would never end.
+  RunningCall();
+  ~RunningCall();
+  RunningCall(const RunningCall&) = delete;
+  RunningCall& operator=(const RunningCall&) = delete;
+
+  // Whether the interpreter is about to end, and calls with it.
+  static bool must_end();
+};
+
+// Ends all running calls and waits for them; for Python's atexit.
+void wait_for_calls();
+
 // Lets Ctrl-C out of a call that waits: Python's handlers run here, and what they raise ends the call.
 inline void check_signals() {
   const py::gil_scoped_acquire gil;
+  if (RunningCall::must_end()) throw CancelledError("The call was cancelled: the interpreter ends.");
   if (PyErr_CheckSignals() != 0) throw py::error_already_set();
 }
 

@@ -48,7 +48,7 @@ void bind_embedder(py::module_& module) {
 
   py::class_<Embedder>(module, "Embedder", "The model that embeds.")
       .def_static("load", &Embedder::load, py::arg("checkpoint"), py::arg("options"), py::arg("backend"),
-                  py::call_guard<py::gil_scoped_release>())
+                  py::call_guard<RunningCall, py::gil_scoped_release>())
       .def(
           "embed",
           [call_options](const Embedder& self, const std::vector<Input>& inputs,
@@ -66,6 +66,7 @@ void bind_embedder(py::module_& module) {
                 on_result(item, copy_array(vector));
               };
             }
+            const RunningCall running;
             const py::gil_scoped_release release;
             return self.embed(inputs, traces, options);
           },
@@ -84,6 +85,7 @@ void bind_embedder(py::module_& module) {
             const auto options =
                 call_options(std::move(instruction), std::move(tasks), normalize, truncate_dim, on_error,
                              std::move(progress), std::move(cancel), max_in_flight);
+            const RunningCall running;
             const py::gil_scoped_release release;
             return self.embed_tokens(inputs, traces, options);
           },

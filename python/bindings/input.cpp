@@ -78,16 +78,17 @@ void bind_inputs(py::module_& module) {
 
   py::class_<Input>(module, "Input", "One item: ordered parts with an instruction, or whole chat messages.")
       .def(py::init([](std::vector<Part> parts, std::optional<std::string> instruction,
-                       std::vector<Message> messages, std::string name) {
+                       std::vector<Message> messages, std::string name, std::string error) {
              Input input;
              input.parts = std::move(parts);
              input.instruction = std::move(instruction);
              input.messages = std::move(messages);
              input.name = std::move(name);
+             input.error = std::move(error);
              return input;
            }),
            py::arg("parts") = std::vector<Part>{}, py::arg("instruction") = py::none(),
-           py::arg("messages") = std::vector<Message>{}, py::arg("name") = "");
+           py::arg("messages") = std::vector<Message>{}, py::arg("name") = "", py::arg("error") = "");
 }
 
 }  // namespace tte::python

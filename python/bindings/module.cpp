@@ -1,4 +1,5 @@
 #include "bindings.h"
+#include "call.h"
 #include "tte/version.h"
 
 PYBIND11_MODULE(_tte, module) {
@@ -15,4 +16,5 @@ PYBIND11_MODULE(_tte, module) {
   bind_reasoner(module);
   bind_embedder(module);
   bind_think_then_embed(module);
+  py::module_::import("atexit").attr("register")(py::cpp_function(&wait_for_calls));
 }

@@ -27,6 +27,12 @@ void bind_options(py::module_& module) {
   py::class_<ItemError>(module, "ItemError", "An item that could not be used.")
       .def_readonly("index", &ItemError::index, "Position of the item in the call.")
       .def_readonly("message", &ItemError::message)
+      .def(py::pickle([](const ItemError& e) { return py::make_tuple(e.index, e.message); },
+                      [](const py::tuple& state) {
+                        if (state.size() != 2)
+                          throw py::value_error("The state of an ItemError is a tuple of two.");
+                        return ItemError{state[0].cast<std::size_t>(), state[1].cast<std::string>()};
+                      }))
       .def("__repr__",
            [](const ItemError& e) { return py::str("ItemError({}, {!r})").format(e.index, e.message); });
 

@@ -12,7 +12,27 @@ void bind_think_then_embed(py::module_& module) {
       .def_readonly("generated_tokens", &CallStats::generated_tokens)
       .def_readonly("prompt_tokens", &CallStats::prompt_tokens, "Of both models' prompts, traces included.")
       .def_readonly("reused_tokens", &CallStats::reused_tokens,
-                    "Of those, tokens whose state was there already.");
+                    "Of those, tokens whose state was there already.")
+      .def(py::pickle(
+          [](const CallStats& s) {
+            return py::make_tuple(s.seconds, s.thought, s.generated_tokens, s.prompt_tokens, s.reused_tokens);
+          },
+          [](const py::tuple& state) {
+            if (state.size() != 5) throw py::value_error("The state of CallStats is a tuple of five.");
+            CallStats stats;
+            stats.seconds = state[0].cast<decltype(stats.seconds)>();
+            stats.thought = state[1].cast<decltype(stats.thought)>();
+            stats.generated_tokens = state[2].cast<decltype(stats.generated_tokens)>();
+            stats.prompt_tokens = state[3].cast<decltype(stats.prompt_tokens)>();
+            stats.reused_tokens = state[4].cast<decltype(stats.reused_tokens)>();
+            return stats;
+          }))
+      .def("__repr__", [](const CallStats& s) {
+        return py::str(
+                   "CallStats(seconds={:.3f}, thought={}, generated_tokens={}, prompt_tokens={}, "
+                   "reused_tokens={})")
+            .format(s.seconds, s.thought, s.generated_tokens, s.prompt_tokens, s.reused_tokens);
+      });
 
   py::class_<ThinkThenEmbedResult>(module, "ThinkThenEmbedResult")
       .def_property_readonly(
@@ -60,6 +80,7 @@ void bind_think_then_embed(py::module_& module) {
               };
             }
             apply({on_error, std::move(progress), std::move(cancel), max_in_flight}, options);
+            const RunningCall running;
             const py::gil_scoped_release release;
             return self.run(inputs, options);
           },

@@ -47,7 +47,23 @@ void bind_trace(py::module_& module) {
       .def_readonly("queue", &Timings::queue, "Waiting for a place in the batch.")
       .def_readonly("prefill", &Timings::prefill, "From admission to the first token, vision included.")
       .def_readonly("decode", &Timings::decode, "From the first to the last token.")
-      .def_readonly("embed", &Timings::embed, "From handing to the embedder to the vector.");
+      .def_readonly("embed", &Timings::embed, "From handing to the embedder to the vector.")
+      .def(py::pickle(
+          [](const Timings& t) { return py::make_tuple(t.media, t.queue, t.prefill, t.decode, t.embed); },
+          [](const py::tuple& state) {
+            if (state.size() != 5) throw py::value_error("The state of Timings is a tuple of five.");
+            Timings timings;
+            timings.media = state[0].cast<double>();
+            timings.queue = state[1].cast<double>();
+            timings.prefill = state[2].cast<double>();
+            timings.decode = state[3].cast<double>();
+            timings.embed = state[4].cast<double>();
+            return timings;
+          }))
+      .def("__repr__", [](const Timings& t) {
+        return py::str("Timings(media={:.4f}, queue={:.4f}, prefill={:.4f}, decode={:.4f}, embed={:.4f})")
+            .format(t.media, t.queue, t.prefill, t.decode, t.embed);
+      });
 
   py::class_<Trace>(module, "Trace", "A reasoning trace: `<think>thinking</think>conclusion`.")
       .def(py::init([](std::string text) { return Trace::from_text(std::move(text)); }), py::arg("text"),
@@ -65,6 +81,13 @@ void bind_trace(py::module_& module) {
                     "Tokens of the prompt that were taken from an earlier sequence's state.")
       .def_readonly("timings", &Trace::timings)
       .def(py::pickle(&state_of, &trace_of))
+      .def(
+          "__eq__",
+          [](const Trace& a, const py::object& b) {
+            return py::isinstance<Trace>(b) && state_of(a).equal(state_of(b.cast<const Trace&>()));
+          },
+          py::arg("other"), "Whether all but the timings is equal.")
+      .def("__hash__", [](const Trace& t) { return py::hash(py::str(t.text)); })
       .def("__str__", [](const Trace& t) { return t.text; })
       .def("__repr__", [](const Trace& t) {
         return py::str("Trace({!r}, finish={}, tokens={})")

@@ -10,14 +10,18 @@ from tte import _tte
 _FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"]
 
 
-def resolve(path_or_id: str | os.PathLike[str]) -> Path:
+def resolve(path_or_id: str | os.PathLike[str], role: str = "reasoner") -> Path:
     """Return the folder of a checkpoint; `owner/name` (optionally `@revision`) is fetched from the hub's cache or site.
+
+    "nano", unless a folder is called so, is the model of the bundled pair for the role.
 
     Raises `ModelError` saying what was tried.
     """
     path = Path(path_or_id).expanduser()
     if path.is_dir():
         return path.resolve()
+    if path_or_id == "nano":
+        return bundled(role)
     text = os.fspath(path_or_id)
     repository, _, revision = text.partition("@")
     if path.exists() or repository.count("/") != 1 or repository.startswith((".", "/", "~")):

@@ -26,16 +26,27 @@ _VIDEO_OPTIONS = ("fps", "num_frames", "source_fps")
 _PART_TYPES = ("text", "image", "video")
 
 
-def to_inputs(inputs: Item | Sequence[Item]) -> tuple[list[_tte.Input], bool]:
+def to_inputs(inputs: Item | Sequence[Item], on_error: str = "raise") -> tuple[list[_tte.Input], bool]:
     """Convert one item or a list of items.
+
+    With `on_error` "skip" an item that cannot be converted becomes an `Input` that fails where it is used.
 
     Returns the inputs and whether a single item was handed in. A list whose elements are all dicts with a ``"type"``
     is one item (ordered parts), a list whose elements are all dicts with a ``"role"`` is one item (chat messages);
     any other list or tuple is a list of items.
     """
+    convert = _to_input_or_error if on_error == "skip" else to_input
     if isinstance(inputs, (list, tuple)) and not _is_parts(inputs) and not _is_messages(inputs):
-        return [to_input(item, f"item {index}") for index, item in enumerate(inputs)], False
-    return [to_input(inputs, "item 0")], True
+        return [convert(item, f"item {index}") for index, item in enumerate(inputs)], False
+    return [convert(inputs, "item 0")], True
+
+
+def _to_input_or_error(item: Item, name: str) -> _tte.Input:
+    try:
+        return to_input(item, name)
+    except (_tte.InputError, TypeError, ValueError) as error:
+        message = str(error) if str(error).startswith(name) else f"{name}: {error}"
+        return _tte.Input(name=name, error=message)
 
 
 def to_input(item: Item, name: str) -> _tte.Input:

@@ -89,6 +89,7 @@ def _load_arguments(
     quantization: str | None,
     adapter: PathLike | None,
     parse_control_tokens: bool,
+    role: str,
 ) -> tuple[Any, _tte.LoadOptions, _tte.Backend]:
     if quantization is not None:
         raise _tte.InputError(
@@ -104,14 +105,14 @@ def _load_arguments(
             f"device={device!r} contradicts the backend, which is on {backend.device!r}: give one of them."
         )
     options = _tte.LoadOptions(dtype, "" if recipe is None else os.fspath(recipe), parse_control_tokens)
-    return _hub.resolve(path), options, (backend or Backend(device))._native
+    return _hub.resolve(path, role), options, (backend or Backend(device))._native
 
 
 class Reasoner:
     """A multimodal language model that writes reasoning traces.
 
     Args:
-        path_or_id: folder of a checkpoint as `save_pretrained` writes it, or a hub id.
+        path_or_id: folder of a checkpoint as `save_pretrained` writes it, a hub id, or "nano" for the bundled one.
         device: "auto", "cpu", "cuda", "cuda:1"; or hand in a `backend`.
         dtype: "auto" (the checkpoint's own), "float32", "bfloat16", "float16".
         recipe: a recipe file or the name of a bundled recipe; default: `recipe.json` of the checkpoint, else the
@@ -141,7 +142,9 @@ class Reasoner:
         parse_control_tokens: bool = False,
     ) -> None:
         self._native = _tte.Reasoner.load(
-            *_load_arguments(path_or_id, device, dtype, recipe, backend, quantization, adapter, parse_control_tokens)
+            *_load_arguments(
+                path_or_id, device, dtype, recipe, backend, quantization, adapter, parse_control_tokens, "reasoner"
+            )
         )
 
     def think(
@@ -190,7 +193,7 @@ class Reasoner:
             max_think_tokens: when spent inside <think>, the closing tag is forced.
             on_token: called as ``(item, text, id)`` with every token; returning False ends that trace.
             on_result: called as ``(item, trace)`` as soon as a trace ends.
-            on_error: "raise", or "skip": a bad item's trace is empty with finish CANCELLED, the others go on.
+            on_error: "raise", or "skip": a bad item's trace is empty with finish ERROR and says why, the others go on.
             progress: a bar, nothing, or a callable ``(done, total)``.
             cancel: stops the call from another thread.
 
@@ -201,7 +204,7 @@ class Reasoner:
             CancelledError: `cancel` was used; Ctrl-C raises KeyboardInterrupt. Both within one step.
 
         """
-        items, _ = to_inputs(inputs)
+        items, _ = to_inputs(inputs, on_error)
         generate = _options.generate_options(
             len(items), stop=stop, stop_token_ids=stop_token_ids, ignore_eos=ignore_eos,
             max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p,
@@ -256,7 +259,9 @@ class Embedder:
         parse_control_tokens: bool = False,
     ) -> None:
         self._native = _tte.Embedder.load(
-            *_load_arguments(path_or_id, device, dtype, recipe, backend, quantization, adapter, parse_control_tokens)
+            *_load_arguments(
+                path_or_id, device, dtype, recipe, backend, quantization, adapter, parse_control_tokens, "embedder"
+            )
         )
 
     def embed(
@@ -294,7 +299,7 @@ class Embedder:
             CancelledError: `cancel` was used.
 
         """
-        items, _ = to_inputs(inputs)
+        items, _ = to_inputs(inputs, on_error)
         with _options.progress_bar(progress, len(items), "embed") as report:
             return self._native.embed(
                 items,

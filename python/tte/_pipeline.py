@@ -17,7 +17,7 @@ from tte._models import Embedder, PathLike, Reasoner, TraceLike, to_traces, toke
 Think = bool | Literal["queries", "recipe"] | Callable[[int, NDArray[np.float32]], bool] | Sequence[Any]
 
 
-@dataclass
+@dataclass(eq=False)
 class Result:
     """What :func:`think_then_embed` returns. Shows itself in a notebook: pictures, traces, neighbours."""
 
@@ -43,11 +43,16 @@ class Result:
         return np.asarray(ours @ _unit(np.asarray(theirs, dtype=np.float32)).T, dtype=np.float32)
 
     def neighbours(self, k: int = 5) -> list[list[tuple[int, float]]]:
-        """The `k` nearest other items of each item, best first, as (index, cosine); ties by index."""
+        """The `k` nearest other items of each item, best first, as (index, cosine); ties by index.
+
+        An item that was skipped has no neighbours and is nobody's.
+        """
         scores = self.similarity()
-        np.fill_diagonal(scores, -np.inf)
-        order = np.argsort(-scores, axis=1, kind="stable")[:, : max(0, min(k, len(self) - 1))]
-        return [[(int(j), float(scores[i, j])) for j in row] for i, row in enumerate(order)]
+        np.fill_diagonal(scores, np.nan)
+        order = np.argsort(-scores, axis=1, kind="stable")[:, : max(0, k)]  # NaN is last.
+        return [
+            [(int(j), float(scores[i, j])) for j in row if not np.isnan(scores[i, j])] for i, row in enumerate(order)
+        ]
 
     def _repr_html_(self) -> str:
         return _display.result_html(self)
@@ -165,7 +170,7 @@ def think_then_embed(
         2
 
     """
-    items, single = to_inputs(inputs)
+    items, single = to_inputs(inputs, on_error)
     pair = _pair(reasoner, embedder)
     count = len(items)
     modes, traces, decide = _think_modes(think, count)

@@ -26,8 +26,7 @@ std::uint64_t random_seed() {
 ModelError no_token() {
   return ModelError(
       "the model's logits are NaN or all -infinity, so no token can follow; try another dtype (float32 has "
-      "the "
-      "widest range) or check the checkpoint.");
+      "the widest range) or check the checkpoint.");
 }
 
 // Keeps the k highest and whatever equals the k-th.

@@ -228,7 +228,9 @@ void Scheduler::give_rows(const std::vector<Chunk>& chunks, const at::Tensor& hi
       } else if (chunk.outputs > 0) {
         encode->take(hidden.narrow(0, chunk.first_output, chunk.outputs));
       }
-      if (encode->finished()) finish(*encode);
+      if (!encode->finished()) continue;
+      encode->check_finite();
+      finish(*encode);
     } catch (...) {
       fail(*encode, std::current_exception());
     }

@@ -220,6 +220,13 @@ void EncodeSequence::take(const at::Tensor& rows) {
   taken_ += count;
 }
 
+void EncodeSequence::check_finite() const {
+  if (state_only_ || at::isfinite(result_).all().item<bool>()) return;
+  throw ModelError(
+      "the model's hidden states are not finite, so they are no vector; try another dtype (float32 has the "
+      "widest range) or check the checkpoint.");
+}
+
 void EncodeSequence::deliver(std::shared_ptr<PrefixPin> pin) {
   if (!resolve_once()) return;
   const auto now = Clock::now();

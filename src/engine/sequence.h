@@ -161,6 +161,8 @@ class EncodeSequence : public Sequence {
   [[nodiscard]] bool single_row() const { return row_ >= 0; }
   // Wanted hidden states [rows, hidden], in the order of their tokens.
   void take(const at::Tensor& rows);
+  // Throws a ModelError if what was taken is NaN or infinite.
+  void check_finite() const;
 
  private:
   std::promise<EncodeResult> promise_;

@@ -88,6 +88,7 @@ std::shared_ptr<const models::Visual> MediaReader::video(const Video& video, con
 }
 
 Visuals MediaReader::read(const Input& input, const std::string& item) const {
+  if (!input.error.empty()) throw InputError(input.error);
   Visuals visuals;
   for_each_part(input, [&](const Part& part) {
     if (const auto* picture = std::get_if<Image>(&part)) visuals.push_back(image(*picture, item));
