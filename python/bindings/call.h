@@ -51,6 +51,19 @@ std::function<Signature> or_none(Callback<Signature> callback) {
   return callback ? std::move(*callback) : std::function<Signature>();
 }
 
+// A callback for threads of the engine, which may keep it longer than the call lasts: they do not own the
+// Python object, whose last reference has to go with the interpreter's lock held. `callback` belongs to the
+// call, outside of the part without the lock.
+template <typename Result, typename... Arguments>
+std::function<Result(Arguments...)> lend(const std::shared_ptr<std::function<Result(Arguments...)>>& callback,
+                                         Result when_gone) {
+  if (!*callback) return nullptr;
+  return [weak = std::weak_ptr(callback), when_gone](Arguments... arguments) {
+    const auto held = weak.lock();
+    return held ? (*held)(std::forward<Arguments>(arguments)...) : when_gone;
+  };
+}
+
 using Progress = Callback<void(std::size_t done, std::size_t total)>;
 
 // The options that every call takes.

@@ -42,7 +42,8 @@ void bind_reasoner(py::module_& module) {
             options.instruction = std::move(instruction);
             options.tasks = std::move(tasks);
             options.generate_each = std::move(generate_each);
-            options.on_token = or_none(std::move(on_token));
+            const auto token = std::make_shared<decltype(options.on_token)>(or_none(std::move(on_token)));
+            options.on_token = lend(token, OnToken::kStop);
             options.on_result = or_none(std::move(on_result));
             apply({on_error, std::move(progress), std::move(cancel), max_in_flight}, options);
             const RunningCall running;

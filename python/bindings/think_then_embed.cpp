@@ -63,7 +63,8 @@ void bind_think_then_embed(py::module_& module) {
             options.generate_each = std::move(generate_each);
             options.normalize = normalize;
             options.truncate_dim = truncate_dim;
-            options.on_token = or_none(std::move(on_token));
+            const auto token = std::make_shared<decltype(options.on_token)>(or_none(std::move(on_token)));
+            options.on_token = lend(token, OnToken::kStop);
             options.on_trace = or_none(std::move(on_trace));
             if (decide) {
               options.auto_think.decide = [decide = std::move(*decide)](std::size_t item,

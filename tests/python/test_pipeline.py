@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +15,7 @@ import pytest
 import tte
 from checkpoints import Shape
 from references import picture
+from safetensors.torch import load_file, save_file
 
 REASONER = Shape("pipeline-reasoner", tied=False, scale=4.0)
 EMBEDDER = Shape("pipeline-embedder", hidden=96, heads=6, kv_heads=2, mrope=(2, 4, 2), scale=3.0)
@@ -122,6 +128,85 @@ def test_bad_items_can_be_skipped(pair: tuple[tte.Reasoner, tte.Embedder], tmp_p
     assert np.isfinite(result.embeddings[[0, 2]]).all()
     assert [e.index for e in result.errors] == [1]
     assert "broken.png" in result.errors[0].message
+
+
+NO_INPUTS = [None, float("nan"), {}, [[]], {"foo": 1}, np.zeros((3, 3), np.float32), "\ud800", {"type": "zip"}]
+
+
+def test_what_is_no_input_at_all_can_be_skipped_too(pair: tuple[tte.Reasoner, tte.Embedder]) -> None:
+    reasoner, embedder = pair
+    items = ["the cat", *NO_INPUTS, "the dog"]
+    bad = list(range(1, len(items) - 1))
+    with pytest.raises(tte.InputError, match="item 1"):
+        embedder.embed(items, progress=False)
+    vectors = embedder.embed(items, on_error="skip", progress=False)
+    assert np.flatnonzero(np.isnan(vectors).any(axis=1)).tolist() == bad
+    traces = reasoner.think(items, on_error="skip", max_new_tokens=2, progress=False)
+    assert [i for i, t in enumerate(traces) if t.finish == tte.FinishReason.ERROR] == bad
+    assert all(traces[i].error.startswith(f"item {i}") for i in bad)
+    result = tte.think_then_embed(
+        items, reasoner=reasoner, embedder=embedder, max_new_tokens=2, on_error="skip", progress=False
+    )
+    assert [e.index for e in result.errors] == bad
+    last = len(items) - 1
+    assert [[j for j, _ in near] for near in result.neighbours()] == [[last], *[[] for _ in bad], [0]]
+
+
+def test_results_can_be_pickled_and_copied(pair: tuple[tte.Reasoner, tte.Embedder]) -> None:
+    reasoner, embedder = pair
+    result = tte.think_then_embed(
+        ["the cat", None], reasoner=reasoner, embedder=embedder, max_new_tokens=2, on_error="skip", progress=False
+    )
+    for other in (pickle.loads(pickle.dumps(result)), copy.deepcopy(result)):
+        np.testing.assert_array_equal(other.embeddings, result.embeddings)
+        assert other.traces == result.traces
+        assert repr(other.stats) == repr(result.stats)
+        assert repr(other.timings) == repr(result.timings)
+        assert repr(other.errors) == repr(result.errors)
+    assert result.traces[0] != tte.Trace("something else")
+
+
+def test_vectors_that_are_not_finite_are_errors(checkpoint: Callable[[Shape], Path], tmp_path: Path) -> None:
+    folder = tmp_path / "nan"
+    shutil.copytree(checkpoint(EMBEDDER), folder)
+    tensors = load_file(folder / "model.safetensors")
+    (norm,) = (name for name in tensors if name.endswith("model.norm.weight"))
+    tensors[norm][:] = float("nan")
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    embedder = tte.Embedder(folder)
+    with pytest.raises(tte.ModelError, match="item 0: the model's hidden states are not finite"):
+        embedder.embed("the cat")
+
+
+LEAVE_EARLY = """
+import threading, time, tte
+started = threading.Event()
+reasoner = tte.Reasoner("nano")
+def think():
+    reasoner.think(["a"] * 8, ignore_eos=True, max_new_tokens=1500, on_token=lambda *_: started.set(), progress=False)
+threading.Thread(target=think, daemon=True).start()
+assert started.wait(60)
+"""
+
+FORK = """
+import os, tte
+embedder = tte.Embedder("nano")
+embedder.embed("a")
+child = os.fork()
+if child == 0:
+    try:
+        embedder.embed("a")
+    except tte.DeviceError as error:
+        os._exit(42 if "spawn" in str(error) else 1)
+    os._exit(2)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
+"""
+
+
+@pytest.mark.parametrize("program", [LEAVE_EARLY, FORK], ids=["exit during a call", "fork"])
+def test_processes_end_well(program: str) -> None:
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_result_shows_itself(pair: tuple[tte.Reasoner, tte.Embedder]) -> None:

@@ -113,6 +113,11 @@ class System:
     def __post_init__(self) -> None:
         if self.think not in THINK_MODES:
             raise _tte.InputError(f"think is {self.think!r}: it must be one of {', '.join(THINK_MODES)}.")
+        self._generate(1)  # Checked before anything is written.
+        if self.embedder is not None and not 1 <= self.dim <= self.embedder.dim:
+            raise _tte.InputError(
+                f"truncate_dim is {self.truncate_dim}: it must be from 1 to the embedder's {self.embedder.dim}."
+            )
         if self.think == "never":
             self.reasoner = None
         elif self.reasoner is None or self.store is None:
@@ -123,7 +128,7 @@ class System:
     def dim(self) -> int:
         """Size of the vectors."""
         assert self.embedder is not None
-        return self.truncate_dim or self.embedder.dim
+        return self.embedder.dim if self.truncate_dim is None else self.truncate_dim
 
     @cached_property
     def _families(self) -> tuple[set[str], set[str]]:

@@ -120,6 +120,7 @@ def finish(folder: ResultFolder, options: Options) -> dict[str, Any]:
     if not any(total["errors"] for total in manifest["totals"].values()):
         folder.remove_parts()  # Kept where items failed, for --retry-errors.
     path = folder.path / "score.json"
+    scores.check_files(folder.path, manifest)
     if manifest["status"] == "scored" and manifest.get("relevance") == options.relevance and path.is_file():
         return dict(json.loads(path.read_bytes()))
     return scores.score_folder(folder.path, relevance=options.relevance, top=options.top).scores
@@ -169,6 +170,8 @@ def run_tasks(
             continue
         report.found.append((task, values))
         log.info("%s %s %.2f, %.0f s", task.name, task.metric, 100 * values[task.metric], time.monotonic() - begin)
+        if note := scores.failures(result_folder(out, task).manifest()):
+            log.warning("%s: %s", task.name, note)
     _write_averages(out, report.main_scores())
     return report
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -16,7 +16,7 @@ from tte import _extras
 from tte._tte import InputError
 from tte.mmeb import metrics, pickles
 from tte.mmeb.average import table
-from tte.mmeb.manifest import ResultFolder, replacing, write_json
+from tte.mmeb.manifest import SIDES, ResultFolder, replacing, write_json
 from tte.mmeb.ranking import Pool, Ranked, rank
 from tte.mmeb.tasks import Task, tasks
 
@@ -191,9 +191,8 @@ def score_folder(path: Path, *, relevance: Relevance = "correct", top: int = TOP
     manifest = folder.manifest()
     if manifest.get("status") not in ("embedded", "scored"):
         raise InputError(f"{path} is not complete: run the rest of it, or merge its shards, before scoring.")
+    queries, candidates = check_files(path, manifest)
     names = _column(path / "candidates.parquet", "name")
-    queries = np.load(path / "queries.npy", mmap_mode="r", allow_pickle=False)
-    candidates = np.load(path / "candidates.npy", mmap_mode="r", allow_pickle=False)
     with replacing(path / "predictions.jsonl") as predictions:
         found = score(
             queries, list(_rows(path / "queries.parquet")), candidates, names,
@@ -214,6 +213,43 @@ def score_folder(path: Path, *, relevance: Relevance = "correct", top: int = TOP
         failed={key: found.details[f"failed_{key}"] for key in ("queries", "candidates")},
     )
     return found
+
+
+def check_files(path: Path, manifest: Mapping[str, Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Open the vectors of queries and candidates of a complete result folder: memory maps.
+
+    Raises:
+        InputError: names the file that is missing, cut off, or not of this folder.
+
+    """
+    pa, parquet = _extras.pyarrow()
+    vectors: dict[str, NDArray[np.float32]] = {}
+    for side in SIDES:
+        wanted = (int(manifest["counts"][side]), int(manifest["dim"]))
+        for kind in ("npy", "parquet"):
+            file = path / f"{side}.{kind}"
+            try:
+                if kind == "npy":
+                    vectors[side] = np.load(file, mmap_mode="r", allow_pickle=False)
+                    shape = vectors[side].shape
+                else:
+                    shape = (parquet.read_metadata(file).num_rows, wanted[1])
+            except (OSError, ValueError, EOFError, pa.ArrowException) as error:
+                raise InputError(f"{file} cannot be read ({error}): remove {path} and run again.") from error
+            if shape != wanted:
+                raise InputError(f"{file} has the shape {shape} instead of {wanted}: remove {path} and run again.")
+    return vectors["queries"], vectors["candidates"]
+
+
+def failures(manifest: Mapping[str, Any]) -> str:
+    """One sentence about items that failed, which rank as misses; "" if none did."""
+    failed = sum(int(total["errors"]) for total in manifest.get("totals", {}).values())
+    if not failed:
+        return ""
+    count = sum(int(number) for number in manifest["counts"].values())
+    return (
+        f"{failed} of {count} items failed and count as misses: `report` lists them, `run --retry-errors` tries again"
+    )
 
 
 def _write(path: Path, found: Scored) -> None:
@@ -347,6 +383,10 @@ def _command(arguments: argparse.Namespace) -> int:
     if not found:
         raise InputError(f"{arguments.out} holds nothing to score: give the --out folder of a run.")
     print_scores([(task, float(scored.scores[task.metric])) for task, scored in found])
+    if not arguments.pickles:
+        for task, path in result_folders(arguments.out, arguments.tasks):
+            if note := failures(ResultFolder(path).manifest()):
+                print(f"{task.name}: {note}")
     return 0
 
 

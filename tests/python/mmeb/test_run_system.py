@@ -245,3 +245,42 @@ def test_prompt_style(
         assert setup.source(arguments, pair).style == taken
     assert len(caplog.messages) == len(warnings)
     assert all(part in message for part, message in zip(warnings, caplog.messages, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"decoding": {"max_new_tokens": -3}}, "max_new_tokens"),
+        ({"decoding": {"temperature": -1.0}}, "temperature"),
+        ({"truncate_dim": 7777}, "truncate_dim is 7777"),
+        ({"truncate_dim": 0}, "truncate_dim is 0"),
+    ],
+)
+def test_options_are_checked_before_anything_is_written(options: dict[str, Any], reason: str) -> None:
+    embedder = system(None, "never").embedder
+    with pytest.raises(tte.InputError, match=reason):
+        System(embedder, **options)
+
+
+def test_failed_items_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = NanoData(tmp_path / "images", count=3)
+    next(iter(data.queries())).entry.images[0].write_bytes(b"no picture")
+    source: Any = SimpleNamespace(load=lambda task: data, num_frames=None, limit=None)
+    with caplog.at_level(logging.WARNING, "tte.mmeb"):
+        run_tasks([data.task], source, tmp_path / "out", system(None, "never"), progress=False)
+    assert "1 of " in caplog.text
+    assert "--retry-errors" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["queries.npy", "candidates.npy", "queries.parquet", "candidates.parquet"])
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_complete_folder_that_was_damaged_is_refused(tmp_path: Path, name: str, cut: bool) -> None:
+    data = NanoData(tmp_path / "images", count=3)
+    run_dataset(data, tmp_path / "out", system(None, "never"), progress=False)
+    (file,) = (tmp_path / "out").glob(f"*/*/{name}")
+    if cut:
+        file.write_bytes(file.read_bytes()[:-40])
+    else:
+        file.unlink()
+    with pytest.raises(tte.InputError, match=f"{name} cannot be read.*run again"):
+        run_dataset(data, tmp_path / "out", system(None, "never"), progress=False)
