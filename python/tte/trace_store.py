@@ -10,10 +10,13 @@ import threading
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol
+
+import numpy as np
 
 from tte import _content, _extras, _options, _tte
 from tte._inputs import Item, to_inputs
@@ -47,6 +50,9 @@ _INSERT = f"INSERT INTO traces ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * 
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM traces"
 _KEY_BYTES = 20
 _COMPLETE = ("STOP", "LENGTH", "GIVEN")
+_FRACTIONS = ("temperature", "top_p", "min_p", "repetition_penalty")
+_OF_THE_CALL = ("stop", "stop_token_ids", "ignore_eos")
+"""Decoding settings of `think` that are for all items alike; a list of them is one value."""
 
 
 class Described(Protocol):
@@ -92,7 +98,8 @@ class TraceStore:
         read_only: refuse to write, and do not make the file.
 
     Raises:
-        InputError: the file is not a trace store.
+        InputError: the file is not a trace store; later: the store is closed, or is written to and read-only.
+        OSError: its folder cannot be made.
 
     Example:
         >>> import tte
@@ -107,6 +114,8 @@ class TraceStore:
     def __init__(self, path: PathLike, *, read_only: bool = False) -> None:
         self.path = Path(path)
         self._lock = threading.Lock()
+        self._read_only = read_only
+        self._closed = False
         self._models: dict[int, tuple[_tte.ModelDescription, str]] = {}
         if read_only and not self.path.is_file():
             raise _tte.InputError(f"{self.path} is not there: give the file of a trace store.")
@@ -175,7 +184,7 @@ class TraceStore:
             "instruction": instruction,
             "task": task or "",
             "side": side,
-            "decoding": {name: value for name, value in sorted(settings.items()) if value is not None},
+            "decoding": {name: _plain(name, value) for name, value in sorted(settings.items()) if value is not None},
         }
         text = _content.to_json(body)
         model = self._model_digest(reasoner.model)
@@ -201,8 +210,8 @@ class TraceStore:
         for begin in range(0, len(wanted), 500):
             some = [_key_bytes(key) for key in wanted[begin : begin + 500]]
             query = f"{_SELECT} WHERE key IN ({', '.join('?' * len(some))})"
-            with self._lock:
-                rows = self._db.execute(query, some).fetchall()
+            with self._opened() as db:
+                rows = db.execute(query, some).fetchall()
             for row in rows:
                 record = dict(zip(_COLUMNS, row, strict=True))
                 found[record["key"].hex()] = StoredTrace(_trace(record), record["seconds"], record["created"])
@@ -217,6 +226,7 @@ class TraceStore:
             seconds: what it took; default: from the trace's timings.
 
         """
+        self._require_writable()
         finish = trace.finish.name
         if finish not in _COMPLETE:
             return False
@@ -229,16 +239,29 @@ class TraceStore:
         )]) == 1  # fmt: skip
 
     def _insert(self, rows: Sequence[tuple[Any, ...]]) -> int:
-        with self._lock:
-            before = self._db.total_changes
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._opened() as db:
+            before = db.total_changes
+            db.execute("BEGIN IMMEDIATE")
             try:
-                self._db.executemany(_INSERT, rows)
-                self._db.execute("COMMIT")
+                db.executemany(_INSERT, rows)
+                db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                db.execute("ROLLBACK")
                 raise
-            return self._db.total_changes - before
+            return db.total_changes - before
+
+    @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        """The connection, for one thread at a time."""
+        with self._lock:
+            if self._closed:
+                raise _tte.InputError(f"{self.path} is closed: open the trace store again.")
+            yield self._db
+
+    def _require_writable(self) -> None:
+        with self._opened():
+            if self._read_only:
+                raise _tte.InputError(f"{self.path} is open for reading only: open it without read_only to write.")
 
     def think(
         self,
@@ -248,6 +271,7 @@ class TraceStore:
         instruction: str | None = None,
         task: str | Sequence[str | None] | None = None,
         side: Literal["query", "target"] | Sequence[str] = "query",
+        on_token: Callable[[int, str, int], bool | None] | None = None,
         on_result: Callable[[int, _tte.Trace], None] | None = None,
         on_error: Literal["raise", "skip"] = "raise",
         progress: _options.Progress = True,
@@ -256,57 +280,84 @@ class TraceStore:
     ) -> list[_tte.Trace]:
         """Traces of the inputs, in their order: those that are kept are read, the others are written and kept.
 
-        Arguments and errors are those of :meth:`tte.Reasoner.think`; equal inputs are thought about once.
+        Arguments and errors are those of :meth:`tte.Reasoner.think`; equal inputs are thought about once. `on_token`
+        and `on_result` are called for what is written now.
+
+        Raises:
+            InputError: also where a trace is not kept and the store is read-only.
+
         """
-        items = list(inputs) if not to_inputs(inputs)[1] else [inputs]
-        families = _options.per_item(task, len(items), "task")
-        sides = _options.per_item(side, len(items), "side")
-        settings = {name: _options.per_item(value, len(items), name) for name, value in decoding.items()}
-        requests = [
-            self.request(
-                reasoner, item, instruction=instruction, task=families[i], side=sides[i],
-                **{name: values[i] for name, values in settings.items()},
+        if not callable(getattr(reasoner, "think", None)):
+            raise _tte.InputError(f"the reasoner is of type {type(reasoner).__name__}: give a tte.Reasoner.")
+        with self._opened():
+            pass  # A closed store is refused even where nothing is looked up.
+        named, single = to_inputs(inputs)
+        items, count = [inputs] if single else list(inputs), len(named)
+        # Whatever is wrong with the arguments is found before anything is read or written, in think's own words.
+        _options.generate_options(count, **decoding)
+        _options.tasks(task, side, count)
+        _options.on_error(on_error)
+        families = _options.per_item(task, count, "task")
+        sides = _options.per_item(side, count, "side")
+        call = {name: value for name, value in decoding.items() if name in _OF_THE_CALL}
+        settings = {name: _options.per_item(v, count, name) for name, v in decoding.items() if name not in call}
+
+        def request(i: int) -> Request | None:
+            each = {name: values[i] for name, values in settings.items()}
+            try:
+                return self.request(
+                    reasoner, items[i], instruction=instruction, task=families[i], side=sides[i], **call, **each
+                )
+            except _tte.InputError:
+                return None  # A file that cannot be read: the reasoner refuses or skips the item as it always does.
+
+        requests = [request(i) for i in range(count)]
+        kept = {key: stored.trace for key, stored in self.get_many(r.key for r in requests if r).items()}
+        first = {r.key: i for i, r in reversed(list(enumerate(requests))) if r and r.key not in kept}
+        if first and self._read_only:
+            raise _tte.InputError(
+                f"{self.path} is open for reading only and has no trace of item {min(first.values())}: "
+                "open it without read_only to write what is missing."
             )
-            for i, item in enumerate(items)
-        ]  # fmt: skip
-        kept = {key: stored.trace for key, stored in self.get_many(r.key for r in requests).items()}
-        first = {r.key: i for i, r in reversed(list(enumerate(requests))) if r.key not in kept}
-        missing = sorted(first.values())
+        missing = sorted([*first.values(), *(i for i, r in enumerate(requests) if r is None)])
+        written: dict[int, _tte.Trace] = {}
 
         def finished(position: int, trace: _tte.Trace) -> None:
             index = missing[position]
-            self.put(requests[index], trace)
-            kept[requests[index].key] = trace
+            if (wanted := requests[index]) is not None:
+                self.put(wanted, trace)
+            written[index] = trace
             if on_result is not None:
                 on_result(index, trace)
 
         if missing:
-            options: dict[str, Any] = {name: [values[i] for i in missing] for name, values in settings.items()}
+            each: dict[str, Any] = {name: [values[i] for i in missing] for name, values in settings.items()}
+            token = None if on_token is None else lambda position, *rest: on_token(missing[position], *rest)
             traces = reasoner.think(
-                [items[i] for i in missing], instruction=instruction, task=[families[i] for i in missing],
-                side=[sides[i] for i in missing], on_result=finished, on_error=on_error, progress=progress,
-                cancel=cancel, **options,
+                [named[i] for i in missing], instruction=instruction, task=[families[i] for i in missing],
+                side=[sides[i] for i in missing], on_token=token, on_result=finished, on_error=on_error,
+                progress=progress, cancel=cancel, **call, **each,
             )  # fmt: skip
-            for position, index in enumerate(missing):
-                kept.setdefault(requests[index].key, traces[position])
-        return [kept[r.key] for r in requests]
+            written = dict(zip(missing, traces, strict=True))
+            kept |= {key: written[i] for key, i in first.items()}
+        return [kept[r.key] if r else written[i] for i, r in enumerate(requests)]
 
     def __len__(self) -> int:
-        with self._lock:
-            return int(self._db.execute("SELECT count(*) FROM traces").fetchone()[0])
+        with self._opened() as db:
+            return int(db.execute("SELECT count(*) FROM traces").fetchone()[0])
 
     def __contains__(self, key: object) -> bool:
-        if not isinstance(key, (str, Request)):
-            return False
-        return self.get(key) is not None
+        if isinstance(key, Request):
+            key = key.key
+        return isinstance(key, str) and _is_key(key) and self.get(key) is not None
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Every trace as a plain dict, in the order in which they were kept; what the exports write."""
         last = 0
         while True:
             query = f"SELECT id, {', '.join(_COLUMNS)} FROM traces WHERE id > ? ORDER BY id LIMIT 500"
-            with self._lock:
-                rows = self._db.execute(query, [last]).fetchall()
+            with self._opened() as db:
+                rows = db.execute(query, [last]).fetchall()
             if not rows:
                 return
             for number, *values in rows:
@@ -318,13 +369,10 @@ class TraceStore:
 
     def export(self, path: PathLike) -> int:
         """Write all traces as JSONL or parquet (by the file's suffix); returns how many."""
-        target = Path(path)
-        writer = {".jsonl": _write_jsonl, ".parquet": _write_parquet}.get(target.suffix)
-        if writer is None:
-            raise _tte.InputError(f"{target} ends in neither .jsonl nor .parquet: name the export so.")
+        target = check_export(path)
         temporary = target.with_name(f".{target.name}.{threading.get_ident()}.part")
         try:
-            count = writer(temporary, self.records())
+            count = _WRITERS[target.suffix](temporary, self.records())
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
@@ -337,6 +385,7 @@ class TraceStore:
             InputError: names the file and the row that does not fit.
 
         """
+        self._require_writable()
         source = Path(path)
         if not source.is_file():
             raise _tte.InputError(f"{source} is not there: give an export (.jsonl, .parquet) or a trace store.")
@@ -357,6 +406,7 @@ class TraceStore:
     def close(self) -> None:
         """Close the file; everything is on disk already."""
         with self._lock:
+            self._closed = True
             self._db.close()
 
     def __enter__(self) -> TraceStore:
@@ -371,14 +421,45 @@ class TraceStore:
         return f"TraceStore({str(self.path)!r})"
 
 
-def _key_bytes(key: str) -> bytes:
-    try:
-        value = bytes.fromhex(key)
-    except ValueError:
-        value = b""
-    if len(value) != _KEY_BYTES:
-        raise _tte.InputError(f"{key!r} is not a key of a trace: keys are {2 * _KEY_BYTES} hex digits.")
+def check_export(path: PathLike) -> Path:
+    """Check the file of an export before there is anything to write.
+
+    Raises `InputError` for a name that is neither JSONL nor parquet and for a folder that is not there.
+    """
+    target = Path(path)
+    if target.suffix not in _WRITERS:
+        raise _tte.InputError(f"{target} ends in neither .jsonl nor .parquet: name the export so.")
+    if not target.parent.is_dir():
+        raise _tte.InputError(f"{target.parent} is not a folder: make it, or export to another one.")
+    if target.is_dir():
+        raise _tte.InputError(f"{target} is a folder: give the export another name.")
+    return target
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A decoding setting as JSON has it: numpy's numbers and whole fractions are the same setting as Python's."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(name, element) for element in value]
+    if isinstance(value, int) and name in _FRACTIONS:
+        return float(value)
+    if not isinstance(value, (str, int, float)):
+        raise _tte.InputError(f"{name} cannot be {value!r}.")
     return value
+
+
+def _is_key(key: str) -> bool:
+    try:
+        return len(bytes.fromhex(key)) == _KEY_BYTES
+    except ValueError:
+        return False
+
+
+def _key_bytes(key: str) -> bytes:
+    if not _is_key(key):
+        raise _tte.InputError(f"{key!r} is not a key of a trace: keys are {2 * _KEY_BYTES} hex digits.")
+    return bytes.fromhex(key)
 
 
 def _pack(ids: Sequence[int]) -> bytes:
@@ -468,3 +549,9 @@ def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
                 yield from batch.to_pylist()
     except pa.ArrowException as error:
         raise _tte.InputError(f"{path} cannot be read as parquet ({error}).") from error
+
+
+_WRITERS: dict[str, Callable[[Path, Iterator[Mapping[str, Any]]], int]] = {
+    ".jsonl": _write_jsonl,
+    ".parquet": _write_parquet,
+}

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -236,3 +237,111 @@ def test_the_bundled_reasoner_thinks_once_about_equal_items(tmp_path: Path) -> N
     assert [t.text for t in fresh] == [t.text for t in direct]
     vectors = [pair[1].embed(items, traces, task="image_qa", progress=False) for traces in (direct, kept)]
     np.testing.assert_array_equal(vectors[0], vectors[1])
+
+
+def test_a_number_of_numpy_is_the_same_setting(store: tte.TraceStore, tmp_path: Path) -> None:
+    plain = reasoner(tmp_path)
+
+    def key(**decoding: object) -> str:
+        return store.request(plain, "a", **decoding).key
+
+    assert key(seed=np.int64(3), top_p=np.float64(0.5)) == key(seed=3, top_p=0.5)
+    assert key(temperature=1) == key(temperature=np.float32(1)) == key(temperature=1.0)
+    assert key(stop_token_ids=np.array([3, 4])) == key(stop_token_ids=(3, 4))
+    with pytest.raises(tte.InputError, match=r"^seed cannot be <object"):
+        key(seed=object())
+
+
+@pytest.fixture(scope="module")
+def nano() -> tte.Reasoner:
+    return tte.Reasoner(_hub.bundled("reasoner"), device="cpu")
+
+
+def test_arguments_are_those_of_the_reasoner(store: tte.TraceStore, nano: tte.Reasoner) -> None:
+    items, results = ["a", "b", "c"], []
+    tokens: list[tuple[int, str, int]] = []
+    first = store.think(nano, items[0], max_new_tokens=3, seed=3, progress=False)
+    traces = store.think(
+        nano, items, max_new_tokens=np.int32(3), seed=np.int64(3), progress=False,
+        on_token=lambda *seen: tokens.append(seen), on_result=lambda i, _: results.append(i),
+    )  # fmt: skip
+    assert traces[0].token_ids == first[0].token_ids
+    assert sorted(results) == [1, 2]
+    assert {item for item, _, _ in tokens} == {1, 2}
+    # Stops are for all items alike, not one each.
+    stopped = store.think(nano, items, max_new_tokens=3, stop=["x y", "z z"], progress=False)
+    direct = nano.think(items, max_new_tokens=3, stop=["x y", "z z"], progress=False)
+    assert [t.text for t in stopped] == [t.text for t in direct]
+    with pytest.raises(tte.InputError, match=r"^item 1: seed cannot be 'x'\.$"):
+        store.think(nano, items, seed=[1, "x", 2])
+    with pytest.raises(TypeError, match="unknown option 'tempreature'"):
+        store.think(nano, items, tempreature=0.5)
+    with pytest.raises(tte.InputError, match=r"^on_error is 'no'"):
+        store.think(nano, items, max_new_tokens=3, on_error="no")  # type: ignore[arg-type]
+    with pytest.raises(tte.InputError, match=r"^the reasoner is of type Embedder: give a tte\.Reasoner\.$"):
+        store.think(tte.Embedder(_hub.bundled("embedder"), device="cpu"), items)  # type: ignore[arg-type]
+
+
+def test_a_picture_that_cannot_be_read_is_skipped_or_named(
+    store: tte.TraceStore, nano: tte.Reasoner, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    items = ["a", {"image": tmp_path / "gone.png"}, {"image": tmp_path / "broken.png"}, "b"]
+    store.think(nano, "a", max_new_tokens=3, progress=False)  # Kept: positions differ from those of the call.
+    traces = store.think(nano, items, max_new_tokens=3, on_error="skip", progress=False)
+    direct = nano.think(items, max_new_tokens=3, on_error="skip", progress=False)
+    assert [t.finish for t in traces] == [t.finish for t in direct]
+    assert traces[1].finish == traces[2].finish == tte.FinishReason.ERROR
+    assert len(store) == 2
+    for bad in (items[:2], [items[0], items[2]]):
+        with pytest.raises(tte.InputError) as theirs:
+            nano.think(bad, max_new_tokens=3, progress=False)
+        with pytest.raises(tte.InputError, match=r"^item 1: ") as ours:
+            store.think(nano, bad, max_new_tokens=3, progress=False)
+        assert str(ours.value) == str(theirs.value)
+
+
+def test_reading_only(store: tte.TraceStore, nano: tte.Reasoner, tmp_path: Path) -> None:
+    store.think(nano, "a", max_new_tokens=3, progress=False)
+    export = tmp_path / "traces.jsonl"
+    store.export(export)
+    with tte.TraceStore(store.path, read_only=True) as mine:
+        assert len(mine.think(nano, ["a", "a"], max_new_tokens=3, progress=False)) == 2
+        with pytest.raises(tte.InputError, match="open for reading only and has no trace of item 1: "):
+            mine.think(nano, ["a", "b"], max_new_tokens=3, progress=False)
+        with pytest.raises(tte.InputError, match="open for reading only: "):
+            mine.put(mine.request(nano, "b"), complete("b"))
+        with pytest.raises(tte.InputError, match="open for reading only: "):
+            mine.merge(export)
+
+
+def test_a_closed_store_says_so(store: tte.TraceStore, nano: tte.Reasoner, tmp_path: Path) -> None:
+    request = store.request(nano, "a")
+    store.close()
+    store.close()
+    uses: list[Callable[[], object]] = [
+        lambda: len(store),
+        lambda: request in store,
+        lambda: store.get(request),
+        lambda: store.put(request, complete("a")),
+        lambda: store.export(tmp_path / "a.jsonl"),
+        lambda: store.merge(tmp_path / "a.jsonl"),
+        lambda: store.think(nano, []),
+        lambda: list(store.records()),
+    ]
+    for use in uses:
+        with pytest.raises(tte.InputError, match=r"traces\.sqlite is closed: open the trace store again\.$"):
+            use()
+
+
+def test_what_is_no_key_is_not_in_the_store(store: tte.TraceStore) -> None:
+    assert "a" not in store
+    assert 3 not in store
+
+
+def test_exports_need_a_folder(store: tte.TraceStore, tmp_path: Path) -> None:
+    with pytest.raises(tte.InputError, match="gone is not a folder: make it"):
+        store.export(tmp_path / "gone" / "traces.jsonl")
+    (tmp_path / "a.jsonl").mkdir()
+    with pytest.raises(tte.InputError, match="is a folder: give the export another name"):
+        store.export(tmp_path / "a.jsonl")
