@@ -14,6 +14,6 @@ def pyarrow() -> tuple[Any, Any]:
         import pyarrow.parquet
     except ImportError as error:
         raise _tte.InputError(
-            "pyarrow is not installed, which reads and writes parquet: pip install think-then-embed[eval]"
+            "pyarrow is not installed, which reads and writes parquet: pip install pyarrow"
         ) from error
     return pyarrow, pyarrow.parquet

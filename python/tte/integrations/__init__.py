@@ -4,16 +4,31 @@
 * `tte.integrations.mteb`: a model for `mteb.evaluate`
 * `tte.integrations.sentence_transformers`: a module for `SentenceTransformer(modules=[...])`
 
-The tools come with the extras of these names: ``pip install "think-then-embed[ray]"``, likewise [mteb] and
-[sentence-transformers].
+What to install is in `_PACKAGES`; an import without it says so.
 """
 
 from __future__ import annotations
 
+import importlib.util
+
+_PACKAGES = {
+    "ray": '"ray[data]" pyarrow',
+    "mteb": "mteb torchvision torchcodec",
+    "sentence-transformers": "sentence-transformers torchvision",
+}
+"""What pip installs for each tool: the extras of pyproject.toml of these names."""
+
 
 def missing_extra(module: str, extra: str, error: ImportError) -> ImportError:
     """Build the error that a module raises when its tool is not installed."""
+    name = error.name or extra
+    # libtorch alone is enough for tte, so a torch may be here that has the library but not the package.
+    if name.partition(".")[0] in ("torch", "_C") and importlib.util.find_spec("torch") is not None:
+        return ImportError(
+            f"{module} needs the whole of torch, but the torch that is here cannot be imported ({error}): install "
+            f"the complete wheel of torch, and then {_PACKAGES[extra]}.",
+            name=error.name,
+        )
     return ImportError(
-        f'{module} needs {error.name or extra}, which is not installed: pip install "think-then-embed[{extra}]".',
-        name=error.name,
+        f"{module} needs {name}, which is not installed: pip install {_PACKAGES[extra]}", name=error.name
     )

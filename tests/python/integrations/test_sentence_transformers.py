@@ -17,6 +17,7 @@ from PIL import Image
 from references import picture
 from sentence_transformers import SentenceTransformer
 from tte import _hub
+from tte.integrations import missing_extra
 from tte.integrations.sentence_transformers import TteModule, load
 
 
@@ -232,3 +233,16 @@ def test_audio_and_unknown_options_are_refused(plain: SentenceTransformer) -> No
         TteModule(max_tokens=3)
     with pytest.raises(tte.ModelError, match="not a folder"):
         TteModule("/no/such/folder")
+
+
+def test_what_to_install_is_said() -> None:
+    gone = ModuleNotFoundError("No module named 'sentence_transformers'", name="sentence_transformers")
+    assert str(missing_extra("module", "sentence-transformers", gone)) == (
+        "module needs sentence_transformers, which is not installed: pip install sentence-transformers torchvision"
+    )
+    # A torch of which only the libraries are there, as tte itself needs no more.
+    light = ModuleNotFoundError("No module named 'torch._C'", name="torch._C")
+    assert str(missing_extra("module", "sentence-transformers", light)) == (
+        "module needs the whole of torch, but the torch that is here cannot be imported (No module named 'torch._C'): "
+        "install the complete wheel of torch, and then sentence-transformers torchvision."
+    )

@@ -163,7 +163,7 @@ def test_pyarrow_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(tte.InputError, match=r"pip install think-then-embed\[eval\]"):
+    with pytest.raises(tte.InputError, match=r"pip install pyarrow$"):
         tables.require_pyarrow()
 
 

@@ -71,7 +71,7 @@ def render(runs: Sequence[Run], known: Sequence[Task], options: Options) -> str:
     try:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
     except ImportError as error:
-        raise InputError("The report needs jinja2: pip install think-then-embed[eval]") from error
+        raise InputError("The report needs jinja2, which is not installed: pip install jinja2") from error
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -30,9 +30,7 @@ def _figure(width: float, height: float) -> Iterator[tuple[Any, list[str]]]:
         import matplotlib as mpl
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise InputError(
-            "The report draws with matplotlib, which is not installed: pip install think-then-embed[eval]"
-        ) from error
+        raise InputError("The report draws with matplotlib, which is not installed: pip install matplotlib") from error
     settings: dict[Any, Any] = {
         "svg.fonttype": "none", "svg.hashsalt": "tte", "font.size": 9, "axes.edgecolor": INK, "axes.labelcolor": INK,
         "xtick.color": INK, "ytick.color": INK, "text.color": INK, "axes.spines.top": False,

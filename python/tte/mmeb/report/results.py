@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tte import _extras
 from tte._tte import InputError
 from tte.mmeb.report.leaderboard import MODALITIES
 from tte.mmeb.tasks import Task
@@ -93,7 +94,7 @@ class TaskRun:
 
     def about(self, side: Literal["queries", "candidates"], rows: Sequence[int]) -> list[dict[str, Any]]:
         """Text, pictures and frames of some rows, as the run recorded them."""
-        import pyarrow.parquet as pq
+        _, pq = _extras.pyarrow()
 
         path = self.folder / f"{side}.parquet"
         wanted = [c for c in ("text", "images", "video_frames") if c in pq.read_schema(path).names]
@@ -147,7 +148,7 @@ def _outcome(row: dict[str, Any]) -> Outcome:
 
 
 def _column(path: Path) -> Column:
-    import pyarrow.parquet as pq
+    _, pq = _extras.pyarrow()
 
     if not path.exists():
         return Column([], [], [], [], [])
