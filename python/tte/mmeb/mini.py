@@ -29,8 +29,9 @@ _EXAMPLE = """examples:
   python -m tte.mmeb mini --seed 0 1 --count 500 --out mini  the numbers of the model card, twice
   python -m tte.mmeb mini --tasks image_qa visdoc --modes think no-think
 
-DIR/seed-N/ gets data/ (image-tasks, video-tasks, visdoc-tasks: look at it to see how real data lie), results/<mode>/
-and report/index.html. Stop it whenever you like: the same command goes on where it was.
+DIR/seed-N/ gets data/ (image-tasks, video-tasks, visdoc-tasks: look at it to see how real data lie; its tasks.json
+says what the tasks are, so `check`, `prompts`, `traces` and `run` take it as --data as it is), results/<mode>/ and
+report/index.html. Stop it whenever you like: the same command goes on where it was.
 """
 
 
@@ -73,10 +74,12 @@ def add_mini(subparsers: Any) -> None:
 
 
 def _mini(arguments: argparse.Namespace) -> int:
+    from tte import _extras
     from tte._models import Backend
     from tte.mmeb import mini_layout, setup
 
     setup.logging_on()
+    _extras.pyarrow()
     chosen = list(arguments.tasks or mini_layout.NAMES)
     for name in chosen:
         if name not in mini_layout.NAMES:
@@ -87,7 +90,7 @@ def _mini(arguments: argparse.Namespace) -> int:
         for seed in arguments.seed:
             folder = _folder(arguments.out, seed) / "data"
             mini_layout.write(folder, seed=seed, count=arguments.count, tasks=chosen)
-            print(f"python -m tte.mmeb check --data {folder} --extra-tasks {_tasks_file()}")
+            print(f"python -m tte.mmeb check --data {folder}")
         return 0
     backend = Backend(arguments.device)
     outcomes = [

@@ -25,11 +25,13 @@ from typing import Any
 
 from PIL import Image as PILImage
 
-from tte import nano
+from tte import _extras, nano
 from tte._tte import InputError
+from tte.mmeb.tasks import DATA_TASKS
 
 _VERSION = 1
 _STAMP = "mini.json"
+_TASKS = Path(__file__).with_name("mini_tasks.json")
 _WHOLE = ".whole"
 """Ends the name of an empty file beside a folder or file that is published as one."""
 
@@ -52,12 +54,14 @@ def write(
 ) -> None:
     """Write `count` queries of each task of the test split for this seed; what is there already is kept.
 
-    A data set's folder appears whole or not at all, so an interrupted call is repeated.
+    A data set's folder appears whole or not at all, so an interrupted call is repeated. The folder's own task file
+    says what the data sets are, so commands need nothing but `--data`.
 
     Raises:
-        InputError: the folder holds the data of another seed or count.
+        InputError: the folder holds the data of another seed or count, or pyarrow is not installed.
 
     """
+    _extras.pyarrow()
     stamp = {"version": _VERSION, "seed": seed, "count": count}
     _check_stamp(folder, stamp)
     for task in tasks:
@@ -72,6 +76,19 @@ def write(
         digest = _publish(temporary, folder)
         done.write_text(json.dumps({**stamp, "tables": digest}) + "\n", encoding="utf-8")
         shutil.rmtree(temporary)
+    _write_tasks(folder)
+
+
+def _write_tasks(folder: Path) -> None:
+    """Write the definitions of the data sets that are there, which may be more than those of this call."""
+    content = json.loads(_TASKS.read_text(encoding="utf-8"))
+    content["tasks"] = [t for t in content["tasks"] if (folder / ".mini" / f"{t['name']}.json").exists()]
+    text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+    target = folder / DATA_TASKS
+    if not target.is_file() or target.read_text(encoding="utf-8") != text:
+        temporary = folder / ".mini" / f"{DATA_TASKS}.part"
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(target)
 
 
 def _check_stamp(folder: Path, stamp: dict[str, int]) -> None:
@@ -130,8 +147,7 @@ class _Place:
 
     def table(self, relative: str, columns: dict[str, list[Any]], split: str = "test") -> None:
         """One parquet shard."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        pa, pq = _extras.pyarrow()
 
         folder = self.whole(relative)
         pq.write_table(pa.table(columns), folder / f"{split}-00000-of-00001.parquet")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from tte.mmeb.items import STYLES, Dataset, load
-from tte.mmeb.tasks import Task, tasks
+from tte.mmeb.tasks import Task, tasks_of_data
 
 
 def add_task_options(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +23,8 @@ def add_task_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=[],
         metavar="FILE",
-        help="a file of further tasks, in the form of tasks.json (may be repeated)",
+        help="a file of further tasks, in the form of tte/mmeb/tasks.json (may be repeated); a data folder's own "
+        "tasks.json is one of them",
     )
 
 
@@ -34,7 +35,8 @@ def add_data_option(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="DIR",
-        help="folder of the local copy, with image-tasks, video-tasks and visdoc-tasks",
+        help="folder of the local copy, with image-tasks, video-tasks and visdoc-tasks; if it has a tasks.json of its "
+        "own, as the miniature has, its tasks are the default",
     )
 
 
@@ -65,7 +67,7 @@ def chosen_tasks(arguments: argparse.Namespace) -> list[Task]:
 
     Raises `InputError` for a name that is unknown.
     """
-    return tasks(arguments.tasks, arguments.extra_tasks)
+    return tasks_of_data(getattr(arguments, "data", None), arguments.tasks, arguments.extra_tasks)[0]
 
 
 def open_dataset(task: Task, arguments: argparse.Namespace, style: str | None = None) -> Dataset:

@@ -15,7 +15,8 @@ from tte import _hub, _tte
 from tte._models import Embedder, Reasoner
 from tte.mmeb.embed import THINK_MODES, System, ThinkMode, log
 from tte.mmeb.items import STYLES, Source
-from tte.mmeb.tasks import Task, tasks
+from tte.mmeb.layout import require_data_dir
+from tte.mmeb.tasks import Task, tasks_of_data
 from tte.trace_store import TraceStore
 
 _DECODING = {
@@ -33,7 +34,11 @@ _DECODING = {
 def add_source(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Add the options that say which data."""
     group = parser.add_argument_group("data")
-    group.add_argument("--data", type=Path, required=required, metavar="DIR", help="local copy of the benchmark")
+    group.add_argument(
+        "--data", type=Path, required=required, metavar="DIR",
+        help="local copy of the benchmark; if it has a tasks.json of its own, as the miniature has, its tasks are the "
+        "default",
+    )  # fmt: skip
     group.add_argument("--tasks", nargs="+", metavar="NAME", help="names, categories or modalities; default: all 78")
     group.add_argument("--extra-tasks", type=Path, nargs="*", default=[], metavar="FILE", help="further task files")
     group.add_argument("--prompt-style", choices=STYLES, help="default: as the embedder's recipe says, else plain")
@@ -73,8 +78,11 @@ def positive(value: int, name: str) -> int:
 
 
 def tasks_of(arguments: argparse.Namespace) -> list[Task]:
-    """The tasks that are asked for."""
-    return tasks(arguments.tasks, arguments.extra_tasks)
+    """The tasks that are asked for.
+
+    Raises `InputError` for a data folder that is not there and for a name that is unknown.
+    """
+    return tasks_of_data(require_data_dir(arguments.data), arguments.tasks, arguments.extra_tasks)[0]
 
 
 def _checkpoint(path: str, role: str) -> str | Path:
@@ -139,7 +147,9 @@ def source(arguments: argparse.Namespace, system: System) -> Source:
         )
     if arguments.limit is not None:
         positive(arguments.limit, "--limit")
-    return Source(arguments.data, style, arguments.num_frames, arguments.limit, tuple(arguments.extra_tasks))
+    data = require_data_dir(arguments.data)
+    files = tasks_of_data(data, arguments.tasks, arguments.extra_tasks)[1]
+    return Source(data, style, arguments.num_frames, arguments.limit, tuple(files))
 
 
 class _Terminal(logging.Handler):

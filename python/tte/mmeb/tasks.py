@@ -23,6 +23,8 @@ CATEGORIES = {
 }
 """Categories of each modality, in the order of the leaderboard."""
 METRICS = ("hit@1", "ndcg_linear@5")
+DATA_TASKS = "tasks.json"
+"""Name of the task file that a data folder may have of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,8 @@ def tasks(names: Iterable[str] | None = None, extra: Iterable[Path] = ()) -> lis
     known = list(_benchmark())
     added = [task for file in extra for task in read_tasks(Path(file))]
     for task in added:
+        if task in known:
+            continue  # The same file twice, or a data folder's own copy of it.
         if task.name in {t.name for t in known}:
             raise InputError(f"The task {task.name!r} is defined twice: give the added one another name.")
         known.append(task)
@@ -107,6 +111,22 @@ def tasks(names: Iterable[str] | None = None, extra: Iterable[Path] = ()) -> lis
         if not any(_matches(task, name) for task in known):
             raise InputError(f"There is no task {name!r}: {_suggest(name, known)}")
     return [task for task in known if any(_matches(task, name) for name in wanted)]
+
+
+def tasks_of_data(
+    data_dir: Path | None, names: Iterable[str] | None = None, extra: Iterable[Path] = ()
+) -> tuple[list[Task], list[Path]]:
+    """Tasks as in `tasks`, for a data folder; returns also the task files: `extra`, and the folder's own.
+
+    A folder with a task file of its own (the miniature's) holds those tasks, so without `names` they and those of
+    `extra` are taken instead of the benchmark's.
+    """
+    files = list(extra)
+    if data_dir is None or not (data_dir / DATA_TASKS).is_file():
+        return tasks(names, files), files
+    files.append(data_dir / DATA_TASKS)
+    added = [task.name for file in files for task in read_tasks(file)]
+    return tasks(added if names is None else names, files), files
 
 
 def find(name: str, extra: Iterable[Path] = ()) -> Task:

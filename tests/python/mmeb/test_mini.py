@@ -163,3 +163,31 @@ def test_unknown_task_and_count(capsys: pytest.CaptureFixture[str]) -> None:
     assert "There is no task 'chess' in miniature" in capsys.readouterr().err
     assert main(["mini", "--count", "0"]) == 1
     assert "--count is 0" in capsys.readouterr().err
+
+
+def test_the_data_folder_says_what_its_tasks_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tte.mmeb.cli import main
+
+    options = ["mini", "--out", str(tmp_path), "--data-only", "--count", "2", "--tasks"]
+    folder = tmp_path / "seed-0" / "data"
+    for added, names in (("image_cls", ["Mini-ImageCls"]), ("visdoc", ["Mini-ImageCls", "Mini-VisDoc"])):
+        assert main([*options, added]) == 0
+        assert capsys.readouterr().out.strip() == f"python -m tte.mmeb check --data {folder}"
+        assert main(["check", "--data", str(folder), "--json"]) == 0
+        assert [report["name"] for report in json.loads(capsys.readouterr().out)] == names
+    assert main(["check", "--data", str(folder), "--extra-tasks", str(MINI_TASKS), "--tasks", "Mini-VisDoc"]) == 0
+    assert main(["mini", "--out", str(tmp_path), "--data-only", "--count", "3"]) == 1
+    assert "holds the miniature of seed 0 with 2 queries a task" in capsys.readouterr().err
+
+
+def test_pyarrow_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import sys
+
+    from tte.mmeb.cli import main
+
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert main(["mini", "--out", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err.strip().endswith("which reads and writes parquet: pip install pyarrow")
+    assert not (tmp_path / "out").exists()

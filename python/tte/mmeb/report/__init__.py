@@ -153,7 +153,8 @@ def known_tasks(extra_tasks: Iterable[Path] = ()) -> list[Task]:
     from tte.mmeb.tasks import read_tasks
 
     files = [_TASKS, MINI_TASKS, *(Path(f) for f in extra_tasks if Path(f).resolve() != MINI_TASKS)]
-    return [task for file in files for task in read_tasks(file)]
+    # Once each: a data folder's own task file repeats definitions of the miniature's.
+    return list(dict.fromkeys(task for file in files for task in read_tasks(file)))
 
 
 def _model_name(run: Run, metadata: Mapping[str, Any] | None) -> str:
