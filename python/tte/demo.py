@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 
 import tte
-from tte import _display, _hub
+from tte import _command, _display, _hub
 
 EXAMPLES = Path("examples/data/nano")
 SHOWN = 3
@@ -176,14 +176,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m tte.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with pictures, traces and scores")
-    parser.add_argument("--data", type=Path, default=EXAMPLES, help="folder of examples (default: %(default)s)")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help=f"folder of examples, with demo.json (default: {EXAMPLES} where it is, else fresh scenes of every task)",
+    )
     parser.add_argument("--task", action="append", help="draw fresh scenes of this task (may be repeated)")
     parser.add_argument("--count", type=int, default=3, help="fresh scenes per task (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of fresh scenes (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: %(default)s)")
     options = parser.parse_args(arguments)
+    if options.count < 1:
+        parser.error(f"--count is {options.count}: it must be at least 1")
+    if options.data and not (options.data / "demo.json").is_file():
+        parser.error(f"--data {options.data} has no demo.json: give a folder of examples, or leave it out")
+    if options.html and not options.html.parent.is_dir():
+        parser.error(f"--html {options.html}: {options.html.parent} is not a folder: make it, or give another file")
+    if options.html and options.html.is_dir():
+        parser.error(f"--html {options.html} is a folder: give a file")
+    _command.tolerate_any_terminal()
+    examples = options.data or EXAMPLES
     start = time.perf_counter()
-    if options.task or not (options.data / "demo.json").exists():
+    if options.task or not (examples / "demo.json").exists():
         from tte import nano
 
         unknown = set(options.task or ()) - set(nano.tasks())
@@ -191,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"unknown task {sorted(unknown)[0]!r}: the tasks are {', '.join(nano.tasks())}")
         queries = make_examples(options.task or nano.tasks(), options.count, options.seed)
     else:
-        queries = load_examples(options.data)
+        queries = load_examples(examples)
     backend = tte.Backend(options.device)
     reasoner = tte.Reasoner(_hub.bundled("reasoner"), backend=backend)
     embedder = tte.Embedder(_hub.bundled("embedder"), backend=backend)
@@ -226,3 +241,6 @@ if __name__ == "__main__":
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        print(f"error: {_command.sentence(error)}", file=sys.stderr)
+        sys.exit(2)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import tte
 
 
@@ -55,3 +57,31 @@ def test_devices_list_the_cpu() -> None:
 def test_demo_help_teaches() -> None:
     run = subprocess.run([sys.executable, "-m", "tte.demo", "--help"], check=True, capture_output=True, text=True)
     assert "--html" in run.stdout
+
+
+def _demo(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tte.demo", *arguments],
+        env={**os.environ, **environment}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--count", "0"], "--count is 0: it must be at least 1"),
+        (["--data", "gone"], "--data gone has no demo.json: give a folder of examples"),
+        (["--html", "gone/page.html"], "--html gone/page.html: gone is not a folder: make it"),
+    ],
+)
+def test_demo_refuses_before_it_works(arguments: list[str], message: str) -> None:
+    run = _demo(*arguments)
+    assert run.returncode == 2
+    assert f"error: {message}" in run.stderr
+    assert run.stdout == ""
+
+
+def test_demo_runs_in_an_ascii_terminal() -> None:
+    run = _demo("--task", "image_cls", "--count", "1", "--device", "cpu", PYTHONIOENCODING="ascii")
+    assert run.returncode == 0, run.stderr
+    assert "The right candidate came first for" in run.stdout

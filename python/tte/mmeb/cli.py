@@ -48,11 +48,16 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code (0 done, 1 an error or something missing, 2 wrong usage, 130 stopped)."""
+    """Run one command; returns the exit code.
+
+    0: done, 1: an error or something missing, 2: wrong usage or a path that cannot be used, 130: stopped.
+    """
     import tte
+    from tte import _command
 
     given = sys.argv[1:] if argv is None else list(argv)
     known = [name for name, _ in _COMMANDS]
+    _command.tolerate_any_terminal()
     arguments = parser(given[0] if given and given[0] in known else None).parse_args(given)
     try:
         return int(arguments.command(arguments))
@@ -65,3 +70,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        print(f"error: {_command.sentence(error)}", file=sys.stderr)
+        return 2

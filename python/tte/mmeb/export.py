@@ -102,8 +102,10 @@ def add_prompts(subparsers: Any) -> None:
 
 def _prompts(arguments: argparse.Namespace) -> int:
     data_dir = layout.require_data_dir(arguments.data)
+    wanted = selection.chosen_tasks(arguments)
+    arguments.out.mkdir(parents=True, exist_ok=True)
     written, absent, errors = 0, [], 0
-    for task in _progress(selection.chosen_tasks(arguments)):
+    for task in _progress(wanted):
         try:
             dataset = selection.open_dataset(task, arguments)
         except layout.MissingError:

@@ -17,7 +17,7 @@ from tte.mmeb.embed import System, log
 from tte.mmeb.items import Dataset, Entry, Source
 from tte.mmeb.run import BLOCK, EVERYTHING
 from tte.mmeb.tasks import Task
-from tte.trace_store import TraceStore
+from tte.trace_store import TraceStore, check_export
 
 _SIDES: tuple[Literal["query", "target"], ...] = ("query", "target")
 
@@ -147,6 +147,8 @@ def _command(arguments: argparse.Namespace) -> int:
     setup.logging_on()
     if arguments.reasoner is None and not arguments.imports and arguments.export is None:
         raise _tte.InputError("There is nothing to do: give --reasoner and --data, --import, or --export.")
+    if arguments.export is not None:
+        check_export(arguments.export)
     for file in arguments.imports:
         with TraceStore(arguments.store) as store:
             log.info("%s: %d new traces", file, store.merge(file))
@@ -154,9 +156,10 @@ def _command(arguments: argparse.Namespace) -> int:
     if arguments.reasoner is not None:
         if arguments.data is None:
             raise _tte.InputError("--reasoner needs --data: the local copy of the benchmark.")
+        wanted = setup.tasks_of(arguments)
         with setup.system(arguments, arguments.store) as system:
             missing = write_all(
-                setup.tasks_of(arguments),
+                wanted,
                 setup.source(arguments, system),
                 system,
                 block=setup.positive(arguments.block, "--block"),

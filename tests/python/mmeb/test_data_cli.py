@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -137,3 +139,69 @@ def test_prompts_with_missing_frames(tmp_path: Path, capsys: pytest.CaptureFixtu
     written = [json.loads(line) for line in (tmp_path / "out/HMDB51_queries.jsonl").read_text().splitlines()]
     assert "error" not in written[0]
     assert written[1]["error"].startswith("HMDB51: the frame folder ")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["check"],
+        ["prompts", "--out", "out"],
+        ["run", "--embedder", "nano", "--out", "out"],
+        ["traces", "--reasoner", "nano", "--store", "out/traces.sqlite"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_data_folder_that_is_not_there(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*command, "--data", "gone"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: gone is not a folder: give the folder with image-tasks")
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["prompts", "--out", "file"],
+        ["prompts", "--out", "file/below"],
+        ["run", "--embedder", "nano", "--out", "file"],
+        ["traces", "--reasoner", "nano", "--store", "file/traces.sqlite"],
+        ["mini", "--out", "file"],
+    ],
+    ids=" ".join,
+)
+def test_a_path_that_cannot_be_used(
+    command: list[str], tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    data = [] if command[0] == "mini" else ["--data", str(tree)]
+    assert main([*command, *data]) == 2
+    error = capsys.readouterr().err
+    assert re.search(r"^error: '.*file.*' cannot be used \((File exists|Not a directory)\): check the", error, re.M)
+    assert "Traceback" not in error
+
+
+def test_an_export_is_checked_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = tmp_path / "traces.sqlite"
+    assert main(["traces", "--store", str(store), "--export", str(tmp_path / "gone" / "traces.jsonl")]) == 1
+    assert "gone is not a folder: make it" in capsys.readouterr().err
+
+
+def test_a_data_folder_with_tasks_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    task = tte.mmeb.tasks(["HMDB51"])[0]
+    own = {**asdict(task), "name": "Mine", "scored": False, "repos": [], "queries": None, "candidates": None}
+    own = {key: value for key, value in own.items() if value is not None and key not in ("files", "folders", "aliases")}
+    file = tmp_path / "tasks.json"
+    file.write_text(json.dumps({"tasks": [own]}), encoding="utf-8")
+    jsonl(tmp_path / "video-tasks/data/Mine.jsonl", [{"video_id": "a", "pos_text": "wave"}])
+    picture(tmp_path / FRAMES / "video_cls/Mine/a/1.jpg")
+    check = ["check", "--data", str(tmp_path), "--json"]
+    for given in ([], ["--extra-tasks", str(file)], ["--tasks", "Mine"]):
+        assert main([*check, *given]) == 0
+        assert [report["name"] for report in json.loads(capsys.readouterr().out)] == ["Mine"]
+    assert main([*check, "--quick", "--tasks", "HMDB51"]) == 1
+    assert [report["name"] for report in json.loads(capsys.readouterr().out)] == ["HMDB51"]
