@@ -309,8 +309,9 @@ def quick_hits(model: Any, think: bool, n: int, split: Any = "val") -> dict[str,
 def train_embedder(args: argparse.Namespace, think: bool) -> None:
     """Both embedders start from the reasoner's weights and see the same queries, targets and near-duplicates."""
     name = "embedder" if think else "embedder-no-think"
-    model = load(FOLDER / "reasoner")
+    model = load(Path(args.start) if args.start else FOLDER / "reasoner")
     run = Run(name, model, args.embed_lr, args)
+    run.step = max(run.step, args.start_step)
     steps, hold = (args.embed_steps, 0.3) if think else (max(args.embed_steps, args.no_think_steps), args.no_think_hold)
     every, queries = (50, 40) if think else (100, 100)
     losses: list[float] = []
@@ -351,13 +352,15 @@ def main() -> None:
     parser.add_argument("--blank", type=float, default=0.2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--embed-steps", type=int, default=450)
-    parser.add_argument("--no-think-steps", type=int, default=1600)
-    parser.add_argument("--no-think-hold", type=float, default=0.75, help="as --hold, for the no-think embedder")
+    parser.add_argument("--no-think-steps", type=int, default=3000)
+    parser.add_argument("--no-think-hold", type=float, default=0.9, help="as --hold, for the no-think embedder")
     parser.add_argument("--test-seeds", type=int, nargs="+", default=[0, 1, 2], help="for evaluate")
     parser.add_argument("--tasks", nargs="+", default=list(tasks()), help="for evaluate")
     parser.add_argument("--parts", nargs="+", default=["reasoner", "embedder", "embedder-no-think"])
     parser.add_argument("--export", help="write the trained embedder here instead of into its own folder")
     parser.add_argument("--embed-lr", type=float, default=2e-3)
+    parser.add_argument("--start", help="go on from the weights of this embedder, with fresh optimisers")
+    parser.add_argument("--start-step", type=int, default=0, help="with --start: how many steps it has had")
     args = parser.parse_args()
     torch.set_num_threads(1)
     Path(args.work).mkdir(parents=True, exist_ok=True)
