@@ -154,6 +154,7 @@ class Input:
         instruction: str | None = None,
         messages: collections.abc.Sequence[Message] = [],
         name: str = "",
+        error: str = "",
     ) -> None: ...
 
 class FinishReason:
@@ -207,6 +208,9 @@ class Timings:
     """
     Seconds spent on one item, by stage.
     """
+    def __getstate__(self) -> tuple[float, float, float, float, float]: ...
+    def __repr__(self) -> str: ...
+    def __setstate__(self, arg0: tuple) -> None: ...
     @property
     def decode(self) -> float:
         """
@@ -237,7 +241,12 @@ class Trace:
     """
     A reasoning trace: `<think>thinking</think>conclusion`.
     """
+    def __eq__(self, other: typing.Any) -> bool:
+        """
+        Whether all but the timings is equal.
+        """
     def __getstate__(self) -> tuple: ...
+    def __hash__(self) -> int: ...
     def __init__(self, text: str) -> None:
         """
         A trace written by hand.
@@ -368,7 +377,9 @@ class ItemError:
     """
     An item that could not be used.
     """
+    def __getstate__(self) -> tuple[int, str]: ...
     def __repr__(self) -> str: ...
+    def __setstate__(self, arg0: tuple) -> None: ...
     @property
     def index(self) -> int:
         """
@@ -826,6 +837,9 @@ class CallStats:
     """
     What a call took in all.
     """
+    def __getstate__(self) -> tuple[float, int, int, int, int]: ...
+    def __repr__(self) -> str: ...
+    def __setstate__(self, arg0: tuple) -> None: ...
     @property
     def generated_tokens(self) -> int: ...
     @property
