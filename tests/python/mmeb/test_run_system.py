@@ -233,6 +233,7 @@ def test_prompt_style(
     reasoner: str | None,
     taken: str,
     warnings: list[str],
+    tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def model(style: str | None) -> Any:
@@ -240,7 +241,9 @@ def test_prompt_style(
         return None if style is None else SimpleNamespace(model=SimpleNamespace(recipe=recipe))
 
     pair: Any = SimpleNamespace(embedder=model(embedder), reasoner=model(reasoner))
-    arguments: Any = SimpleNamespace(prompt_style=given, limit=None, data=Path("data"), num_frames=None, extra_tasks=[])
+    arguments: Any = SimpleNamespace(
+        prompt_style=given, limit=None, data=tmp_path, num_frames=None, extra_tasks=[], tasks=None
+    )
     with caplog.at_level(logging.WARNING, "tte.mmeb"):
         assert setup.source(arguments, pair).style == taken
     assert len(caplog.messages) == len(warnings)
