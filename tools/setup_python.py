@@ -97,7 +97,8 @@ def main() -> None:
     missing = [r for r in wanted if not is_installed(r)]
     if missing:
         print(f"setup: installing {len(missing)} Python packages", flush=True)
-        pip(*missing)
+        # A light torch lacks what its wheel asks for, on purpose: nobody needs to be told.
+        pip(*([] if full else ["--no-warn-conflicts"]), *missing)
 
 
 if __name__ == "__main__":

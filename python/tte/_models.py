@@ -383,6 +383,8 @@ class Processor:
 
         Returns a dict with `input_ids` and `mm_token_type_ids` [1, L], `position_ids` [3, 1, L], and, where there
         are pictures, `pixel_values` [patches, patch_dim] and `image_grid_thw` [images, 3] (likewise `..._videos`).
+        Beside these arrays, which are transformers', two numbers: `next_position`, that of the token that would
+        follow, and `pooled_row`, the row of `input_ids` that an embedder pools (-1: none or several).
         """
         stages = {"reason": _tte.Stage.REASON, "embed": _tte.Stage.EMBED}
         if stage not in stages:
