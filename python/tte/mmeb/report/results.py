@@ -14,6 +14,7 @@ import numpy as np
 from tte import _extras
 from tte._tte import InputError
 from tte.mmeb.report.leaderboard import MODALITIES
+from tte.mmeb.scores import check_files
 from tte.mmeb.tasks import Task
 
 SHOWN = 3
@@ -190,7 +191,7 @@ def read(folder: Path, known: Sequence[Task], name: str | None = None) -> Run:
         name: what to call the run; default: its way of thinking, as its manifests say.
 
     Raises:
-        InputError: there is nothing in it.
+        InputError: there is nothing in it, or a file is damaged.
 
     """
     found = {p.name: p for p in _folders(folder)}
@@ -204,6 +205,9 @@ def read(folder: Path, known: Sequence[Task], name: str | None = None) -> Run:
             f"{folder} holds no results: give a folder that `python -m tte.mmeb run` wrote (with image/, video/ or "
             "visdoc/ in it)."
         )
+    for run in tasks.values():
+        if "counts" in run.manifest and run.manifest.get("status") in ("embedded", "scored"):
+            check_files(run.folder, run.manifest)
     if name is None:
         name = mode_of(next(iter(tasks.values())).manifest) or folder.name
     return Run(name, folder, tasks)
