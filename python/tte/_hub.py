@@ -17,6 +17,8 @@ def resolve(path_or_id: str | os.PathLike[str], role: str = "reasoner") -> Path:
 
     Raises `ModelError` saying what was tried.
     """
+    if not isinstance(path_or_id, (str, os.PathLike)):
+        raise _tte.ModelError(f"A checkpoint is a folder or a hub id, not {path_or_id!r}.")
     path = Path(path_or_id).expanduser()
     if path.is_dir():
         return path.resolve()

@@ -214,7 +214,7 @@ class Reasoner:
         with _options.progress_bar(progress, len(items), "think") as report:
             return self._native.think(
                 items,
-                instruction=instruction,
+                instruction=_options.text(instruction, "instruction"),
                 tasks=_options.tasks(task, side, len(items)),
                 generate_each=generate,
                 on_token=token_callback(on_token),
@@ -304,10 +304,10 @@ class Embedder:
             return self._native.embed(
                 items,
                 traces=to_traces(traces, len(items)),
-                instruction=instruction,
+                instruction=_options.text(instruction, "instruction"),
                 tasks=_options.tasks(task, side, len(items)),
                 normalize=normalize,
-                truncate_dim=truncate_dim,
+                truncate_dim=_options.whole(truncate_dim, "truncate_dim"),
                 on_result=on_result,
                 on_error=_options.on_error(on_error),
                 progress=report,
@@ -329,7 +329,7 @@ class Embedder:
         rows = self._native.embed_tokens(
             items,
             traces=to_traces(traces, len(items)),
-            instruction=instruction,
+            instruction=_options.text(instruction, "instruction"),
             tasks=_options.tasks(task, side, len(items)),
             normalize=normalize,
         )
@@ -392,7 +392,7 @@ class Processor:
         return self._native.process(
             to_input(item, "item 0"),
             stage=stages[stage],
-            instruction=instruction,
+            instruction=_options.text(instruction, "instruction"),
             task=_options.tasks(task, side, 1)[0],
             trace=to_traces([trace], 1)[0] if trace is not None else None,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -55,8 +56,13 @@ def generate_options(
                 setattr(options, name, values[index])
             except TypeError:
                 raise _tte.InputError(f"item {index}: {name} cannot be {values[index]!r}.") from None
-        options.stop = [stop] if isinstance(stop, str) else list(stop or ())
-        options.stop_token_ids = list(stop_token_ids)
+        try:
+            options.stop = [stop] if isinstance(stop, str) else list(stop or ())
+            options.stop_token_ids = list(stop_token_ids)
+        except TypeError:
+            raise _tte.InputError(
+                f"stop is {stop!r} and stop_token_ids {stop_token_ids!r}: give strings, and a list of token ids."
+            ) from None
         options.ignore_eos = ignore_eos
         options.validate()
         result.append(options)
@@ -72,8 +78,25 @@ def tasks(
     for family, name in zip(per_item(task, count, "task"), per_item(side, count, "side"), strict=True):
         if name not in sides:
             raise _tte.InputError(f"side is {name!r}: it must be 'query' or 'target'.")
+        if family is not None and not isinstance(family, str):
+            raise _tte.InputError(f"task is {family!r}: it must be the name of a task family, or None.")
         result.append(_tte.Task(family or "", sides[name]))
     return result
+
+
+def text(value: str | None, name: str) -> str | None:
+    """Check an argument that is a text or None."""
+    if value is not None and not isinstance(value, str):
+        raise _tte.InputError(f"{name} is {value!r}: it must be a str, or None.")
+    return value
+
+
+def whole(value: int | None, name: str) -> int | None:
+    """Check an argument that is a whole number or None; numpy's are turned into Python's."""
+    try:
+        return None if value is None else operator.index(value)
+    except TypeError:
+        raise _tte.InputError(f"{name} is {value!r}: it must be an int, or None.") from None
 
 
 @contextmanager

@@ -182,14 +182,14 @@ def think_then_embed(
     with _options.progress_bar(progress, count, "think, then embed") as report:
         native = _tte.ThinkThenEmbed(pair[0]._native, pair[1]._native).run(
             items,
-            instruction=instruction,
+            instruction=_options.text(instruction, "instruction"),
             tasks=_options.tasks(task, side, count),
             think_each=modes,
             decide=decide,
             traces=traces,
             generate_each=generate,
             normalize=normalize,
-            truncate_dim=truncate_dim,
+            truncate_dim=_options.whole(truncate_dim, "truncate_dim"),
             on_token=token_callback(on_token),
             on_trace=on_trace,
             on_vector=on_vector,
@@ -223,6 +223,10 @@ def _think_modes(
         return [named[think]] * count, [], None
     if callable(think):
         return [_tte.ThinkMode.AUTO] * count, [], think
+    if not isinstance(think, Sequence):
+        raise _tte.InputError(
+            f"think is {think!r}: it must be True, False, 'queries', 'recipe', a callable, or one entry per item."
+        )
     entries = list(think)
     if len(entries) != count:
         raise _tte.InputError(f"think has {len(entries)} entries for {count} items: give one per item.")

@@ -143,3 +143,33 @@ def test_exceptions_are_also_builtin_ones() -> None:
     assert issubclass(tte.ModelError, RuntimeError)
     for name in ("InputError", "ModelError", "DeviceError", "CancelledError"):
         assert issubclass(getattr(tte, name), tte.Error)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"task": 3}, "task is 3"),
+        ({"instruction": 3}, "instruction is 3"),
+        ({"truncate_dim": 1.5}, "truncate_dim is 1.5"),
+        ({"think": None}, "think is None"),
+        ({"think": 3}, "think is 3"),
+        ({"stop": 3}, "stop is 3"),
+        ({"stop_token_ids": 5}, "stop_token_ids 5"),
+        ({"seed": "x"}, "seed cannot be 'x'"),
+        ({"side": "left"}, "side is 'left'"),
+    ],
+)
+def test_arguments_of_another_type(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(tte.InputError, match=words):
+        tte.think_then_embed("a", progress=False, **arguments)
+
+
+def test_a_checkpoint_that_is_no_path() -> None:
+    nothing: Any = None
+    with pytest.raises(tte.ModelError, match="not None"):
+        tte.Embedder(nothing)
+
+
+def test_numbers_of_numpy(embedder: tte.Embedder) -> None:
+    size: Any = np.int64(8)
+    assert embedder.embed("a", truncate_dim=size).shape == (1, 8)
