@@ -37,7 +37,7 @@ struct Pair {
 
 // v itself, loaded into a register: compilers like to repeat the load in every instruction that uses v.
 HWY_INLINE VF keep(VF v) {
-#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
   __asm__("" : "+v"(v.raw));
 #endif
   return v;
