@@ -214,16 +214,12 @@ def _think_modes(
     always, never = _tte.ThinkMode.ALWAYS, _tte.ThinkMode.NEVER
     if isinstance(think, bool):
         return [always if think else never] * count, [], None
-    if isinstance(think, str):
-        named = {"queries": _tte.ThinkMode.QUERIES, "recipe": _tte.ThinkMode.RECIPE}
-        if think not in named:
-            raise _tte.InputError(
-                f"think is {think!r}: it must be True, False, 'queries', 'recipe', a callable, or one entry per item."
-            )
+    named = {"queries": _tte.ThinkMode.QUERIES, "recipe": _tte.ThinkMode.RECIPE}
+    if isinstance(think, str) and think in named:
         return [named[think]] * count, [], None
     if callable(think):
         return [_tte.ThinkMode.AUTO] * count, [], think
-    if not isinstance(think, Sequence):
+    if isinstance(think, str) or not isinstance(think, Sequence):
         raise _tte.InputError(
             f"think is {think!r}: it must be True, False, 'queries', 'recipe', a callable, or one entry per item."
         )

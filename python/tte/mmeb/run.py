@@ -120,8 +120,8 @@ def finish(folder: ResultFolder, options: Options) -> dict[str, Any]:
     if not any(total["errors"] for total in manifest["totals"].values()):
         folder.remove_parts()  # Kept where items failed, for --retry-errors.
     path = folder.path / "score.json"
-    scores.check_files(folder.path, manifest)
     if manifest["status"] == "scored" and manifest.get("relevance") == options.relevance and path.is_file():
+        scores.check_files(folder.path, manifest)
         return dict(json.loads(path.read_bytes()))
     return scores.score_folder(folder.path, relevance=options.relevance, top=options.top).scores
 

@@ -67,7 +67,7 @@ def chosen_tasks(arguments: argparse.Namespace) -> list[Task]:
 
     Raises `InputError` for a name that is unknown.
     """
-    return tasks_of_data(getattr(arguments, "data", None), arguments.tasks, arguments.extra_tasks)[0]
+    return tasks_of_data(getattr(arguments, "data", None), arguments.tasks, arguments.extra_tasks)
 
 
 def open_dataset(task: Task, arguments: argparse.Namespace, style: str | None = None) -> Dataset:

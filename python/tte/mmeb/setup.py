@@ -16,7 +16,7 @@ from tte._models import Embedder, Reasoner
 from tte.mmeb.embed import THINK_MODES, System, ThinkMode, log
 from tte.mmeb.items import STYLES, Source
 from tte.mmeb.layout import require_data_dir
-from tte.mmeb.tasks import Task, tasks_of_data
+from tte.mmeb.tasks import Task, task_files, tasks_of_data
 from tte.trace_store import TraceStore
 
 _DECODING = {
@@ -82,7 +82,7 @@ def tasks_of(arguments: argparse.Namespace) -> list[Task]:
 
     Raises `InputError` for a data folder that is not there and for a name that is unknown.
     """
-    return tasks_of_data(require_data_dir(arguments.data), arguments.tasks, arguments.extra_tasks)[0]
+    return tasks_of_data(require_data_dir(arguments.data), arguments.tasks, arguments.extra_tasks)
 
 
 def _checkpoint(path: str, role: str) -> str | Path:
@@ -148,7 +148,7 @@ def source(arguments: argparse.Namespace, system: System) -> Source:
     if arguments.limit is not None:
         positive(arguments.limit, "--limit")
     data = require_data_dir(arguments.data)
-    files = tasks_of_data(data, arguments.tasks, arguments.extra_tasks)[1]
+    files = task_files(data, arguments.extra_tasks)
     return Source(data, style, arguments.num_frames, arguments.limit, tuple(files))
 
 

@@ -113,20 +113,23 @@ def tasks(names: Iterable[str] | None = None, extra: Iterable[Path] = ()) -> lis
     return [task for task in known if any(_matches(task, name) for name in wanted)]
 
 
-def tasks_of_data(
-    data_dir: Path | None, names: Iterable[str] | None = None, extra: Iterable[Path] = ()
-) -> tuple[list[Task], list[Path]]:
-    """Tasks as in `tasks`, for a data folder; returns also the task files: `extra`, and the folder's own.
+def task_files(data_dir: Path | None, extra: Iterable[Path] = ()) -> list[Path]:
+    """Further task files for a data folder: `extra`, and the folder's own if it has one."""
+    own = [] if data_dir is None else [data_dir / DATA_TASKS]
+    return [*extra, *(file for file in own if file.is_file())]
+
+
+def tasks_of_data(data_dir: Path | None, names: Iterable[str] | None = None, extra: Iterable[Path] = ()) -> list[Task]:
+    """Tasks as in `tasks`, for a data folder.
 
     A folder with a task file of its own (the miniature's) holds those tasks, so without `names` they and those of
     `extra` are taken instead of the benchmark's.
     """
-    files = list(extra)
-    if data_dir is None or not (data_dir / DATA_TASKS).is_file():
-        return tasks(names, files), files
-    files.append(data_dir / DATA_TASKS)
-    added = [task.name for file in files for task in read_tasks(file)]
-    return tasks(added if names is None else names, files), files
+    given = list(extra)
+    files = task_files(data_dir, given)
+    if names is None and len(files) > len(given):
+        names = [task.name for file in files for task in read_tasks(file)]
+    return tasks(names, files)
 
 
 def find(name: str, extra: Iterable[Path] = ()) -> Task:
