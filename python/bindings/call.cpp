@@ -17,7 +17,7 @@ constexpr auto kLongestWait = std::chrono::seconds(30);
 
 }  // namespace
 
-RunningCall::RunningCall() {
+RunningCall::Counted::Counted() {
   if (owner == 0) owner = getpid();
   if (owner != getpid()) {
     throw DeviceError(
@@ -28,7 +28,7 @@ RunningCall::RunningCall() {
   ++running;
 }
 
-RunningCall::~RunningCall() {
+RunningCall::Counted::~Counted() {
   --running;
 }
 

@@ -15,20 +15,27 @@
 
 namespace tte::python {
 
-// A call that runs without the interpreter's lock. Made and destroyed with it held: declare it before the
-// lock is released. While one lives, the interpreter does not end (see wait_for_calls): a thread that came
-// back to an interpreter that is gone would take the process with it.
+// A call that runs without the interpreter's lock; made and destroyed with it held. While one lives, the
+// interpreter does not end (see wait_for_calls): a thread that came back to an interpreter that is gone would
+// take the process with it.
 class RunningCall {
  public:
-  // Throws a DeviceError in a process that was forked from one that has used tte: threads are not inherited,
-  // and waiting for them would never end.
-  RunningCall();
-  ~RunningCall();
-  RunningCall(const RunningCall&) = delete;
-  RunningCall& operator=(const RunningCall&) = delete;
-
   // Whether the interpreter is about to end, and calls with it.
   static bool must_end();
+
+ private:
+  // One of the calls that are waited for.
+  struct Counted {
+    // Throws a DeviceError in a process that was forked from one that has used tte: threads are not
+    // inherited, and waiting for them would never end.
+    Counted();
+    ~Counted();
+    Counted(const Counted&) = delete;
+    Counted& operator=(const Counted&) = delete;
+  };
+
+  Counted counted_;
+  py::gil_scoped_release release_;  // After counted_, so that it is counted until the lock is back.
 };
 
 // Ends all running calls and waits for them; for Python's atexit.

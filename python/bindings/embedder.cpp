@@ -48,7 +48,7 @@ void bind_embedder(py::module_& module) {
 
   py::class_<Embedder>(module, "Embedder", "The model that embeds.")
       .def_static("load", &Embedder::load, py::arg("checkpoint"), py::arg("options"), py::arg("backend"),
-                  py::call_guard<RunningCall, py::gil_scoped_release>())
+                  py::call_guard<RunningCall>())
       .def(
           "embed",
           [call_options](const Embedder& self, const std::vector<Input>& inputs,
@@ -67,7 +67,6 @@ void bind_embedder(py::module_& module) {
               };
             }
             const RunningCall running;
-            const py::gil_scoped_release release;
             return self.embed(inputs, traces, options);
           },
           py::arg("inputs"), py::arg("traces") = std::vector<std::optional<Trace>>{},
@@ -86,7 +85,6 @@ void bind_embedder(py::module_& module) {
                 call_options(std::move(instruction), std::move(tasks), normalize, truncate_dim, on_error,
                              std::move(progress), std::move(cancel), max_in_flight);
             const RunningCall running;
-            const py::gil_scoped_release release;
             return self.embed_tokens(inputs, traces, options);
           },
           py::arg("inputs"), py::arg("traces") = std::vector<std::optional<Trace>>{},

@@ -53,7 +53,7 @@ void bind_processor(py::module_& module) {
             return Processor::load(checkpoint, options);
           },
           py::arg("checkpoint"), py::arg("recipe") = "", py::arg("parse_control_tokens") = false,
-          py::call_guard<RunningCall, py::gil_scoped_release>())
+          py::call_guard<RunningCall>())
       .def(
           "process",
           [](const Processor& self, const Input& input, Stage stage, std::optional<std::string> instruction,
@@ -61,7 +61,6 @@ void bind_processor(py::module_& module) {
             ProcessedInput out;
             {
               const RunningCall running;
-              const py::gil_scoped_release release;
               out = self.process(
                   input, {stage, std::move(instruction), task ? std::move(*task) : Task{}, std::move(trace)});
             }

@@ -30,7 +30,7 @@ void bind_reasoner(py::module_& module) {
 
   py::class_<Reasoner>(module, "Reasoner", "The model that thinks.")
       .def_static("load", &Reasoner::load, py::arg("checkpoint"), py::arg("options"), py::arg("backend"),
-                  py::call_guard<RunningCall, py::gil_scoped_release>())
+                  py::call_guard<RunningCall>())
       .def(
           "think",
           [](const Reasoner& self, const std::vector<Input>& inputs, std::optional<std::string> instruction,
@@ -47,7 +47,6 @@ void bind_reasoner(py::module_& module) {
             options.on_result = or_none(std::move(on_result));
             apply({on_error, std::move(progress), std::move(cancel), max_in_flight}, options);
             const RunningCall running;
-            const py::gil_scoped_release release;
             return self.think(inputs, options);
           },
           py::arg("inputs"), py::arg("instruction") = py::none(), py::arg("tasks") = std::vector<Task>{},

@@ -82,7 +82,6 @@ void bind_think_then_embed(py::module_& module) {
             }
             apply({on_error, std::move(progress), std::move(cancel), max_in_flight}, options);
             const RunningCall running;
-            const py::gil_scoped_release release;
             return self.run(inputs, options);
           },
           py::arg("inputs"), py::arg("instruction") = py::none(), py::arg("tasks") = std::vector<Task>{},
