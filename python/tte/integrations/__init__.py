@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib.util
 
 _PACKAGES = {
-    "ray": '"ray[data]" pyarrow',
+    "ray": '"ray[data]" pyarrow aiohttp',
     "mteb": "mteb torchvision torchcodec",
     "sentence-transformers": "sentence-transformers torchvision",
 }

@@ -187,7 +187,7 @@ def test_the_callable_needs_neither_ray_nor_pyarrow() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip().endswith(': pip install "ray[data]" pyarrow')
+    assert done.stdout.strip().endswith(': pip install "ray[data]" pyarrow aiohttp')
 
 
 # The folder.
