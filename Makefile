@@ -1,6 +1,7 @@
 # make demo     set everything up and run the main job on the bundled nano pair
 # make mini     MMEB-V2 in miniature: nine tasks with and without thinking, and a page (ARGS="--count 500")
 # make test     build and run the C++ and Python tests
+# make stress   both test suites again and again, in random order, under busy loops (ARGS="--rounds 20")
 # make lint     formatting, static analysis, types, stubs
 # make bench    tte and its peer in turn, one table a claim
 # make clean    remove what was built (not .venv)
@@ -11,7 +12,7 @@ BUILD  := build/release
 # Everything is built once, by the build that also makes the Python package.
 INSTALL = $(PYTHON) -m pip install --quiet --no-build-isolation --no-deps --force-reinstall -C build-dir=$(BUILD)
 
-.PHONY: demo mini install test test-cpp test-example test-python lint lint-format bench stubs clean
+.PHONY: demo mini install test build-tests test-cpp test-example test-python stress lint lint-format bench stubs clean
 
 demo:
 	@tools/setup.sh run
@@ -29,22 +30,19 @@ install:
 	@tools/setup.sh test
 	$(INSTALL) .
 
-test: test-cpp test-example test-python
+# Every suite runs, whatever became of those before it; the last line says which failed.
+test: build-tests
+	tools/test.sh
 
-test-cpp:
+test-cpp test-example test-python: test-%: build-tests
+	tools/test.sh $*
+
+build-tests:
 	@tools/setup.sh test
 	$(INSTALL) -C cmake.define.TTE_BUILD_TESTS=ON .
-	ctest --test-dir $(BUILD) --output-on-failure -j 2
 
-# What a user of the C++ library does: install it, find_package(tte), link, run.
-test-example:
-	cmake --install $(BUILD) --prefix build/install --component cpp > build/install.log
-	cmake -S examples/cpp -B build/example -DCMAKE_PREFIX_PATH=$(abspath build/install) > build/example.log
-	cmake --build build/example
-	build/example/think_then_embed models/nano/reasoner models/nano/embedder examples/data/nano/*.png
-
-test-python:
-	$(PYTHON) -m pytest
+stress: build-tests
+	tools/stress.sh $(ARGS)
 
 lint:
 	@tools/setup.sh lint

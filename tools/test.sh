@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Runs test suites of what is built, all of them whatever fails, and says at the end which failed.
+#   tools/test.sh [cpp] [example] [python]     without a name: all
+set -uo pipefail
+cd "$(dirname "$0")/.."
+build=${TTE_BUILD:-build/release}
+interpreter=${TTE_VENV:-.venv}/bin/python
+
+cpp() { ctest --test-dir "$build" --output-on-failure --schedule-random -j 2; }
+
+# What a user of the C++ library does: install it, find_package(tte), link, run.
+example() {
+  mkdir -p build &&
+    cmake --install "$build" --prefix build/install --component cpp > build/install.log &&
+    cmake -S examples/cpp -B build/example -DCMAKE_PREFIX_PATH="$PWD/build/install" > build/example.log &&
+    cmake --build build/example &&
+    build/example/think_then_embed models/nano/reasoner models/nano/embedder examples/data/nano/*.png
+}
+
+python() { "$interpreter" -m pytest ${PYTEST_ARGS:-}; }
+
+[ $# -gt 0 ] || set -- cpp example python
+failed=()
+for suite in "$@"; do
+  case $suite in
+    cpp | example | python) "$suite" || failed+=("$suite") ;;
+    *) echo "tools/test.sh: there is no suite '$suite': cpp, example, python" >&2; exit 2 ;;
+  esac
+done
+if [ ${#failed[@]} -gt 0 ]; then
+  echo "tests FAILED in: ${failed[*]}" >&2
+  exit 1
+fi
+echo "tests pass in: $*"
