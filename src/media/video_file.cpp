@@ -371,19 +371,27 @@ class VideoFile::Impl {
                                        AV_PIX_FMT_RGB24, SWS_BICUBIC, nullptr, nullptr, nullptr));
     if (!scaler_) fail("has a pixel format that cannot be converted to RGB.");
     set_colorspace();
-    at::Tensor pixels = at::empty({height, width, 3}, at::kByte);
-    std::array<std::uint8_t*, 4> planes = {pixels.mutable_data_ptr<std::uint8_t>(), nullptr, nullptr,
-                                           nullptr};
-    std::array<int, 4> strides = {width * 3, 0, 0, 0};
+    const at::Tensor lines = padded_lines(height, width);
+    std::array<std::uint8_t*, 4> planes = {lines.mutable_data_ptr<std::uint8_t>(), nullptr, nullptr, nullptr};
+    std::array<int, 4> strides = {static_cast<int>(lines.stride(0)), 0, 0, 0};
     if (sws_scale(scaler_.get(), frame_->data, frame_->linesize, 0, height, planes.data(), strides.data()) !=
         height) {
       fail("cannot be converted to RGB.");
     }
+    const at::Tensor pixels = lines.narrow(0, 0, height).narrow(1, 0, width).contiguous();
     return apply_orientation(pixels, kOrientations[static_cast<std::size_t>(turns_)]);
   }
 
-  // The matrix that the stream names (BT.601, BT.709, ...), as torchcodec does; swscale alone always takes
-  // BT.601.
+  // uint8 [height + 1, padded width, 3]: swscale writes whole vectors, past the end of a line, and leaves the
+  // last pixels out where a line has no room for that.
+  static at::Tensor padded_lines(int height, int width) {
+    constexpr std::int64_t kVectorPixels = 64;
+    const std::int64_t padded = (width + kVectorPixels - 1) / kVectorPixels * kVectorPixels;
+    return at::empty({std::int64_t{height} + 1, padded, 3}, at::kByte);
+  }
+
+  // The matrix (BT.601, BT.709, ...) and the range of levels that the frame names, as torchcodec does;
+  // swscale alone always takes BT.601, and the full range for few formats.
   void set_colorspace() {
     int *inverse = nullptr, *table = nullptr;
     int source_range = 0, target_range = 0, brightness = 0, contrast = 0, saturation = 0;
@@ -391,6 +399,8 @@ class VideoFile::Impl {
                                  &contrast, &saturation) < 0) {
       return;  // RGB sources have none.
     }
+    if (frame_->color_range != AVCOL_RANGE_UNSPECIFIED)
+      source_range = frame_->color_range == AVCOL_RANGE_JPEG ? 1 : 0;
     const int* coefficients = sws_getCoefficients(frame_->colorspace);
     sws_setColorspaceDetails(scaler_.get(), coefficients, source_range, coefficients, target_range,
                              brightness, contrast, saturation);

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "media_test_util.h"
+#include "raw_video.h"
 #include "temp_dir.h"
 
 namespace tte::media::testing {
@@ -104,6 +105,32 @@ TEST(Video, FramesEqualTorchcodecs) {
                 at::IntArrayRef({golden.at("height").get<int>(), golden.at("width").get<int>(), 3}));
       EXPECT_EQ(fnv1a(frames.images[k]), golden.at("digests")[k].get<std::string>()) << "frame " << k;
     }
+  }
+}
+
+// Converting to RGB writes whole vectors: no width may make it write past a frame, nor leave pixels out. All
+// frames show the same picture from the top left corner, so those of narrow videos are parts of the widest.
+TEST(Video, EveryWidth) {
+  const TempDir folder;
+  const auto frames_of = [&](int width, int height) {
+    Frames frames = read_video({folder.write("raw.avi", i420_avi(width, height, 2)), {}, {}, {}}, {}, "a");
+    EXPECT_EQ(frames.images.size(), 2U);
+    return frames.images;
+  };
+  constexpr int kHeight = 8;
+  const std::vector<at::Tensor> widest = frames_of(1920, kHeight);
+  std::vector<int> widths = {360, 540, 568, 600, 720, 854, 1080, 1170, 1280};
+  for (int width = 1; width <= 128; ++width) widths.push_back(width);
+  for (const int width : widths) {
+    SCOPED_TRACE(width);
+    const std::vector<at::Tensor> frames = frames_of(width, kHeight);
+    // The last column of an odd width has its colour to itself.
+    for (std::size_t k = 0; k < 2; ++k) EXPECT_TRUE(at::equal(frames[k], widest[k].narrow(1, 0, width)));
+  }
+  for (const auto& [width, height] : std::vector<std::pair<int, int>>{{360, 640}, {1080, 1920}, {56, 56}}) {
+    const at::Tensor frame = frames_of(width, height)[0];
+    EXPECT_EQ(frame.sizes(), at::IntArrayRef({height, width, 3}));
+    EXPECT_TRUE(at::equal(frame.narrow(0, 0, kHeight), widest[0].narrow(1, 0, width)));
   }
 }
 
