@@ -1,0 +1,58 @@
+"""Data flows one way: what a folder may include, and what the public headers may show."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+INCLUDE = re.compile(r'^\s*#\s*include\s*["<]([^">]+)[">]', re.MULTILINE)
+TORCH = ("ATen/", "torch/", "c10/", "caffe2/")
+
+
+def _folders() -> list[str]:
+    """Folders of src/ in the order of the data flow, as src/README.md lists them."""
+    return re.findall(r"^\| `(\w+)/` \|", (ROOT / "src/README.md").read_text(), re.MULTILINE)
+
+
+def _sources(folder: Path) -> list[Path]:
+    return [p for p in sorted(folder.rglob("*")) if p.suffix in {".h", ".cpp", ".cu", ".cuh"}]
+
+
+def _includes(path: Path) -> list[str]:
+    return INCLUDE.findall(path.read_text(encoding="utf-8"))
+
+
+def test_every_folder_is_listed() -> None:
+    assert sorted(_folders()) == sorted(p.name for p in (ROOT / "src").iterdir() if p.is_dir())
+
+
+@pytest.mark.parametrize("folder", _folders())
+def test_a_folder_uses_only_those_before_it(folder: str) -> None:
+    order = _folders()
+    later = set(order[order.index(folder) + 1 :])
+    wrong = [
+        f"{path.relative_to(ROOT)} includes {name}"
+        for path in _sources(ROOT / "src" / folder)
+        for name in _includes(path)
+        if name.split("/")[0] in later
+    ]
+    assert not wrong
+
+
+def test_public_headers_show_no_torch() -> None:
+    headers = _sources(ROOT / "include")
+    assert len(headers) > 5
+    shown = [f"{h.name} includes {i}" for h in headers for i in _includes(h) if i.startswith(TORCH)]
+    assert all(line.startswith("torch.h ") for line in shown), shown
+    # Nor by way of the one that does, which is for who asks for it.
+    assert [h.name for h in headers if "tte/torch.h" in _includes(h)] == []
+
+
+def test_public_headers_use_each_other_and_the_standard_library_only() -> None:
+    allowed = re.compile(r"tte/\w+\.h|[a-z_]+(\.h)?")
+    for header in _sources(ROOT / "include"):
+        if header.name != "torch.h":
+            assert [i for i in _includes(header) if not allowed.fullmatch(i)] == [], header.name
