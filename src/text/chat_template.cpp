@@ -8,8 +8,8 @@
 #include <optional>
 
 #include "base/printable.h"
-#include "text/jinja.h"
-#include "text/jinja_text.h"
+#include "text/jinja/template.h"
+#include "text/jinja/strings.h"
 #include "text/utf8.h"
 #include "tte/error.h"
 

@@ -11,7 +11,7 @@
 #include <string>
 #include <string_view>
 
-#include "text/jinja.h"
+#include "text/jinja/template.h"
 #include "text/tokenizer.h"
 #include "text/utf8.h"
 #include "tte/error.h"

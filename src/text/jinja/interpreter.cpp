@@ -1,11 +1,11 @@
-#include "text/jinja_interpreter.h"
+#include "text/jinja/interpreter.h"
 
 #include <fmt/core.h>
 
 #include <algorithm>
 
 #include "base/printable.h"
-#include "text/jinja_text.h"
+#include "text/jinja/strings.h"
 #include "tte/error.h"
 
 namespace tte::text::jinja {

@@ -7,9 +7,9 @@
 #include <ctime>
 
 #include "base/printable.h"
-#include "text/jinja_callable.h"
-#include "text/jinja_interpreter.h"
-#include "text/jinja_text.h"
+#include "text/jinja/callable.h"
+#include "text/jinja/interpreter.h"
+#include "text/jinja/strings.h"
 #include "text/utf8.h"
 #include "tte/error.h"
 

@@ -1,4 +1,4 @@
-#include "text/jinja_lexer.h"
+#include "text/jinja/lexer.h"
 
 #include <fmt/core.h>
 
@@ -7,7 +7,7 @@
 #include <charconv>
 
 #include "base/printable.h"
-#include "text/jinja_text.h"
+#include "text/jinja/strings.h"
 #include "text/utf8.h"
 #include "tte/error.h"
 

@@ -2,7 +2,7 @@
 // lstrip_blocks, loop controls, tojson, raise_exception, strftime_now, {% generation %}), without recursive
 // loops, call blocks, includes, imports, inheritance, and starred arguments, which are errors when a template
 // is parsed. Dict keys are strings. Templates come from the internet: what they can do is bounded in time,
-// memory and stack (jinja_interpreter.h).
+// memory and stack (interpreter.h).
 #pragma once
 
 #include <string>
@@ -10,8 +10,8 @@
 #include <utility>
 #include <vector>
 
-#include "text/jinja_ast.h"
-#include "text/jinja_value.h"
+#include "text/jinja/ast.h"
+#include "text/jinja/value.h"
 
 namespace tte::text::jinja {
 

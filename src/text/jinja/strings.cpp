@@ -1,4 +1,4 @@
-#include "text/jinja_text.h"
+#include "text/jinja/strings.h"
 
 #include <unicode/locid.h>
 #include <unicode/uchar.h>

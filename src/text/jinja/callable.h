@@ -6,7 +6,7 @@
 #include <memory>
 #include <string>
 
-#include "text/jinja_interpreter.h"
+#include "text/jinja/interpreter.h"
 
 namespace tte::text::jinja {
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-#include "text/jinja_interpreter.h"
+#include "text/jinja/interpreter.h"
 
 namespace tte::text::jinja {
 

@@ -1,8 +1,8 @@
-#include "text/jinja.h"
+#include "text/jinja/template.h"
 
 #include <fmt/core.h>
 
-#include "text/jinja_interpreter.h"
+#include "text/jinja/interpreter.h"
 #include "tte/error.h"
 
 namespace tte::text::jinja {

@@ -1,6 +1,6 @@
 // The Jinja interpreter against Jinja as transformers sets it up (tests/data/text/make_goldens.py), its
 // errors and limits.
-#include "text/jinja.h"
+#include "text/jinja/template.h"
 
 #include <gmock/gmock.h>
 

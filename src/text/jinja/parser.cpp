@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "base/printable.h"
-#include "text/jinja_ast.h"
-#include "text/jinja_expression_parser.h"
+#include "text/jinja/ast.h"
+#include "text/jinja/expression_parser.h"
 
 namespace tte::text::jinja {
 namespace {

@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include "text/jinja_ast.h"
-#include "text/jinja_value.h"
+#include "text/jinja/ast.h"
+#include "text/jinja/value.h"
 
 namespace tte::text::jinja {
 
@@ -96,7 +96,7 @@ class Interpreter {
   int depth_ = 0;
 };
 
-// jinja_builtins.cpp and jinja_filters.cpp: what templates can call. All throw through Interpreter::fail.
+// builtins.cpp and filters.cpp: what templates can call. All throw through Interpreter::fail.
 Value get_attribute(Interpreter& run, const Value& object, const std::string& name, int line);
 Value get_item(Interpreter& run, const Value& object, const Value& key, int line);
 Value arithmetic(Interpreter& run, const std::string& op, const Value& a, const Value& b, int line);

@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <array>
 
-#include "text/jinja_callable.h"
-#include "text/jinja_text.h"
+#include "text/jinja/callable.h"
+#include "text/jinja/strings.h"
 #include "text/utf8.h"
 
 namespace tte::text::jinja {

@@ -8,8 +8,8 @@
 #include <map>
 
 #include "base/printable.h"
-#include "text/jinja_call.h"
-#include "text/jinja_text.h"
+#include "text/jinja/call.h"
+#include "text/jinja/strings.h"
 
 namespace tte::text::jinja {
 namespace {
