@@ -8,8 +8,8 @@
 #include <optional>
 
 #include "base/printable.h"
-#include "text/jinja/template.h"
 #include "text/jinja/strings.h"
+#include "text/jinja/template.h"
 #include "text/utf8.h"
 #include "tte/error.h"
 
@@ -87,9 +87,9 @@ std::vector<std::string> control_tokens(const Tokenizer& tokenizer, const std::s
   return out;
 }
 
-std::shared_ptr<Dict> make_dict(std::vector<std::pair<std::string, Value>> items) {
-  auto dict = std::make_shared<Dict>();
-  dict->items = std::move(items);
+Value make_dict(std::vector<std::pair<std::string, Value>> items) {
+  Dict dict;
+  dict.items = std::move(items);
   return dict;
 }
 

@@ -58,9 +58,9 @@ void chat_template(std::string_view content) {
   using tte::text::jinja::List;
   using tte::text::jinja::Value;
   const tte::text::jinja::Template parsed(content, "fuzz");
-  auto message = std::make_shared<Dict>();
-  message->set("role", "user");
-  message->set("content", List{Value("a"), Value(std::int64_t{2})});
+  Dict message;
+  message.set("role", "user");
+  message.set("content", List{Value("a"), Value(std::int64_t{2})});
   const std::string text =
       parsed.render({{"messages", List{message, message}}, {"x", "x y"}, {"n", std::int64_t{3}}});
   if (tte::text::find_invalid(text) != std::string::npos) __builtin_trap();

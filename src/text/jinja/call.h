@@ -1,9 +1,8 @@
-// What a filter or a test is called with.
+// Filters, tests, methods and global functions: what they are called with, and that nothing passed is ignored.
 #pragma once
 
-#include <fmt/core.h>
-
-#include <memory>
+#include <array>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -11,37 +10,56 @@
 
 namespace tte::text::jinja {
 
-// One call of a filter or test.
+// One call. What is not supported ends it with refuse().
 struct Call {
-  Interpreter& run;
-  const std::string& name;
-  const Value& input;
-  const Arguments& arguments;
-  int line;
+  static constexpr std::size_t kMaxParameters = 4;
 
-  [[noreturn]] void fail(const std::string& what) const { run.fail(line, fmt::format("{}: {}", name, what)); }
-  [[nodiscard]] const Value* get(std::size_t index, std::string_view key) const {
-    return arguments.get(index, key);
-  }
-  [[nodiscard]] const Value& need(std::size_t index, std::string_view key) const {
-    const Value* value = get(index, key);
-    if (value == nullptr) fail(fmt::format("argument {} is missing", index + 1));
-    return *value;
-  }
-  [[nodiscard]] bool flag(std::size_t index, std::string_view key, bool fallback) const {
-    const Value* value = get(index, key);
-    return value == nullptr ? fallback : value->truthy();
-  }
-  [[nodiscard]] std::int64_t integer(std::size_t index, std::string_view key, std::int64_t fallback) const {
-    const Value* value = get(index, key);
+  Interpreter& run;
+  std::string_view name;
+  const Value& input;          // Of a method its object.
+  const Arguments& arguments;  // All of them.
+  std::array<const Value*, kMaxParameters> bound{};
+
+  // Argument `index`; null if it was not passed.
+  [[nodiscard]] const Value* get(std::size_t index) const { return bound[index]; }
+  [[nodiscard]] bool flag(std::size_t index) const { return bound[index] != nullptr && bound[index]->truthy(); }
+  [[nodiscard]] std::int64_t integer(std::size_t index, std::int64_t fallback) const {
     std::int64_t out = fallback;
-    if (value != nullptr && !value->is_none() && !value->integer(out))
-      fail(fmt::format("{} is not an int", value->type_name()));
+    if (bound[index] != nullptr && !bound[index]->integer(out)) refuse_argument(index);
     return out;
   }
-  // The input as text, as Jinja's filters for strings take it.
-  [[nodiscard]] std::string text() const { return input.str(); }
-  [[nodiscard]] std::shared_ptr<const List> items() const { return run.items_of(input, line); }
+  // A string; null if it was not passed or is None.
+  [[nodiscard]] const std::string* text_or_none(std::size_t index) const {
+    if (bound[index] == nullptr || bound[index]->is_none()) return nullptr;
+    return &text(index);
+  }
+  [[nodiscard]] const std::string& text(std::size_t index) const {
+    if (bound[index]->text() == nullptr) refuse_argument(index);
+    return *bound[index]->text();
+  }
+  // str(input), which is what filters of strings work on.
+  [[nodiscard]] std::string input_text() const {
+    if (input.shared<const Markup>() != nullptr) refuse_input();
+    return run.text_of(input);
+  }
+  [[noreturn]] void refuse_input() const { refuse(fmt::format("{} of a {}", name, input.type_name())); }
+  [[noreturn]] void refuse_argument(std::size_t index) const {
+    refuse(fmt::format("{} with a {} as argument {}", name, bound[index]->type_name(), index + 1));
+  }
 };
+
+struct Builtin {
+  std::string_view name;
+  Value (*function)(const Call&);
+  std::array<const char*, Call::kMaxParameters> parameters{};
+  std::size_t required = 0;
+  bool by_name = false;  // Arguments may be passed by name.
+  bool any = false;      // The function reads its arguments itself.
+};
+
+// The one called `name`; null if there is none.
+const Builtin* find_builtin(std::span<const Builtin> all, std::string_view name);
+// Refuses arguments that the function does not have.
+Value invoke(Interpreter& run, const Builtin& builtin, const Value& input, const Arguments& arguments);
 
 }  // namespace tte::text::jinja

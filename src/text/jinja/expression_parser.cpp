@@ -1,4 +1,4 @@
-#include "text/jinja_expression_parser.h"
+#include "text/jinja/expression_parser.h"
 
 #include <fmt/core.h>
 
@@ -7,6 +7,7 @@
 #include <charconv>
 
 #include "base/printable.h"
+#include "base/stack.h"
 #include "tte/error.h"
 
 namespace tte::text::jinja {
@@ -15,12 +16,12 @@ ExpressionParser::ExpressionParser(std::string_view source, const std::string& n
     : name_(name), tokens_(tokenize(source, name)) {}
 
 ExpressionParser::Level::Level(ExpressionParser& parser) : parser_(parser) {
-  if (++parser_.level_ <= kMaxTreeDepth) return;
-  parser_.fail(fmt::format("it nests deeper than {} levels", kMaxTreeDepth));
+  if (++parser_.level_ <= kMaxTreeDepth && base::stack_left() >= base::kStackReserve) return;
+  parser_.fail(fmt::format("it nests too deep ({} levels) for the stack", parser_.level_));
 }
 
 void ExpressionParser::fail(const std::string& what) const {
-  throw ModelError(fmt::format("{}, line {}: {}.", name_, current().line, what));
+  throw ModelError(fmt::format("{}, line {}: {}.", base::printable(name_, 200), current().line, what));
 }
 
 std::string ExpressionParser::shown(const Token& token) {
@@ -328,6 +329,7 @@ ExpressionParser::Node ExpressionParser::subscript(Node object) {
   } else {
     add(*node, std::move(start));
   }
+  if (is_op(",")) fail("a tuple in brackets is not supported by tte");
   expect_op("]");
   return node;
 }
@@ -372,7 +374,7 @@ ExpressionParser::Node ExpressionParser::filters_and_tests(Node node) {
 bool ExpressionParser::starts_test_argument() const {
   switch (current().kind) {
     case Kind::kName: {
-      static constexpr std::array<std::string_view, 6> kNot = {"else", "or", "and", "is", "if", "in"};
+      static constexpr std::array<std::string_view, 4> kNot = {"else", "or", "and", "is"};
       return std::find(kNot.begin(), kNot.end(), current().text) == kNot.end();
     }
     case Kind::kString:
@@ -392,6 +394,8 @@ ExpressionParser::Node ExpressionParser::test(Node input) {
   add(*node, std::move(input));
   if (take_op("(")) {
     arguments(*node);
+  } else if (is_name("is")) {
+    fail("tests cannot be chained with \"is\"");
   } else if (starts_test_argument()) {
     add(*node, postfix(primary()));
   }

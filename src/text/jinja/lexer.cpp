@@ -33,8 +33,7 @@ std::string with_plain_newlines(std::string_view source) {
 }
 
 bool is_name_start(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
-         static_cast<unsigned char>(c) >= 0x80;
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
 }
 bool is_digit(char c) {
   return c >= '0' && c <= '9';
@@ -69,7 +68,7 @@ class Lexer {
 
  private:
   [[noreturn]] void fail(const std::string& what) const {
-    throw ModelError(fmt::format("{}, line {}: {}.", name_, line(), what));
+    throw ModelError(fmt::format("{}, line {}: {}.", base::printable(name_, 200), line(), what));
   }
   [[nodiscard]] int line() const {
     // Advances with at_, so that finding lines is linear altogether.
@@ -224,14 +223,18 @@ class Lexer {
   void number() {
     std::string digits;
     bool is_float = false;
+    const auto digit_at = [&](std::size_t i) { return i < source_.size() && is_digit(source_[i]); };
     const auto take_digits = [&] {
-      while (at_ < source_.size() && (is_digit(source_[at_]) || source_[at_] == '_')) {
+      while (digit_at(at_) || (at_ < source_.size() && source_[at_] == '_' && digit_at(at_ + 1))) {
         if (source_[at_] != '_') digits += source_[at_];
         ++at_;
       }
     };
+    if (source_[at_] == '0' && at_ + 1 < source_.size() && is_name_start(source_[at_ + 1]) &&
+        source_[at_ + 1] != '_' && source_[at_ + 1] != 'e' && source_[at_ + 1] != 'E') {
+      fail("a number in another base than ten is not supported by tte");
+    }
     take_digits();
-    const auto digit_at = [&](std::size_t i) { return i < source_.size() && is_digit(source_[i]); };
     if (at_ < source_.size() && source_[at_] == '.' && digit_at(at_ + 1)) {
       is_float = true;
       digits += source_[at_++];
@@ -246,6 +249,9 @@ class Lexer {
         at_ += is_signed ? 2 : 1;
         take_digits();
       }
+    }
+    if (!is_float && digits[0] == '0' && digits.find_first_not_of('0') != std::string::npos) {
+      fail("a number begins with a zero");
     }
     push(is_float ? Kind::kFloat : Kind::kInteger, digits);
   }
@@ -263,6 +269,8 @@ class Lexer {
       push(Kind::kOperator, std::string(known));
       return;
     }
+    if (static_cast<unsigned char>(source_[at_]) >= 0x80)
+      fail("a letter outside of ASCII in a name is not supported by tte");
     fail(fmt::format("unexpected character {}", base::printable(source_.substr(at_, 4))));
   }
 
@@ -313,7 +321,7 @@ class Lexer {
       append_code_point(out, value);
       at_ = i - 1;
     } else if (c == 'N') {
-      fail("\\N{...} is not supported in strings");
+      fail("\\N{...} in a string is not supported by tte");
     } else if (c != '\n') {  // Python keeps the backslash of an escape that it does not know.
       out += '\\';
       out += c;
@@ -333,7 +341,7 @@ class Lexer {
 
 std::vector<Token> tokenize(std::string_view source, const std::string& name) {
   if (const std::size_t at = find_invalid(source); at != std::string_view::npos) {
-    throw ModelError(fmt::format("{} is not UTF-8 at byte {}.", name, at));
+    throw ModelError(fmt::format("{} is not UTF-8 at byte {}.", base::printable(name, 200), at));
   }
   return Lexer(source, name).run();
 }

@@ -80,7 +80,9 @@ class Parser : private ExpressionParser {
       node.body = body_and_end("endfilter");
     } else if (name == "generation") {
       node.kind = Statement::Kind::kScope;
+      const int loops = std::exchange(loops_, 0);
       node.body = body_and_end("endgeneration");
+      loops_ = loops;
     } else if (name == "break" || name == "continue") {
       if (loops_ == 0) fail(fmt::format("{{% {} %}} is outside of a loop", name));
       node.kind = name == "break" ? Statement::Kind::kBreak : Statement::Kind::kContinue;
@@ -94,7 +96,7 @@ class Parser : private ExpressionParser {
   void if_statement(Statement& node) {
     node.kind = Statement::Kind::kIf;
     while (true) {
-      ExpressionPtr test = expression(true);
+      ExpressionPtr test = expression(true, false);
       end_tag();
       Body then = body({"elif", "else", "endif"});
       node.branches.emplace_back(std::move(test), std::move(then));
@@ -133,11 +135,14 @@ class Parser : private ExpressionParser {
     const bool brackets = take_op("(");
     do {
       if (is_name("in") || is_op("=") || is_op(")")) break;
+      if (is_op("(") || is_op("[")) fail("a target within a target is not supported by tte");
       std::string name = expect_identifier();
-      if (with_namespace && take_op(".")) name.append(1, '.').append(expect_identifier());
+      if (name == "loop") fail("setting loop is not supported by tte");
+      if (with_namespace && out.empty() && take_op(".")) name.append(1, '.').append(expect_identifier());
       out.push_back(std::move(name));
     } while (take_op(","));
     if (brackets) expect_op(")");
+    if (is_op(",") || (brackets && out.size() == 1)) fail("such a target is not supported by tte");
     if (out.empty()) fail("a name to assign to is missing");
     return out;
   }

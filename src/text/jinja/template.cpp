@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include "base/printable.h"
 #include "text/jinja/interpreter.h"
 #include "tte/error.h"
 
@@ -12,8 +13,8 @@ constexpr std::size_t kMaxSource = std::size_t{4} << 20;
 
 Body parse_bounded(std::string_view source, const std::string& name) {
   if (source.size() > kMaxSource) {
-    throw ModelError(fmt::format("{}: a template of {} bytes is too long, at most {} are read.", name,
-                                 source.size(), kMaxSource));
+    throw ModelError(fmt::format("{}: a template of {} bytes is too long, at most {} are read.",
+                                 base::printable(name, 200), source.size(), kMaxSource));
   }
   return parse(source, name);
 }

@@ -1,7 +1,5 @@
 // The tests of chat templates: x is defined, x is string, ...
-#include <fmt/core.h>
-
-#include <map>
+#include <cmath>
 
 #include "base/printable.h"
 #include "text/jinja/call.h"
@@ -10,93 +8,100 @@
 namespace tte::text::jinja {
 namespace {
 
-bool is_number(const Value& value) {
-  double number = 0;
-  return value.number(number);
-}
-
-using Test = bool (*)(const Call&);
-
-template <char kOp0, char kOp1>
-bool t_compare(const Call& c) {
+template <char kOp0, char kOp1 = ' '>
+Value t_compare(const Call& c) {
   std::string op(1, kOp0);
   if (kOp1 != ' ') op += kOp1;
-  return compares(c.run, op, c.input, c.need(0, "other"), c.line);
+  return compares(c.run, op, c.input, *c.get(0));
 }
-std::int64_t whole_input(const Call& c) {
-  std::int64_t value = 0;
-  if (!c.input.integer(value)) c.fail(fmt::format("a {} is not an int", c.input.type_name()));
-  return value;
+// Of a list whose kind is at most `last`, a text, a dict or undefined.
+bool is_sequence(const Value& value, List::Kind last) {
+  return value.text() != nullptr || value.shared<const Markup>() != nullptr || value.dict() != nullptr ||
+         value.is_undefined() || (value.list() != nullptr && value.list()->kind <= last);
+}
+Value t_iterable(const Call& c) {
+  return is_sequence(c.input, List::Kind::kItems) || c.input.iterator() != nullptr;
+}
+Value t_number(const Call& c) {
+  double number = 0;
+  return c.input.number(number);
+}
+template <bool kValue>
+Value t_bool(const Call& c) {
+  return c.input.as<bool>() != nullptr && *c.input.as<bool>() == kValue;
+}
+template <std::int64_t kRest>
+Value t_rest_of_two(const Call& c) {
+  double number = 0;
+  if (!c.input.number(number)) c.refuse_input();
+  return compares(c.run, "==", arithmetic(c.run, "%", c.input, std::int64_t{2}), kRest);
+}
+Value t_divisible(const Call& c) {
+  double number = 0;
+  if (!c.input.number(number)) c.refuse_input();
+  return compares(c.run, "==", arithmetic(c.run, "%", c.input, *c.get(0)), std::int64_t{0});
+}
+// Whether two values are one object is chance for all but these.
+Value t_same(const Call& c) {
+  const auto single = [](const Value& v) { return v.is_none() || v.as<bool>() != nullptr; };
+  if (!single(c.input) && !single(*c.get(0))) c.refuse_argument(0);
+  if (!single(c.input) || !single(*c.get(0))) return false;
+  return c.input.is_none() == c.get(0)->is_none() && equal(c.input, *c.get(0), c.run.budget);
 }
 
-const std::map<std::string_view, Test>& tests() {
-  static const std::map<std::string_view, Test> all = {
-      {"defined", [](const Call& c) { return !c.input.is_undefined(); }},
-      {"undefined", [](const Call& c) { return c.input.is_undefined(); }},
-      {"none", [](const Call& c) { return c.input.is_none(); }},
-      {"string", [](const Call& c) { return c.input.text() != nullptr; }},
-      {"mapping", [](const Call& c) { return c.input.dict() != nullptr && !c.input.dict()->is_namespace; }},
-      {"iterable",
-       [](const Call& c) {
-         const bool is_dict = c.input.dict() != nullptr && !c.input.dict()->is_namespace;
-         return c.input.text() != nullptr || c.input.list() != nullptr || is_dict || c.input.is_undefined();
-       }},
-      {"sequence",
-       [](const Call& c) {
-         const bool is_dict = c.input.dict() != nullptr && !c.input.dict()->is_namespace;
-         return c.input.text() != nullptr || c.input.list() != nullptr || is_dict || c.input.is_undefined();
-       }},
-      {"number", [](const Call& c) { return is_number(c.input); }},
-      {"integer", [](const Call& c) { return c.input.as<std::int64_t>() != nullptr; }},
-      {"float", [](const Call& c) { return c.input.as<double>() != nullptr; }},
-      {"boolean", [](const Call& c) { return c.input.as<bool>() != nullptr; }},
-      {"true", [](const Call& c) { return c.input.as<bool>() != nullptr && *c.input.as<bool>(); }},
-      {"false", [](const Call& c) { return c.input.as<bool>() != nullptr && !*c.input.as<bool>(); }},
-      {"callable", [](const Call& c) { return c.input.callable() != nullptr; }},
-      {"lower", [](const Call& c) { return lower(c.text()) == c.text() && upper(c.text()) != c.text(); }},
-      {"upper", [](const Call& c) { return upper(c.text()) == c.text() && lower(c.text()) != c.text(); }},
-      {"odd", [](const Call& c) { return whole_input(c) % 2 != 0; }},
-      {"even", [](const Call& c) { return whole_input(c) % 2 == 0; }},
-      {"divisibleby",
-       [](const Call& c) {
-         const std::int64_t by = c.integer(0, "num", 0);
-         if (by == 0) c.fail("a number is divided by zero");
-         return by == -1 || whole_input(c) % by == 0;
-       }},
-      {"sameas",
-       [](const Call& c) {
-         return std::string_view(c.input.type_name()) == c.need(0, "other").type_name() &&
-                c.run.same(c.input, c.need(0, "other"));
-       }},
-      {"in", [](const Call& c) { return compares(c.run, "in", c.input, c.need(0, "seq"), c.line); }},
-      {"equalto", t_compare<'=', '='>},
-      {"eq", t_compare<'=', '='>},
-      {"==", t_compare<'=', '='>},
-      {"ne", t_compare<'!', '='>},
-      {"!=", t_compare<'!', '='>},
-      {"lt", t_compare<'<', ' '>},
-      {"lessthan", t_compare<'<', ' '>},
-      {"<", t_compare<'<', ' '>},
-      {"le", t_compare<'<', '='>},
-      {"<=", t_compare<'<', '='>},
-      {"gt", t_compare<'>', ' '>},
-      {"greaterthan", t_compare<'>', ' '>},
-      {">", t_compare<'>', ' '>},
-      {"ge", t_compare<'>', '='>},
-      {">=", t_compare<'>', '='>},
-  };
-  return all;
-}
+constexpr Builtin kTests[] = {
+    {"defined", [](const Call& c) -> Value { return !c.input.is_undefined(); }},
+    {"undefined", [](const Call& c) -> Value { return c.input.is_undefined(); }},
+    {"none", [](const Call& c) -> Value { return c.input.is_none(); }},
+    {"string",
+     [](const Call& c) -> Value {
+       return c.input.text() != nullptr || c.input.shared<const Markup>() != nullptr;
+     }},
+    {"mapping", [](const Call& c) -> Value { return c.input.dict() != nullptr; }},
+    {"iterable", t_iterable},
+    {"sequence", [](const Call& c) -> Value { return is_sequence(c.input, List::Kind::kRange); }},
+    {"number", t_number},
+    {"integer", [](const Call& c) -> Value { return c.input.as<std::int64_t>() != nullptr; }},
+    {"float", [](const Call& c) -> Value { return c.input.as<double>() != nullptr; }},
+    {"boolean", [](const Call& c) -> Value { return c.input.as<bool>() != nullptr; }},
+    {"true", t_bool<true>},
+    {"false", t_bool<false>},
+    {"callable",
+     [](const Call& c) -> Value { return c.input.function() != nullptr || c.input.is_undefined(); }},
+    {"lower", [](const Call& c) -> Value { return is_cased(c.input_text(), false); }},
+    {"upper", [](const Call& c) -> Value { return is_cased(c.input_text(), true); }},
+    {"odd", t_rest_of_two<1>},
+    {"even", t_rest_of_two<0>},
+    {"divisibleby", t_divisible, {"num"}, 1, true},
+    {"sameas", t_same, {"other"}, 1, true},
+    {"in",
+     [](const Call& c) -> Value { return compares(c.run, "in", c.input, *c.get(0)); },
+     {"seq"},
+     1,
+     true},
+    {"equalto", t_compare<'=', '='>, {"b"}, 1},
+    {"eq", t_compare<'=', '='>, {"b"}, 1},
+    {"==", t_compare<'=', '='>, {"b"}, 1},
+    {"ne", t_compare<'!', '='>, {"b"}, 1},
+    {"!=", t_compare<'!', '='>, {"b"}, 1},
+    {"lt", t_compare<'<'>, {"b"}, 1},
+    {"lessthan", t_compare<'<'>, {"b"}, 1},
+    {"<", t_compare<'<'>, {"b"}, 1},
+    {"le", t_compare<'<', '='>, {"b"}, 1},
+    {"<=", t_compare<'<', '='>, {"b"}, 1},
+    {"gt", t_compare<'>'>, {"b"}, 1},
+    {"greaterthan", t_compare<'>'>, {"b"}, 1},
+    {">", t_compare<'>'>, {"b"}, 1},
+    {"ge", t_compare<'>', '='>, {"b"}, 1},
+    {">=", t_compare<'>', '='>, {"b"}, 1},
+};
 
 }  // namespace
 
-bool call_test(Interpreter& run, const std::string& name, const Value& input, const Arguments& arguments,
-               int line) {
-  const auto known = tests().find(name);
-  if (known == tests().end())
-    run.fail(line, fmt::format("the test {} is not supported by tte", base::printable(name)));
-  run.step();
-  return known->second({run, name, input, arguments, line});
+bool call_test(Interpreter& run, const std::string& name, const Value& input, const Arguments& arguments) {
+  const Builtin* known = find_builtin(kTests, name);
+  if (known == nullptr) refuse(fmt::format("the test {}", base::printable(name, 60)));
+  return invoke(run, *known, input, arguments).truthy();
 }
 
 }  // namespace tte::text::jinja

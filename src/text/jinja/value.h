@@ -1,9 +1,12 @@
-// The values of a chat template: Python's, as far as templates need them.
+// The values of a chat template: Python's, as far as templates need them. A value owns all that it reads, and
+// only a namespace() changes, so nothing else can hold itself.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -12,23 +15,46 @@
 
 namespace tte::text::jinja {
 
+class Budget;
 class Value;
-class Interpreter;
 struct List;
 struct Dict;
-struct Callable;
+struct Namespace;
+struct Function;
 struct Loop;
+
+// What a template does wrong or asks for in vain: a clause without its place, which the interpreter adds.
+struct Failure : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
 
 struct Undefined {
   std::string name;
 };
 struct None {};
+// What |safe makes: a text that can only be written, because Jinja escapes what is joined to it.
+struct Markup {
+  std::string text;
+};
+
+// What a generator gives, one value at a time and only once.
+struct Iterator {
+  std::function<std::optional<Value>()> next;
+  int depth = 1;
+  bool running = false;
+};
+
+// Lists and dicts nest at most this deep, so that walks over them need little stack.
+inline constexpr int kMaxNesting = 100;
+// The longest text that is made of values.
+inline constexpr std::size_t kMaxText = std::size_t{1} << 27;
 
 class Value {
  public:
   using Data = std::variant<Undefined, None, bool, std::int64_t, double, std::shared_ptr<const std::string>,
-                            std::shared_ptr<const List>, std::shared_ptr<Dict>,
-                            std::shared_ptr<const Callable>, std::shared_ptr<Loop>>;
+                            std::shared_ptr<const List>, std::shared_ptr<const Dict>,
+                            std::shared_ptr<Namespace>, std::shared_ptr<const Function>,
+                            std::shared_ptr<Iterator>, std::shared_ptr<const Markup>, std::shared_ptr<Loop>>;
 
   Value() = default;
   // NOLINTBEGIN(google-explicit-constructor): a value is made of any of these, as in a template.
@@ -40,40 +66,35 @@ class Value {
   Value(std::string text) : data_(std::make_shared<const std::string>(std::move(text))) {}
   Value(std::string_view text) : Value(std::string(text)) {}
   Value(const char* text) : Value(std::string(text)) {}
+  // Throw Failure for what nests deeper than kMaxNesting.
   Value(List list);
-  Value(std::shared_ptr<const List> list) : data_(std::move(list)) {}
-  Value(std::shared_ptr<Dict> dict) : data_(std::move(dict)) {}
-  Value(std::shared_ptr<const Callable> callable) : data_(std::move(callable)) {}
+  Value(Dict dict);
+  Value(Function function);
+  Value(Iterator iterator);
+  Value(std::shared_ptr<Namespace> names) : data_(std::move(names)) {}
   Value(std::shared_ptr<Loop> loop) : data_(std::move(loop)) {}
+  Value(Markup markup) : data_(std::make_shared<const Markup>(std::move(markup))) {}
   // NOLINTEND(google-explicit-constructor)
 
   template <typename T>
   [[nodiscard]] const T* as() const {
     return std::get_if<T>(&data_);
   }
+  // What the value shares with its copies; null if it is something else.
+  template <typename T>
+  [[nodiscard]] T* shared() const {
+    const auto* p = std::get_if<std::shared_ptr<T>>(&data_);
+    return p == nullptr ? nullptr : p->get();
+  }
   [[nodiscard]] bool is_undefined() const { return as<Undefined>() != nullptr; }
   [[nodiscard]] bool is_none() const { return as<None>() != nullptr; }
-  // Null if the value is something else.
-  [[nodiscard]] const std::string* text() const {
-    const auto* p = as<std::shared_ptr<const std::string>>();
-    return p == nullptr ? nullptr : p->get();
-  }
-  [[nodiscard]] const List* list() const {
-    const auto* p = as<std::shared_ptr<const List>>();
-    return p == nullptr ? nullptr : p->get();
-  }
-  [[nodiscard]] Dict* dict() const {
-    const auto* p = as<std::shared_ptr<Dict>>();
-    return p == nullptr ? nullptr : p->get();
-  }
-  [[nodiscard]] const Callable* callable() const {
-    const auto* p = as<std::shared_ptr<const Callable>>();
-    return p == nullptr ? nullptr : p->get();
-  }
-  [[nodiscard]] Loop* loop() const {
-    const auto* p = as<std::shared_ptr<Loop>>();
-    return p == nullptr ? nullptr : p->get();
-  }
+  [[nodiscard]] const std::string* text() const { return shared<const std::string>(); }
+  // A list, a tuple, a range or a view of a dict.
+  [[nodiscard]] const List* list() const { return shared<const List>(); }
+  [[nodiscard]] const Dict* dict() const { return shared<const Dict>(); }
+  [[nodiscard]] const Function* function() const { return shared<const Function>(); }
+  [[nodiscard]] Namespace* names() const { return shared<Namespace>(); }
+  [[nodiscard]] Iterator* iterator() const { return shared<Iterator>(); }
   // The number as int (bool counts as 0 or 1); false if it is not one.
   [[nodiscard]] bool integer(std::int64_t& value) const;
   // The number as float; false if it is not one.
@@ -82,55 +103,72 @@ class Value {
   [[nodiscard]] bool truthy() const;
   // What Python calls the type: "str", "list", ...
   [[nodiscard]] const char* type_name() const;
-  // str(value): what {{ value }} prints; undefined prints nothing.
-  [[nodiscard]] std::string str() const;
-  // repr(value), as lists and dicts print what is in them. Throws ModelError past a depth of 64 or kMaxText
-  // bytes.
-  void repr(std::string& out, int depth = 0) const;
+  [[nodiscard]] int depth() const;
 
  private:
   Data data_;
 };
 
-// A list, or a tuple, which prints and compares as another thing.
+// A sequence; the kinds print and compare as different things.
 struct List : std::vector<Value> {
   using std::vector<Value>::vector;
-  bool is_tuple = false;
+  enum class Kind { kList, kTuple, kRange, kKeys, kValues, kItems };
+  Kind kind = Kind::kList;
+  std::string shown;  // repr() of a range.
+  int depth = 1;
 };
+List tuple_of(std::vector<Value> items);
 
-// A dict in the order of insertion; keys are strings. Also a namespace(), the only thing a template can
-// change.
+// In the order of insertion; keys are strings.
 struct Dict {
   std::vector<std::pair<std::string, Value>> items;
-  bool is_namespace = false;
+  int depth = 1;
 
   [[nodiscard]] const Value* find(std::string_view key) const;
   void set(std::string_view key, Value value);
 };
 
+// namespace(): what a template can change. Kept by the interpreter until the end.
+struct Namespace : Dict {};
+
 struct Arguments {
-  List positional;
+  std::vector<Value> positional;
   std::vector<std::pair<std::string, Value>> named;
-
-  // Argument `index`, or the one called `name`; null if neither was passed.
-  [[nodiscard]] const Value* get(std::size_t index, std::string_view name) const;
 };
 
-// A macro, a global function or a bound method. `line` is where it is called.
-struct Callable {
+// A macro, a global function or a method.
+struct Function {
   std::string name;
-  std::function<Value(Interpreter&, const Arguments&, int line)> call;
+  std::function<Value(const Arguments&)> call;
+  int depth = 1;
 };
 
-// The variable `loop` of one for loop.
-struct Loop {
-  std::shared_ptr<const List> items;
-  std::size_t index = 0;
-  std::shared_ptr<Value> last_changed;  // loop.changed(...)
+// What one run of a template may still spend, in steps and in bytes of strings and lists made on the way.
+class Budget {
+ public:
+  static constexpr std::int64_t kMaxSteps = 2'000'000;
+  static constexpr std::size_t kMaxBytes = std::size_t{1} << 29;
+
+  // Throw Failure when all is spent.
+  void step(std::int64_t steps = 1);
+  // For going over `bytes` bytes, `per_step` of which cost a step.
+  void work(std::size_t bytes, std::size_t per_step = 64) {
+    step(static_cast<std::int64_t>(bytes / per_step));
+  }
+  // Before `count` times `size` bytes are made.
+  void take(std::size_t count, std::size_t size);
+
+ private:
+  std::int64_t steps_ = 0;
+  std::size_t bytes_ = 0;
 };
 
-// Python's ==. Counts its steps in `steps`: throws ModelError past `limit` of them, or a depth of 64.
-bool equal(const Value& a, const Value& b, std::int64_t& steps, std::int64_t limit, int depth = 0);
+// str(value): what {{ value }} writes; undefined writes nothing. Throws Failure for what has no fixed text.
+std::string str(const Value& value, Budget& budget);
+// Python's ==.
+bool equal(const Value& a, const Value& b, Budget& budget);
+// Python's order: negative, 0 or positive; none if the two cannot be compared.
+std::optional<int> order(const Value& a, const Value& b, Budget& budget);
 
 // json.dumps(value, ensure_ascii=..., indent=..., separators=..., sort_keys=...).
 struct JsonStyle {
@@ -141,13 +179,7 @@ struct JsonStyle {
   std::string item_separator = ", ";
   std::string key_separator = ": ";
 };
-// Throws ModelError for what JSON cannot say.
-void to_json(const Value& value, const JsonStyle& style, std::string& out, int depth = 0);
-
-// The longest text that is made of a value.
-inline constexpr std::size_t kMaxText = std::size_t{1} << 27;
-
-// repr() of a float, as Python prints it.
-std::string float_repr(double value);
+// Throws Failure for what JSON cannot say.
+std::string to_json(const Value& value, const JsonStyle& style, Budget& budget);
 
 }  // namespace tte::text::jinja

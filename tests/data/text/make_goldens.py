@@ -235,7 +235,7 @@ SNIPPETS = [
     "{{ 'a-b_c'.find('b') }}{{ 'banana'.count('an') }}{{ '-'.join(['a', 'b']) }}{{ 'x'.isdigit() }}{{ '12'.isdigit() }}",
     "{{ 'a\\nb\\r\\nc'.splitlines() }}{{ 'prefix-x'.removeprefix('prefix-') }}{{ 'x.py'.removesuffix('.py') }}",
     "{{ data | tojson }}{{ items | tojson(indent=2) }}{{ data | tojson(ensure_ascii=True, sort_keys=True) }}{{ data | tojson(separators=(',', ':')) }}",
-    "{{ '<&\"\\'>' | tojson }}{{ '<&\"\\'>' | e }}{{ nothing | tojson }}{{ 1.0 | tojson }}{{ 1e20 | tojson }}{{ 0.1 + 0.2 }}",
+    "{{ '<&\"\\'>' | tojson }}{{ nothing | tojson }}{{ 1.0 | tojson }}{{ 1e20 | tojson }}{{ 0.1 + 0.2 }}",
     "{{ data }}{{ nothing }}{{ yes }}{{ real }}{{ items }}{{ [] }}{{ {} }}{{ ['it\\'s', '\"', '\\\\', '\\n\\u00e9\\x01'] }}",
     "{{ missing }}{{ missing | default('d') }}{{ nothing | default('d') }}{{ nothing | default('d', true) }}{{ '' | d('e', boolean=True) }}",
     "{{ missing is defined }}{{ name is defined }}{{ nothing is none }}{{ name is string }}{{ data is mapping }}{{ items is iterable }}{{ items is sequence }}{{ number is number }}{{ yes is boolean }}{{ yes is true }}{{ number is integer }}{{ real is float }}",
