@@ -241,7 +241,8 @@ Value g_range(const Call& c) {
   }
   List out;
   out.kind = List::Kind::kRange;
-  out.shown = by == 1 ? fmt::format("range({}, {})", begin, end) : fmt::format("range({}, {}, {})", begin, end, by);
+  out.shown =
+      by == 1 ? fmt::format("range({}, {})", begin, end) : fmt::format("range({}, {}, {})", begin, end, by);
   for (std::uint64_t i = 0; i < count; ++i) out.emplace_back(begin + static_cast<std::int64_t>(i) * by);
   return c.run.made(std::move(out));
 }
@@ -264,8 +265,9 @@ Value g_strftime_now(const Call& c) {
   if (format.empty()) return "";
   for (std::size_t at = format.find('%'); at != std::string::npos; at = format.find('%', at + 2)) {
     const char letter = at + 1 < format.size() ? format[at + 1] : '\0';
-    const bool known = letter != '\0' && std::string_view("aAbBcdHIjmMpSUwWxXyYDeFGghklnrRtTuVC%").find(letter) !=
-                                              std::string_view::npos;
+    const bool known =
+        letter != '\0' &&
+        std::string_view("aAbBcdHIjmMpSUwWxXyYDeFGghklnrRtTuVC%").find(letter) != std::string_view::npos;
     if (!known) refuse(fmt::format("strftime_now(\"%{}\")", base::printable(std::string(1, letter))));
   }
   if (format.find('\0') != std::string::npos) refuse("strftime_now() with a zero byte");
@@ -386,8 +388,7 @@ Value get_attribute(Interpreter& run, const Value& object, const std::string& na
 
 Value get_item(Interpreter& run, const Value& object, const Value& key) {
   if (const auto* undefined = object.as<Undefined>()) {
-    throw Failure(
-        fmt::format("{} is not defined, so it has no items", base::printable(undefined->name, 60)));
+    throw Failure(fmt::format("{} is not defined, so it has no items", base::printable(undefined->name, 60)));
   }
   std::int64_t index = 0;
   if (key.integer(index)) {
@@ -406,7 +407,8 @@ Value get_item(Interpreter& run, const Value& object, const Value& key) {
     }
     return Undefined{fmt::format("item {} of a {}", index, object.type_name())};
   }
-  if (object.shared<const Markup>() != nullptr || key.shared<const Markup>() != nullptr) refuse("an item of safe text");
+  if (object.shared<const Markup>() != nullptr || key.shared<const Markup>() != nullptr)
+    refuse("an item of safe text");
   if (key.text() == nullptr) return Undefined{fmt::format("an item of a {}", object.type_name())};
   if (const auto* dict = object.dict()) {
     run.budget.step(static_cast<std::int64_t>(dict->items.size() / 8));
@@ -417,7 +419,8 @@ Value get_item(Interpreter& run, const Value& object, const Value& key) {
 
 std::vector<std::pair<std::string, Value>> global_functions(Interpreter& run) {
   std::vector<std::pair<std::string, Value>> out;
-  for (const Builtin& global : kGlobals) out.emplace_back(global.name, method_of(run, kGlobals, None{}, global.name));
+  for (const Builtin& global : kGlobals)
+    out.emplace_back(global.name, method_of(run, kGlobals, None{}, global.name));
   return out;
 }
 

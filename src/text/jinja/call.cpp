@@ -18,7 +18,8 @@ Value invoke(Interpreter& run, const Builtin& builtin, const Value& input, const
   Call call{run, builtin.name, input, arguments};
   if (builtin.any) return builtin.function(call);
   const auto& names = builtin.parameters;
-  const std::size_t size = static_cast<std::size_t>(std::find(names.begin(), names.end(), nullptr) - names.begin());
+  const std::size_t size =
+      static_cast<std::size_t>(std::find(names.begin(), names.end(), nullptr) - names.begin());
   if (arguments.positional.size() > size) {
     refuse(fmt::format("{} with {} arguments", builtin.name, arguments.positional.size()));
   }

@@ -22,7 +22,9 @@ struct Call {
 
   // Argument `index`; null if it was not passed.
   [[nodiscard]] const Value* get(std::size_t index) const { return bound[index]; }
-  [[nodiscard]] bool flag(std::size_t index) const { return bound[index] != nullptr && bound[index]->truthy(); }
+  [[nodiscard]] bool flag(std::size_t index) const {
+    return bound[index] != nullptr && bound[index]->truthy();
+  }
   [[nodiscard]] std::int64_t integer(std::size_t index, std::int64_t fallback) const {
     std::int64_t out = fallback;
     if (bound[index] != nullptr && !bound[index]->integer(out)) refuse_argument(index);

@@ -83,7 +83,8 @@ Value repeat(Interpreter& run, const Value& what, std::int64_t times) {
   if (const auto* text = what.text()) {
     std::string out;
     if (text->empty() || n == 0) return out;
-    if (n > kMaxText / text->size()) throw Failure(fmt::format("a text becomes longer than {} bytes", kMaxText));
+    if (n > kMaxText / text->size())
+      throw Failure(fmt::format("a text becomes longer than {} bytes", kMaxText));
     for (std::size_t i = 0; i < n; ++i) out += *text;
     return run.made(std::move(out));
   }
@@ -112,7 +113,8 @@ bool contains(Interpreter& run, const Value& item, const Value& container) {
                        [&](const Value& other) { return equal(item, other, run.budget); });
   }
   if (const auto* dict = container.dict()) {
-    if (item.list() != nullptr || item.dict() != nullptr) refuse(fmt::format("a {} in a dict", item.type_name()));
+    if (item.list() != nullptr || item.dict() != nullptr)
+      refuse(fmt::format("a {} in a dict", item.type_name()));
     run.budget.step(1 + static_cast<std::int64_t>(dict->items.size() / 8));
     return item.text() != nullptr && dict->find(*item.text()) != nullptr;
   }
@@ -141,7 +143,8 @@ Value arithmetic(Interpreter& run, const std::string& op, const Value& a, const 
     return run.made(std::move(joined));
   }
   if (op == "*" && (a.text() != nullptr || left != nullptr) && b.integer(times)) return repeat(run, a, times);
-  if (op == "*" && (b.text() != nullptr || right != nullptr) && a.integer(times)) return repeat(run, b, times);
+  if (op == "*" && (b.text() != nullptr || right != nullptr) && a.integer(times))
+    return repeat(run, b, times);
   refuse(fmt::format("{} {} {}", a.type_name(), op, b.type_name()));
 }
 
