@@ -34,11 +34,24 @@ enum class Alpha {
   kOverBlack,  ///< Composite over black.
 };
 
+/// Width times height of the largest image that is read; told from its header, before anything is decoded.
+inline constexpr std::int64_t kMaxImagePixels = 178'956'970;
+
+/// What one image, or the frames of one video, are resized to, instead of what the model's files and the
+/// recipe say. Sides are rounded to what the model reads (multiples of 28 for Qwen2-VL).
+struct Resize {
+  std::optional<std::int64_t> min_pixels;  ///< Least width times height; a smaller image is enlarged.
+  std::optional<std::int64_t> max_pixels;  ///< Most width times height; a larger image is shrunk.
+  /// The sides to resize to, as far as the limits allow; both or neither.
+  std::optional<std::int64_t> height, width;
+};
+
 /// One picture: a file, an encoded file in memory, or decoded pixels. EXIF orientation is applied to the
 /// first two.
 struct Image {
   std::variant<std::filesystem::path, EncodedImage, Pixels> source;
   Alpha alpha = Alpha::kDrop;
+  Resize resize = {};
 };
 
 /// One video: a file, a folder of frames in natural order, or a list of frames.
@@ -50,6 +63,7 @@ struct Video {
   std::optional<int> num_frames;
   /// Frames per second of the source, for frame lists and folders, which do not say.
   std::optional<double> source_fps;
+  Resize resize = {};
 };
 
 using Part = std::variant<std::string, Image, Video>;

@@ -75,6 +75,10 @@ class TTE_API Reasoner {
                                          const ThinkOptions& options = {}) const;
   [[nodiscard]] Trace think(const Input& input, const ThinkOptions& options = {}) const;
 
+  /// Whether ThinkMode::kRecipe reasons about items of a task; a family that the recipe
+  /// does not have counts as none.
+  [[nodiscard]] bool thinks(const Task& task) const;
+
   [[nodiscard]] const ModelDescription& model() const;
   [[nodiscard]] Backend backend() const;
   [[nodiscard]] Tokenizer tokenizer() const;

@@ -42,6 +42,7 @@ struct AutoThink {
 
 struct ThinkThenEmbedOptions : CallOptions, EmbedOptions {
   std::optional<std::string> instruction;  ///< Instead of the recipes'; an item's own comes first.
+  /// A family that only one of the two recipes has is that one's; the other takes its default instruction.
   Task task;
   std::vector<Task> tasks;  ///< One per item instead of `task`; empty: `task` for all.
 

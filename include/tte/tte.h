@@ -10,6 +10,7 @@
 #include "tte/processor.h"         // IWYU pragma: export
 #include "tte/reasoner.h"          // IWYU pragma: export
 #include "tte/think_then_embed.h"  // IWYU pragma: export
+#include "tte/thumbnails.h"        // IWYU pragma: export
 #include "tte/tokenizer.h"         // IWYU pragma: export
 #include "tte/trace.h"             // IWYU pragma: export
 #include "tte/version.h"           // IWYU pragma: export

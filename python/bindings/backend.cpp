@@ -24,7 +24,14 @@ void bind_backend(py::module_& module) {
       .def_readonly("reused_tokens", &BackendStats::reused_tokens)
       .def_readonly("vision_encoded", &BackendStats::vision_encoded)
       .def_readonly("vision_reused", &BackendStats::vision_reused)
-      .def_readonly("peak_running", &BackendStats::peak_running);
+      .def_readonly("peak_running", &BackendStats::peak_running)
+      .def("__repr__", [](const BackendStats& s) {
+        return py::
+            str("BackendStats(engines={}, steps={}, prefill_tokens={}, decode_tokens={}, reused_tokens={}, "
+                "vision_encoded={}, vision_reused={}, peak_running={})")
+                .format(s.engines, s.steps, s.prefill_tokens, s.decode_tokens, s.reused_tokens,
+                        s.vision_encoded, s.vision_reused, s.peak_running);
+      });
 
   py::class_<BackendOptions>(module, "BackendOptions", "Where and how models run.")
       .def(py::init<>())

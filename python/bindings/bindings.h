@@ -7,9 +7,15 @@
 #include <pybind11/stl.h>
 #include <pybind11/stl/filesystem.h>
 
+#include <string>
+
 namespace tte::python {
 
 namespace py = pybind11;
+
+// The text of a Python str. Throws InputError that begins with `name` for what is no str, or cannot be
+// written as UTF-8: the one place where texts of Python callers are checked.
+std::string to_text(const py::object& value, const std::string& name);
 
 void bind_errors(py::module_& module);
 void bind_inputs(py::module_& module);

@@ -51,7 +51,9 @@ void bind_options(py::module_& module) {
   py::class_<CancelToken>(module, "CancelToken", "Stops a running call from another thread, within a step.")
       .def(py::init<>())
       .def("cancel", &CancelToken::cancel)
-      .def_property_readonly("cancelled", &CancelToken::cancelled);
+      .def_property_readonly("cancelled", &CancelToken::cancelled)
+      .def("__repr__",
+           [](const CancelToken& t) { return t.cancelled() ? "CancelToken(cancelled)" : "CancelToken()"; });
 
   py::class_<GenerateOptions>(module, "GenerateOptions", "Decoding settings of one sequence.")
       .def(py::init<>())

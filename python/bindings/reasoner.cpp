@@ -26,7 +26,14 @@ void bind_reasoner(py::module_& module) {
       .def_readonly("vocab_size", &ModelDescription::vocab_size)
       .def_readonly("fingerprint", &ModelDescription::fingerprint)
       .def_readonly("vision_fingerprint", &ModelDescription::vision_fingerprint)
-      .def_readonly("recipe", &ModelDescription::recipe);
+      .def_readonly("recipe", &ModelDescription::recipe)
+      .def("__repr__", [](const ModelDescription& m) {
+        return py::str(
+                   "ModelDescription(path={!r}, family={!r}, dtype={!r}, device={!r}, hidden_size={}, "
+                   "num_layers={}, vocab_size={}, fingerprint={!r})")
+            .format(py::str(py::cast(m.path)), m.family, m.dtype, m.device, m.hidden_size, m.num_layers,
+                    m.vocab_size, m.fingerprint);
+      });
 
   py::class_<Reasoner>(module, "Reasoner", "The model that thinks.")
       .def_static("load", &Reasoner::load, py::arg("checkpoint"), py::arg("options"), py::arg("backend"),
@@ -53,6 +60,8 @@ void bind_reasoner(py::module_& module) {
           py::arg("generate_each") = std::vector<GenerateOptions>{}, py::arg("on_token") = py::none(),
           py::arg("on_result") = py::none(), py::arg_v("on_error", OnError::kThrow, "OnError.THROW"),
           py::arg("progress") = py::none(), py::arg("cancel") = py::none(), py::arg("max_in_flight") = 0)
+      .def("thinks", &Reasoner::thinks, py::arg("task"),
+           "Whether the recipe says that items of a task are reasoned about.")
       .def_property_readonly("model", &Reasoner::model)
       .def_property_readonly("backend", &Reasoner::backend)
       .def_property_readonly("tokenizer", &Reasoner::tokenizer);

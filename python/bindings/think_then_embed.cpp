@@ -49,8 +49,10 @@ void bind_think_then_embed(py::module_& module) {
           [](const ThinkThenEmbed& self, const std::vector<Input>& inputs,
              std::optional<std::string> instruction, std::vector<Task> tasks,
              std::vector<ThinkMode> think_each, Callback<bool(std::size_t, py::array_t<float>)> decide,
-             std::vector<std::optional<Trace>> traces, std::vector<GenerateOptions> generate_each,
-             std::optional<bool> normalize, std::optional<int> truncate_dim,
+             const std::optional<py::array_t<float, py::array::c_style | py::array::forcecast>>& targets,
+             double margin, std::vector<std::optional<Trace>> traces,
+             std::vector<GenerateOptions> generate_each, std::optional<bool> normalize,
+             std::optional<int> truncate_dim,
              Callback<OnToken(std::size_t, std::string_view, std::int64_t)> on_token,
              Callback<void(std::size_t, const Trace&)> on_trace,
              Callback<void(std::size_t, py::array_t<float>)> on_vector, OnError on_error, Progress progress,
@@ -73,6 +75,14 @@ void bind_think_then_embed(py::module_& module) {
                 return decide(item, copy_array(plain));
               };
             }
+            if (targets) {
+              auto vectors = std::make_shared<Embeddings>();
+              vectors->rows = targets->shape(0);
+              vectors->dim = targets->shape(1);
+              vectors->data.assign(targets->data(), targets->data() + targets->size());
+              options.auto_think.targets = std::move(vectors);
+              options.auto_think.margin = margin;
+            }
             if (on_vector) {
               options.on_vector = [on_vector = std::move(*on_vector)](std::size_t item,
                                                                       std::span<const float> vector) {
@@ -86,6 +96,7 @@ void bind_think_then_embed(py::module_& module) {
           },
           py::arg("inputs"), py::arg("instruction") = py::none(), py::arg("tasks") = std::vector<Task>{},
           py::arg("think_each") = std::vector<ThinkMode>{}, py::arg("decide") = py::none(),
+          py::arg("targets") = py::none(), py::arg("margin") = 0.0,
           py::arg("traces") = std::vector<std::optional<Trace>>{},
           py::arg("generate_each") = std::vector<GenerateOptions>{}, py::arg("normalize") = py::none(),
           py::arg("truncate_dim") = py::none(), py::arg("on_token") = py::none(),

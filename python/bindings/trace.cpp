@@ -10,6 +10,8 @@ namespace tte::python {
 
 namespace {
 
+constexpr std::size_t kShownLetters = 80;
+
 // Everything that an embedder reads of a trace and that people ask for later; not the timings.
 py::tuple state_of(const Trace& trace) {
   return py::make_tuple(trace.text, trace.thinking, trace.conclusion, trace.token_ids, trace.vocabulary,
@@ -66,8 +68,8 @@ void bind_trace(py::module_& module) {
       });
 
   py::class_<Trace>(module, "Trace", "A reasoning trace: `<think>thinking</think>conclusion`.")
-      .def(py::init([](std::string text) { return Trace::from_text(std::move(text)); }), py::arg("text"),
-           "A trace written by hand.")
+      .def(py::init([](const py::object& text) { return Trace::from_text(to_text(text, "a trace's text")); }),
+           py::arg("text"), "A trace written by hand.")
       .def_readonly("text", &Trace::text, "Everything generated, tags included, special tokens left out.")
       .def_readonly("thinking", &Trace::thinking, "Between the tags; empty if there are none.")
       .def_readonly("conclusion", &Trace::conclusion, "After the closing tag; the whole text without tags.")
@@ -90,8 +92,12 @@ void bind_trace(py::module_& module) {
       .def("__hash__", [](const Trace& t) { return py::hash(py::str(t.text)); })
       .def("__str__", [](const Trace& t) { return t.text; })
       .def("__repr__", [](const Trace& t) {
+        const py::str text(t.text);
+        const bool is_long = py::len(text) > kShownLetters;
+        const py::object shown =
+            is_long ? text[py::slice(0, kShownLetters, 1)] + py::str("...") : py::object(text);
         return py::str("Trace({!r}, finish={}, tokens={})")
-            .format(t.text, py::cast(t.finish), t.token_ids.size());
+            .format(shown, py::cast(t.finish), t.token_ids.size());
       });
 }
 

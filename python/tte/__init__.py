@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from tte import _check_torch as _check_torch
 from tte._models import Backend, Embedder, Processor, Reasoner, Tokenizer
-from tte._pipeline import Result, think_then_embed
+from tte._pages import Pages, pages
+from tte._pipeline import AutoThink, Result, think_then_embed
 from tte._tte import (
     Alpha,
     BackendStats,
@@ -34,6 +35,7 @@ from tte.trace_store import TraceStore
 
 __all__ = [
     "Alpha",
+    "AutoThink",
     "Backend",
     "BackendStats",
     "CallStats",
@@ -48,6 +50,7 @@ __all__ = [
     "ItemError",
     "ModelDescription",
     "ModelError",
+    "Pages",
     "Processor",
     "Reasoner",
     "Result",
@@ -56,5 +59,6 @@ __all__ = [
     "Trace",
     "TraceStore",
     "__version__",
+    "pages",
     "think_then_embed",
 ]

@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+import stat
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image as PILImage
 
-from tte import _tte
-from tte._inputs import Item
+from tte import _items, _text, _tte
+from tte._inputs import Item, pillow_pixels
 
-_MEDIA_KEYS = {"image", "images", "video", "videos", "path", "bytes", "array", "frames"}
 _DIGEST_BYTES = 16
 _KNOWN_FILES = 200_000
 _CHUNK = 1 << 20
@@ -40,14 +42,14 @@ def to_json(value: Any) -> str:
 
 
 def file_digest(path: str | os.PathLike[str]) -> str:
-    """Digest of a file's bytes, or of the names and bytes of a folder's files; remembered until they change.
+    """Digest of a file's bytes, or of the names and bytes of a folder's frames; remembered until they change.
 
-    Raises `InputError` naming a file that cannot be read.
+    Raises `InputError` naming what cannot be read, is not a regular file or is over the engine's limit of bytes.
     """
     try:
         if os.path.isdir(path):
-            entries = sorted(entry.name for entry in os.scandir(path) if entry.is_file())
-            return digest(*(part for name in entries for part in (name, file_digest(os.path.join(path, name)))))
+            names = sorted(e.name for e in os.scandir(path) if is_frame(e.name))
+            return digest(*(part for n in names for part in (os.fsencode(n), file_digest(os.path.join(path, n)))))
         status = os.stat(path)
         known = (os.fspath(path), status.st_size, status.st_mtime_ns)
         if known not in _files:
@@ -55,13 +57,27 @@ def file_digest(path: str | os.PathLike[str]) -> str:
                 _files.clear()
             _files[known] = _read_digest(path)
         return _files[known]
-    except OSError as error:
-        raise _tte.InputError(f"{os.fspath(path)} cannot be read ({error.strerror or error}).") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise _tte.InputError(f"{_text.shown_path(path)} cannot be read ({reason}): check the path.") from error
+
+
+def is_frame(name: str) -> bool:
+    """Whether a file of a folder of frames is one of its frames, by its name."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in _items.IMAGE_SUFFIXES
 
 
 def _read_digest(path: str | os.PathLike[str]) -> str:
     hasher = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-    with open(path, "rb") as file:
+    # Without waiting: a pipe that nobody writes to would otherwise never open.
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise _tte.InputError(f"{_text.shown_path(path)} is a pipe, socket or device, not a regular file.")
+        if status.st_size > _items.MAX_FILE_BYTES:
+            raise _tte.InputError(
+                f"{_text.shown_path(path)} has {status.st_size} bytes, over the limit of {_items.MAX_FILE_BYTES}."
+            )
         while chunk := file.read(_CHUNK):
             hasher.update(chunk)
     return hasher.hexdigest()
@@ -72,42 +88,42 @@ def canonical(item: Item) -> Any:
 
     Raises `InputError` for a file that cannot be read and for what is no item.
     """
-    if isinstance(item, str):
-        return [["text", item]]
-    if isinstance(item, Mapping):  # In pairs: the order of the keys is the order of the content.
-        return [[str(key), _value(str(key), value)] for key, value in item.items() if value is not None]
-    if isinstance(item, (list, tuple)):
-        return {"parts": [canonical(part) for part in item]}
-    return [["image", _media(item)]]
+    read = _items.read(item, "the item")
+    if read.turns:
+        return {"messages": [[turn.role, _content_of(turn.content)] for turn in read.turns]}
+    parts = [_part(part) for part in read.parts]
+    return {"parts": parts} if read.instruction is None else {"parts": parts, "instruction": read.instruction}
 
 
-def _value(key: str, value: Any) -> Any:
-    if key in _MEDIA_KEYS:
-        return _media(value)
-    if key == "content" and not isinstance(value, str):
-        return [canonical(part) for part in value]
-    if value is None or isinstance(value, (str, int, float, bool)):
-        return value
-    raise _tte.InputError(f"an item's {key!r} cannot be a {type(value).__name__}.")
+def _content_of(content: str | tuple[_items.Part, ...]) -> Any:
+    return content if isinstance(content, str) else [_part(part) for part in content]
 
 
-def _media(source: Any) -> Any:
-    if isinstance(source, (str, os.PathLike)):
-        return file_digest(Path(os.fspath(source)))
-    if isinstance(source, (bytes, bytearray, memoryview)):
+def _part(part: _items.Part) -> Any:
+    if isinstance(part, str):
+        return ["text", part]
+    size = {key: value for key, value in asdict(part.size).items() if value is not None}
+    if isinstance(part, _items.Image):
+        return ["image", _image(part), size]
+    frames = part.source
+    source = [_image(frame) for frame in frames] if isinstance(frames, tuple) else file_digest(frames)
+    return ["video", source, [part.fps, part.num_frames, part.source_fps], size]
+
+
+def _image(image: _items.Image) -> str:
+    source = image.source
+    if isinstance(source, Path):
+        return file_digest(source)
+    if isinstance(source, bytes):
         return hashlib.blake2b(source, digest_size=_DIGEST_BYTES).hexdigest()
-    if isinstance(source, Mapping):
-        return {str(key): _value(str(key), value) for key, value in source.items() if value is not None}
-    if isinstance(source, (list, tuple)):
-        return [_media(element) for element in source]
     if isinstance(source, PILImage.Image):
-        palette = source.getpalette() if source.mode in ("P", "PA") else None
-        about = (source.mode, source.size, palette, sorted(map(str, source.info.items())) if palette else None)
-        return digest(repr(about), source.tobytes())
-    if hasattr(source, "__array__"):
-        array = np.ascontiguousarray(source)
-        return digest(array.dtype.str, repr(array.shape), array.tobytes())
-    raise _tte.InputError(f"a picture cannot be a {type(source).__name__}.")
+        pixels = pillow_pixels(source, "the item")
+        return _pixels("over white" if pixels.shape[-1] == 4 else "", pixels)
+    return _pixels("", source)
+
+
+def _pixels(alpha: str, pixels: NDArray[np.uint8]) -> str:
+    return digest(alpha, repr(pixels.shape), np.ascontiguousarray(pixels).tobytes())
 
 
 def model_identity(model: _tte.ModelDescription) -> dict[str, str]:

@@ -1,34 +1,43 @@
-"""HTML of results: pictures, traces, neighbours. Self-contained, so that it survives in a saved notebook."""
+"""HTML of results: images, traces, neighbours. Self-contained, so that it survives in a saved notebook.
+
+Images are shown from pixels that the engine decoded (:func:`tte._tte.thumbnails`), under its limits; nothing else ever
+opens a file that an item names.
+"""
 
 from __future__ import annotations
 
 import base64
 import html
 import io
-import os
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image as PILImage
 
-from tte import _tte
+from tte import _items, _text, _tte
+from tte._inputs import native_part
 
 if TYPE_CHECKING:
     from tte._pipeline import Result
 
-_SIDE = 112
+_SIDE = 168
 _FRAMES = 4
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+_THUMBNAIL_BYTES = 7000
+"""Base64 makes them a third larger: under 10 kB in the page."""
+_LONGEST_TEXT = 2000
+_SHORT_TEXT = 80
 
 STYLE = """
 <style>
-.tte{font:14px/1.45 system-ui,sans-serif;border-collapse:collapse;color:inherit}
-.tte td,.tte th{border-bottom:1px solid #8884;padding:8px 10px;text-align:left;vertical-align:top;max-width:34em}
-.tte th{font-weight:600}.tte img{height:84px;image-rendering:auto;border-radius:4px;margin:0 4px 4px 0}
-.tte .think{opacity:.65;white-space:pre-wrap}.tte .answer{font-weight:600;white-space:pre-wrap}
-.tte .bar{display:inline-block;height:.6em;background:#4a7bd0;border-radius:2px;margin-right:6px}
+table.tte{font:14px/1.45 system-ui,sans-serif;border-collapse:collapse;color:inherit;margin:0}
+table.tte td,table.tte th{border-bottom:1px solid #8884;padding:8px 10px;text-align:left!important;vertical-align:top;
+max-width:34em;overflow-wrap:anywhere}
+table.tte th{font-weight:600}.tte img{max-height:84px;max-width:168px;border-radius:4px;margin:2px 4px 2px 0;
+display:inline-block}
+.tte .text,.tte .think,.tte .answer{white-space:pre-wrap}.tte .think{opacity:.65}.tte .answer{font-weight:600}
+.tte .score{white-space:nowrap}.tte .track{display:inline-block;width:4em;margin-right:6px}
+.tte .bar{display:inline-block;height:.6em;background:#4a7bd0;border-radius:2px}
+.tte .near{display:flex;gap:8px;align-items:center;margin-bottom:4px}.tte .near img{max-height:42px;max-width:84px}
 .tte .bad{color:#c0392b}.tte .good{color:#1e8449;font-weight:600}.tte .num{font-variant-numeric:tabular-nums}
 </style>
 """
@@ -36,128 +45,100 @@ STYLE = """
 
 def escape(text: str) -> str:
     """Text as HTML shows it."""
-    return html.escape(text, quote=True)
+    return html.escape(_text.shortened(text, _LONGEST_TEXT), quote=True)
 
 
-def thumbnail(picture: object) -> str:
-    """An <img> of a picture of any kind that items may hold, or its name where it cannot be read."""
+def media_html(part: _items.Image | _items.Video, frames: int = _FRAMES) -> str:
+    """Small images of an image or of a video's frames, or in words why there are none."""
     try:
-        image = _open(picture)
-        image = ImageOps.exif_transpose(image) or image
-        image = image.convert("RGB")
-        image.thumbnail((_SIDE * 2, _SIDE * 2))
+        small = _tte.thumbnails(native_part(part, "image"), _SIDE, frames)
+    except _tte.Error as error:
+        return f'<span class="bad">{escape(str(error).removeprefix("thumbnail: "))}</span>'
+    name = f"▶ {escape(part.source.name)} " if isinstance(part, _items.Video) and isinstance(part.source, Path) else ""
+    return name + "".join(f'<img alt="" src="data:image/jpeg;base64,{_jpeg(pixels)}">' for pixels in small)
+
+
+def _jpeg(pixels: Any) -> str:
+    image = PILImage.fromarray(pixels)
+    for quality in (85, 75, 60, 45, 30, 15):
         buffer = io.BytesIO()
-        image.save(buffer, "PNG")
-    except (OSError, ValueError, TypeError) as error:
-        return f'<span class="bad">{escape(str(error))}</span>'
-    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
-
-
-def _open(picture: object) -> Image.Image:
-    if isinstance(picture, Image.Image):
-        return picture
-    if isinstance(picture, (bytes, bytearray, memoryview)):
-        return Image.open(io.BytesIO(bytes(picture)))
-    if isinstance(picture, (str, os.PathLike)):
-        return Image.open(Path(os.fspath(picture)))
-    return Image.fromarray(np.asarray(picture, dtype=np.uint8).squeeze())
-
-
-def parts(item: Any) -> Iterator[tuple[str, Any]]:
-    """Yield ("text" | "image", value) of an item, in order; a video gives a few of its frames."""
-    if isinstance(item, str):
-        yield "text", item
-    elif isinstance(item, Mapping):
-        yield from _dict_parts(item)
-    elif isinstance(item, (list, tuple)):
-        for part in item:
-            yield from parts(part)
-    elif isinstance(item, _tte.Image):
-        yield "text", "(image)"
-    else:
-        yield "image", item
-
-
-def _dict_parts(item: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    if "role" in item:
-        yield "text", f"{item['role']}: "
-        yield from parts(item.get("content") or "")
-        return
-    if item.get("type") in ("image", "video"):
-        value = next(
-            (item[k] for k in ("image", "video", "path", "bytes", "array", "frames") if item.get(k) is not None),
-            None,
-        )
-        yield from _frames(value) if item["type"] == "video" else iter([("image", value)])
-        return
-    for key, value in item.items():
-        if key in ("text", "instruction") and value is not None:
-            yield "text", value
-        elif (key == "image" and value is not None) or key == "images":
-            for image in value if isinstance(value, (list, tuple)) else [value]:
-                yield "image", image
-        elif key == "video" and value is not None:
-            yield from _frames(value.get("video", value.get("path")) if isinstance(value, Mapping) else value)
-        elif key == "videos":
-            for video in value or []:
-                yield from _frames(video)
-
-
-def _frames(video: object) -> Iterator[tuple[str, Any]]:
-    frames: list[Any] = []
-    if isinstance(video, (str, os.PathLike)):
-        path = Path(os.fspath(video))
-        if not path.is_dir():
-            yield "text", f"▶ {path.name}"
-            return
-        frames = sorted(p for p in path.iterdir() if p.suffix.lower() in _IMAGE_SUFFIXES)
-    elif isinstance(video, (list, tuple, np.ndarray)):
-        frames = list(video)
-    step = max(1, -(-len(frames) // _FRAMES))
-    for frame in frames[::step]:
-        yield "image", frame
+        image.save(buffer, "JPEG", quality=quality, optimize=True)
+        if buffer.tell() <= _THUMBNAIL_BYTES:
+            break
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def item_html(item: Any) -> str:
-    """Pictures and text of an item."""
-    pieces = [thumbnail(value) if kind == "image" else escape(str(value)) for kind, value in parts(item)]
+    """Texts and images of an item, in their order; every text on lines of its own."""
+    try:
+        read = _items.read(item, "the item")
+    except _tte.Error as error:
+        return f'<span class="bad">{escape(str(error))}</span>'
+    pieces = [] if read.name is None else [f'<div class="think">{escape(read.name)}</div>']
+    pieces.append(_parts_html(read.parts))
+    pieces += [f'<div class="think">{escape(turn.role)}</div>{_parts_html(turn.parts)}' for turn in read.turns]
+    if read.instruction:
+        pieces.append(f'<div class="text think">{escape(read.instruction)}</div>')
     return "".join(pieces)
+
+
+def _parts_html(parts: tuple[_items.Part, ...]) -> str:
+    return "".join(f'<div class="text">{escape(p)}</div>' if isinstance(p, str) else media_html(p) for p in parts)
+
+
+def short_html(item: Any) -> str:
+    """An item at a glance: its first image, and the beginning of its text."""
+    try:
+        item = _items.read(item, "the item")
+    except _tte.Error as error:
+        return f'<span class="bad">{escape(str(error))}</span>'
+    parts = [*item.parts, *(part for turn in item.turns for part in turn.parts)]
+    media = next((media_html(part, 1) for part in parts if not isinstance(part, str)), "")
+    text = " ".join(part for part in parts if isinstance(part, str)).strip()
+    return f"{media}<span>{html.escape(_text.shortened(text, _SHORT_TEXT))}</span>"
 
 
 def trace_html(trace: _tte.Trace | None) -> str:
     """Thinking, then the conclusion."""
     if trace is None:
-        return '<span class="think">(not thought about)</span>'
+        return '<span class="think">(not reasoned about)</span>'
     thinking, conclusion = trace.thinking, trace.conclusion or trace.text
     think = f'<div class="think">{escape(thinking)}</div>' if thinking else ""
     return f'{think}<div class="answer">{escape(conclusion)}</div>'
 
 
 def score_html(score: float) -> str:
-    """A cosine as a bar and a number."""
+    """A cosine as a bar, with its number beside it."""
     width = max(0.0, min(1.0, score)) * 4
-    return f'<span class="bar" style="width:{width:.2f}em"></span><span class="num">{score:.3f}</span>'
+    return (
+        f'<span class="score"><span class="track"><span class="bar" style="width:{width:.2f}em"></span></span>'
+        f'<span class="num">{score:.3f}</span></span>'
+    )
 
 
 def result_html(result: Result, limit: int = 20, neighbours: int = 3) -> str:
     """Table of a result: at most `limit` items, each with its trace and its nearest items."""
-    near = result.neighbours(neighbours)
+    near = result._neighbours(range(min(limit, len(result))), neighbours)
+    failed = {error.index: error.message for error in result.errors}
+    glances: dict[int, str] = {}
     rows = []
-    for index, item in enumerate(result.inputs[:limit]):
-        close = "<br>".join(f"{score_html(s)} item {j}" for j, s in near[index]) if len(result) > 1 else ""
+    for index in range(min(limit, len(result))):
+        item = result._item(index)
+        # What was refused once is not looked at again.
+        shown = item_html(item) if index not in failed else f'<span class="bad">{escape(failed[index])}</span>'
+        for j, _ in near[index]:
+            if j not in glances:
+                glances[j] = short_html(result._item(j))
+        close = "".join(
+            f'<div class="near">{score_html(score)}<span>{j}</span>{glances[j]}</div>' for j, score in near[index]
+        )
         rows.append(
-            f"<tr><td>{index}</td><td>{item_html(item)}</td><td>{trace_html(result.traces[index])}</td><td>{close}</td></tr>"
+            f"<tr><td>{index}</td><td>{shown}</td><td>{trace_html(result.traces[index])}</td><td>{close}</td></tr>"
         )
     more = len(result) - limit
     tail = f"<p>… and {more} more</p>" if more > 0 else ""
-    failed = "".join(f'<p class="bad">item {e.index}: {escape(e.message)}</p>' for e in result.errors)
-    stats = result.stats
-    head = (
-        f"<p>{len(result)} items, {result.embeddings.shape[1]} dimensions, {stats.seconds:.2f} s; "
-        f"{stats.generated_tokens} tokens written, {stats.reused_tokens} of {stats.prompt_tokens} prompt tokens "
-        "reused</p>"
-    )
+    tail += "".join(f'<p class="bad">{escape(text)}</p>' for index, text in failed.items() if index >= limit)
     return (
-        f"{STYLE}{head}<table class='tte'><tr><th></th><th>input</th><th>trace</th><th>neighbours</th></tr>"
-        f"{''.join(rows)}</table>{tail}{failed}"
+        f"{STYLE}<p>{escape(result.summary())}</p><table class='tte'><tr><th></th><th>input</th><th>trace</th>"
+        f"<th>neighbours</th></tr>{''.join(rows)}</table>{tail}"
     )

@@ -17,3 +17,14 @@ def pyarrow() -> tuple[Any, Any]:
             "pyarrow is not installed, which reads and writes parquet: pip install pyarrow"
         ) from error
     return pyarrow, pyarrow.parquet
+
+
+def pypdfium2() -> Any:
+    """The module `pypdfium2`."""
+    try:
+        import pypdfium2
+    except ImportError as error:
+        raise _tte.InputError(
+            'pypdfium2 is not installed, which reads PDF documents: pip install "think-then-embed[pdf]"'
+        ) from error
+    return pypdfium2

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tte import _hub, _options, _tte
-from tte._inputs import Item, to_input, to_inputs, to_messages
+from tte import _hub, _options, _text, _tte
+from tte._inputs import Item, prepare, to_input, to_messages
 
 TraceLike = _tte.Trace | str
 PathLike = str | os.PathLike[str]
@@ -149,9 +149,9 @@ class Reasoner:
 
     def think(
         self,
-        inputs: Item | Sequence[Item],
+        inputs: Item | Iterable[Item],
         *,
-        instruction: str | None = None,
+        instruction: str | Sequence[str | None] | None = None,
         task: str | Sequence[str | None] | None = None,
         side: Literal["query", "target"] | Sequence[str] = "query",
         max_new_tokens: int | Sequence[int] | None = None,
@@ -171,12 +171,14 @@ class Reasoner:
         on_error: Literal["raise", "skip"] = "raise",
         progress: _options.Progress = True,
         cancel: _tte.CancelToken | None = None,
+        max_in_flight: int = 0,
+        allow_urls: bool = False,
     ) -> list[_tte.Trace]:
         """Write one trace per input, in their order.
 
         Args:
             inputs: one item or a list; see :func:`tte.think_then_embed` for what an item can be.
-            instruction: placed where the recipe says; an item's own instruction comes first.
+            instruction: placed where the recipe says, one or one per item; an item's own comes first.
             task: task family of the recipe's presets ("image_qa", ...), one or one per item.
             side: "query" or "target".
             max_new_tokens: most tokens per trace; default: the recipe's, else 512.
@@ -196,6 +198,8 @@ class Reasoner:
             on_error: "raise", or "skip": a bad item's trace is empty with finish ERROR and says why, the others go on.
             progress: a bar, nothing, or a callable ``(done, total)``.
             cancel: stops the call from another thread.
+            max_in_flight: items whose pixels and states are held at the same time; 0: twice what the engine runs.
+            allow_urls: download images that are named by http(s) addresses; never done without it.
 
         Numeric options are one value, or one per item.
 
@@ -204,7 +208,8 @@ class Reasoner:
             CancelledError: `cancel` was used; Ctrl-C raises KeyboardInterrupt. Both within one step.
 
         """
-        items, _ = to_inputs(inputs, on_error)
+        what = prepare(inputs, instruction, on_error, allow_urls)
+        items = what.native
         generate = _options.generate_options(
             len(items), stop=stop, stop_token_ids=stop_token_ids, ignore_eos=ignore_eos,
             max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p,
@@ -214,7 +219,7 @@ class Reasoner:
         with _options.progress_bar(progress, len(items), "think") as report:
             return self._native.think(
                 items,
-                instruction=_options.text(instruction, "instruction"),
+                instruction=what.instruction,
                 tasks=_options.tasks(task, side, len(items)),
                 generate_each=generate,
                 on_token=token_callback(on_token),
@@ -222,6 +227,7 @@ class Reasoner:
                 on_error=_options.on_error(on_error),
                 progress=report,
                 cancel=cancel or _tte.CancelToken(),
+                max_in_flight=_options.count(max_in_flight, "max_in_flight"),
             )
 
     @property
@@ -266,10 +272,10 @@ class Embedder:
 
     def embed(
         self,
-        inputs: Item | Sequence[Item],
+        inputs: Item | Iterable[Item],
         traces: Sequence[TraceLike | None] | TraceLike | None = None,
         *,
-        instruction: str | None = None,
+        instruction: str | Sequence[str | None] | None = None,
         task: str | Sequence[str | None] | None = None,
         side: Literal["query", "target"] | Sequence[str] = "query",
         normalize: bool | None = None,
@@ -278,13 +284,15 @@ class Embedder:
         on_error: Literal["raise", "skip"] = "raise",
         progress: _options.Progress = True,
         cancel: _tte.CancelToken | None = None,
+        max_in_flight: int = 0,
+        allow_urls: bool = False,
     ) -> NDArray[np.float32]:
         """Embed the inputs: float32 [N, dim], also for a single item (N = 1).
 
         Args:
             inputs: one item or a list; see :func:`tte.think_then_embed`.
             traces: one per input (a Trace, its text, or None), read after the input.
-            instruction: placed where the recipe says; an item's own instruction comes first.
+            instruction: placed where the recipe says, one or one per item; an item's own comes first.
             task: task family of the recipe's presets, one or one per item.
             side: "query" or "target".
             normalize: divide by the L2 norm; default: as the recipe says (yes, unless it says no).
@@ -293,18 +301,21 @@ class Embedder:
             on_error: "raise", or "skip": the row of a bad item is NaN.
             progress: a bar, nothing, or a callable ``(done, total)``.
             cancel: stops the call from another thread.
+            max_in_flight: items whose pixels and states are held at the same time; 0: twice what the engine runs.
+            allow_urls: download images that are named by http(s) addresses; never done without it.
 
         Raises:
             InputError: names the item.
             CancelledError: `cancel` was used.
 
         """
-        items, _ = to_inputs(inputs, on_error)
+        what = prepare(inputs, instruction, on_error, allow_urls)
+        items = what.native
         with _options.progress_bar(progress, len(items), "embed") as report:
             return self._native.embed(
                 items,
                 traces=to_traces(traces, len(items)),
-                instruction=_options.text(instruction, "instruction"),
+                instruction=what.instruction,
                 tasks=_options.tasks(task, side, len(items)),
                 normalize=normalize,
                 truncate_dim=_options.whole(truncate_dim, "truncate_dim"),
@@ -312,24 +323,27 @@ class Embedder:
                 on_error=_options.on_error(on_error),
                 progress=report,
                 cancel=cancel or _tte.CancelToken(),
+                max_in_flight=_options.count(max_in_flight, "max_in_flight"),
             ).take_data()
 
     def embed_tokens(
         self,
-        inputs: Item | Sequence[Item],
+        inputs: Item | Iterable[Item],
         traces: Sequence[TraceLike | None] | TraceLike | None = None,
         *,
-        instruction: str | None = None,
+        instruction: str | Sequence[str | None] | None = None,
         task: str | Sequence[str | None] | None = None,
         side: Literal["query", "target"] | Sequence[str] = "query",
         normalize: bool = False,
+        allow_urls: bool = False,
     ) -> list[NDArray[np.float32]]:
         """Hidden states of every token after the final norm: one float32 [tokens, dim] per item."""
-        items, _ = to_inputs(inputs)
+        what = prepare(inputs, instruction, allow_urls=allow_urls)
+        items = what.native
         rows = self._native.embed_tokens(
             items,
             traces=to_traces(traces, len(items)),
-            instruction=_options.text(instruction, "instruction"),
+            instruction=what.instruction,
             tasks=_options.tasks(task, side, len(items)),
             normalize=normalize,
         )
@@ -378,11 +392,12 @@ class Processor:
         task: str | None = None,
         side: Literal["query", "target"] = "query",
         trace: TraceLike | None = None,
+        allow_urls: bool = False,
     ) -> dict[str, Any]:
         """Process one item, or one list of chat messages.
 
         Returns a dict with `input_ids` and `mm_token_type_ids` [1, L], `position_ids` [3, 1, L], and, where there
-        are pictures, `pixel_values` [patches, patch_dim] and `image_grid_thw` [images, 3] (likewise `..._videos`).
+        are images, `pixel_values` [patches, patch_dim] and `image_grid_thw` [images, 3] (likewise `..._videos`).
         Beside these arrays, which are transformers', two numbers: `next_position`, that of the token that would
         follow, and `pooled_row`, the row of `input_ids` that an embedder pools (-1: none or several).
         """
@@ -390,7 +405,7 @@ class Processor:
         if stage not in stages:
             raise _tte.InputError(f"stage is {stage!r}: it must be 'reason' or 'embed'.")
         return self._native.process(
-            to_input(item, "item 0"),
+            to_input(item, "item 0", _options.flag(allow_urls, "allow_urls")),
             stage=stages[stage],
             instruction=_options.text(instruction, "instruction"),
             task=_options.tasks(task, side, 1)[0],
@@ -407,6 +422,9 @@ class Processor:
     def tokenizer(self) -> Tokenizer:
         """The checkpoint's tokenizer."""
         return Tokenizer._wrap(self._native.tokenizer)
+
+    def __repr__(self) -> str:
+        return f"Processor(recipe={self.recipe.get('name', '')!r}, vocab_size={self._native.tokenizer.vocab_size})"
 
 
 class Tokenizer:
@@ -426,7 +444,7 @@ class Tokenizer:
 
         With `parse_control`, strings of added tokens such as ``<|im_end|>`` become those tokens.
         """
-        return self._native.encode(_options_text(text), parse_control)
+        return self._native.encode(_text.utf8(text, "the text"), parse_control)
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """Text of ids; bytes that are not UTF-8 become U+FFFD."""
@@ -446,7 +464,7 @@ class Tokenizer:
 
     def id_of(self, token: str) -> int | None:
         """Id of a token, or None."""
-        return self._native.id_of(token)
+        return self._native.id_of(_text.utf8(token, "the token"))
 
     @property
     def vocab_size(self) -> int:
@@ -463,11 +481,8 @@ class Tokenizer:
         """Id of the padding token; tte itself never pads."""
         return self._native.pad_id
 
-
-def _options_text(text: object) -> str:
-    if not isinstance(text, str):
-        raise _tte.InputError(f"text must be a str, not a {type(text).__name__}.")
-    return text
+    def __repr__(self) -> str:
+        return f"Tokenizer(vocab_size={self.vocab_size}, eos_id={self.eos_id}, pad_id={self.pad_id})"
 
 
 def _describe(name: str, model: _tte.ModelDescription) -> str:
@@ -500,7 +515,7 @@ def to_traces(traces: Sequence[TraceLike | None] | TraceLike | None, count: int)
         if trace is None or isinstance(trace, _tte.Trace):
             result.append(trace)
         elif isinstance(trace, str):
-            result.append(_tte.Trace(trace))
+            result.append(_tte.Trace(_text.utf8(trace, f"trace {index}")))
         else:
             raise _tte.InputError(f"trace {index} is a {type(trace).__name__}: give a tte.Trace, its text, or None.")
     return result

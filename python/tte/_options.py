@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from tte import _tte
+import numpy as np
+
+from tte import _text, _tte
 
 Progress = bool | Callable[[int, int], None]
 """`True` shows a bar, `False` nothing, a callable gets (done, total)."""
@@ -57,7 +59,7 @@ def generate_options(
             except TypeError:
                 raise _tte.InputError(f"item {index}: {name} cannot be {values[index]!r}.") from None
         try:
-            options.stop = [stop] if isinstance(stop, str) else list(stop or ())
+            options.stop = [_text.utf8(s, "stop") for s in ([stop] if isinstance(stop, str) else list(stop or ()))]
             options.stop_token_ids = list(stop_token_ids)
         except TypeError:
             raise _tte.InputError(
@@ -80,15 +82,24 @@ def tasks(
             raise _tte.InputError(f"side is {name!r}: it must be 'query' or 'target'.")
         if family is not None and not isinstance(family, str):
             raise _tte.InputError(f"task is {family!r}: it must be the name of a task family, or None.")
-        result.append(_tte.Task(family or "", sides[name]))
+        result.append(_tte.Task(_text.utf8(family or "", "task"), sides[name]))
     return result
 
 
-def text(value: str | None, name: str) -> str | None:
+def text(value: Any, name: str) -> str | None:
     """Check an argument that is a text or None."""
-    if value is not None and not isinstance(value, str):
-        raise _tte.InputError(f"{name} is {value!r}: it must be a str, or None.")
-    return value
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise _tte.InputError(f"{name} is {_text.shown(value)}: it must be a str, or None.")
+    return _text.utf8(value, name)
+
+
+def flag(value: Any, name: str) -> bool:
+    """Check an argument that is True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise _tte.InputError(f"{name} is {_text.shown(value)}: it must be True or False.")
+    return bool(value)
 
 
 def whole(value: int | None, name: str) -> int | None:
@@ -97,6 +108,23 @@ def whole(value: int | None, name: str) -> int | None:
         return None if value is None else operator.index(value)
     except TypeError:
         raise _tte.InputError(f"{name} is {value!r}: it must be an int, or None.") from None
+
+
+def count(value: Any, name: str) -> int:
+    """Check an argument that is a whole number from 0."""
+    found = None if isinstance(value, (bool, np.bool_)) else whole(value, name)
+    if found is None or not 0 <= found < 1 << 31:
+        raise _tte.InputError(f"{name} is {_text.shown(value)}: it must be a whole number from 0 to 2147483647.")
+    return found
+
+
+def positive(value: Any, name: str) -> float:
+    """Check an argument that is a number above 0."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise _tte.InputError(f"{name} is {_text.shown(value)}: it must be a number.")
+    if not 0 < value < float("inf"):
+        raise _tte.InputError(f"{name} is {_text.shown(value)}: it must be a positive number.")
+    return float(value)
 
 
 @contextmanager

@@ -2,60 +2,145 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tte import _display, _hub, _options, _tte
-from tte._inputs import Item, to_inputs
+from tte import _display, _hub, _items, _options, _text, _tte
+from tte._inputs import Inputs, Item, prepare
 from tte._models import Embedder, PathLike, Reasoner, TraceLike, to_traces, token_callback
 
-Think = bool | Literal["queries", "recipe"] | Callable[[int, NDArray[np.float32]], bool] | Sequence[Any]
+if TYPE_CHECKING:
+    from tte.trace_store import Request, TraceStore
 
 
 @dataclass(eq=False)
+class AutoThink:
+    """Reason only about items whose plain vector is unsure which target is best; for `think` of `think_then_embed`.
+
+    Every item is embedded without a trace first. Where the cosine of its best target is less than `margin` above that
+    of the second best, it is reasoned about and embedded again.
+    """
+
+    targets: Result | NDArray[np.float32] = field(repr=False)
+    """Vectors of the targets, float32 [M, dim] with M at least 2, made without thinking; or a Result that has them."""
+    margin: float = 0.05
+    """0 or more; the larger, the more is reasoned about."""
+
+
+_Decide = AutoThink | Callable[[int, NDArray[np.float32]], bool]
+Think = bool | Literal["queries", "recipe"] | _Decide | Sequence[Any]
+
+
+@dataclass(eq=False, repr=False)
 class Result:
-    """What :func:`think_then_embed` returns. Shows itself in a notebook: pictures, traces, neighbours."""
+    """What :func:`think_then_embed` returns. Shows itself in a notebook: images, traces, neighbours."""
 
     embeddings: NDArray[np.float32]
     """float32 [N, dim]; the row of an item that was skipped is NaN."""
     traces: list[_tte.Trace | None]
-    """One per item; None where it was not thought about."""
+    """One per item; None where it was not reasoned about."""
     timings: list[_tte.Timings]
     """Seconds by stage, one per item."""
     stats: _tte.CallStats
     """Seconds and tokens of the whole call."""
     errors: list[_tte.ItemError] = field(default_factory=list)
     """Items that were skipped, with `on_error="skip"`."""
-    inputs: list[Item] = field(default_factory=list, repr=False)
+    inputs: list[Item] = field(default_factory=list)
+    """The items as they were handed in."""
+    _read: list[_items.Item | None] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.embeddings)
 
     def similarity(self, other: Result | NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-        """Cosine of every item to every item of `other` (default: of this result), float32 [N, M]."""
-        theirs = self.embeddings if other is None else other.embeddings if isinstance(other, Result) else other
-        ours = _unit(self.embeddings)
-        return np.asarray(ours @ _unit(np.asarray(theirs, dtype=np.float32)).T, dtype=np.float32)
+        """Cosine of every item to every item of `other` (default: of this result), float32 [N, M].
 
-    def neighbours(self, k: int = 5) -> list[list[tuple[int, float]]]:
-        """The `k` nearest other items of each item, best first, as (index, cosine); ties by index.
+        Args:
+            other: a Result, or vectors [M, dim] (or one, [dim]). Rows of items that were skipped give NaN.
+
+        Raises:
+            InputError: `other` is something else, or has vectors of another size.
+
+        """
+        theirs = self.embeddings if other is None else _vectors(other, "other")
+        if theirs.shape[1] != self.embeddings.shape[1]:
+            raise _tte.InputError(
+                f"other has vectors of {theirs.shape[1]} dimensions, these have {self.embeddings.shape[1]}: embed both "
+                "with the same embedder and truncate_dim."
+            )
+        return np.asarray(_unit(self.embeddings) @ _unit(theirs).T, dtype=np.float32)
+
+    def neighbours(
+        self, k: int = 5, other: Result | NDArray[np.float32] | None = None
+    ) -> list[list[tuple[int, float]]]:
+        """The `k` nearest items of `other` to each item, best first, as (index, cosine); ties by index.
+
+        Args:
+            k: how many.
+            other: a Result, or vectors [M, dim]; default: the other items of this result.
 
         An item that was skipped has no neighbours and is nobody's.
+
         """
-        scores = self.similarity()
-        np.fill_diagonal(scores, np.nan)
-        order = np.argsort(-scores, axis=1, kind="stable")[:, : max(0, k)]  # NaN is last.
-        return [
-            [(int(j), float(scores[i, j])) for j in row if not np.isnan(scores[i, j])] for i, row in enumerate(order)
-        ]
+        return self._neighbours(range(len(self)), _options.count(k, "k"), other)
+
+    def _neighbours(
+        self, rows: range, k: int, other: Result | NDArray[np.float32] | None = None
+    ) -> list[list[tuple[int, float]]]:
+        near: list[list[tuple[int, float]]] = []
+        for begin in range(rows.start, rows.stop, _BLOCK):
+            some = range(begin, min(begin + _BLOCK, rows.stop))
+            part = Result(self.embeddings[some.start : some.stop], [], [], self.stats)
+            scores = part.similarity(self if other is None else other)
+            if other is None:
+                scores[range(len(some)), some] = np.nan  # Itself.
+            order = np.argsort(-scores, axis=1, kind="stable")[:, :k]  # NaN is last.
+            for row, best in zip(scores, order, strict=True):
+                near.append([(int(j), float(row[j])) for j in best if not np.isnan(row[j])])
+        return near
+
+    def _item(self, index: int) -> Any:
+        """An item as it was read, else as it was handed in."""
+        read = self._read[index] if index < len(self._read) else None
+        return self.inputs[index] if read is None and index < len(self.inputs) else read
+
+    def __repr__(self) -> str:
+        return f"Result({self.summary()})"
+
+    def summary(self) -> str:
+        """The result in a line."""
+        stats, count = self.stats, sum(trace is not None for trace in self.traces)
+        failed = f", {len(self.errors)} skipped" if self.errors else ""
+        return (
+            f"{len(self)} {'item' if len(self) == 1 else 'items'}{failed}, {self.embeddings.shape[1]} dimensions, "
+            f"{count} with a trace, {stats.generated_tokens} tokens written, {stats.reused_tokens} of "
+            f"{stats.prompt_tokens} prompt tokens reused, {stats.seconds:.2f} s"
+        )
 
     def _repr_html_(self) -> str:
         return _display.result_html(self)
+
+
+_BLOCK = 512
+
+
+def _vectors(given: Any, name: str) -> NDArray[np.float32]:
+    if isinstance(given, Result):
+        return given.embeddings
+    try:
+        vectors = np.asarray(given, dtype=np.float32)
+    except (TypeError, ValueError, RuntimeError):
+        vectors = np.empty(0, np.float32)
+    vectors = vectors[None] if vectors.ndim == 1 and vectors.size else vectors
+    if vectors.ndim != 2:
+        raise _tte.InputError(f"{name} is {_text.shown(given)}: give a tte.Result, or vectors as float32 [M, dim].")
+    return vectors
 
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -86,12 +171,12 @@ def _pair(reasoner: Reasoner | PathLike | None, embedder: Embedder | PathLike | 
 
 
 def think_then_embed(
-    inputs: Item | Sequence[Item],
+    inputs: Item | Iterable[Item],
     *,
     reasoner: Reasoner | PathLike | None = None,
     embedder: Embedder | PathLike | None = None,
     think: Think = True,
-    instruction: str | None = None,
+    instruction: str | Sequence[str | None] | None = None,
     task: str | Sequence[str | None] | None = None,
     side: Literal["query", "target"] | Sequence[str] = "query",
     normalize: bool | None = None,
@@ -114,6 +199,9 @@ def think_then_embed(
     on_error: Literal["raise", "skip"] = "raise",
     progress: _options.Progress = True,
     cancel: _tte.CancelToken | None = None,
+    max_in_flight: int = 0,
+    allow_urls: bool = False,
+    store: TraceStore | None = None,
 ) -> Result:
     """Reason about every input, then embed input and trace into one vector.
 
@@ -121,20 +209,31 @@ def think_then_embed(
     prompt's beginning) is computed once.
 
     Args:
-        inputs: one item or a list of items. An item is
+        inputs: one item, or a list, column (pandas, polars, pyarrow, numpy) or iterator of items. An item is
 
-            * a `str`: text;
-            * a picture: `pathlib.Path`, `PIL.Image`, uint8 array [H, W] or [H, W, 1 | 3 | 4], or the bytes of a file;
-            * a dict with any of `text`, `image`, `images`, `video`, `videos`, `instruction`;
+            * a `str`: text. The name of an image file is text too; `pathlib.Path` is the file;
+            * an image: `pathlib.Path`, `PIL.Image`, the bytes of a file, a file open for reading bytes, or a uint8
+              array or tensor [H, W], [H, W, 1 | 3 | 4], or [1 | 3, H, W] where the shape leaves no doubt;
+            * a dict with any of `text`, `image`, `images`, `video`, `videos`, `instruction`, or with `messages`, and
+              perhaps a `name` for errors; the order of the keys is the order of the content;
             * a list of parts in order, as in chat content: ``{"type": "text", "text": ...}``,
-              ``{"type": "image", "image": ...}``, ``{"type": "video", "video": ..., "fps": ...}``;
+              ``{"type": "image", "image": ...}``, ``{"type": "image_url", "image_url": {"url": ...}}``,
+              ``{"type": "video", "video": ..., "fps": ...}``;
             * whole chat messages, a list of ``{"role": ..., "content": ...}``.
+
+            Where a key says that it is an image, a `str` is a path, a ``file://`` or ``data:`` URI, base64, or (with
+            `allow_urls`) an http(s) address. A video is a file, a folder of frames, a list of frames or an array
+            [N, H, W, C]; `fps` or `num_frames` (also `nframes`) says which frames are taken, `source_fps` how fast a
+            list of frames is. `min_pixels`, `max_pixels`, or `resized_height` and `resized_width` beside an image or a
+            video say what size it is resized to. None, NaN and pandas' NA count as absent. A text is taken as it is,
+            also one that is empty or blank.
         reasoner: a Reasoner, or the path or hub id of one; default: the bundled nano pair.
         embedder: an Embedder, or the path or hub id of one.
         think: True, False, "queries" (only items whose side is "query"), "recipe" (as the reasoner's recipe says
-            for the item's task and side), a callable ``(item, vector) -> bool`` that sees the vector without a
-            trace, or one entry per item: a bool, or a trace made earlier (a Trace or its text).
-        instruction: placed where the recipe says; an item's own instruction comes first.
+            for the item's task and side), a :class:`tte.AutoThink` or a callable ``(item, vector) -> bool`` that
+            sees the vector without a trace, or one entry per item: a bool, or a trace made earlier (a Trace or its
+            text).
+        instruction: placed where the recipe says, one or one per item; an item's own comes first.
         task: task family of the recipe's presets ("image_qa", ...), one or one per item.
         side: "query" or "target", one or one per item.
         normalize: divide by the L2 norm; default: as the recipe says (yes, unless it says no).
@@ -157,6 +256,11 @@ def think_then_embed(
         on_error: "raise", or "skip": see `Result.errors`.
         progress: a bar, nothing, or a callable ``(done, total)``.
         cancel: stops the call from another thread.
+        max_in_flight: items whose pixels and states are held at the same time, which bounds memory however long the
+            list is; 0: twice what the engine runs at once.
+        allow_urls: download images that are named by http(s) addresses (64 MiB and 60 seconds at most each);
+            nothing is ever downloaded without it.
+        store: traces that are kept there are not written again, and those that are written are kept there.
 
     Raises:
         InputError: names the item and the file.
@@ -170,32 +274,48 @@ def think_then_embed(
         2
 
     """
-    items, single = to_inputs(inputs, on_error)
+    what = prepare(inputs, instruction, on_error, allow_urls)
     pair = _pair(reasoner, embedder)
-    count = len(items)
-    modes, traces, decide = _think_modes(think, count)
-    generate = _options.generate_options(
-        count, stop=stop, stop_token_ids=stop_token_ids, ignore_eos=ignore_eos, max_new_tokens=max_new_tokens,
+    count = len(what.native)
+    modes, traces, auto = _think_modes(think, count)
+    decoding = dict(
+        stop=stop, stop_token_ids=stop_token_ids, ignore_eos=ignore_eos, max_new_tokens=max_new_tokens,
         temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p, repetition_penalty=repetition_penalty,
         min_new_tokens=min_new_tokens, seed=seed, max_think_tokens=max_think_tokens,
     )  # fmt: skip
+    generate = _options.generate_options(count, **decoding)  # type: ignore[arg-type]
+    tasks = _options.tasks(task, side, count)
+    keep = on_trace
+    if store is not None:
+        if not callable(getattr(store, "get_many", None)):
+            raise _tte.InputError(f"store is {_text.shown(store)}: it must be a tte.TraceStore, or None.")
+        if auto is not None:
+            raise _tte.InputError("store goes with think=True, False, 'queries', 'recipe' or one entry per item.")
+        each = _options.per_item(task, count, "task"), _options.per_item(side, count, "side")
+        wanted = [m != _tte.ThinkMode.NEVER and _thinks(pair[0], m, t) for m, t in zip(modes, tasks, strict=True)]
+        kept = _Kept(store, pair[0], what, wanted, each, decoding)
+        traces = [t if t is not None else kept.traces.get(i) for i, t in enumerate(traces or [None] * count)]
+        keep = kept.keeping(on_trace)
     with _options.progress_bar(progress, count, "think, then embed") as report:
         native = _tte.ThinkThenEmbed(pair[0]._native, pair[1]._native).run(
-            items,
-            instruction=_options.text(instruction, "instruction"),
-            tasks=_options.tasks(task, side, count),
+            what.native,
+            instruction=what.instruction,
+            tasks=tasks,
             think_each=modes,
-            decide=decide,
+            decide=auto if callable(auto) else None,
+            targets=_vectors(auto.targets, "AutoThink.targets") if isinstance(auto, AutoThink) else None,
+            margin=_margin(auto.margin) if isinstance(auto, AutoThink) else 0.0,
             traces=traces,
             generate_each=generate,
             normalize=normalize,
             truncate_dim=_options.whole(truncate_dim, "truncate_dim"),
             on_token=token_callback(on_token),
-            on_trace=on_trace,
+            on_trace=keep,
             on_vector=on_vector,
             on_error=_options.on_error(on_error),
             progress=report,
             cancel=cancel or _tte.CancelToken(),
+            max_in_flight=_options.count(max_in_flight, "max_in_flight"),
         )
     return Result(
         embeddings=native.embeddings.take_data(),
@@ -203,29 +323,80 @@ def think_then_embed(
         timings=native.timings,
         stats=native.stats,
         errors=native.embeddings.errors,
-        inputs=[inputs] if single else list(inputs),
+        inputs=what.given,
+        _read=what.read,
     )
 
 
-def _think_modes(
-    think: Think, count: int
-) -> tuple[list[_tte.ThinkMode], list[_tte.Trace | None], Callable[[int, NDArray[np.float32]], bool] | None]:
-    """Mode of each item, traces by hand, and the callback that decides."""
+def _margin(value: Any) -> float:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise _tte.InputError(f"AutoThink.margin is {_text.shown(value)}: it must be a number, 0 or more.")
+    return float(value)
+
+
+def _thinks(reasoner: Reasoner, mode: _tte.ThinkMode, task: _tte.Task) -> bool:
+    """Whether an item of a task is reasoned about."""
+    if mode == _tte.ThinkMode.QUERIES:
+        return task.side == _tte.Side.QUERY
+    return mode != _tte.ThinkMode.RECIPE or reasoner._native.thinks(task)
+
+
+class _Kept:
+    """The traces of a call that a store has, and the way of the others into it."""
+
+    def __init__(
+        self, store: TraceStore, reasoner: Reasoner, what: Inputs, wanted: Sequence[bool],
+        each: tuple[list[Any], list[Any]], decoding: dict[str, Any],
+    ) -> None:  # fmt: skip
+        from tte.trace_store import requests
+
+        self._store = store
+        items = [item if wish else None for item, wish in zip(what.read, wanted, strict=True)]
+        self._requests: list[Request | None] = requests(store, reasoner, items, what.instruction, *each, decoding)
+        found = store.get_many(request.key for request in self._requests if request is not None)
+        self.traces = {i: found[r.key].trace for i, r in enumerate(self._requests) if r is not None and r.key in found}
+        missing = [i for i, request in enumerate(self._requests) if request is not None and i not in self.traces]
+        if missing:
+            store.require_writable(missing[0])
+
+    def keeping(self, on_trace: Callable[[int, _tte.Trace], None] | None) -> Callable[[int, _tte.Trace], None]:
+        """The callback that keeps each trace that is written, before the caller's own sees it."""
+
+        def finished(index: int, trace: _tte.Trace) -> None:
+            request = self._requests[index]
+            if request is not None and index not in self.traces:
+                self._store.put(request, trace)
+            if on_trace is not None:
+                on_trace(index, trace)
+
+        return finished
+
+
+def _think_modes(think: Any, count: int) -> tuple[list[_tte.ThinkMode], list[_tte.Trace | None], _Decide | None]:
+    """Mode of each item, traces by hand, and what decides."""
     always, never = _tte.ThinkMode.ALWAYS, _tte.ThinkMode.NEVER
-    if isinstance(think, bool):
+    if isinstance(think, (bool, np.bool_)):
         return [always if think else never] * count, [], None
     named = {"queries": _tte.ThinkMode.QUERIES, "recipe": _tte.ThinkMode.RECIPE}
     if isinstance(think, str) and think in named:
         return [named[think]] * count, [], None
-    if callable(think):
+    if isinstance(think, AutoThink) or callable(think):
         return [_tte.ThinkMode.AUTO] * count, [], think
-    if isinstance(think, str) or not isinstance(think, Sequence):
+    if isinstance(think, str) and think == "auto":
         raise _tte.InputError(
-            f"think is {think!r}: it must be True, False, 'queries', 'recipe', a callable, or one entry per item."
+            "think='auto' has to know the targets: give think=tte.AutoThink(targets=corpus.embeddings, margin=0.05)."
         )
-    entries = list(think)
+    if isinstance(think, (str, bytes, _tte.Trace)) or not isinstance(think, Iterable):
+        raise _tte.InputError(
+            f"think is {_text.shown(think)}: it must be True, False, 'queries', 'recipe', a tte.AutoThink, a callable, "
+            "or one entry per item."
+        )
+    entries = list(itertools.islice(think, count + 1))
     if len(entries) != count:
-        raise _tte.InputError(f"think has {len(entries)} entries for {count} items: give one per item.")
-    given: list[TraceLike | None] = [None if e is None or isinstance(e, bool) else e for e in entries]
-    modes = [always if entry is True else never for entry in entries]
+        some = f"more than {count}" if len(entries) > count else str(len(entries))
+        raise _tte.InputError(f"think has {some} entries for {count} items: give one per item.")
+    given: list[TraceLike | None] = [
+        None if _items.is_absent(e) or isinstance(e, (bool, np.bool_)) else e for e in entries
+    ]
+    modes = [always if isinstance(e, (bool, np.bool_)) and e else never for e in entries]
     return modes, to_traces(given, count) if any(e is not None for e in given) else [], None

@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from tte import _content, _extras, _options, _tte
-from tte._inputs import Item, to_inputs
+from tte import _content, _extras, _items, _options, _tte
+from tte._inputs import Item, prepare
 from tte._models import PathLike, Reasoner
 
 _APPLICATION_ID = 0x54544554  # "TTET"
@@ -53,6 +53,8 @@ _COMPLETE = ("STOP", "LENGTH", "GIVEN")
 _FRACTIONS = ("temperature", "top_p", "min_p", "repetition_penalty")
 _OF_THE_CALL = ("stop", "stop_token_ids", "ignore_eos")
 """Decoding settings of `think` that are for all items alike; a list of them is one value."""
+_SAYING_NOTHING = (*_OF_THE_CALL, "min_new_tokens")
+"""Decoding settings that change nothing where they are 0, False or empty."""
 
 
 class Described(Protocol):
@@ -178,7 +180,9 @@ class TraceStore:
             InputError: a file of the item cannot be read.
 
         """
+        _options.text(instruction, "instruction")
         settings = {"temperature": 0.0, "repetition_penalty": 1.0, **decoding}
+        settings = {name: value for name, value in settings.items() if not _says_nothing(name, value)}
         body = {
             "item": _content.canonical(item) if content is None else content,
             "instruction": instruction,
@@ -258,6 +262,14 @@ class TraceStore:
                 raise _tte.InputError(f"{self.path} is closed: open the trace store again.")
             yield self._db
 
+    def require_writable(self, item: int) -> None:
+        """Raise `InputError` where the store is read-only and the trace of an item would have to be written."""
+        if self._read_only:
+            raise _tte.InputError(
+                f"{self.path} is open for reading only and has no trace of item {item}: "
+                "open it without read_only to write what is missing."
+            )
+
     def _require_writable(self) -> None:
         with self._opened():
             if self._read_only:
@@ -266,9 +278,9 @@ class TraceStore:
     def think(
         self,
         reasoner: Reasoner,
-        inputs: Item | Sequence[Item],
+        inputs: Item | Iterable[Item],
         *,
-        instruction: str | None = None,
+        instruction: str | Sequence[str | None] | None = None,
         task: str | Sequence[str | None] | None = None,
         side: Literal["query", "target"] | Sequence[str] = "query",
         on_token: Callable[[int, str, int], bool | None] | None = None,
@@ -276,11 +288,13 @@ class TraceStore:
         on_error: Literal["raise", "skip"] = "raise",
         progress: _options.Progress = True,
         cancel: _tte.CancelToken | None = None,
+        max_in_flight: int = 0,
+        allow_urls: bool = False,
         **decoding: Any,
     ) -> list[_tte.Trace]:
         """Traces of the inputs, in their order: those that are kept are read, the others are written and kept.
 
-        Arguments and errors are those of :meth:`tte.Reasoner.think`; equal inputs are thought about once. `on_token`
+        Arguments and errors are those of :meth:`tte.Reasoner.think`; equal inputs are reasoned about once. `on_token`
         and `on_result` are called for what is written now.
 
         Raises:
@@ -291,40 +305,26 @@ class TraceStore:
             raise _tte.InputError(f"the reasoner is of type {type(reasoner).__name__}: give a tte.Reasoner.")
         with self._opened():
             pass  # A closed store is refused even where nothing is looked up.
-        named, single = to_inputs(inputs)
-        items, count = [inputs] if single else list(inputs), len(named)
+        what = prepare(inputs, instruction, on_error, allow_urls)
+        count = len(what.native)
         # Whatever is wrong with the arguments is found before anything is read or written, in think's own words.
         _options.generate_options(count, **decoding)
         _options.tasks(task, side, count)
         _options.on_error(on_error)
         families = _options.per_item(task, count, "task")
         sides = _options.per_item(side, count, "side")
-        call = {name: value for name, value in decoding.items() if name in _OF_THE_CALL}
-        settings = {name: _options.per_item(v, count, name) for name, v in decoding.items() if name not in call}
-
-        def request(i: int) -> Request | None:
-            each = {name: values[i] for name, values in settings.items()}
-            try:
-                return self.request(
-                    reasoner, items[i], instruction=instruction, task=families[i], side=sides[i], **call, **each
-                )
-            except _tte.InputError:
-                return None  # A file that cannot be read: the reasoner refuses or skips the item as it always does.
-
-        requests = [request(i) for i in range(count)]
-        kept = {key: stored.trace for key, stored in self.get_many(r.key for r in requests if r).items()}
-        first = {r.key: i for i, r in reversed(list(enumerate(requests))) if r and r.key not in kept}
-        if first and self._read_only:
-            raise _tte.InputError(
-                f"{self.path} is open for reading only and has no trace of item {min(first.values())}: "
-                "open it without read_only to write what is missing."
-            )
-        missing = sorted([*first.values(), *(i for i, r in enumerate(requests) if r is None)])
+        call, settings = _split(decoding, count)
+        wanted_each = requests(self, reasoner, what.read, what.instruction, families, sides, decoding)
+        kept = {key: stored.trace for key, stored in self.get_many(r.key for r in wanted_each if r).items()}
+        first = {r.key: i for i, r in reversed(list(enumerate(wanted_each))) if r and r.key not in kept}
+        if first:
+            self.require_writable(min(first.values()))
+        missing = sorted([*first.values(), *(i for i, r in enumerate(wanted_each) if r is None)])
         written: dict[int, _tte.Trace] = {}
 
         def finished(position: int, trace: _tte.Trace) -> None:
             index = missing[position]
-            if (wanted := requests[index]) is not None:
+            if (wanted := wanted_each[index]) is not None:
                 self.put(wanted, trace)
             written[index] = trace
             if on_result is not None:
@@ -334,13 +334,13 @@ class TraceStore:
             each: dict[str, Any] = {name: [values[i] for i in missing] for name, values in settings.items()}
             token = None if on_token is None else lambda position, *rest: on_token(missing[position], *rest)
             traces = reasoner.think(
-                [named[i] for i in missing], instruction=instruction, task=[families[i] for i in missing],
+                [what.native[i] for i in missing], instruction=what.instruction, task=[families[i] for i in missing],
                 side=[sides[i] for i in missing], on_token=token, on_result=finished, on_error=on_error,
-                progress=progress, cancel=cancel, **call, **each,
+                progress=progress, cancel=cancel, max_in_flight=max_in_flight, **call, **each,
             )  # fmt: skip
             written = dict(zip(missing, traces, strict=True))
             kept |= {key: written[i] for key, i in first.items()}
-        return [kept[r.key] if r else written[i] for i, r in enumerate(requests)]
+        return [kept[r.key] if r else written[i] for i, r in enumerate(wanted_each)]
 
     def __len__(self) -> int:
         with self._opened() as db:
@@ -421,6 +421,39 @@ class TraceStore:
         return f"TraceStore({str(self.path)!r})"
 
 
+def requests(
+    store: TraceStore,
+    reasoner: Described,
+    items: Sequence[_items.Item | None],
+    instruction: str | None,
+    families: Sequence[str | None],
+    sides: Sequence[str],
+    decoding: Mapping[str, Any],
+) -> list[Request | None]:
+    """Requests of the items of one call; None where there is no item, or where a file of it cannot be read.
+
+    Such an item is refused or skipped by the reasoner as it always is.
+    """
+    call, settings = _split(decoding, len(items))
+
+    def request(i: int, item: _items.Item) -> Request | None:
+        each = {name: values[i] for name, values in settings.items()}
+        try:
+            return store.request(
+                reasoner, item, instruction=instruction, task=families[i], side=sides[i], **call, **each
+            )
+        except _tte.InputError:
+            return None
+
+    return [None if item is None else request(i, item) for i, item in enumerate(items)]
+
+
+def _split(decoding: Mapping[str, Any], count: int) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    """Decoding settings that are for all items alike, and those that are one value an item."""
+    call = {name: value for name, value in decoding.items() if name in _OF_THE_CALL}
+    return call, {name: _options.per_item(v, count, name) for name, v in decoding.items() if name not in call}
+
+
 def check_export(path: PathLike) -> Path:
     """Check the file of an export before there is anything to write.
 
@@ -434,6 +467,10 @@ def check_export(path: PathLike) -> Path:
     if target.is_dir():
         raise _tte.InputError(f"{target} is a folder: give the export another name.")
     return target
+
+
+def _says_nothing(name: str, value: Any) -> bool:
+    return name in _SAYING_NOTHING and (len(value) == 0 if isinstance(value, Sized) else not value)
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -64,6 +64,11 @@ Trace Reasoner::think(const Input& input, const ThinkOptions& options) const {
   return think(std::vector<Input>{input}, options).front();
 }
 
+bool Reasoner::thinks(const Task& task) const {
+  const prompt::Recipe& recipe = impl_->recipe();
+  return (recipe.presets.contains(task.family) ? recipe.preset(task) : recipe.instruction).think;
+}
+
 const ModelDescription& Reasoner::model() const {
   return impl_->description;
 }

@@ -118,9 +118,17 @@ class Run {
     item.prefilled = 0;
   }
 
+  // The item's task as `own` takes it: a family that only the other recipe has leaves it with its default
+  // instruction. One that neither has stays, and is refused.
+  [[nodiscard]] Task task_of(std::size_t i, const prompt::Recipe& own, const prompt::Recipe& other) const {
+    Task task = api::task_of(options_, i);
+    if (!own.presets.contains(task.family) && other.presets.contains(task.family)) task.family.clear();
+    return task;
+  }
+
   [[nodiscard]] ThinkMode mode_of(std::size_t i) const {
     const ThinkMode mode = options_.think_each.empty() ? options_.think : options_.think_each[i];
-    const Task task = api::task_of(options_, i);
+    const Task task = task_of(i, reasoner_.recipe(), embedder_.recipe());
     if (mode == ThinkMode::kQueries)
       return task.side == Side::kQuery ? ThinkMode::kAlways : ThinkMode::kNever;
     if (mode == ThinkMode::kRecipe) {
@@ -134,11 +142,13 @@ class Run {
     item.name = api::item_name(inputs_[i], i);
     if (!options_.traces.empty()) item.trace = options_.traces[i];
     item.mode = item.trace ? ThinkMode::kNever : mode_of(i);
-    prompt::PromptRequest request{prompt::Stage::kEmbed, options_.instruction, api::task_of(options_, i)};
+    prompt::PromptRequest request{prompt::Stage::kEmbed, options_.instruction,
+                                  task_of(i, embedder_.recipe(), reasoner_.recipe())};
+    const Task reason_task = task_of(i, reasoner_.recipe(), embedder_.recipe());
     // The job owns what it reads: it may still run when the call has been left.
     std::function<Opened()> job = [reason = reasoner_.builder, embed = embedder_.builder, input = inputs_[i],
-                                   name = item.name, trace = item.trace, request, one_media = one_media_,
-                                   think = item.mode != ThinkMode::kNever]() mutable {
+                                   name = item.name, trace = item.trace, request, reason_task,
+                                   one_media = one_media_, think = item.mode != ThinkMode::kNever]() mutable {
       Opened out;
       const prompt::Visuals visuals = embed->media().read(input, name);
       out.embed = embed->open(input, name, request, visuals, trace ? &*trace : nullptr);
@@ -147,6 +157,7 @@ class Run {
         const prompt::Visuals own = one_media ? visuals : reason->media().read(input, name);
         if (!one_media) out.bytes += api::bytes_of(own);
         request.stage = prompt::Stage::kReason;
+        request.task = reason_task;
         out.reason = reason->open(input, name, request, own);
       }
       return out;
@@ -220,7 +231,8 @@ class Run {
     item.mode = ThinkMode::kNever;  // Decided; what follows is the vector.
     if (options_.on_trace) options_.on_trace(i, *item.trace);
     if (!embedder_.builder->appends_trace()) {
-      prompt::PromptRequest request{prompt::Stage::kEmbed, options_.instruction, api::task_of(options_, i)};
+      const prompt::PromptRequest request{prompt::Stage::kEmbed, options_.instruction,
+                                          task_of(i, embedder_.recipe(), reasoner_.recipe())};
       item.opened.embed =
           embedder_.builder->open(inputs_[i], item.name, request, item.opened.embed->visuals, &*item.trace);
     }

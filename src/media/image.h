@@ -12,7 +12,7 @@ namespace tte::media {
 
 struct DecodeLimits {
   // Width times height, read from the header before anything is decoded. Pillow's default.
-  std::int64_t max_pixels = 178'956'970;
+  std::int64_t max_pixels = kMaxImagePixels;
   std::int64_t max_file_bytes = std::int64_t{1} << 30;
   // Width times height times frames taken from one video, checked before they are decoded (3 bytes each).
   std::int64_t max_video_pixels = 2'000'000'000;

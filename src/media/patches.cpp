@@ -55,22 +55,6 @@ void check_pixels(const at::Tensor& image, const std::string& item) {
   }
 }
 
-// uint8 [height, width, 3] resized to `size` by antialiased bicubic interpolation in 8 bits: torchvision's
-// kernel.
-at::Tensor resize(const at::Tensor& image, Size size) {
-  at::Tensor pixels = image.device().is_cpu() ? image.contiguous() : image.cpu().contiguous();
-  const std::int64_t height = pixels.size(0);
-  const std::int64_t width = pixels.size(1);
-  if (height == size.height && width == size.width) return pixels;
-  // The batch stride is spelled out: with it the tensor is unambiguously channels-last, and the kernel then
-  // neither repacks its input nor its output.
-  const at::Tensor view = pixels.as_strided({1, kChannels, height, width},
-                                            {height * width * kChannels, 1, width * kChannels, kChannels});
-  const at::Tensor resized = at::_upsample_bicubic2d_aa(view, {size.height, size.width},
-                                                        /*align_corners=*/false, std::nullopt, std::nullopt);
-  return resized.squeeze(0).permute({1, 2, 0}).contiguous();
-}
-
 // The size of the patch grid, and where a patch lies in the output.
 struct Layout {
   std::int64_t t, h, w;
@@ -195,7 +179,7 @@ Patches make_patches(const std::vector<at::Tensor>& frames, const PatchSpec& spe
 
 // The size that patches are cut from: smart_resize, or the image's own size when the spec does not resize.
 Size target_size(Size size, const PatchSpec& spec, const std::string& item) {
-  if (spec.do_resize) return smart_resize(size, spec, item);
+  if (spec.do_resize) return smart_resize(spec.aim.value_or(size), spec, item);
   if (size.height % spec.factor() != 0 || size.width % spec.factor() != 0) {
     throw InputError(
         fmt::format("{}: an image of {}x{} (width x height) is not a multiple of {} pixels on each side, "
@@ -206,6 +190,59 @@ Size target_size(Size size, const PatchSpec& spec, const std::string& item) {
 }
 
 }  // namespace
+
+at::Tensor resize(const at::Tensor& image, Size size) {
+  at::Tensor pixels = image.device().is_cpu() ? image.contiguous() : image.cpu().contiguous();
+  const std::int64_t height = pixels.size(0);
+  const std::int64_t width = pixels.size(1);
+  if (height == size.height && width == size.width) return pixels;
+  // The batch stride is spelled out: with it the tensor is unambiguously channels-last, and the kernel then
+  // neither repacks its input nor its output.
+  const at::Tensor view = pixels.as_strided({1, kChannels, height, width},
+                                            {height * width * kChannels, 1, width * kChannels, kChannels});
+  const at::Tensor resized = at::_upsample_bicubic2d_aa(view, {size.height, size.width},
+                                                        /*align_corners=*/false, std::nullopt, std::nullopt);
+  return resized.squeeze(0).permute({1, 2, 0}).contiguous();
+}
+
+PatchSpec with_resize(const PatchSpec& spec, const Resize& wanted, const std::string& item) {
+  const auto check = [&](const char* name, const std::optional<std::int64_t>& value) {
+    if (value && (*value < 1 || *value > kMaxImagePixels)) {
+      throw InputError(
+          fmt::format("{}: {} is {}, but it must be from 1 to {}.", item, name, *value, kMaxImagePixels));
+    }
+  };
+  check("min_pixels", wanted.min_pixels);
+  check("max_pixels", wanted.max_pixels);
+  check("resized_height", wanted.height);
+  check("resized_width", wanted.width);
+  PatchSpec out = spec;
+  if (wanted.min_pixels) {
+    out.min_pixels = *wanted.min_pixels;
+    out.max_pixels = std::max(out.max_pixels, out.min_pixels);
+  }
+  if (wanted.max_pixels) {
+    out.max_pixels = *wanted.max_pixels;
+    if (wanted.min_pixels && *wanted.min_pixels > out.max_pixels) {
+      throw InputError(fmt::format("{}: min_pixels is {}, but it must be at most max_pixels ({}).", item,
+                                   *wanted.min_pixels, out.max_pixels));
+    }
+    out.min_pixels = std::min(out.min_pixels, out.max_pixels);
+  }
+  if (wanted.height.has_value() != wanted.width.has_value()) {
+    throw InputError(fmt::format("{}: resized_height and resized_width go together: give both.", item));
+  }
+  if (wanted.height) out.aim = Size{*wanted.height, *wanted.width};
+  const bool asked = wanted.min_pixels || wanted.max_pixels || wanted.height;
+  if (asked && !spec.do_resize) {
+    throw InputError(
+        fmt::format("{}: a size is asked for, but this model's processor does not resize (\"do_resize\": "
+                    "false): leave it "
+                    "out.",
+                    item));
+  }
+  return out;
+}
 
 Size smart_resize(Size size, const PatchSpec& spec, const std::string& item) {
   if (size.height < 1 || size.width < 1) {

@@ -5,13 +5,20 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/digest.h"
 #include "base/json.h"
+#include "tte/input.h"
 
 namespace tte::media {
+
+struct Size {
+  std::int64_t height = 0;
+  std::int64_t width = 0;
+};
 
 // The numbers of preprocessor_config.json / video_preprocessor_config.json.
 struct PatchSpec {
@@ -30,6 +37,9 @@ struct PatchSpec {
   bool cap_pixels_per_frame = false;
   std::int64_t max_video_tokens = 128'000;
 
+  // Resize as if the image had this size; unset: its own.
+  std::optional<Size> aim;
+
   [[nodiscard]] int factor() const { return patch_size * merge_size; }
 };
 
@@ -46,15 +56,18 @@ inline PatchSpec default_video_patch_spec() {
 // ModelError naming `where` for values that make no sense, and for a resample other than bicubic (3).
 PatchSpec parse_patch_spec(const base::Json& json, const std::string& where, const PatchSpec& defaults = {});
 
-struct Size {
-  std::int64_t height = 0;
-  std::int64_t width = 0;
-};
+// The spec with what one image or video asks for over it; where only one limit is asked for and the spec's
+// other one excludes it, that one gives way. Throws InputError naming `item` for values out of range.
+PatchSpec with_resize(const PatchSpec& spec, const Resize& wanted, const std::string& item);
 
 // The size an image is resized to: sides rounded (half to even) to multiples of factor(), area within
 // [min_pixels, max_pixels]. Qwen2-VL's smart_resize. Throws InputError naming `item` for an aspect ratio over
 // 200.
 Size smart_resize(Size size, const PatchSpec& spec, const std::string& item);
+
+// uint8 [height, width, 3] resized to `size` by antialiased bicubic interpolation in 8 bits: torchvision's
+// kernel.
+at::Tensor resize(const at::Tensor& image, Size size);
 
 // Patches of one image or video: bit-equal to, and in the order of transformers' Qwen2VLImageProcessor
 // (torchvision backend): blocks of merge_size x merge_size patches, row by row.

@@ -72,7 +72,8 @@ MediaReader::MediaReader(const models::Layout& layout, const Recipe& recipe)
 
 std::shared_ptr<const models::Visual> MediaReader::image(const Image& image, const std::string& item) const {
   auto visual = std::make_shared<models::Visual>();
-  visual->patches = media::patchify_image(media::decode_image(image, item), image_spec_, item);
+  visual->patches = media::patchify_image(media::decode_image(image, item),
+                                          media::with_resize(image_spec_, image.resize, item), item);
   return visual;
 }
 
@@ -80,7 +81,8 @@ std::shared_ptr<const models::Visual> MediaReader::video(const Video& video, con
   const media::Frames frames = media::read_video(video, sampling_, item);
   auto visual = std::make_shared<models::Visual>();
   visual->video = true;
-  visual->patches = media::patchify_video(frames.images, video_spec_, item);
+  visual->patches =
+      media::patchify_video(frames.images, media::with_resize(video_spec_, video.resize, item), item);
   // Rounded to float32, which is how transformers hands it to the position index.
   const double fps = frames.sampled_fps.value_or(frames.source_fps.value_or(kDefaultFps));
   visual->seconds_per_grid = static_cast<float>(video_spec_.temporal_patch_size / fps);

@@ -20,8 +20,7 @@ from typing import Any, Literal
 
 import tte
 from tte import _hub, _tte
-from tte._inputs import _part as to_part
-from tte._inputs import to_messages
+from tte._inputs import to_messages, to_part
 from tte._models import PathLike
 from tte.integrations import missing_extra
 from tte.integrations._media import MAX_DECODER_FRAMES, is_decoder, is_missing, to_picture, to_video

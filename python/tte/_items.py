@@ -1,0 +1,671 @@
+"""The one walk over what callers hand in: every form of an item becomes an `Item` of texts, images and videos.
+
+It has three users: the engine's input (:mod:`tte._inputs`), the keys of what is kept (:mod:`tte._content`) and what
+people see (:mod:`tte._display`). Nothing is decoded here, and no file is opened but those handed in open.
+
+What callers may rely on is written in the docstring of :func:`tte.think_then_embed`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import operator
+import os
+import re
+import stat
+import urllib.parse
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NoReturn, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PILImage
+
+from tte import _fetch, _options, _text, _tte
+
+MAX_ITEMS = 10_000_000
+"""Most items of one call, so that an endless iterator ends."""
+MAX_PARTS = 100_000
+"""Most parts of an item, frames of a video and turns of a chat."""
+MAX_FILE_BYTES = 1 << 30
+"""Most bytes that are read from a file handed in open: the engine's own limit for files by path."""
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+VIDEO_SUFFIXES = frozenset(
+    {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv"}
+)
+
+_IMAGE_SOURCES = ("image", "path", "url", "bytes", "base64", "array")
+_VIDEO_SOURCES = ("video", "path", "url", "frames")
+_SIZE = ("min_pixels", "max_pixels", "resized_height", "resized_width")
+_SAMPLING = ("fps", "num_frames", "nframes", "source_fps")
+_CONTENT = ("text", "image", "images", "video", "videos")
+_PARTS = {
+    "text": ("text",),
+    "image": (*_IMAGE_SOURCES, *_SIZE),
+    "image_url": ("image_url", *_SIZE),
+    "video": (*_VIDEO_SOURCES, *_SAMPLING, *_SIZE),
+}
+_MOST = (1 << 31) - 1
+_LONGEST_PATH = 4095
+_CHANNELS = (1, 3, 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What an image or the frames of a video are resized to, where it is not what the model's files say."""
+
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+    height: int | None = None
+    width: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image: a file, the bytes of one, uint8 [H, W] or [H, W, 1 | 3 | 4], or Pillow's."""
+
+    source: Path | bytes | NDArray[np.uint8] | PILImage.Image
+    size: Size = Size()
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """A video: a file, a folder of frames, or its frames."""
+
+    source: Path | tuple[Image, ...]
+    fps: float | None = None
+    num_frames: int | None = None
+    source_fps: float | None = None
+    size: Size = Size()
+
+
+Part: TypeAlias = str | Image | Video
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A chat message; its content is a text or parts, as the caller had it."""
+
+    role: str
+    content: str | tuple[Part, ...]
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The content as parts."""
+        return (self.content,) if isinstance(self.content, str) else self.content
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item: parts in order with an instruction, or a chat."""
+
+    parts: tuple[Part, ...] = ()
+    instruction: str | None = None
+    turns: tuple[Turn, ...] = ()
+    name: str | None = None
+    """What the caller calls it."""
+
+
+def named(position: str, name: str | None) -> str:
+    """What an item is called in errors: its position in the call, and its own name if it has one."""
+    return position if name is None else f"{position} ({_text.shortened(name, 120)})"
+
+
+def is_absent(value: object) -> bool:
+    """Whether a value of a record says that there is none: None, NaN, pandas' NA and NaT."""
+    if isinstance(value, (float, np.floating)):
+        return bool(np.isnan(value))
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
+
+
+def split(inputs: object) -> tuple[Iterator[Any], bool]:
+    """The items of what was handed in, and whether it is a single one.
+
+    A list whose elements are all dicts with a ``"type"`` is one item (ordered parts), a list whose elements are all
+    dicts with a ``"role"`` is one item (chat messages); any other list, tuple, column or iterator is a list of items.
+    """
+    found = None if _all_have(inputs, "type") or _all_have(inputs, "role") else _elements(inputs, "inputs")
+    return (iter([inputs]), True) if found is None else (_bounded(found), False)
+
+
+def _bounded(items: Iterable[Any]) -> Iterator[Any]:
+    for count, item in enumerate(items):
+        if count == MAX_ITEMS:
+            raise _tte.InputError(f"inputs has more than {MAX_ITEMS} items: hand them over in several calls.")
+        yield item
+
+
+def read(item: object, name: str, allow_urls: bool = False) -> Item:
+    """Walk over one item; `name` stands for it in errors, all of which are `InputError`."""
+    if isinstance(item, Item):
+        return item
+    try:
+        return _Walk(name, allow_urls).item(item)
+    except _tte.Error:
+        raise
+    except MemoryError:
+        raise _tte.InputError(f"{name} needs more memory than there is: make it smaller.") from None
+    except Exception as error:  # What objects of other libraries raise when they are looked at.
+        why = _text.shortened(f"{type(error).__name__}: {error}".replace("\n", " "), 200)
+        raise _tte.InputError(f"{name} cannot be read ({why}): hand over plain values.") from error
+
+
+def read_turns(messages: object, name: str) -> tuple[Turn, ...]:
+    """Walk over chat messages alone."""
+    if not _all_have(messages, "role"):
+        raise _tte.InputError(f"{name}: chat messages are a non-empty list of dicts with a 'role'.")
+    return read(messages, name).turns
+
+
+class _Walk:
+    """The walk over one item."""
+
+    def __init__(self, name: str, allow_urls: bool) -> None:
+        self.name = name
+        self.allow_urls = allow_urls
+
+    def fail(self, why: str) -> NoReturn:
+        raise _tte.InputError(f"{self.name}{why}")
+
+    def item(self, item: Any) -> Item:
+        if isinstance(item, str):
+            _warn_of_file_names(item)
+            return Item((self.text(item),))
+        if isinstance(item, Mapping):
+            return self.from_dict(item)
+        if _all_have(item, "role"):
+            return Item(turns=self.turns(item))
+        if isinstance(item, np.ndarray) and item.ndim == 4 and item.shape[0] != 1:
+            self.several_images(item.shape)
+        found = None if _is_array(item) else _elements(item, self.name)
+        if found is None:
+            return Item((self.image(item),))
+        parts = tuple(self.part(part) for part in self.bounded(found))
+        if not parts:
+            self.fail(" is an empty list: give it at least one part.")
+        return Item(parts)
+
+    def from_dict(self, item: Mapping[str, Any]) -> Item:
+        if "type" in item:
+            return Item((self.part(item),))
+        if "role" in item:
+            return Item(turns=self.turns([item]))
+        known = (*_CONTENT, "instruction", "messages", "name", *_SAMPLING, *_SIZE)
+        given = self.known(item, known, "an item's keys are")
+        name = self.text(given.pop("name"), "the name") if "name" in given else None
+        if name is not None:
+            self.name = named(self.name, name)
+        if "messages" in given:
+            if len(given) > 1:
+                self.fail(" has both messages and other keys: whole messages say everything themselves.")
+            return Item(turns=self.turns(given["messages"]), name=name)
+        size, sampling = self.size(given), self.sampling(given)
+        kinds = {key.rstrip("s") for key in given if key in _CONTENT}
+        if size != Size() and not kinds & {"image", "video"}:
+            self.fail(f" has {_first_of(given, _SIZE)!r}, but neither an image nor a video that it could be for.")
+        if sampling and "video" not in kinds:
+            self.fail(f" has {_first_of(given, _SAMPLING)!r}, but no video that it could be for.")
+        parts: list[Part] = []
+        # The order of the keys is the order of the content, as in sentence-transformers.
+        for key, value in given.items():
+            if key == "text":
+                parts.append(self.text(value))
+            elif key in ("image", "images"):
+                parts += self.images(value, size)
+            elif key == "video":
+                parts.append(self.video(value, sampling, size))
+            elif key == "videos":
+                videos = _elements(value, self.name)
+                if videos is None:
+                    self.fail(f": 'videos' is a list of videos, not a {type(value).__name__}: use 'video' for one.")
+                parts += [self.video(video, sampling, size) for video in self.bounded(videos)]
+        instruction = given.get("instruction")
+        if not parts and instruction is None:
+            self.fail(" is empty: give it text, an image or a video.")
+        own = None if instruction is None else self.text(instruction, "the instruction")
+        return Item(tuple(parts), own, name=name)
+
+    def turns(self, messages: Any) -> tuple[Turn, ...]:
+        found = _elements(messages, self.name)
+        if found is None or isinstance(messages, str):
+            self.fail(f": messages are a list of dicts with a 'role', not a {type(messages).__name__}.")
+        return tuple(self.turn(message) for message in self.bounded(found))
+
+    def turn(self, message: Any) -> Turn:
+        if not isinstance(message, Mapping) or "role" not in message:
+            self.fail(f": {_text.shown(message)} is no message: each is a dict with 'role' and 'content'.")
+        role = self.text(message["role"], "the role")
+        where = _Walk(f"{self.name}, {_text.shortened(role, 40)} turn", self.allow_urls)
+        where.known(message, ("role", "content"), "a message has")
+        content = message.get("content")
+        if isinstance(content, str):
+            return Turn(role, where.text(content))
+        parts = None if isinstance(content, Mapping) or _is_array(content) else _elements(content, where.name)
+        if parts is None:
+            where.fail(f": content must be a string or a list of parts, not {_text.shown(content)}.")
+        return Turn(role, tuple(where.part(part) for part in where.bounded(parts)))
+
+    def part(self, part: Any) -> Part:
+        if isinstance(part, str):
+            return self.text(part)
+        if isinstance(part, (Image, Video)):
+            return part
+        if not isinstance(part, Mapping):
+            return self.image(part)
+        kind = part.get("type")
+        if not isinstance(kind, str) or kind not in _PARTS:
+            hint = " tte's models cannot hear: transcribe it to text." if kind in ("audio", "input_audio") else ""
+            self.fail(f": the part's type is {_text.shown(kind)}; it must be one of {', '.join(_PARTS)}.{hint}")
+        given = self.known(part, ("type", *_PARTS[kind]), f"a part of type {kind!r} has")
+        if kind == "text":
+            return self.text(part.get("text"))
+        if kind == "image_url":
+            return self.image(self.openai_url(given.get("image_url")), self.size(given))
+        if kind == "image":
+            key = self.only(given, _IMAGE_SOURCES, kind)
+            return self.image(self.base64(given[key]) if key == "base64" else given[key], self.size(given))
+        key = self.only(given, _VIDEO_SOURCES, kind)
+        return self.video(given[key], self.sampling(given), self.size(given))
+
+    def openai_url(self, value: Any) -> Any:
+        """The address in OpenAI's ``"image_url": {"url": ...}``."""
+        if isinstance(value, Mapping):
+            given = self.known(value, ("url", "detail"), "an image_url has")
+            if given.get("detail", "auto") != "auto":
+                self.fail(f": detail is {_text.shown(given['detail'])}: say how large with min_pixels and max_pixels.")
+            value = given.get("url")
+        if not isinstance(value, str):
+            self.fail(f": image_url is {_text.shown(value)}: give its 'url', a data: URI or an address.")
+        return value
+
+    def images(self, value: Any, size: Size) -> list[Image]:
+        if isinstance(value, Mapping) or (_is_array(value) and _array(value, self.name).ndim != 4):
+            return [self.image(value, size)]
+        if _is_array(value):
+            return [self.image(image, size) for image in self.bounded(_array(value, self.name))]
+        found = None if isinstance(value, str) else _elements(value, self.name)
+        return [self.image(value, size)] if found is None else [self.image(v, size) for v in self.bounded(found)]
+
+    def image(self, source: Any, size: Size = Size()) -> Image:
+        if isinstance(source, Image):
+            return source if size == Size() else replace(source, size=size)
+        if isinstance(source, (PILImage.Image, Path)):
+            return Image(self.path(source, "image") if isinstance(source, Path) else source, size)
+        if isinstance(source, Mapping):  # With options of its own, or undecoded as Hugging Face's data sets have it.
+            given = self.known(source, (*_IMAGE_SOURCES, *_SIZE), "an image has")
+            if given.keys() == {"bytes", "path"}:
+                given.pop("path")
+            key = self.only(given, _IMAGE_SOURCES, "image")
+            own = self.size(given)
+            value = self.base64(given[key]) if key == "base64" else given[key]
+            return self.image(value, size if own == Size() else own)
+        if isinstance(source, (bytes, bytearray, memoryview)):
+            return Image(bytes(source), size)
+        if isinstance(source, str):
+            return Image(self.from_string(source), size)
+        if isinstance(source, os.PathLike):
+            return Image(self.path(Path(os.fsdecode(source)), "image"), size)
+        if hasattr(source, "read"):
+            return Image(self.from_file(source), size)
+        if _is_array(source):
+            return Image(self.pixels(source), size)
+        self.fail(
+            f" is {_text.shown(source, 40)} of type {type(source).__name__}, which is none of text, path, PIL.Image, "
+            "uint8 array, bytes, open file, dict, list of parts, chat messages."
+        )
+
+    def video(self, source: Any, sampling: Mapping[str, Any], size: Size) -> Video:
+        if isinstance(source, Video):
+            return source
+        if isinstance(source, Mapping):
+            given = self.known(source, ("type", *_PARTS["video"]), "a video has")
+            key = self.only(given, _VIDEO_SOURCES, "video")
+            return self.video(given[key], {**sampling, **self.sampling(given)}, _or(self.size(given), size))
+        if isinstance(source, str):
+            return Video(self.video_path(source), size=size, **sampling)
+        if isinstance(source, os.PathLike):
+            return Video(self.path(Path(os.fsdecode(source)), "video"), size=size, **sampling)
+        if isinstance(source, (bytes, bytearray, memoryview)) or hasattr(source, "read"):
+            self.fail(": the bytes of a video cannot be used: save them to a file and give its path.")
+        frames = _array(source, self.name) if _is_array(source) else _elements(source, self.name)
+        if frames is None or getattr(frames, "ndim", 4) != 4:
+            shape = f" of shape {list(source.shape)}" if hasattr(source, "shape") else ""
+            self.fail(
+                f": a video is a file, a folder of frames, a list of frames or frames [N, H, W, C] in one array, not "
+                f"a {type(source).__name__}{shape}."
+            )
+        images = tuple(
+            _Walk(f"{self.name}, frame {i}", self.allow_urls).image(frame)
+            for i, frame in enumerate(self.bounded(frames))
+        )
+        if not images:
+            self.fail(": the video has no frames.")
+        return Video(images, size=size, **sampling)
+
+    def text(self, value: Any, what: str = "") -> str:
+        return _text.utf8(value, f"{self.name}: {what or 'the text'}")
+
+    def known(self, given: Mapping[Any, Any], known: Sequence[str], rule: str) -> dict[str, Any]:
+        """Those of the keys that have a value; one that is not known is refused, unless a table filled it with None."""
+        for key, value in given.items():
+            if key not in known and not is_absent(value):
+                names = ", ".join(name for name in known if name != "type")
+                if key in ("audio", "audios"):
+                    self.fail(" has audio, which tte's models cannot hear: leave it out, or transcribe it to text.")
+                self.fail(f": unknown key {_text.shown(key)}; {rule} {names}.")
+        return {key: value for key, value in given.items() if not is_absent(value)}
+
+    def only(self, given: Mapping[str, Any], keys: Sequence[str], kind: str) -> str:
+        found = [key for key in keys if key in given]
+        if len(found) != 1:
+            has = ", ".join(sorted(given)) or "nothing"
+            self.fail(f": a part of type {kind!r} needs exactly one of {', '.join(keys)}, but has {has}.")
+        return found[0]
+
+    def bounded(self, values: Iterable[Any]) -> Iterator[Any]:
+        for count, value in enumerate(values):
+            if count == MAX_PARTS:
+                self.fail(f" has more than {MAX_PARTS} parts, frames or turns: split it.")
+            yield value
+
+    def size(self, given: Mapping[str, Any]) -> Size:
+        values = {key: self.whole(given[key], key) for key in _SIZE if key in given}
+        height, width = values.pop("resized_height", None), values.pop("resized_width", None)
+        if (height is None) != (width is None):
+            self.fail(": resized_height and resized_width go together: give both, or max_pixels alone.")
+        return Size(**values, height=height, width=width)
+
+    def sampling(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key in _SAMPLING:
+            if key in given:
+                counted = key in ("num_frames", "nframes")
+                name = "num_frames" if counted else key
+                if name in found:
+                    self.fail(": num_frames and nframes are one option: give one of them.")
+                value = given[key]
+                found[name] = self.whole(value, key) if counted else _options.positive(value, f"{self.name}: {key}")
+        return found
+
+    def whole(self, value: Any, key: str) -> int:
+        try:
+            # A column of whole numbers with gaps is one of floats in pandas.
+            integral = isinstance(value, (float, np.floating)) and float(value).is_integer()
+            found = operator.index(int(value) if integral else value)
+        except TypeError:
+            found = 0
+        if isinstance(value, (bool, np.bool_)) or not 1 <= found <= _MOST:
+            self.fail(f": {key} is {_text.shown(value)}: it must be a whole number from 1 to {_MOST}.")
+        return found
+
+    def from_string(self, text: str) -> Path | bytes:
+        """An image that a string names or holds."""
+        start = text[:8].lower()
+        if start.startswith(("http://", "https://")):
+            return self.download(text)
+        if start.startswith("data:"):
+            return self.data_uri(text)
+        if start.startswith("file:"):
+            return self.path(_file_uri(text), "image")
+        if _looks_like_base64(text):
+            return self.base64(text)
+        if "://" in text[:24]:
+            self.fail(f": the image {_text.shown(text)} is none of a local path, file:// or data: URI, base64.")
+        return self.path(Path(text), "image")
+
+    def download(self, url: str) -> bytes:
+        if not self.allow_urls:
+            self.fail(
+                f": tte does not download {_text.shown(_fetch.without_secrets(url))} unless allow_urls=True is given: "
+                "say so, or save it to a file first."
+            )
+        return _fetch.fetch(url, self.name)
+
+    def data_uri(self, uri: str) -> bytes:
+        head, comma, body = uri.partition(",")
+        kind, *flags = head[len("data:") :].split(";")
+        if not comma or (kind.split("/")[0].lower() not in ("image", "", "application")):
+            self.fail(f": {_text.shown(head, 60)} is not the beginning of an image's data URI.")
+        if any(flag.strip().lower() == "base64" for flag in flags):
+            return self.base64(body)
+        return urllib.parse.unquote_to_bytes(body)
+
+    def base64(self, text: Any) -> bytes:
+        if isinstance(text, (bytes, bytearray)):
+            text = bytes(text).decode("latin-1")
+        if not isinstance(text, str):
+            self.fail(f": base64 is text, not a {type(text).__name__}.")
+        text = re.sub(r"\s+", "", urllib.parse.unquote(text) if "%" in text[-16:] else text)
+        try:
+            data = text.translate({ord("-"): "+", ord("_"): "/"}).rstrip("=")
+            return base64.b64decode(data + "=" * (-len(data) % 4), validate=True)
+        except (ValueError, binascii.Error):
+            self.fail(f": {_text.shown(text, 40)} ({len(text)} characters) is not base64: encode the file's bytes.")
+
+    def path(self, path: Path, kind: str) -> Path:
+        """The path, where it can be one of such a thing; what cannot be told by its name the engine will tell."""
+        try:
+            raw = os.fsencode(path)
+        except UnicodeEncodeError:
+            self.fail(f": the path {_text.shown_path(path)} has letters that no file name can have: check it.")
+        if b"\0" in raw:
+            self.fail(f": the path {_text.shown_path(path)} has a NUL character: no file can be named so.")
+        if len(raw) > _LONGEST_PATH:
+            self.fail(
+                f": {_text.shown_path(path)} ({len(raw)} bytes) is longer than any path: give a local path, a file:// "
+                "or data: URI, or an image file's base64."
+            )
+        if kind == "image":
+            suffix = path.suffix.lower()
+            if suffix in VIDEO_SUFFIXES or os.path.isdir(path):
+                what = "a video" if suffix in VIDEO_SUFFIXES else "a folder"
+                self.fail(f': {_text.shown_path(path)} is {what}, not an image: use {{"video": ...}}.')
+            if suffix == ".pdf":
+                self.fail(f": {_text.shown_path(path)} is a document: tte.pages(...) makes an image of each page.")
+        return path
+
+    def video_path(self, text: str) -> Path:
+        start = text[:8].lower()
+        if start.startswith(("http://", "https://")):
+            shown = _text.shown(_fetch.without_secrets(text))
+            self.fail(f": tte does not download videos: save {shown} to a file first.")
+        if start.startswith("data:"):
+            self.fail(": a video cannot be a data: URI: save it to a file and give its path.")
+        return self.path(_file_uri(text) if start.startswith("file:") else Path(text), "video")
+
+    def from_file(self, file: Any) -> bytes:
+        """The bytes of an image file that is handed in open; where it stood it stands again."""
+        if isinstance(file, io.TextIOBase):
+            self.fail(" is a file that is open for text: open it with mode 'rb'.")
+        with_descriptor = _descriptor(file)
+        if with_descriptor is not None and not stat.S_ISREG(os.fstat(with_descriptor).st_mode):
+            self.fail(" is an open pipe, socket or device, not a regular file: hand over the bytes that it gives.")
+        position = file.tell() if _can_seek(file) else None
+        if position is not None:
+            file.seek(0)
+        data = file.read(MAX_FILE_BYTES + 1)
+        if position is not None:
+            file.seek(position)
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            self.fail(f" is a file whose read() gives a {type(data).__name__}: open it with mode 'rb'.")
+        if len(data) > MAX_FILE_BYTES:
+            self.fail(f" is an open file of over {MAX_FILE_BYTES} bytes: shrink it.")
+        return bytes(data)
+
+    def pixels(self, source: Any) -> NDArray[np.uint8]:
+        """Pixels as [H, W] or [H, W, C]."""
+        array = _array(source, self.name)
+        shape = list(array.shape)
+        if array.dtype != np.uint8:
+            self.fail(
+                f": an image array must be uint8, but this one is {array.dtype} of shape {shape}: scale it to 0..255 "
+                'and convert it with .astype("uint8").'
+            )
+        if array.ndim == 4 and array.shape[0] == 1:
+            array = array[0]
+        if array.ndim == 4:
+            self.several_images(array.shape)
+        if array.ndim == 3:
+            # Channels first are torch's way; where four come first in another's array, it is more likely a small image.
+            first = array.shape[0] in (_CHANNELS if _is_tensor(source) else _CHANNELS[:2])
+            last = array.shape[2] in _CHANNELS
+            if first and last and _is_tensor(source):
+                self.fail(
+                    f": an image tensor of shape {shape} may have its channels first or last: give the array "
+                    "[H, W, C], .permute(1, 2, 0).numpy() if they are first."
+                )
+            if first and not last:
+                array = array.transpose(1, 2, 0)
+        if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in _CHANNELS):
+            self.fail(
+                f": an image array must be [height, width], or [height, width, channels] with 1, 3 or 4 channels, but "
+                f"its shape is {shape}."
+            )
+        if array.shape[0] * array.shape[1] > _tte.MAX_IMAGE_PIXELS:  # Before anything copies it.
+            self.fail(f": an image of shape {shape} is over the limit of {_tte.MAX_IMAGE_PIXELS} pixels: shrink it.")
+        return array
+
+    def several_images(self, shape: Sequence[int]) -> NoReturn:
+        self.fail(
+            f" is an array of shape {list(shape)}: give list(array) for {shape[0]} images, "
+            '{"images": array} for one item with all of them, or {"video": array} for one video.'
+        )
+
+
+def _or(first: Size, second: Size) -> Size:
+    return second if first == Size() else first
+
+
+def _first_of(given: Mapping[str, Any], keys: Sequence[str]) -> str:
+    return next(key for key in keys if key in given)
+
+
+def _all_have(value: object, key: str) -> bool:
+    """Whether it is a non-empty list of dicts that all have the key."""
+    return (
+        isinstance(value, (list, tuple))
+        and bool(value)
+        and all(isinstance(element, Mapping) and key in element for element in value)
+    )
+
+
+def _elements(value: Any, name: str) -> Iterable[Any] | None:
+    """The elements of a list, a column of a table or an iterator; None for what is one thing.
+
+    Raises `InputError` for what has elements, but not such.
+    """
+    if isinstance(value, (list, tuple)):
+        return value
+    if isinstance(value, (str, bytes, bytearray, memoryview, Mapping, os.PathLike, PILImage.Image, Item, _tte.Input)):
+        return None
+    if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "OUT":
+        return list(value.tolist())
+    if isinstance(value, np.ndarray) and value.dtype.kind in "OSUT":
+        raise _tte.InputError(
+            f"{name} is an array of {value.dtype} of shape {list(value.shape)}: give a list of items."
+        )
+    if _is_tensor(value) or isinstance(value, np.ndarray) or hasattr(value, "read"):
+        return None
+    if isinstance(value, (set, frozenset)):
+        raise _tte.InputError(f"{name} is a {type(value).__name__}, which has no order: give a list.")
+    if hasattr(value, "columns") and hasattr(value, "dtypes"):
+        raise _tte.InputError(f'{name} is a table: give a column of it (table["text"]) or its rows as dicts.')
+    if hasattr(value, "to_pylist"):
+        return list(value.to_pylist())
+    return value if isinstance(value, Iterable) else None
+
+
+def _is_tensor(value: object) -> bool:
+    return hasattr(value, "detach") and hasattr(value, "numpy")
+
+
+def _is_array(value: object) -> bool:
+    """Whether it holds numbers in a shape: numpy's, torch's, JAX's arrays; not columns of tables."""
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind not in "OSUT"
+    return _is_tensor(value) or (hasattr(value, "__array__") and hasattr(value, "shape") and not _is_column(value))
+
+
+def _is_column(value: object) -> bool:
+    return hasattr(value, "to_pylist") or type(value).__module__.partition(".")[0] in ("pandas", "polars")
+
+
+def _array(value: Any, name: str) -> NDArray[Any]:
+    if not _is_tensor(value):
+        return np.asarray(value)
+    if not str(value.dtype).endswith("uint8"):
+        raise _tte.InputError(
+            f"{name}: an image tensor must be uint8, but this one is {value.dtype} of shape {list(value.shape)}: scale "
+            "it to 0..255 and convert it with .to(torch.uint8)."
+        )
+    return np.asarray(value.detach().cpu().numpy())
+
+
+def _descriptor(file: Any) -> int | None:
+    try:
+        return int(file.fileno())
+    except (AttributeError, OSError, ValueError, TypeError):
+        return None
+
+
+def _can_seek(file: Any) -> bool:
+    return bool(file.seekable()) if hasattr(file, "seekable") else hasattr(file, "seek") and hasattr(file, "tell")
+
+
+def _file_uri(uri: str) -> Path:
+    """The path of a file: URI: as it stands where there is such a file, as qwen-vl-utils reads it, else decoded."""
+    rest = uri[len("file:") :]
+    if rest.startswith("//"):
+        rest = rest[2:]
+        if not rest.startswith("/") and rest.lower().startswith("localhost/"):
+            rest = rest[len("localhost") :]
+    return Path(rest) if _exists(rest) else Path(urllib.parse.unquote(rest))
+
+
+def _exists(path: str) -> bool:
+    try:
+        return os.path.exists(path)
+    except (OSError, ValueError):
+        return False
+
+
+_BASE64_MAGIC = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "Qk", "SUkq", "SUkr", "TU0A")
+"""How the base64 of the files that tte decodes begins."""
+_BASE64_LEAST = 40
+
+
+def _looks_like_base64(text: str) -> bool:
+    if len(text) < _BASE64_LEAST or not text.startswith(_BASE64_MAGIC):
+        return False
+    return re.fullmatch(r"[A-Za-z0-9+/_=\s-]*", text) is not None and not _exists(text)
+
+
+_told: set[str] = set()
+_MOST_TOLD = 20
+
+
+def _warn_of_file_names(text: str) -> None:
+    """Say, once, that a text which is the name of an image file, or an image as a data URI, is taken as text."""
+    if len(text) > 4096:
+        if not text.startswith("data:image/"):
+            return
+        key = "data:image/"
+    else:
+        suffix = os.path.splitext(text)[1].lower()
+        if suffix not in IMAGE_SUFFIXES | VIDEO_SUFFIXES or "\n" in text or not _exists(text):
+            return
+        key = text
+    if key in _told or len(_told) >= _MOST_TOLD:
+        return
+    _told.add(key)
+    warnings.warn(
+        f"{_text.shown(text)} is embedded as text, though it names or holds an image or a video: give "
+        'pathlib.Path(...), {"image": ...} or {"video": ...} for what is in the file.',
+        stacklevel=2,
+    )

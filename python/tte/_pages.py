@@ -1,0 +1,175 @@
+"""PDF documents: an image item for each page."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import stat
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, overload
+
+from tte import _extras, _options, _text, _tte
+from tte._items import MAX_FILE_BYTES
+
+_POINTS_PER_INCH = 72
+_MOST_DPI = 1200
+_pdfium = threading.RLock()
+"""PDFium is not thread-safe."""
+
+
+class Pages(Sequence[dict[str, Any]]):
+    """The pages of a PDF document as items; each is rendered when it is asked for."""
+
+    def __init__(self, document: Any, name: str, dpi: float, numbers: Sequence[int]) -> None:
+        self._document = document
+        self._name = name
+        self._dpi = dpi
+        self._numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Pages: ...
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | Pages:
+        if isinstance(index, slice):
+            return Pages(self._document, self._name, self._dpi, self._numbers[index])
+        number = self._numbers[index]
+        name = f"{self._name}#page={number}"
+        return {"image": _render(self._document, number, self._dpi, name), "name": name}
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (self[index] for index in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"Pages({self._name!r}, {len(self)} pages, dpi={self._dpi:g})"
+
+
+def pages(
+    document: str | os.PathLike[str] | bytes,
+    *,
+    dpi: float = 144,
+    pages: int | Iterable[int] | None = None,
+    password: str | None = None,
+) -> Pages:
+    """Open a PDF document: a sequence with one image item for each page.
+
+    A page is rendered, over white, when its item is asked for, and handed on as the bytes of a PNG file, so that one
+    page's pixels are in memory at a time. Items name themselves, as in ``report.pdf#page=3``. Needs the package
+    pypdfium2 (``pip install "think-then-embed[pdf]"``).
+
+    Args:
+        document: the path of a PDF file, or its bytes.
+        dpi: dots per inch, from 1 to 1200; a page of A4 at 144 is 1190 x 1684 pixels.
+        pages: the number of a page, or numbers of pages, from 1; default: all pages.
+        password: of an encrypted document.
+
+    Raises:
+        InputError: the document cannot be read, is damaged, encrypted, empty or over 1 GiB, has no such page, or (when
+            the page is asked for) a page is over the limit of pixels that every image has.
+
+    Example:
+        >>> import tte
+        >>> corpus = tte.think_then_embed(tte.pages("report.pdf"), side="target", think=False)  # doctest: +SKIP
+
+    """
+    dpi = _options.positive(dpi, "dpi")
+    if not 1 <= dpi <= _MOST_DPI:
+        raise _tte.InputError(f"dpi is {dpi:g}: it must be from 1 to {_MOST_DPI}.")
+    password = _options.text(password, "password")
+    name = "document.pdf" if isinstance(document, (bytes, bytearray, memoryview)) else _name_of(document)
+    opened = _open(document, name, password)
+    with _pdfium:
+        count = len(opened)
+    if count == 0:
+        raise _tte.InputError(f"{name} has no pages.")
+    return Pages(opened, name, dpi, range(1, count + 1) if pages is None else _numbers(pages, count, name))
+
+
+def _name_of(document: Any) -> str:
+    if not isinstance(document, (str, os.PathLike)):
+        raise _tte.InputError(f"document is a {type(document).__name__}: give the path of a PDF file, or its bytes.")
+    return _text.shortened(os.path.basename(os.fsdecode(document)), 120)
+
+
+def _numbers(given: Any, count: int, name: str) -> list[int]:
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        given = [given]
+    numbers: list[int] = []
+    for value in given:
+        if len(numbers) == 10 * count:
+            raise _tte.InputError(f"pages names more than {len(numbers)} pages: {name} has {count}.")
+        number = _options.count(value, "a number in pages")
+        if not 1 <= number <= count:
+            raise _tte.InputError(f"{name} has no page {number}: its pages are 1 to {count}.")
+        numbers.append(number)
+    return numbers
+
+
+def _open(document: Any, name: str, password: str | None) -> Any:
+    pdfium = _extras.pypdfium2()
+    data = bytes(document) if isinstance(document, (bytes, bytearray, memoryview)) else _read(document)
+    if not data:
+        raise _tte.InputError(f"{name} is empty (0 bytes): give a PDF document.")
+    try:
+        with _pdfium:
+            return pdfium.PdfDocument(data, password=password)
+    except pdfium.PdfiumError as error:
+        why = str(error)
+        if "password" in why.lower():
+            what = "is encrypted: give its password" if password is None else "has another password: check it"
+        elif b"%PDF" not in data[:1024]:
+            what = "is not a PDF document: give one"
+        else:
+            what = f"is damaged ({_text.shortened(why, 120)}): repair it or export it again"
+        raise _tte.InputError(f"{name} {what}.") from error
+
+
+def _read(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of a regular file; never waits for a pipe."""
+    where = _text.shown_path(path)
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
+                raise _tte.InputError(f"{where} is {kind}, not a PDF document.")
+            if status.st_size > MAX_FILE_BYTES:
+                raise _tte.InputError(f"{where} has {status.st_size} bytes, over the limit of {MAX_FILE_BYTES}.")
+            return file.read()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise _tte.InputError(f"{where} cannot be read ({reason}): check the path.") from error
+
+
+def _render(document: Any, number: int, dpi: float, name: str) -> bytes:
+    """The bytes of a PNG file of one page."""
+    scale = dpi / _POINTS_PER_INCH
+    pdfium = _extras.pypdfium2()
+    try:
+        with _pdfium:
+            page = document[number - 1]
+            try:
+                width, height = (math.ceil(side * scale) for side in page.get_size())
+                if width * height > _tte.MAX_IMAGE_PIXELS:
+                    raise _tte.InputError(
+                        f"{name} is {width}x{height} pixels (width x height) at {dpi:g} dpi, over the limit of "
+                        f"{_tte.MAX_IMAGE_PIXELS}: give a lower dpi."
+                    )
+                bitmap = page.render(scale=scale, rev_byteorder=True)
+                image = bitmap.to_pil().convert("RGB")
+                bitmap.close()
+            finally:
+                page.close()
+    except pdfium.PdfiumError as error:
+        why = _text.shortened(str(error), 120)
+        raise _tte.InputError(f"{name} cannot be rendered ({why}): leave it out.") from error
+    except MemoryError:
+        raise _tte.InputError(f"{name} needs more memory than there is: give a lower dpi.") from None
+    out = io.BytesIO()
+    image.save(out, "PNG", compress_level=1)
+    return out.getvalue()
