@@ -16,6 +16,14 @@ py::object make_exception(py::module_& module, const char* name, const py::tuple
   return type;
 }
 
+// Raises `type` with the message; bytes that are not UTF-8 do not hide it.
+void raise(const py::object& type, const Error& error) {
+  const std::string_view text = error.what();
+  const auto message = py::reinterpret_steal<py::object>(
+      PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace"));
+  if (message) PyErr_SetObject(type.ptr(), message.ptr());
+}
+
 struct ExceptionTypes {
   py::object error, input, model, device, cancelled;
 };
@@ -43,15 +51,15 @@ void bind_errors(py::module_& module) {
     try {
       if (pending) std::rethrow_exception(pending);
     } catch (const InputError& e) {
-      PyErr_SetString(types->input.ptr(), e.what());
+      raise(types->input, e);
     } catch (const ModelError& e) {
-      PyErr_SetString(types->model.ptr(), e.what());
+      raise(types->model, e);
     } catch (const DeviceError& e) {
-      PyErr_SetString(types->device.ptr(), e.what());
+      raise(types->device, e);
     } catch (const CancelledError& e) {
-      PyErr_SetString(types->cancelled.ptr(), e.what());
+      raise(types->cancelled, e);
     } catch (const Error& e) {
-      PyErr_SetString(types->error.ptr(), e.what());
+      raise(types->error, e);
     }
   });
 }

@@ -92,10 +92,8 @@ void bind_trace(py::module_& module) {
       .def("__hash__", [](const Trace& t) { return py::hash(py::str(t.text)); })
       .def("__str__", [](const Trace& t) { return t.text; })
       .def("__repr__", [](const Trace& t) {
-        const py::str text(t.text);
-        const bool is_long = py::len(text) > kShownLetters;
-        const py::object shown =
-            is_long ? text[py::slice(0, kShownLetters, 1)] + py::str("...") : py::object(text);
+        py::str shown(t.text);
+        if (py::len(shown) > kShownLetters) shown = py::str("{:.80}...").format(shown);
         return py::str("Trace({!r}, finish={}, tokens={})")
             .format(shown, py::cast(t.finish), t.token_ids.size());
       });

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _SIDE = 168
 _FRAMES = 4
+_MOST_PARTS = 12
 _THUMBNAIL_BYTES = 7000
 """Base64 makes them a third larger: under 10 kB in the page."""
 _LONGEST_TEXT = 2000
@@ -83,7 +84,12 @@ def item_html(item: Any) -> str:
 
 
 def _parts_html(parts: tuple[_items.Part, ...]) -> str:
-    return "".join(f'<div class="text">{escape(p)}</div>' if isinstance(p, str) else media_html(p) for p in parts)
+    pieces = [
+        f'<div class="text">{escape(part)}</div>' if isinstance(part, str) else media_html(part)
+        for part in parts[:_MOST_PARTS]
+    ]
+    more = len(parts) - _MOST_PARTS
+    return "".join(pieces) + (f'<div class="think">… and {more} more</div>' if more > 0 else "")
 
 
 def short_html(item: Any) -> str:

@@ -25,9 +25,10 @@ def fetch(url: str, name: str) -> bytes:
     """
     where = f"{name}: {_text.shown(without_secrets(url))}"
     until = time.monotonic() + SECONDS
-    request = urllib.request.Request(url, headers={"User-Agent": f"tte/{_tte.__version__}", "Accept": "image/*"})
+    headers = {"User-Agent": f"tte/{_tte.__version__}", "Accept": "image/*"}
     data = bytearray()
     try:
+        request = urllib.request.Request(url, headers=headers)
         with _opener().open(request, timeout=_SILENCE) as answer:
             while chunk := answer.read1(_CHUNK):
                 data += chunk

@@ -406,6 +406,8 @@ class _Walk:
 
     def from_string(self, text: str) -> Path | bytes:
         """An image that a string names or holds."""
+        if not text:
+            self.fail(": the image has an empty path: give the path of a file, or leave it out.")
         start = text[:8].lower()
         if start.startswith(("http://", "https://")):
             return self.download(text)
@@ -471,6 +473,8 @@ class _Walk:
         return path
 
     def video_path(self, text: str) -> Path:
+        if not text:
+            self.fail(": the video has an empty path: give the path of a file, or leave it out.")
         start = text[:8].lower()
         if start.startswith(("http://", "https://")):
             shown = _text.shown(_fetch.without_secrets(text))

@@ -136,8 +136,7 @@ def _read(path: str | os.PathLike[str]) -> bytes:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY), "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
-                raise _tte.InputError(f"{where} is {kind}, not a PDF document.")
+                raise _tte.InputError(f"{where} is a pipe, socket or device, not a PDF document.")
             if status.st_size > MAX_FILE_BYTES:
                 raise _tte.InputError(f"{where} has {status.st_size} bytes, over the limit of {MAX_FILE_BYTES}.")
             return file.read()

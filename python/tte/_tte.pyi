@@ -30,6 +30,7 @@ __all__: list[str] = [
     "InputError",
     "ItemError",
     "LoadOptions",
+    "MAX_IMAGE_PIXELS",
     "Message",
     "ModelDescription",
     "ModelError",
@@ -37,6 +38,7 @@ __all__: list[str] = [
     "OnToken",
     "Processor",
     "Reasoner",
+    "Resize",
     "Side",
     "Stage",
     "Task",
@@ -48,6 +50,8 @@ __all__: list[str] = [
     "Tokenizer",
     "Trace",
     "Video",
+    "check_text",
+    "thumbnails",
 ]
 
 class Error(Exception):
@@ -113,16 +117,28 @@ class Alpha:
     @property
     def value(self) -> int: ...
 
+class Resize:
+    """
+    What an image, or the frames of a video, are resized to.
+    """
+    def __init__(
+        self,
+        min_pixels: typing.SupportsInt | typing.SupportsIndex | None = None,
+        max_pixels: typing.SupportsInt | typing.SupportsIndex | None = None,
+        height: typing.SupportsInt | typing.SupportsIndex | None = None,
+        width: typing.SupportsInt | typing.SupportsIndex | None = None,
+    ) -> None: ...
+
 class Image:
     """
     One picture: a file, an encoded file in memory, or decoded pixels.
     """
     @staticmethod
-    def from_array(array: numpy.ndarray, alpha: Alpha = ...) -> Image: ...
+    def from_array(array: numpy.ndarray, alpha: Alpha = ..., resize: Resize = ...) -> Image: ...
     @staticmethod
-    def from_bytes(data: bytes, alpha: Alpha = ...) -> Image: ...
+    def from_bytes(data: bytes, alpha: Alpha = ..., resize: Resize = ...) -> Image: ...
     @staticmethod
-    def from_path(path: os.PathLike | str | bytes, alpha: Alpha = ...) -> Image: ...
+    def from_path(path: os.PathLike | str | bytes, alpha: Alpha = ..., resize: Resize = ...) -> Image: ...
 
 class Video:
     """
@@ -134,6 +150,7 @@ class Video:
         fps: typing.SupportsFloat | typing.SupportsIndex | None = None,
         num_frames: typing.SupportsInt | typing.SupportsIndex | None = None,
         source_fps: typing.SupportsFloat | typing.SupportsIndex | None = None,
+        resize: Resize = ...,
     ) -> None: ...
 
 class Message:
@@ -247,7 +264,7 @@ class Trace:
         """
     def __getstate__(self) -> tuple: ...
     def __hash__(self) -> int: ...
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: typing.Any) -> None:
         """
         A trace written by hand.
         """
@@ -472,6 +489,7 @@ class CancelToken:
     Stops a running call from another thread, within a step.
     """
     def __init__(self) -> None: ...
+    def __repr__(self) -> str: ...
     def cancel(self) -> None: ...
     @property
     def cancelled(self) -> bool: ...
@@ -632,6 +650,7 @@ class BackendStats:
     """
     What the engines of a backend did since it was made.
     """
+    def __repr__(self) -> str: ...
     @property
     def decode_tokens(self) -> int: ...
     @property
@@ -708,6 +727,7 @@ class ModelDescription:
     """
     What is known of a loaded checkpoint.
     """
+    def __repr__(self) -> str: ...
     @property
     def device(self) -> str: ...
     @property
@@ -748,6 +768,10 @@ class Reasoner:
         cancel: CancelToken | None = None,
         max_in_flight: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> list[Trace]: ...
+    def thinks(self, task: Task) -> bool:
+        """
+        Whether the recipe says that items of a task are reasoned about.
+        """
     @property
     def backend(self) -> Backend: ...
     @property
@@ -885,6 +909,8 @@ class ThinkThenEmbed:
         tasks: collections.abc.Sequence[Task] = [],
         think_each: collections.abc.Sequence[ThinkMode] = [],
         decide: collections.abc.Callable[[int, numpy.typing.NDArray[numpy.float32]], bool] | None = None,
+        targets: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+        margin: typing.SupportsFloat | typing.SupportsIndex = 0.0,
         traces: collections.abc.Sequence[Trace | None] = [],
         generate_each: collections.abc.Sequence[GenerateOptions] = [],
         normalize: bool | None = None,
@@ -898,4 +924,19 @@ class ThinkThenEmbed:
         max_in_flight: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> ThinkThenEmbedResult: ...
 
+def check_text(value: typing.Any, name: str) -> str:
+    """
+    The value, if it is a str that UTF-8 can write.
+    """
+
+def thumbnails(
+    part: str | Image | Video,
+    side: typing.SupportsInt | typing.SupportsIndex,
+    frames: typing.SupportsInt | typing.SupportsIndex = 4,
+) -> list[numpy.typing.NDArray[numpy.uint8]]:
+    """
+    uint8 [height, width, 3] of an image, or of some frames of a video, each side at most `side`.
+    """
+
+MAX_IMAGE_PIXELS: int = 178956970
 __version__: str = "0.1.0"

@@ -1,7 +1,7 @@
-"""Run think-then-embed with the bundled nano pair on real pictures: traces, rankings, with and without thinking.
+"""Run think-then-embed with the bundled nano pair on real images: traces, rankings, with and without thinking.
 
     python -m tte.demo                     traces and rankings in the terminal
-    python -m tte.demo --html page.html    also a page with the pictures
+    python -m tte.demo --html page.html    also a page with the images
     python -m tte.demo --task image_qa --count 5 --seed 3    fresh scenes of one task
 
 Every scene is from the held-out split: its digits, shapes and colour-object pairs were never seen in training.
@@ -52,7 +52,7 @@ class Answer:
 
 
 def load_examples(folder: Path) -> list[Query]:
-    """Read the queries of `demo.json`; pictures and frame folders are relative to it."""
+    """Read the queries of `demo.json`; images and frame folders are relative to it."""
     index = json.loads((folder / "demo.json").read_text(encoding="utf-8"))
 
     def item(entry: str | dict[str, str]) -> dict[str, Any]:
@@ -84,13 +84,13 @@ def make_examples(tasks: Sequence[str], count: int, seed: int) -> list[Query]:
     ]
 
 
-def is_visual(item: dict[str, Any]) -> bool:
-    """Whether an item has a picture or frames."""
-    return "image" in item or "video" in item
+def text_first(item: dict[str, Any]) -> dict[str, Any]:
+    """The item with its text before its media, as people read it."""
+    return {"text": item["text"], **item} if "text" in item else item
 
 
 def answer_all(queries: list[Query], reasoner: tte.Reasoner, embedder: tte.Embedder, think: bool) -> list[Answer]:
-    """Embed queries and candidates in one call, and rank; the recipe says which candidates are thought about."""
+    """Embed queries and candidates in one call, and rank; the recipe says which candidates are reasoned about."""
     items = [i for q in queries for i in (q.item, *q.candidates)]
     sides = [s for q in queries for s in ("query", *["target"] * len(q.candidates))]
     tasks = [q.task for q in queries for _ in range(1 + len(q.candidates))]
@@ -109,7 +109,7 @@ def answer_all(queries: list[Query], reasoner: tte.Reasoner, embedder: tte.Embed
 def name_of(query: Query, index: int) -> str:
     """A candidate in words."""
     candidate = query.candidates[index]
-    kind = "picture" if "image" in candidate else "clip" if "video" in candidate else ""
+    kind = "image" if "image" in candidate else "clip" if "video" in candidate else ""
     return f"{kind} {index + 1}" if kind else str(candidate.get("text", ""))
 
 
@@ -124,7 +124,7 @@ def print_query(number: int, query: Query, thought: Answer, plain: Answer) -> No
         rank = answer.rank(query.label)
         return "   ".join(cells) + ("" if rank <= SHOWN else f"   (the right one is at {rank})")
 
-    kind = "picture" if "image" in query.item else "video" if "video" in query.item else "text"
+    kind = "image" if "image" in query.item else "video" if "video" in query.item else "text"
     print(f"\n{number}. {query.task} ({kind}, {len(query.candidates)} candidates): {query.item.get('text', '')}")
     if thought.trace is not None:
         if thought.trace.thinking:
@@ -141,22 +141,18 @@ def page(queries: list[Query], thought: list[Answer], plain: list[Answer], summa
         rows = []
         for index, score in zip(answer.order[:SHOWN], answer.scores, strict=False):
             right = index == query.label
-            shown = _display.item_html(
-                {
-                    k: v
-                    for k, v in query.candidates[index].items()
-                    if k != "text" or not is_visual(query.candidates[index])
-                }
-            )
+            candidate = query.candidates[index]
+            media = {key: value for key, value in candidate.items() if key != "text"}
+            shown = _display.item_html(media or candidate)
             mark, style = ("✓", "good") if right else ("✗", "")
-            rows.append(f"<div class='{style}'>{mark} {shown} {_display.score_html(score)}</div>")
+            rows.append(f"<div class='near {style}'>{mark} {_display.score_html(score)} {shown}</div>")
         rank = answer.rank(query.label)
         if rank > SHOWN:
             rows.append(f"<div class='bad'>the right one is at {rank}</div>")
         return "".join(rows)
 
     body = "".join(
-        f"<tr><td>{_display.escape(q.task)}</td><td>{_display.item_html(q.item)}</td>"
+        f"<tr><td>{_display.escape(q.task)}</td><td>{_display.item_html(text_first(q.item))}</td>"
         f"<td>{_display.trace_html(t.trace)}</td><td>{ranking(q, t)}</td><td>{ranking(q, p)}</td></tr>"
         for q, t, p in zip(queries, thought, plain, strict=True)
     )
@@ -175,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tte.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with pictures, traces and scores")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with images, traces and scores")
     parser.add_argument(
         "--data",
         type=Path,
@@ -228,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"\n{summary}")
     if options.html:
         options.html.write_text(page(queries, thought, plain, summary), encoding="utf-8")
-        print(f"The pictures, traces and scores: {options.html.resolve().as_uri()}")
+        print(f"The images, traces and scores: {options.html.resolve().as_uri()}")
     return 0
 
 

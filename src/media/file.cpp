@@ -7,8 +7,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <string_view>
 #include <system_error>
 
+#include "base/printable.h"
 #include "tte/error.h"
 
 namespace tte::media {
@@ -82,10 +84,12 @@ std::vector<std::uint8_t> File::read_all() const {
 }
 
 std::string printable_path(const std::filesystem::path& path) {
-  std::string text = path.native();
-  std::replace_if(
-      text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
-  return text;
+  constexpr std::size_t kShown = 160;
+  std::string_view name = path.native();
+  if (name.size() <= kShown) return base::printable(name, 4 * kShown);
+  name.remove_prefix(name.size() - kShown);
+  while (!name.empty() && (static_cast<unsigned char>(name.front()) & 0xc0) == 0x80) name.remove_prefix(1);
+  return "..." + base::printable(name, 4 * kShown);
 }
 
 }  // namespace tte::media

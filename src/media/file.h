@@ -30,7 +30,7 @@ class File {
   std::int64_t size_ = 0;
 };
 
-// The path for an error message: control characters (NUL among them) become '?'.
+// The path for an error message, as base::printable shows it; of a long one the end.
 std::string printable_path(const std::filesystem::path& path);
 
 }  // namespace tte::media

@@ -159,8 +159,8 @@ def test_what_a_table_has_not_is_absent(processor: tte.Processor, absent: Any) -
 @pytest.mark.parametrize("text", ["", " ", "\n\t", "\u2003"])
 def test_blank_text_is_text(processor: tte.Processor, text: str) -> None:
     expected = processor([{"role": "user", "content": text}])
-    for form in (text, {"text": text}, [{"type": "text", "text": text}], [[text]][0]):
-        assert same(processor(form if isinstance(form, (str, dict)) else form), expected) or form == [text]
+    for form in (text, {"text": text}, [{"type": "text", "text": text}]):
+        assert same(processor(form), expected)
 
 
 def test_videos_in_every_form(processor: tte.Processor, files: Path) -> None:
@@ -307,7 +307,7 @@ class _Breaks:
 def test_objects_that_break_are_named_and_skipped(embedder: tte.Embedder) -> None:
     rows = embedder.embed(["a", _Breaks(), "b"], on_error="skip", progress=False)
     assert np.isnan(rows).any(axis=1).tolist() == [False, True, False]
-    with pytest.raises(tte.InputError, match="item 1 cannot be read .RuntimeError: first line second line."):
+    with pytest.raises(tte.InputError, match=r"item 1 cannot be read \(RuntimeError: first line second line\)"):
         embedder.embed(["a", _Breaks()], progress=False)
 
 

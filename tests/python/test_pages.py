@@ -1,0 +1,163 @@
+"""tte.pages: an image item for each page of a PDF document, and a sentence for what is none."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pypdfium2
+import pytest
+import tte
+from PIL import Image
+from references import picture
+
+
+def pdf(pages: int = 3, size: tuple[int, int] = (72, 144)) -> bytes:
+    out = io.BytesIO()
+    images = [Image.fromarray(picture(size[1], size[0], i)) for i in range(pages)]
+    images[0].save(out, "PDF", save_all=True, append_images=images[1:], resolution=72)
+    return out.getvalue()
+
+
+def blank(width: float, height: float) -> bytes:
+    document = pypdfium2.PdfDocument.new()
+    document.new_page(width, height)
+    out = io.BytesIO()
+    document.save(out)
+    return out.getvalue()
+
+
+# A page with a line, encrypted with the user's password "open sesame" (40 bits), compressed.
+ENCRYPTED = zlib.decompress(
+    base64.b85decode(
+        "c-n=L!EV$r5QaGi@dR9aU@u6;o{T-Qr6>p5u7oJ+YD>ASdT<<PNwp-!F;d&7L7cd>H=Y8C18=|!aN|xkR79{ySeB*v=bK-inc3oC"
+        "z6Vca0!*;3JWukRzr4EeeBVa9>DGK<*S=@zkX;r<;@fHqrGLRA#Gf}+zrrnf#`n8-ZDcT&;6F-+C-?yy-T4b&HTG$Dxe`NY%y73h"
+        "Z5)W6$v;0JC$}TtuH$Q#Qc?6Vc>5+ffB*UV!R^QJIDCKjO`pE~aC86D*DsISdq1}2chH@YnvCYnCi=inqHQZ1D*lQAU$T@R=i2*H"
+        "7^MNM6`(AY%7P?cs|<B5fY3rFv`8~2HOU$!fYa!N&&V191wYN}(h0Jq)n1UJ+NFY|L5<2OU3mvtrBYD>kP;5OtGy9YW~7{{4OQ9~"
+        "e8KkQG=a<D>qIb0#P7pMDO9XxlV;ejOgm{x?r0#?uBLHEOBGF847S<$FbwXbx%Q0svg?M8kE=XvUAVf4OpVdAgH?_K0aHYjsE}}&"
+        "8yW&i2}zP7D*jKL4bAt_hB&q^B_y-i;qg5A38d4#od"
+    )
+)
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Path:
+    path = tmp_path / "report.pdf"
+    path.write_bytes(pdf())
+    return path
+
+
+def shape(item: dict[str, Any]) -> tuple[int, ...]:
+    return np.asarray(Image.open(io.BytesIO(item["image"]))).shape
+
+
+def test_an_item_for_each_page(report: Path) -> None:
+    pages = tte.pages(report)
+    assert [item["name"] for item in pages] == [f"report.pdf#page={n}" for n in (1, 2, 3)]
+    assert len(pages) == 3
+    assert shape(pages[0]) == (288, 144, 3)
+    assert shape(tte.pages(str(report), dpi=72)[2]) == (144, 72, 3)
+    assert [item["name"] for item in tte.pages(report, pages=[3, 1])] == ["report.pdf#page=3", "report.pdf#page=1"]
+    assert [item["name"] for item in tte.pages(report, pages=range(2, 4))] == ["report.pdf#page=2", "report.pdf#page=3"]
+    assert tte.pages(report, pages=np.int64(2))[0]["name"] == "report.pdf#page=2"
+    assert [item["name"] for item in pages[1:]] == ["report.pdf#page=2", "report.pdf#page=3"]
+    assert tte.pages(pdf(1))[-1]["name"] == "document.pdf#page=1"
+    assert repr(pages) == "Pages('report.pdf', 3 pages, dpi=144)"
+
+
+def test_a_page_is_rendered_when_its_item_is_asked_for(report: Path) -> None:
+    huge = tte.pages(blank(14400, 14400))  # 28800 x 28800 pixels.
+    assert len(huge) == 1
+    with pytest.raises(tte.InputError, match=r"document.pdf#page=1 is 28800x28800 pixels .* lower dpi"):
+        huge[0]
+    assert shape(tte.pages(blank(1440, 1440), dpi=36)[0]) == (720, 720, 3)
+
+
+def test_pages_are_items(report: Path) -> None:
+    result = tte.think_then_embed(tte.pages(report, dpi=72), side="target", think=False, progress=False)
+    assert result.embeddings.shape[0] == 3
+    assert "report.pdf#page=3" in result._repr_html_()
+    item = {**tte.pages(report)[2], "image": b"nothing"}
+    with pytest.raises(tte.InputError, match=r"item 0 \(report\.pdf#page=3\)"):
+        tte.think_then_embed([item], think=False, progress=False)
+
+
+def test_a_document_with_a_password() -> None:
+    with pytest.raises(tte.InputError, match=r"document\.pdf is encrypted: give its password"):
+        tte.pages(ENCRYPTED)
+    with pytest.raises(tte.InputError, match="another password"):
+        tte.pages(ENCRYPTED, password="wrong")
+    assert len(tte.pages(ENCRYPTED, password="open sesame")) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        (b"%PDF-1.7\n", "is damaged"),
+        (pdf()[:300], "is damaged"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(99), "is not a PDF document"),
+        (bytes(5000), "is not a PDF document"),
+    ],
+)
+def test_files_that_are_no_documents(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "report.pdf"
+    path.write_bytes(content)
+    for document in (path, content):
+        with pytest.raises(tte.InputError, match=words) as caught:
+            tte.pages(document)
+        assert len(str(caught.value)) < 300
+        assert "\n" not in str(caught.value)
+
+
+def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pdf")
+    (tmp_path / "loop.pdf").symlink_to(tmp_path / "loop.pdf")
+    sparse = tmp_path / "sparse.pdf"
+    with sparse.open("wb") as file:
+        file.truncate(60 << 30)
+    for path, words in [
+        (tmp_path / "gone.pdf", "cannot be read"),
+        (tmp_path / "pipe.pdf", "a pipe"),
+        (tmp_path / "loop.pdf", "cannot be read"),
+        (tmp_path, "Is a directory"),
+        (sparse, "over the limit"),
+        (tmp_path / ("x" * 5000), "cannot be read"),
+        ("a\0b.pdf", "cannot be read"),
+        ("a\ud83d.pdf", "cannot be read"),
+    ]:
+        with pytest.raises(tte.InputError, match=words) as caught:
+            tte.pages(path)
+        str(caught.value).encode()
+        assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"pages": 0}, "has no page 0: its pages are 1 to 3"),
+        ({"pages": [1, 4]}, "has no page 4"),
+        ({"pages": "1"}, "a number in pages is '1'"),
+        ({"pages": 1.5}, "a number in pages is 1.5"),
+        ({"pages": True}, "a number in pages is True"),
+        ({"pages": iter(lambda: 1, 2)}, "names more than"),
+        ({"dpi": 0}, "dpi is 0"),
+        ({"dpi": 1e9}, "dpi is 1e\\+09"),
+        ({"dpi": "144"}, "dpi is '144'"),
+        ({"password": 3}, "password is 3"),
+    ],
+)
+def test_arguments_that_do_not_fit(report: Path, arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(tte.InputError, match=words):
+        tte.pages(report, **arguments)
+
+
+def test_a_document_is_a_path_or_bytes() -> None:
+    nothing: Any = None
+    with pytest.raises(tte.InputError, match="document is a NoneType"):
+        tte.pages(nothing)

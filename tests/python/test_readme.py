@@ -1,0 +1,53 @@
+"""Every Python snippet of the README runs as it stands, one after the other, and gives what it says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tte
+from checkpoints import Shape
+from PIL import Image
+from references import picture
+
+ROOT = Path(__file__).parents[2]
+SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+REASONER = Shape("readme-reasoner")
+EMBEDDER = Shape("readme-embedder", hidden=96, heads=6, kv_heads=2, mrope=(2, 4, 2))
+
+
+def test_snippets_run(checkpoint: Callable[[Shape], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Where the README says what a user has, this is what they have: two plain folders of save_pretrained, a document.
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / "path" / "to").mkdir(parents=True)
+    (tmp_path / "path" / "to" / "embedder").symlink_to(checkpoint(EMBEDDER))
+    (tmp_path / "Qwen").mkdir()
+    (tmp_path / "Qwen" / "Qwen2-VL-2B-Instruct").symlink_to(checkpoint(REASONER))
+    pages = [Image.fromarray(picture(120, 100, i)) for i in range(3)]
+    pages[0].save(tmp_path / "report.pdf", save_all=True, append_images=pages[1:])
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    assert len(SNIPPETS) == 3
+
+    exec(SNIPPETS[0], names)
+    corpus, queries = names["corpus"], names["queries"]
+    assert queries.similarity(corpus).shape == (1, 6)
+    assert queries.neighbours(3, corpus)[0][0][0] == 2
+    np.testing.assert_allclose(np.linalg.norm(queries.embeddings, axis=1), 1, atol=1e-5)
+    assert queries.traces[0].conclusion
+    assert "<img" in corpus._repr_html_()
+
+    exec(SNIPPETS[1], names)
+    assert np.isfinite(names["result"].embeddings).all()
+    assert names["vectors"].shape == (2, names["embedder"].dim)
+    assert [trace is not None for trace in names["result"].traces] == [True, True]
+    with pytest.raises(tte.InputError, match=r"task \"image_quality\" is not one of"):
+        tte.think_then_embed("a", reasoner=names["reasoner"], embedder=names["embedder"], task="image_quality")
+
+    exec(SNIPPETS[2], names)
+    assert names["best"] in (1, 2, 3)
+    assert len(names["corpus"]) == 3
