@@ -242,6 +242,32 @@ TEST(ThinkThenEmbed, ARecipeMayPutTheTraceIntoTheUsersTurn) {
               separately(reasoner(), reader, inputs, 6));
 }
 
+TEST(ThinkThenEmbed, ATaskThatOneRecipeHasIsThatOnes) {
+  const tte::testing::TempDir folder;
+  const auto plain = folder.write("plain.json", R"({})");
+  const auto tasks = folder.write("tasks.json", R"({"tasks": {"colours": {"query": "say the colour"}}})");
+  const auto load = [](const auto& recipe) {
+    return Embedder::load(tte::testing::kEmbedder, float32(recipe.string()), tte::testing::backend());
+  };
+  const auto inputs = questions();
+  ThinkThenEmbedOptions options = options_of(3);
+  options.task.family = "colours";
+  const Reasoner asked = Reasoner::load(kReasoner, float32(tasks.string()), tte::testing::backend());
+  EmbedCallOptions with_task;
+  with_task.task = options.task;
+  // Only the reasoner's recipe has it: the embedder takes its default prompt.
+  const auto result = ThinkThenEmbed(asked, load(plain)).run(inputs, options);
+  expect_same(result.embeddings, load(plain).embed(inputs, result.traces));
+  // Only the embedder's has it.
+  const Reasoner unasked = Reasoner::load(kReasoner, float32(plain.string()), tte::testing::backend());
+  const auto other = ThinkThenEmbed(unasked, load(tasks)).run(inputs, options);
+  expect_same(other.embeddings, load(tasks).embed(inputs, other.traces, with_task));
+  // Neither has it.
+  EXPECT_THAT(
+      message_of<InputError>([&] { (void)ThinkThenEmbed(unasked, load(plain)).run(inputs, options); }),
+      HasSubstr("The task \"colours\" is not one of"));
+}
+
 TEST(ThinkThenEmbed, BothMustBeOnOneBackend) {
   const Backend other = Backend::make(tte::testing::small_backend());
   const Embedder elsewhere = Embedder::load(tte::testing::kEmbedder, float32(), other);

@@ -158,5 +158,35 @@ TEST(PatchSpec, ValuesThatMakeNoSense) {
   }
 }
 
+TEST(Patches, AnImageMayAskForItsOwnSize) {
+  const auto grid = [](std::int64_t height, std::int64_t width, const Resize& wanted) {
+    const Patches patches =
+        patchify_image(pattern(height, width, 1), with_resize({}, wanted, "item 0"), "item 0");
+    return std::vector<std::int64_t>{patches.h, patches.w};
+  };
+  using Grid = std::vector<std::int64_t>;
+  EXPECT_EQ(grid(560, 840, {.max_pixels = 56 * 84}), (Grid{4, 6}));
+  EXPECT_EQ(grid(28, 28, {.min_pixels = 280 * 280}), (Grid{20, 20}));
+  EXPECT_EQ(grid(100, 300, {.height = 84, .width = 140}), (Grid{6, 10}));
+  EXPECT_EQ(grid(100, 300, {.max_pixels = 784, .height = 84, .width = 140}), (Grid{2, 2}));
+  // One limit alone: the spec's other one gives way.
+  EXPECT_EQ(with_resize({}, {.max_pixels = 100}, "").min_pixels, 100);
+  EXPECT_EQ(with_resize({}, {.min_pixels = 5'000'000}, "").max_pixels, 5'000'000);
+}
+
+TEST(Patches, ASizeThatCannotBeIsToldWithItsName) {
+  const auto told = [](const Resize& wanted, const PatchSpec& spec = {}) {
+    return message_of<InputError>([&] { (void)with_resize(spec, wanted, "item 7"); });
+  };
+  EXPECT_THAT(told({.min_pixels = 0}), AllOf(HasSubstr("item 7"), HasSubstr("min_pixels is 0")));
+  EXPECT_THAT(told({.max_pixels = std::int64_t{1} << 40}), HasSubstr("max_pixels is 1099511627776"));
+  EXPECT_THAT(told({.min_pixels = 9, .max_pixels = 8}), HasSubstr("at most max_pixels (8)"));
+  EXPECT_THAT(told({.height = -1, .width = 9}), HasSubstr("resized_height is -1"));
+  EXPECT_THAT(told({.height = 9}), HasSubstr("go together"));
+  PatchSpec fixed;
+  fixed.do_resize = false;
+  EXPECT_THAT(told({.max_pixels = 900}, fixed), HasSubstr("does not resize"));
+}
+
 }  // namespace
 }  // namespace tte::media::testing
