@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -45,9 +46,12 @@ def prepare(
     """
     _options.flag(allow_urls, "allow_urls")
     given = list(_items.split(inputs)[0])
-    each = None if instruction is None or isinstance(instruction, str) else list(instruction)
-    if each is not None and len(each) != len(given):
-        raise _tte.InputError(f"instruction has {len(each)} values for {len(given)} items: give one, or one per item.")
+    each = None
+    if isinstance(instruction, Iterable) and not isinstance(instruction, (str, bytes)):
+        each = list(itertools.islice(instruction, len(given) + 1))
+        if len(each) != len(given):
+            some = f"more than {len(given)}" if len(each) > len(given) else str(len(each))
+            raise _tte.InputError(f"instruction has {some} values for {len(given)} items: give one, or one per item.")
     read: list[_items.Item | None] = []
     native: list[_tte.Input] = []
     for index, item in enumerate(given):

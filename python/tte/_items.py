@@ -531,6 +531,8 @@ class _Walk:
                 f": an image array must be [height, width], or [height, width, channels] with 1, 3 or 4 channels, but "
                 f"its shape is {shape}."
             )
+        if array.size == 0:
+            self.fail(f": an image of shape {shape} has no pixels: there is nothing to see.")
         if array.shape[0] * array.shape[1] > _tte.MAX_IMAGE_PIXELS:  # Before anything copies it.
             self.fail(f": an image of shape {shape} is over the limit of {_tte.MAX_IMAGE_PIXELS} pixels: shrink it.")
         return array
