@@ -36,5 +36,5 @@ def shortened(text: str, limit: int = _SHOWN) -> str:
 
 
 def shown_path(path: str | bytes | os.PathLike[Any]) -> str:
-    """A path in a message."""
-    return shown(os.fsdecode(path), 160)
+    """A path in a message: on one line, writable as UTF-8, not longer than 160 letters."""
+    return shown(os.fsdecode(path), 160)[1:-1]
