@@ -40,10 +40,10 @@ inline constexpr std::int64_t kMaxImagePixels = 178'956'970;
 /// What one image, or the frames of one video, are resized to, instead of what the model's files and the
 /// recipe say. Sides are rounded to what the model reads (multiples of 28 for Qwen2-VL).
 struct Resize {
-  std::optional<std::int64_t> min_pixels;  ///< Least width times height; a smaller image is enlarged.
-  std::optional<std::int64_t> max_pixels;  ///< Most width times height; a larger image is shrunk.
+  std::optional<std::int64_t> min_pixels = {};  ///< Least width times height; a smaller image is enlarged.
+  std::optional<std::int64_t> max_pixels = {};  ///< Most width times height; a larger image is shrunk.
   /// The sides to resize to, as far as the limits allow; both or neither.
-  std::optional<std::int64_t> height, width;
+  std::optional<std::int64_t> height = {}, width = {};
 };
 
 /// One picture: a file, an encoded file in memory, or decoded pixels. EXIF orientation is applied to the
