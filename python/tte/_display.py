@@ -32,11 +32,13 @@ STYLE = """
 <style>
 table.tte{font:14px/1.45 system-ui,sans-serif;border-collapse:collapse;color:inherit;margin:0}
 table.tte td,table.tte th{border-bottom:1px solid #8884;padding:8px 10px;text-align:left!important;vertical-align:top;
-max-width:34em;overflow-wrap:anywhere}
+max-width:34em}
 table.tte th{font-weight:600}.tte img{max-height:84px;max-width:168px;border-radius:4px;margin:2px 4px 2px 0;
 display:inline-block}
-.tte .text,.tte .think,.tte .answer{white-space:pre-wrap}.tte .think{opacity:.65}.tte .answer{font-weight:600}
-.tte .score{white-space:nowrap}.tte .track{display:inline-block;width:4em;margin-right:6px}
+.tte .text,.tte .think,.tte .answer,.tte .bad{white-space:pre-wrap;overflow-wrap:anywhere}
+.tte .frames{display:flex}.tte .frames img{max-height:64px}
+.tte .think{opacity:.65}.tte .answer{font-weight:600}
+.tte .score,.tte .num{white-space:nowrap}.tte .track{display:inline-block;width:4em;margin-right:6px}
 .tte .bar{display:inline-block;height:.6em;background:#4a7bd0;border-radius:2px}
 .tte .near{display:flex;gap:8px;align-items:center;margin-bottom:4px}.tte .near img{max-height:42px;max-width:84px}
 .tte .bad{color:#c0392b}.tte .good{color:#1e8449;font-weight:600}.tte .num{font-variant-numeric:tabular-nums}
@@ -55,8 +57,11 @@ def media_html(part: _items.Image | _items.Video, frames: int = _FRAMES) -> str:
         small = _tte.thumbnails(native_part(part, "image"), _SIDE, frames)
     except _tte.Error as error:
         return f'<span class="bad">{escape(str(error).removeprefix("thumbnail: "))}</span>'
-    name = f"▶ {escape(part.source.name)} " if isinstance(part, _items.Video) and isinstance(part.source, Path) else ""
-    return name + "".join(f'<img alt="" src="data:image/jpeg;base64,{_jpeg(pixels)}">' for pixels in small)
+    images = "".join(f'<img alt="" src="data:image/jpeg;base64,{_jpeg(pixels)}">' for pixels in small)
+    if isinstance(part, _items.Image) or frames == 1:
+        return images
+    name = f'<div class="text">▶ {escape(part.source.name)}</div>' if isinstance(part.source, Path) else ""
+    return f'{name}<div class="frames">{images}</div>'
 
 
 def _jpeg(pixels: Any) -> str:
@@ -136,7 +141,8 @@ def result_html(result: Result, limit: int = 20, neighbours: int = 3) -> str:
             if j not in glances:
                 glances[j] = short_html(result._item(j))
         close = "".join(
-            f'<div class="near">{score_html(score)}<span>{j}</span>{glances[j]}</div>' for j, score in near[index]
+            f'<div class="near">{score_html(score)}<span class="num">item {j}</span>{glances[j]}</div>'
+            for j, score in near[index]
         )
         rows.append(
             f"<tr><td>{index}</td><td>{shown}</td><td>{trace_html(result.traces[index])}</td><td>{close}</td></tr>"
