@@ -156,6 +156,13 @@ def read(item: object, name: str, allow_urls: bool = False) -> Item:
         raise _tte.InputError(f"{name} cannot be read ({why}): hand over plain values.") from error
 
 
+def read_image(source: object, name: str) -> Image:
+    """Walk over what is known to be an image, where a `str` is a path or a URI."""
+    part = read({"image": source}, name).parts[0]
+    assert isinstance(part, Image)
+    return part
+
+
 def read_turns(messages: object, name: str) -> tuple[Turn, ...]:
     """Walk over chat messages alone."""
     if not _all_have(messages, "role"):

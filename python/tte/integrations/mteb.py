@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 import tte
+from tte._items import is_absent, read_image
 from tte._models import PathLike
 from tte.integrations import missing_extra
-from tte.integrations._media import MAX_DECODER_FRAMES, from_decoder, is_decoder, is_missing, to_picture, to_video
+from tte.integrations._media import MAX_DECODER_FRAMES, from_decoder, is_decoder, to_video
 from tte.integrations._pair import Pair, Think
 
 try:
@@ -239,7 +240,7 @@ def batch_items(
 ) -> list[dict[str, Any]]:
     """Turn a batch of mteb, a dict of lists, into items for tte: media first, then the text.
 
-    Pictures are turned upright by their EXIF tag; palettes, grey and transparency are tte's business.
+    Images are turned upright by their EXIF tag; palettes, grey and transparency are tte's business.
     """
     columns = {key: batch[key] for key in MODALITIES if key in batch}
     if not columns:
@@ -251,19 +252,19 @@ def batch_items(
         row = dict(zip(columns, cells, strict=True))
         name = f"row {first_row + index}"
         item: dict[str, Any] = {}
-        if not is_missing(row.get("image")):
-            pictures = row["image"] if isinstance(row["image"], (list, tuple)) else [row["image"]]
-            item["images"] = [_upright(to_picture(picture, name)) for picture in pictures]
-        if not is_missing(row.get("video")):
+        if not is_absent(row.get("image")):
+            images = row["image"] if isinstance(row["image"], (list, tuple)) else [row["image"]]
+            item["images"] = [read_image(_upright(image), name) for image in images]
+        if not is_absent(row.get("video")):
             item["video"] = to_video(row["video"], name, max_frames=max_frames)
-        if not is_missing(row.get("text")) and (row["text"] or not item):
+        if not is_absent(row.get("text")) and (row["text"] or not item):
             item["text"] = row["text"]
         items.append(item)
     return items
 
 
-def _upright(picture: Any) -> Any:
-    return ImageOps.exif_transpose(picture) if isinstance(picture, Image.Image) else picture
+def _upright(image: Any) -> Any:
+    return ImageOps.exif_transpose(image) if isinstance(image, Image.Image) else image
 
 
 def _digest(value: Any) -> str:

@@ -36,9 +36,10 @@ from numpy.typing import NDArray
 import tte
 from tte import _tte
 from tte._inputs import to_input
+from tte._items import is_absent, read_image
 from tte._models import PathLike
 from tte.integrations import missing_extra
-from tte.integrations._media import is_missing, to_picture, to_video
+from tte.integrations._media import to_video
 from tte.integrations._pair import Pair, Side, Think
 
 ITEM_COLUMNS = ("text", "image", "images", "video", "videos", "instruction", "messages")
@@ -424,16 +425,16 @@ def _objects(values: Sequence[Any]) -> NDArray[Any]:
 
 def _to_item(cells: Mapping[str, Any], name: str, files: ExitStack) -> Any:
     """A row's cells as one of tte's items."""
-    given = {key: value for key, value in cells.items() if not is_missing(value)}
+    given = {key: value for key, value in cells.items() if not is_absent(value)}
     if "messages" in given:
         return _messages(given["messages"], name, files)
     item: dict[str, Any] = {}
     for key, value in given.items():
         if key == "image":
-            item["images"] = [*item.get("images", ()), to_picture(value, name)]
+            item["images"] = [*item.get("images", ()), read_image(value, name)]
         elif key == "images":
-            pictures = [to_picture(v, f"{name}, image {i}") for i, v in enumerate(value)]
-            item["images"] = [*item.get("images", ()), *pictures]
+            images = [read_image(v, f"{name}, image {i}") for i, v in enumerate(value)]
+            item["images"] = [*item.get("images", ()), *images]
         elif key == "video":
             item["videos"] = [*item.get("videos", ()), to_video(value, name, files)]
         elif key == "videos":
@@ -462,9 +463,9 @@ def _content(content: Any, name: str, files: ExitStack) -> Any:
         return content
     parts: list[Any] = []
     for cell in content:
-        part = {key: v for key, v in cell.items() if not is_missing(v)} if isinstance(cell, Mapping) else cell
+        part = {key: v for key, v in cell.items() if not is_absent(v)} if isinstance(cell, Mapping) else cell
         if isinstance(part, dict) and part.get("type") == "image" and "image" in part:
-            part["image"] = to_picture(part["image"], name)
+            part["image"] = read_image(part["image"], name)
         elif isinstance(part, dict) and part.get("type") == "video" and "video" in part:
             part |= to_video(part.pop("video"), name, files)
         parts.append(part)

@@ -21,9 +21,10 @@ from typing import Any, Literal
 import tte
 from tte import _hub, _tte
 from tte._inputs import to_messages, to_part
+from tte._items import is_absent, read_image
 from tte._models import PathLike
 from tte.integrations import missing_extra
-from tte.integrations._media import MAX_DECODER_FRAMES, is_decoder, is_missing, to_picture, to_video
+from tte.integrations._media import MAX_DECODER_FRAMES, is_decoder, to_video
 from tte.integrations._pair import Pair, Side, Think, check_decoding, resolve_models, resolve_think
 
 try:
@@ -188,7 +189,7 @@ class TteModule(InputModule):
                 raise _no_audio(name)
             if key not in known:
                 raise tte.InputError(f"{name}: unknown key {key!r}; an item's keys are {', '.join(known)}.")
-            if is_missing(value) or key == "instruction":
+            if is_absent(value) or key == "instruction":
                 continue
             kind = key.removesuffix("s")
             if kind == "video":
@@ -228,7 +229,7 @@ class TteModule(InputModule):
         if not isinstance(part, Mapping):
             return part
         if part.get("type") == "image" and part.get("image") is not None:
-            return {**part, "image": to_picture(part["image"], name)}
+            return {**part, "image": read_image(part["image"], name)}
         if part.get("type") == "video" and part.get("video") is not None:
             options = {key: value for key, value in part.items() if key != "video"}
             return {**options, **to_video(part["video"], name, max_frames=self.max_video_frames)}

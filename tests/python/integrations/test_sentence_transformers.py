@@ -208,9 +208,9 @@ def test_foreign_classes_are_not_trusted(plain: SentenceTransformer, tmp_path: P
     [
         ("https://example.org/cat.png", "does not download images"),
         ({"video": "https://example.org/clip.mp4"}, "does not download videos"),
-        ({"image": PICTURE.astype(np.float32)}, "float32 values"),
-        ({"image": "data:image/png,abc"}, "base64 data URI"),
-        ({"video": np.zeros((3, 8, 8), np.uint8)}, "are no video"),
+        ({"image": PICTURE.astype(np.float32)}, "float32 of shape"),
+        ({"image": "data:image/png;base64,%%%"}, "is not base64"),
+        ({"video": np.zeros((3, 8, 8), np.uint8)}, "a video is a file"),
         ({"text": "x", "colour": 1}, "unknown key 'colour'"),
         ({"text": None}, "is empty"),
         ([[["a", "b"]]], "is a list"),
