@@ -137,6 +137,8 @@ def pillow_pixels(image: PILImage.Image, name: str) -> NDArray[np.uint8]:
     Transparency is what the image says, in its bands or beside them, as transformers sees it (which then composites
     it over white). Sixteen bits a channel are rounded to eight, as the engine does with files.
     """
+    if image.width * image.height == 0:
+        raise _tte.InputError(f"{name}: the image has no pixels: there is nothing to see.")
     if image.width * image.height > _tte.MAX_IMAGE_PIXELS:
         raise _tte.InputError(
             f"{name}: the image of {image.width}x{image.height} (width x height) is over the limit of "
@@ -150,8 +152,10 @@ def pillow_pixels(image: PILImage.Image, name: str) -> NDArray[np.uint8]:
                 f"{name}: the Pillow image is of mode {image.mode!r}, whose range is not known: scale it to 0..255 and "
                 "convert it to 'L' or 'RGB'."
             )
+        if image.mode == "La":
+            image = image.convert("LA")
         clear = "transparency" in image.info and image.mode in ("1", "L", "P", "RGB")
-        if clear or image.mode in ("LA", "PA", "La", "RGBa"):
+        if clear or image.mode in ("LA", "PA", "RGBa"):
             return np.asarray(image.convert("RGBA"))
         return np.asarray(image if image.mode in ("L", "RGB", "RGBA") else image.convert("RGB"))
     except _tte.InputError:

@@ -320,6 +320,10 @@ class _Walk:
             return Image(self.path(Path(os.fsdecode(source)), "image"), size)
         if hasattr(source, "read"):
             return Image(self.from_file(source), size)
+        if is_absent(source):
+            self.fail(
+                f" is {source} of type {type(source).__name__}: there is nothing to see or read, so leave it out."
+            )
         if _is_array(source):
             return Image(self.pixels(source), size)
         self.fail(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -76,8 +76,34 @@ class Backend:
         """Steps, tokens and reuse, summed over the live engines."""
         return self._native.stats()
 
+    def __reduce__(self) -> Any:
+        options = self._native.options
+        return _again, (Backend, {name: getattr(options, name) for name in _BACKEND_OPTIONS})
+
     def __repr__(self) -> str:
         return f"Backend({self.device!r}, threads={self._native.options.threads})"
+
+
+_BACKEND_OPTIONS = (
+    "device", "threads", "media_threads", "state_bytes", "max_step_tokens", "max_running", "vision_cache_bytes",
+)  # fmt: skip
+
+
+def _arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model was made with, so that another process can make it again."""
+    arguments = {name: value for name, value in given.items() if name != "self"}
+    path = arguments["path_or_id"]
+    if isinstance(path, (str, os.PathLike)) and os.path.isdir(path):
+        arguments["path_or_id"] = os.path.abspath(path)
+    recipe = arguments.get("recipe")
+    if isinstance(recipe, (str, os.PathLike)) and os.path.isfile(recipe):
+        arguments["recipe"] = os.path.abspath(recipe)
+    return arguments
+
+
+def _again(kind: Callable[..., Any], keywords: Mapping[str, Any]) -> Any:
+    """Make an object again in the process that unpickles it."""
+    return kind(**keywords)
 
 
 def _load_arguments(
@@ -111,6 +137,8 @@ def _load_arguments(
 class Reasoner:
     """A multimodal language model that writes reasoning traces.
 
+    It can be pickled: where it is unpickled, it is loaded again from the same folder with the same arguments.
+
     Args:
         path_or_id: folder of a checkpoint as `save_pretrained` writes it, a hub id, or "nano" for the bundled one.
         device: "auto", "cpu", "cuda", "cuda:1"; or hand in a `backend`.
@@ -141,6 +169,7 @@ class Reasoner:
         adapter: PathLike | None = None,
         parse_control_tokens: bool = False,
     ) -> None:
+        self._given = _arguments(locals())
         self._native = _tte.Reasoner.load(
             *_load_arguments(
                 path_or_id, device, dtype, recipe, backend, quantization, adapter, parse_control_tokens, "reasoner"
@@ -245,6 +274,9 @@ class Reasoner:
         """The checkpoint's tokenizer."""
         return Tokenizer._wrap(self._native.tokenizer)
 
+    def __reduce__(self) -> Any:
+        return _again, (type(self), {**self._given, "path_or_id": self.model.path})
+
     def __repr__(self) -> str:
         return _describe("Reasoner", self.model)
 
@@ -264,6 +296,7 @@ class Embedder:
         quantization: str | None = None,
         parse_control_tokens: bool = False,
     ) -> None:
+        self._given = _arguments(locals())
         self._native = _tte.Embedder.load(
             *_load_arguments(
                 path_or_id, device, dtype, recipe, backend, quantization, adapter, parse_control_tokens, "embedder"
@@ -369,6 +402,9 @@ class Embedder:
         """The checkpoint's tokenizer."""
         return Tokenizer._wrap(self._native.tokenizer)
 
+    def __reduce__(self) -> Any:
+        return _again, (type(self), {**self._given, "path_or_id": self.model.path})
+
     def __repr__(self) -> str:
         return _describe("Embedder", self.model)
 
@@ -379,6 +415,7 @@ class Processor:
     def __init__(
         self, path_or_id: PathLike, *, recipe: PathLike | None = None, parse_control_tokens: bool = False
     ) -> None:
+        self._given = _arguments(locals())
         self._native = _tte.Processor.load(
             _hub.resolve(path_or_id), "" if recipe is None else os.fspath(recipe), parse_control_tokens
         )
@@ -422,6 +459,9 @@ class Processor:
     def tokenizer(self) -> Tokenizer:
         """The checkpoint's tokenizer."""
         return Tokenizer._wrap(self._native.tokenizer)
+
+    def __reduce__(self) -> Any:
+        return _again, (type(self), self._given)
 
     def __repr__(self) -> str:
         return f"Processor(recipe={self.recipe.get('name', '')!r}, vocab_size={self._native.tokenizer.vocab_size})"

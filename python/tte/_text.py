@@ -12,8 +12,7 @@ _SHOWN = 80
 
 def utf8(value: Any, name: str) -> str:
     """Return the text if it can be written as UTF-8; `name` begins the sentence of the `InputError` if not."""
-    text: str = _tte.check_text(value, name)
-    return text
+    return str.__str__(_tte.check_text(value, name))  # Not a subclass with ways of its own.
 
 
 def shown(value: object, limit: int = _SHOWN) -> str:

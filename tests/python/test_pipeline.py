@@ -166,6 +166,48 @@ def test_results_can_be_pickled_and_copied(pair: tuple[tte.Reasoner, tte.Embedde
     assert result.traces[0] != tte.Trace("something else")
 
 
+WORKER = """
+import multiprocessing, sys
+import numpy as np, tte
+
+def work(embedder, reasoner, processor, queue):
+    trace = reasoner.think(["the cat"], max_new_tokens=3, progress=False)[0]
+    queue.put((embedder.embed(["the cat"], [trace], progress=False), len(processor("a")["input_ids"][0]), trace.text))
+
+if __name__ == "__main__":
+    backend = tte.Backend("cpu", max_running=9)
+    embedder, reasoner = tte.Embedder("nano", backend=backend), tte.Reasoner("nano", dtype="float32", backend=backend)
+    processor = tte.Processor(embedder.model.path, recipe=sys.argv[1])
+    spawn = multiprocessing.get_context("spawn")
+    queue = spawn.Queue()
+    worker = spawn.Process(target=work, args=(embedder, reasoner, processor, queue))
+    worker.start()
+    vector, length, text = queue.get(timeout=100)
+    worker.join()
+    trace = reasoner.think(["the cat"], max_new_tokens=3, progress=False)[0]
+    assert trace.text == text
+    np.testing.assert_allclose(embedder.embed(["the cat"], [trace], progress=False), vector, atol=1e-6)
+    assert len(processor("a")["input_ids"][0]) == length
+"""
+
+
+def test_models_go_to_spawned_workers(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(WORKER)
+    (tmp_path / "r.json").write_text('{"prompt": {"user": ["look: ", "{content}"]}}')
+    done = subprocess.run(
+        [sys.executable, "program.py", "r.json"], cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_models_can_be_pickled(pair: tuple[tte.Reasoner, tte.Embedder]) -> None:
+    reasoner, embedder = pickle.loads(pickle.dumps(pair))
+    assert repr((reasoner, embedder)) == repr(pair)
+    assert reasoner.backend.device == "cpu"
+    np.testing.assert_array_equal(embedder.embed("the cat"), pair[1].embed("the cat"))
+    assert repr(pickle.loads(pickle.dumps(tte.Backend("cpu", threads=2)))) == "Backend('cpu', threads=2)"
+
+
 def test_vectors_that_are_not_finite_are_errors(checkpoint: Callable[[Shape], Path], tmp_path: Path) -> None:
     folder = tmp_path / "nan"
     shutil.copytree(checkpoint(EMBEDDER), folder)

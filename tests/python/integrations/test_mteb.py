@@ -216,7 +216,7 @@ def test_mistakes_are_named(embedder: tte.Embedder) -> None:
         TteEncoder(embedder).with_think(True)
     with pytest.raises(tte.InputError, match=r"columns audio, of which tte reads none: text, image, video"):
         batch_items({"audio": [1]})
-    with pytest.raises(tte.InputError, match="^row 7: .*float32"):
+    with pytest.raises(tte.InputError, match=r"^row 7: .*float32"):
         TteEncoder(embedder).pair.run(batch_items({"image": [np.zeros((4, 4, 3), np.float32)]}, first_row=7))
     data = DataLoader(Dataset.from_dict({"text": ["a"]}), batch_size=2)
     with pytest.raises(tte.InputError, match="CompressionWrapper"):
