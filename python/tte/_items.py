@@ -428,6 +428,11 @@ class _Walk:
             return self.path(_file_uri(text), "image")
         if _looks_like_base64(text):
             return self.base64(text)
+        if len(text) > _LONGEST_PATH:
+            self.fail(
+                f": the image {_text.shown(text)} ({len(text)} letters) is longer than any path: give a local path, a "
+                "file:// or data: URI, or an image file's base64."
+            )
         if "://" in text[:24]:
             self.fail(f": the image {_text.shown(text)} is none of a local path, file:// or data: URI, base64.")
         return self.path(Path(text), "image")
@@ -463,17 +468,7 @@ class _Walk:
 
     def path(self, path: Path, kind: str) -> Path:
         """The path, where it can be one of such a thing; what cannot be told by its name the engine will tell."""
-        try:
-            raw = os.fsencode(path)
-        except UnicodeEncodeError:
-            self.fail(f": the path {_text.shown_path(path)} has letters that no file name can have: check it.")
-        if b"\0" in raw:
-            self.fail(f": the path {_text.shown_path(path)} has a NUL character: no file can be named so.")
-        if len(raw) > _LONGEST_PATH:
-            self.fail(
-                f": {_text.shown_path(path)} ({len(raw)} bytes) is longer than any path: give a local path, a file:// "
-                "or data: URI, or an image file's base64."
-            )
+        _text.path(path, f"{self.name}: the {kind}'s path")
         if kind == "image":
             suffix = path.suffix.lower()
             if suffix in VIDEO_SUFFIXES or os.path.isdir(path):

@@ -8,6 +8,8 @@ from typing import Any
 from tte import _tte
 
 _SHOWN = 80
+_LONGEST_PATH = 4095
+_LONGEST_NAME = 255
 
 
 def utf8(value: Any, name: str) -> str:
@@ -37,3 +39,23 @@ def shortened(text: str, limit: int = _SHOWN) -> str:
 def shown_path(path: str | bytes | os.PathLike[Any]) -> str:
     """A path in a message: on one line, writable as UTF-8, not longer than 160 letters."""
     return shown(os.fsdecode(path), 160)[1:-1]
+
+
+def path(value: Any, name: str, error: type[_tte.Error] = _tte.InputError) -> str:
+    """Return what names a file as a str, if any file could be named so.
+
+    Raises `error` in one sentence that begins with `name` for what is no path, is empty, has letters that no file name
+    can have, or is longer than any path.
+    """
+    if not isinstance(value, (str, os.PathLike)):
+        raise error(f"{name} is {shown(value)}: it must be a path.")
+    try:
+        text = os.fsdecode(value)
+        raw = os.fsencode(text)
+    except (TypeError, ValueError):
+        raise error(f"{name} {shown(value)} has letters that no file name can have: check it.") from None
+    if b"\0" in raw:
+        raise error(f"{name} {shown_path(text)} has a NUL character: no file can be named so.")
+    if len(raw) > _LONGEST_PATH or any(len(part) > _LONGEST_NAME for part in raw.split(b"/")):
+        raise error(f"{name} {shown_path(text)} ({len(raw)} bytes) is longer than a file system takes: check it.")
+    return text

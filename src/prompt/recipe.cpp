@@ -393,7 +393,8 @@ Recipe parse_recipe(const Json& json, const std::string& where) {
 Recipe load_recipe(const std::filesystem::path& checkpoint, const std::string& wanted) {
   if (!wanted.empty()) {
     if (bundled_recipes().count(wanted) != 0) return bundled(wanted);
-    if (!std::filesystem::is_regular_file(wanted)) {
+    std::error_code error;  // Of a path that cannot be looked at; it is no file then.
+    if (!std::filesystem::is_regular_file(wanted, error)) {
       throw ModelError(fmt::format("The recipe \"{}\" is neither a file nor one of the bundled recipes: {}.",
                                    printable(wanted), bundled_names()));
     }
