@@ -28,8 +28,8 @@ def resolve(path_or_id: str | os.PathLike[str], role: str = "reasoner") -> Path:
     repository, _, revision = text.partition("@")
     if path.exists() or repository.count("/") != 1 or repository.startswith((".", "/", "~")):
         raise _tte.ModelError(
-            f"{_text.shown(text, 160)} is not a folder: give the folder of a checkpoint (with config.json), or a hub id "
-            "such as 'Qwen/Qwen2-VL-2B-Instruct'."
+            f"{_text.shown(text, 160)} is not a folder: give the folder of a checkpoint (with config.json), or a hub "
+            "id such as 'Qwen/Qwen2-VL-2B-Instruct'."
         )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -37,9 +37,10 @@ def resolve(path_or_id: str | os.PathLike[str], role: str = "reasoner") -> Path:
     try:
         return Path(snapshot_download(repository, revision=revision or None, allow_patterns=_FILES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        why = _text.shortened(f"{type(error).__name__}: {error}".splitlines()[0], 160)
         raise _tte.ModelError(
-            f"{_text.shown(text, 160)} is neither a folder nor a hub repository that can be reached "
-            f"({type(error).__name__}: {_text.shortened(str(error).splitlines()[0], 160)}): check the name, or download it and give its folder."
+            f"{_text.shown(text, 160)} is neither a folder nor a hub repository that can be reached ({why}): check the "
+            "name, or download it and give its folder."
         ) from error
 
 
