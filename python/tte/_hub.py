@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tte import _text, _tte
+from tte import _tte
 
 _FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"]
 
@@ -18,8 +18,8 @@ def resolve(path_or_id: str | os.PathLike[str], role: str = "reasoner") -> Path:
     Raises `ModelError` saying what was tried.
     """
     if not isinstance(path_or_id, (str, os.PathLike)):
-        raise _tte.ModelError(f"A checkpoint is a folder or a hub id, not {_text.shown(path_or_id)}.")
-    path = Path(_text.path(path_or_id, "The checkpoint", _tte.ModelError)).expanduser()
+        raise _tte.ModelError(f"A checkpoint is a folder or a hub id, not {path_or_id!r}.")
+    path = Path(path_or_id).expanduser()
     if path.is_dir():
         return path.resolve()
     if path_or_id == "nano":
@@ -28,8 +28,8 @@ def resolve(path_or_id: str | os.PathLike[str], role: str = "reasoner") -> Path:
     repository, _, revision = text.partition("@")
     if path.exists() or repository.count("/") != 1 or repository.startswith((".", "/", "~")):
         raise _tte.ModelError(
-            f"{_text.shown(text, 160)} is not a folder: give the folder of a checkpoint (with config.json), or a hub "
-            "id such as 'Qwen/Qwen2-VL-2B-Instruct'."
+            f"{text!r} is not a folder: give the folder of a checkpoint (with config.json), or a hub id such as "
+            "'Qwen/Qwen2-VL-2B-Instruct'."
         )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -37,10 +37,9 @@ def resolve(path_or_id: str | os.PathLike[str], role: str = "reasoner") -> Path:
     try:
         return Path(snapshot_download(repository, revision=revision or None, allow_patterns=_FILES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        why = _text.shortened(f"{type(error).__name__}: {error}".splitlines()[0], 160)
         raise _tte.ModelError(
-            f"{_text.shown(text, 160)} is neither a folder nor a hub repository that can be reached ({why}): check the "
-            "name, or download it and give its folder."
+            f"{text!r} is neither a folder nor a hub repository that can be reached ({type(error).__name__}: "
+            f"{str(error).splitlines()[0]}): check the name, or download it and give its folder."
         ) from error
 
 

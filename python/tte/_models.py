@@ -106,10 +106,6 @@ def _again(kind: Callable[..., Any], keywords: Mapping[str, Any]) -> Any:
     return kind(**keywords)
 
 
-def _recipe(recipe: PathLike | None) -> str:
-    return "" if recipe is None else _text.utf8(_text.path(recipe, "The recipe", _tte.ModelError), "The recipe")
-
-
 def _load_arguments(
     path: PathLike,
     device: str,
@@ -134,7 +130,7 @@ def _load_arguments(
         raise _tte.InputError(
             f"device={device!r} contradicts the backend, which is on {backend.device!r}: give one of them."
         )
-    options = _tte.LoadOptions(dtype, _recipe(recipe), parse_control_tokens)
+    options = _tte.LoadOptions(dtype, "" if recipe is None else os.fspath(recipe), parse_control_tokens)
     return _hub.resolve(path, role), options, (backend or Backend(device))._native
 
 
@@ -420,7 +416,9 @@ class Processor:
         self, path_or_id: PathLike, *, recipe: PathLike | None = None, parse_control_tokens: bool = False
     ) -> None:
         self._given = _arguments(locals())
-        self._native = _tte.Processor.load(_hub.resolve(path_or_id), _recipe(recipe), parse_control_tokens)
+        self._native = _tte.Processor.load(
+            _hub.resolve(path_or_id), "" if recipe is None else os.fspath(recipe), parse_control_tokens
+        )
 
     def __call__(
         self,

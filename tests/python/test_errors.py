@@ -164,29 +164,6 @@ def test_arguments_of_another_type(arguments: dict[str, Any], words: str) -> Non
         tte.think_then_embed("a", progress=False, **arguments)
 
 
-PATHS = ["a\0b", "x" * 5000, "x/" * 3000, "a\ud83d", "a/b@" + "x" * 5000, "loop", b"bytes", 3, []]
-
-
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: repr(path)[:20])
-def test_names_that_no_file_can_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: Any) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("loop").symlink_to("loop")
-    calls: list[Callable[[], Any]] = [
-        lambda: tte.Embedder(path),
-        lambda: tte.Processor(path),
-        lambda: tte.Tokenizer(path),
-        lambda: tte.think_then_embed("a", reasoner=path, embedder=path),
-        lambda: tte.Embedder("nano", recipe=path),
-        lambda: tte.Processor("nano", recipe=path),
-    ]
-    for call in calls:
-        with pytest.raises(tte.ModelError) as caught:
-            call()
-        str(caught.value).encode()
-        assert len(str(caught.value)) < 500
-        assert "\n" not in str(caught.value)
-
-
 def test_a_checkpoint_that_is_no_path() -> None:
     nothing: Any = None
     with pytest.raises(tte.ModelError, match="not None"):
