@@ -40,6 +40,8 @@ VIDEO_SUFFIXES = frozenset(
     {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv"}
 )
 
+_SUFFIXES = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+
 _IMAGE_SOURCES = ("image", "path", "url", "bytes", "base64", "array")
 _VIDEO_SOURCES = ("video", "path", "url", "frames")
 _SIZE = ("min_pixels", "max_pixels", "resized_height", "resized_width")
@@ -669,8 +671,7 @@ def _warn_of_file_names(text: str) -> None:
             return
         key = "data:image/"
     else:
-        suffix = os.path.splitext(text)[1].lower()
-        if suffix not in IMAGE_SUFFIXES | VIDEO_SUFFIXES or "\n" in text or not _exists(text):
+        if not text.lower().endswith(_SUFFIXES) or "\n" in text or not _exists(text):
             return
         key = text
     if key in _told or len(_told) >= _MOST_TOLD:
