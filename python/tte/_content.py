@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
-from tte import _items, _text, _tte
+from tte import _items, _sources, _text, _tte
 from tte._inputs import Item, pillow_pixels
 
 _DIGEST_BYTES = 16
@@ -64,7 +64,7 @@ def file_digest(path: str | os.PathLike[str]) -> str:
 
 def is_frame(name: str) -> bool:
     """Whether a file of a folder of frames is one of its frames, by its name."""
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in _items.IMAGE_SUFFIXES
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in _sources.IMAGE_SUFFIXES
 
 
 def _read_digest(path: str | os.PathLike[str]) -> str:
@@ -74,9 +74,9 @@ def _read_digest(path: str | os.PathLike[str]) -> str:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise _tte.InputError(f"{_text.shown_path(path)} is a pipe, socket or device, not a regular file.")
-        if status.st_size > _items.MAX_FILE_BYTES:
+        if status.st_size > _sources.MAX_FILE_BYTES:
             raise _tte.InputError(
-                f"{_text.shown_path(path)} has {status.st_size} bytes, over the limit of {_items.MAX_FILE_BYTES}."
+                f"{_text.shown_path(path)} has {status.st_size} bytes, over the limit of {_sources.MAX_FILE_BYTES}."
             )
         while chunk := file.read(_CHUNK):
             hasher.update(chunk)

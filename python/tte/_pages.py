@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, overload
 
 from tte import _extras, _options, _text, _tte
-from tte._items import MAX_FILE_BYTES
+from tte._sources import MAX_FILE_BYTES
 
 _POINTS_PER_INCH = 72
 _MOST_DPI = 1200
