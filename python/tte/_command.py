@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
 
@@ -12,8 +13,16 @@ def tolerate_any_terminal() -> None:
         sys.stdout.reconfigure(errors="replace")
 
 
+def told(error: Exception) -> str:
+    """An error as a sentence, whether it is ours or the system's."""
+    return sentence(error) if isinstance(error, OSError) else str(error)
+
+
 def sentence(error: OSError) -> str:
     """What the system says of a path, such as an --out that is a file or a folder that cannot be written to."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" at {str(error.filename)!r}" if error.filename is not None else ""
+        return f"the disk is full{where}: free some space and give the same command again, what is done is kept."
     names = " -> ".join(repr(str(name)) for name in (error.filename, error.filename2) if name is not None)
     if not names:
         return f"the system refuses: {error.strerror or error}."

@@ -62,6 +62,11 @@ def file_digest(path: str | os.PathLike[str]) -> str:
         raise _tte.InputError(f"{_text.shown_path(path)} cannot be read ({reason}): check the path.") from error
 
 
+def forget_files() -> None:
+    """Forget the digests of files, so that content is read again where size and time are the same."""
+    _files.clear()
+
+
 def is_frame(name: str) -> bool:
     """Whether a file of a folder of frames is one of its frames, by its name."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in _sources.IMAGE_SUFFIXES

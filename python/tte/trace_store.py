@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 import sqlite3
 import threading
 import time
@@ -18,12 +19,12 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from tte import _content, _extras, _items, _options, _tte
+from tte import _content, _extras, _files, _items, _options, _text, _tte
 from tte._inputs import Item, prepare
 from tte._models import PathLike, Reasoner
 
 _APPLICATION_ID = 0x54544554  # "TTET"
-_FORMAT = 1
+_FORMAT = 2
 _SCHEMA = """
 CREATE TABLE traces (
   id INTEGER PRIMARY KEY,
@@ -39,16 +40,19 @@ CREATE TABLE traces (
   seconds REAL NOT NULL,
   model TEXT NOT NULL,
   request TEXT NOT NULL,
-  created REAL NOT NULL
+  created REAL NOT NULL,
+  checksum BLOB NOT NULL
 )
 """
 _COLUMNS = (
     "key", "text", "thinking", "conclusion", "finish", "token_ids", "vocabulary", "prompt_tokens", "reused_tokens",
     "seconds", "model", "request", "created",
 )  # fmt: skip
-_INSERT = f"INSERT INTO traces ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) ON CONFLICT DO NOTHING"
-_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM traces"
+_STORED = (*_COLUMNS, "checksum")
+_INSERT = f"INSERT INTO traces ({', '.join(_STORED)}) VALUES ({', '.join('?' * len(_STORED))}) ON CONFLICT DO NOTHING"
+_SELECT = f"SELECT id, {', '.join(_STORED)} FROM traces"
 _KEY_BYTES = 20
+_CHECKSUM_BYTES = 8
 _COMPLETE = ("STOP", "LENGTH", "GIVEN")
 _FRACTIONS = ("temperature", "top_p", "min_p", "repetition_penalty")
 _OF_THE_CALL = ("stop", "stop_token_ids", "ignore_eos")
@@ -92,15 +96,17 @@ class TraceStore:
     """Traces in one SQLite file, found by content: reasoner, recipe, prompt, media bytes, decoding settings.
 
     Several processes of one machine may write to it at the same time; the first trace of a key stays. Every trace is
-    committed before `put` returns, so a process that is killed loses none. Machines write to files of their own,
-    which `merge` joins (SQLite's locks do not hold on network file systems).
+    committed before `put` returns, so a process that is killed loses none, and has a checksum, so that one whose bytes
+    changed is refused. Machines write to files of their own, which `merge` joins (SQLite's locks do not hold on network
+    file systems).
 
     Args:
         path: the file; it is made if it is not there.
         read_only: refuse to write, and do not make the file.
 
     Raises:
-        InputError: the file is not a trace store; later: the store is closed, or is written to and read-only.
+        InputError: the file is not a trace store; later: the store is closed, is written to and read-only, is damaged,
+            or its disk is full.
         OSError: its folder cannot be made.
 
     Example:
@@ -119,18 +125,43 @@ class TraceStore:
         self._read_only = read_only
         self._closed = False
         self._models: dict[int, tuple[_tte.ModelDescription, str]] = {}
-        if read_only and not self.path.is_file():
+        with _files.reading(self.path, "give the file of a trace store"):
+            there = self.path.exists()
+            uri = self.path.absolute().as_uri()
+        if read_only and not there:
             raise _tte.InputError(f"{self.path} is not there: give the file of a trace store.")
+        if there and not self.path.is_file():
+            raise _tte.InputError(f"{self.path} is not a file: give the file of a trace store.")
         if not read_only:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        uri = f"{self.path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
         try:
-            self._db = sqlite3.connect(uri, uri=True, timeout=120, isolation_level=None, check_same_thread=False)
-            self._open(read_only)
-        except sqlite3.DatabaseError as error:
+            self._connect(uri, read_only)
+        except sqlite3.Error as error:
             raise _tte.InputError(
-                f"{self.path} cannot be used as a trace store ({error}): give another file."
+                f"{self.path} cannot be used as a trace store ({_files.reason(error)}): give another file."
             ) from error
+
+    def _connect(self, uri: str, read_only: bool) -> None:
+        def connect(mode: str) -> None:
+            self._db = sqlite3.connect(
+                f"{uri}?{mode}", uri=True, timeout=120, isolation_level=None, check_same_thread=False
+            )
+            try:
+                self._open(read_only)
+            except BaseException:
+                self._db.close()
+                raise
+
+        if not read_only:
+            connect("mode=rwc")
+            return
+        try:
+            connect("mode=ro")
+        except sqlite3.OperationalError:
+            # On a read-only disk SQLite cannot make the files beside it, which it needs only where others write.
+            if self.path.with_name(f"{self.path.name}-wal").exists():
+                raise
+            connect("mode=ro&immutable=1")
 
     def _open(self, read_only: bool) -> None:
         if not read_only:
@@ -138,7 +169,6 @@ class TraceStore:
         (application,) = self._db.execute("PRAGMA application_id").fetchone()
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if application != _APPLICATION_ID or version != _FORMAT:
-            self._db.close()
             kind = f"a trace store of format {version}" if application == _APPLICATION_ID else "another SQLite database"
             raise _tte.InputError(f"{self.path} is {kind}: this version reads format {_FORMAT}; give another file.")
 
@@ -217,9 +247,46 @@ class TraceStore:
             with self._opened() as db:
                 rows = db.execute(query, some).fetchall()
             for row in rows:
-                record = dict(zip(_COLUMNS, row, strict=True))
-                found[record["key"].hex()] = StoredTrace(_trace(record), record["seconds"], record["created"])
+                record = self._record(row)
+                found[record["key"]] = StoredTrace(_trace(record), record["seconds"], record["created"])
         return found
+
+    def _record(self, row: Sequence[Any]) -> dict[str, Any]:
+        """A row of the table as exports have it.
+
+        Raises `InputError` that names file and row if it is damaged.
+        """
+        number, *values = row
+        record = dict(zip(_STORED, values, strict=True))
+        where = f"{self.path}, trace {number}"
+        try:
+            record = {
+                **record,
+                "key": record["key"].hex(),
+                "token_ids": _unpack(record["token_ids"]),
+                "checksum": record["checksum"].hex(),
+            }
+            _check(record, where)
+        except (AttributeError, TypeError, ValueError, _tte.InputError) as error:
+            why = str(error).removeprefix(where).strip(" :.") if isinstance(error, _tte.InputError) else "its bytes"
+            raise _tte.InputError(
+                f"{where} is damaged ({_files.shown(why, 160)}): `python -m tte.mmeb traces --drop-damaged --traces "
+                "FILE` removes such traces, and they are written again."
+            ) from error
+        return record
+
+    def drop_damaged(self) -> int:
+        """Remove the traces whose bytes changed since they were kept; returns how many."""
+        self._require_writable()
+        damaged = []
+        for row in self._rows():
+            try:
+                self._record(row)
+            except _tte.InputError:
+                damaged.append(row[0])
+        with self._opened() as db:
+            db.executemany("DELETE FROM traces WHERE id = ?", [[number] for number in damaged])
+        return len(damaged)
 
     def put(self, request: Request, trace: _tte.Trace, *, seconds: float | None = None) -> bool:
         """Keep a trace; returns whether it is new. What was cut short (cancelled, failed) is not kept.
@@ -236,11 +303,13 @@ class TraceStore:
             return False
         if seconds is None:
             seconds = trace.timings.media + trace.timings.prefill + trace.timings.decode
-        return self._insert([(
-            bytes.fromhex(request.key), trace.text, trace.thinking, trace.conclusion, finish,
-            _pack(trace.token_ids), trace.vocabulary, trace.prompt_tokens, trace.reused_tokens, seconds,
-            request.model, request.content, time.time(),
-        )]) == 1  # fmt: skip
+        record = {
+            "key": request.key, "text": trace.text, "thinking": trace.thinking, "conclusion": trace.conclusion,
+            "finish": finish, "token_ids": list(trace.token_ids), "vocabulary": trace.vocabulary,
+            "prompt_tokens": trace.prompt_tokens, "reused_tokens": trace.reused_tokens, "seconds": seconds,
+            "model": request.model, "request": request.content, "created": time.time(),
+        }  # fmt: skip
+        return self._insert([_row(record, f"{self.path}, a new trace")]) == 1
 
     def _insert(self, rows: Sequence[tuple[Any, ...]]) -> int:
         with self._opened() as db:
@@ -250,17 +319,24 @@ class TraceStore:
                 db.executemany(_INSERT, rows)
                 db.execute("COMMIT")
             except BaseException:
-                db.execute("ROLLBACK")
+                if db.in_transaction:  # A full disk has ended it already.
+                    db.execute("ROLLBACK")
                 raise
             return db.total_changes - before
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
-        """The connection, for one thread at a time."""
+        """The connection, for one thread at a time; what SQLite refuses is an `InputError` that names the file."""
         with self._lock:
             if self._closed:
                 raise _tte.InputError(f"{self.path} is closed: open the trace store again.")
-            yield self._db
+            try:
+                yield self._db
+            except sqlite3.Error as error:
+                name = str(getattr(error, "sqlite_errorname", ""))
+                remedies = (remedy for code, remedy in _REMEDIES.items() if name.startswith(code))
+                remedy = next(remedies, "give another file, or remove it, and its traces are written again")
+                raise _tte.InputError(f"{self.path} cannot be used ({_files.reason(error)}): {remedy}.") from error
 
     def require_writable(self, item: int) -> None:
         """Raise `InputError` where the store is read-only and the trace of an item would have to be written."""
@@ -353,27 +429,26 @@ class TraceStore:
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Every trace as a plain dict, in the order in which they were kept; what the exports write."""
+        return map(self._record, self._rows())
+
+    def _rows(self) -> Iterator[tuple[Any, ...]]:
         last = 0
         while True:
-            query = f"SELECT id, {', '.join(_COLUMNS)} FROM traces WHERE id > ? ORDER BY id LIMIT 500"
             with self._opened() as db:
-                rows = db.execute(query, [last]).fetchall()
+                rows = db.execute(f"{_SELECT} WHERE id > ? ORDER BY id LIMIT 500", [last]).fetchall()
             if not rows:
                 return
-            for number, *values in rows:
-                last = number
-                record = dict(zip(_COLUMNS, values, strict=True))
-                record["key"] = record["key"].hex()
-                record["token_ids"] = _unpack(record["token_ids"])
-                yield record
+            yield from rows
+            last = rows[-1][0]
 
     def export(self, path: PathLike) -> int:
         """Write all traces as JSONL or parquet (by the file's suffix); returns how many."""
         target = check_export(path)
         temporary = target.with_name(f".{target.name}.{threading.get_ident()}.part")
         try:
-            count = _WRITERS[target.suffix](temporary, self.records())
-            temporary.replace(target)
+            with _files.writing(target):
+                count = _WRITERS[target.suffix](temporary, self.records())
+                temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
         return count
@@ -387,8 +462,9 @@ class TraceStore:
         """
         self._require_writable()
         source = Path(path)
-        if not source.is_file():
-            raise _tte.InputError(f"{source} is not there: give an export (.jsonl, .parquet) or a trace store.")
+        with _files.reading(source, "give an export (.jsonl, .parquet) or a trace store"):
+            if not source.is_file():
+                raise _tte.InputError(f"{source} is not there: give an export (.jsonl, .parquet) or a trace store.")
         if source.suffix == ".jsonl":
             return self._take(_read_jsonl(source), source)
         if source.suffix == ".parquet":
@@ -487,10 +563,7 @@ def _plain(name: str, value: Any) -> Any:
 
 
 def _is_key(key: str) -> bool:
-    try:
-        return len(bytes.fromhex(key)) == _KEY_BYTES
-    except ValueError:
-        return False
+    return re.fullmatch(rf"[0-9a-f]{{{2 * _KEY_BYTES}}}", key) is not None
 
 
 def _key_bytes(key: str) -> bytes:
@@ -513,32 +586,76 @@ def _trace(record: Mapping[str, Any]) -> _tte.Trace:
     """The trace that was kept, equal in all that an embedder reads."""
     trace = _tte.Trace.__new__(_tte.Trace)
     trace.__setstate__((
-        record["text"], record["thinking"], record["conclusion"], _unpack(record["token_ids"]), record["vocabulary"],
+        record["text"], record["thinking"], record["conclusion"], record["token_ids"], record["vocabulary"],
         _tte.FinishReason.__members__[record["finish"]], "", record["prompt_tokens"], record["reused_tokens"],
     ))  # fmt: skip
     return trace
 
 
 _TEXTS = ("text", "thinking", "conclusion", "vocabulary", "model", "request")
-_NUMBERS = ("prompt_tokens", "reused_tokens", "seconds", "created")
+_COUNTS = ("prompt_tokens", "reused_tokens")
+_TIMES = ("seconds", "created")
+_EXPORT_AGAIN = "export it again"
+_REMEDIES = {
+    "SQLITE_FULL": "free some space and run the same again, what was kept is safe",
+    "SQLITE_READONLY": "give a file on a disk that can be written to, or open it with read_only",
+    "SQLITE_BUSY": "another process is writing to it, try again",
+    "SQLITE_IOERR": "look after its disk and run the same again, what was kept is safe",
+}
+"""What helps, by the beginning of SQLite's name of the error."""
+
+
+def _check(record: Mapping[str, Any], where: str) -> None:
+    """Check a trace as exports have it: everything is there and of its kind, and fits its checksum if it has one.
+
+    Raises `InputError` that begins with `where`.
+    """
+    missing = [name for name in _COLUMNS if record.get(name) is None]
+    if missing:
+        raise _tte.InputError(f"{where} has no {missing[0]!r}: a trace has {', '.join(_COLUMNS)}.")
+
+    def whole(value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and -(1 << 63) <= value < 1 << 63
+
+    def duration(value: Any) -> bool:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")
+
+    ids = record["token_ids"]
+    right = {name: isinstance(record[name], str) and _is_utf8(record[name]) for name in _TEXTS}
+    right |= {name: whole(record[name]) and record[name] >= 0 for name in _COUNTS}
+    right |= {name: duration(record[name]) for name in _TIMES}
+    right |= {
+        "token_ids": isinstance(ids, list) and all(map(whole, ids)),
+        "finish": isinstance(record["finish"], str) and record["finish"] in _COMPLETE,
+        "key": isinstance(record["key"], str) and _is_key(record["key"]),
+    }
+    for name, fine in right.items():
+        if not fine:
+            raise _tte.InputError(f"{where}: {name} cannot be {_text.shown(record[name])}.")
+    if record.get("checksum") not in (None, _checksum(record)):
+        raise _tte.InputError(f"{where} is damaged: it does not fit its checksum; {_EXPORT_AGAIN}.")
+
+
+def _checksum(record: Mapping[str, Any]) -> str:
+    """Hex digest of everything that is kept of a trace."""
+    values = [float(record[name]) if name in _TIMES else record[name] for name in _COLUMNS]
+    return hashlib.blake2b(_content.to_json(values).encode(), digest_size=_CHECKSUM_BYTES).hexdigest()
 
 
 def _row(record: Mapping[str, Any], where: str) -> tuple[Any, ...]:
     """A row of the table from a record of an export; `where` names it in errors."""
-    missing = [name for name in _COLUMNS if record.get(name) is None]
-    if missing:
-        raise _tte.InputError(f"{where} has no {missing[0]!r}: a trace has {', '.join(_COLUMNS)}.")
-    wrong = [name for name in _TEXTS if not isinstance(record[name], str)]
-    wrong += [name for name in _NUMBERS if not isinstance(record[name], (int, float))]
-    ids = record["token_ids"]
-    if not isinstance(ids, list) or not all(isinstance(value, int) for value in ids):
-        wrong.append("token_ids")
-    if record["finish"] not in _COMPLETE:
-        wrong.append("finish")
-    if wrong:
-        raise _tte.InputError(f"{where}: {wrong[0]} cannot be {record[wrong[0]]!r}.")
-    values = {**record, "key": _key_bytes(str(record["key"])), "token_ids": _pack(ids)}
-    return tuple(values[name] for name in _COLUMNS)
+    _check(record, where)
+    key, ids, sum_ = _key_bytes(record["key"]), _pack(record["token_ids"]), bytes.fromhex(_checksum(record))
+    values = {**record, "key": key, "token_ids": ids, "checksum": sum_}
+    return tuple(values[name] for name in _STORED)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> int:
@@ -551,25 +668,15 @@ def _write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> int:
 
 
 def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except ValueError as error:
-                raise _tte.InputError(f"{path}, line {number} is not JSON ({error}).") from error
-            if not isinstance(record, dict):
-                raise _tte.InputError(f"{path}, line {number} is not a JSON object.")
-            yield record
+    return _files.json_lines(path, str(path), _EXPORT_AGAIN)
 
 
 def _write_parquet(path: Path, records: Iterator[Mapping[str, Any]]) -> int:
     pa, parquet = _extras.pyarrow()
-    kinds = {name: pa.string() for name in (*_TEXTS, "key", "finish")}
+    kinds = {name: pa.string() for name in (*_TEXTS, "key", "finish", "checksum")}
     kinds |= {"token_ids": pa.list_(pa.int64()), "prompt_tokens": pa.int64(), "reused_tokens": pa.int64()}
     kinds |= {"seconds": pa.float64(), "created": pa.float64()}
-    schema = pa.schema([(name, kinds[name]) for name in _COLUMNS])
+    schema = pa.schema([(name, kinds[name]) for name in _STORED])
     count = 0
     with parquet.ParquetWriter(path, schema) as writer:
         while rows := list(itertools.islice(records, 1000)):
@@ -579,13 +686,10 @@ def _write_parquet(path: Path, records: Iterator[Mapping[str, Any]]) -> int:
 
 
 def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
-    pa, parquet = _extras.pyarrow()
-    try:
-        with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=1000):
-                yield from batch.to_pylist()
-    except pa.ArrowException as error:
-        raise _tte.InputError(f"{path} cannot be read as parquet ({error}).") from error
+    _, parquet = _extras.pyarrow()
+    with _files.reading(path, _EXPORT_AGAIN), parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=1000):
+            yield from batch.to_pylist()
 
 
 _WRITERS: dict[str, Callable[[Path, Iterator[Mapping[str, Any]]], int]] = {

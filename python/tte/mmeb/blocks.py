@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -18,9 +19,10 @@ from numpy.typing import NDArray
 from tte import _extras, _tte
 from tte.mmeb.embed import Outcome, System
 from tte.mmeb.items import Dataset, Entry, Query
-from tte.mmeb.manifest import SIDES, Part, ResultFolder, Side, replacing
+from tte.mmeb.manifest import EMBEDDED, SIDES, Part, ResultFolder, Side, checksums_of, replacing
 
-_ROLES: dict[Side, Literal["query", "target"]] = {"candidates": "target", "queries": "query"}
+ROLES: dict[Side, Literal["query", "target"]] = {"candidates": "target", "queries": "query"}
+"""What recipes call the sides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ class _Work:
     def __call__(self, block: int, items: list[Any]) -> None:
         """Embed one block and write it."""
         entries: list[Entry] = [item if isinstance(item, Entry) else item.entry for item in items]
-        where = f"{self.dataset.task.name}, {_ROLES[self.side] if self.side == 'queries' else 'candidate'}"
+        where = f"{self.dataset.task.name}, {ROLES[self.side] if self.side == 'queries' else 'candidate'}"
         shown = 0
 
         def progress(done: int, _total: int) -> None:
@@ -130,7 +132,7 @@ class _Work:
             entries,
             [f"{where} {entry.name[:80]!r}" for entry in entries],
             family=self.dataset.task.family,
-            side=_ROLES[self.side],
+            side=ROLES[self.side],
             progress=progress,
             cancel=self.cancel,
         )
@@ -174,8 +176,8 @@ def _row(item: Query | Entry, outcome: Outcome, names: dict[str, int]) -> dict[s
     about = {
         "text": entry.text,
         "instruction": entry.instruction,
-        "images": [str(path) for path in entry.images],
-        "video_frames": [str(path) for path in entry.video_frames],
+        "images": [os.path.abspath(path) for path in entry.images],
+        "video_frames": [os.path.abspath(path) for path in entry.video_frames],
         **outcome.row(),
     }
     if isinstance(item, Entry):
@@ -205,7 +207,8 @@ def assemble(folder: ResultFolder, manifest: dict[str, Any]) -> dict[str, Any]:
         counts = " and ".join(f"{len(blocks)} of {side}" for side, blocks in missing.items() if blocks)
         raise _tte.InputError(f"{folder.path} is not complete: blocks are missing, {counts}; run the rest of it.")
     totals = {side: _assemble_side(folder, manifest, side) for side in SIDES}
-    return folder.update(status="embedded", totals=totals)
+    checksums = {name: checksums_of(folder.path / name, manifest) for name in EMBEDDED}
+    return folder.update(status="embedded", totals=totals, checksums=checksums)
 
 
 def _assemble_side(folder: ResultFolder, manifest: dict[str, Any], side: Side) -> dict[str, Any]:
@@ -246,6 +249,18 @@ def _named(part: Part) -> list[dict[str, Any]]:
         row if row.get("candidates") is None else {**row, "candidates": [part.names[i] for i in row["candidates"]]}
         for row in part.rows
     ]
+
+
+def recorded_keys(folder: ResultFolder, manifest: dict[str, Any], side: Side) -> dict[int, str]:
+    """Content keys of the items of a side that are done, by number; those that failed have none."""
+    if manifest["status"] == "embedding":
+        size = int(manifest["block"])
+        rows = ((block * size + i, row) for block in sorted(folder.part_numbers(side))
+                for i, row in enumerate(folder.read_part(side, block).rows))  # fmt: skip
+        return {number: row["key"] for number, row in rows if row["error"] is None}
+    _, parquet = _extras.pyarrow()
+    table = parquet.read_table(folder.path / f"{side}.parquet", columns=["key", "error"]).to_pylist()
+    return {number: row["key"] for number, row in enumerate(table) if row["error"] is None}
 
 
 def _with_equal_ones(

@@ -10,11 +10,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tte import _command
 from tte._tte import InputError
-from tte.mmeb import layout, selection
+from tte.mmeb import layout, options
 from tte.mmeb.sets import open_dataset
 from tte.mmeb.sets.base import Settings, TableDataset
-from tte.mmeb.tasks import Task, unscored
+from tte.mmeb.tasks import Task, shortfall, unscored
 
 _EXAMPLES = 3
 
@@ -26,8 +27,8 @@ class Report:
     name: str
     category: str
     status: str
-    """"complete" (whatever the number of queries), "incomplete" (pictures or frames are missing), "missing" (no tables)
-    or "broken"."""
+    """"complete", "incomplete" (rows, files of a table, images or frames are missing), "different" (more rows than the
+    benchmark has), "missing" (no tables) or "broken"."""
     queries: int | None = None
     expected_queries: int | None = None
     repository: str = ""
@@ -50,17 +51,24 @@ def check_task(task: Task, data_dir: Path, *, quick: bool = False) -> Report:
         report.queries = dataset.num_queries
         if not quick:
             _check_media(dataset, report)
-    except InputError as error:
-        report.status = "missing" if isinstance(error, layout.MissingError) and not report.tables else "broken"
+        # Clips are counted by their folders, which are media.
+        if short := shortfall(task, report.queries, None) if quick else dataset.shortfall():
+            report.status = "incomplete" if " of " in short or report.media_missing else "different"
+            report.notes.append(f"it has {short}: fetch it again, in the version that the benchmark uses")
+    except layout.ShardsError as error:
+        report.status = "incomplete"
         report.notes.append(str(error))
+    except (InputError, OSError) as error:
+        report.status = "missing" if isinstance(error, layout.MissingError) and not report.tables else "broken"
+        report.notes.append(_command.told(error))
     return report
 
 
 def _check_media(dataset: TableDataset, report: Report) -> None:
     report.media = 0
-    for path, there in dataset.media():
+    for path, files in dataset.media():
         report.media += 1
-        if not there:
+        if files is not None and not files:
             report.media_missing += 1
             if len(report.examples) < _EXAMPLES:
                 report.examples.append(str(path))
@@ -84,14 +92,14 @@ def add_tasks(subparsers: Any) -> None:
         description="List the 78 scored tasks (and, with --all, the data sets that exist but are not scored).",
         epilog="example: python -m tte.mmeb tasks --tasks V-RET VisRAG",
     )
-    selection.add_task_options(parser)
+    options.add_tasks(parser)
     parser.add_argument("--all", action="store_true", help="also the data sets that are not scored")
     parser.add_argument("--json", action="store_true", help="everything that is known of them, as JSON")
     parser.set_defaults(command=_tasks)
 
 
 def _tasks(arguments: argparse.Namespace) -> int:
-    found = selection.chosen_tasks(arguments)
+    found = options.tasks_of(arguments)
     if arguments.all and not arguments.tasks:
         found += [task for task in unscored() if task not in found]
     if arguments.json:
@@ -123,17 +131,16 @@ def add_check(subparsers: Any) -> None:
         "The exit code is 1 if anything is missing.",
         epilog="example: python -m tte.mmeb check --data MMEB-V2 --tasks video",
     )
-    selection.add_data_option(parser)
-    selection.add_task_options(parser)
+    options.add_data(parser)
+    options.add_tasks(parser)
     parser.add_argument("--quick", action="store_true", help="tables only, not every picture and frame folder")
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.set_defaults(command=_check)
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    data_dir = layout.require_data_dir(arguments.data)
-    found = selection.chosen_tasks(arguments)
-    reports = [check_task(task, data_dir, quick=arguments.quick) for task in _progress(found)]
+    found = options.tasks_of(arguments)
+    reports = [check_task(task, arguments.data, quick=arguments.quick) for task in _progress(found)]
     if arguments.json:
         print(json.dumps([asdict(report) for report in reports], ensure_ascii=False, indent=1))
     else:
@@ -169,7 +176,8 @@ def _print_reports(reports: list[Report]) -> None:
         for example in report.examples:
             print(f"    {example}")
     counts = {
-        state: sum(r.status == state for r in reports) for state in ("complete", "incomplete", "broken", "missing")
+        state: sum(r.status == state for r in reports)
+        for state in ("complete", "incomplete", "different", "broken", "missing")
     }
     print(f"\n{len(reports)} tasks: {', '.join(f'{count} {state}' for state, count in counts.items() if count)}")
 

@@ -202,9 +202,7 @@ class System:
         work: dict[str, _Work] = {}
         for index, (entry, name) in enumerate(zip(entries, names, strict=True)):
             try:
-                item = entry.item()
-                content = _content.canonical(item)
-                key = _content.digest(_content.to_json(content), family, side)
+                item, content, key = read(entry, family, side)
                 if key not in work:
                     work[key] = _Work(_inputs.to_input(item, name), key)
                     if thinks:
@@ -337,6 +335,16 @@ class System:
 
     def _generate(self, count: int) -> list[_tte.GenerateOptions]:
         return _options.generate_options(count, **{"temperature": 0.0, "repetition_penalty": 1.0, **self.decoding})
+
+
+def read(entry: Entry, family: str, side: str) -> tuple[Any, Any, str]:
+    """An entry's item, its canonical form, and the digest of that with task and side: equal for equal content.
+
+    Raises `InputError` if it cannot be read.
+    """
+    item = entry.item()
+    content = _content.canonical(item)
+    return item, content, _content.digest(_content.to_json(content), family, side)
 
 
 def _take(work: Sequence[_Work], embeddings: _tte.Embeddings, timings: Sequence[_tte.Timings]) -> None:

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tte import _command, _files
 from tte._tte import InputError
-from tte.mmeb import layout, selection
+from tte.mmeb import layout, options
 from tte.mmeb.items import Dataset, Entry, Query
 
 
@@ -66,7 +67,7 @@ def _write(file: Path, rows: Iterator[dict[str, Any]], keep_going: bool) -> int:
     errors = 0
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        with temporary.open("w", encoding="utf-8") as stream:
+        with _files.writing(file), temporary.open("w", encoding="utf-8") as stream:
             for row in rows:
                 if "error" in row:
                     errors += 1
@@ -90,10 +91,10 @@ def add_prompts(subparsers: Any) -> None:
         "rel_scores. No model is needed. Tasks without tables are passed over, unless they are named by --tasks.",
         epilog="example: python -m tte.mmeb prompts --data MMEB-V2 --out prompts --prompt-style vlm2vec --tasks image",
     )
-    selection.add_data_option(parser)
+    options.add_data(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the files")
-    selection.add_task_options(parser)
-    selection.add_loading_options(parser)
+    options.add_tasks(parser)
+    options.add_loading(parser, "plain")
     parser.add_argument(
         "--keep-going", action="store_true", help="write entries whose frames are missing, too, with a key `error`"
     )
@@ -101,26 +102,32 @@ def add_prompts(subparsers: Any) -> None:
 
 
 def _prompts(arguments: argparse.Namespace) -> int:
-    data_dir = layout.require_data_dir(arguments.data)
-    wanted = selection.chosen_tasks(arguments)
+    data_dir = arguments.data
+    wanted = options.tasks_of(arguments)
+    source = options.source(arguments, "plain")
     arguments.out.mkdir(parents=True, exist_ok=True)
     written, absent, errors = 0, [], 0
+    failed: list[str] = []
     for task in _progress(wanted):
         try:
-            dataset = selection.open_dataset(task, arguments)
-        except layout.MissingError:
+            dataset = source.load(task)
+            errors += write_prompts(dataset, arguments.out, data_dir, keep_going=arguments.keep_going)[2]
+            written += 1
+        except layout.MissingError as error:
             if arguments.tasks:
-                raise
-            absent.append(task.name)
-            continue
-        errors += write_prompts(dataset, arguments.out, data_dir, keep_going=arguments.keep_going)[2]
-        written += 1
+                failed.append(str(error))
+            else:
+                absent.append(task.name)
+        except (InputError, OSError) as error:
+            failed.append(_command.told(error))
     print(f"{written} tasks written to {arguments.out}")
+    for reason in failed:
+        print(f"error: {reason}", file=sys.stderr)
     if errors:
         print(f"{errors} entries have an error: their frames or pages are missing")
     if absent:
         print(f"{len(absent)} tasks have no tables in {data_dir}: {', '.join(absent)}")
-    return 1 if errors or not written else 0
+    return 1 if not written else 3 if errors or failed else 0
 
 
 def _progress(tasks: list[Any]) -> Iterable[Any]:

@@ -77,11 +77,21 @@ class Dataset(ABC):
 
     task: Task
     style: str
+    num_frames: int | None = None
+    """Frames of a video; None: it has no videos; -1: all that are saved."""
 
     @cached_property
     @abstractmethod
     def fingerprint(self) -> str:
-        """Hex digest of the bytes of the tables, of the style and of the frame settings."""
+        """Hex digest of the bytes of the tables, of the style and of the frame settings; media are `media_state`'s."""
+
+    def media_state(self) -> dict[str, Any]:
+        """Digests of the names and sizes, and of the times, of all media files as they are now; {} without any."""
+        return {}
+
+    def shortfall(self) -> str:
+        """Where its size is not the benchmark's, as in :func:`tte.mmeb.tasks.shortfall`; "" where it is."""
+        return ""
 
     @cached_property
     def num_queries(self) -> int:
@@ -144,6 +154,7 @@ class Source:
     num_frames: int | None = None
     limit: int | None = None
     extra_tasks: tuple[Path, ...] = ()
+    stray_tokens: bool = True
 
     def load(self, task: Task) -> Dataset:
         """Open one data set."""
@@ -154,4 +165,5 @@ class Source:
             num_frames=self.num_frames,
             limit=self.limit,
             extra_tasks=self.extra_tasks,
+            stray_tokens=self.stray_tokens,
         )

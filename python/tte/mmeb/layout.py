@@ -11,12 +11,18 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+from tte import _command
+from tte._files import shown
 from tte._tte import InputError
 from tte.mmeb.tasks import Task
 
 
 class MissingError(InputError):
     """Tables, pictures or frames are not there."""
+
+
+class ShardsError(InputError):
+    """Some shards of a table are there and others are not."""
 
 
 TABLE_SUFFIXES = (".parquet", ".arrow", ".jsonl")
@@ -62,10 +68,14 @@ def inside(root: Path, relative: str, where: str) -> Path:
     """
     pure = PurePosixPath(relative)
     if not relative or "\0" in relative or pure.is_absolute():
-        raise InputError(f"{where}: {relative!r} is not a relative path inside {root}.")
+        raise InputError(f"{where}: {shown(relative)!r} is not a relative path inside {root}.")
     joined = os.path.normpath(relative)
+    if max(len(os.fsencode(part)) for part in pure.parts) > 255:
+        raise InputError(f"{where}: {shown(relative)!r} has a name of over 255 bytes, which no file system takes.")
     if joined.startswith("..") or joined == ".":
-        raise InputError(f"{where}: the path {relative!r} leaves {root}: it must stay inside of the data folder.")
+        raise InputError(
+            f"{where}: the path {shown(relative)!r} leaves {root}: it must stay inside of the data folder."
+        )
     return root / joined
 
 
@@ -138,8 +148,18 @@ def _named_folders(parents: Iterable[Path], names: Sequence[str]) -> list[Path]:
 def find_tables(task: Task, data_dir: Path, config: str | None = None) -> list[Path]:
     """Shards of a table of a task in order; `config` replaces the task's own ("queries", a subset of MVBench).
 
-    Raises `MissingError` that names the data set, the table and where it was looked for.
+    Raises `MissingError` that names the data set, the table and where it was looked for, and `ShardsError` where some
+    of its files are missing.
     """
+    try:
+        return _find_tables(task, data_dir, config)
+    except ShardsError as error:
+        raise ShardsError(f"{task.name}: {error}") from None
+    except OSError as error:
+        raise InputError(f"{task.name}: {_command.sentence(error)}") from error
+
+
+def _find_tables(task: Task, data_dir: Path, config: str | None) -> list[Path]:
     wanted = task.config if config is None else config
     splits = (task.split, *(("test", "train") if task.modality == "visdoc" else ()))
     for folder in repository_folders(task, data_dir):
@@ -173,8 +193,8 @@ def _cache_folders(base: Path, owner: str, name: str) -> Iterator[Path]:
     hub = base / f"datasets--{owner}--{name}" / "snapshots"
     if hub.is_dir():
         ref = hub.parent / "refs" / "main"
-        revision = ref.read_text(encoding="utf-8").strip() if ref.is_file() else ""
-        if revision and (hub / revision).is_dir():
+        revision = ref.read_text(encoding="utf-8", errors="replace").strip()[:100] if ref.is_file() else ""
+        if re.fullmatch(r"\w+", revision) and (hub / revision).is_dir():
             yield hub / revision
         else:
             yield from sorted(hub.iterdir(), key=lambda p: p.stat().st_mtime, reverse=True)
@@ -215,8 +235,39 @@ def shards_of(folder: Path, config: str, splits: Sequence[str], *, deep: bool = 
     for files in groups:
         for suffix in TABLE_SUFFIXES:
             if chosen := _of_split([p for p in files if p.suffix == suffix], folder, splits):
+                _check_shards(chosen)
                 return sorted(chosen, key=_natural)
     return []
+
+
+def _check_shards(files: Sequence[Path]) -> None:
+    """Check that files whose names count them ("-00000-of-00002") are all there, once each.
+
+    Raises `ShardsError` that names the first one that is missing, or two that are of different versions.
+    """
+    found: dict[tuple[Path, str], dict[int, Path]] = {}
+    totals: dict[tuple[Path, str], int] = {}
+    for file in files:
+        match = re.match(r"(.*?)[-_.]?(\d+)[-_.]of[-_.](\d+)", file.name)
+        if match is None:
+            continue
+        table, number, total = (file.parent, match[1]), int(match[2]), int(match[3])
+        numbers = found.setdefault(table, {})
+        if number in numbers or totals.setdefault(table, total) != total or number >= total:
+            other = next(iter(numbers.values()), file)
+            raise ShardsError(
+                f"{file} does not belong beside {other.name}: they are of different versions of a table, so keep the "
+                "files of one."
+            )
+        numbers[number] = file
+    for table, numbers in found.items():
+        missing = sorted(set(range(totals[table])) - set(numbers))
+        if missing:
+            some = ", ".join(str(number) for number in missing[:5]) + (", ..." if len(missing) > 5 else "")
+            raise ShardsError(
+                f"{table[0]} has {len(numbers)} of the {totals[table]} files of its table, without number {some}: "
+                "fetch them again."
+            )
 
 
 def _belongs(file: Path, config: str) -> bool:

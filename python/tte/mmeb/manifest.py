@@ -2,7 +2,7 @@
 
     DIR/<modality>/<data set>/
       manifest.json        what was run on what; another model, recipe, setting or data revision is refused
-      parts/               finished blocks while the run goes on
+      parts/               finished blocks while the run goes on, each with a checksum
       queries.npy          float32 [N, D]; the row of a query that failed is NaN
       queries.parquet      id, candidates, labels, relevance, trace, tokens, seconds, error, ...
       candidates.npy       float32 [M, D]
@@ -16,12 +16,14 @@ Every file appears whole or not at all: it is written under another name, brough
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import itertools
 import json
 import os
 import re
 import uuid
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,30 +32,36 @@ from typing import IO, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tte import _extras, _files, _text
 from tte._tte import InputError
 
-FORMAT = 1
+FORMAT = 2
 Side = Literal["candidates", "queries"]
 SIDES: tuple[Side, ...] = ("candidates", "queries")
 """The two sides, in the order in which they are run."""
 
 _PART = re.compile(r"(candidates|queries)-(\d{7})\.part")
-_MAGIC = b"TTEPART1"
+_MAGIC = b"TTEPART2"
+_HEADER = 48
+"""Bytes before the rows of a block: magic, checksum of all that follows, rows, dimension, bytes of the rows."""
+_PART_BYTES = 1 << 40
+AGAIN = "remove its folder and run again"
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Write a file so that it appears whole or not at all, even if the machine goes down."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    with _files.writing(path):
+        try:
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -68,7 +76,7 @@ def _create(path: Path, data: bytes) -> None:
     """Write a file unless there is one: of two processes that start together one makes it, the other finds it."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with _files.writing(path), temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -84,23 +92,20 @@ def _create(path: Path, data: bytes) -> None:
     _sync_folder(path.parent)
 
 
-def write_json(path: Path, value: Any, *, indent: int | None = 4) -> None:
+def write_json(path: Path, value: Any, *, ascii_only: bool = False) -> None:
     """Write a JSON file, whole or not at all."""
     with replacing(path) as file:
-        file.write((json.dumps(value, ensure_ascii=False, indent=indent) + "\n").encode())
+        file.write((json.dumps(value, ensure_ascii=ascii_only, indent=4) + "\n").encode())
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, remedy: str = AGAIN) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises `InputError` naming the file.
     """
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}): remove its folder and run again.") from error
+    found = _files.read_json(path, remedy)
     if not isinstance(found, dict):
-        raise InputError(f"{path} is not a JSON object: remove its folder and run again.")
+        raise InputError(f"{path} is not a JSON object: {remedy}.")
     return found
 
 
@@ -136,9 +141,11 @@ class ResultFolder:
         found = read_json(self.manifest_path)
         if found.get("format") != FORMAT:
             raise InputError(
-                f"{self.manifest_path} has format {found.get('format')!r}, this version reads {FORMAT}: give another "
-                "folder."
+                f"{self.manifest_path} has format {_text.shown(found.get('format'))}, this version reads {FORMAT}: "
+                "give another folder."
             )
+        if found != sealed(found):
+            raise InputError(f"{self.manifest_path} is damaged, it does not fit its checksum: {AGAIN}.")
         return found
 
     def claim(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,7 +162,7 @@ class ResultFolder:
 
         """
         self.parts.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({**manifest, "format": FORMAT}, ensure_ascii=False, indent=4) + "\n"
+        text = json.dumps(sealed(manifest), ensure_ascii=False, indent=4) + "\n"
         _create(self.manifest_path, text.encode())
         found = self.manifest()
         check_identity(found.get("identity", {}), manifest["identity"], self.path)
@@ -163,7 +170,7 @@ class ResultFolder:
 
     def update(self, **values: Any) -> dict[str, Any]:
         """Change keys of the manifest."""
-        manifest = {**self.manifest(), **values}
+        manifest = sealed({**self.manifest(), **values})
         write_json(self.manifest_path, manifest)
         return manifest
 
@@ -200,11 +207,10 @@ class ResultFolder:
         vectors = np.ascontiguousarray(part.vectors, dtype="<f4")
         record = {"names": part.names, "rows": part.rows}
         rows = zlib.compress(json.dumps(record, ensure_ascii=False).encode(), 1)
+        sizes, body = np.array([*vectors.shape, len(rows)], "<i8").tobytes(), vectors.tobytes()
         with replacing(self.part_path(side, block)) as file:
-            file.write(_MAGIC)
-            file.write(np.array([*vectors.shape, len(rows)], "<i8").tobytes())
-            file.write(rows)
-            file.write(vectors.tobytes())
+            for piece in (_MAGIC, _checksum(sizes, rows, body), sizes, rows, body):
+                file.write(piece)
 
     def read_part(self, side: Side, block: int) -> Part:
         """Read one block.
@@ -212,19 +218,18 @@ class ResultFolder:
         Raises `InputError` naming the file if it is damaged.
         """
         path = self.part_path(side, block)
-        try:
-            data = path.read_bytes()
+        remedy = "remove it and run again, which does this block anew"
+        with _files.reading(path, remedy):
+            with _files.open_regular(path, _PART_BYTES) as file:
+                data = file.read()
             if data[:8] != _MAGIC:
                 raise ValueError("it does not begin as a block does")
-            count, dim, size = (int(value) for value in np.frombuffer(data, "<i8", 3, offset=8))
-            record = json.loads(zlib.decompress(data[32 : 32 + size]))
-            rows = record["rows"]
-            vectors = np.frombuffer(data, "<f4", offset=32 + size).reshape(count, dim)
-            if len(rows) != count:
-                raise ValueError(f"{len(rows)} rows beside {count} vectors")
-        except (OSError, ValueError, zlib.error) as error:
-            raise InputError(f"{path} is damaged ({error}): remove it and run again.") from error
-        return Part(vectors, rows, record["names"])
+            if data[8:24] != _checksum(data[24:]):
+                raise InputError(f"{path} is damaged, block {block} of {side} does not fit its checksum: {remedy}.")
+            count, dim, size = (int(value) for value in np.frombuffer(data, "<i8", 3, offset=24))
+            record = json.loads(zlib.decompress(data[_HEADER : _HEADER + size]))
+            vectors = np.frombuffer(data, "<f4", offset=_HEADER + size).reshape(count, dim)
+        return Part(vectors, record["rows"], record["names"])
 
     def remove_parts(self) -> None:
         """Remove the blocks, once the whole files are there."""
@@ -234,6 +239,98 @@ class ResultFolder:
                     os.unlink(entry.path)
             if not any(os.scandir(self.parts)):
                 self.parts.rmdir()
+
+
+def _checksum(*pieces: bytes) -> bytes:
+    hasher = hashlib.blake2b(digest_size=16)
+    for piece in pieces:
+        hasher.update(piece)
+    return hasher.digest()
+
+
+def file_checksums(path: Path, offset: int = 0, size: int = 0) -> list[str]:
+    """Digests of the pieces of a file, `size` bytes each (0: all in one), from `offset` on."""
+    found = []
+    with _files.open_regular(path, _PART_BYTES) as file:
+        file.seek(offset)
+        if not size:
+            return [hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()]
+        while piece := file.read(size):
+            found.append(_checksum(piece).hex())
+    return found
+
+
+def check_files(path: Path, manifest: Mapping[str, Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Open the vectors of queries and candidates of a complete result folder: memory maps.
+
+    Raises:
+        InputError: names the file that is missing, cut off, or not of this folder.
+
+    """
+    _, parquet = _extras.pyarrow()
+    vectors: dict[str, NDArray[np.float32]] = {}
+    for side in SIDES:
+        wanted = (int(manifest["counts"][side]), int(manifest["dim"]))
+        for kind in ("npy", "parquet"):
+            file = path / f"{side}.{kind}"
+            with _files.reading(file, AGAIN):
+                _files.open_regular(file, 1 << 62).close()  # Not a pipe, which would be waited for.
+                if kind == "npy":
+                    vectors[side] = np.load(file, mmap_mode="r", allow_pickle=False)
+                    shape = vectors[side].shape
+                    if vectors[side].dtype != np.float32:
+                        raise ValueError(f"it holds {vectors[side].dtype}, not float32")
+                else:
+                    shape = (parquet.read_metadata(file).num_rows, wanted[1])
+            if shape != wanted:
+                raise InputError(f"{file} has the shape {shape} instead of {wanted}: {AGAIN}.")
+    return vectors["queries"], vectors["candidates"]
+
+
+EMBEDDED = tuple(f"{side}.{kind}" for side in SIDES for kind in ("npy", "parquet"))
+"""The files of a folder that is embedded."""
+SCORED = ("predictions.jsonl", "score.json")
+"""Those that scoring adds and that have checksums."""
+
+
+def check_bytes(path: Path, manifest: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Check files of a complete result folder against the checksums that its manifest has of them.
+
+    Raises:
+        InputError: names the file that is damaged and, where it holds vectors, the block.
+
+    """
+    for name in names:
+        file = path / name
+        known = manifest.get("checksums", {}).get(name)
+        with _files.reading(file, AGAIN):
+            found = checksums_of(file, manifest)
+        if known != found:
+            pairs = itertools.zip_longest(known if isinstance(known, list) else [], found)
+            block = next(i for i, (one, other) in enumerate(pairs) if one != other)
+            where = f", block {block}," if name.endswith(".npy") else ""
+            raise InputError(f"{file}{where} is damaged, it does not fit its checksum: {AGAIN}.")
+
+
+def checksums_of(file: Path, manifest: Mapping[str, Any]) -> list[str]:
+    """Digests of a file of a result folder: of each block of vectors, or of the whole of another file."""
+    if not file.name.endswith(".npy"):
+        return file_checksums(file)
+    row = 4 * int(manifest["dim"])
+    header = file.stat().st_size - row * int(manifest["counts"][file.name.removesuffix(".npy")])
+    return file_checksums(file, header, row * int(manifest["block"]))
+
+
+TASK_KEYS = ("name", "category", "modality", "metric", "scored", "family", "parser", "local")
+"""What a manifest keeps of its task."""
+
+
+def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest with the format and a checksum of all that is in it."""
+    values = {**manifest, "format": FORMAT}
+    values.pop("checksum", None)
+    text = json.dumps(values, ensure_ascii=False, sort_keys=True)
+    return {**values, "checksum": _checksum(text.encode()).hex()}
 
 
 _REMEDY = "give another --out folder, or remove this one"

@@ -25,7 +25,7 @@ from typing import Any
 
 from PIL import Image as PILImage
 
-from tte import _extras, nano
+from tte import _extras, _files, nano
 from tte._tte import InputError
 from tte.mmeb.tasks import DATA_TASKS
 
@@ -85,7 +85,7 @@ def _write_tasks(folder: Path) -> None:
     content["tasks"] = [t for t in content["tasks"] if (folder / ".mini" / f"{t['name']}.json").exists()]
     text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
     target = folder / DATA_TASKS
-    if not target.is_file() or target.read_text(encoding="utf-8") != text:
+    if not target.is_file() or target.read_bytes() != text.encode():
         temporary = folder / ".mini" / f"{DATA_TASKS}.part"
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(target)
@@ -94,7 +94,9 @@ def _write_tasks(folder: Path) -> None:
 def _check_stamp(folder: Path, stamp: dict[str, int]) -> None:
     path = folder / ".mini" / _STAMP
     if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = _files.read_json(path, f"remove {folder} and write it again")
+        if not isinstance(found, dict):
+            found = {}
         if found != stamp:
             raise InputError(
                 f"{folder} holds the miniature of seed {found.get('seed')} with {found.get('count')} queries a task, "

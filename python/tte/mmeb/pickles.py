@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tte import _files
 from tte._tte import InputError
 
 _KINDS = {f"{kind}{size}" for kind, size in (("f", 2), ("f", 4), ("f", 8))}
@@ -119,13 +120,9 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _load(path: Path) -> Any:
-    try:
-        with path.open("rb") as file:
-            return _Unpickler(file).load()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
-    except Exception as error:  # A broken or hostile pickle can raise anything from within the unpickler.
-        raise InputError(f"{path} is not a pickle of embeddings: {error}.") from error
+    again = "write it again with the reference's evaluation"
+    with _files.reading(path, again), _files.open_regular(path, 1 << 62) as file:
+        return _Unpickler(file).load()
 
 
 def read_array(path: Path) -> NDArray[np.float32]:

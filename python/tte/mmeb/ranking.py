@@ -44,7 +44,8 @@ class Pool:
     """All candidates of a data set. Equal vectors are computed once, so that their scores are equal to the last bit.
 
     Args:
-        vectors: float32 [M, D], may be a memory map; rows that are not finite are never ranked.
+        vectors: float32 [M, D], may be a memory map; a row that is not finite is a candidate that failed, which ranks
+            after all others.
 
     """
 
@@ -68,14 +69,14 @@ class Pool:
         self._rows = max(1, _SCORE_BYTES // (8 * max(1, len(members))))
 
     def scores(self, queries: Vectors, pools: Sequence[Indices | None]) -> Iterator[tuple[Indices, Floats]]:
-        """Candidates of each query with their dot products, unusable ones left out.
+        """Candidates of each query with their dot products; those that failed have -inf.
 
         Args:
             queries: float32 [N, D].
             pools: each query's candidates; None: all.
 
         """
-        whole = np.flatnonzero(self.usable)
+        whole = np.arange(len(self.usable))
         for begin in range(0, len(queries), self._rows):
             some = np.asarray(queries[begin : begin + self._rows], np.float64)
             chosen = pools[begin : begin + self._rows]
@@ -85,23 +86,28 @@ class Pool:
             table = None  # Before the next one is made: one at a time is in memory.
             table = self._product(some) if everything else None
             for i, pool in enumerate(chosen):
-                members = whole if pool is None else pool[self.usable[pool]]
+                members = whole if pool is None else pool
                 classes = self._class[members]
                 if table is not None:
-                    yield members, table[i, classes]
+                    found = table[i, classes]
                 else:
                     distinct, back = np.unique(classes, return_inverse=True)
-                    found = np.asarray(self.vectors[self._first[distinct]], np.float64) @ some[i]
-                    yield members, found[back]
+                    found = (self._distinct(distinct) @ some[i])[back]
+                yield members, np.where(self.usable[members], found, -np.inf)
 
     def _product(self, queries: Floats) -> Floats:
         """Dot products of queries with every distinct candidate: [N, distinct]."""
         out = np.empty((len(queries), len(self._first)))
         width = max(1, _COLUMN_BYTES // (8 * max(1, queries.shape[1])))
         for begin in range(0, len(self._first), width):
-            columns = np.asarray(self.vectors[self._first[begin : begin + width]], np.float64)
+            columns = self._distinct(slice(begin, begin + width))
             np.matmul(queries, columns.T, out=out[:, begin : begin + width])
         return out
+
+    def _distinct(self, which: Indices | slice) -> Floats:
+        """Some of the distinct vectors, those of candidates that failed as zeros: [number, D]."""
+        rows = self._first[which]
+        return np.where(self.usable[rows, None], np.asarray(self.vectors[rows], np.float64), 0.0)
 
 
 def rank(members: Indices, scores: Floats, grades: dict[int, float], top: int) -> Ranked:

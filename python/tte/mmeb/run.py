@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import shutil
 import sys
@@ -16,13 +17,25 @@ from typing import Any
 
 import numpy as np
 
-from tte import _tte
+from tte import _command, _content, _files, _tte
+from tte.mmeb import options as cli_options
 from tte.mmeb import scores, setup
 from tte.mmeb.average import averages
-from tte.mmeb.blocks import Shard, assemble, embed_blocks, missing_blocks
-from tte.mmeb.embed import System, log
+from tte.mmeb.blocks import ROLES, Shard, assemble, embed_blocks, missing_blocks, recorded_keys
+from tte.mmeb.embed import System, log, read
 from tte.mmeb.items import Dataset, Source
-from tte.mmeb.manifest import SIDES, ResultFolder, Side, check_identity, write_json
+from tte.mmeb.manifest import (
+    EMBEDDED,
+    SCORED,
+    SIDES,
+    ResultFolder,
+    Side,
+    check_bytes,
+    check_files,
+    check_identity,
+    read_json,
+    write_json,
+)
 from tte.mmeb.tasks import Task
 from tte.trace_store import TraceStore
 
@@ -45,6 +58,8 @@ class Options:
     """Which of the blocks; scores follow after `merge`."""
     retry_errors: bool = False
     """Run the blocks again that have items which failed."""
+    verify: bool = False
+    """Compare the content of the media, byte by byte, with what was embedded so far."""
     relevance: scores.Relevance = "correct"
     top: int = scores.TOP
 
@@ -57,8 +72,23 @@ class Report:
     """Data sets with their scores."""
     embedded: list[Task] = field(default_factory=list)
     """Data sets of which this shard is done."""
-    failed: list[tuple[Task, str]] = field(default_factory=list)
-    """Data sets that could not be run, with the reason."""
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    """Names of data sets that could not be run, with the reason."""
+    notes: list[str] = field(default_factory=list)
+    """What is not whole in the data sets that were run."""
+
+    @property
+    def exit_code(self) -> int:
+        """0: everything is whole; 3: some data sets or items are not; 1: nothing could be run."""
+        if self.failed and not self.found and not self.embedded:
+            return 1
+        return 3 if self.failed or self.notes else 0
+
+    def leave_out(self, name: str, error: Exception) -> None:
+        """Note a data set that could not be run."""
+        reason = _command.told(error)
+        log.error("%s is left out: %s", name, reason)
+        self.failed.append((name, reason))
 
     def main_scores(self) -> list[tuple[Task, float]]:
         """The main metric of each data set."""
@@ -93,7 +123,7 @@ def run_dataset(
         The content of `score.json`; None for one shard of several.
 
     Raises:
-        InputError: the folder holds results of another model, recipe, setting or data revision.
+        InputError: the folder holds results of another model, recipe, setting or data revision, or of other media.
 
     """
     folder = result_folder(out, dataset.task)
@@ -101,7 +131,8 @@ def run_dataset(
     with folder.locked(shared=sharded):
         if not sharded:
             folder.clean()
-        manifest = folder.claim(_manifest(dataset, system, options, settings or {}))
+        made = _manifest(dataset, system, options, settings or {})
+        manifest = _check_media(dataset, folder, folder.claim(made), made, options)
         if options.retry_errors:
             manifest = _reopen(folder, manifest)
         if manifest["status"] == "embedding":
@@ -109,7 +140,64 @@ def run_dataset(
                 embed_blocks(
                     dataset, folder, manifest, system, shard=options.shard, in_flight=options.in_flight, advance=advance
                 )
+            if dataset.media_state() != manifest["media"]:
+                raise _tte.InputError(
+                    f"Media of {dataset.task.name} changed while it was run: run it again with --verify, which finds "
+                    "out whether what was embedded is still what is there."
+                )
         return None if sharded else finish(folder, options)
+
+
+def _check_media(
+    dataset: Dataset, folder: ResultFolder, manifest: dict[str, Any], made: dict[str, Any], options: Options
+) -> dict[str, Any]:
+    """Check that images and frames, of which `made` tells, are those that the folder's run began with.
+
+    Names, sizes and times are compared; where they differ, or are not trusted, `verify` compares the content with that
+    of the items that are done. So does `retry_errors`, since what was missing may be there now.
+
+    Raises `InputError` saying what differs.
+    """
+    now, counts = made["media"], made["counts"]
+    if counts != manifest["counts"]:
+        raise _tte.InputError(
+            f"{folder.path} was begun with {_sizes(manifest['counts'])}, now there are {_sizes(counts)}: put the media "
+            "back as they were, give another --out folder, or remove this one."
+        )
+    same = now == manifest["media"]
+    if same and not options.verify:
+        return manifest
+    if not options.verify and not options.retry_errors:
+        raise _tte.InputError(
+            f"Media of {dataset.task.name} are not those that {folder.path} was begun with (other files, sizes or "
+            "times): put them back, give --verify to compare what is done by content, or give another --out folder."
+        )
+    _check_contents(dataset, folder, manifest)
+    return manifest if same else folder.update(media=now)
+
+
+def _sizes(counts: dict[str, Any]) -> str:
+    return f"{counts['queries']} queries and {counts['candidates']} candidates"
+
+
+def _check_contents(dataset: Dataset, folder: ResultFolder, manifest: dict[str, Any]) -> None:
+    """Compare every item that is done with what it would be read as now."""
+    _content.forget_files()
+    for side in SIDES:
+        entries = dataset.candidates() if side == "candidates" else (query.entry for query in dataset.queries())
+        kept = recorded_keys(folder, manifest, side)
+        for number, entry in enumerate(entries):
+            if not (key := kept.get(number)):
+                continue
+            try:
+                now = read(entry, dataset.task.family, ROLES[side])[2]
+            except _tte.InputError:
+                now = ""
+            if now != key:
+                raise _tte.InputError(
+                    f"{folder.path} holds what another content of {entry.name[:80]!r} gave ({side}, number {number}): "
+                    "put its media back, give another --out folder, or remove this one."
+                )
 
 
 def finish(folder: ResultFolder, options: Options) -> dict[str, Any]:
@@ -121,8 +209,9 @@ def finish(folder: ResultFolder, options: Options) -> dict[str, Any]:
         folder.remove_parts()  # Kept where items failed, for --retry-errors.
     path = folder.path / "score.json"
     if manifest["status"] == "scored" and manifest.get("relevance") == options.relevance and path.is_file():
-        scores.check_files(folder.path, manifest)
-        return dict(json.loads(path.read_bytes()))
+        check_files(folder.path, manifest)
+        check_bytes(folder.path, manifest, (*EMBEDDED, *SCORED))
+        return read_json(path)
     return scores.score_folder(folder.path, relevance=options.relevance, top=options.top).scores
 
 
@@ -149,7 +238,7 @@ def run_tasks(
 
     """
     todo, report, noted = list(wanted), Report(), set[str]()
-    settings = {"num_frames": source.num_frames, "limit": source.limit}
+    settings = {"num_frames": source.num_frames, "limit": source.limit, "stray_tokens": source.stray_tokens}
     for number, task in enumerate(todo, start=1):
         begin = time.monotonic()
         log.info("[%d/%d] %s", number, len(todo), task.name)
@@ -159,26 +248,31 @@ def run_tasks(
                 noted.add(note)
         try:
             values = run_dataset(source.load(task), out, system, options=options, settings=settings, progress=progress)
-        except _tte.InputError as error:
-            if strict:
+        except (_tte.Error, OSError) as error:
+            if strict or not _files.is_of_one(error):
                 raise
-            log.error("%s is left out: %s", task.name, error)
-            report.failed.append((task, str(error)))
+            report.leave_out(task.name, error)
             continue
         if values is None:
             report.embedded.append(task)
             continue
         report.found.append((task, values))
         log.info("%s %s %.2f, %.0f s", task.name, task.metric, 100 * values[task.metric], time.monotonic() - begin)
-        if note := scores.failures(result_folder(out, task).manifest()):
-            log.warning("%s: %s", task.name, note)
+        _note(report, task, result_folder(out, task))
     _write_averages(out, report.main_scores())
     return report
 
 
+def _note(report: Report, task: Task, folder: ResultFolder) -> None:
+    """Note what is not whole in a data set."""
+    for note in scores.notes(folder.manifest()):
+        log.warning("%s: %s", task.name, note)
+        report.notes.append(f"{task.name}: {note}")
+
+
 def _write_averages(out: Path, found: Sequence[tuple[Task, float]]) -> None:
     if found:
-        everything = [(task, _score_of(path)) for task, path in scores.result_folders(out)]
+        everything = [(task, _score_of(path)) for task, path in scores.result_folders(out, damaged=[])]
         values = {task.name: value for task, value in everything if value is not None}
         write_json(out / "averages.json", {"scores": values, **averages(values).to_json()})
 
@@ -195,12 +289,16 @@ def _manifest(dataset: Dataset, system: System, options: Options, settings: dict
         "status": "embedding",
         "think": system.think,
         "identity": {
-            "data": {"fingerprint": dataset.fingerprint, "style": dataset.style, **settings},
+            "data": {
+                "fingerprint": dataset.fingerprint,
+                "style": dataset.style,
+                **{key: value for key, value in settings.items() if key != "stray_tokens"},
+            },
             **system.identity(),
         },
         "models": {
             role: {
-                "path": str(model.model.path),
+                "path": os.path.abspath(model.model.path),
                 "family": model.model.family,
                 "dtype": model.model.dtype,
                 "device": model.model.device,
@@ -210,6 +308,10 @@ def _manifest(dataset: Dataset, system: System, options: Options, settings: dict
             if model is not None
         },
         "counts": {"queries": dataset.num_queries, "candidates": dataset.num_candidates},
+        "media": dataset.media_state(),
+        "shortfall": dataset.shortfall(),
+        "frames": dataset.num_frames,
+        "stray_tokens": settings.get("stray_tokens"),
         "dim": system.dim,
         "block": options.block,
         "versions": {"tte": _tte.__version__, "numpy": np.__version__, "python": platform.python_version()},
@@ -266,45 +368,67 @@ def merge(out: Path, sources: Sequence[Path], options: Options = Options()) -> R
         InputError: a folder is of another run.
 
     """
-    for source in sources:
-        _take_over(source, out)
     report = Report()
-    for task, path in scores.result_folders(out):
+    for source in sources:
+        _take_over(source, out, report)
+    damaged: list[tuple[Path, str]] = []
+    folders = scores.result_folders(out, damaged=damaged)
+    for path, reason in damaged:
+        report.leave_out(path.name, _tte.InputError(reason))
+    for task, path in folders:
         folder = ResultFolder(path)
         try:
             with folder.locked(shared=False):
                 folder.clean()
                 report.found.append((task, finish(folder, options)))
-        except _tte.InputError as error:
-            log.error("%s is left out: %s", task.name, error)
-            report.failed.append((task, str(error)))
+            _note(report, task, folder)
+        except (_tte.Error, OSError) as error:
+            if not _files.is_of_one(error):
+                raise
+            report.leave_out(task.name, error)
     _write_averages(out, report.main_scores())
     return report
 
 
-def _take_over(source: Path, out: Path) -> None:
-    """Copy the blocks and traces of another folder."""
+def _take_over(source: Path, out: Path, report: Report) -> None:
+    """Copy the blocks and traces of another folder; data sets that do not fit are noted."""
     if not source.is_dir():
         raise _tte.InputError(f"{source} is not there: give the --out folder of a shard.")
     if source.resolve() == out.resolve():
         return
-    for task, path in scores.result_folders(source):
-        theirs, ours = ResultFolder(path), result_folder(out, task)
-        manifest = theirs.manifest()
-        mine = ours.claim({**manifest, "status": "embedding"})
-        for key in ("block", "counts", "dim"):
-            check_identity({key: mine[key]}, {key: manifest[key]}, ours.path)
-        if manifest["status"] != "embedding" and mine["status"] == "embedding":
-            for name in [f"{side}.{kind}" for side in SIDES for kind in ("npy", "parquet")]:
-                shutil.copyfile(path / name, ours.path / f".{name}.tmp")
-                (ours.path / f".{name}.tmp").replace(ours.path / name)
-            ours.update(status="embedded", totals=manifest["totals"])
-        for side in SIDES:
-            for block in theirs.part_numbers(side) - ours.part_numbers(side):
-                ours.write_part(side, block, theirs.read_part(side, block))
+    damaged: list[tuple[Path, str]] = []
+    for task, path in scores.result_folders(source, damaged=damaged):
+        try:
+            _take_over_one(path, result_folder(out, task))
+        except (_tte.Error, OSError) as error:
+            if not _files.is_of_one(error):
+                raise
+            report.leave_out(task.name, error)
+    for path, reason in damaged:
+        report.leave_out(path.name, _tte.InputError(reason))
     if (source / TRACES).is_file():
         with TraceStore(out / TRACES) as store:
             store.merge(source / TRACES)
+
+
+def _take_over_one(path: Path, ours: ResultFolder) -> None:
+    theirs = ResultFolder(path)
+    manifest = theirs.manifest()
+    mine = ours.claim({**manifest, "status": "embedding"})
+    for key in ("block", "counts", "dim"):
+        check_identity({key: mine[key]}, {key: manifest[key]}, ours.path)
+    # Times are each machine's own.
+    media = [{"media": {**found["media"], "times": ""}} for found in (mine, manifest)]
+    check_identity(media[0], media[1], ours.path)
+    if manifest["status"] != "embedding" and mine["status"] == "embedding":
+        check_bytes(path, manifest, EMBEDDED)
+        for name in EMBEDDED:
+            shutil.copyfile(path / name, ours.path / f".{name}.tmp")
+            (ours.path / f".{name}.tmp").replace(ours.path / name)
+        ours.update(status="embedded", totals=manifest["totals"], checksums=manifest["checksums"])
+    for side in SIDES:
+        for block in theirs.part_numbers(side) - ours.part_numbers(side):
+            ours.write_part(side, block, theirs.read_part(side, block))
 
 
 def add_run(subparsers: Any) -> None:
@@ -332,6 +456,10 @@ def add_run(subparsers: Any) -> None:
     setup.add_work(parser)
     parser.add_argument("--block", type=int, default=BLOCK, metavar="N", help=f"items written together ({BLOCK})")
     parser.add_argument("--retry-errors", action="store_true", help="run items that failed again")
+    parser.add_argument(
+        "--verify", action="store_true",
+        help="compare images and frames by content with what is embedded already, not by name, size and time",
+    )  # fmt: skip
     parser.add_argument("--strict", action="store_true", help="stop at the first data set that cannot be run")
     scores.add_scoring(parser)
     parser.set_defaults(command=_run_command)
@@ -339,19 +467,20 @@ def add_run(subparsers: Any) -> None:
 
 def _run_command(arguments: argparse.Namespace) -> int:
     setup.logging_on()
-    todo = setup.tasks_of(arguments)
-    options = Options(
-        block=setup.positive(arguments.block, "--block"),
-        in_flight=setup.positive(arguments.in_flight, "--in-flight"),
+    todo = cli_options.tasks_of(arguments)
+    how = Options(
+        block=cli_options.positive(arguments.block, "--block"),
+        in_flight=cli_options.positive(arguments.in_flight, "--in-flight"),
         shard=Shard.parse(arguments.shard),
         retry_errors=arguments.retry_errors,
+        verify=arguments.verify,
         relevance=arguments.relevance,
         top=arguments.top,
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
     with setup.system(arguments, arguments.traces or arguments.out / TRACES) as system:
         source = setup.source(arguments, system)
-        report = run_tasks(todo, source, arguments.out, system, options=options, strict=arguments.strict)
+        report = run_tasks(todo, source, arguments.out, system, options=how, strict=arguments.strict)
     return _print(report, arguments.out)
 
 
@@ -384,11 +513,13 @@ def _merge_command(arguments: argparse.Namespace) -> int:
 
 
 def _print(report: Report, out: Path) -> int:
-    """Print the outcome; the exit code is 1 if a data set could not be run."""
+    """Print the outcome; returns the exit code."""
     if report.found:
         scores.print_scores(report.main_scores())
     if report.embedded:
         print(f"This shard is done with {len(report.embedded)} data sets. When all are: python -m tte.mmeb merge {out}")
-    for task, reason in report.failed:
-        print(f"left out: {task.name}: {reason}", file=sys.stderr)
-    return 1 if report.failed else 0
+    for note in report.notes:
+        print(f"not whole: {note}", file=sys.stderr)
+    for name, reason in report.failed:
+        print(f"left out: {name}: {reason}", file=sys.stderr)
+    return report.exit_code

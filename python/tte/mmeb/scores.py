@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +14,24 @@ from typing import IO, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tte import _extras
+from tte import _command, _extras, _files
 from tte._tte import InputError
 from tte.mmeb import metrics, pickles
 from tte.mmeb.average import table
-from tte.mmeb.manifest import SIDES, ResultFolder, replacing, write_json
-from tte.mmeb.ranking import Pool, Ranked, rank
+from tte.mmeb.manifest import (
+    AGAIN,
+    EMBEDDED,
+    SCORED,
+    SIDES,
+    TASK_KEYS,
+    ResultFolder,
+    check_bytes,
+    check_files,
+    file_checksums,
+    replacing,
+    write_json,
+)
+from tte.mmeb.ranking import DEPTH, Pool, Ranked, rank
 from tte.mmeb.tasks import Task, tasks
 
 Relevance = Literal["correct", "reference"]
@@ -64,7 +78,8 @@ def score(
     Args:
         queries: float32 [N, D]; a row that is not finite is a query that failed: a miss.
         rows: one per query.
-        candidates: float32 [M, D], may be a memory map; a row that is not finite is never ranked.
+        candidates: float32 [M, D], may be a memory map; a row that is not finite is a candidate that failed: a wrong
+            one ranks last, a right one is a miss.
         names: of the candidates.
         relevance: "correct" or "reference".
         top: how much of each ranking is written; 0: all of it.
@@ -85,9 +100,15 @@ def score(
     which: list[int] = np.flatnonzero(usable).tolist()
     ranked = pool.scores(queries[which], [_members(rows[i], index) for i in which])
     tally = _Tally(relevance)
+    # What failed is no right candidate: it is never found, whatever its rank.
+    right = {name: i for name, i in index.items() if pool.usable[i]}
     for i, row in enumerate(rows):
-        found = rank(*next(ranked), _grades(row, index), max(top, 10) if top else 0) if usable[i] else None
-        tally.add(row, found, index)
+        found, failed = None, 0
+        if usable[i]:
+            members, values = next(ranked)
+            found = rank(members, values, _grades(row, right), max(top, 10) if top else 0)
+            failed = _failed_wrong(members, pool, {index[label] for label in row.labels if label in index})
+        tally.add(row, found, right, failed)
         if predictions is not None:
             predictions.write((json.dumps(_prediction(row, found, names), ensure_ascii=False) + "\n").encode())
     return tally.result(failed_candidates=int((~pool.usable).sum()))
@@ -104,6 +125,12 @@ def _members(row: Row, index: dict[str, int]) -> NDArray[np.int64] | None:
         ) from None
 
 
+def _failed_wrong(members: NDArray[np.int64], pool: Pool, labels: set[int]) -> int:
+    """How many wrong candidates of a query failed."""
+    failed = set(members[~pool.usable[members]].tolist())
+    return len(failed - labels)
+
+
 def _grades(row: Row, index: dict[str, int]) -> dict[int, float]:
     labels, grades = metrics.unique_labels(row.labels, row.relevance)
     values = [1.0] * len(labels) if grades is None else grades
@@ -116,7 +143,7 @@ def _prediction(row: Row, found: Ranked | None, names: Sequence[str]) -> dict[st
         "label": list(row.labels),
         "rel_scores": None if row.relevance is None else list(row.relevance),
         "id": row.name,
-        "scores": [] if found is None else [round(value, 6) for value in found.scores],
+        "scores": [] if found is None else [round(v, 6) if math.isfinite(v) else None for v in found.scores],
         "rank": None if found is None else found.label_rank,
     }
 
@@ -132,13 +159,22 @@ class _Tally:
         self.reference: list[dict[str, float]] = []
         self.optimistic: list[dict[str, float]] = []
         self.pessimistic: list[dict[str, float]] = []
-        self.tied = self.failed = self.unreachable = 0
+        self.lowest: list[dict[str, float]] = []
+        self.tied = self.failed = self.unreachable = self.shortened = 0
 
-    def add(self, row: Row, found: Ranked | None, index: dict[str, int]) -> None:
-        """Score one query; None: it failed, which is a miss."""
+    def add(self, row: Row, found: Ranked | None, index: dict[str, int], failed: int = 0) -> None:
+        """Score one query.
+
+        Args:
+            row: the query.
+            found: its ranking; None: it failed, which is a miss.
+            index: the candidates that did not fail, by name.
+            failed: how many wrong candidates of its pool failed.
+
+        """
         if found is None:
             self.failed += 1
-            for rows in (self.correct, self.reference, self.optimistic, self.pessimistic):
+            for rows in (self.correct, self.reference, self.optimistic, self.pessimistic, self.lowest):
                 rows.append(dict.fromkeys(metrics.KEYS, 0.0))
             return
         # Labels by number; one that is no candidate keeps a number that no prediction has.
@@ -156,6 +192,10 @@ class _Tally:
             else metrics.query_scores(found.repeated, [numbers[label] for label in theirs], their_grades)
         )
         self.tied += found.tied
+        self.shortened += failed > 0
+        # As if what failed had come first: None stands for each.
+        ahead = metrics.query_scores([*[None] * min(failed, DEPTH), *found.top], wanted, grades) if failed else correct
+        self.lowest.append(ahead)
         for rows, first in ((self.optimistic, found.optimistic), (self.pessimistic, found.pessimistic)):
             rows.append(metrics.query_scores(first, wanted, grades) if found.tied else correct)
 
@@ -175,9 +215,11 @@ class _Tally:
             },
             "failed_queries": self.failed,
             "failed_candidates": failed_candidates,
+            "queries_with_failed_candidates": self.shortened,
+            "failed_candidates_first": metrics.mean(self.lowest),
             "labels_without_candidate": self.unreachable,
         }
-        return Scored({**chosen, "num_pred": count, "num_data": count}, details)
+        return Scored({**chosen, "num_pred": count - self.failed, "num_data": count}, details)
 
 
 def score_folder(path: Path, *, relevance: Relevance = "correct", top: int = TOP) -> Scored:
@@ -189,9 +231,10 @@ def score_folder(path: Path, *, relevance: Relevance = "correct", top: int = TOP
     """
     folder = ResultFolder(path)
     manifest = folder.manifest()
-    if manifest.get("status") not in ("embedded", "scored"):
+    if manifest["status"] == "embedding":
         raise InputError(f"{path} is not complete: run the rest of it, or merge its shards, before scoring.")
     queries, candidates = check_files(path, manifest)
+    check_bytes(path, manifest, EMBEDDED)
     names = _column(path / "candidates.parquet", "name")
     with replacing(path / "predictions.jsonl") as predictions:
         found = score(
@@ -203,6 +246,7 @@ def score_folder(path: Path, *, relevance: Relevance = "correct", top: int = TOP
     ties = found.details["ties"]
     folder.update(
         status="scored",
+        checksums={**manifest["checksums"], **{name: file_checksums(path / name) for name in SCORED}},
         score=found.scores[metric],
         relevance=relevance,
         ties={
@@ -210,46 +254,38 @@ def score_folder(path: Path, *, relevance: Relevance = "correct", top: int = TOP
             "optimistic": ties["optimistic"][metric],
             "pessimistic": ties["pessimistic"][metric],
         },
-        failed={key: found.details[f"failed_{key}"] for key in ("queries", "candidates")},
+        failed={
+            "queries": found.details["failed_queries"],
+            "candidates": found.details["failed_candidates"],
+            "queries_with_failed_candidates": found.details["queries_with_failed_candidates"],
+            "score_with_these_first": found.details["failed_candidates_first"][metric],
+        },
     )
     return found
 
 
-def check_files(path: Path, manifest: Mapping[str, Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Open the vectors of queries and candidates of a complete result folder: memory maps.
-
-    Raises:
-        InputError: names the file that is missing, cut off, or not of this folder.
-
-    """
-    pa, parquet = _extras.pyarrow()
-    vectors: dict[str, NDArray[np.float32]] = {}
-    for side in SIDES:
-        wanted = (int(manifest["counts"][side]), int(manifest["dim"]))
-        for kind in ("npy", "parquet"):
-            file = path / f"{side}.{kind}"
-            try:
-                if kind == "npy":
-                    vectors[side] = np.load(file, mmap_mode="r", allow_pickle=False)
-                    shape = vectors[side].shape
-                else:
-                    shape = (parquet.read_metadata(file).num_rows, wanted[1])
-            except (OSError, ValueError, EOFError, pa.ArrowException) as error:
-                raise InputError(f"{file} cannot be read ({error}): remove {path} and run again.") from error
-            if shape != wanted:
-                raise InputError(f"{file} has the shape {shape} instead of {wanted}: remove {path} and run again.")
-    return vectors["queries"], vectors["candidates"]
-
-
 def failures(manifest: Mapping[str, Any]) -> str:
-    """One sentence about items that failed, which rank as misses; "" if none did."""
-    failed = sum(int(total["errors"]) for total in manifest.get("totals", {}).values())
-    if not failed:
+    """One sentence about items that failed and what that does to the score; "" if none did."""
+    totals, counts = manifest.get("totals", {}), manifest["counts"]
+    failed = {side: int(totals.get(side, {}).get("errors", 0)) for side in SIDES}
+    if not any(failed.values()):
         return ""
-    count = sum(int(number) for number in manifest["counts"].values())
-    return (
-        f"{failed} of {count} items failed and count as misses: `report` lists them, `run --retry-errors` tries again"
-    )
+    parts = [f"{failed[side]} of {counts[side]} {side}" for side in reversed(SIDES) if failed[side]]
+    about = manifest.get("failed", {})
+    effect = "a query that failed is a miss, and so is a right candidate"
+    if touched := int(about.get("queries_with_failed_candidates", 0)):
+        effect += (
+            f"; wrong candidates that failed rank last, which helps {touched} queries: had they come first, the score "
+            f"would be {100 * float(about['score_with_these_first']):.2f}"
+        )
+    return f"{' and '.join(parts)} failed ({effect}); `report` lists them, `run --retry-errors` tries again"
+
+
+def notes(manifest: Mapping[str, Any]) -> list[str]:
+    """What is not whole in a data set's results, a sentence each; nothing if it can stand beside others'."""
+    short = manifest.get("shortfall")
+    told = [f"it has {short}: its score is not the benchmark's; `check` says what is missing"] if short else []
+    return [*told, *filter(None, [failures(manifest)])]
 
 
 def _write(path: Path, found: Scored) -> None:
@@ -259,7 +295,7 @@ def _write(path: Path, found: Scored) -> None:
 
 def _column(path: Path, name: str) -> list[str]:
     _, parquet = _extras.pyarrow()
-    with parquet.ParquetFile(path) as file:
+    with _files.reading(path, AGAIN), parquet.ParquetFile(path) as file:
         return [value for batch in file.iter_batches(columns=[name]) for value in batch.column(0).to_pylist()]
 
 
@@ -267,7 +303,7 @@ def _rows(path: Path) -> Iterator[Row]:
     _, parquet = _extras.pyarrow()
     columns = ["id", "candidates", "labels", "relevance", "error"]
     interned: dict[str, str] = {}
-    with parquet.ParquetFile(path) as file:
+    with _files.reading(path, AGAIN), parquet.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=256, columns=columns):
             for row in batch.to_pylist():
                 pool = row["candidates"]
@@ -297,46 +333,51 @@ def score_reference(folder: Path, task: Task, *, relevance: Relevance = "correct
 
 
 def _reference_rows(path: Path, *, local: bool) -> Iterator[Row]:
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file):
-                found = json.loads(line)
-                label = found["label_name"]
-                labels = [str(name) for name in (label if isinstance(label, list) else [label])]
-                pool = [str(name) for name in found["cand_names"]] if local else None
-                yield Row(str(number), pool, labels, found.get("rel_scores"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} cannot be read ({type(error).__name__}: {error}).") from error
+    remedy = "write it again with the reference's evaluation"
+    for number, found in enumerate(_files.json_lines(path, str(path), remedy)):
+        with _files.reading(path, remedy):
+            label = found["label_name"]
+            labels = [str(name) for name in (label if isinstance(label, list) else [label])]
+            pool = [str(name) for name in found["cand_names"]] if local else None
+            grades = found.get("rel_scores")
+            yield Row(str(number), pool, labels, None if grades is None else [float(grade) for grade in grades])
 
 
-def result_folders(out: Path, names: Sequence[str] | None = None) -> list[tuple[Task, Path]]:
+def result_folders(
+    out: Path, names: Sequence[str] | None = None, damaged: list[tuple[Path, str]] | None = None
+) -> list[tuple[Task, Path]]:
     """The result folders below `out` with the tasks that they are of, in the benchmark's order.
 
     Args:
         out: the --out folder of runs.
         names: names, categories or modalities; None: all.
+        damaged: takes the folders whose manifest is damaged, with the error; None: it is raised.
 
     """
     order = {task.name: i for i, task in enumerate(tasks(["image", "video", "visdoc"]))}
-    found = [(task_of(ResultFolder(path.parent).manifest()), path.parent) for path in out.glob("*/*/manifest.json")]
     wanted = None if names is None else set(names)
-    return sorted(
-        ((task, path) for task, path in found if wanted is None or wanted & {task.name, task.category, task.modality}),
-        key=lambda pair: (order.get(pair[0].name, len(order)), pair[0].name),
-    )
-
-
-_TASK_KEYS = ("name", "category", "modality", "metric", "scored", "family", "parser", "local")
+    found = []
+    for path in out.glob("*/*/manifest.json"):
+        try:
+            task = task_of(ResultFolder(path.parent).manifest())
+        except InputError as error:
+            if damaged is None:
+                raise
+            damaged.append((path.parent, str(error)))
+            continue
+        if wanted is None or wanted & {task.name, task.category, task.modality}:
+            found.append((task, path.parent))
+    return sorted(found, key=lambda pair: (order.get(pair[0].name, len(order)), pair[0].name))
 
 
 def task_json(task: Task) -> dict[str, Any]:
     """What a manifest keeps of its task."""
-    return {key: getattr(task, key) for key in _TASK_KEYS}
+    return {key: getattr(task, key) for key in TASK_KEYS}
 
 
 def task_of(manifest: dict[str, Any]) -> Task:
     """The task of a manifest."""
-    return Task(**{key: manifest["task"][key] for key in _TASK_KEYS})
+    return Task(**{key: manifest["task"][key] for key in TASK_KEYS})
 
 
 def add_scoring(parser: argparse.ArgumentParser) -> None:
@@ -367,27 +408,42 @@ def add_score(subparsers: Any) -> None:
         help="DIR/<modality>/ holds <DS>_qry, <DS>_tgt, <DS>_info.jsonl of the reference; nothing in them is run",
     )
     add_scoring(parser)
-    parser.set_defaults(command=_command)
+    parser.set_defaults(command=_score)
 
 
-def _command(arguments: argparse.Namespace) -> int:
+def _score(arguments: argparse.Namespace) -> int:
     options = {"relevance": arguments.relevance, "top": arguments.top}
+    damaged: list[tuple[Path, str]] = []
     if arguments.pickles:
         known = tasks(arguments.tasks or ["image", "video", "visdoc"])
-        places = [
-            (t, arguments.out / t.modality) for t in known if (arguments.out / t.modality / f"{t.name}_qry").is_file()
-        ]
-        found = [(task, score_reference(folder, task, **options)) for task, folder in places]
+        places = [(t, arguments.out / t.modality) for t in known]
+        places = [(t, folder) for t, folder in places if (folder / f"{t.name}_qry").exists()]
     else:
-        found = [(task, score_folder(path, **options)) for task, path in result_folders(arguments.out, arguments.tasks)]
-    if not found:
+        places = result_folders(arguments.out, arguments.tasks, damaged)
+    found: list[tuple[Task, float]] = []
+    told: list[str] = []
+    for task, path in places:
+        try:
+            if arguments.pickles:
+                scored = score_reference(path, task, **options)
+            else:
+                folder = ResultFolder(path)
+                with folder.locked(shared=False):
+                    folder.clean()
+                    scored = score_folder(path, **options)
+                told += [f"{task.name}: {note}" for note in notes(folder.manifest())]
+            found.append((task, float(scored.scores[task.metric])))
+        except (InputError, OSError) as error:
+            damaged.append((path, _command.told(error)))
+    if not found and not damaged:
         raise InputError(f"{arguments.out} holds nothing to score: give the --out folder of a run.")
-    print_scores([(task, float(scored.scores[task.metric])) for task, scored in found])
-    if not arguments.pickles:
-        for task, path in result_folders(arguments.out, arguments.tasks):
-            if note := failures(ResultFolder(path).manifest()):
-                print(f"{task.name}: {note}")
-    return 0
+    if found:
+        print_scores(found)
+    for note in told:
+        print(f"not whole: {note}", file=sys.stderr)
+    for path, reason in damaged:
+        print(f"left out: {path.name}: {reason}", file=sys.stderr)
+    return 1 if not found else 3 if told or damaged else 0
 
 
 def print_scores(found: Sequence[tuple[Task, float]]) -> None:

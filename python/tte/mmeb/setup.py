@@ -13,10 +13,9 @@ from typing import Any
 
 from tte import _hub, _tte
 from tte._models import Embedder, Reasoner
+from tte.mmeb import options
 from tte.mmeb.embed import THINK_MODES, System, ThinkMode, log
-from tte.mmeb.items import STYLES, Source
-from tte.mmeb.layout import require_data_dir
-from tte.mmeb.tasks import Task, task_files, tasks_of_data
+from tte.mmeb.items import Source
 from tte.trace_store import TraceStore
 
 _DECODING = {
@@ -34,28 +33,23 @@ _DECODING = {
 def add_source(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Add the options that say which data."""
     group = parser.add_argument_group("data")
-    group.add_argument(
-        "--data", type=Path, required=required, metavar="DIR",
-        help="local copy of the benchmark; if it has a tasks.json of its own, as the miniature has, its tasks are the "
-        "default",
-    )  # fmt: skip
-    group.add_argument("--tasks", nargs="+", metavar="NAME", help="names, categories or modalities; default: all 78")
-    group.add_argument("--extra-tasks", type=Path, nargs="*", default=[], metavar="FILE", help="further task files")
-    group.add_argument("--prompt-style", choices=STYLES, help="default: as the embedder's recipe says, else plain")
-    group.add_argument("--num-frames", type=int, metavar="N", help="frames per video; default: the task's and style's")
-    group.add_argument("--limit", type=int, metavar="N", help="the first queries only, for a quick look")
+    options.add_data(group, required=required)
+    options.add_tasks(group)
+    options.add_loading(group)
 
 
-def add_reasoner(parser: argparse.ArgumentParser, *, store: bool = True) -> None:
-    """Add the options of thinking; `store`: also where traces are kept."""
+def add_reasoner(parser: argparse.ArgumentParser, *, store_required: bool = False) -> None:
+    """Add the options of thinking and of where traces are kept."""
     group = parser.add_argument_group("thinking")
     group.add_argument("--reasoner", metavar="PATH", help='folder or hub id; "nano": the bundled one')
     group.add_argument("--reasoner-recipe", metavar="RECIPE", help="file or name; default: the checkpoint's own")
     group.add_argument(
         "--think", choices=THINK_MODES, help="who gets a trace; default: recipe with a reasoner, else never"
     )
-    if store:
-        group.add_argument("--traces", type=Path, metavar="FILE", help="trace store; default: traces.sqlite in --out")
+    default = "" if store_required else "; default: traces.sqlite in --out"
+    group.add_argument(
+        "--traces", "--store", type=Path, required=store_required, metavar="FILE", help=f"trace store (SQLite){default}"
+    )
     for name, (kind, text) in _DECODING.items():
         group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=text)
 
@@ -68,21 +62,6 @@ def add_work(parser: argparse.ArgumentParser, *, in_flight: bool = True) -> None
     group.add_argument("--shard", default="1/1", metavar="I/N", help="this process's share, such as 2/4; then `merge`")
     if in_flight:
         group.add_argument("--in-flight", type=int, default=2, metavar="N", help="blocks at the same time (2)")
-
-
-def positive(value: int, name: str) -> int:
-    """Check a number that must be at least 1."""
-    if value < 1:
-        raise _tte.InputError(f"{name} is {value}: it must be at least 1.")
-    return value
-
-
-def tasks_of(arguments: argparse.Namespace) -> list[Task]:
-    """The tasks that are asked for.
-
-    Raises `InputError` for a data folder that is not there and for a name that is unknown.
-    """
-    return tasks_of_data(require_data_dir(arguments.data), arguments.tasks, arguments.extra_tasks)
 
 
 def _checkpoint(path: str, role: str) -> str | Path:
@@ -100,15 +79,20 @@ def system(arguments: argparse.Namespace, traces: Path) -> Iterator[System]:
     if think == "never" and (arguments.reasoner or decoding):
         given = "--reasoner" if arguments.reasoner else f"--{next(iter(decoding)).replace('_', '-')}"
         raise _tte.InputError(f"{given} is given, but nothing is thought about: leave it out, or give --think.")
+    if think == "never" and arguments.traces is not None:
+        raise _tte.InputError(
+            f"--traces {arguments.traces} is given without --reasoner: a trace is found by the reasoner, recipe and "
+            "settings that wrote it, so give the reasoner too, or leave --traces out."
+        )
     if think != "never" and not arguments.reasoner:
         raise _tte.InputError(f"--think {think} needs --reasoner.")
-    options: dict[str, Any] = {"device": arguments.device, "dtype": arguments.dtype}
+    backend: dict[str, Any] = {"device": arguments.device, "dtype": arguments.dtype}
     embedder = reasoner = None
     if getattr(arguments, "embedder", None):
         path = _checkpoint(arguments.embedder, "embedder")
-        embedder = Embedder(path, recipe=arguments.embedder_recipe, **options)
+        embedder = Embedder(path, recipe=arguments.embedder_recipe, **backend)
     if think != "never":
-        reasoner = Reasoner(_checkpoint(arguments.reasoner, "reasoner"), recipe=arguments.reasoner_recipe, **options)
+        reasoner = Reasoner(_checkpoint(arguments.reasoner, "reasoner"), recipe=arguments.reasoner_recipe, **backend)
     store = TraceStore(traces) if reasoner is not None else None
     try:
         yield System(
@@ -145,11 +129,7 @@ def source(arguments: argparse.Namespace, system: System) -> Source:
             style,
             style,
         )
-    if arguments.limit is not None:
-        positive(arguments.limit, "--limit")
-    data = require_data_dir(arguments.data)
-    files = task_files(data, arguments.extra_tasks)
-    return Source(data, style, arguments.num_frames, arguments.limit, tuple(files))
+    return options.source(arguments, style)
 
 
 class _Terminal(logging.Handler):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from tte import _extras
+from tte import _extras, _files, _text
 from tte._tte import InputError
 
 Row = dict[str, Any]
@@ -107,10 +107,16 @@ class Table:
         names += list(self._constants.get(file, {}))
         missing = [column for column in self._columns if column not in names]
         if missing:
+            found = _files.shown(", ".join(names) or "none", 200)
             raise InputError(
-                f"{self.dataset}: {file} has no column {missing[0]!r}, it has {', '.join(names) or 'none'}: "
-                "this is another table, or another version of it."
+                f"{self.dataset}: {file} has no column {missing[0]!r}, it has {found}: this is another table, "
+                "or another version of it."
             )
+
+
+def shown(value: Any) -> str:
+    """A cell as messages show it."""
+    return _text.shown(value, 60)
 
 
 def text(row: Row, column: str, where: str) -> str:
@@ -123,7 +129,7 @@ def text(row: Row, column: str, where: str) -> str:
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    raise InputError(f"{where}: column {column!r} is {value!r:.60}; it must be text.")
+    raise InputError(f"{where}: column {column!r} is {shown(value)}; it must be text.")
 
 
 def optional_text(row: Row, column: str, where: str) -> str:
@@ -141,7 +147,7 @@ def texts(row: Row, column: str, where: str) -> list[str]:
     """
     value = row.get(column)
     if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
-        raise InputError(f"{where}: column {column!r} is {value!r:.60}; it must be a list of texts, not empty.")
+        raise InputError(f"{where}: column {column!r} is {shown(value)}; it must be a list of texts, not empty.")
     return value
 
 
@@ -156,38 +162,45 @@ def index(row: Row, column: str, count: int, where: str) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < count:
-        raise InputError(f"{where}: column {column!r} is {value!r:.60}; it must be a number from 0 to {count - 1}.")
+        raise InputError(f"{where}: column {column!r} is {shown(value)}; it must be a number from 0 to {count - 1}.")
     return value
 
 
 def file_digest(file: Path) -> str:
     """SHA-256 of a file, hex; kept while size and time of the file stay the same."""
-    stat = file.stat()
+    with _files.reading(file, _AGAIN):
+        stat = file.stat()
     return _file_digest(file, stat.st_size, stat.st_mtime_ns)
 
 
 @lru_cache(maxsize=4096)
 def _file_digest(file: Path, _size: int, _time: int) -> str:
-    with file.open("rb") as stream:
+    with _files.reading(file, _AGAIN), _files.open_regular(file, 1 << 62) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 # One shard.
 
 
-def _broken(file: Path, dataset: str, error: Exception) -> InputError:
-    reason = str(error).strip().splitlines()
-    return InputError(
-        f"{dataset}: {file} cannot be read ({reason[0] if reason else type(error).__name__}): it is broken or was "
-        "copied in part, so fetch it again."
-    )
+_AGAIN = "it is broken or was copied in part, so fetch it again"
+
+
+@contextmanager
+def _opened(file: Path, dataset: str) -> Iterator[None]:
+    """Reading a shard: whatever its damage does to a reader is an error that begins with the data set."""
+    try:
+        with _files.reading(file, _AGAIN):
+            _files.open_regular(file, 1 << 62).close()
+            yield
+    except InputError as error:
+        raise InputError(f"{dataset}: {str(error).removeprefix(f'{dataset}: ')}") from error
 
 
 def _column_names(file: Path, dataset: str) -> list[str]:
     if file.suffix == ".jsonl":
         return list(next(_read_jsonl(file, dataset), {}))
     pyarrow = require_pyarrow()
-    try:
+    with _opened(file, dataset):
         if file.suffix == ".parquet":
             import pyarrow.parquet as pq
 
@@ -195,22 +208,20 @@ def _column_names(file: Path, dataset: str) -> list[str]:
                 return list(parquet.schema_arrow.names)
         with pyarrow.memory_map(str(file)) as source:
             return list(_arrow_reader(source).schema.names)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise _broken(file, dataset, error) from error
 
 
 def _count_rows(file: Path, dataset: str) -> int:
-    stat = file.stat()
+    with _opened(file, dataset):
+        stat = file.stat()
     return _count_rows_kept(file, dataset, stat.st_size, stat.st_mtime_ns)
 
 
 @lru_cache(maxsize=4096)
 def _count_rows_kept(file: Path, dataset: str, _size: int, _time: int) -> int:
     if file.suffix == ".jsonl":
-        with file.open("rb") as stream:
-            return sum(1 for line in stream if line.strip())
+        return sum(1 for _ in _read_jsonl(file, dataset))
     pyarrow = require_pyarrow()
-    try:
+    with _opened(file, dataset):
         if file.suffix == ".parquet":
             import pyarrow.parquet as pq
 
@@ -218,8 +229,6 @@ def _count_rows_kept(file: Path, dataset: str, _size: int, _time: int) -> int:
                 return int(parquet.metadata.num_rows)
         with pyarrow.memory_map(str(file)) as source:
             return sum(batch.num_rows for batch in _arrow_batches(source))
-    except (pyarrow.ArrowException, OSError) as error:
-        raise _broken(file, dataset, error) from error
 
 
 def _read(file: Path, dataset: str, columns: Sequence[str], batch_rows: int) -> Iterator[Row]:
@@ -227,15 +236,15 @@ def _read(file: Path, dataset: str, columns: Sequence[str], batch_rows: int) -> 
         for row in _read_jsonl(file, dataset):
             yield {column: row.get(column) for column in columns}
         return
-    pyarrow = require_pyarrow()
     present = [name for name in _column_names(file, dataset) if name in columns]
-    try:
-        for batch in _batches(file, present, batch_rows):
-            yield from batch.to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise _broken(file, dataset, error) from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{dataset}: {file} has text that is not UTF-8 ({error.reason}).") from error
+    batches = _batches(file, present, batch_rows)
+    while True:
+        with _opened(file, dataset):  # Not around the yield, for what users of the rows raise is theirs.
+            batch = next(batches, None)
+            rows = [] if batch is None else batch.to_pylist()
+        if batch is None:
+            return
+        yield from rows
 
 
 def _batches(file: Path, columns: list[str], batch_rows: int) -> Iterator[Any]:
@@ -272,18 +281,4 @@ def _arrow_batches(source: Any) -> Iterable[Any]:
 
 
 def _read_jsonl(file: Path, dataset: str) -> Iterator[Row]:
-    try:
-        with file.open(encoding="utf-8") as stream:
-            for number, line in enumerate(stream, 1):
-                if not line.strip():
-                    continue
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise InputError(f"{dataset}: {file}, line {number} is not an object: one JSON object per line.")
-                yield row
-    except UnicodeDecodeError as error:
-        raise InputError(f"{dataset}: {file} has text that is not UTF-8 ({error.reason}).") from error
-    except json.JSONDecodeError as error:
-        raise InputError(f"{dataset}: {file}, line {number} is not JSON ({error.msg}).") from error
-    except OSError as error:
-        raise _broken(file, dataset, error) from error
+    return _files.json_lines(file, f"{dataset}: {file}", _AGAIN)

@@ -6,12 +6,14 @@ A file of further tasks has the same form: ``{"tasks": [{...}, ...]}`` with the 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from tte import _files, _text
 from tte._tte import InputError
 
 _FILE = Path(__file__).with_name("tasks.json")
@@ -67,6 +69,8 @@ class Task:
     """Number of queries that is known."""
     candidates: int | None = None
     """Number of candidates that is known."""
+    pool: int | None = None
+    """Number of candidates of each query that is known."""
     query_instruction: str = ""
     """What the benchmark (not the tables) puts before a query."""
     target_instruction: str = ""
@@ -143,6 +147,25 @@ def find(name: str, extra: Iterable[Path] = ()) -> Task:
     raise InputError(f"There is no task {name!r}: {_suggest(name, list(_benchmark()))}")
 
 
+def shortfall(task: Task, queries: int, candidates: int | None, limit: int | None = None) -> str:
+    """Say where a data set has another size than the benchmark's: "4 of 1000 queries"; "" where it has not.
+
+    Args:
+        task: what the benchmark knows of it.
+        queries: how many there are.
+        candidates: how many there are; None: not counted.
+        limit: how many queries were asked for; None: all.
+
+    """
+    known = task.queries if limit is None or task.queries is None else min(limit, task.queries)
+    sizes = (("queries", queries, known), ("candidates", candidates, task.candidates))
+    return " and ".join(
+        f"{found} of {wanted} {what}" if found < wanted else f"{found} {what} instead of {wanted}"
+        for what, found, wanted in sizes
+        if found is not None and wanted is not None and found != wanted
+    )
+
+
 def unscored() -> list[Task]:
     """Data sets of the benchmark that exist but do not count."""
     return [task for task in _benchmark() if not task.scored]
@@ -153,10 +176,7 @@ def read_tasks(file: Path) -> list[Task]:
 
     Raises `InputError` that names the file and what is wrong with it.
     """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read as JSON ({error}).") from error
+    content = _files.read_json(file, "give a file of tasks")
     entries = content.get("tasks") if isinstance(content, dict) else None
     if not isinstance(entries, list):
         raise InputError(f'{file} is not a file of tasks: it must be {{"tasks": [...]}}.')
@@ -176,12 +196,14 @@ def _label_lists() -> dict[str, list[str]]:
 
 def _task(entry: Any, file: Path) -> Task:
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
-        raise InputError(f"{file}: a task is an object with a name, not {entry!r:.80}.")
-    where = f"{file}: task {entry['name']!r}"
+        raise InputError(f"{file}: a task is an object with a name, not {_text.shown(entry)}.")
+    where = f"{file}: task {_files.shown(entry['name'])!r}"
+    if not re.fullmatch(r"[\w.+-]+", entry["name"]) or not entry["name"].strip("."):
+        raise InputError(f"{where}: a name is of letters, digits and . _ + -, since a folder is called so.")
     by_name = {field.name: field for field in fields(Task)}
     for key in entry:
         if key not in by_name:
-            raise InputError(f"{where} has the unknown key {key!r}; known are {', '.join(by_name)}.")
+            raise InputError(f"{where} has the unknown key {_files.shown(key)!r}: the keys are those of tte.mmeb.Task.")
     for name, field in by_name.items():
         if name not in entry and field.default is MISSING:
             raise InputError(f"{where} has no {name!r}.")
@@ -189,23 +211,37 @@ def _task(entry: Any, file: Path) -> Task:
     if isinstance(values.get("labels"), str):
         if values["labels"] not in _label_lists():
             raise InputError(
-                f"{where} asks for the labels of {values['labels']!r}; known are {', '.join(_label_lists())}."
+                f"{where} asks for the labels of {_files.shown(values['labels'])!r}; known are "
+                f"{', '.join(_label_lists())}."
             )
         values["labels"] = _label_lists()[values["labels"]]
     for key, value in values.items():
         kind = str(by_name[key].type)
         if kind.startswith("tuple"):
             if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
-                raise InputError(f"{where}: {key} must be a list of strings, not {value!r:.80}.")
+                raise InputError(f"{where}: {key} must be a list of strings, not {_text.shown(value)}.")
             values[key] = tuple(value)
-        elif not isinstance(value, {"str": str, "bool": bool}.get(kind, int)):
-            raise InputError(f"{where}: {key} cannot be {value!r:.80}.")
+        elif not _fits(value, kind):
+            raise InputError(f"{where}: {key} cannot be {_text.shown(value)}.")
     task = Task(**values)
+    for repo in task.repos:
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo) or ".." in repo:
+            raise InputError(f"{where}: {_files.shown(repo)!r} is not the name of a repository, such as owner/name.")
     if task.category not in CATEGORIES.get(task.modality, ()):
-        raise InputError(f"{where}: there is no category {task.category!r} of modality {task.modality!r}.")
+        raise InputError(
+            f"{where}: there is no category {_files.shown(task.category)!r} of modality "
+            f"{_files.shown(task.modality)!r}."
+        )
     if task.metric not in METRICS:
-        raise InputError(f"{where}: metric is {task.metric!r}; it must be one of {', '.join(METRICS)}.")
+        raise InputError(f"{where}: metric is {_files.shown(task.metric)!r}; it must be one of {', '.join(METRICS)}.")
     return task
+
+
+def _fits(value: Any, kind: str) -> bool:
+    """Whether a value may stand in a field that is annotated so: a text, a bool, or a positive number or nothing."""
+    if kind in ("str", "bool"):
+        return isinstance(value, {"str": str, "bool": bool}[kind])
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0)
 
 
 def _matches(task: Task, name: str) -> bool:

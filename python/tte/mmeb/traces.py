@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from tte import _tte
-from tte.mmeb import setup
+from tte import _files, _tte
+from tte.mmeb import options, setup
 from tte.mmeb.blocks import Shard
 from tte.mmeb.embed import System, log
 from tte.mmeb.items import Dataset, Entry, Source
@@ -106,7 +106,9 @@ def write_all(
                 noted.add(note)
         try:
             thought, failed = write_traces(source.load(task), system, block=block, shard=shard)
-        except _tte.InputError as error:
+        except (_tte.Error, OSError) as error:
+            if not _files.is_of_one(error):
+                raise
             log.error("%s is left out: %s", task.name, error)
             missing += 1
             continue
@@ -124,20 +126,20 @@ def add_traces(subparsers: Any) -> None:
         "export and import a store. Stop it whenever you like: what is written is kept.",
         epilog=(
             "examples:\n"
-            "  python -m tte.mmeb traces --store traces.sqlite --data MMEB-V2 --reasoner ./reasoner --tasks I-QA\n"
-            "  python -m tte.mmeb traces --store traces.sqlite --export traces.parquet\n"
-            "  python -m tte.mmeb traces --store traces.sqlite --import machine1.jsonl machine2.sqlite"
+            "  python -m tte.mmeb traces --traces traces.sqlite --data MMEB-V2 --reasoner ./reasoner --tasks I-QA\n"
+            "  python -m tte.mmeb traces --traces traces.sqlite --export traces.parquet\n"
+            "  python -m tte.mmeb traces --traces traces.sqlite --import machine1.jsonl machine2.sqlite"
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--store", type=Path, required=True, metavar="FILE", help="trace store (SQLite)")
     parser.add_argument("--export", type=Path, metavar="FILE", help="write all traces as .jsonl or .parquet")
     parser.add_argument(
         "--import", dest="imports", type=Path, nargs="+", default=[], metavar="FILE",
         help="take over traces from exports or other stores",
     )  # fmt: skip
+    parser.add_argument("--drop-damaged", action="store_true", help="remove traces whose bytes changed on the disk")
     setup.add_source(parser, required=False)
-    setup.add_reasoner(parser, store=False)
+    setup.add_reasoner(parser, store_required=True)
     setup.add_work(parser, in_flight=False)
     parser.add_argument("--block", type=int, default=BLOCK, metavar="N", help=f"items thought about together ({BLOCK})")
     parser.set_defaults(command=_command)
@@ -145,27 +147,39 @@ def add_traces(subparsers: Any) -> None:
 
 def _command(arguments: argparse.Namespace) -> int:
     setup.logging_on()
-    if arguments.reasoner is None and not arguments.imports and arguments.export is None:
-        raise _tte.InputError("There is nothing to do: give --reasoner and --data, --import, or --export.")
+    if arguments.reasoner is None and not (arguments.imports or arguments.export or arguments.drop_damaged):
+        raise _tte.InputError(
+            "There is nothing to do: give --reasoner and --data, --import, --export, or --drop-damaged."
+        )
     if arguments.export is not None:
         check_export(arguments.export)
-    for file in arguments.imports:
-        with TraceStore(arguments.store) as store:
-            log.info("%s: %d new traces", file, store.merge(file))
+    if arguments.drop_damaged:
+        with TraceStore(arguments.traces) as store:
+            log.info("%s: %d damaged traces removed", arguments.traces, store.drop_damaged())
     missing = 0
+    only_imports = arguments.reasoner is None and arguments.export is None
+    for file in arguments.imports:
+        try:
+            with TraceStore(arguments.traces) as store:
+                log.info("%s: %d new traces", file, store.merge(file))
+        except _tte.InputError as error:
+            missing += 1
+            if only_imports and missing == len(arguments.imports):
+                raise
+            log.error("%s is left out: %s", file, error)
     if arguments.reasoner is not None:
         if arguments.data is None:
             raise _tte.InputError("--reasoner needs --data: the local copy of the benchmark.")
-        wanted = setup.tasks_of(arguments)
-        with setup.system(arguments, arguments.store) as system:
+        wanted = options.tasks_of(arguments)
+        with setup.system(arguments, arguments.traces) as system:
             missing = write_all(
                 wanted,
                 setup.source(arguments, system),
                 system,
-                block=setup.positive(arguments.block, "--block"),
+                block=options.positive(arguments.block, "--block"),
                 shard=Shard.parse(arguments.shard),
             )
     if arguments.export is not None:
-        with TraceStore(arguments.store, read_only=True) as store:
+        with TraceStore(arguments.traces, read_only=True) as store:
             log.info("%s: %d traces", arguments.export, store.export(arguments.export))
-    return 1 if missing else 0
+    return 3 if missing else 0

@@ -136,10 +136,9 @@ def image_rows() -> dict[str, list[dict[str, Any]]]:
 def write_images(root: Path) -> None:
     """Both forms of image tables, and the pictures."""
     for name, rows in image_rows().items():
-        half = max(1, len(rows) - 1)
-        for shard, part in enumerate((rows[:half], rows[half:])):
-            if part:
-                parquet(root / IMAGE_REPO / name / f"test-{shard:05d}-of-00002.parquet", part)
+        parts = [part for part in (rows[:1], rows[1:]) if part]
+        for shard, part in enumerate(parts):
+            parquet(root / IMAGE_REPO / name / f"test-{shard:05d}-of-{len(parts):05d}.parquet", part)
         for row in rows:
             for path in (row["qry_img_path"], *row["tgt_img_path"]):
                 if path:

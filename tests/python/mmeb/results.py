@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tte.mmeb.manifest import EMBEDDED, SCORED, checksums_of, sealed
 from tte.mmeb.metrics import query_scores
+from tte.mmeb.scores import task_json
 from tte.mmeb.tasks import Task
 
 _MODES = {"think": "recipe", "no-think": "never", "queries-only": "queries"}
@@ -30,6 +32,7 @@ def write_result(
     errors: dict[int, str] | None = None,
     names: Sequence[str] | None = None,
     settings: dict[str, Any] | None = None,
+    changes: dict[str, Any] | None = None,
 ) -> Path:
     """A data set whose query i finds candidate i % candidates first exactly where hits[i]."""
     names = list(names or (f"candidate {i}" for i in range(candidates)))
@@ -62,17 +65,30 @@ def write_result(
             order = np.argsort(-(targets.astype(np.float64) @ queries[i].astype(np.float64)), kind="stable")
             prediction = [] if i in errors else [names[j] for j in order]
             scores.append(query_scores(prediction, [names[labels[i]]]))
-            lines.write(json.dumps({"prediction": prediction, "label": [names[labels[i]]], "rel_scores": None}) + "\n")
+            row = {
+                "prediction": prediction, "label": [names[labels[i]]], "rel_scores": None,
+                "scores": [] if i in errors else [float(targets[j] @ queries[i]) for j in order],
+                "rank": None if i in errors else 1 + prediction.index(names[labels[i]]),
+            }  # fmt: skip
+            lines.write(json.dumps(row) + "\n")
     mean = {key: sum(s[key] for s in scores) / count for key in scores[0]}
     (out / "score.json").write_text(json.dumps({**mean, "num_pred": count, "num_data": count}, indent=4))
-    (out / "manifest.json").write_text(
-        json.dumps({
-            "format": 1,
-            "task": {"name": task.name, "metric": task.metric},
-            "status": "scored",
-            "think": _MODES[think],
-            "identity": {"data": {"style": "plain", **(settings or {})}, "think": _MODES[think]},
-            "models": {"embedder": {"path": "models/some-embedder"}},
-        })
-    )  # fmt: skip
+    failed = {"queries": len(errors), "candidates": 0, "queries_with_failed_candidates": 0}
+    manifest: dict[str, Any] = {
+        "task": task_json(task),
+        "status": "scored",
+        "think": _MODES[think],
+        "identity": {"data": {"style": "plain", **(settings or {})}, "think": _MODES[think]},
+        "models": {"embedder": {"path": "models/some-embedder"}},
+        "counts": {"queries": count, "candidates": len(names)},
+        "totals": {"queries": {"errors": len(errors)}, "candidates": {"errors": 0}},
+        "media": {},
+        "shortfall": "",
+        "dim": len(names),
+        "block": 4,
+        "score": mean[task.metric],
+        "failed": {**failed, "score_with_these_first": mean[task.metric]},
+    }
+    manifest["checksums"] = {name: checksums_of(out / name, manifest) for name in (*EMBEDDED, *SCORED)}
+    (out / "manifest.json").write_text(json.dumps(sealed({**manifest, **(changes or {})})))
     return out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -42,10 +42,11 @@ def test_help_teaches(command: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_check(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", "--data", str(tree), "--tasks", "K700", "MomentSeeker", "OK-VQA", "VisRAG_ArxivQA"]) == 0
+    assert main(["check", "--data", str(tree), "--tasks", "K700", "MomentSeeker", "OK-VQA", "VisRAG_ArxivQA"]) == 1
     out = capsys.readouterr().out
-    assert "complete  I-QA      OK-VQA          2 of 1000  2/2" in out
-    assert "4 tasks: 4 complete" in out
+    assert "incomplete  I-QA      OK-VQA          2 of 1000  2/2" in out
+    assert "OK-VQA: it has 2 of 1000 queries: fetch it again" in out
+    assert "4 tasks: 4 incomplete" in out
     assert main(["check", "--data", str(tree), "--tasks", "GQA", "RefCOCO", "ViDoSeek-doc", "--json"]) == 1
     reports = {report["name"]: report for report in json.loads(capsys.readouterr().out)}
     assert [reports[name]["status"] for name in ("GQA", "RefCOCO", "ViDoSeek-doc")] == [
@@ -68,7 +69,7 @@ def test_check_finds_broken_tables_and_missing_frames(tmp_path: Path) -> None:
     rows = [{"video_id": "a", "pos_text": "wave"}, {"video_id": "b", "pos_text": "eat"}]
     file = jsonl(tmp_path / "video-tasks/data/hmdb51.jsonl", rows)
     picture(tmp_path / FRAMES / "video_cls/HMDB51/a/1.jpg")
-    task = tte.mmeb.tasks(["HMDB51"])[0]
+    task = replace(tte.mmeb.tasks(["HMDB51"])[0], queries=2)
     report = check_task(task, tmp_path)
     assert (report.status, report.media, report.media_missing) == ("incomplete", 2, 1)
     assert report.examples == [str(tmp_path / FRAMES / "video_cls/HMDB51/b")]
@@ -134,7 +135,7 @@ def test_prompts_with_missing_frames(tmp_path: Path, capsys: pytest.CaptureFixtu
     error = capsys.readouterr().err
     assert error.startswith("error: HMDB51: the frame folder ")
     assert list((tmp_path / "out").iterdir()) == []
-    assert main([*command, "--keep-going"]) == 1
+    assert main([*command, "--keep-going"]) == 3
     assert "1 entries have an error" in capsys.readouterr().out
     written = [json.loads(line) for line in (tmp_path / "out/HMDB51_queries.jsonl").read_text().splitlines()]
     assert "error" not in written[0]

@@ -174,7 +174,7 @@ def test_pyarrow_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
         ('{"tasks": [1]}', "a task is an object with a name"),
         ('{"tasks": [{"name": "x", "sie": 1}]}', "has the unknown key 'sie'"),
         ('{"tasks": [{"name": "x"}]}', "has no 'category'"),
-        ("{", "cannot be read as JSON"),
+        ("{", "cannot be read (Expecting"),
     ],
 )
 def test_files_of_tasks(tmp_path: Path, content: str, reason: str) -> None:

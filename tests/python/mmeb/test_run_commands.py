@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import tte
 from make_tree import IMAGE_REPO, image_row, parquet, picture
+from results import write_result
 from tte.mmeb.cli import main
 from tte.mmeb.manifest import ResultFolder, check_identity
 from tte.mmeb.tasks import find
@@ -43,7 +44,8 @@ def test_run_score_traces_and_merge(data: Path, tmp_path: Path, capsys: pytest.C
     kept = [json.loads(line) for line in export.read_text().splitlines()]
     assert 0 < len(kept) <= 2 * len(WORDS)
     assert main(["traces", "--store", str(tmp_path / "other.sqlite"), "--import", str(export)]) == 0
-    assert main(["run", *common, *pair, "--out", str(out), "--traces", str(tmp_path / "other.sqlite")]) == 0
+    # Four queries of a thousand: everything is run, and not whole.
+    assert main(["run", *common, *pair, "--out", str(out), "--traces", str(tmp_path / "other.sqlite")]) == 3
     printed = capsys.readouterr().out
     assert "HatefulMemes" in printed
     assert "incomplete: 2 of 10" in printed
@@ -56,9 +58,9 @@ def test_run_score_traces_and_merge(data: Path, tmp_path: Path, capsys: pytest.C
     for shard in ("1/2", "2/2"):
         assert main(["run", *common, *pair, "--out", str(shards), "--block", "1", "--shard", shard]) == 0
     assert "python -m tte.mmeb merge" in capsys.readouterr().out
-    assert main(["merge", str(shards)]) == 0
+    assert main(["merge", str(shards)]) == 3
     assert (shards / "image" / "HatefulMemes" / "score.json").read_bytes() == first
-    assert main(["score", str(out), "--relevance", "reference", "--top", "2"]) == 0
+    assert main(["score", str(out), "--relevance", "reference", "--top", "2"]) == 3
     lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
     assert [line["prediction"] for line in lines] != []
     assert json.loads((folder / "manifest.json").read_bytes())["relevance"] == "reference"
@@ -77,6 +79,7 @@ def test_run_score_traces_and_merge(data: Path, tmp_path: Path, capsys: pytest.C
         (["run", "--embedder", "nano", "--out", "o", "--limit", "0"], "--limit is 0"),
         (["run", "--embedder", "nano", "--out", "o", "--tasks", "Nope"], "There is no task 'Nope'"),
         (["run", "--embedder", "missing", "--out", "o"], "'missing' is not a folder"),
+        (["run", "--embedder", "nano", "--out", "o", "--traces", "t.sqlite"], "--traces t.sqlite is given without"),
     ],
 )
 def test_mistakes_are_said_plainly(
@@ -104,7 +107,7 @@ def test_commands_without_anything_to_do(tmp_path: Path, capsys: pytest.CaptureF
 
 def test_missing_data_leave_an_exit_code(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["run", "--data", str(data), "--embedder", "nano", "--out", str(tmp_path / "out")]
-    assert main([*arguments, "--tasks", "HatefulMemes", "VOC2007"]) == 1
+    assert main([*arguments, "--tasks", "HatefulMemes", "VOC2007"]) == 3
     printed = capsys.readouterr()
     assert "left out: VOC2007" in printed.err
     assert "HatefulMemes" in printed.out
@@ -143,8 +146,10 @@ def test_identity_says_what_differs(tmp_path: Path) -> None:
     folder = ResultFolder(tmp_path / "results")
     with pytest.raises(tte.InputError, match=r"manifest\.json cannot be read"):
         folder.manifest()
-    folder.claim({"identity": {"a": 1}})
-    assert folder.claim({"identity": {"a": 1}})["identity"] == {"a": 1}
+    write_result(tmp_path, find("MSVD"), [True])
+    made = ResultFolder(tmp_path / "video" / "MSVD").manifest()
+    folder.claim(made)
+    assert folder.claim(made)["identity"] == made["identity"]
     folder.manifest_path.write_text('{"format": 99}')
     with pytest.raises(tte.InputError, match="format 99"):
         folder.manifest()

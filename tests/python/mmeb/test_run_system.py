@@ -242,8 +242,9 @@ def test_prompt_style(
 
     pair: Any = SimpleNamespace(embedder=model(embedder), reasoner=model(reasoner))
     arguments: Any = SimpleNamespace(
-        prompt_style=given, limit=None, data=tmp_path, num_frames=None, extra_tasks=[], tasks=None
-    )
+        prompt_style=given, limit=None, data=tmp_path, num_frames=None, extra_tasks=[], tasks=None,
+        strip_stray_tokens=False,
+    )  # fmt: skip
     with caplog.at_level(logging.WARNING, "tte.mmeb"):
         assert setup.source(arguments, pair).style == taken
     assert len(caplog.messages) == len(warnings)
@@ -268,7 +269,7 @@ def test_options_are_checked_before_anything_is_written(options: dict[str, Any],
 def test_failed_items_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = NanoData(tmp_path / "images", count=3)
     next(iter(data.queries())).entry.images[0].write_bytes(b"no picture")
-    source: Any = SimpleNamespace(load=lambda task: data, num_frames=None, limit=None)
+    source: Any = SimpleNamespace(load=lambda task: data, num_frames=None, limit=None, stray_tokens=True)
     with caplog.at_level(logging.WARNING, "tte.mmeb"):
         run_tasks([data.task], source, tmp_path / "out", system(None, "never"), progress=False)
     assert "1 of " in caplog.text

@@ -112,7 +112,7 @@ def test_failed_items_are_misses_and_are_counted() -> None:
     queries = np.array([[1, 0], [np.nan, np.nan], [1, 0]], np.float32)
     rows = [Row("0", None, ["a"], None), Row("1", None, ["a"], None, "broken"), Row("2", None, ["b"], None)]
     found, predictions = run(queries, rows, candidates, list("abc"))
-    assert [p["prediction"] for p in predictions] == [["a", "c"], [], ["a", "c"]]
+    assert [p["prediction"] for p in predictions] == [["a", "c", "b"], [], ["a", "c", "b"]]
     assert found.scores["hit@1"] == pytest.approx(1 / 3)
     assert found.scores["num_data"] == 3
     assert (found.details["failed_queries"], found.details["failed_candidates"]) == (1, 1)

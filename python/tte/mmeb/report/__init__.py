@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,8 @@ The first folder is the run that the page is about; further ones are set beside 
 
 def add_report(subparsers: Any) -> None:
     """Add the command `report`."""
+    from tte.mmeb import options
+
     parser = subparsers.add_parser(
         "report",
         help="the leaderboard's JSON and a page",
@@ -45,7 +47,7 @@ def add_report(subparsers: Any) -> None:
                         help="leaderboard file of another system, set beside ours (may be repeated)")  # fmt: skip
     parser.add_argument("--examples", type=int, default=2, help="queries of each kind shown a data set (default: 2)")
     parser.add_argument("--title", help="title of the page")
-    parser.add_argument("--extra-tasks", action="append", type=Path, default=[], metavar="JSON", help="further tasks")
+    options.add_extra_tasks(parser)
     board = parser.add_argument_group("what the leaderboard says about the model")
     board.add_argument("--model-name", help="also the name of the file (default: that of the embedder's folder)")
     board.add_argument("--backbone", help="such as Qwen2-VL")
@@ -65,22 +67,29 @@ def _report(arguments: argparse.Namespace) -> int:
         "model_release_date": arguments.release_date,
         "url": arguments.url,
     }
-    written = make(
-        arguments.results,
+    known = known_tasks(arguments.extra_tasks)
+    runs = _read(arguments.results, arguments.name, known)
+    written = _write(
+        runs,
+        known,
         arguments.out or arguments.results[0] / "report",
         data_dir=arguments.data,
-        names=arguments.name,
         compare=arguments.compare,
         examples=arguments.examples,
         title=arguments.title,
-        extra_tasks=arguments.extra_tasks,
         metadata=metadata,
     )
-    for folder in limited(arguments.results, arguments.extra_tasks):
-        print(f"note: {folder} holds the first queries only (--limit): its leaderboard file is not one to hand in")
     for path in written:
         print(path.resolve().as_uri() if path.suffix == ".html" else path)
-    return 0
+    for run in runs:
+        if run.limits:
+            print(f"note: {run.folder} holds the first queries only (--limit): its leaderboard file leaves them out")
+        for name, task in run.tasks.items():
+            for note in task.notes:
+                print(f"note: {run.name}, {name}: {note}")
+        for name, reason in run.damaged.items():
+            print(f"left out: {run.name}, {name}: {reason}", file=sys.stderr)
+    return 3 if any(run.damaged for run in runs) else 0
 
 
 def make(
@@ -112,17 +121,40 @@ def make(
         InputError: a folder holds no results, or two runs have one name.
 
     """
+    known = known_tasks(extra_tasks)
+    return _write(
+        _read(results, names, known), known, out,
+        data_dir=data_dir, compare=compare, examples=examples, title=title, metadata=metadata,
+    )  # fmt: skip
+
+
+def _read(results: Sequence[Path], names: Sequence[str], known: Sequence[Task]) -> list[Run]:
     from tte._tte import InputError
-    from tte.mmeb.report import leaderboard, page
     from tte.mmeb.report.results import read
 
-    known = known_tasks(extra_tasks)
     if len(names) > len(results):
         raise InputError(f"{len(names)} names were given for {len(results)} result folders: give one for each.")
     runs = [read(f, known, names[i] if i < len(names) else None) for i, f in enumerate(results)]
     for i, run in enumerate(runs):
         if run.name in [r.name for r in runs[:i]]:
             raise InputError(f"Two runs are called {run.name!r}: tell them apart with --name, once per folder.")
+    return runs
+
+
+def _write(
+    runs: Sequence[Run],
+    known: Sequence[Task],
+    out: Path,
+    *,
+    data_dir: Path | None,
+    compare: Sequence[Path],
+    examples: int,
+    title: str | None,
+    metadata: Mapping[str, Any] | None,
+) -> list[Path]:
+    from tte.mmeb.manifest import replacing
+    from tte.mmeb.report import leaderboard, page
+
     out.mkdir(parents=True, exist_ok=True)
     benchmark = any(t.task.scored for run in runs for t in run.tasks.values())
     default = "MMEB-V2" if benchmark else "MMEB-V2 in miniature"
@@ -130,22 +162,13 @@ def make(
         title=title or f"{default}: {_model_name(runs[0], metadata)}",
         model=_model_name(runs[0], metadata) if benchmark else "",
         examples=max(0, examples),
-        find=_finder(runs, data_dir),
+        find=_finder(data_dir),
         others=[leaderboard.read(path) for path in compare],
     )
     html = out / "index.html"
-    temporary = html.with_name("index.html.part")
-    temporary.write_text(page.render(runs, known, options), encoding="utf-8")
-    os.replace(temporary, html)
+    with replacing(html) as file:
+        file.write(page.render(runs, known, options).encode(errors="replace"))
     return [html, *(_leaderboard(run, i, runs, known, out, metadata or {}) for i, run in enumerate(runs))]
-
-
-def limited(results: Iterable[Path], extra_tasks: Iterable[Path] = ()) -> list[Path]:
-    """Result folders of runs that took the first queries only."""
-    from tte.mmeb.report.results import read
-
-    known = known_tasks(extra_tasks)
-    return [folder for folder in results if read(folder, known).limits]
 
 
 def known_tasks(extra_tasks: Iterable[Path] = ()) -> list[Task]:
@@ -175,14 +198,36 @@ def _leaderboard(
     if index and name == _model_name(runs[0], metadata):
         name = f"{name}-{run.name}"
     benchmark = any(t.task.scored for t in run.tasks.values())
+    others = [t.task for t in run.tasks.values() if t.task not in known]
     listed = {
-        m: [t.name for t in known if t.modality == m and (t.name in run.tasks or (benchmark and _on_board(t)))]
+        m: [
+            t.name
+            for t in (*known, *others)
+            if t.modality == m and (t.name in run.tasks or t.name in run.damaged or (benchmark and _on_board(t)))
+        ]
         for m in leaderboard.MODALITIES
     }
     given = {**metadata, "model_name": name, "embedding_dimension": run.dimension}
     path = out / f"{name.replace('/', '__')}.json"
-    leaderboard.write(leaderboard.build(run.folder, listed, given), path)
+    leaderboard.write(leaderboard.build(run.folder, listed, given, told=_told(run)), path)
     return path
+
+
+def _told(run: Run) -> dict[str, str | dict[str, int]]:
+    """What the leaderboard's file says of data sets that are not whole."""
+    told: dict[str, str | dict[str, int]] = dict.fromkeys(run.damaged, "READ_ERROR")
+    for name, task in run.tasks.items():
+        failed = task.manifest.get("failed", {})
+        count = {f"failed_{side}": failed[side] for side in ("queries", "candidates") if failed.get(side)}
+        if task.unfinished:
+            told[name] = f"UNFINISHED: {task.unfinished}"
+        elif task.shortfall:
+            told[name] = f"INCOMPLETE: {task.shortfall}"
+        elif task.limit is not None:
+            told[name] = f"INCOMPLETE: the first {task.limit} queries"
+        elif count:
+            told[name] = count
+    return told
 
 
 def _on_board(task: Task) -> bool:
@@ -190,16 +235,15 @@ def _on_board(task: Task) -> bool:
     return task.scored or (task.modality == "visdoc" and task.name.endswith("_v2"))
 
 
-def _finder(runs: Sequence[Run], data_dir: Path | None) -> Callable[[str], Path]:
+def _finder(data_dir: Path | None) -> Callable[[str], Path]:
     """Where the files that a run recorded are now: where they were, or at the same place below `data_dir`."""
-    if data_dir is None:
-        return Path
-    folders = {run_data for run in runs for t in run.tasks.values() if (run_data := t.manifest.get("data_dir"))}
 
     def find(file: str) -> Path:
-        for folder in folders:
-            if Path(file).is_relative_to(folder):
-                return data_dir / Path(file).relative_to(folder)
-        return Path(file)
+        path = Path(file)
+        if data_dir is None:
+            return path
+        # The folder was another one then: what follows it in the path is the same.
+        below = (data_dir.joinpath(*path.parts[i:]) for i in range(1, len(path.parts)))
+        return next((place for place in below if place.is_file()), path)
 
     return find

@@ -1,4 +1,4 @@
-"""Two runs over the same queries: what the one got right that the other did not, and which to show."""
+"""Two runs over the same queries: where the one did better on the task's own metric, and which to show."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tte.mmeb.report.results import TaskRun
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows of one data set by how the two runs came out (a right candidate first, or not)."""
+    """Rows of one data set by how the two runs came out on its own metric: hit@1, or nDCG@5 of a query."""
 
     fixed: list[int]
-    """Right in the first run only."""
+    """Better in the first run."""
     broken: list[int]
-    """Right in the second run only."""
+    """Better in the second run."""
     missed: list[int]
-    """Wrong in both."""
+    """Equal in both, and not all that could be."""
     total: int
 
     @property
@@ -34,12 +34,13 @@ def compare(first: TaskRun, second: TaskRun) -> Comparison | None:
     a, b = first.outcomes, second.outcomes
     if not a or len(a) != len(b) or any(x.labels != y.labels for x, y in zip(a, b, strict=True)):
         return None
-    pairs = [(x.hit, y.hit) for x, y in zip(a, b, strict=True)]
-
-    def rows(kind: tuple[bool, bool]) -> list[int]:
-        return [i for i, pair in enumerate(pairs) if pair == kind]
-
-    return Comparison(rows((True, False)), rows((False, True)), rows((False, False)), len(pairs))
+    gains = [round(x.value - y.value, 9) for x, y in zip(a, b, strict=True)]
+    return Comparison(
+        [i for i, gain in enumerate(gains) if gain > 0],
+        [i for i, gain in enumerate(gains) if gain < 0],
+        [i for i, gain in enumerate(gains) if gain == 0 and round(a[i].value, 9) < 1],
+        len(gains),
+    )
 
 
 def spread(rows: Sequence[int], count: int) -> list[int]:

@@ -12,8 +12,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from tte import _files
 from tte._tte import InputError
 from tte.mmeb import metrics
+from tte.mmeb.manifest import write_json
 
 MODALITIES = ("image", "video", "visdoc")
 KEYS = (*metrics.KEYS, "num_pred", "num_data")
@@ -36,7 +38,12 @@ RENAMED = {"ViDoSeek-page": "ViDoSeek-page-fixed", "MMLongBench-page": "MMLongBe
 
 
 def build(
-    folder: Path, names: Mapping[str, Iterable[str]], metadata: Mapping[str, Any], *, now: datetime | None = None
+    folder: Path,
+    names: Mapping[str, Iterable[str]],
+    metadata: Mapping[str, Any],
+    *,
+    told: Mapping[str, str | dict[str, int]] | None = None,
+    now: datetime | None = None,
 ) -> dict[str, Any]:
     """The leaderboard's object for a result folder.
 
@@ -44,6 +51,7 @@ def build(
         folder: holds `<modality>/<data set>/score.json`.
         names: the data sets of each modality that are listed, in order.
         metadata: values of `METADATA`; those that are missing become "NONE".
+        told: for data sets that are not whole, a word that stands where their scores would, or keys beside them.
         now: time stamp; default: the present.
 
     A data set without scores is "DIR_N/A" (no folder of its modality), "FILE_N/A" (no scores), "JSON_ERROR" or
@@ -58,10 +66,19 @@ def build(
     return {
         "metadata": {key: given.get(key, defaults.get(key, NOT_GIVEN)) for key in METADATA},
         "metrics": {
-            modality: {RENAMED.get(name, name): _scores(folder / modality, name) for name in names.get(modality, ())}
+            modality: {
+                RENAMED.get(name, name): _with(_scores(folder / modality, name), (told or {}).get(name, {}))
+                for name in names.get(modality, ())
+            }
             for modality in MODALITIES
         },
     }
+
+
+def _with(scores: dict[str, Any] | str, told: str | dict[str, int]) -> dict[str, Any] | str:
+    if isinstance(told, str):
+        return told
+    return scores if isinstance(scores, str) else {**scores, **told}
 
 
 def _scores(folder: Path, name: str) -> dict[str, Any] | str:
@@ -82,9 +99,7 @@ def _scores(folder: Path, name: str) -> dict[str, Any] | str:
 
 def write(report: Mapping[str, Any], path: Path) -> None:
     """Write the object as the leaderboard's own files are: four spaces of indent."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(report, indent=4) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_json(path, report, ascii_only=True)
 
 
 def read(path: Path) -> tuple[str, dict[str, dict[str, float]]]:
@@ -92,19 +107,23 @@ def read(path: Path) -> tuple[str, dict[str, dict[str, float]]]:
 
     Raises InputError if the file is not one of version 2 (version 1 files hold accuracies only).
     """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} cannot be read as a leaderboard file ({error}): give the JSON of a system.") from None
+    found = _files.read_json(path, "give the leaderboard's JSON of a system")
     groups = found.get("metrics") if isinstance(found, dict) else None
     if not isinstance(groups, dict) or not any(isinstance(groups.get(m), dict) for m in MODALITIES):
         raise InputError(f"{path} has no 'metrics' with image, video or visdoc: it is not a file of MMEB-V2's board.")
-    old = {new: name for name, new in RENAMED.items()}
+    old = {new: earlier for earlier, new in RENAMED.items()}
     scores: dict[str, dict[str, float]] = {}
     for modality in MODALITIES:
-        for name, values in (groups.get(modality) or {}).items():
+        group: dict[str, Any] = groups[modality] if isinstance(groups.get(modality), dict) else {}
+        for key, values in group.items():
             if not isinstance(values, dict):
                 continue
-            if name in old or name not in scores:  # the corrected set wins where a file holds both
-                scores[old.get(name, name)] = {k: float(v) for k, v in values.items() if isinstance(v, (int, float))}
-    return str(found.get("metadata", {}).get("model_name", path.stem)), scores
+            if key in old or key not in scores:  # the corrected set wins where a file holds both
+                scores[old.get(key, key)] = {k: float(v) for k, v in values.items() if _is_score(v)}
+    about = found.get("metadata")
+    model = about.get("model_name") if isinstance(about, dict) else None
+    return _files.shown(model if isinstance(model, str) else path.stem), scores
+
+
+def _is_score(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1

@@ -11,10 +11,14 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
+from tte._files import open_regular, reason
+
 FRAMES = 4
 _SIDE = 200
 _SMALL = 128
 _TEXT = 420
+_FILE_BYTES = 1 << 30
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
 
 @dataclass(frozen=True)
@@ -29,11 +33,14 @@ class Shown:
     frames: int = 0
     """Frames of the video; 0: it is none."""
     problem: str = ""
+    trace: str = ""
+    """What the reasoner wrote of a candidate."""
 
 
 def picture(path: Path) -> tuple[str, bool]:
-    """A data URL of a picture scaled down to 200 pixels, and whether it is small; raises OSError."""
-    with Image.open(path) as opened:
+    """A data URL of an image scaled down to 200 pixels, and whether it is small; raises what Pillow does."""
+    # Not by the path: a pipe would be waited for, and formats that no loader takes must not be tried.
+    with open_regular(path, _FILE_BYTES) as file, Image.open(file, formats=_FORMATS) as opened:
         image = (ImageOps.exif_transpose(opened) or opened).convert("RGB")
     small = max(image.size) <= _SMALL
     image.thumbnail((_SIDE, _SIDE))
@@ -59,8 +66,11 @@ def shown(name: str, about: Mapping[str, Any], find: Callable[[str], Path]) -> S
         try:
             url, small = picture(find(file))
             urls.append(url)
-        except (OSError, ValueError) as error:
-            problem = f"{Path(file).name} cannot be shown ({type(error).__name__})"
+        except FileNotFoundError:
+            problem = f"{Path(file).name} is not there: give `report --data` the folder of the data"
+        except Exception as error:  # A damaged image can raise anything from within a decoder.
+            problem = f"{Path(file).name} cannot be shown ({reason(error)})"
     text = (about.get("text") or "").strip()
     text = text if len(text) <= _TEXT else text[:_TEXT] + " …"
-    return Shown(text if text or urls else name, tuple(urls), small, len(frames), problem)
+    trace = (about.get("trace") or "").strip()
+    return Shown(text if text or urls else name, tuple(urls), small, len(frames), problem, trace)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -13,6 +13,7 @@ from typing import Any
 
 from tte._tte import InputError
 from tte.mmeb.average import Mean, averages
+from tte.mmeb.frames import ALL_FRAMES
 from tte.mmeb.report import media, plots
 from tte.mmeb.report.compare import Comparison, by_length, compare, length_bins, spread
 from tte.mmeb.report.results import Outcome, Run, TaskRun
@@ -115,6 +116,7 @@ def _context(runs: Sequence[Run], known: Sequence[Task], options: Options) -> di
         "runs": runs,
         "colours": {r.name: plots.colour(r.name, i) for i, r in enumerate(runs)},
         "tiles": _tiles(found),
+        "notes": [(run.name, name, note) for run in runs for name, note in _notes(run)],
         "table": _category_table(found, suite, options.model),
         "is_benchmark": any(t.scored for t in suite),
         "tasks": _task_table(runs, base, compared, suite, options),
@@ -154,7 +156,7 @@ def _tiles(found: Sequence[tuple[Run, dict[str, Mean]]]) -> list[dict[str, Any]]
     return [
         {
             "name": TITLES[column],
-            "sets": first.count + len(first.missing),
+            "sets": _of(first.count, first.count + len(first.missing)),
             "values": [(run.name, _in_percent(mean[column]), mean[column].complete) for run, mean in found],
         }
         for column in ("all", *GROUPS)
@@ -162,17 +164,42 @@ def _tiles(found: Sequence[tuple[Run, dict[str, Mean]]]) -> list[dict[str, Any]]
     ]
 
 
+def _of(count: int, total: int) -> str:
+    """Say "7 of 78 data sets", or "78 data sets" where it is all of them."""
+    noun = "data set" if total == 1 else "data sets"
+    return f"{total} {noun}" if count == total else f"{count} of {total} {noun}"
+
+
+def _notes(run: Run) -> Iterator[tuple[str, str]]:
+    """What is not whole: data sets and sentences."""
+    yield from run.damaged.items()
+    for name, task in run.tasks.items():
+        yield from ((name, note) for note in task.notes)
+
+
+def _frames(run: Run) -> str:
+    """Frames of a video that a run used, in words."""
+    found = sorted({words for t in run.tasks.values() if (words := _frames_of(t.manifest)) is not None})
+    return ", ".join(found) or "–"
+
+
+def _frames_of(manifest: Mapping[str, Any]) -> str | None:
+    frames = manifest.get("frames")
+    return None if frames is None else {ALL_FRAMES: "all", 0: "none"}.get(frames, str(frames))
+
+
 def _in_percent(mean: Mean) -> float | None:
     return None if mean.value is None else 100 * mean.value
 
 
 def _category_table(found: Sequence[tuple[Run, dict[str, Mean]]], suite: Sequence[Task], model: str) -> dict[str, Any]:
-    """Our rows, and published rows where the benchmark itself was run, best first; cells know their rank's shade."""
+    """Our rows, then published ones, best first, where the benchmark itself was run; cells know their rank's shade."""
     columns = _present(suite)
     rows: list[dict[str, Any]] = [
         {
             "name": run.name, "label": f"{model} · {run.name}" if model else run.name, "ours": True,
-            "thinks": run.name != "no-think", "note": "", "ood": "after",
+            "thinks": run.name != "no-think", "note": "", "ood": "after", "frames": _frames(run),
+            "instructions": "benchmark's",
             "cells": [_in_percent(mean[c]) for c in columns], "partial": [not mean[c].complete for c in columns],
         }
         for run, mean in found
@@ -182,10 +209,10 @@ def _category_table(found: Sequence[tuple[Run, dict[str, Mean]]], suite: Sequenc
             rows.append({
                 "name": system["name"], "label": system["name"], "ours": False, "thinks": system.get("thinks", False),
                 "note": system.get("note", ""), "ood": system["ood_pages"],
+                "frames": system.get("frames", "?"), "instructions": system.get("instructions", "?"),
                 "cells": [system["scores"].get(c) for c in columns], "partial": [False] * len(columns),
             })  # fmt: skip
-        # Incomplete runs have no place in the order.
-        rows.sort(key=lambda r: (r["partial"][0], -(r["cells"][0] if r["cells"][0] is not None else -1)))
+        rows.sort(key=lambda r: (not r["ours"], 0 if r["ours"] else -r["cells"][0]))
     for index in range(len(columns)):
         values = [r["cells"][index] for r in rows if r["cells"][index] is not None]
         low, high = min(values, default=0), max(values, default=0)
@@ -259,7 +286,8 @@ def _plots(runs: Sequence[Run], suite: Sequence[Task]) -> dict[str, Any]:
     names = [t.name for t in suite if any(t.name in r.tasks for r in runs)]
     seconds = {r.name: [r.tasks[n].queries.known_seconds() if n in r.tasks else [] for n in names] for r in runs}
     if any(any(columns) for columns in seconds.values()):
-        found["seconds"] = plots.boxes(names, seconds, "seconds for a query", log=True)
+        times = {name: [[1000 * s for s in column] for column in columns] for name, columns in seconds.items()}
+        found["seconds"] = plots.boxes(names, times, "milliseconds for a query", log=True)
     return found
 
 
@@ -270,7 +298,7 @@ def _gallery(main: Run, base: Run | None, compared: Mapping[str, Comparison], op
         found = compared.get(name)
         outcomes = task.outcomes
         if found is None:
-            wrong = [i for i, o in enumerate(outcomes) if not o.hit]
+            wrong = [i for i, o in enumerate(outcomes) if round(o.value, 9) < 1]
             kinds = {"fixed": [], "broken": [], "missed": spread(wrong, options.examples)}
         else:
             kinds = {
@@ -300,13 +328,14 @@ def _cards(
         for name in (*run.outcomes[row].top, *run.outcomes[row].labels[:1])
     }
     known = [n for n in names if n in task.candidate_rows]
+    rows_of = [task.candidate_rows[n] for n in known]
     queries = {
         row: media.shown(f"query {row}", about, options.find)
         for row, about in zip(rows, task.about("queries", rows), strict=True)
     }
     candidates = {n: media.shown(n, {}, options.find) for n in names} | {
         n: media.shown(n, about, options.find)
-        for n, about in zip(known, task.about("candidates", [task.candidate_rows[n] for n in known]), strict=True)
+        for n, about in zip(known, task.about("candidates", rows_of), strict=True)
     }
 
     def ranking(run: TaskRun, row: int) -> dict[str, Any]:
@@ -406,35 +435,74 @@ def _ties(runs: Sequence[Run]) -> list[dict[str, Any]]:
     return rows
 
 
-def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for key, entry in value.items():
-        name = f"{prefix}{key}"
-        if isinstance(entry, Mapping):
-            flat |= _flat(entry, f"{name}.")
-        else:
-            flat[name] = entry if isinstance(entry, str) else json.dumps(entry)
-    return flat
+_RECIPE = "as the recipe says"
+_GRADES = {"correct": "as the data have them", "reference": "as the reference harness pairs them"}
+_WHO_THINKS = {
+    "always": "every query and candidate",
+    "queries": "queries only",
+    "recipe": "who the reasoner's recipe says, by task and side",
+    "never": "nobody",
+}
+
+
+def _model(manifest: Mapping[str, Any], role: str) -> str | None:
+    about = manifest["models"].get(role)
+    if not about:
+        return None
+    details = [about.get("family"), about.get("dtype"), f"recipe {about['recipe']}" if about.get("recipe") else None]
+    return f"{Path(str(about.get('path'))).name} ({', '.join(str(d) for d in details if d)})"
+
+
+def _decoding(manifest: Mapping[str, Any]) -> str | None:
+    if manifest.get("think") == "never":
+        return None
+    settings = manifest["identity"].get("decoding") or {}
+    words = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items())
+    return words or f"greedy, {_RECIPE}"
+
+
+def _digest(manifest: Mapping[str, Any], role: str) -> str | None:
+    found = (manifest["identity"].get(role) or {}).get("fingerprint")
+    return f"digest {found}" if found else None
+
+
+def _limit(limit: int | None) -> str:
+    return "all" if limit is None else f"the first {limit}"
+
+
+def _yes_no(value: bool | None, yes: str, no: str) -> str | None:
+    return None if value is None else yes if value else no
+
+
+_SETTINGS: tuple[tuple[str, Callable[[dict[str, Any]], Any]], ...] = (
+    ("who is thought about", lambda m: _WHO_THINKS.get(m.get("think", ""), m.get("think"))),
+    ("embedder", lambda m: _model(m, "embedder")),
+    ("reasoner", lambda m: _model(m, "reasoner")),
+    ("decoding", _decoding),
+    ("prompt style", lambda m: m["identity"]["data"].get("style")),
+    ("frames of a video", _frames_of),
+    ("stray image tokens of WebQA and EDIS", lambda m: _yes_no(m.get("stray_tokens"), "kept", "left out")),
+    ("queries of each data set", lambda m: _limit(m["identity"]["data"].get("limit"))),
+    ("size of the vectors", lambda m: m.get("dim")),
+    ("vectors divided by their norm", lambda m: _yes_no(m["identity"].get("normalize"), "yes", "no") or _RECIPE),
+    ("grades of right candidates", lambda m: _GRADES.get(m.get("relevance", ""))),
+    ("device", lambda m: m["models"].get("embedder", {}).get("device")),
+    ("versions", lambda m: ", ".join(f"{name} {version}" for name, version in m.get("versions", {}).items())),
+    ("begun", lambda m: m.get("created")),
+    ("weights of the embedder", lambda m: _digest(m, "embedder")),
+    ("weights of the reasoner", lambda m: _digest(m, "reasoner")),
+)  # fmt: skip
 
 
 def _settings(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
-    """What the manifests of a run agree on, one row per setting; what differs from task to task is counted."""
-    columns: list[dict[str, set[str]]] = []
-    for run in runs:
-        values: dict[str, set[str]] = {}
-        for task in run.tasks.values():
-            for key, value in _flat(task.manifest).items():
-                values.setdefault(key, set()).add(value)
-        columns.append(values)
-    keys = list(dict.fromkeys(k for c in columns for k in c))
+    """How each run was made, in words; what differs from task to task is listed."""
 
-    def cell(found: set[str] | None) -> str:
-        if not found:
-            return "–"
-        return next(iter(found)) if len(found) == 1 else f"({len(found)} values)"
+    def cell(run: Run, read: Callable[[dict[str, Any]], Any]) -> str:
+        found = dict.fromkeys(str(value) for t in run.tasks.values() if (value := read(t.manifest)) is not None)
+        return " · ".join(list(found)[:4]) + (" …" if len(found) > 4 else "") or "–"
 
-    rows = [(key, [cell(c.get(key)) for c in columns]) for key in keys]
-    return [(key, cells) for key, cells in rows if not all(c.startswith(("(", "–")) for c in cells)]
+    rows = [(label, [cell(run, read) for run in runs]) for label, read in _SETTINGS]
+    return [(label, cells) for label, cells in rows if any(value != "–" for value in cells)]
 
 
 __all__ = ["Options", "published", "render", "suite_of"]

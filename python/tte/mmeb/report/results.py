@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
-from tte import _extras
+from tte import _extras, _files
 from tte._tte import InputError
+from tte.mmeb import metrics
+from tte.mmeb.blocks import block_count, missing_blocks
+from tte.mmeb.manifest import (
+    AGAIN,
+    EMBEDDED,
+    SCORED,
+    SIDES,
+    ResultFolder,
+    check_bytes,
+    check_files,
+    read_json,
+)
 from tte.mmeb.report.leaderboard import MODALITIES
-from tte.mmeb.scores import check_files
-from tte.mmeb.tasks import Task
+from tte.mmeb.scores import notes, task_of
+from tte.mmeb.tasks import Task, shortfall
 
 SHOWN = 3
 """How many of the best candidates of a query are kept."""
@@ -30,8 +39,10 @@ class Outcome:
     labels: tuple[str, ...]
     rank: int | None
     """Rank of the first right candidate, from 1; None: there is none, or the query failed."""
-    cosines: tuple[float, ...] = ()
-    """Beside `top`."""
+    value: float
+    """The task's own metric of this query, from 0 to 1."""
+    cosines: tuple[float | None, ...] = ()
+    """Beside `top`; None: that candidate failed."""
 
     @property
     def hit(self) -> bool:
@@ -69,6 +80,38 @@ class TaskRun:
     """None: not scored yet."""
 
     @property
+    def limit(self) -> int | None:
+        """Number of queries that it was cut to on purpose."""
+        found: int | None = self.manifest["identity"]["data"].get("limit")
+        return found
+
+    @cached_property
+    def unfinished(self) -> str:
+        """What is left to do, in words; "" if it is scored."""
+        if self.scores is not None:
+            return ""
+        if self.manifest["status"] != "embedding":
+            return "it is not scored: give it to `score`"
+        missing = missing_blocks(ResultFolder(self.folder), self.manifest)
+        total = sum(block_count(self.manifest, side) for side in SIDES)
+        left = sum(map(len, missing.values()))
+        if not left:
+            return "its shards are not merged: give it to `merge`"
+        return f"{left} of {total} blocks are missing: run the rest of it, and `merge` its shards"
+
+    @property
+    def shortfall(self) -> str:
+        """Where its size is not the benchmark's; "" where it is."""
+        counts = self.manifest["counts"]
+        return str(self.manifest["shortfall"]) or shortfall(self.task, counts["queries"], None, self.limit)
+
+    @property
+    def notes(self) -> list[str]:
+        """What is not whole, a sentence each."""
+        told = notes({**self.manifest, "shortfall": self.shortfall})
+        return [self.unfinished, *told] if self.unfinished else told
+
+    @property
     def score(self) -> float | None:
         """The main metric in percent."""
         value = (self.scores or {}).get(self.task.metric)
@@ -78,10 +121,11 @@ class TaskRun:
     def outcomes(self) -> list[Outcome]:
         """How each query came out, in order; empty without rankings."""
         path = self.folder / "predictions.jsonl"
-        if not path.exists():
+        if self.scores is None:
             return []
-        with path.open(encoding="utf-8") as lines:
-            return [_outcome(json.loads(line)) for line in lines]
+        with _files.reading(path, AGAIN):
+            rows = _files.json_lines(path, str(path), AGAIN)
+            return [_outcome(row, self.task.metric) for row in rows]
 
     @cached_property
     def queries(self) -> Column:
@@ -98,10 +142,13 @@ class TaskRun:
         _, pq = _extras.pyarrow()
 
         path = self.folder / f"{side}.parquet"
-        wanted = [c for c in ("text", "images", "video_frames") if c in pq.read_schema(path).names]
-        if not wanted or not rows:
-            return [{} for _ in rows]
-        found: list[dict[str, Any]] = pq.read_table(path, columns=wanted).take(list(rows)).to_pylist()
+        if not rows:
+            return []
+        with _files.reading(path, AGAIN):
+            wanted = [c for c in ("text", "images", "video_frames", "trace") if c in pq.read_schema(path).names]
+            if not wanted:
+                return [{} for _ in rows]
+            found: list[dict[str, Any]] = pq.read_table(path, columns=wanted).take(list(rows)).to_pylist()
         return found
 
     @cached_property
@@ -117,12 +164,13 @@ class Run:
     name: str
     folder: Path
     tasks: dict[str, TaskRun]
+    damaged: dict[str, str] = field(default_factory=dict)
+    """Data sets whose files cannot be read, with the reason."""
 
     @property
     def limits(self) -> list[int]:
         """Numbers of queries that data sets were cut to: such scores are for a quick look."""
-        found = {t.manifest.get("identity", {}).get("data", {}).get("limit") for t in self.tasks.values()}
-        return sorted(limit for limit in found if limit is not None)
+        return sorted({t.limit for t in self.tasks.values() if t.limit is not None})
 
     def scores(self) -> dict[str, float]:
         """Main metric of each scored data set, as a fraction."""
@@ -131,21 +179,20 @@ class Run:
     @property
     def dimension(self) -> int | None:
         """Length of the vectors."""
-        for t in self.tasks.values():
-            if (t.folder / "queries.npy").exists():
-                return int(np.load(t.folder / "queries.npy", mmap_mode="r").shape[-1])
-        return None
+        return next((int(t.manifest["dim"]) for t in self.tasks.values()), None)
 
 
-def _outcome(row: dict[str, Any]) -> Outcome:
+def _outcome(row: dict[str, Any], metric: str) -> Outcome:
     labels = row["label"] if isinstance(row["label"], list) else [row["label"]]
     prediction = row["prediction"] or []
-    rank = row.get("rank")
-    if "rank" not in row:
-        wanted = {str(label) for label in labels}
-        rank = next((i for i, name in enumerate(prediction, 1) if str(name) in wanted), None)
-    cosines = tuple(float(s) for s in (row.get("scores") or ())[:SHOWN])
-    return Outcome(tuple(str(p) for p in prediction[:SHOWN]), tuple(str(x) for x in labels), rank, cosines)
+    cosines = tuple(None if s is None else float(s) for s in row["scores"][:SHOWN])
+    wanted, grades = metrics.unique_labels([str(label) for label in labels], row.get("rel_scores"))
+    # A right candidate that failed stands in the ranking and is not found.
+    first = [str(p) if s is not None else None for p, s in zip(prediction[:10], row["scores"][:10], strict=True)]
+    value = metrics.query_scores(first, wanted, grades)[metric]
+    return Outcome(
+        tuple(str(p) for p in prediction[:SHOWN]), tuple(str(x) for x in labels), row["rank"], value, cosines
+    )
 
 
 def _column(path: Path) -> Column:
@@ -153,11 +200,12 @@ def _column(path: Path) -> Column:
 
     if not path.exists():
         return Column([], [], [], [], [])
-    schema = set(pq.read_schema(path).names)
-    key = "id" if "id" in schema else "name"
-    wanted = [c for c in (key, "trace", "tokens", "seconds", "error") if c in schema]
-    table = pq.read_table(path, columns=wanted).to_pydict()
-    count = len(table[key])
+    with _files.reading(path, AGAIN):
+        schema = set(pq.read_schema(path).names)
+        key = "id" if "id" in schema else "name"
+        wanted = [c for c in (key, "trace", "tokens", "seconds", "error") if c in schema]
+        table = pq.read_table(path, columns=wanted).to_pydict()
+        count = len(table[key])
 
     def column(name: str) -> list[Any]:
         return list(table.get(name) or [None] * count)
@@ -166,20 +214,10 @@ def _column(path: Path) -> Column:
     return Column([str(n) for n in table[key]], column("trace"), column("tokens"), column("seconds"), errors)
 
 
-def _json(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} cannot be read ({error}): remove it and score again.") from None
-    return found if isinstance(found, dict) else None
-
-
 def _folders(folder: Path) -> Iterator[Path]:
     for modality in MODALITIES:
         if (folder / modality).is_dir():
-            yield from sorted(p for p in (folder / modality).iterdir() if p.is_dir())
+            yield from sorted(p.parent for p in (folder / modality).glob("*/manifest.json"))
 
 
 def read(folder: Path, known: Sequence[Task], name: str | None = None) -> Run:
@@ -191,26 +229,42 @@ def read(folder: Path, known: Sequence[Task], name: str | None = None) -> Run:
         name: what to call the run; default: its way of thinking, as its manifests say.
 
     Raises:
-        InputError: there is nothing in it, or a file is damaged.
+        InputError: there is nothing in it, or nothing but damaged data sets.
 
     """
-    found = {p.name: p for p in _folders(folder)}
-    tasks = {
-        t.name: TaskRun(t, at, _json(at / "manifest.json") or {}, _json(at / "score.json"))
-        for t in known
-        if (at := found.get(t.name)) is not None
-    }
-    if not tasks:
+    order = {task.name: i for i, task in enumerate(known)}
+    found: list[TaskRun] = []
+    damaged: dict[str, str] = {}
+    for at in _folders(folder):
+        try:
+            found.append(_read_one(at, known))
+        except InputError as error:
+            damaged[at.name] = str(error)
+    if not found:
         raise InputError(
-            f"{folder} holds no results: give a folder that `python -m tte.mmeb run` wrote (with image/, video/ or "
+            next(iter(damaged.values()), "")
+            or f"{folder} holds no results: give a folder that `python -m tte.mmeb run` wrote (with image/, video/ or "
             "visdoc/ in it)."
         )
-    for run in tasks.values():
-        if "counts" in run.manifest and run.manifest.get("status") in ("embedded", "scored"):
-            check_files(run.folder, run.manifest)
+    found.sort(key=lambda run: (order.get(run.task.name, len(order)), run.task.name))
     if name is None:
-        name = mode_of(next(iter(tasks.values())).manifest) or folder.name
-    return Run(name, folder, tasks)
+        name = mode_of(found[0].manifest) or folder.name
+    return Run(name, folder, {run.task.name: run for run in found}, damaged)
+
+
+def _read_one(at: Path, known: Sequence[Task]) -> TaskRun:
+    folder = ResultFolder(at)
+    manifest = folder.manifest()
+    own = task_of(manifest)
+    task = next((task for task in known if task.name == own.name), own)
+    scores = None
+    if manifest["status"] != "embedding":
+        check_files(at, manifest)
+        check_bytes(at, manifest, [name for name in EMBEDDED if name.endswith(".parquet")])
+    if manifest["status"] == "scored":
+        check_bytes(at, manifest, SCORED)
+        scores = read_json(at / "score.json")
+    return TaskRun(task, at, manifest, scores)
 
 
 _MODES = {"always": "think", "recipe": "think", "never": "no-think", "queries": "queries-only"}

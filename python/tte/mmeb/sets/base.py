@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from tte.mmeb.items import Dataset, Entry
 from tte.mmeb.prompts import Words
 from tte.mmeb.tables import Row, Table
-from tte.mmeb.tasks import Task
+from tte.mmeb.tasks import Task, shortfall
 
 _FORMAT = 1  # Of names and prompts: another number makes results of older versions another data revision.
 
@@ -72,9 +73,28 @@ class TableDataset(Dataset):
         """Rows of the queries with their numbers."""
         return enumerate(self.table.rows(None if columns is None else list(columns), self.limit))
 
-    def media(self) -> Iterator[tuple[Path, bool]]:
-        """Every file or folder of pictures and frames that is needed, and whether it is there."""
+    def media(self) -> Iterator[tuple[Path, Sequence[Path] | None]]:
+        """Every image, page, video and clip that is needed, once, with its files.
+
+        They are none if it is missing, and None if a table holds it.
+        """
         raise NotImplementedError
+
+    def media_state(self) -> dict[str, Any]:
+        """Number of media files, and digests of their names with their sizes and of their times, as they are now."""
+        names, times = hashlib.blake2b(digest_size=16), hashlib.blake2b(digest_size=16)
+        count = 0
+        for _, files in self.media():
+            for file in files or ():
+                status = file.stat()
+                names.update(f"{self.relative(file)}\0{status.st_size}\0".encode(errors="surrogateescape"))
+                times.update(status.st_mtime_ns.to_bytes(16, "little", signed=True))
+                count += 1
+        return {"files": count, "sizes": names.hexdigest(), "times": times.hexdigest()}
+
+    def shortfall(self) -> str:
+        """Where its size is not the benchmark's."""
+        return shortfall(self.task, self.num_queries, self.num_candidates, self.settings.limit)
 
     def relative(self, path: Path) -> str:
         """Path below the data folder with "/" between its parts."""

@@ -11,7 +11,7 @@ columns of their own; the older one (MMEB-eval) has whole prompts. Names of cand
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -78,15 +78,15 @@ class ImageDataset(TableDataset):
             layout.inside(self.data_dir, probe, self.table.where(0))
         return layout.media_root(self.task, self.data_dir, probe)
 
-    def media(self) -> Iterator[tuple[Path, bool]]:
-        """Every picture that the rows name, once, and whether it is there."""
+    def media(self) -> Iterator[tuple[Path, Sequence[Path] | None]]:
+        """Every image that the rows name, once, with its file."""
         seen: set[str] = set()
         for number, row in self.rows([c for c in ("qry_img_path", "tgt_img_path") if self._reads(c)]):
             for path in (row.get("qry_img_path"), *(row.get("tgt_img_path") or ())):
                 if path and path not in seen:
                     seen.add(path)
                     file = layout.inside(self.root, path, self.table.where(number))
-                    yield file, file.is_file()
+                    yield file, [file] if file.is_file() else []
 
     def _reads(self, column: str) -> bool:
         if column == "tgt_img_path":

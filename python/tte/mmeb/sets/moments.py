@@ -14,7 +14,7 @@ benchmark's own order is that of the file system).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -80,15 +80,23 @@ class MomentRetrieval(VideoDataset):
         """Number of clips."""
         return sum(len(set(_clips(folder)) - {_QUERY}) for folder in self._distinct_folders())
 
-    def media(self) -> Iterator[tuple[Path, bool]]:
-        """Every video and clip, and whether it has frames; a video needs itself and a right clip at least."""
+    def media(self) -> Iterator[tuple[Path, Sequence[Path] | None]]:
+        """Every video and clip with its frames; a video needs itself and a right clip at least."""
         for folder in self._distinct_folders():
             clips = _clips(folder)
-            yield folder / _QUERY, bool(clips.pop(_QUERY, []))
+            yield folder / _QUERY, clips.pop(_QUERY, [])
             if not any(name.startswith(_POSITIVE) for name in clips):
-                yield folder / _POSITIVE, False
+                yield folder / _POSITIVE, []
             for name, files in clips.items():
-                yield folder / name, bool(files)
+                yield folder / name, files
+
+    def shortfall(self) -> str:
+        """Where its size is not the benchmark's; clips are counted as well, for what has no folder is no candidate."""
+        wanted = self.task.pool
+        folders = self._distinct_folders()
+        other = sum(len(set(_clips(folder)) - {_QUERY}) != wanted for folder in folders) if wanted is not None else 0
+        clips = f"{other} of {len(folders)} videos with another number of clips than {wanted}" if other else ""
+        return " and ".join(filter(None, [super().shortfall(), clips]))
 
     def _distinct_folders(self) -> list[Path]:
         return list(dict.fromkeys(self.folders()))
@@ -123,10 +131,11 @@ class MomentSeeker(VideoDataset):
         """Number of clips."""
         return len(self._pool())
 
-    def media(self) -> Iterator[tuple[Path, bool]]:
-        """Every folder of frames and every picture that the rows need, once, and whether it is there."""
+    def media(self) -> Iterator[tuple[Path, Sequence[Path] | None]]:
+        """Every folder of frames and every image that the rows need, once, with its files."""
         for path in dict.fromkeys(self.folders()):
-            yield path, path.is_file() if path.suffix == ".jpg" else bool(frames.list_frames(path))
+            image = path.suffix == ".jpg"
+            yield path, ([path] if path.is_file() else []) if image else frames.list_frames(path)
 
     def folders(self) -> Iterator[Path]:
         """Every folder of frames, and every picture, that the rows need."""

@@ -34,6 +34,7 @@ class VideoDataset(TableDataset):
 
     columns: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
+    num_frames: int
 
     def __init__(self, task: Task, data_dir: Path, settings: Settings) -> None:
         super().__init__(task, data_dir, settings)
@@ -76,10 +77,10 @@ class VideoDataset(TableDataset):
             where = self.table.where(number)
             yield self.folder(self.probe(row, where), where)
 
-    def media(self) -> Iterator[tuple[Path, bool]]:
-        """Every folder of frames that the rows need, once, and whether it has frames."""
+    def media(self) -> Iterator[tuple[Path, Sequence[Path] | None]]:
+        """Every folder of frames that the rows need, once, with its frames."""
         for folder in dict.fromkeys(self.folders()):
-            yield folder, bool(frames.list_frames(folder))
+            yield folder, frames.list_frames(folder)
 
 
 class Classification(VideoDataset):

@@ -108,14 +108,14 @@ class VisdocDataset(TableDataset):
         """Where a page's file is, if it is there."""
         return layout.inside(self.root, page_name(name, self.task.parser), f"{self.task.name}: {self.corpus.files[0]}")
 
-    def media(self) -> Iterator[tuple[Path, bool]]:
-        """Every page, and whether there is a picture of it, as a file or in the corpus table."""
+    def media(self) -> Iterator[tuple[Path, Sequence[Path] | None]]:
+        """Every page with its file; None where only the corpus table holds it."""
         stored: set[str] = set()
         if self.corpus.has("image"):
             stored = {tables.text(row, "corpus-id", self.task.name) for row in self.corpus.rows()}
         for name in self._pool:
             file = self.page_file(name)
-            yield file, name in stored or file.is_file()
+            yield file, [file] if file.is_file() else None if name in stored else []
 
     @cached_property
     def _integer_ids(self) -> bool:

@@ -1,0 +1,147 @@
+"""Files that may be damaged, endless or no files at all: read, or refused in one sentence that names them."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tte import _text, _tte
+
+_JSON_BYTES = 256 << 20
+_LINE_BYTES = 64 << 20
+_SHOWN = 160
+
+
+def shown(text: str | Path, most: int = 80) -> str:
+    """A text as a message shows it without quotes: on one line, not longer than `most` letters."""
+    return _text.shortened(" ".join(str(text).split()), most)
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong, in a few words."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, UnicodeError):
+        return "its text is not UTF-8"
+    if isinstance(error, KeyError):
+        return f"it has no {_text.shown(error.args[0] if error.args else '', 60)}"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, MemoryError):
+        return "it asks for more memory than there is"
+    return shown(str(error) or type(error).__name__, _SHOWN)
+
+
+@contextmanager
+def reading(path: str | os.PathLike[str], remedy: str, where: str = "") -> Iterator[None]:
+    """Turn whatever a damaged file does to its reader into one `InputError` with path (or `where`) and remedy."""
+    try:
+        yield
+    except _tte.Error:
+        raise
+    except Exception as error:  # A damaged file can raise anything from within a reader.
+        name = shown(where, 200) if where else _text.shown_path(path)
+        raise _tte.InputError(f"{name} cannot be read ({reason(error)}): {remedy}.") from error
+
+
+def open_regular(path: str | os.PathLike[str], most: int) -> io.BufferedReader:
+    """Open a file for reading if it is a regular one of at most `most` bytes; never waits for a pipe or a device.
+
+    Raises `OSError` or `ValueError`, for `reading` to tell.
+    """
+    # Looked at before it is opened, for opening a device can do something, and after it, for names can change.
+    _require_regular(os.stat(path), most)
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        _require_regular(os.fstat(handle), most)
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def _require_regular(status: os.stat_result, most: int) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"it is {'a folder' if stat.S_ISDIR(status.st_mode) else 'a pipe, socket or device'}")
+    if status.st_size > most:
+        raise ValueError(f"it has {status.st_size} bytes, over the limit of {most}")
+
+
+def read_json(path: Path, remedy: str) -> Any:
+    """Read a JSON file as strictly as the standard has it.
+
+    Raises `InputError` with path and `remedy`.
+    """
+    with reading(path, remedy), open_regular(path, _JSON_BYTES) as file:
+        return parse_json(file.read())
+
+
+def parse_json(data: bytes) -> Any:
+    """JSON without NaN, infinities and lone surrogates.
+
+    Raises `ValueError` and `RecursionError`.
+    """
+    found = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+    if b"\\u" in data.lower():  # Where alone a surrogate can come from.
+        json.dumps(found, ensure_ascii=False).encode()
+    return found
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def json_lines(path: Path, where: str, remedy: str) -> Iterator[dict[str, Any]]:
+    """Objects of a file of JSON lines; blank lines are passed over.
+
+    Raises `InputError` with `where` (the file, as messages name it), the line and `remedy`.
+    """
+    with reading(path, remedy, where):
+        file = open_regular(path, 1 << 62)
+    with file:
+        number = 0
+        while True:
+            number += 1
+            with reading(path, remedy, where):
+                line = file.readline(_LINE_BYTES + 1)
+            if not line:
+                return
+            if len(line) > _LINE_BYTES:
+                raise _tte.InputError(f"{where}, line {number} has over {_LINE_BYTES} bytes: {remedy}.")
+            if not line.strip():
+                continue
+            try:
+                found = parse_json(line)
+            except UnicodeError:
+                raise _tte.InputError(f"{where}, line {number} has text that is not UTF-8: {remedy}.") from None
+            except (ValueError, RecursionError) as error:
+                raise _tte.InputError(f"{where}, line {number} is not JSON ({reason(error)}): {remedy}.") from error
+            if not isinstance(found, dict):
+                raise _tte.InputError(f"{where}, line {number} is not an object: {remedy}.")
+            yield found
+
+
+@contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Name the file in what the system says while it is written, which it leaves out where a disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno or errno.EIO, error.strerror or shown(str(error), _SHOWN), os.fspath(path)) from error
+
+
+def is_of_one(error: Exception) -> bool:
+    """Whether an error is of one data set or file, so that others can go on: not where a disk is full."""
+    return not isinstance(error, _tte.CancelledError) and getattr(error, "errno", None) not in _FULL
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)

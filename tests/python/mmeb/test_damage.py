@@ -1,0 +1,560 @@
+"""Whatever happened to a file, it is read as it was or refused in one sentence that names it: every kind of file."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import random
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tte
+from make_tree import IMAGE_REPO, VIDEO_DATA, image_row, jsonl, parquet, picture
+from nano_data import NanoData, system
+from results import write_result
+from tte import _command, _content
+from tte.mmeb import run
+from tte.mmeb.cli import main
+from tte.mmeb.items import load
+from tte.mmeb.manifest import ResultFolder, sealed
+from tte.mmeb.report.results import read
+from tte.mmeb.run import Options, run_dataset
+from tte.mmeb.scores import score_folder
+from tte.mmeb.tasks import find, read_tasks
+
+LONGEST = 500
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
+
+
+def other_parquet() -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"a": [1, 2]}), sink)
+    return bytes(sink.getvalue())
+
+
+def bytes_of(change: str, good: bytes) -> bytes:
+    """A file's content after something happened to it; what flips and cuts where is the same at every call."""
+    kind, _, number = change.partition(" ")
+    places = random.Random(f"{number} {len(good)}")
+    at = places.randrange(max(1, len(good)))
+    if kind == "flip":
+        return good[:at] + bytes([good[at] ^ 1 << places.randrange(8)]) + good[at + 1 :]
+    if kind == "cut":
+        return good[:at]
+    if kind == "swap":
+        return good[at:] + good[:at]
+    if kind == "zeros":
+        return good[:at] + bytes(min(64, len(good) - at)) + good[at + 64 :]
+    return {
+        "empty": b"",
+        "byte": b"\n",
+        "image": PNG,
+        "parquet": other_parquet(),
+        "sqlite": b"SQLite format 3\0" + bytes(200),
+        "text": b"not what it was",
+        "not-utf8": good[: len(good) // 2] + b"\xff\xfe" + good[len(good) // 2 :],
+        "null": b"null\n",
+        "list": b"[]\n",
+        "object": b"{}\n",
+        "number": b"1e999\n",
+        "nan": b'{"a": NaN}\n',
+        "surrogate": b'{"key": "\\ud800"}\n',
+        "deep": b"[" * 200_000,
+        "twice": good + good,
+    }[kind]
+
+
+CHANGES = [
+    *(f"flip {i}" for i in range(12)), *(f"cut {i}" for i in range(4)), *(f"swap {i}" for i in range(3)), "zeros 0",
+    "zeros 1", "empty", "byte", "image", "parquet", "sqlite", "text", "not-utf8", "null", "list", "object", "number",
+    "nan", "surrogate", "deep", "twice",
+]  # fmt: skip
+
+
+def replace(path: Path, change: str, good: bytes) -> None:
+    """Put something else in a file's place: other bytes, or what is no file."""
+    if path.is_dir() and not path.is_symlink():
+        path.rmdir()
+    path.unlink(missing_ok=True)
+    if change == "folder":
+        path.mkdir()
+    elif change == "pipe":
+        os.mkfifo(path)
+    elif change == "itself":
+        path.symlink_to(path.name)
+    elif change != "gone":
+        path.write_bytes(bytes_of(change, good))
+
+
+NO_FILES = ["folder", "pipe", "itself", "gone"]
+
+
+def sentence(error: Exception, *names: str) -> None:
+    """An error is one short sentence with one of the names in it."""
+    message = _command.told(error)
+    assert "\n" not in message, message
+    assert len(message) < LONGEST, message
+    assert any(name in message for name in names), message
+    assert message.rstrip("'\"").endswith("."), message
+
+
+def check(read: Callable[[], Any], whole: Any, *names: str) -> bool:
+    """What is read is as it was, or an error that names the file; returns whether it was an error."""
+    try:
+        found = read()
+    except (tte.Error, OSError) as error:
+        sentence(error, *names)
+        return True
+    assert found == whole
+    return False
+
+
+# Trace stores and their exports.
+
+
+def complete(text: str) -> tte.Trace:
+    trace = tte.Trace.__new__(tte.Trace)
+    trace.__setstate__((text, "a", "b", [1, 2, 3], "v", tte.FinishReason.STOP, "", 11, 3))
+    return trace
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with its two exports."""
+    folder = tmp_path_factory.mktemp("stores")
+    named: Any = type("Named", (), {})()
+    named.model = type("Model", (), {"path": folder / "m", "fingerprint": "f", "dtype": "float32", "recipe": "{}"})()
+    with tte.TraceStore(folder / "traces.sqlite") as store:
+        for i in range(20):
+            store.put(store.request(named, f"item {i}"), complete(f"<think>{i}</think> öä {i}" * 10), seconds=0.5)
+        store.export(folder / "traces.jsonl")
+        store.export(folder / "traces.parquet")
+    return folder
+
+
+def content(path: Path) -> list[dict[str, Any]]:
+    if path.suffix == ".sqlite":
+        with tte.TraceStore(path, read_only=True) as store:
+            return list(store.records())
+    with tte.TraceStore(path.with_name("new.sqlite")) as store:
+        store.merge(path)
+        return list(store.records())
+
+
+@pytest.mark.parametrize("change", [*CHANGES, *NO_FILES])
+@pytest.mark.parametrize("name", ["traces.sqlite", "traces.jsonl", "traces.parquet"])
+def test_stores_and_exports(stores: Path, tmp_path: Path, name: str, change: str) -> None:
+    path = tmp_path / name
+    replace(path, change, (stores / name).read_bytes())
+    whole = content(stores / "traces.sqlite")
+    if change in ("byte", "empty") and path.suffix == ".jsonl":
+        whole = []
+    failed = check(lambda: content(path), whole, name)
+    assert failed or change.startswith(("flip", "zeros", "swap", "twice", "byte", "empty"))
+    if path.suffix == ".sqlite" and change not in ("gone", "pipe", "folder", "itself", "empty", "byte"):
+        check(lambda: (tte.TraceStore(path).close(), content(path))[1], whole, name)
+
+
+@pytest.mark.parametrize("column", ["key", "text", "token_ids", "finish", "prompt_tokens", "seconds", "checksum"])
+@pytest.mark.parametrize("value", [None, 7, -1, 1e300, "x", b"\xff\xfe\x00", b"12345678"])
+def test_cells_of_another_kind(stores: Path, tmp_path: Path, column: str, value: Any) -> None:
+    path = tmp_path / "traces.sqlite"
+    shutil.copy(stores / path.name, path)
+    database = sqlite3.connect(path)
+    try:
+        database.execute(f"UPDATE traces SET {column} = ? WHERE id = 5", [value])
+        database.commit()
+    except sqlite3.IntegrityError:  # NULL is refused by SQLite itself.
+        return
+    finally:
+        database.close()
+    assert check(lambda: content(path), None, f"{path}, trace 5")
+    if column != "key":
+        with tte.TraceStore(path) as store:
+            key = content(stores / path.name)[4]["key"]
+            assert check(lambda: store.get(key), None, f"{path}, trace 5")
+            # What is damaged can be removed, and the rest is there.
+            assert store.drop_damaged() == 1
+            assert len(list(store.records())) == len(store) == 19
+
+
+@pytest.mark.parametrize("column", ["key", "text", "token_ids", "finish", "prompt_tokens", "seconds", "checksum"])
+@pytest.mark.parametrize("value", [None, True, -1.5, "x", [], ["x"], {"a": 1}, "\ud800", 10**30, "y" * 5000])
+def test_values_of_exports_of_another_kind(stores: Path, tmp_path: Path, column: str, value: Any) -> None:
+    path = tmp_path / "traces.jsonl"
+    record = {**json.loads((stores / path.name).read_text().splitlines()[0]), column: value}
+    path.write_text(json.dumps(record) + "\n")
+    fine = column == "checksum" and value is None  # Exports of other programs may have none.
+    assert check(lambda: len(content(path)), 1, f"{path}, row 1", f"{path}, line 1") is not fine
+
+
+def test_another_schema_is_refused(tmp_path: Path, stores: Path) -> None:
+    for number, statement in enumerate(
+        [
+            "DROP TABLE traces",
+            "ALTER TABLE traces DROP COLUMN text",
+            "PRAGMA user_version = 9",
+            "PRAGMA application_id = 1",
+        ]
+    ):
+        path = tmp_path / f"{number}.sqlite"
+        shutil.copy(stores / "traces.sqlite", path)
+        database = sqlite3.connect(path)
+        database.execute(statement)
+        database.commit()
+        database.close()
+        assert check(lambda path=path: content(path), None, path.name)
+
+
+def test_a_full_disk_is_called_one(tmp_path: Path, stores: Path) -> None:
+    path = tmp_path / "traces.sqlite"
+    with tte.TraceStore(path) as store:
+        pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+        store._db.execute(f"PRAGMA max_page_count = {pages + 2}")
+        with pytest.raises(tte.InputError, match=r"traces\.sqlite cannot be used \(.*full\): free some space") as error:
+            store.merge(stores / "traces.jsonl")
+        sentence(error.value, "traces.sqlite")
+        store._db.execute("PRAGMA max_page_count = 1000")
+        assert store.merge(stores / "traces.jsonl") == 20
+
+
+def test_a_store_that_cannot_be_written_to(tmp_path: Path, stores: Path) -> None:
+    path = tmp_path / "traces.sqlite"
+    shutil.copy(stores / path.name, path)
+    with tte.TraceStore(path) as store:
+        store._db.execute("PRAGMA query_only = 1")
+        with pytest.raises(tte.InputError, match=r"can be written to, or open it with read_only"):
+            store.merge(stores / "traces.jsonl") or store._insert([])
+
+
+# Media that are none.
+
+
+def test_digests_are_of_regular_files_of_a_size(tmp_path: Path) -> None:
+    sparse = tmp_path / "sparse.png"
+    with sparse.open("wb") as file:
+        file.truncate(60 << 30)
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    shutil.copy(__file__, frames / "1.png")
+    os.mkfifo(frames / "2.png")
+    for name in (
+        "sparse.png",
+        "pipe.png",
+        "loop.png",
+        "/dev/zero",
+        "/dev/stdin",
+        "gone.png",
+        "a\0b",
+        "x" * 5000,
+        "\ud800",
+    ):
+        with pytest.raises(tte.InputError) as error:
+            _content.file_digest(tmp_path / name)
+        sentence(error.value, Path(name).name[:20].encode(errors="backslashreplace").decode(), "a\\x00b", "a\0b")
+    assert _content.file_digest(frames)  # A pipe among frames is no frame.
+    (frames / "3.png").symlink_to(sparse)
+    with pytest.raises(tte.InputError, match="over the limit"):
+        _content.file_digest(frames)
+
+
+# Result folders.
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that is done, and one of the same data whose blocks are there."""
+    folder = tmp_path_factory.mktemp("results")
+    data, pair = NanoData(folder / "images", count=6), system(None, "never")
+    run_dataset(data, folder / "done", pair, options=Options(block=8), progress=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "finish", lambda *_: {})
+        run_dataset(data, folder / "blocks", pair, options=Options(block=8), progress=False)
+    return folder
+
+
+@pytest.fixture
+def quiet(capsys: pytest.CaptureFixture[str]) -> Callable[[list[str]], tuple[int, str]]:
+    """Run a command; returns its exit code and what it wrote to stderr."""
+
+    def command(arguments: list[str]) -> tuple[int, str]:
+        capsys.readouterr()
+        code = main(arguments)
+        return code, capsys.readouterr().err
+
+    return command
+
+
+def lines(text: str, *starts: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith(starts)]
+
+
+@pytest.mark.parametrize("change", [*CHANGES, *NO_FILES])
+@pytest.mark.parametrize(
+    "name",
+    ["manifest.json", "score.json", "predictions.jsonl", "queries.npy", "queries.parquet", "candidates.parquet"],
+)
+def test_result_folders(results: Path, tmp_path: Path, name: str, change: str) -> None:
+    out = tmp_path / "out"
+    place = out / "image" / "Nano-image_ret"
+    shutil.copytree(results / "done", out)
+    other = out / "image" / "Nano-other"
+    shutil.copytree(place, other)  # One that is whole, which must come through.
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest["task"]["name"] = other.name
+    (other / "manifest.json").write_text(json.dumps(sealed(manifest)))
+    replace(place / name, change, (place / name).read_bytes())
+
+    def reported() -> Any:
+        run = read(out, [])
+        assert run.tasks["Nano-other"].score == pytest.approx(100 * manifest["score"])
+        if place.name in run.damaged:
+            raise tte.InputError(run.damaged[place.name])
+        found = run.tasks[place.name]
+        return [o.value for o in found.outcomes], found.scores, found.queries, found.candidates
+
+    sound = read(results / "done", []).tasks[place.name]
+    whole = [o.value for o in sound.outcomes], sound.scores, sound.queries, sound.candidates
+    if not (name == "manifest.json" and change in NO_FILES):  # Without a manifest it is no result folder.
+        check(reported, whole, name)
+    if name not in ("score.json", "predictions.jsonl"):
+        check(lambda: score_folder(place).scores, sound.scores, name)
+
+
+def test_commands_go_on_past_what_is_damaged(results: Path, tmp_path: Path, quiet: Any) -> None:
+    pytest.importorskip("matplotlib")
+    out = tmp_path / "out"
+    for name in ("MSVD", "MSR-VTT", "DiDeMo"):
+        write_result(out, find(name), [True, False])
+    shutil.copytree(results / "done", out, dirs_exist_ok=True)
+    (out / "video/MSVD/manifest.json").write_bytes(b"\xff")
+    (out / "video/MSR-VTT/queries.parquet").write_bytes(PNG)
+    (out / "video/DiDeMo/score.json").write_bytes(b"[]")
+    code, told = quiet(["report", str(out), "--model-name", "m"])
+    assert code == 3
+    named = [line.split(": ")[1].split(", ")[1] for line in lines(told, "left out: ")]
+    assert named == ["DiDeMo", "MSR-VTT", "MSVD"]
+    found = json.loads((out / "report/m.json").read_bytes())["metrics"]
+    assert [found["video"][name] for name in named] == ["READ_ERROR"] * 3
+    assert isinstance(found["image"]["Nano-image_ret"], dict)
+    for command in (["score", str(out)], ["merge", str(out)]):
+        code, told = quiet(command)
+        assert code == 3
+        assert {"MSVD", "MSR-VTT"} <= {line.split(": ")[1] for line in lines(told, "left out: ")}
+        assert all(len(line) < LONGEST for line in told.splitlines())
+
+
+@pytest.mark.parametrize("change", [*CHANGES, *NO_FILES])
+def test_blocks(results: Path, tmp_path: Path, change: str) -> None:
+    shutil.copytree(results / "blocks", tmp_path, dirs_exist_ok=True)
+    folder = ResultFolder(tmp_path / "image" / "Nano-image_ret")
+    part = folder.part_path("candidates", 1)
+    good, whole = part.read_bytes(), folder.read_part("candidates", 1)
+    replace(part, change, good)
+    with pytest.raises(tte.InputError) as error:
+        folder.read_part("candidates", 1)
+    sentence(error.value, str(part))
+    assert change == "gone" or "run again" in str(error.value)
+    if change.startswith("flip") and good[:8] == part.read_bytes()[:8]:
+        assert "block 1 of candidates" in str(error.value)
+    replace(part, "gone", b"")
+    part.write_bytes(good)
+    np.testing.assert_array_equal(folder.read_part("candidates", 1).vectors, whole.vectors)
+
+
+def test_a_flipped_byte_of_vectors_names_the_block(results: Path, tmp_path: Path, quiet: Any) -> None:
+    shutil.copytree(results / "done", tmp_path, dirs_exist_ok=True)
+    (file,) = tmp_path.glob("*/*/candidates.npy")
+    data = bytearray(file.read_bytes())
+    row = np.load(file).shape[1] * 4
+    data[-len(np.load(file)) * row + 9 * row] ^= 1  # In the tenth row: the second block of eight.
+    file.write_bytes(data)
+    for command in (["score", str(tmp_path)], ["merge", str(tmp_path)]):
+        code, told = quiet(command)
+        assert code == 1
+        assert f"{file}, block 1, is damaged" in lines(told, "left out: ")[0]
+
+
+@pytest.mark.parametrize("value", [None, "x" * 3000, -1, 0.5, [], {"a": 1}, True])
+def test_manifests_that_were_changed(results: Path, tmp_path: Path, quiet: Any, value: Any) -> None:
+    shutil.copytree(results / "done", tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "image" / "Nano-image_ret" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for key in (key for key, good in manifest.items() if good != value):
+        path.write_text(json.dumps({**manifest, key: value}))
+        with pytest.raises(tte.InputError) as error:
+            ResultFolder(path.parent).manifest()
+        sentence(error.value, str(path))
+    code, told = quiet(["score", str(tmp_path)])
+    assert code == 1
+    assert "manifest.json" in told
+
+
+# Data.
+
+
+@pytest.mark.parametrize("change", [*CHANGES, *NO_FILES])
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "jsonl"])
+def test_tables(tmp_path: Path, quiet: Any, kind: str, change: str) -> None:
+    rows = [image_row("i", f"text {i}", "GQA/1.jpg", "", ["a", "ö"], ["", ""]) for i in range(30)]
+    picture(tmp_path / "image-tasks/GQA/1.jpg")
+    parquet(tmp_path / IMAGE_REPO / "OK-VQA/test-00000-of-00001.parquet", rows)
+    path = tmp_path / IMAGE_REPO / f"GQA/test-00000-of-00001.{kind}"
+    if kind == "parquet":
+        parquet(path, rows)
+    elif kind == "jsonl":
+        jsonl(path, rows)
+    else:
+        path.parent.mkdir(parents=True)
+        table = pa.Table.from_pylist(rows)
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+
+    def read() -> list[Any]:
+        data = load("GQA", tmp_path)
+        return [(query.entry.name, query.candidates, query.labels) for query in data.queries()]
+
+    whole = read()
+    replace(path, change, path.read_bytes())
+    try:
+        read()
+    except tte.Error as error:
+        sentence(error, f"GQA: {path}", f"GQA: '{path}", "GQA: the table")
+    code, told = quiet(["prompts", "--data", str(tmp_path), "--out", str(tmp_path / "out"), "--tasks", "GQA", "OK-VQA"])
+    assert code in (0, 3)  # The other one is written.
+    assert all(len(line) < LONGEST for line in told.splitlines())
+    assert len((tmp_path / "out/OK-VQA_queries.jsonl").read_text().splitlines()) == len(whole)
+
+
+CELLS: list[Any] = [
+    None,
+    7,
+    0.5,
+    True,
+    "",
+    "x" * 5000,
+    "\ud800",
+    [],
+    [1],
+    ["a", None],
+    {"a": 1},
+    "../../x",
+    "/etc/passwd",
+]
+
+
+@pytest.mark.parametrize("value", CELLS, ids=lambda value: repr(value)[:12])
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        *(("HMDB51", column) for column in ("video_id", "pos_text")),
+        *(("MomentSeeker", column) for column in ("query", "input_frames", "positive_frames", "negative_frames")),
+        *(("QVHighlight", column) for column in ("query", "video_path")),
+        *(("SmthSmthV2", column) for column in ("video_id", "neg_text")),
+    ],
+)
+def test_cells_of_tables_of_another_kind(
+    tree: Path, tmp_path: Path, quiet: Any, name: str, column: str, value: Any
+) -> None:
+    names = {"HMDB51": "hmdb51", "MomentSeeker": "momentseeker", "QVHighlight": "qvhighlight", "SmthSmthV2": "ssv2"}
+    for folder in ("video-tasks/frames",):
+        (tmp_path / folder).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder).symlink_to(tree / folder)
+    source = tree / VIDEO_DATA / f"{names[name]}.jsonl"
+    rows = [json.loads(line) for line in source.read_text().splitlines()]
+    rows[0][column] = value
+    path = tmp_path / VIDEO_DATA / source.name
+    path.parent.mkdir(parents=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for command in (["check"], ["prompts", "--out", str(tmp_path / "out"), "--keep-going"]):
+        code, told = quiet([*command, "--data", str(tmp_path), "--tasks", name])
+        assert code in (0, 1, 3)
+        assert all(len(line) < LONGEST for line in told.splitlines()), told
+
+
+@pytest.mark.parametrize("change", [*CHANGES, "folder", "pipe", "itself"])
+def test_files_of_tasks(tmp_path: Path, change: str) -> None:
+    good = json.dumps({"tasks": [{
+        "name": "Mine", "category": "I-CLS", "modality": "image", "metric": "hit@1", "scored": False,
+        "family": "image_cls", "parser": "image_cls", "repos": ["a/b"],
+    }]}).encode()  # fmt: skip
+    replace(tmp_path / "tasks.json", change, good)
+    try:
+        read_tasks(tmp_path / "tasks.json")
+    except tte.InputError as error:
+        sentence(error, "tasks.json")
+
+
+@pytest.mark.parametrize("value", [None, 1, True, -1, [], ["a", 1], {}, "../x", "", "a/b", "x" * 5000, "\n", "ä"])
+@pytest.mark.parametrize(
+    "key", ["name", "category", "metric", "scored", "parser", "repos", "labels", "queries", "limit", "z"]
+)
+def test_tasks_of_another_shape(tmp_path: Path, quiet: Any, key: str, value: Any) -> None:
+    task = {
+        "name": "Mine", "category": "I-CLS", "modality": "image", "metric": "hit@1", "scored": False,
+        "family": "image_cls", "parser": "image_cls", "repos": ["a/b"], key: value,
+    }  # fmt: skip
+    (tmp_path / "tasks.json").write_text(json.dumps({"tasks": [task]}))
+    code, told = quiet(["check", "--data", str(tmp_path)])
+    assert code == 1
+    assert all(len(line) < LONGEST for line in told.splitlines()), told
+
+
+@pytest.mark.parametrize("change", [*CHANGES, *NO_FILES])
+def test_leaderboard_files(tmp_path: Path, change: str) -> None:
+    from tte.mmeb.report import leaderboard
+
+    path = tmp_path / "Theirs.json"
+    good = json.dumps({"metadata": {"model_name": "T"}, "metrics": {"video": {"MSVD": {"hit@1": 0.25}}}}).encode()
+    replace(path, change, good)
+    try:
+        leaderboard.read(path)
+    except tte.InputError as error:
+        sentence(error, "Theirs.json")
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {"metadata": 3, "metrics": {"image": [1]}},
+        {"metadata": {"model_name": [1]}, "metrics": {"image": {"A": {"hit@1": "x", "b": True, "c": 7}}}},
+        {"metrics": {"image": {"A": None}, "video": 3}},
+    ],
+)
+def test_leaderboard_files_of_another_shape(tmp_path: Path, found: Any) -> None:
+    from tte.mmeb.report import leaderboard
+
+    (tmp_path / "a.json").write_text(json.dumps(found))
+    try:
+        name, scores = leaderboard.read(tmp_path / "a.json")
+    except tte.InputError as error:
+        sentence(error, "a.json")
+    else:
+        assert name == "a"
+        assert all(values == {} for values in scores.values())
+
+
+@pytest.mark.parametrize("change", [*CHANGES, *NO_FILES])
+@pytest.mark.parametrize("name", ["GQA_qry", "GQA_tgt", "GQA_info.jsonl"])
+def test_files_of_the_reference(tmp_path: Path, quiet: Any, name: str, change: str) -> None:
+    folder = tmp_path / "image"
+    folder.mkdir()
+    vectors = {name: np.ones(4, np.float32) for name in ("a", "b")}
+    (folder / "GQA_qry").write_bytes(pickle.dumps(np.ones((2, 4), np.float32)))
+    (folder / "GQA_tgt").write_bytes(pickle.dumps(vectors))
+    row = {"cand_names": ["a", "b"], "label_name": "a", "rel_scores": None}
+    (folder / "GQA_info.jsonl").write_text((json.dumps(row) + "\n") * 2)
+    replace(folder / name, change, (folder / name).read_bytes())
+    code, told = quiet(["score", str(tmp_path), "--pickles"])
+    assert code in (0, 1)
+    assert all(len(line) < LONGEST for line in told.splitlines()), told
