@@ -6,7 +6,8 @@
     python -m tte.mmeb run --data DIR --embedder PATH --out DIR    traces, embeddings and scores; resumes where it was
     python -m tte.mmeb report DIR                                  the leaderboard's JSON and a page
 
-`python -m tte.mmeb COMMAND --help` explains each.
+`python -m tte.mmeb COMMAND --help` explains each. A data set that fails stops no other. Exit codes: 0 done and whole, 1
+nothing could be done (or `check` found something missing), 2 wrong usage or a path that cannot be used, 3 done in part.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code.
 
-    0: done, 1: an error or something missing, 2: wrong usage or a path that cannot be used, 130: stopped.
+    0: done and whole, 1: nothing could be done, or `check` found something missing, 2: wrong usage or a path that
+    cannot be used, 3: done in part (data sets or items failed, or are not whole), 130: stopped.
     """
     import tte
     from tte import _command

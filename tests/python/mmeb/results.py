@@ -33,6 +33,7 @@ def write_result(
     names: Sequence[str] | None = None,
     settings: dict[str, Any] | None = None,
     changes: dict[str, Any] | None = None,
+    images: Sequence[Path] | None = None,
 ) -> Path:
     """A data set whose query i finds candidate i % candidates first exactly where hits[i]."""
     names = list(names or (f"candidate {i}" for i in range(candidates)))
@@ -47,6 +48,7 @@ def write_result(
     np.save(out / "candidates.npy", targets)
     thinks = think != "no-think"
     traces = [f"<think> step {i} of {count}</think> answer {i}" if thinks else None for i in range(count)]
+    images = list(images or [])
     tokens = [5 + i % 7 if thinks else None for i in range(count)]
     pq.write_table(
         pa.table({
@@ -54,11 +56,14 @@ def write_result(
             "trace": pa.array(traces, pa.string()),
             "tokens": pa.array(tokens, pa.int32()),
             "seconds": [0.01 + 0.001 * i for i in range(count)],
+            "text": [f"query {i}" for i in range(count)],
+            "images": pa.array([[str(p) for p in images[i : i + 1]] for i in range(count)], pa.list_(pa.string())),
             "error": pa.array([errors.get(i) for i in range(count)], pa.string()),
         }),
         out / "queries.parquet",
     )  # fmt: skip
-    pq.write_table(pa.table({"name": names, "seconds": [0.01] * len(names)}), out / "candidates.parquet")
+    about = {"text": names, "trace": [f"trace of {name}" for name in names]} if thinks else {}
+    pq.write_table(pa.table({"name": names, "seconds": [0.01] * len(names), **about}), out / "candidates.parquet")
     scores: list[dict[str, float]] = []
     with (out / "predictions.jsonl").open("w") as lines:
         for i in range(count):

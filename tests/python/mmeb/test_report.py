@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from datetime import datetime
 from html.parser import HTMLParser
@@ -11,10 +12,12 @@ from typing import Any
 
 import pytest
 import tte
+from make_tree import picture
 from results import write_result
 from tte.mmeb import report
 from tte.mmeb.average import averages
 from tte.mmeb.cli import main
+from tte.mmeb.manifest import checksums_of, sealed
 from tte.mmeb.metrics import KEYS
 from tte.mmeb.report import compare, leaderboard, page, results
 from tte.mmeb.tasks import tasks
@@ -264,3 +267,68 @@ def test_command(runs: Path, tmp_path: Path, capsys: Any) -> None:
     assert "holds no results" in capsys.readouterr().err
     assert main(["report", str(runs / "think"), str(runs / "think")]) == 1
     assert "Two runs are called 'think'" in capsys.readouterr().err
+
+
+def test_page_says_how_much_of_the_benchmark_it_is_and_against_what(made: Path) -> None:
+    text = (made / "index.html").read_text(encoding="utf-8")
+    assert "4 of 78 data sets" in text
+    assert "2 of 36 data sets" in text
+    assert "gain over no-think" in text
+    assert "think against no-think: " in text
+    for legend in ("◆ thinks before it embeds", "lowest to highest of a column", "✓ marks a right candidate"):
+        assert legend in text
+    assert "time for a query, median" in text
+    assert "milliseconds for a query" in text
+    assert "trace of candidate" in text
+    assert "not whole" in text
+    assert "it has 10 of 1000 queries" in text
+
+
+def test_settings_are_words(shown: Page) -> None:
+    rows = {row[0]: row[1:] for row in shown.rows if row}
+    assert rows["who is thought about"] == ["who the reasoner's recipe says, by task and side", "nobody"]
+    assert rows["embedder"] == ["some-embedder"] * 2
+    assert rows["queries of each data set"] == ["all", "all"]
+    assert not any(re.search(r"identity|fingerprint|checksum", str(name)) for name in rows)
+
+
+def test_documents_are_compared_on_their_own_metric(tmp_path: Path) -> None:
+    """A right page that moves from the third to the second place is a gain, though it is not first."""
+    (task,) = tasks(["VisRAG_ChartQA"])
+    for name, places in (("think", [2, 1, 3, 9]), ("no-think", [3, 2, 1, 9])):
+        folder = write_result(tmp_path / name, task, [True] * 4, think=name, candidates=10)
+        rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+        for row, place in zip(rows, places, strict=True):
+            others = [p for p in row["prediction"] if p not in row["label"]]
+            row["prediction"] = [*others[: place - 1], *row["label"], *others[place - 1 :]]
+            row["rank"] = place
+        (folder / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["checksums"]["predictions.jsonl"] = checksums_of(folder / "predictions.jsonl", manifest)
+        (folder / "manifest.json").write_text(json.dumps(sealed(manifest)))
+    first, second = (results.read(tmp_path / name, []) for name in ("think", "no-think"))
+    found = compare.compare(first.tasks[task.name], second.tasks[task.name])
+    assert found is not None
+    assert (found.fixed, found.broken, found.missed) == ([0, 1], [2], [3])
+
+
+def test_media_are_found_where_the_data_are_now(tmp_path: Path) -> None:
+    then, now = tmp_path / "then", tmp_path / "now"
+    image = picture(now / "image-tasks/MSCOCO_i2t/1.png", 77)
+    write_result(
+        tmp_path / "out", tasks(["MSCOCO_i2t"])[0], [False, False], images=[then / "image-tasks/MSCOCO_i2t/1.png"]
+    )
+    report.make([tmp_path / "out"], tmp_path / "without")
+    assert "1.png is not there: give `report --data`" in (tmp_path / "without/index.html").read_text()
+    assert main(["report", str(tmp_path / "out"), "--out", str(tmp_path / "with"), "--data", str(now)]) == 0
+    text = (tmp_path / "with/index.html").read_text()
+    assert "is not there" not in text
+    assert "data:image/webp" in text
+    # What is no image is not decoded, and nothing waits for it.
+    image.unlink()
+    os.mkfifo(image)
+    report.make([tmp_path / "out"], tmp_path / "pipe", data_dir=now)
+    image.unlink()
+    image.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n")
+    report.make([tmp_path / "out"], tmp_path / "eps", data_dir=now)
+    assert "1.png cannot be shown" in (tmp_path / "eps/index.html").read_text()

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import Image
 
-from tte._files import open_regular, reason
+from tte import _tte
 
 FRAMES = 4
 _SIDE = 200
 _SMALL = 128
 _TEXT = 420
-_FILE_BYTES = 1 << 30
-_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
 
 @dataclass(frozen=True)
@@ -38,12 +37,13 @@ class Shown:
 
 
 def picture(path: Path) -> tuple[str, bool]:
-    """A data URL of an image scaled down to 200 pixels, and whether it is small; raises what Pillow does."""
-    # Not by the path: a pipe would be waited for, and formats that no loader takes must not be tried.
-    with open_regular(path, _FILE_BYTES) as file, Image.open(file, formats=_FORMATS) as opened:
-        image = (ImageOps.exif_transpose(opened) or opened).convert("RGB")
+    """A data URL of an image scaled down to 200 pixels, and whether it is small.
+
+    The pixels are the engine's own. Raises `InputError` for what it refuses.
+    """
+    (pixels,) = _tte.thumbnails(_tte.Image.from_path(path), _SIDE, 1)
+    image = Image.fromarray(pixels)
     small = max(image.size) <= _SMALL
-    image.thumbnail((_SIDE, _SIDE))
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", lossless=small, quality=78, method=4)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}", small
@@ -66,10 +66,10 @@ def shown(name: str, about: Mapping[str, Any], find: Callable[[str], Path]) -> S
         try:
             url, small = picture(find(file))
             urls.append(url)
-        except FileNotFoundError:
-            problem = f"{Path(file).name} is not there: give `report --data` the folder of the data"
-        except Exception as error:  # A damaged image can raise anything from within a decoder.
-            problem = f"{Path(file).name} cannot be shown ({reason(error)})"
+        except _tte.InputError:
+            there = os.path.lexists(find(file))
+            why = "cannot be shown" if there else "is not there: give `report --data` the folder of the data"
+            problem = f"{Path(file).name} {why}"
     text = (about.get("text") or "").strip()
     text = text if len(text) <= _TEXT else text[:_TEXT] + " …"
     trace = (about.get("trace") or "").strip()

@@ -450,7 +450,8 @@ def _model(manifest: Mapping[str, Any], role: str) -> str | None:
     if not about:
         return None
     details = [about.get("family"), about.get("dtype"), f"recipe {about['recipe']}" if about.get("recipe") else None]
-    return f"{Path(str(about.get('path'))).name} ({', '.join(str(d) for d in details if d)})"
+    words = ", ".join(str(d) for d in details if d)
+    return Path(str(about.get("path"))).name + (f" ({words})" if words else "")
 
 
 def _decoding(manifest: Mapping[str, Any]) -> str | None:
