@@ -7,8 +7,8 @@ import torch
 from data import FOLDER, SP, STOP, collate, sequence
 from model import decode, forward, logits
 from nano import Rng, draft, tasks  # found through data.py
-from train import load, vectors
 from transformers import AutoProcessor
+from use import load, vectors
 
 
 def main() -> None:

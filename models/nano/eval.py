@@ -12,19 +12,19 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import model as nano_model
 import numpy as np
 import torch
-import train
 from data import FOLDER
 from nano import Item, generate, tasks  # found through data.py
-from train import conclusion, load, vectors, write_traces
+from use import conclusion, load, vectors, write_traces
 
 
 @torch.no_grad()
 def embed(model: Any, items: list[Item], traces: list[str | None]) -> torch.Tensor:
     """Vectors of any number of items, in batches of similar length."""
     order = sorted(range(len(items)), key=lambda i: len(items[i].prompt) + len(traces[i] or ""))
-    out = torch.empty(len(items), train.nano_model.HIDDEN)
+    out = torch.empty(len(items), nano_model.HIDDEN)
     for a in range(0, len(order), 256):
         part = order[a : a + 256]
         out[part] = vectors(model, [items[i] for i in part], [traces[i] for i in part], 64)

@@ -8,7 +8,7 @@ import torch
 from data import FOLDER
 from nano import PAIRS, Item, Rng, draft  # found through data.py
 from nano.world import DIGITS, Split
-from train import conclusion, load, write_traces
+from use import conclusion, load, write_traces
 
 SHOWN = {t.name for t in PAIRS["train"]}
 

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import eval as evaluation
 import model as nano_model
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from nano import LABELS, PAIRS, Item, Rng, Thing, draft, generate, tasks  # foun
 from nano.world import COLOURS, KINDS, NUMBERS
 from optim import optimizers
 from torch import Tensor
+from use import conclusion, load, vectors, write_traces
 
 TARGET_TASKS = ("image_ret", "image_vg", "video_ret", "video_mret", "visdoc")
 STREAMS = (*tasks(), *(f"{t}/target" for t in TARGET_TASKS))
@@ -64,13 +66,6 @@ def save_checkpoint(model: Any, folder: Path) -> None:
             and folder.resolve() != path.parent.resolve()
         ):
             shutil.copy(path, folder)
-
-
-def load(folder: Path) -> Any:
-    """A checkpoint in fp32."""
-    from transformers import Qwen2VLForConditionalGeneration
-
-    return Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
 
 
 class Run:
@@ -123,23 +118,6 @@ class Run:
 
 
 # ---------------------------------------------------------------- reasoner
-
-
-def write_traces(model: Any, items: list[Item], size: int = 128) -> list[str]:
-    """The traces that the reasoner itself writes, greedily."""
-    out: list[str] = []
-    model.eval()
-    for a in range(0, len(items), size):
-        prompts = [sequence(i, None, end=False) for i in items[a : a + size]]
-        where = [int(s.positions.max()) + 1 for s in prompts]
-        for ids in nano_model.decode(model, collate(prompts, 64), where, STOP, 64):
-            out.append(SP.decode(ids[:-1] if ids and ids[-1] == STOP else ids))
-    model.train()
-    return out
-
-
-def conclusion(trace: str) -> str:
-    return trace.rsplit("</think>", maxsplit=1)[-1].strip()
 
 
 def reasoner_accuracy(model: Any, split: Any, n: int, seed: str) -> dict[str, float]:
@@ -216,16 +194,6 @@ def train_reasoner(args: argparse.Namespace) -> None:
 
 
 # ---------------------------------------------------------------- embedders
-
-
-def vectors(model: Any, items: list[Item], traces: list[str | None], chunk: int = 32) -> Tensor:
-    """L2-normalised final states of the last token, in the caller's order."""
-    batch = collate([sequence(i, t) for i, t in zip(items, traces, strict=True)], chunk)
-    last = torch.tensor(batch.lengths).cumsum(0) - 1
-    states = nano_model.forward(model, batch)[last]
-    back = torch.empty(len(items), dtype=torch.long)
-    back[torch.tensor(batch.order)] = torch.arange(len(items))
-    return F.normalize(states[back], dim=-1)
 
 
 def meaning(item: Item) -> str:
@@ -375,8 +343,6 @@ def main() -> None:
     if args.what in ("all", "embedder-no-think"):
         train_embedder(args, think=False)
     if args.what in ("all", "evaluate"):
-        import eval as evaluation  # it imports this module
-
         evaluation.run(seeds=args.test_seeds, names=args.tasks, parts=args.parts)
 
 

@@ -7,7 +7,8 @@
 The command line is `python -m tte.mmeb --help`.
 """
 
-from tte.mmeb.items import STYLES, Dataset, Entry, Query, load
-from tte.mmeb.tasks import Task, tasks
+from tte.mmeb.data.loaders import load
+from tte.mmeb.data.tasks import Task, tasks
+from tte.mmeb.data.types import STYLES, Dataset, Entry, Query
 
 __all__ = ["STYLES", "Dataset", "Entry", "Query", "Task", "load", "tasks"]

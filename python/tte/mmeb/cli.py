@@ -19,15 +19,15 @@ import sys
 from collections.abc import Sequence
 
 _COMMANDS = (
-    ("tasks", "tte.mmeb.check"),
-    ("check", "tte.mmeb.check"),
-    ("prompts", "tte.mmeb.export"),
-    ("traces", "tte.mmeb.traces"),
-    ("run", "tte.mmeb.run"),
-    ("score", "tte.mmeb.scores"),
-    ("merge", "tte.mmeb.run"),
+    ("tasks", "tte.mmeb.data.check"),
+    ("check", "tte.mmeb.data.check"),
+    ("prompts", "tte.mmeb.data.export"),
+    ("traces", "tte.mmeb.run.traces"),
+    ("run", "tte.mmeb.run.run"),
+    ("score", "tte.mmeb.run.scores"),
+    ("merge", "tte.mmeb.run.run"),
     ("report", "tte.mmeb.report"),
-    ("mini", "tte.mmeb.mini"),
+    ("mini", "tte.mmeb.mini.mini"),
 )
 """Commands in the order of `--help`, each with the module that holds its `add_<command>(subparsers)`.
 

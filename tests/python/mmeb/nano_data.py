@@ -12,11 +12,11 @@ from typing import Any
 import tte
 from PIL import Image
 from tte import _hub
-from tte.mmeb.blocks import Shard
-from tte.mmeb.embed import System
-from tte.mmeb.items import Dataset, Entry, Query
-from tte.mmeb.run import TRACES, Options, run_dataset
-from tte.mmeb.tasks import Task
+from tte.mmeb.data.tasks import Task
+from tte.mmeb.data.types import Dataset, Entry, Query
+from tte.mmeb.run.blocks import Shard
+from tte.mmeb.run.embed import System
+from tte.mmeb.run.run import TRACES, Options, run_dataset
 from tte.nano import generate
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tte.mmeb.manifest import EMBEDDED, SCORED, checksums_of, sealed
-from tte.mmeb.metrics import query_scores
-from tte.mmeb.scores import task_json
-from tte.mmeb.tasks import Task
+from tte.mmeb.data.tasks import Task
+from tte.mmeb.run.manifest import EMBEDDED, SCORED, checksums_of, sealed
+from tte.mmeb.run.scores import task_json
+from tte.mmeb.score.metrics import query_scores
 
 _MODES = {"think": "recipe", "no-think": "never", "queries-only": "queries"}
 

@@ -21,14 +21,13 @@ from make_tree import IMAGE_REPO, VIDEO_DATA, image_row, jsonl, parquet, picture
 from nano_data import NanoData, system
 from results import write_result
 from tte import _command, _content
-from tte.mmeb import run
 from tte.mmeb.cli import main
-from tte.mmeb.items import load
-from tte.mmeb.manifest import ResultFolder, sealed
+from tte.mmeb.data.loaders import load
+from tte.mmeb.data.tasks import find, read_tasks
 from tte.mmeb.report.results import read
-from tte.mmeb.run import Options, run_dataset
-from tte.mmeb.scores import score_folder
-from tte.mmeb.tasks import find, read_tasks
+from tte.mmeb.run.manifest import ResultFolder, sealed
+from tte.mmeb.run.run import Options, run, run_dataset
+from tte.mmeb.run.scores import score_folder
 
 LONGEST = 500
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)

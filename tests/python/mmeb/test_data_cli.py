@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import tte.mmeb
 from make_tree import FRAMES, jsonl, picture
-from tte.mmeb.check import check_task
 from tte.mmeb.cli import main
+from tte.mmeb.data.check import check_task
 
 
 def test_tasks(capsys: pytest.CaptureFixture[str]) -> None:

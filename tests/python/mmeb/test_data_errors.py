@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import tte.mmeb
 from make_tree import FRAMES, IMAGE_REPO, VISDOC, frame_folder, image_row, jsonl, moment, parquet
-from tte.mmeb import tables
+from tte.mmeb.data import tables
 
 GOOD = image_row("i", "t", "GQA/1.jpg", "", ["a"], [""])
 

@@ -10,7 +10,7 @@ import pytest
 import tte
 import tte.mmeb
 from checkpoints import SHAPES, Shape
-from tte.mmeb import prompts
+from tte.mmeb.data import prompts
 
 RECIPE = Path(__file__).parents[3] / "models" / "recipes" / "qwen2_vl_vlm2vec.json"
 NAMES = [

@@ -12,7 +12,7 @@ import pytest
 import tte.mmeb
 from make_tree import FRAMES, image_row, jsonl, parquet, picture
 from PIL import Image
-from tte.mmeb import layout
+from tte.mmeb.data import layout
 
 ROWS = [{"video_id": f"v{i}", "video": f"v{i}.mp4", "caption": f"caption {i}"} for i in range(5)]
 

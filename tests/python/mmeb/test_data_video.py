@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tte.mmeb
 from make_tree import FRAMES, MVBENCH_SUBSETS, frame_folder, jsonl, moment, picture
-from tte.mmeb import frames
+from tte.mmeb.data import frames
 
 
 def numbers(files: tuple[Path, ...]) -> list[int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import tte.mmeb
 from make_tree import LONG_ID, VISDOC, parquet, picture, png_bytes
-from tte.mmeb.sets.visdoc import page_name
+from tte.mmeb.data.visdoc import page_name
 
 
 def beir(root: Path, repo: str, queries: list[dict], qrels: list[dict], corpus: list[dict]) -> Path:  # type: ignore[type-arg]

@@ -15,12 +15,12 @@ import tte
 from make_tree import picture
 from results import write_result
 from tte.mmeb import report
-from tte.mmeb.average import averages
 from tte.mmeb.cli import main
-from tte.mmeb.manifest import checksums_of, sealed
-from tte.mmeb.metrics import KEYS
+from tte.mmeb.data.tasks import tasks
 from tte.mmeb.report import compare, leaderboard, page, results
-from tte.mmeb.tasks import tasks
+from tte.mmeb.run.manifest import checksums_of, sealed
+from tte.mmeb.score.average import averages
+from tte.mmeb.score.metrics import KEYS
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")

@@ -14,8 +14,8 @@ import tte
 from make_tree import IMAGE_REPO, image_row, parquet, picture
 from results import write_result
 from tte.mmeb.cli import main
-from tte.mmeb.manifest import ResultFolder, check_identity
-from tte.mmeb.tasks import find
+from tte.mmeb.data.tasks import find
+from tte.mmeb.run.manifest import ResultFolder, check_identity
 
 WORDS = ["red circle", "blue star", "green square", "3"]
 

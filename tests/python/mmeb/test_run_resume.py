@@ -15,10 +15,9 @@ import numpy as np
 import pytest
 import tte
 from nano_data import NanoData, system
-from tte.mmeb import run
-from tte.mmeb.blocks import Shard
-from tte.mmeb.manifest import ResultFolder
-from tte.mmeb.run import TRACES, Options, merge, run_dataset
+from tte.mmeb.run.blocks import Shard
+from tte.mmeb.run.manifest import ResultFolder
+from tte.mmeb.run.run import TRACES, Options, merge, run, run_dataset
 
 SCRIPT = Path(__file__).with_name("nano_data.py")
 SMALL = Options(block=4)

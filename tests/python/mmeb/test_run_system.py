@@ -14,11 +14,11 @@ import pytest
 import tte
 from nano_data import NanoData, system
 from tte import _hub
-from tte.mmeb import setup
-from tte.mmeb.embed import System
-from tte.mmeb.items import Entry, Source
-from tte.mmeb.run import Options, run_dataset, run_tasks
-from tte.mmeb.traces import write_traces
+from tte.mmeb.data.loaders import Source
+from tte.mmeb.data.types import Entry
+from tte.mmeb.run.embed import System
+from tte.mmeb.run.run import Options, run_dataset, run_tasks, setup
+from tte.mmeb.run.traces import write_traces
 
 QUESTIONS = ["what is left of the red circle ?", "how many 3 ?", "what is above the blue star ?"]
 

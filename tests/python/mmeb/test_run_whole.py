@@ -12,15 +12,15 @@ import pytest
 import tte
 from make_tree import FRAMES, IMAGE_REPO, VIDEO_DATA, frame_folder, image_row, jsonl, parquet, picture
 from nano_data import NanoData, system
-from tte.mmeb import layout
-from tte.mmeb.blocks import Shard
-from tte.mmeb.check import check_task
 from tte.mmeb.cli import main
-from tte.mmeb.items import load
-from tte.mmeb.manifest import ResultFolder
-from tte.mmeb.run import Options, merge, run_dataset
-from tte.mmeb.scores import Row, score
-from tte.mmeb.tasks import find, shortfall
+from tte.mmeb.data import layout
+from tte.mmeb.data.check import check_task
+from tte.mmeb.data.loaders import load
+from tte.mmeb.data.tasks import find, shortfall
+from tte.mmeb.run.blocks import Shard
+from tte.mmeb.run.manifest import ResultFolder
+from tte.mmeb.run.run import Options, merge, run_dataset
+from tte.mmeb.score.scoring import Row, score
 
 WORDS = ["red circle", "blue star", "green square", "3"]
 

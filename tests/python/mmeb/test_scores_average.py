@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from tte.mmeb.average import averages, table
-from tte.mmeb.tasks import tasks
+from tte.mmeb.data.tasks import tasks
+from tte.mmeb.score.average import averages, table
 
 VLM2VEC = {
     "ImageNet-1K": 0.808, "N24News": 0.730, "HatefulMemes": 0.558, "VOC2007": 0.849, "SUN397": 0.709,

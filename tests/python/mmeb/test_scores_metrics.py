@@ -6,7 +6,7 @@ import math
 import random
 
 import pytest
-from tte.mmeb import metrics
+from tte.mmeb.score import metrics
 
 LOG3 = math.log2(3)
 

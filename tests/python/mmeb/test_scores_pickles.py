@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tte
-from tte.mmeb.pickles import read_array, read_vectors
+from tte.mmeb.score.pickles import read_array, read_vectors
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import tte
-from tte.mmeb import metrics, ranking, scores
-from tte.mmeb.scores import Row, score
+from tte.mmeb.run import scores
+from tte.mmeb.score import metrics, ranking
+from tte.mmeb.score.scoring import Row, score
 
 
 def unit(rng: np.random.Generator, rows: int, dim: int) -> np.ndarray:

@@ -9,12 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tte.mmeb.data.tasks import Task
     from tte.mmeb.report.results import Run
-    from tte.mmeb.tasks import Task
 
-_TASKS = Path(__file__).resolve().parent.parent / "tasks.json"
-MINI_TASKS = _TASKS.with_name("mini_tasks.json")
-"""The tasks of the miniature."""
 _EXAMPLE = """example:
   python -m tte.mmeb report out/think out/no-think --data MMEB-V2 --out report --model-name My-Embedder-2B \\
       --backbone Qwen2-VL --size 2.2 --url https://example.org/my-embedder
@@ -28,7 +25,7 @@ The first folder is the run that the page is about; further ones are set beside 
 
 def add_report(subparsers: Any) -> None:
     """Add the command `report`."""
-    from tte.mmeb import options
+    from tte.mmeb.data import options
 
     parser = subparsers.add_parser(
         "report",
@@ -152,8 +149,8 @@ def _write(
     title: str | None,
     metadata: Mapping[str, Any] | None,
 ) -> list[Path]:
-    from tte.mmeb.manifest import replacing
     from tte.mmeb.report import leaderboard, page
+    from tte.mmeb.run.manifest import replacing
 
     out.mkdir(parents=True, exist_ok=True)
     benchmark = any(t.task.scored for run in runs for t in run.tasks.values())
@@ -173,11 +170,11 @@ def _write(
 
 def known_tasks(extra_tasks: Iterable[Path] = ()) -> list[Task]:
     """All tasks that a result folder may hold: the benchmark's and its extras, the miniature's, and `extra_tasks`."""
-    from tte.mmeb.tasks import read_tasks
+    from tte.mmeb.data.tasks import MINI_TASKS, benchmark, read_tasks
 
-    files = [_TASKS, MINI_TASKS, *(Path(f) for f in extra_tasks if Path(f).resolve() != MINI_TASKS)]
+    files = [MINI_TASKS, *(Path(f) for f in extra_tasks if Path(f).resolve() != MINI_TASKS)]
     # Once each: a data folder's own task file repeats definitions of the miniature's.
-    return list(dict.fromkeys(task for file in files for task in read_tasks(file)))
+    return list(dict.fromkeys([*benchmark(), *(task for file in files for task in read_tasks(file))]))
 
 
 def _model_name(run: Run, metadata: Mapping[str, Any] | None) -> str:

@@ -14,8 +14,8 @@ from typing import Any
 
 from tte import _files
 from tte._tte import InputError
-from tte.mmeb import metrics
-from tte.mmeb.manifest import write_json
+from tte.mmeb.run.manifest import write_json
+from tte.mmeb.score import metrics
 
 MODALITIES = ("image", "video", "visdoc")
 KEYS = (*metrics.KEYS, "num_pred", "num_data")

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from tte._tte import InputError
-from tte.mmeb.average import Mean, averages
-from tte.mmeb.frames import ALL_FRAMES
+from tte.mmeb.data.frames import ALL_FRAMES
+from tte.mmeb.data.tasks import CATEGORIES as GROUPS
+from tte.mmeb.data.tasks import Task
 from tte.mmeb.report import media, plots
 from tte.mmeb.report.compare import Comparison, by_length, compare, length_bins, spread
 from tte.mmeb.report.results import Outcome, Run, TaskRun
-from tte.mmeb.tasks import CATEGORIES as GROUPS
-from tte.mmeb.tasks import Task
+from tte.mmeb.score.average import Mean, averages
 
 _HERE = Path(__file__).parent
-_PUBLISHED = _HERE.parent / "published.json"
+_PUBLISHED = _HERE / "published.json"
 TITLES = {
     "I-CLS": "classification", "I-QA": "question answering", "I-RET": "retrieval", "I-VG": "grounding",
     "V-CLS": "classification", "V-QA": "question answering", "V-RET": "retrieval", "V-MRET": "moment retrieval",

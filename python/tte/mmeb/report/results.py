@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 from tte import _extras, _files
 from tte._tte import InputError
-from tte.mmeb import metrics
-from tte.mmeb.blocks import block_count, missing_blocks
-from tte.mmeb.manifest import (
+from tte.mmeb.data.tasks import Task, shortfall
+from tte.mmeb.report.leaderboard import MODALITIES
+from tte.mmeb.run.blocks import block_count, missing_blocks
+from tte.mmeb.run.manifest import (
     AGAIN,
     EMBEDDED,
     SCORED,
@@ -22,9 +23,8 @@ from tte.mmeb.manifest import (
     check_files,
     read_json,
 )
-from tte.mmeb.report.leaderboard import MODALITIES
-from tte.mmeb.scores import notes, task_of
-from tte.mmeb.tasks import Task, shortfall
+from tte.mmeb.run.scores import notes, task_of
+from tte.mmeb.score import metrics
 
 SHOWN = 3
 """How many of the best candidates of a query are kept."""

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from tte import _command
 from tte._files import shown
 from tte._tte import InputError
-from tte.mmeb.tasks import Task
+from tte.mmeb.data.tasks import Task
 
 
 class MissingError(InputError):

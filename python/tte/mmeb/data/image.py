@@ -16,11 +16,11 @@ from functools import cached_property
 from pathlib import Path
 
 from tte._tte import InputError
-from tte.mmeb import layout, prompts, tables
-from tte.mmeb.items import Entry, Query
-from tte.mmeb.sets.base import Settings, TableDataset
-from tte.mmeb.tables import Row, Table
-from tte.mmeb.tasks import Task
+from tte.mmeb.data import layout, prompts, tables
+from tte.mmeb.data.base import Settings, TableDataset
+from tte.mmeb.data.tables import Row, Table
+from tte.mmeb.data.tasks import Task
+from tte.mmeb.data.types import Entry, Query
 
 _TEXT_PARSERS = ("image_cls", "image_qa", "image_i2t")
 PARSERS = (*_TEXT_PARSERS, "image_t2i", "image_i2i_vg")

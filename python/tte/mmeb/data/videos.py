@@ -11,11 +11,11 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from tte.mmeb import frames, layout, prompts, tables
-from tte.mmeb.items import Entry, Query
-from tte.mmeb.sets.base import Settings, TableDataset
-from tte.mmeb.tables import Row, Table
-from tte.mmeb.tasks import Task
+from tte.mmeb.data import frames, layout, prompts, tables
+from tte.mmeb.data.base import Settings, TableDataset
+from tte.mmeb.data.tables import Row, Table
+from tte.mmeb.data.tasks import Task
+from tte.mmeb.data.types import Entry, Query
 
 VIDEO_FRAMES = {"qwen3_vl_embedding": 64}
 """Frames per video that a style's own evaluation takes."""

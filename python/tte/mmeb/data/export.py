@@ -12,8 +12,8 @@ from typing import Any
 
 from tte import _command, _files
 from tte._tte import InputError
-from tte.mmeb import layout, options
-from tte.mmeb.items import Dataset, Entry, Query
+from tte.mmeb.data import layout, options
+from tte.mmeb.data.types import Dataset, Entry, Query
 
 
 def write_prompts(

@@ -10,10 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tte.mmeb.items import Dataset, Entry
-from tte.mmeb.prompts import Words
-from tte.mmeb.tables import Row, Table
-from tte.mmeb.tasks import Task, shortfall
+from tte.mmeb.data.prompts import Words
+from tte.mmeb.data.tables import Row, Table
+from tte.mmeb.data.tasks import Task, shortfall
+from tte.mmeb.data.types import Dataset, Entry
 
 _FORMAT = 1  # Of names and prompts: another number makes results of older versions another data revision.
 

@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from tte._tte import InputError
-from tte.mmeb import layout, prompts, tables
-from tte.mmeb.items import Entry, Query
-from tte.mmeb.sets.base import Settings, TableDataset
-from tte.mmeb.tables import Row, Table
-from tte.mmeb.tasks import Task
+from tte.mmeb.data import layout, prompts, tables
+from tte.mmeb.data.base import Settings, TableDataset
+from tte.mmeb.data.tables import Row, Table
+from tte.mmeb.data.tasks import Task
+from tte.mmeb.data.types import Entry, Query
 
 PARSERS = ("vidore", "visrag")
 

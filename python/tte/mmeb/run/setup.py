@@ -13,9 +13,9 @@ from typing import Any
 
 from tte import _hub, _tte
 from tte._models import Embedder, Reasoner
-from tte.mmeb import options
-from tte.mmeb.embed import THINK_MODES, System, ThinkMode, log
-from tte.mmeb.items import Source
+from tte.mmeb.data import options
+from tte.mmeb.data.loaders import Source
+from tte.mmeb.run.embed import THINK_MODES, System, ThinkMode, log
 from tte.trace_store import TraceStore
 
 _DECODING = {

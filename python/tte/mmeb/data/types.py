@@ -6,17 +6,18 @@ Everything else in :mod:`tte.mmeb` speaks in these terms, so nothing after the l
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from tte.mmeb.tasks import Task
+from tte._tte import InputError
+from tte.mmeb.data.prompts import DEFAULT_INSTRUCTION, IMAGE, VIDEO
+from tte.mmeb.data.tasks import Task
 
 STYLES = ("plain", "vlm2vec", "qwen3_vl_embedding")
-"""Prompt styles: see :mod:`tte.mmeb.prompts`."""
+"""Prompt styles: see :mod:`tte.mmeb.data.prompts`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +47,62 @@ class Entry:
         With the recipe "qwen2_vl_vlm2vec" and the style "vlm2vec" an embedder sees exactly `prompt`.
         Raises `InputError` with `error` if there is one.
         """
-        from tte.mmeb import prompts
+        return _item(self)
 
-        return prompts.item(self)
+
+def _item(entry: Entry) -> dict[str, Any] | list[Any]:
+    """Make the input of `tte.Embedder` and `tte.Reasoner` of an entry.
+
+    In the style "vlm2vec" it is media, then text, without an instruction: the recipe "qwen2_vl_vlm2vec" (or any raw one
+    that adds nothing to media and text) makes exactly `entry.prompt` of it.
+
+    Raises `InputError` for an entry that cannot be embedded.
+    """
+    if entry.error:
+        raise InputError(entry.error)
+    if entry.style == "qwen3_vl_embedding":
+        return _messages(entry)
+    media: dict[str, Any] = {}
+    if entry.images:
+        media["image"] = entry.images[0] if len(entry.images) == 1 else list(entry.images)
+    if entry.video_frames:
+        media["video"] = list(entry.video_frames)
+    if entry.style == "vlm2vec":
+        return _exact(entry.prompt, media)
+    return {**media, "text": entry.prompt} if entry.prompt or not media else media
+
+
+def _exact(prompt: str, media: dict[str, Any]) -> dict[str, Any] | list[Any]:
+    """Put the media where the prompt has their token, and leave every other character as it is.
+
+    A token without media (WebQA and EDIS; no frames) is left out, with the blank or line break that follows it: an
+    engine has nothing to put there.
+    """
+    token = IMAGE if "image" in media else VIDEO
+    if not media:
+        for stray in (IMAGE, VIDEO):
+            if prompt.startswith(stray):
+                return {"text": prompt[len(stray) + 1 :]}
+        return {"text": prompt}
+    before, _, after = prompt.partition(token)
+    if before:
+        kind = "image" if "image" in media else "video"
+        return [{"type": "text", "text": before}, {"type": kind, **media}, {"type": "text", "text": after}]
+    return {**media, "text": after} if after else media
+
+
+def _messages(entry: Entry) -> list[Any]:
+    content: list[dict[str, Any]] = []
+    if entry.video_frames:
+        content.append({"type": "video", "video": list(entry.video_frames)})
+    content += [{"type": "image", "image": path} for path in entry.images]
+    if entry.text or not content:
+        content.append({"type": "text", "text": entry.text})
+    system = entry.instruction or DEFAULT_INSTRUCTION
+    return [
+        {"role": "system", "content": [{"type": "text", "text": system}]},
+        {"role": "user", "content": content},
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,60 +164,3 @@ class Dataset(ABC):
     @abstractmethod
     def candidates(self) -> Iterator[Entry]:
         """Iterate over the candidates in pool order; their names are unique."""
-
-
-def load(
-    task: Task | str,
-    data_dir: Path | str,
-    *,
-    style: str = "plain",
-    num_frames: int | None = None,
-    limit: int | None = None,
-    extra_tasks: Iterable[Path] = (),
-    stray_tokens: bool = True,
-) -> Dataset:
-    """Open one data set of a local copy of the benchmark.
-
-    Args:
-        task: a task or its name.
-        data_dir: folder with `image-tasks/`, `video-tasks/`, `visdoc-tasks/` in any of the layouts in use.
-        style: how prompts are written: "plain", "vlm2vec" or "qwen3_vl_embedding".
-        num_frames: frames per video; default: the setting of task and style; 0: no frames, -1: all saved frames.
-        limit: the first queries only (candidates follow from them, but a global pool's corpus stays whole).
-        extra_tasks: further files of task definitions.
-        stray_tokens: keep the image token that VLM2Vec's prompts of WebQA and EDIS have without a picture.
-
-    Raises:
-        InputError: names the data set and the file that is missing or broken.
-
-    """
-    from tte.mmeb.sets import open_dataset
-    from tte.mmeb.sets.base import Settings
-    from tte.mmeb.tasks import find
-
-    found = find(task, extra_tasks) if isinstance(task, str) else task
-    return open_dataset(found, Path(data_dir), Settings(style, num_frames, limit, stray_tokens))
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where data sets are and how they are read."""
-
-    folder: Path
-    style: str = "plain"
-    num_frames: int | None = None
-    limit: int | None = None
-    extra_tasks: tuple[Path, ...] = ()
-    stray_tokens: bool = True
-
-    def load(self, task: Task) -> Dataset:
-        """Open one data set."""
-        return load(
-            task,
-            self.folder,
-            style=self.style,
-            num_frames=self.num_frames,
-            limit=self.limit,
-            extra_tasks=self.extra_tasks,
-            stray_tokens=self.stray_tokens,
-        )

@@ -17,6 +17,8 @@ from tte import _files, _text
 from tte._tte import InputError
 
 _FILE = Path(__file__).with_name("tasks.json")
+MINI_TASKS = _FILE.with_name("mini_tasks.json")
+"""The tasks of the miniature."""
 _LABELS = Path(__file__).with_name("labels.json")
 CATEGORIES = {
     "image": ("I-CLS", "I-QA", "I-RET", "I-VG"),
@@ -46,7 +48,7 @@ class Task:
     family: str
     """Preset family of recipes: image_cls, image_qa, image_ret, image_vg, video_cls, ..., visdoc."""
     parser: str
-    """How its rows are read: a key of :data:`tte.mmeb.sets.PARSERS`."""
+    """How its rows are read: a key of :data:`tte.mmeb.data.loaders.LOADERS`."""
     local: bool = True
     """Whether a query is ranked against its own row's candidates, or against all of the data set."""
     repos: tuple[str, ...] = ()
@@ -100,7 +102,7 @@ def tasks(names: Iterable[str] | None = None, extra: Iterable[Path] = ()) -> lis
         InputError: a name is unknown, or a file is not one of tasks.
 
     """
-    known = list(_benchmark())
+    known = list(benchmark())
     added = [task for file in extra for task in read_tasks(Path(file))]
     for task in added:
         if task in known:
@@ -141,10 +143,10 @@ def find(name: str, extra: Iterable[Path] = ()) -> Task:
 
     Raises `InputError` if there is none.
     """
-    for task in [*_benchmark(), *(task for file in extra for task in read_tasks(Path(file)))]:
+    for task in [*benchmark(), *(task for file in extra for task in read_tasks(Path(file)))]:
         if name in (task.name, *task.aliases):
             return task
-    raise InputError(f"There is no task {name!r}: {_suggest(name, list(_benchmark()))}")
+    raise InputError(f"There is no task {name!r}: {_suggest(name, list(benchmark()))}")
 
 
 def shortfall(task: Task, queries: int, candidates: int | None, limit: int | None = None) -> str:
@@ -168,7 +170,7 @@ def shortfall(task: Task, queries: int, candidates: int | None, limit: int | Non
 
 def unscored() -> list[Task]:
     """Data sets of the benchmark that exist but do not count."""
-    return [task for task in _benchmark() if not task.scored]
+    return [task for task in benchmark() if not task.scored]
 
 
 def read_tasks(file: Path) -> list[Task]:
@@ -184,7 +186,8 @@ def read_tasks(file: Path) -> list[Task]:
 
 
 @lru_cache(maxsize=1)
-def _benchmark() -> tuple[Task, ...]:
+def benchmark() -> tuple[Task, ...]:
+    """All tasks of the benchmark, those that do not count among them, in its order."""
     return tuple(read_tasks(_FILE))
 
 

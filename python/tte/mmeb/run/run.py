@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 
 from tte import _command, _content, _files, _tte
-from tte.mmeb import options as cli_options
-from tte.mmeb import scores, setup
-from tte.mmeb.average import averages
-from tte.mmeb.blocks import ROLES, Shard, assemble, embed_blocks, missing_blocks, recorded_keys
-from tte.mmeb.embed import System, log, read
-from tte.mmeb.items import Dataset, Source
-from tte.mmeb.manifest import (
+from tte.mmeb.data import options as cli_options
+from tte.mmeb.data.loaders import Source
+from tte.mmeb.data.tasks import Task
+from tte.mmeb.data.types import Dataset
+from tte.mmeb.run import scores, setup
+from tte.mmeb.run.blocks import ROLES, Shard, assemble, embed_blocks, missing_blocks, recorded_keys
+from tte.mmeb.run.embed import System, log, read
+from tte.mmeb.run.manifest import (
     EMBEDDED,
     SCORED,
     SIDES,
@@ -36,7 +37,8 @@ from tte.mmeb.manifest import (
     read_json,
     write_json,
 )
-from tte.mmeb.tasks import Task
+from tte.mmeb.score.average import averages
+from tte.mmeb.score.scoring import TOP, Relevance
 from tte.trace_store import TraceStore
 
 EVERYTHING = Shard()
@@ -60,8 +62,8 @@ class Options:
     """Run the blocks again that have items which failed."""
     verify: bool = False
     """Compare the content of the media, byte by byte, with what was embedded so far."""
-    relevance: scores.Relevance = "correct"
-    top: int = scores.TOP
+    relevance: Relevance = "correct"
+    top: int = TOP
 
 
 @dataclass

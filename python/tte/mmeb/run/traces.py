@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tte import _files, _tte
-from tte.mmeb import options, setup
-from tte.mmeb.blocks import Shard
-from tte.mmeb.embed import System, log
-from tte.mmeb.items import Dataset, Entry, Source
-from tte.mmeb.run import BLOCK, EVERYTHING
-from tte.mmeb.tasks import Task
+from tte.mmeb.data import options
+from tte.mmeb.data.loaders import Source
+from tte.mmeb.data.tasks import Task
+from tte.mmeb.data.types import Dataset, Entry
+from tte.mmeb.run import setup
+from tte.mmeb.run.blocks import Shard
+from tte.mmeb.run.embed import System, log
+from tte.mmeb.run.run import BLOCK, EVERYTHING
 from tte.trace_store import TraceStore, check_export
 
 _SIDES: tuple[Literal["query", "target"], ...] = ("query", "target")

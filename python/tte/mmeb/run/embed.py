@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tte import _content, _inputs, _options, _tte
 from tte._models import Embedder, Reasoner
-from tte.mmeb.items import Entry
+from tte.mmeb.data.types import Entry
 from tte.trace_store import Request, StoredTrace, TraceStore
 
 ThinkMode = Literal["never", "always", "queries", "recipe"]

@@ -27,11 +27,10 @@ from PIL import Image as PILImage
 
 from tte import _extras, _files, nano
 from tte._tte import InputError
-from tte.mmeb.tasks import DATA_TASKS
+from tte.mmeb.data.tasks import DATA_TASKS, MINI_TASKS
 
 _VERSION = 1
 _STAMP = "mini.json"
-_TASKS = Path(__file__).with_name("mini_tasks.json")
 _WHOLE = ".whole"
 """Ends the name of an empty file beside a folder or file that is published as one."""
 
@@ -81,7 +80,7 @@ def write(
 
 def _write_tasks(folder: Path) -> None:
     """Write the definitions of the data sets that are there, which may be more than those of this call."""
-    content = json.loads(_TASKS.read_text(encoding="utf-8"))
+    content = json.loads(MINI_TASKS.read_text(encoding="utf-8"))
     content["tasks"] = [t for t in content["tasks"] if (folder / ".mini" / f"{t['name']}.json").exists()]
     text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
     target = folder / DATA_TASKS

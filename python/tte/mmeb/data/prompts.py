@@ -16,12 +16,7 @@ less at the end is another last token, hence another embedding.
 from __future__ import annotations
 
 import unicodedata
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
-
-from tte._tte import InputError
-
-if TYPE_CHECKING:
-    from tte.mmeb.items import Entry
+from typing import Literal, NamedTuple
 
 IMAGE = "<|image_pad|>"
 VIDEO = "<|video_pad|>"
@@ -180,61 +175,3 @@ def _chat(instruction: str, text: str, media: Media) -> Words:
         f"<|im_start|>system\n{system or DEFAULT_INSTRUCTION}<|im_end|>\n<|im_start|>user\n{shown}{text}<|im_end|>\n"
         "<|im_start|>assistant\n",
     )
-
-
-# What the models are given.
-
-
-def item(entry: Entry) -> dict[str, Any] | list[Any]:
-    """Make the input of `tte.Embedder` and `tte.Reasoner` of an entry.
-
-    In the style "vlm2vec" it is media, then text, without an instruction: the recipe "qwen2_vl_vlm2vec" (or any raw one
-    that adds nothing to media and text) makes exactly `entry.prompt` of it.
-
-    Raises `InputError` for an entry that cannot be embedded.
-    """
-    if entry.error:
-        raise InputError(entry.error)
-    if entry.style == "qwen3_vl_embedding":
-        return _messages(entry)
-    media: dict[str, Any] = {}
-    if entry.images:
-        media["image"] = entry.images[0] if len(entry.images) == 1 else list(entry.images)
-    if entry.video_frames:
-        media["video"] = list(entry.video_frames)
-    if entry.style == "vlm2vec":
-        return _exact(entry.prompt, media)
-    return {**media, "text": entry.prompt} if entry.prompt or not media else media
-
-
-def _exact(prompt: str, media: dict[str, Any]) -> dict[str, Any] | list[Any]:
-    """Put the media where the prompt has their token, and leave every other character as it is.
-
-    A token without media (WebQA and EDIS; no frames) is left out, with the blank or line break that follows it: an
-    engine has nothing to put there.
-    """
-    token = IMAGE if "image" in media else VIDEO
-    if not media:
-        for stray in (IMAGE, VIDEO):
-            if prompt.startswith(stray):
-                return {"text": prompt[len(stray) + 1 :]}
-        return {"text": prompt}
-    before, _, after = prompt.partition(token)
-    if before:
-        kind = "image" if "image" in media else "video"
-        return [{"type": "text", "text": before}, {"type": kind, **media}, {"type": "text", "text": after}]
-    return {**media, "text": after} if after else media
-
-
-def _messages(entry: Entry) -> list[Any]:
-    content: list[dict[str, Any]] = []
-    if entry.video_frames:
-        content.append({"type": "video", "video": list(entry.video_frames)})
-    content += [{"type": "image", "image": path} for path in entry.images]
-    if entry.text or not content:
-        content.append({"type": "text", "text": entry.text})
-    system = entry.instruction or DEFAULT_INSTRUCTION
-    return [
-        {"role": "system", "content": [{"type": "text", "text": system}]},
-        {"role": "user", "content": content},
-    ]

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tte._tte import InputError
-from tte.mmeb import prompts, tables
-from tte.mmeb.items import Entry, Query
-from tte.mmeb.sets.base import Settings
-from tte.mmeb.sets.videos import VideoDataset
-from tte.mmeb.tables import Row
-from tte.mmeb.tasks import Task
+from tte.mmeb.data import prompts, tables
+from tte.mmeb.data.base import Settings
+from tte.mmeb.data.tables import Row
+from tte.mmeb.data.tasks import Task
+from tte.mmeb.data.types import Entry, Query
+from tte.mmeb.data.videos import VideoDataset
 
 _QWEN = "qwen3_vl_embedding"
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

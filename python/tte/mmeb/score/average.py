@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tte.mmeb.tasks import Task, tasks
+from tte.mmeb.data.tasks import Task, tasks
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ from tte._tte import InputError
 
 if TYPE_CHECKING:
     from tte._models import Backend
-    from tte.mmeb.embed import ThinkMode
-    from tte.mmeb.run import Report
+    from tte.mmeb.run.embed import ThinkMode
+    from tte.mmeb.run.run import Report
 
 MODES: dict[str, ThinkMode] = {"think": "recipe", "no-think": "never", "queries-only": "queries"}
 """Ways of running: name, and who gets a trace. Without thinking it is the embedder that was trained without."""
@@ -76,7 +76,8 @@ def add_mini(subparsers: Any) -> None:
 def _mini(arguments: argparse.Namespace) -> int:
     from tte import _extras
     from tte._models import Backend
-    from tte.mmeb import mini_layout, setup
+    from tte.mmeb.mini import layout as mini_layout
+    from tte.mmeb.run import setup
 
     setup.logging_on()
     _extras.pyarrow()
@@ -108,12 +109,6 @@ def _folder(out: Path, seed: int) -> Path:
     return out.resolve() / f"seed-{seed}"
 
 
-def _tasks_file() -> Path:
-    from tte.mmeb.report import MINI_TASKS
-
-    return MINI_TASKS
-
-
 def _clock(outcomes: Sequence[Outcome]) -> str:
     return ", ".join(f"seed {o.seed}: {o.seconds:.0f} s" for o in outcomes)
 
@@ -143,11 +138,12 @@ def run(
         InputError: the folder holds the data of another count, or results of other weights.
 
     """
-    from tte.mmeb import mini_layout, report
-    from tte.mmeb.embed import log
-    from tte.mmeb.items import Source
-    from tte.mmeb.run import run_tasks
-    from tte.mmeb.tasks import find
+    from tte.mmeb import report
+    from tte.mmeb.data.loaders import Source
+    from tte.mmeb.data.tasks import MINI_TASKS, find
+    from tte.mmeb.mini import layout as mini_layout
+    from tte.mmeb.run.embed import log
+    from tte.mmeb.run.run import run_tasks
 
     begin = time.monotonic()
     folder = _folder(out, seed)
@@ -159,7 +155,7 @@ def run(
         tasks=chosen,
         progress=lambda name: log.info("seed %d: writing %s", seed, name),
     )
-    source = Source(folder / "data", extra_tasks=(_tasks_file(),))
+    source = Source(folder / "data", extra_tasks=(MINI_TASKS,))
     wanted = [find(mini_layout.NAMES[name], source.extra_tasks) for name in chosen]
     outcome = Outcome(seed, folder / "report" / "index.html")
     for mode, system in _systems(modes, folder, backend):
@@ -184,7 +180,7 @@ def _systems(modes: Sequence[str], folder: Path, backend: Backend | None) -> Any
 
     from tte import _hub
     from tte._models import Embedder, Reasoner
-    from tte.mmeb.embed import System
+    from tte.mmeb.run.embed import System
     from tte.trace_store import TraceStore
 
     @contextmanager

@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 
 from tte._tte import InputError
-from tte.mmeb.items import STYLES, Source
-from tte.mmeb.layout import require_data_dir
-from tte.mmeb.tasks import Task, task_files, tasks_of_data
+from tte.mmeb.data.layout import require_data_dir
+from tte.mmeb.data.loaders import Source
+from tte.mmeb.data.tasks import Task, task_files, tasks_of_data
+from tte.mmeb.data.types import STYLES
 
 
 def add_tasks(parser: argparse._ActionsContainer) -> None:

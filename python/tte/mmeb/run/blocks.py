@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tte import _extras, _tte
-from tte.mmeb.embed import Outcome, System
-from tte.mmeb.items import Dataset, Entry, Query
-from tte.mmeb.manifest import EMBEDDED, SIDES, Part, ResultFolder, Side, checksums_of, replacing
+from tte.mmeb.data.types import Dataset, Entry, Query
+from tte.mmeb.run.embed import Outcome, System
+from tte.mmeb.run.manifest import EMBEDDED, SIDES, Part, ResultFolder, Side, checksums_of, replacing
 
 ROLES: dict[Side, Literal["query", "target"]] = {"candidates": "target", "queries": "query"}
 """What recipes call the sides."""

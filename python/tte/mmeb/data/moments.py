@@ -20,12 +20,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tte._tte import InputError
-from tte.mmeb import frames, prompts, tables
-from tte.mmeb.items import Entry, Query
-from tte.mmeb.sets.base import Settings
-from tte.mmeb.sets.videos import DEFAULT_FRAMES, VideoDataset
-from tte.mmeb.tables import Row
-from tte.mmeb.tasks import Task
+from tte.mmeb.data import frames, prompts, tables
+from tte.mmeb.data.base import Settings
+from tte.mmeb.data.tables import Row
+from tte.mmeb.data.tasks import Task
+from tte.mmeb.data.types import Entry, Query
+from tte.mmeb.data.videos import DEFAULT_FRAMES, VideoDataset
 
 PARSERS = ("moment_retrieval", "momentseeker")
 _QUERY = "query"

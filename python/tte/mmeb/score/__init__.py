@@ -1,0 +1,1 @@
+"""Scores of vectors: rankings, metrics, averages; knows nothing of models and files of results."""
