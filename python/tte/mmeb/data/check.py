@@ -13,8 +13,8 @@ from typing import Any
 from tte import _command
 from tte._tte import InputError
 from tte.mmeb.data import layout, options
-from tte.mmeb.data.loaders import open_dataset
 from tte.mmeb.data.base import Settings, TableDataset
+from tte.mmeb.data.loaders import open_dataset
 from tte.mmeb.data.tasks import Task, shortfall, unscored
 
 _EXAMPLES = 3

@@ -65,7 +65,10 @@ def add_mini(subparsers: Any) -> None:
     parser.add_argument("--seed", type=int, nargs="+", default=[0], metavar="N", help="seeds of the test data (0)")
     parser.add_argument("--count", type=int, default=50, metavar="N", help="queries a task (default: %(default)s)")
     parser.add_argument(
-        "--tasks", nargs="+", metavar="TASK", help="of the generator: image_cls, ...; default: all nine"
+        "--tasks",
+        nargs="+",
+        metavar="NAME",
+        help="families (image_cls, ...) or data sets (Mini-ImageCls, ...); default: all nine",
     )
     parser.add_argument("--modes", nargs="+", choices=list(MODES), default=list(MODES), help="default: all three")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: %(default)s)")
@@ -74,17 +77,21 @@ def add_mini(subparsers: Any) -> None:
 
 
 def _mini(arguments: argparse.Namespace) -> int:
-    from tte import _extras
+    from tte import _extras, _text
     from tte._models import Backend
     from tte.mmeb.mini import layout as mini_layout
     from tte.mmeb.run import setup
 
     setup.logging_on()
     _extras.pyarrow()
-    chosen = list(arguments.tasks or mini_layout.NAMES)
+    by_set = {data_set: name for name, data_set in mini_layout.NAMES.items()}
+    chosen = [by_set.get(name, name) for name in arguments.tasks or mini_layout.NAMES]
     for name in chosen:
         if name not in mini_layout.NAMES:
-            raise InputError(f"There is no task {name!r} in miniature: they are {', '.join(mini_layout.NAMES)}.")
+            raise InputError(
+                f"There is no task {_text.shown(name)} in miniature: they are {', '.join(mini_layout.NAMES)}, or "
+                "by their data sets, as `tasks` names them."
+            )
     if arguments.count < 1:
         raise InputError(f"--count is {arguments.count}: it must be at least 1.")
     if arguments.data_only:
