@@ -57,6 +57,8 @@ def file_digest(path: str | os.PathLike[str]) -> str:
                 _files.clear()
             _files[known] = _read_digest(path)
         return _files[known]
+    except _tte.Error:
+        raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise _tte.InputError(f"{_text.shown_path(path)} cannot be read ({reason}): check the path.") from error

@@ -25,8 +25,9 @@ from tte.mmeb.cli import main
 from tte.mmeb.data.loaders import load
 from tte.mmeb.data.tasks import find, read_tasks
 from tte.mmeb.report.results import read
+from tte.mmeb.run import run
 from tte.mmeb.run.manifest import ResultFolder, sealed
-from tte.mmeb.run.run import Options, run, run_dataset
+from tte.mmeb.run.run import Options, run_dataset
 from tte.mmeb.run.scores import score_folder
 
 LONGEST = 500
@@ -246,7 +247,6 @@ def test_digests_are_of_regular_files_of_a_size(tmp_path: Path) -> None:
     frames = tmp_path / "frames"
     frames.mkdir()
     shutil.copy(__file__, frames / "1.png")
-    os.mkfifo(frames / "2.png")
     for name in (
         "sparse.png",
         "pipe.png",
@@ -261,10 +261,16 @@ def test_digests_are_of_regular_files_of_a_size(tmp_path: Path) -> None:
         with pytest.raises(tte.InputError) as error:
             _content.file_digest(tmp_path / name)
         sentence(error.value, Path(name).name[:20].encode(errors="backslashreplace").decode(), "a\\x00b", "a\0b")
-    assert _content.file_digest(frames)  # A pipe among frames is no frame.
-    (frames / "3.png").symlink_to(sparse)
-    with pytest.raises(tte.InputError, match="over the limit"):
+    assert _content.file_digest(frames)
+    (frames / "2.png").symlink_to(sparse)
+    with pytest.raises(tte.InputError, match="over the limit") as error:
         _content.file_digest(frames)
+    sentence(error.value, "2.png")
+    (frames / "2.png").unlink()
+    os.mkfifo(frames / "2.png")
+    with pytest.raises(tte.InputError, match="not a regular file") as error:
+        _content.file_digest(frames)
+    sentence(error.value, "2.png")
 
 
 # Result folders.

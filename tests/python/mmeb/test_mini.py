@@ -11,9 +11,9 @@ import pytest
 import tte
 from tte import _hub, nano
 from tte.mmeb import load
+from tte.mmeb.data.tasks import MINI_TASKS
 from tte.mmeb.mini import layout as mini_layout
 from tte.mmeb.mini import mini
-from tte.mmeb.report import MINI_TASKS
 from tte.nano.tasks import INSTRUCTIONS
 
 pytest.importorskip("pyarrow")

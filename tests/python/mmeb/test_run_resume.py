@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import tte
 from nano_data import NanoData, system
+from tte.mmeb.run import run
 from tte.mmeb.run.blocks import Shard
 from tte.mmeb.run.manifest import ResultFolder
-from tte.mmeb.run.run import TRACES, Options, merge, run, run_dataset
+from tte.mmeb.run.run import TRACES, Options, merge, run_dataset
 
 SCRIPT = Path(__file__).with_name("nano_data.py")
 SMALL = Options(block=4)
