@@ -131,7 +131,11 @@ TEST(Image, FilesThatAreNoFiles) {
   EXPECT_THAT(error("https://example.org/cat.jpg"), HasSubstr("download it first"));
   EXPECT_THAT(error(folder.path()), HasSubstr("is a folder"));
   EXPECT_THAT(error(folder.write("empty.png", "")), HasSubstr("is empty"));
-  EXPECT_THAT(error(std::string("a\0b.jpg", 7)), AllOf(HasSubstr("NUL"), HasSubstr("a?b.jpg")));
+  EXPECT_THAT(error(std::string("a\0b.jpg", 7)), AllOf(HasSubstr("NUL"), HasSubstr("a\\x00b.jpg")));
+  EXPECT_THAT(error("caf\xe9.jpg"), HasSubstr("caf\\xe9.jpg"));
+  const std::string longest = error(std::string(5000, 'x') + ".jpg");
+  EXPECT_THAT(longest, HasSubstr("xxx.jpg"));
+  EXPECT_LT(longest.size(), 400U);
   EXPECT_THAT(error(""), HasSubstr("empty path"));
   EXPECT_THAT(error("/dev/zero"), HasSubstr("device"));
   EXPECT_THAT(error("/dev/null"), HasSubstr("device"));

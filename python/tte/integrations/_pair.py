@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import tte
 from tte import _hub, _options
-from tte._inputs import to_input
+from tte._inputs import prepare
 from tte._models import PathLike
 
 Think = bool | Literal["queries", "recipe"]
@@ -161,7 +161,7 @@ class Pair:
                 truncate_dim=self.truncate_dim, on_error=on_error, progress=False, **self.decoding,
             )  # fmt: skip
             return Vectors(result.embeddings, result.traces, {e.index: e.message for e in result.errors})
-        inputs = [to_input(item, f"item {index}") for index, item in enumerate(items)]
+        inputs = prepare(iter(items), on_error=on_error).native  # Always a list of items, whatever they look like.
         native = self.embedder._native.embed(
             inputs,
             instruction=instruction,

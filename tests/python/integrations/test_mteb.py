@@ -209,6 +209,14 @@ def test_meta_says_what_the_model_is(embedder: tte.Embedder) -> None:
     assert other.revision != meta.revision
 
 
+def test_bad_items_of_a_pair_can_be_skipped(embedder: tte.Embedder) -> None:
+    vectors = TteEncoder(embedder).pair.run(["a", {"img": "x"}, {"type": "text", "text": "b"}], on_error="skip")
+    assert np.isnan(vectors.embeddings).any(axis=1).tolist() == [False, True, False]
+    assert "unknown key 'img'" in vectors.errors[1]
+    one = TteEncoder(embedder).pair.run([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}])
+    assert len(one.embeddings) == 2
+
+
 def test_mistakes_are_named(embedder: tte.Embedder) -> None:
     with pytest.raises(tte.InputError, match="exclude each other"):
         TteEncoder(embedder, fps=1, num_frames=2)
