@@ -1,4 +1,6 @@
-// The CUDA kernels against the same float64 formulas. Registered with ctest only where there is a GPU.
+// The CUDA kernels against the same float64 formulas. Built twice: test_kernels_cuda for a GPU, registered
+// with ctest where there is one, and test_kernels_cuda_shim for every machine, which runs them on the
+// processor.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -15,13 +17,23 @@ using reference::random;
 using reference::rounding;
 using reference::Step;
 
-constexpr std::int64_t kRows[] = {0, 1, 3, 17, 300};
+#ifdef TTE_CUDA_SHIM
+const at::Device kDevice = at::kCPU;
+constexpr std::int64_t kManyRows = 18;  // More would only take longer.
+#else
+const at::Device kDevice(at::kCUDA, 0);
+constexpr std::int64_t kManyRows = 300;
+#endif
+
+constexpr std::int64_t kRows[] = {0, 1, 3, 17, kManyRows};
 constexpr std::int64_t kWidths[] = {1, 5, 64, 77, 128, 1280, 1536, 8960};
 
 class CudaTest : public testing::TestWithParam<at::ScalarType> {
  protected:
   static void SetUpTestSuite() { load_cuda(); }
-  static at::Tensor gpu(const at::Tensor& x) { return x.to(at::Device(at::kCUDA, 0)); }
+  static at::Tensor gpu(const at::Tensor& x) {
+    return x.to(kDevice, x.scalar_type(), /*non_blocking=*/false, /*copy=*/true);
+  }
 };
 
 double norm_tolerance(at::ScalarType type) {
@@ -133,7 +145,7 @@ TEST_P(CudaTest, RaggedAttention) {
   const auto type = GetParam();
   for (const std::int64_t head_dim : {64, 72, 80, 128, 20}) {
     for (const std::vector<std::int32_t>& cu_seqlens :
-         {std::vector<std::int32_t>{0, 0}, {0, 1}, {0, 2, 2, 5}, {0, 17, 18, 300}}) {
+         {std::vector<std::int32_t>{0, 0}, {0, 1}, {0, 0, 1, 1, 2}, {0, 2, 2, 5}, {0, 17, 18, 300}}) {
       const at::Tensor qkv = random({cu_seqlens.back(), 8, head_dim}, type, 1), device_qkv = gpu(qkv);
       const double scale = 1.0 / std::sqrt(head_dim);
       const auto part = [](const at::Tensor& x, int i) {
@@ -157,8 +169,7 @@ TEST_P(CudaTest, PagedAttention) {
   for (const std::int64_t head_dim : {64, 80, 128, 20}) {
     for (const Step& step : reference::steps()) {
       for (const auto& [heads, kv_heads] : {std::pair{4, 4}, {12, 2}}) {
-        const Pages pages =
-            make_pages(step.rows, step.lengths, kv_heads, head_dim, type, at::Device(at::kCUDA, 0));
+        const Pages pages = make_pages(step.rows, step.lengths, kv_heads, head_dim, type, kDevice);
         const at::Tensor fused = random({pages.batch.cu_seqlens.back(), heads + 1, head_dim}, type, 7);
         const double scale = 1.0 / std::sqrt(head_dim);
         EXPECT_EQ(difference(paged_attention(gpu(fused).narrow(1, 0, heads), pages.cache, pages.batch, scale),

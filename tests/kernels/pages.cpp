@@ -26,12 +26,10 @@ Pages make_pages(const std::vector<std::int32_t>& rows, const std::vector<std::i
   std::int64_t next = total + 1;  // Blocks from the last to the first.
   for (std::int64_t i = 0; i < sequences; ++i) {
     const std::int64_t length = lengths[i], old = length - rows[i];
-    for (std::int64_t b = 0; b * block_size < length; ++b) {
-      pages.batch.block_table[i][b] = next--;
-    }
+    auto blocks = pages.batch.block_table.accessor<std::int32_t, 2>()[i];
+    for (std::int64_t b = 0; b * block_size < length; ++b) blocks[b] = static_cast<std::int32_t>(next--);
     for (std::int64_t p = 0; p < length; ++p) {
-      const std::int64_t block = pages.batch.block_table[i][p / block_size].item<std::int64_t>();
-      (p < old ? old_slots : new_slots).push_back(block * block_size + p % block_size);
+      (p < old ? old_slots : new_slots).push_back(blocks[p / block_size] * block_size + p % block_size);
     }
     const at::Tensor kv = random({length, 2 * kv_heads, head_dim}, type, 100 + i);
     pages.keys.push_back(kv.narrow(1, 0, kv_heads));

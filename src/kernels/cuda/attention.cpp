@@ -1,9 +1,15 @@
 // Attention on CUDA: ATen's flash kernels for the two-byte types, scaled_dot_product_attention sequence by
 // sequence for float32 and for what the flash kernels do not take.
+//
+// The flash kernels are called as at::cuda's, past the dispatcher: torch.nn.attention's
+// activate_flash_attention_impl() puts Python code in the dispatcher's place of that operator.
 #include <ATen/ATen.h>
+#include <ATen/ops/_flash_attention_forward_cuda_dispatch.h>
 #include <c10/cuda/CUDAGuard.h>
+#include <torch/headeronly/version.h>
 
 #include <algorithm>
+#include <array>
 
 #include "kernels/cuda/cuda_kernels.h"
 
@@ -53,10 +59,16 @@ at::Tensor flat_heads(const at::Tensor& out) {
 at::Tensor flash(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                  const std::vector<std::int32_t>& cu_queries, const std::vector<std::int32_t>& cu_keys,
                  bool causal, double scale) {
-  return flat_heads(std::get<0>(
-      at::_flash_attention_forward(q, k, v, on_device(cu_queries, q.device()), on_device(cu_keys, q.device()),
-                                   longest(cu_queries), longest(cu_keys), 0.0, causal, false, scale)));
+  return flat_heads(std::get<0>(at::cuda::_flash_attention_forward(
+      q, k, v, on_device(cu_queries, q.device()), on_device(cu_keys, q.device()), longest(cu_queries),
+      longest(cu_keys), 0.0, causal, false, scale)));
 }
+
+// In how many parts flash attention reads a paged sequence. Left unset from torch 2.13 on, it chooses, and
+// merges the parts of a ragged step into wrong rows (pytorch/pytorch#194167); earlier it reads pages in one
+// part and takes no number. One part also keeps a row's result independent of the rest of the batch.
+constexpr std::optional<std::int64_t> kParts =
+    TORCH_VERSION_MAJOR * 100 + TORCH_VERSION_MINOR >= 213 ? std::optional<std::int64_t>(1) : std::nullopt;
 
 // The paged form, if this torch has one: null otherwise.
 template <typename Tensor>
@@ -66,14 +78,15 @@ std::optional<at::Tensor> flash_paged(const Tensor& q, const PagedCache& cache, 
   const std::optional<at::Tensor> none;
   const auto call = [&](const auto& query) {
     if constexpr (requires {
-                    at::_flash_attention_forward(query, query, query, none, none, 1, 1, 0.0, true, false, 1.0,
-                                                 std::nullopt, std::nullopt, none, none, none, std::nullopt);
+                    at::cuda::_flash_attention_forward(query, query, query, none, none, 1, 1, 0.0, true,
+                                                       false, 1.0, std::nullopt, std::nullopt, none, none,
+                                                       none, kParts);
                   }) {
-      return std::optional<at::Tensor>(std::get<0>(at::_flash_attention_forward(
+      return std::optional<at::Tensor>(std::get<0>(at::cuda::_flash_attention_forward(
           query, cache.keys, cache.values, on_device(batch.cu_seqlens, query.device()),
           on_device(cu_keys, query.device()), longest(batch.cu_seqlens), longest(cu_keys), 0.0, true, false,
           scale, std::nullopt, std::nullopt, on_device(batch.lengths, query.device()), none, block_table,
-          std::nullopt)));
+          kParts)));
     } else {
       return std::optional<at::Tensor>();
     }
@@ -136,7 +149,12 @@ at::Tensor attention(const at::Tensor& q_tensor, const at::Tensor& k_tensor, con
   const at::Tensor q = dense_rows(q_tensor), k = dense_rows(k_tensor), v = dense_rows(v_tensor);
   const c10::cuda::CUDAGuard guard(q.device());
   if (q.size(0) == 0) return at::empty({0, q.size(1) * q.size(2)}, q.options());
-  if (takes_flash(q)) return flash(q, k, v, cu_seqlens, cu_seqlens, causal, scale);
+  if (takes_flash(q)) {
+    // Without empty sequences, which flash attention's one-row form cannot skip.
+    std::vector<std::int32_t> borders = cu_seqlens;
+    borders.erase(std::unique(borders.begin(), borders.end()), borders.end());
+    return flash(q, k, v, borders, borders, causal, scale);
+  }
   at::Tensor out = at::empty({q.size(0), q.size(1) * q.size(2)}, q.options());
   for (std::size_t i = 0; i + 1 < cu_seqlens.size(); ++i) {
     const std::int64_t begin = cu_seqlens[i], rows = cu_seqlens[i + 1] - begin;
