@@ -19,7 +19,8 @@ namespace tte {
 struct BackendOptions {
   /// "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1".
   std::string device = "auto";
-  /// Threads inside an operation; 0: as many as the machine has cores.
+  /// Threads inside an operation; 0: as many as the machine has cores; at most four a core, or 64. Only those
+  /// of tte: the program's own use of torch keeps its number.
   int threads = 0;
   /// Threads that decode and patchify media beside the model; 0: a quarter of the cores, at least one.
   int media_threads = 0;

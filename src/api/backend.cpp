@@ -12,6 +12,7 @@
 #include "base/digest.h"
 #include "base/json.h"
 #include "base/printable.h"
+#include "base/threads.h"
 #include "kernels/kernels.h"
 #include "tte/error.h"
 
@@ -80,7 +81,7 @@ Backend::Impl::Impl(const BackendOptions& options) : options_(options) {
   device_ = api::choose_device(options.device);
   if (device_.name != "cpu") kernels::load_cuda();
   options_.device = device_.name;
-  if (options_.threads == 0) options_.threads = at::get_num_threads();
+  if (options_.threads == 0) options_.threads = std::min(at::get_num_threads(), base::most_threads());
   options_.media_threads = resolved_media_threads(options.media_threads);
   if (options_.state_bytes == 0) {
     options_.state_bytes = (device_.memory_bytes > 0 ? device_.memory_bytes : kFallbackMemory) / 4;

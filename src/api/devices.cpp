@@ -81,6 +81,8 @@ std::vector<DeviceInfo> list_devices() {
 }
 
 DeviceInfo choose_device(const std::string& name) {
+  // Asking for GPUs initialises CUDA, after which a forked process can use none.
+  if (name == "cpu") return host();
   const std::vector<DeviceInfo> devices = list_devices();
   if (name == "auto") return devices.front();
   const std::string wanted = name == "cuda" ? "cuda:0" : name;

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "base/printable.h"
+#include "base/threads.h"
 #include "tte/error.h"
 
 namespace tte {
@@ -15,6 +16,13 @@ namespace {
 template <typename T>
 void check_at_least(std::string_view name, T value, T least) {
   if (value < least) throw InputError(fmt::format("{} is {}: it must be at least {}.", name, value, least));
+}
+
+void check_threads(std::string_view name, int value) {
+  check_at_least(name, value, 0);
+  if (const int most = base::most_threads(); value > most) {
+    throw InputError(fmt::format("{} is {}: it must be at most {} on this machine.", name, value, most));
+  }
 }
 
 // Comparisons are written so that NaN fails them.
@@ -39,8 +47,8 @@ void BackendOptions::validate() const {
     throw InputError(fmt::format("device is \"{}\": it must be \"auto\", \"cpu\", \"cuda\" or \"cuda:N\".",
                                  base::printable(device, 40)));
   }
-  check_at_least("threads", threads, 0);
-  check_at_least("media_threads", media_threads, 0);
+  check_threads("threads", threads);
+  check_threads("media_threads", media_threads);
   check_at_least("state_bytes", state_bytes, std::int64_t{0});
   check_at_least("max_step_tokens", max_step_tokens, 1);
   check_at_least("max_running", max_running, 1);

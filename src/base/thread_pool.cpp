@@ -1,33 +1,15 @@
 #include "base/thread_pool.h"
 
-#include <ATen/Parallel.h>
 #include <fmt/core.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 #include <exception>
 #include <utility>
 
 #include "base/logging.h"
+#include "base/threads.h"
 #include "tte/error.h"
 
 namespace tte::base {
-namespace {
-
-void use_one_thread_for_operations() {
-  // libtorch sets a thread's OpenMP team size at its first parallel_for, which would undo ours: both copies
-  // of that one-time initialisation (libtorch's and the one inlined here) have to come first.
-  at::get_num_threads();
-  at::internal::lazy_init_num_threads();
-#ifdef _OPENMP
-  // Unlike at::set_num_threads, this counts for the calling thread only.
-  omp_set_num_threads(1);
-#endif
-}
-
-}  // namespace
-
 ThreadPool::ThreadPool(int threads) {
   if (threads < 1)
     throw InputError(fmt::format("A thread pool of {} threads: it must have at least one.", threads));
@@ -67,7 +49,7 @@ void ThreadPool::post(std::function<void()> job) {
 }
 
 void ThreadPool::run() {
-  use_one_thread_for_operations();
+  set_operation_threads(1);
   while (true) {
     std::function<void()> job;
     {

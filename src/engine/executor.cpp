@@ -1,6 +1,5 @@
 #include "engine/executor.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/InferenceMode.h>
 
@@ -9,6 +8,8 @@
 #include <thread>
 #include <vector>
 
+#include "base/threads.h"
+
 namespace tte::engine {
 
 class Executor::Impl {
@@ -16,7 +17,7 @@ class Executor::Impl {
   explicit Impl(std::int64_t vision_cache_bytes) : vision_cache(vision_cache_bytes) {}
 
   void run(int threads) {
-    if (threads > 0) at::set_num_threads(threads);
+    if (threads > 0) base::set_operation_threads(threads);
     const c10::InferenceMode inference;
     bool more = false;
     while (wait(more)) more = step_all();
@@ -86,7 +87,8 @@ Executor::Executor(int threads, std::int64_t vision_cache_bytes)
 
 Executor::~Executor() {
   impl_->stop();
-  // The last engine may go in a callback, which runs on this very thread: it then ends by itself.
+  // The last engine may go in a callback, which runs on this very thread: it then ends by itself, right after
+  // the step. Nobody waits for it when the process ends: it may be waiting for an interpreter that is gone.
   if (thread_.get_id() == std::this_thread::get_id()) {
     thread_.detach();
   } else {

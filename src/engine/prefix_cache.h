@@ -17,7 +17,8 @@ class PrefixPin;
 
 // Everything a model reads of a sequence, as one running 128-bit hash per token: id, kind, position and, for
 // the tokens of a picture, the picture's digest. at(i) covers the tokens 0 .. i, so the common prefix of two
-// chains is found by bisection.
+// chains is found by bisection. Not cryptographic: who chooses the bytes of pictures can make two that count
+// as the same one, so callers who must not see each other's work need a backend each.
 class TokenChain {
  public:
   void push_text(std::int64_t id, const std::array<std::int64_t, 3>& position);

@@ -96,7 +96,9 @@ Sampler::Sampler(const GenerateOptions& options, std::vector<std::int64_t> end_i
       penalty_(options.repetition_penalty.value_or(1.0)),
       min_new_tokens_(options.min_new_tokens),
       end_ids_(std::move(end_ids)),
-      random_(temperature_ > 0 ? options.seed.value_or(random_seed()) : 0) {
+      random_(options.seed       ? *options.seed
+              : temperature_ > 0 ? random_seed()
+                                 : 0) {
   if (penalty_ != 1.0) seen_.insert(prompt_ids.begin(), prompt_ids.end());
 }
 

@@ -12,8 +12,8 @@
 namespace tte::kernels {
 
 // x [rows, in] times weight [out, in] transposed, plus bias [out]: [rows, out]. A row of the result has the
-// same bits whatever rows stand beside it; the exception are large weights on processors with AMX (bfloat16)
-// or AVX512_FP16 (float16), where oneDNN multiplies more than 8 rows.
+// same bits whatever rows stand beside it; the exceptions are CUDA, where cuBLAS chooses by the number of
+// rows, and large products on processors with AMX (bfloat16) or AVX512_FP16 (float16), which oneDNN computes.
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias);
 
 // The same with a float32 result, for logits.

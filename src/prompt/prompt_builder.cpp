@@ -90,6 +90,30 @@ void append_ids(models::Prompt& prompt, const std::vector<std::int64_t>& ids) {
   }
 }
 
+void set_sequential_positions(models::Prompt& prompt) {
+  prompt.next_position = 0;
+  for (auto& axes : prompt.positions) axes.fill(prompt.next_position++);
+}
+
+// Positions::kPastAllAxes: each text token and each visual begins one past the highest position before it.
+void move_text_past_all_axes(models::Prompt& prompt) {
+  std::int64_t next = 0, shift = 0, left = 0;  // The visual's tokens that are left move by `shift`.
+  auto visual = prompt.visual_tokens.begin();
+  for (std::size_t i = 0; i < prompt.positions.size(); ++i) {
+    auto& axes = prompt.positions[i];
+    if (left == 0) {
+      shift = next - axes[0];
+      left = prompt.kinds[i] == models::TokenKind::kText ? 1 : *visual++;
+    }
+    for (std::int64_t& position : axes) {
+      position += shift;
+      next = std::max(next, position + 1);
+    }
+    --left;
+  }
+  prompt.next_position = next;
+}
+
 }  // namespace
 
 // What the placeholders of the recipe stand for. Texts are guarded already.
@@ -330,14 +354,8 @@ std::shared_ptr<const models::Prompt> PromptBuilder::build(const Input& input, c
   if (prompt->ids.empty()) {
     throw InputError(fmt::format("{} gives a prompt without a single token: it needs some content.", item));
   }
-  if (recipe_.prompt.sequential_positions) {
-    std::int64_t position = 0;
-    for (auto& axes : prompt->positions) {
-      axes.fill(position);
-      ++position;
-    }
-    prompt->next_position = position;
-  }
+  if (recipe_.prompt.positions == Positions::kSequential) set_sequential_positions(*prompt);
+  if (recipe_.prompt.positions == Positions::kPastAllAxes) move_text_past_all_axes(*prompt);
   return prompt;
 }
 

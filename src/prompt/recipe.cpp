@@ -198,8 +198,8 @@ void parse_prompt(const Json& json, const std::string& where, PromptTemplate& ou
     texts.text("video", out.no_text_video);
   }
   object.integer("blank_image", out.blank_image, 0, 4096);
-  if (const auto positions = object.choice("positions", {"family", "sequential"})) {
-    out.sequential_positions = *positions == 1;
+  if (const auto positions = object.choice("positions", {"family", "past_all_axes", "sequential"})) {
+    out.positions = static_cast<Positions>(*positions);
   }
   if (!out.chat && out.raw.empty())
     object.fail("raw", "is missing: style \"raw\" needs the text of the prompt");

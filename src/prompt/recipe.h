@@ -31,6 +31,14 @@ struct Instruction {
 // Text with placeholders, in pieces: a piece that has placeholders, all of which are empty, is left out.
 using Pieces = std::vector<std::string>;
 
+// Where the tokens of a prompt stand.
+enum class Positions : std::uint8_t {
+  kFamily,       // As the family's layout says.
+  kPastAllAxes,  // Text goes on past the highest position of all axes, as with transformers 4: also past the
+                 // temporal patches of a video that has more of them than rows and columns.
+  kSequential,   // 0, 1, 2, ... on all axes.
+};
+
 // How an item becomes the text of a prompt.
 struct PromptTemplate {
   bool chat = true;  // The checkpoint's own template around `user`; else `raw` is the whole prompt.
@@ -43,7 +51,7 @@ struct PromptTemplate {
   bool generation_prompt = true;             // Chat: open the assistant turn.
   std::string no_text_image, no_text_video;  // {text} of an item with neither text nor instruction.
   int blank_image = 0;  // Side of the white picture put before an item without any; 0: none is put.
-  bool sequential_positions = false;  // Positions 0, 1, 2, ... on all axes, whatever the family does.
+  Positions positions = Positions::kFamily;
 
   [[nodiscard]] const Pieces& body() const { return chat ? user : raw; }
   [[nodiscard]] bool trace_in_body() const;  // A piece has {trace}.

@@ -48,6 +48,10 @@ TEST(BackendOptions, NamesOptionValueAndRange) {
   }
   refused_backend([](auto& o) { o.threads = -1; }, "threads is -1: it must be at least 0");
   refused_backend([](auto& o) { o.media_threads = -3; }, "media_threads is -3");
+  refused_backend([](auto& o) { o.threads = 1 << 20; }, "threads is 1048576: it must be at most ");
+  refused_backend([](auto& o) { o.threads = 2147483647; }, "threads is 2147483647: it must be at most ");
+  refused_backend([](auto& o) { o.media_threads = 1 << 20; },
+                  "media_threads is 1048576: it must be at most ");
   refused_backend([](auto& o) { o.state_bytes = -1; }, "state_bytes is -1");
   refused_backend([](auto& o) { o.max_step_tokens = 0; }, "max_step_tokens is 0: it must be at least 1");
   refused_backend([](auto& o) { o.max_running = 0; }, "max_running is 0");

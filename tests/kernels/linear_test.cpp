@@ -1,5 +1,9 @@
 #include <gtest/gtest.h>
 
+#include <fstream>
+#include <set>
+
+#include "kernels/cpu/linear.h"
 #include "kernels/reference.h"
 
 namespace tte::kernels {
@@ -55,6 +59,70 @@ TEST_P(LinearTest, TakesStridedRowsAndWeights) {
 
 INSTANTIATE_TEST_SUITE_P(Types, LinearTest, testing::Values(at::kFloat, at::kBFloat16, at::kHalf),
                          [](const auto& info) { return std::string(c10::toString(info.param)); });
+
+TEST(OneDnnTest, FilledRowsAreAFewNumbers) {
+  std::set<std::int64_t> numbers;
+  for (std::int64_t rows = 1; rows <= cpu::kMostRows; ++rows) {
+    const std::int64_t filled = cpu::filled_rows(rows);
+    ASSERT_GE(filled, rows);
+    ASSERT_LE(filled, cpu::kMostRows);
+    ASSERT_EQ(cpu::filled_rows(filled), filled) << rows << " rows";
+    // What is computed for nothing: a tile's rows, or less than a third.
+    ASSERT_TRUE(filled - rows < 64 || 3 * (filled - rows) < filled) << rows << " rows";
+    numbers.insert(filled);
+  }
+  EXPECT_LE(numbers.size(), 12U);
+}
+
+TEST(OneDnnTest, TakesProductsByTheirWork) {
+  EXPECT_FALSE(cpu::is_large_product(8, 8960, 1536)) << "a few rows of a large weight";
+  EXPECT_TRUE(cpu::is_large_product(9, 1024, 1024));
+  EXPECT_FALSE(cpu::is_large_product(9, 1536, 512)) << "a few rows of a middling weight";
+  EXPECT_TRUE(cpu::is_large_product(2000, 1536, 512)) << "many rows of a middling weight";
+  EXPECT_FALSE(cpu::is_large_product(100000, 256, 1024)) << "small models keep their bits in any batch";
+}
+
+class OneDnnProducts : public testing::TestWithParam<at::ScalarType> {
+ protected:
+  OneDnnProducts() { cpu::choose_products(cpu::Products::kOneDnn); }
+  ~OneDnnProducts() override { cpu::choose_products(cpu::Products::kByProcessor); }
+};
+
+TEST_P(OneDnnProducts, MatchFloat64AtTheEdgesOfTheirParts) {
+  const auto type = GetParam();
+  const at::Tensor weight = random({1024, 512}, type, 2, 1.0 / std::sqrt(512)),
+                   bias = random({1024}, type, 3);
+  for (const std::int64_t rows : {9, 16, 17, 63, 64, 65, 512, 513, 1023, 1024, 1025, 2100}) {
+    const at::Tensor x = random({rows, 2, 512}, type, 1).select(1, 1);
+    for (const auto& b : {std::optional<at::Tensor>(), std::optional<at::Tensor>(bias)}) {
+      EXPECT_EQ(difference(kernels::linear(x, weight, b), reference::linear(x, weight, b),
+                           2.02 * rounding(type) + 4.0 * rounding(at::kFloat) * std::sqrt(512)),
+                "")
+          << rows << " rows" << (b ? " with bias" : "");
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, OneDnnProducts, testing::Values(at::kBFloat16, at::kHalf),
+                         [](const auto& info) { return std::string(c10::toString(info.param)); });
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+// Megabytes that this process holds.
+double resident() {
+  std::int64_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages >> pages;
+  return static_cast<double>(pages) * 4096 / 1e6;
+}
+
+// oneDNN keeps what it prepared for each number of rows: 200 MB and more here, before they were filled up.
+TEST_P(OneDnnProducts, MemoryDoesNotGrowWithTheNumbersOfRows) {
+  const at::Tensor weight = random({1024, 512}, GetParam(), 2), x = random({320, 512}, GetParam(), 1);
+  kernels::linear(x, weight, {});
+  const double before = resident();
+  for (std::int64_t rows = 20; rows < 320; ++rows) kernels::linear(x.narrow(0, 0, rows), weight, {});
+  EXPECT_LT(resident() - before, 100) << "megabytes after 300 numbers of rows";
+}
+#endif
 
 TEST(LinearTest, RefusesShapesThatDoNotFit) {
   const at::Tensor x = random({2, 8}, at::kFloat, 1), weight = random({4, 9}, at::kFloat, 2);

@@ -15,6 +15,7 @@ using ::testing::AllOf;
 using ::testing::Each;
 using ::testing::HasSubstr;
 using ::testing::Not;
+using ::tte::testing::clip;
 using ::tte::testing::kNano;
 using ::tte::testing::message_of;
 using ::tte::testing::nano_files;
@@ -275,6 +276,36 @@ TEST(PromptBuilder, RawRecipesAreStrings) {
     EXPECT_THAT(prompt->positions[static_cast<std::size_t>(row)], Each(row));
   }
   EXPECT_EQ(prompt->next_position, prompt->size());
+}
+
+TEST(PromptBuilder, TextGoesOnPastTheRowsOrPastAllAxesOfAVideo) {
+  const auto item = parts({std::string("a"), clip(12, 28, 56), std::string("b"), picture(56, 56),
+                           clip(8, 28, 28), std::string("c")});
+  const auto family = open(builder(R"({"video": {"min_pixels": 1}})"), item);
+  const auto past =
+      open(builder(R"({"video": {"min_pixels": 1}, "prompt": {"positions": "past_all_axes"}})"), item);
+  ASSERT_EQ(past->ids, family->ids);
+  ASSERT_EQ(family->visual_tokens, (std::vector<std::int64_t>{12, 4, 4}))
+      << "6 x 1 x 2, 1 x 2 x 2, 4 x 1 x 1";
+  // As the family says: 2, 2 and 1 positions for them; past all axes: 6, 2 and 4.
+  const std::int64_t text = family->size() - 20;
+  EXPECT_EQ(family->next_position, text + 5);
+  EXPECT_EQ(past->next_position, text + 12);
+  std::int64_t highest = -1;
+  std::size_t visual = 0;
+  for (std::size_t i = 0; i < past->positions.size();) {
+    const bool is_text = past->kinds[i] == models::TokenKind::kText;
+    EXPECT_THAT(past->positions[i], Each(highest + 1)) << "token " << i << " begins where all before it end";
+    const std::size_t end = i + (is_text ? 1 : static_cast<std::size_t>(past->visual_tokens[visual++]));
+    for (const std::size_t begin = i; i < end; ++i) {
+      for (std::size_t axis = 0; axis < 3; ++axis) {
+        EXPECT_EQ(past->positions[i][axis] - past->positions[begin][axis],
+                  family->positions[i][axis] - family->positions[begin][axis]);
+        highest = std::max(highest, past->positions[i][axis]);
+      }
+    }
+  }
+  EXPECT_EQ(past->next_position, highest + 1);
 }
 
 TEST(PromptBuilder, WithoutAChatTemplateOnlyRawRecipesWork) {

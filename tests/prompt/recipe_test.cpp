@@ -54,7 +54,7 @@ TEST(Recipe, EveryKeyIsRead) {
   EXPECT_EQ(recipe.prompt.no_text_image, "i");
   EXPECT_EQ(recipe.prompt.no_text_video, "v");
   EXPECT_EQ(recipe.prompt.blank_image, 28);
-  EXPECT_TRUE(recipe.prompt.sequential_positions);
+  EXPECT_EQ(recipe.prompt.positions, Positions::kSequential);
   EXPECT_EQ(recipe.instruction.of(Stage::kReason), "r");
   EXPECT_EQ(recipe.instruction.of(Stage::kEmbed), "e");
   EXPECT_TRUE(recipe.trace.conclusion_only);
@@ -140,7 +140,8 @@ INSTANTIATE_TEST_SUITE_P(
         Hostile{R"({"prompt": {"style": "raw", "raw": "{text}", "image": "<img>"}})", "prompt.image",
                 "exactly once"},
         Hostile{R"({"prompt": {"blank_image": 100000}})", "prompt.blank_image", "between 0"},
-        Hostile{R"({"prompt": {"positions": "2d"}})", "prompt.positions", "family, sequential"},
+        Hostile{R"({"prompt": {"positions": "2d"}})", "prompt.positions",
+                "family, past_all_axes, sequential"},
         Hostile{R"({"prompt": {"no_text": "x"}})", "prompt.no_text", "object"},
         Hostile{R"({"decoding": {"beams": 4}})", "decoding.beams", "is not a key"},
         Hostile{R"({"decoding": {"max_new_tokens": 0}})", "decoding.max_new_tokens", "between 1"},

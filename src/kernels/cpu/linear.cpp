@@ -1,4 +1,8 @@
+#include "kernels/cpu/linear.h"
+
 #include <ATen/ATen.h>
+
+#include <atomic>
 
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/parallel.h"
@@ -9,21 +13,40 @@
 namespace tte::kernels::cpu {
 namespace {
 
+std::atomic<Products> chosen_products{Products::kByProcessor};
+
 // Has the processor instructions for this type that oneDNN uses and our kernels do not: AMX, AVX512_FP16?
 bool has_better_products(at::ScalarType type) {
   static const bool bfloat16 = simd::has_bfloat16_tiles(), half = simd::has_half_instructions();
+  const Products products = chosen_products.load(std::memory_order_relaxed);
+  if (products != Products::kByProcessor) return products == Products::kOneDnn && type != at::kFloat;
   return at::globalContext().userEnabledMkldnn() &&
          ((type == at::kBFloat16 && bfloat16) || (type == at::kHalf && half));
 }
 
-// Then they are worth more than rows that do not depend on their number, from as many rows and as large
-// weights on as give them work.
-constexpr std::int64_t kFewRows = 8;
-constexpr std::int64_t kSmallWeight = 1 << 20;
+bool use_onednn(const at::Tensor& x, const at::Tensor& weight) {
+  return is_large_product(x.size(0), x.size(1), weight.size(0)) && has_better_products(x.scalar_type());
+}
 
-bool use_aten(const at::Tensor& x, const at::Tensor& weight) {
-  if (x.size(0) == 0 || x.size(1) == 0 || weight.size(0) == 0) return true;
-  return x.size(0) > kFewRows && weight.numel() >= kSmallWeight && has_better_products(x.scalar_type());
+at::Tensor multiply_by_onednn(const at::Tensor& x, const at::Tensor& weight,
+                              const std::optional<at::Tensor>& bias) {
+  const std::int64_t rows = x.size(0);
+  at::Tensor out;
+  for (std::int64_t begin = 0; begin < rows; begin += kMostRows) {
+    const std::int64_t count = std::min(kMostRows, rows - begin), filled = filled_rows(count);
+    at::Tensor part = x.narrow(0, begin, count);
+    if (filled > count) {
+      const at::Tensor copy = at::empty({filled, x.size(1)}, x.options());
+      copy.narrow(0, 0, count).copy_(part);
+      copy.narrow(0, count, filled - count).zero_();
+      part = copy;
+    }
+    const at::Tensor result = at::linear(part, weight, bias).narrow(0, 0, count);
+    if (count == rows) return result;
+    if (!out.defined()) out = at::empty({rows, weight.size(0)}, x.options());
+    out.narrow(0, begin, count).copy_(result);
+  }
+  return out;
 }
 
 // Columns and rows of the result that one unit of work computes. More columns make a weight's block worth
@@ -80,8 +103,25 @@ at::Tensor multiply(const at::Tensor& input, const at::Tensor& weight_tensor,
 
 }  // namespace
 
+void choose_products(Products products) {
+  chosen_products.store(products, std::memory_order_relaxed);
+}
+
+bool is_large_product(std::int64_t rows, std::int64_t k, std::int64_t columns) {
+  constexpr std::int64_t kFewRows = 8;  // Fewer wait for the weight's memory.
+  constexpr std::int64_t kSmallWeight = 1 << 19, kLittleWork = std::int64_t{9} << 20;
+  return rows > kFewRows && k * columns >= kSmallWeight && rows * k * columns >= kLittleWork;
+}
+
+std::int64_t filled_rows(std::int64_t rows) {
+  if (rows <= 16) return 16;
+  const std::int64_t step = rows <= 32 ? 32 : rows <= 512 ? 64 : 256;
+  return (rows + step - 1) / step * step;
+}
+
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
-  if (use_aten(x, weight)) return at::linear(x, weight, bias);
+  if (x.numel() == 0 || weight.numel() == 0) return at::linear(x, weight, bias);
+  if (use_onednn(x, weight)) return multiply_by_onednn(x, weight, bias);
   return multiply(x, weight, bias, x.scalar_type());
 }
 
