@@ -115,8 +115,8 @@ TEST_F(SplittingTest, RaggedStepsNeedOnePart) {
          {64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64},
          {64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64},
          false}}) {
-    const Pages pages = make_pages(rows, lengths, 2, 128, at::kBFloat16);
-    const at::Tensor q = random({pages.batch.cu_seqlens.back(), 12, 128}, at::kBFloat16, 7);
+    const Pages pages = make_pages(rows, lengths, 2, 64, at::kBFloat16);
+    const at::Tensor q = random({pages.batch.cu_seqlens.back(), 6, 64}, at::kBFloat16, 7);
     const at::Tensor right = reference::paged_attention(q, pages, 0.125);
     const double tolerance = 4.0 * reference::rounding(at::kBFloat16);
     EXPECT_EQ(difference(call(q, pages, std::nullopt), right, tolerance) != "", lost)
