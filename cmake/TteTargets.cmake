@@ -67,6 +67,12 @@ function(tte_add_test)
   if(NOT ARG_NO_TORCH)
     tte_reuse_pch(${target})
   endif()
-  # The time-out is for what hangs: a busy machine may take a hundred times as long as an idle one.
-  gtest_discover_tests(${target} DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 900)
+  tte_discover_tests(${target})
+endfunction()
+
+# The time-out is for what hangs: a busy machine may take a hundred times as long as an idle one. OpenMP's threads sleep
+# while they wait for each other: spinning takes the processor from those that are waited for, ten times the time there.
+function(tte_discover_tests target)
+  gtest_discover_tests(${target} DISCOVERY_MODE PRE_TEST
+    PROPERTIES TIMEOUT 900 ENVIRONMENT "OMP_WAIT_POLICY=PASSIVE")
 endfunction()

@@ -119,6 +119,7 @@ double resident() {
 
 // oneDNN keeps what it prepared for each number of rows: 200 MB and more here, before they were filled up.
 TEST(OneDnnTest, MemoryDoesNotGrowWithTheNumbersOfRows) {
+  const reference::Threads one(1);
   cpu::choose_products(cpu::Products::kOneDnn);
   const at::Tensor weight = random({1024, 512}, at::kBFloat16, 2), x = random({320, 512}, at::kBFloat16, 1);
   kernels::linear(x, weight, {});

@@ -6,6 +6,7 @@ They are private to torch, so their schemas may change with any version. The C++
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -86,3 +87,11 @@ def test_products_with_a_float32_result(dtype: torch.dtype) -> None:
         weight = torch.empty(100, 64, dtype=dtype, device="cuda")
         out = torch.ops.aten.mm.dtype(x, weight.t(), torch.float32)
     assert (out.shape, out.dtype) == ((3, 100), torch.float32)
+
+
+def test_the_flash_kernels_can_be_called_past_the_dispatcher() -> None:
+    """at::cuda's function, which Python code that replaces the operator does not touch."""
+    header = Path(torch.__file__).parent / "include/ATen/ops/_flash_attention_forward_cuda_dispatch.h"
+    declarations = re.findall(r" _flash_attention_forward\((.*)\);", header.read_text(encoding="utf-8"))
+    parameters = [re.findall(r"(\w+)(?:=[^,]*)?(?:,|$)", declaration) for declaration in declarations]
+    assert any(names[: len(FLASH)] == FLASH for names in parameters), declarations
