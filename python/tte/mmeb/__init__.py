@@ -1,10 +1,17 @@
-"""MMEB-V2: 78 tasks over pictures, videos and documents, evaluated from a local copy of the data.
+"""MMEB-V2: 78 tasks over images, videos and documents, evaluated from a local copy of the data.
 
     >>> import tte.mmeb
     >>> data = tte.mmeb.load("MSCOCO_i2t", "MMEB-V2")          # doctest: +SKIP
     >>> next(data.queries()).entry.item()                      # doctest: +SKIP
 
-The command line is `python -m tte.mmeb --help`.
+The command line is `python -m tte.mmeb --help`. The rooms, each of which uses only those before it:
+
+    data      tasks, tables, layouts, prompts: files become queries and candidates
+    score     vectors become rankings and metrics
+    run       traces and vectors block by block, folders of results, their scores
+    report    the page and the leaderboard's file
+    mini      the whole benchmark in miniature
+    cli       the commands
 """
 
 from tte.mmeb.data.loaders import load

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -284,3 +285,37 @@ def test_machines_with_media_of_other_times_merge(tmp_path: Path) -> None:
 
 def test_errors_of_shards_are_input_errors() -> None:
     assert issubclass(layout.ShardsError, tte.InputError)
+
+
+# Disks.
+
+
+def test_a_full_disk_ends_the_run_and_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_classes(tmp_path / "data")
+    write_classes(tmp_path / "data", "N24News")
+    out, tasks = tmp_path / "out", ("--tasks", "HatefulMemes", "N24News")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")  # As the system says it: without a name.
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert run(tmp_path / "data", out, *tasks) == 2
+    (error,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
+    assert error.startswith(f"error: the disk is full at '{out}/image/")
+    assert "free some space and give the same command again" in error
+    assert not list(out.rglob("*.tmp"))
+    assert run(tmp_path / "data", out, *tasks) == 3
+    assert len(list(out.glob("*/*/score.json"))) == 2
+
+
+def test_a_folder_that_cannot_be_written_stops_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_classes(tmp_path / "data")
+    write_classes(tmp_path / "data", "N24News")
+    (tmp_path / "out" / "image").mkdir(parents=True)
+    (tmp_path / "out" / "image" / "N24News").write_text("a file where the folder would be")
+    assert run(tmp_path / "data", tmp_path / "out", "--tasks", "HatefulMemes", "N24News") == 3
+    assert "N24News' cannot be used (" in reason(capsys)
+    assert (tmp_path / "out/image/HatefulMemes/score.json").is_file()
