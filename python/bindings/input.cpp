@@ -110,6 +110,7 @@ void bind_inputs(py::module_& module) {
           small = thumbnails(part, side, frames);
         }
         std::vector<py::array_t<std::uint8_t>> arrays;
+        arrays.reserve(small.size());
         for (const Pixels& pixels : small) {
           arrays.emplace_back(std::vector<py::ssize_t>{pixels.height, pixels.width, pixels.channels},
                               pixels.data.get());
