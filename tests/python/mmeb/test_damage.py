@@ -441,6 +441,25 @@ def test_tables(tmp_path: Path, quiet: Any, kind: str, change: str) -> None:
     assert len((tmp_path / "out/OK-VQA_queries.jsonl").read_text().splitlines()) == len(whole)
 
 
+def test_damaged_offsets_of_arrow_files_are_not_followed(tmp_path: Path) -> None:
+    """Arrow's own reader trusts them, and ends the process."""
+    path = tmp_path / IMAGE_REPO / "GQA/test-00000-of-00001.arrow"
+    path.parent.mkdir(parents=True)
+    table = pa.Table.from_pylist([image_row("i", f"text {i}", "a.jpg", "", ["a", "b"], ["", ""]) for i in range(30)])
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    good = path.read_bytes()
+    refused = 0
+    for at in range(3, len(good), 60):  # Here and there the highest byte of an offset.
+        path.write_bytes(good[:at] + b"\x7f" + good[at + 1 :])
+        try:
+            list(load("GQA", tmp_path).queries())
+        except tte.InputError as error:
+            sentence(error, path.name)
+            refused += 1
+    assert refused > 10
+
+
 CELLS: list[Any] = [
     None,
     7,

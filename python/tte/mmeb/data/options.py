@@ -32,7 +32,7 @@ def add_extra_tasks(parser: argparse._ActionsContainer) -> None:
         type=Path,
         default=[],
         metavar="FILE",
-        help="files of further tasks, in the form of tte/mmeb/tasks.json; a data folder's own tasks.json is one",
+        help="files of further tasks, in the form of tte/mmeb/data/tasks.json; a data folder's own tasks.json is one",
     )
 
 

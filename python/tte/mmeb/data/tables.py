@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -273,11 +273,12 @@ def _arrow_reader(source: Any) -> Any:
         return ipc.open_file(source)
 
 
-def _arrow_batches(source: Any) -> Iterable[Any]:
+def _arrow_batches(source: Any) -> Iterator[Any]:
     reader = _arrow_reader(source)
-    if hasattr(reader, "get_batch"):
-        return (reader.get_batch(i) for i in range(reader.num_record_batches))
-    return (batch for batch in reader)
+    whole = hasattr(reader, "get_batch")
+    for batch in (reader.get_batch(i) for i in range(reader.num_record_batches)) if whole else reader:
+        batch.validate(full=True)  # Without it a damaged offset is followed to wherever it points.
+        yield batch
 
 
 def _read_jsonl(file: Path, dataset: str) -> Iterator[Row]:
