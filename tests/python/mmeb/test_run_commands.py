@@ -13,7 +13,7 @@ import pytest
 import tte
 from make_tree import IMAGE_REPO, image_row, parquet, picture
 from results import write_result
-from tte.mmeb.cli import main
+from tte.mmeb.cli import main, parser
 from tte.mmeb.data.tasks import find
 from tte.mmeb.run.manifest import ResultFolder, check_identity
 
@@ -153,3 +153,44 @@ def test_identity_says_what_differs(tmp_path: Path) -> None:
     folder.manifest_path.write_text('{"format": 99}')
     with pytest.raises(tte.InputError, match="format 99"):
         folder.manifest()
+
+
+def test_score_holds_the_folder_and_clears_it(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--data", str(data), "--embedder", "nano", "--out", str(tmp_path), "--tasks", "N24News"]) == 3
+    folder = ResultFolder(tmp_path / "image" / "N24News")
+    (folder.path / ".queries.npy.123.tmp").write_bytes(b"what a killed process left")
+    with folder.locked(shared=False):
+        assert main(["score", str(tmp_path)]) == 1
+    assert "is in use by another run" in capsys.readouterr().err
+    assert main(["score", str(tmp_path)]) == 3
+    assert not list(folder.path.glob("*.tmp")) + list(folder.path.glob(".*.tmp"))
+
+
+def test_paths_do_not_depend_on_where_the_command_was_given(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(data.parent)
+    run = ["run", "--data", data.name, "--embedder", "nano", "--out", str(tmp_path), "--tasks", "N24News"]
+    assert main([*run, "--strip-stray-tokens"]) == 3
+    rows = pq.read_table(tmp_path / "image" / "N24News" / "queries.parquet").to_pylist()
+    assert [Path(row["images"][0]) for row in rows] == [data / "image-tasks" / "N24News" / f"{i}.png" for i in range(4)]
+    # Words of the prompts are another run.
+    assert main(run) == 1
+
+
+def test_options_are_spelled_alike_in_every_command() -> None:
+    spelled: dict[str, set[tuple[str, ...]]] = {}
+    commands = parser()._subparsers
+    assert commands is not None
+    (choices,) = (action.choices for action in commands._group_actions)
+    assert choices is not None
+    for command in dict(choices).values():  # type: ignore[call-overload]
+        for action in command._actions:
+            if action.option_strings:
+                spelled.setdefault(action.dest, set()).add(tuple(sorted(action.option_strings)))
+    assert {name: ways for name, ways in spelled.items() if len(ways) > 1} == {}
+    # Whatever takes one of these takes the rest.
+    for command in dict(choices).values():  # type: ignore[call-overload]
+        names = {action.dest for action in command._actions}
+        if "prompt_style" in names:
+            assert {"num_frames", "limit", "strip_stray_tokens", "tasks", "extra_tasks", "data"} <= names
