@@ -55,8 +55,8 @@ struct ModelDescription {
   std::int64_t hidden_size = 0;
   std::int64_t num_layers = 0;
   std::int64_t vocab_size = 0;
-  std::string fingerprint;         ///< Of config and weights: what results may be cached by.
-  std::string vision_fingerprint;  ///< Equal for two models that share their vision features.
+  std::string fingerprint;  ///< Of config and every byte of the weights: what results may be cached by.
+  std::string vision_fingerprint;  ///< The same of the vision tower alone.
   std::string recipe;              ///< The recipe in force, as JSON.
 };
 
@@ -66,6 +66,11 @@ class TTE_API Reasoner {
  public:
   /// Loads a checkpoint folder as written by save_pretrained. Throws ModelError naming file, key or tensor
   /// for a checkpoint that does not fit, and DeviceError for a dtype that the device cannot run.
+  ///
+  /// Weights are mapped, not copied, where device and dtype are those of the file. A file that is written to
+  /// or cut while a model uses it ends the calls of that model with a ModelError, as soon as it is noticed
+  /// (before every step); pages that a cut takes away under a running step end the process, which nobody can
+  /// prevent. Replace weights by renaming a new file over the old one.
   static Reasoner load(const std::filesystem::path& checkpoint, const LoadOptions& options = {},
                        const Backend& backend = Backend::shared());
 

@@ -24,6 +24,8 @@ def resolve(path_or_id: str | os.PathLike[str], role: str = "reasoner") -> Path:
         return path.resolve()
     if path_or_id == "nano":
         return bundled(role)
+    if path.is_file():
+        return path  # Whoever loads it says what it is instead.
     text = os.fspath(path_or_id)
     repository, _, revision = text.partition("@")
     if path.exists() or repository.count("/") != 1 or repository.startswith((".", "/", "~")):

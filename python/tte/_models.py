@@ -480,7 +480,7 @@ class Tokenizer:
         return tokenizer
 
     def encode(self, text: str, *, parse_control: bool = True) -> list[int]:
-        """Ids of a text; no begin or end token is added.
+        """Ids of a text of at most 8 MiB; no begin or end token is added.
 
         With `parse_control`, strings of added tokens such as ``<|im_end|>`` become those tokens.
         """

@@ -93,7 +93,7 @@ Backend::Impl::Impl(const BackendOptions& options) : options_(options) {
 
 std::shared_ptr<const api::LoadedModel> Backend::Impl::load(const std::filesystem::path& checkpoint,
                                                             const std::string& dtype) {
-  prompt::checkpoint_folder(checkpoint);
+  prompt::model_folder(checkpoint);
   weights::Placement placement;
   placement.device = api::torch_device(device_);
   placement.store = store_;

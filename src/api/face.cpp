@@ -27,7 +27,7 @@ ModelDescription describe(const LoadedModel& loaded, const prompt::Recipe& recip
 Face::Face(const std::filesystem::path& checkpoint, const LoadOptions& options, const Backend& backend_in)
     : backend(backend_in) {
   // A recipe is read in a moment, weights are not: a mistake in it shows first.
-  prompt::Recipe recipe = prompt::load_recipe(prompt::checkpoint_folder(checkpoint), options.recipe);
+  prompt::Recipe recipe = prompt::load_recipe(prompt::model_folder(checkpoint), options.recipe);
   loaded = backend.impl()->load(checkpoint, options.dtype);
   builder =
       std::make_shared<prompt::PromptBuilder>(loaded->files, std::move(recipe), options.parse_control_tokens);

@@ -59,7 +59,7 @@ ProcessedInput unpack(const prompt::EmbedPrompt& built) {
 Processor::Processor(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 
 Processor Processor::load(const std::filesystem::path& checkpoint, const LoadOptions& options) {
-  return Processor(std::make_shared<Impl>(prompt::checkpoint_folder(checkpoint), options));
+  return Processor(std::make_shared<Impl>(prompt::model_folder(checkpoint), options));
 }
 
 ProcessedInput Processor::process(const Input& input, const ProcessOptions& options) const {

@@ -1,10 +1,11 @@
 #include "base/json.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <fstream>
-#include <system_error>
+#include <utility>
+
+#include "base/file.h"
 
 namespace tte::base {
 namespace {
@@ -70,25 +71,148 @@ Json parse_json(std::string_view text, const std::string& where) {
 }
 
 Json read_json(const std::filesystem::path& file) {
-  const std::string where = printable(file.string(), 1000);
-  std::error_code failure;
-  const auto status = std::filesystem::status(file, failure);
-  if (!std::filesystem::exists(status)) throw ModelError(fmt::format("{} does not exist.", where));
-  if (!std::filesystem::is_regular_file(status)) {
-    throw ModelError(fmt::format("{} is not a file: a JSON file is needed.", where));
+  return parse_json(read_file(file, kMaxFileBytes), shown(file));
+}
+
+Json read_json_object(const std::filesystem::path& file) {
+  Json json = read_json(file);
+  if (!json.is_object()) throw ModelError(fmt::format("{} is not a JSON object.", shown(file)));
+  return json;
+}
+
+std::string shown(const Json& value, std::size_t limit) {
+  // A whole vocabulary is not written out for its first line.
+  if (value.is_object() && value.size() > 16) return fmt::format("an object of {} keys", value.size());
+  if (value.is_array() && value.size() > 64) return fmt::format("a list of {} values", value.size());
+  return printable(value.dump(-1, ' ', false, Json::error_handler_t::replace), limit);
+}
+
+std::optional<std::int64_t> whole_number(const Json& value, std::int64_t least, std::int64_t most) {
+  if (!value.is_number_integer()) return std::nullopt;
+  // Numbers past int64 are parsed as unsigned; they are out of every range here.
+  if (value.is_number_unsigned() &&
+      value.get<std::uint64_t>() > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) {
+    return std::nullopt;
   }
-  const std::uintmax_t size = std::filesystem::file_size(file, failure);
-  if (failure) throw ModelError(fmt::format("{} cannot be read: {}.", where, failure.message()));
-  if (size > kMaxFileBytes) {
-    throw ModelError(
-        fmt::format("{} has {} bytes: tte reads JSON files of at most {}.", where, size, kMaxFileBytes));
+  const auto number = value.get<std::int64_t>();
+  return number < least || number > most ? std::nullopt : std::optional(number);
+}
+
+JsonObject::JsonObject(const Json& json, std::string where, std::string path)
+    : json_(std::shared_ptr<const Json>(), &json), where_(std::move(where)), path_(std::move(path)) {
+  check_object();
+}
+
+JsonObject::JsonObject(Json&& json, std::string where, std::string path)
+    : json_(std::make_shared<const Json>(std::move(json))), where_(std::move(where)), path_(std::move(path)) {
+  check_object();
+}
+
+void JsonObject::check_object() const {
+  if (json_->is_object()) return;
+  if (path_.empty()) throw ModelError(fmt::format("{} is not a JSON object.", where_));
+  throw ModelError(
+      fmt::format("{}: \"{}\" is {}: it must be an object.", where_, printable(path_), shown(*json_)));
+}
+
+const Json* JsonObject::find(const std::string& key) const {
+  const auto it = json_->find(key);
+  return it == json_->end() || it->is_null() ? nullptr : &*it;
+}
+
+std::string JsonObject::below(std::string_view key) const {
+  return path_.empty() ? std::string(key) : fmt::format("{}.{}", path_, key);
+}
+
+void JsonObject::fail(const std::string& key, const std::string& what) const {
+  throw ModelError(fmt::format("{}: \"{}\" {}.", where_, printable(key.empty() ? path_ : below(key)), what));
+}
+
+void JsonObject::reject(const std::string& key, const std::string& why) const {
+  const Json* value = find(key);
+  fail(key, fmt::format("is {}: {}", value == nullptr ? "absent" : shown(*value), why));
+}
+
+void JsonObject::allow_only(std::initializer_list<std::string_view> known) const {
+  for (const auto& [key, value] : json_->items()) {
+    if (std::find(known.begin(), known.end(), key) == known.end())
+      fail(key, fmt::format("is not a known key: remove it, or use one of {}", fmt::join(known, ", ")));
   }
-  std::ifstream stream(file, std::ios::binary);
-  std::string text(size, '\0');
-  if (!stream || !stream.read(text.data(), static_cast<std::streamsize>(size))) {
-    throw ModelError(fmt::format("{} cannot be read: {}.", where, std::strerror(errno)));
+}
+
+std::optional<std::int64_t> JsonObject::integer(const std::string& key, std::int64_t least,
+                                                std::int64_t most) const {
+  const Json* value = find(key);
+  if (value == nullptr) return std::nullopt;
+  const auto number = whole_number(*value, least, most);
+  if (!number) reject(key, fmt::format("it must be a whole number from {} to {}", least, most));
+  return number;
+}
+
+std::int64_t JsonObject::integer(const std::string& key, std::int64_t fallback, std::int64_t least,
+                                 std::int64_t most) const {
+  return integer(key, least, most).value_or(fallback);
+}
+
+std::optional<double> JsonObject::number(const std::string& key) const {
+  const Json* value = find(key);
+  if (value == nullptr) return std::nullopt;
+  if (!value->is_number()) reject(key, "it must be a number");
+  return value->get<double>();
+}
+
+double JsonObject::number(const std::string& key, double fallback, double above, double below) const {
+  const auto number = this->number(key);
+  if (!number) return fallback;
+  if (!(*number > above && *number < below)) {
+    reject(key, fmt::format("it must be greater than {} and less than {}", above, below));
   }
-  return parse_json(text, where);
+  return *number;
+}
+
+bool JsonObject::flag(const std::string& key, bool fallback) const {
+  return get_or<bool>(*this, key, fallback);
+}
+
+std::string JsonObject::text(const std::string& key, const std::string& fallback) const {
+  return get_or<std::string>(*this, key, fallback);
+}
+
+std::vector<std::int64_t> JsonObject::integers(const std::string& key,
+                                               const std::vector<std::int64_t>& fallback, std::int64_t least,
+                                               std::int64_t most) const {
+  auto numbers = get_or<std::vector<std::int64_t>>(*this, key, fallback);
+  if (!has(key)) return numbers;
+  for (const std::int64_t number : numbers) {
+    if (number < least || number > most)
+      reject(key, fmt::format("each must be a whole number from {} to {}", least, most));
+  }
+  return numbers;
+}
+
+std::vector<std::string> JsonObject::texts(const std::string& key) const {
+  return get_or<std::vector<std::string>>(*this, key, {});
+}
+
+std::optional<std::size_t> JsonObject::choice(const std::string& key,
+                                              std::initializer_list<std::string_view> names) const {
+  const Json* value = find(key);
+  if (value == nullptr) return std::nullopt;
+  if (value->is_string()) {
+    const auto it = std::find(names.begin(), names.end(), value->get_ref<const std::string&>());
+    if (it != names.end()) return static_cast<std::size_t>(it - names.begin());
+  }
+  reject(key, fmt::format("it must be one of {}", fmt::join(names, ", ")));
+}
+
+JsonObject JsonObject::object(const std::string& key) const {
+  const Json* value = find(key);
+  if (value == nullptr) return {Json::object(), where_, below(key)};
+  JsonObject child = *this;
+  child.json_ = std::shared_ptr<const Json>(json_, value);
+  child.path_ = below(key);
+  child.check_object();
+  return child;
 }
 
 }  // namespace tte::base

@@ -25,7 +25,7 @@ bool VisionStage::provide(Sequence& sequence, std::size_t visual) {
   if (features.defined()) return true;
   const auto& wanted = sequence.prompt().visuals[visual];
   const base::Digest& digest = wanted->patches.digest;
-  if (auto found = cache_.find(model_.info().vision_fingerprint, digest);
+  if (auto found = cache_.find(model_.info().vision_identity, digest);
       found && found->size(0) == sequence.visual_rows().count(visual)) {
     features = std::move(*found);
     ++reused_;
@@ -83,7 +83,7 @@ void VisionStage::encode_jobs(std::span<const Job> jobs) {
       }
       sequence->features[visual] = features[i];
     }
-    cache_.insert(model_.info().vision_fingerprint, jobs[i].visual->patches.digest, features[i]);
+    cache_.insert(model_.info().vision_identity, jobs[i].visual->patches.digest, features[i]);
     ++encoded_;
   }
 }

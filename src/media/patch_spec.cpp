@@ -1,116 +1,114 @@
-// preprocessor_config.json into a PatchSpec.
+#include "media/patch_spec.h"
+
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cmath>
-#include <initializer_list>
 #include <optional>
 
-#include "media/patches.h"
 #include "tte/error.h"
 
 namespace tte::media {
 namespace {
 
 using base::Json;
+using base::JsonObject;
 
 constexpr int kBicubic = 3;  // Pillow's number.
+// A small image is enlarged to min_pixels: what a file asks for is bounded before any image comes.
+constexpr std::int64_t kMostMinPixels = std::int64_t{1} << 26;
+constexpr std::int64_t kMostPixels = std::int64_t{1} << 40;
 
-std::optional<std::int64_t> find_pixels(const Json& json, const std::string& key, const std::string& where) {
-  const auto it = json.find(key);
-  if (it == json.end() || it->is_null()) return std::nullopt;
-  return base::require<std::int64_t>(json, key, where);
+// A limit at `key`, which some files write as 784.0.
+std::optional<std::int64_t> find_pixels(const JsonObject& object, const std::string& key, std::int64_t most) {
+  const Json* value = object.find(key);
+  if (value == nullptr) return std::nullopt;
+  auto pixels = base::whole_number(*value, 1, most);
+  if (value->is_number_float()) {
+    const double number = value->get<double>();
+    if (number >= 1 && number <= static_cast<double>(most) && std::floor(number) == number)
+      pixels = static_cast<std::int64_t>(number);
+  }
+  if (!pixels) object.reject(key, fmt::format("it must be a whole number from 1 to {}", most));
+  return pixels;
 }
 
-// A pixel limit under its old name at the top, or under either name inside "size".
-std::int64_t read_pixels(const Json& json, const char* old_name, const char* new_name, std::int64_t fallback,
-                         const std::string& where) {
-  if (const auto value = find_pixels(json, old_name, where)) return *value;
-  const auto size = json.find("size");
-  if (size == json.end() || size->is_null()) return fallback;
-  if (size->is_object()) {
-    for (const char* name : {new_name, old_name}) {
-      if (const auto value = find_pixels(*size, name, where + ", \"size\"")) return *value;
-    }
+// As in transformers: min_pixels and max_pixels replace their part of "size"; a "size" must then have both
+// parts, and only where there is none the defaults count.
+void read_limits(const JsonObject& object, PatchSpec& spec) {
+  struct Limit {
+    const char* old_name;
+    const char* new_name;
+    std::int64_t most;
+    std::int64_t& out;
+  };
+  const Limit limits[] = {{"min_pixels", "shortest_edge", kMostMinPixels, spec.min_pixels},
+                          {"max_pixels", "longest_edge", kMostPixels, spec.max_pixels}};
+  if (!object.has("size")) {
+    for (const Limit& limit : limits)
+      limit.out = find_pixels(object, limit.old_name, limit.most).value_or(limit.out);
+    return;
   }
-  throw ModelError(
-      fmt::format("{}: \"size\" is {}, but tte reads only {{\"shortest_edge\", \"longest_edge\"}} (in "
-                  "pixels of area); this processor resizes in another way than Qwen2-VL's.",
-                  where, size->dump().substr(0, 80)));
+  constexpr const char* kWanted =
+      "tte reads only {\"shortest_edge\", \"longest_edge\"}, both of them, in pixels of area";
+  if (!object.find("size")->is_object()) object.reject("size", kWanted);
+  const JsonObject size = object.object("size");
+  for (const auto& [key, value] : size.json().items()) {
+    const auto names = [&](const Limit& limit) { return key == limit.old_name || key == limit.new_name; };
+    if (!value.is_null() && std::none_of(std::begin(limits), std::end(limits), names))
+      object.reject("size", kWanted);
+  }
+  for (const Limit& limit : limits) {
+    auto pixels = find_pixels(object, limit.old_name, limit.most);
+    if (!pixels) {
+      if (size.has(limit.old_name) && size.has(limit.new_name)) object.reject("size", kWanted);
+      pixels = find_pixels(size, size.has(limit.new_name) ? limit.new_name : limit.old_name, limit.most);
+    }
+    if (!pixels) object.reject("size", kWanted);
+    limit.out = *pixels;
+  }
 }
 
 // Three numbers, or one for all channels.
-std::array<double, 3> read_channels(const Json& json, const std::string& key, std::array<double, 3> fallback,
-                                    const std::string& where) {
-  const auto it = json.find(key);
-  if (it == json.end() || it->is_null()) return fallback;
-  if (it->is_number()) {
-    const double value = it->get<double>();
-    return {value, value, value};
-  }
-  const auto values = base::require<std::vector<double>>(json, key, where);
-  if (values.size() != 3) {
-    throw ModelError(fmt::format("{}: \"{}\" has {} numbers; tte expects one for each of the three colours.",
-                                 where, key, values.size()));
+std::array<double, 3> read_channels(const JsonObject& object, const std::string& key,
+                                    std::array<double, 3> fallback) {
+  const Json* value = object.find(key);
+  if (value == nullptr) return fallback;
+  std::vector<double> values;
+  if (value->is_number()) values = {value->get<double>()};
+  if (auto list = base::strict_cast<std::vector<double>>(*value)) values = std::move(*list);
+  if (values.size() == 1) values.assign(3, values[0]);
+  if (values.size() != 3 || !std::all_of(values.begin(), values.end(),
+                                         [](double v) { return std::isfinite(static_cast<float>(v)); })) {
+    object.reject(key, "it must be a number, or one for each of the three colours");
   }
   return {values[0], values[1], values[2]};
-}
-
-[[noreturn]] void bad_value(const std::string& where, const std::string& key, const std::string& value,
-                            const std::string& rule) {
-  throw ModelError(fmt::format("{}: \"{}\" is {}, but it must be {}.", where, key, value, rule));
-}
-
-void check(const PatchSpec& spec, const std::string& where) {
-  const auto in_range = [&](const char* key, int value, int high) {
-    if (value < 1 || value > high)
-      bad_value(where, key, std::to_string(value), fmt::format("from 1 to {}", high));
-  };
-  in_range("patch_size", spec.patch_size, 256);
-  in_range("merge_size", spec.merge_size, 64);
-  in_range("temporal_patch_size", spec.temporal_patch_size, 64);
-  if (spec.min_pixels < 1) bad_value(where, "min_pixels", std::to_string(spec.min_pixels), "at least 1");
-  if (spec.max_pixels < spec.min_pixels) {
-    bad_value(where, "max_pixels", std::to_string(spec.max_pixels),
-              fmt::format("at least min_pixels ({})", spec.min_pixels));
-  }
-  if (spec.max_video_tokens < 1) {
-    bad_value(where, "max_video_tokens", std::to_string(spec.max_video_tokens), "at least 1");
-  }
-  if (!std::isfinite(spec.rescale) || spec.rescale <= 0) {
-    bad_value(where, "rescale_factor", fmt::format("{}", spec.rescale), "a positive number");
-  }
-  for (int c = 0; c < 3; ++c) {
-    if (!std::isfinite(spec.mean[c]))
-      bad_value(where, "image_mean", fmt::format("{}", spec.mean[c]), "finite");
-    if (!std::isfinite(spec.std[c]) || spec.std[c] <= 0) {
-      bad_value(where, "image_std", fmt::format("{}", spec.std[c]), "positive");
-    }
-  }
 }
 
 }  // namespace
 
 PatchSpec parse_patch_spec(const Json& json, const std::string& where, const PatchSpec& defaults) {
-  if (!json.is_object())
-    throw ModelError(fmt::format("{} is not a JSON object of processor settings.", where));
+  const JsonObject object(json, where);
   PatchSpec spec = defaults;
-  spec.patch_size = base::get_or(json, "patch_size", spec.patch_size, where);
-  spec.merge_size = base::get_or(json, "merge_size", spec.merge_size, where);
-  spec.temporal_patch_size = base::get_or(json, "temporal_patch_size", spec.temporal_patch_size, where);
-  spec.min_pixels = read_pixels(json, "min_pixels", "shortest_edge", spec.min_pixels, where);
-  spec.max_pixels = read_pixels(json, "max_pixels", "longest_edge", spec.max_pixels, where);
-  spec.mean = read_channels(json, "image_mean", spec.mean, where);
-  spec.std = read_channels(json, "image_std", spec.std, where);
-  spec.rescale = base::get_or(json, "rescale_factor", spec.rescale, where);
-  spec.do_resize = base::get_or(json, "do_resize", spec.do_resize, where);
-  spec.do_rescale = base::get_or(json, "do_rescale", spec.do_rescale, where);
-  spec.do_normalize = base::get_or(json, "do_normalize", spec.do_normalize, where);
-  spec.cap_pixels_per_frame = base::get_or(json, "cap_pixels_per_frame", spec.cap_pixels_per_frame, where);
-  spec.max_video_tokens = base::get_or(json, "max_video_tokens", spec.max_video_tokens, where);
-  const int resample = base::get_or(json, "resample", kBicubic, where);
-  if (resample != kBicubic)
-    bad_value(where, "resample", std::to_string(resample), "3 (bicubic), the only one tte has");
-  check(spec, where);
+  const auto small = [&](const char* key, int fallback, int most) {
+    return static_cast<int>(object.integer(key, fallback, 1, most));
+  };
+  spec.patch_size = small("patch_size", spec.patch_size, 256);
+  spec.merge_size = small("merge_size", spec.merge_size, 64);
+  spec.temporal_patch_size = small("temporal_patch_size", spec.temporal_patch_size, 64);
+  read_limits(object, spec);
+  spec.mean = read_channels(object, "image_mean", spec.mean);
+  spec.std = read_channels(object, "image_std", spec.std);
+  if (std::any_of(spec.std.begin(), spec.std.end(), [](double v) { return !(static_cast<float>(v) > 0); }))
+    object.reject("image_std", "it must be positive");
+  spec.rescale = object.number("rescale_factor", spec.rescale, 0, 1e6);
+  spec.do_resize = object.flag("do_resize", spec.do_resize);
+  spec.do_rescale = object.flag("do_rescale", spec.do_rescale);
+  spec.do_normalize = object.flag("do_normalize", spec.do_normalize);
+  spec.cap_pixels_per_frame = object.flag("cap_pixels_per_frame", spec.cap_pixels_per_frame);
+  spec.max_video_tokens = object.integer("max_video_tokens", spec.max_video_tokens, 1, 1 << 24);
+  if (object.integer("resample", kBicubic, 0, 100) != kBicubic)
+    object.reject("resample", "it must be 3 (bicubic), the only one tte has");
   return spec;
 }
 

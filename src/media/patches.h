@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "base/digest.h"
-#include "base/json.h"
 #include "tte/input.h"
 
 namespace tte::media {
@@ -50,11 +49,6 @@ inline PatchSpec default_video_patch_spec() {
   spec.max_pixels = 28 * 28 * 768;
   return spec;
 }
-
-// Reads both naming generations: min_pixels / max_pixels and size.{shortest_edge,longest_edge}; where a file
-// has both, min_pixels / max_pixels win, as in transformers. Absent keys keep the value of `defaults`. Throws
-// ModelError naming `where` for values that make no sense, and for a resample other than bicubic (3).
-PatchSpec parse_patch_spec(const base::Json& json, const std::string& where, const PatchSpec& defaults = {});
 
 // The spec with what one image or video asks for over it; where only one limit is asked for and the spec's
 // other one excludes it, that one gives way. Throws InputError naming `item` for values out of range.

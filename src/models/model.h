@@ -13,7 +13,6 @@
 #include <vector>
 
 #include "base/digest.h"
-#include "base/json.h"
 #include "media/patches.h"
 #include "nn/sequence_state.h"
 #include "weights/state_dict.h"
@@ -80,8 +79,11 @@ struct ModelInfo {
   at::ScalarType dtype = at::kFloat;
   at::Device device = at::kCPU;
   std::int64_t state_bytes_per_token = 0;
-  base::Digest fingerprint;         // Of config and the checkpoint's tensors (names, shapes, sampled bytes).
-  base::Digest vision_fingerprint;  // Equal for two models whose vision towers are the same tensors.
+  base::Digest fingerprint;         // Of config and the checkpoint's tensors (names, shapes, bytes).
+  base::Digest vision_fingerprint;  // Of the vision tower's.
+  // Equal for two models only while their vision towers are the same memory, set up alike: features of one
+  // are features of the other. Means nothing outside of this process.
+  base::Digest vision_identity;
 };
 
 // A loaded checkpoint. const and safe to share between engines; forward() calls must not overlap.

@@ -6,7 +6,9 @@
 #include <string>
 #include <utility>
 
+#include "base/file.h"
 #include "base/json.h"
+#include "media/patch_spec.h"
 #include "tte/error.h"
 
 namespace tte::models {
@@ -21,13 +23,14 @@ struct Source {
 std::optional<Source> find_source(const std::filesystem::path& checkpoint, const std::string& section,
                                   const std::vector<std::string>& files) {
   const std::filesystem::path nested = checkpoint / "processor_config.json";
-  if (std::filesystem::exists(nested)) {
-    const base::Json json = base::read_json(nested);
-    if (json.is_object() && json.contains(section)) return Source{json[section], nested.string()};
+  if (base::is_present(nested)) {
+    const base::Json json = base::read_json_object(nested);
+    if (json.contains(section))
+      return Source{json[section], fmt::format("{}, \"{}\"", base::shown(nested), section)};
   }
   for (const std::string& name : files) {
     const std::filesystem::path file = checkpoint / name;
-    if (std::filesystem::exists(file)) return Source{base::read_json(file), file.string()};
+    if (base::is_present(file)) return Source{base::read_json(file), base::shown(file)};
   }
   return std::nullopt;
 }
@@ -37,7 +40,7 @@ media::PatchSpec read_spec(const std::optional<Source>& source, const std::files
   if (!source) {
     throw ModelError(
         fmt::format("{} has no preprocessor_config.json: copy it from the model's original repository.",
-                    checkpoint.string()));
+                    base::shown(checkpoint)));
   }
   media::PatchSpec spec = media::parse_patch_spec(source->json, source->where, defaults);
   const auto check = [&](const char* key, int value, int wanted) {

@@ -3,6 +3,8 @@
 #include <fmt/core.h>
 
 #include "base/digest.h"
+#include "base/file.h"
+#include "base/json.h"
 #include "base/printable.h"
 #include "tte/error.h"
 
@@ -18,21 +20,64 @@ std::string vocabulary_digest(const text::Tokenizer& tokenizer) {
   return digester.finish().hex();
 }
 
-const std::filesystem::path& checkpoint_folder(const std::filesystem::path& path) {
-  std::error_code error;
-  if (!std::filesystem::is_directory(path, error)) {
+namespace {
+
+constexpr std::string_view kWhatItIs =
+    "a checkpoint is a folder as written by save_pretrained, with config.json, weights and tokenizer files";
+
+// What a folder without config.json is.
+[[noreturn]] void fail_folder(const std::filesystem::path& folder) {
+  const std::string name = base::shown(folder);
+  if (const auto adapter = folder / "adapter_config.json"; base::is_present(adapter)) {
+    const base::Json json = base::read_json_object(adapter);
+    const auto model =
+        base::get_or<std::string>(json, "base_model_name_or_path", "unknown", base::shown(adapter));
     throw ModelError(
-        fmt::format("\"{}\" is not a folder: a checkpoint is a folder as written by save_pretrained, with "
-                    "config.json, weights and "
-                    "tokenizer files; download models of a hub first.",
-                    base::printable(path.string())));
+        fmt::format("{} holds a PEFT adapter of the model \"{}\", not a model: merge the two with "
+                    "peft's merge_and_unload(), write them with save_pretrained(folder), and load "
+                    "that folder.",
+                    name, base::printable(model, 80)));
   }
+  std::error_code code;
+  for (std::filesystem::directory_iterator it(folder, code), end; !code && it != end; it.increment(code)) {
+    if (it->path().extension() != ".gguf") continue;
+    throw ModelError(
+        fmt::format("{} holds a GGUF file ({}), which is llama.cpp's form of a model and not one "
+                    "that tte reads: use the original checkpoint, {}.",
+                    name, base::printable(it->path().filename().string(), 60), kWhatItIs));
+  }
+  throw ModelError(fmt::format("{} has no config.json: {}.", name, kWhatItIs));
+}
+
+}  // namespace
+
+const std::filesystem::path& checkpoint_folder(const std::filesystem::path& path) {
+  const std::string name = base::shown(path);
+  if (path.native().find('\0') != std::string::npos)
+    throw ModelError(fmt::format("\"{}\" has a NUL character in its path: no folder can be named so.", name));
+  std::error_code code;
+  const auto status = std::filesystem::status(path, code);
+  if (std::filesystem::is_directory(status)) return path;
+  if (code && status.type() == std::filesystem::file_type::none)
+    throw ModelError(fmt::format("\"{}\" cannot be looked at: {}.", name, code.message()));
+  if (path.extension() == ".gguf") {
+    throw ModelError(
+        fmt::format("\"{}\" is a GGUF file, which is llama.cpp's form of a model and not one that tte "
+                    "reads: use the original checkpoint, {}.",
+                    name, kWhatItIs));
+  }
+  throw ModelError(
+      fmt::format("\"{}\" is not a folder: {}; download models of a hub first.", name, kWhatItIs));
+}
+
+const std::filesystem::path& model_folder(const std::filesystem::path& path) {
+  if (!base::is_present(checkpoint_folder(path) / "config.json")) fail_folder(path);
   return path;
 }
 
 std::shared_ptr<const CheckpointFiles> load_checkpoint_files(const std::filesystem::path& path) {
   auto files = std::make_shared<CheckpointFiles>();
-  files->path = checkpoint_folder(path);
+  files->path = model_folder(path);
   files->layout = models::load_layout(path);
   files->tokenizer = text::Tokenizer::load(path);
   files->chat_template = text::ChatTemplate::load(path, *files->tokenizer);

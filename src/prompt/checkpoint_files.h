@@ -29,5 +29,8 @@ std::shared_ptr<const CheckpointFiles> load_checkpoint_files(const std::filesyst
 
 // `path` if it is a folder. Throws ModelError saying what a checkpoint is otherwise.
 const std::filesystem::path& checkpoint_folder(const std::filesystem::path& path);
+// The same for a folder with config.json; of one without it the error says what it is instead (an adapter, a
+// GGUF file).
+const std::filesystem::path& model_folder(const std::filesystem::path& path);
 
 }  // namespace tte::prompt

@@ -2,8 +2,11 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+#include <limits>
 #include <string>
 
+#include "base/file.h"
 #include "base/json.h"
 #include "tte/error.h"
 
@@ -11,29 +14,113 @@ namespace tte::prompt {
 namespace {
 
 using base::Json;
+using base::JsonObject;
 
 constexpr int kDefaultMaxNewTokens = 512;
 constexpr int kTransformersTopK = 50;  // GenerationConfig's own default, in force when do_sample is on.
 
-// An id or a list of ids; nothing when absent.
-std::vector<std::int64_t> end_ids(const Json& json, const std::string& where) {
-  const auto it = json.find("eos_token_id");
-  if (it == json.end() || it->is_null()) return {};
-  auto ids = it->is_array()
-                 ? base::require<std::vector<std::int64_t>>(json, "eos_token_id", where)
-                 : std::vector<std::int64_t>{base::require<std::int64_t>(json, "eos_token_id", where)};
-  for (const std::int64_t id : ids) {
-    if (id < 0)
-      throw ModelError(fmt::format("{}: \"eos_token_id\" has {}, which is not a token.", where, id));
-  }
-  return ids;
+// Whether a value says nothing: null, false, an empty list or object, or the number that does nothing.
+bool is_neutral(const Json& value, std::optional<double> nothing) {
+  if (value.is_null() || value == false || (value.is_structured() && value.empty())) return true;
+  return nothing && value.is_number() && value.get<double>() == *nothing;
 }
 
-template <typename T>
-std::optional<T> optional(const Json& json, const std::string& key, const std::string& where) {
-  const auto it = json.find(key);
-  if (it == json.end() || it->is_null()) return std::nullopt;
-  return base::require<T>(json, key, where);
+// A key that would change the text, unless it has the value that changes nothing.
+struct Refused {
+  const char* key;
+  std::optional<double> nothing = {};
+  bool only_sampling = false;
+};
+constexpr Refused kRefused[] = {
+    {"bad_words_ids"},
+    {"begin_suppress_tokens"},
+    {"constraints"},
+    {"diversity_penalty", 0.0},
+    {"dola_layers"},
+    {"encoder_no_repeat_ngram_size", 0.0},
+    {"encoder_repetition_penalty", 1.0},
+    {"epsilon_cutoff", 0.0, true},
+    {"eta_cutoff", 0.0, true},
+    {"exponential_decay_length_penalty"},
+    {"force_words_ids"},
+    {"forced_bos_token_id"},
+    {"forced_eos_token_id"},
+    {"guidance_scale", 1.0},
+    {"max_time"},
+    {"no_repeat_ngram_size", 0.0},
+    {"num_beam_groups", 1.0},
+    {"num_beams", 1.0},
+    {"num_return_sequences", 1.0},
+    {"penalty_alpha", 0.0},
+    {"sequence_bias"},
+    {"suppress_tokens"},
+    {"token_healing"},
+    {"top_h", 1.0, true},
+    {"typical_p", 1.0, true},
+    {"watermarking_config"},
+};
+
+void note_refused(const JsonObject& file, bool sampling, GenerationConfig& out) {
+  const auto note = [&](const char* key, std::vector<std::string>& list) {
+    list.push_back(fmt::format(
+        "{} asks for a setting that would change the text and that tte does not have, \"{}\" ({}): "
+        "take it out of the file to do without it.",
+        file.where(), key, base::shown(*file.find(key), 24)));
+  };
+  for (const Refused& refused : kRefused) {
+    const Json* value = file.find(refused.key);
+    if (value == nullptr || is_neutral(*value, refused.nothing)) continue;
+    if (!refused.only_sampling) {
+      note(refused.key, out.refused);
+    } else if (sampling) {
+      note(refused.key, out.refused_sampling);
+    }
+  }
+  // Counted from the start of the prompt; min_new_tokens overrides it.
+  if (const Json* least = file.find("min_length");
+      least != nullptr && !is_neutral(*least, 0.0) && !file.has("min_new_tokens")) {
+    note("min_length", out.refused);
+  }
+}
+
+// An id or a list of ids; nothing when absent.
+std::vector<std::int64_t> end_ids(const JsonObject& object) {
+  const Json* value = object.find("eos_token_id");
+  if (value == nullptr) return {};
+  constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
+  if (value->is_array()) return object.integers("eos_token_id", {}, 0, kMost);
+  return {*object.integer("eos_token_id", 0, kMost)};
+}
+
+std::optional<int> small_integer(const JsonObject& object, const char* key, std::int64_t least) {
+  const auto number = object.integer(key, least, std::numeric_limits<std::int32_t>::max());
+  return number ? std::optional(static_cast<int>(*number)) : std::nullopt;
+}
+
+void read_settings(const JsonObject& file, GenerationConfig& out) {
+  GenerateOptions& options = out.options;
+  out.end_ids = end_ids(file);
+  options.max_new_tokens = small_integer(file, "max_new_tokens", 1);
+  options.min_new_tokens = small_integer(file, "min_new_tokens", 0).value_or(0);
+  options.repetition_penalty = file.number("repetition_penalty");
+  if (const Json* stop = file.find("stop_strings")) {
+    options.stop = stop->is_string() ? std::vector{stop->get<std::string>()} : file.texts("stop_strings");
+  }
+  const bool sampling = file.flag("do_sample", false);
+  if (sampling) {
+    options.temperature = file.number("temperature").value_or(1.0);
+    options.top_k = small_integer(file, "top_k", 0).value_or(kTransformersTopK);
+    options.top_p = file.number("top_p");
+    options.min_p = file.number("min_p");
+  }
+  note_refused(file, sampling, out);
+  if (options.max_new_tokens && options.min_new_tokens > *options.max_new_tokens)
+    options.min_new_tokens = *options.max_new_tokens;
+  try {
+    options.validate();
+  } catch (const InputError& error) {
+    throw ModelError(fmt::format("{} does not work: {}", file.where(), error.what()));
+  }
 }
 
 template <typename T>
@@ -63,32 +150,16 @@ GenerationConfig load_generation_config(const std::filesystem::path& checkpoint,
                                         const text::Tokenizer& tokenizer) {
   GenerationConfig out;
   const auto file = checkpoint / "generation_config.json";
-  if (std::filesystem::exists(file)) {
-    const std::string where = file.string();
+  if (base::is_present(file)) {
     const Json json = base::read_json(file);
-    out.end_ids = end_ids(json, where);
-    out.options.max_new_tokens = optional<int>(json, "max_new_tokens", where);
-    out.options.repetition_penalty = optional<double>(json, "repetition_penalty", where);
-    if (base::get_or<bool>(json, "do_sample", false, where)) {
-      out.options.temperature = optional<double>(json, "temperature", where).value_or(1.0);
-      out.options.top_k = optional<int>(json, "top_k", where).value_or(kTransformersTopK);
-      out.options.top_p = optional<double>(json, "top_p", where);
-      out.options.min_p = optional<double>(json, "min_p", where);
-    }
-    try {
-      out.options.validate();
-    } catch (const InputError& error) {
-      throw ModelError(fmt::format("{} does not work: {}", where, error.what()));
-    }
+    read_settings(JsonObject(json, base::shown(file)), out);
   }
   if (out.end_ids.empty()) {
     const auto config = checkpoint / "config.json";
     const Json json = base::read_json(config);
-    out.end_ids = end_ids(json, config.string());
-    if (const auto text = json.find("text_config");
-        out.end_ids.empty() && text != json.end() && text->is_object()) {
-      out.end_ids = end_ids(*text, config.string());
-    }
+    const JsonObject object(json, base::shown(config));
+    out.end_ids = end_ids(object);
+    if (out.end_ids.empty()) out.end_ids = end_ids(object.object("text_config"));
   }
   if (out.end_ids.empty() && tokenizer.eos_id()) out.end_ids.push_back(*tokenizer.eos_id());
   return out;
@@ -97,8 +168,12 @@ GenerationConfig load_generation_config(const std::filesystem::path& checkpoint,
 GenerateOptions resolve(const GenerateOptions& caller, const GenerateOptions& recipe,
                         const GenerationConfig& config) {
   caller.validate();
+  if (!config.refused.empty()) throw ModelError(config.refused.front());
   GenerateOptions out = caller;
   complete(out, recipe);
+  const bool own_sampling = !out.temperature && config.options.temperature.value_or(0.0) > 0.0;
+  if (own_sampling && !config.refused_sampling.empty()) throw ModelError(config.refused_sampling.front());
+  const int wanted = out.min_new_tokens;
   complete(out, config.options);
   GenerateOptions defaults;
   defaults.max_new_tokens = kDefaultMaxNewTokens;
@@ -108,6 +183,8 @@ GenerateOptions resolve(const GenerateOptions& caller, const GenerateOptions& re
   defaults.min_p = 0.0;
   defaults.repetition_penalty = 1.0;
   complete(out, defaults);
+  // The file's least gives way to a caller who wants fewer.
+  if (wanted == 0) out.min_new_tokens = std::min(out.min_new_tokens, *out.max_new_tokens);
   out.validate();
   return out;
 }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <string>
 #include <vector>
 
 #include "text/tokenizer.h"
@@ -13,17 +14,24 @@ namespace tte::prompt {
 struct GenerationConfig {
   GenerateOptions options;            // What generation_config.json says; the rest is unset.
   std::vector<std::int64_t> end_ids;  // Tokens that end a text.
+  // Settings that would change the text and that tte does not have: a sentence each, to be thrown by whoever
+  // generates. The second list counts only where the file's own sampling is used.
+  std::vector<std::string> refused;
+  std::vector<std::string> refused_sampling;
 };
 
 // generation_config.json (it may be missing), with the end tokens of config.json where it has none, and the
 // tokenizer's where that has none either. As in transformers, sampling settings count only with do_sample.
-// Throws ModelError naming file and key for values of the wrong type or out of range.
+// Every key of transformers' GenerationConfig is either read, or cannot change the text here (what is said of
+// caches, beams, assistants and outputs; max_length, which max_new_tokens overrides), or is noted as refused
+// unless its value is the one that changes nothing; other keys say nothing. Throws ModelError naming file and
+// key for values of the wrong type or out of range.
 GenerationConfig load_generation_config(const std::filesystem::path& checkpoint,
                                         const text::Tokenizer& tokenizer);
 
 // The caller's settings, completed by the recipe's, then by the checkpoint's, then by the documented
 // defaults. Every optional but `seed` and `max_think_tokens` is set afterwards. Throws InputError for a
-// combination out of range.
+// combination out of range, and ModelError for what the checkpoint asks for and tte does not have.
 GenerateOptions resolve(const GenerateOptions& caller, const GenerateOptions& recipe,
                         const GenerationConfig& config);
 

@@ -26,7 +26,8 @@ void limit(media::PatchSpec& spec, const std::optional<std::int64_t>& least,
            const std::optional<std::int64_t>& most, const std::string& recipe, const char* what) {
   if (least) spec.min_pixels = *least;
   if (most) spec.max_pixels = *most;
-  if (spec.min_pixels > spec.max_pixels) {
+  // The checkpoint's own limits count as they are, as in transformers: the most before the least.
+  if ((least || most) && spec.min_pixels > spec.max_pixels) {
     throw ModelError(
         fmt::format("The recipe \"{}\" leaves {}s with min_pixels {} above max_pixels {}: it must set both, "
                     "as the checkpoint's "

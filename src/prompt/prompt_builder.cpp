@@ -7,6 +7,7 @@
 
 #include "base/printable.h"
 #include "prompt/pieces.h"
+#include "text/utf8.h"
 #include "tte/error.h"
 
 namespace tte::prompt {
@@ -169,6 +170,7 @@ std::string PromptBuilder::guard(std::string_view text) const {
 }
 
 std::string PromptBuilder::user_text(const std::string& text) const {
+  text::require_size(text);  // Before anything is made of it.
   return parse_control_tokens_ ? text : guard(text);
 }
 

@@ -9,6 +9,7 @@
 #include <iterator>
 #include <set>
 
+#include "base/file.h"
 #include "base/printable.h"
 #include "prompt/pieces.h"
 #include "tte/error.h"
@@ -17,145 +18,31 @@ namespace tte::prompt {
 namespace {
 
 using base::Json;
+using base::JsonObject;
 using base::printable;
 
 constexpr std::int64_t kMaxPixels = std::int64_t{1} << 32;
 constexpr int kMaxFrames = 100'000;
 
-// An object of the recipe: typed reads, and an error for keys that nobody knows.
-class Object {
- public:
-  Object(const Json& json, std::string where, std::string path, std::initializer_list<std::string_view> known)
-      : json_(json), where_(std::move(where)), path_(std::move(path)) {
-    if (!json.is_object()) fail("", fmt::format("is {}: it must be an object", shown(json)));
-    for (const auto& [key, value] : json.items()) {
-      if (std::find(known.begin(), known.end(), key) == known.end()) {
-        fail(key,
-             fmt::format("is not a key of a recipe: remove it, or use one of {}", fmt::join(known, ", ")));
-      }
-    }
-  }
+// An object of a recipe, which may have no other keys than these.
+JsonObject known_object(const Json& json, const std::string& where, const std::string& path,
+                        std::initializer_list<std::string_view> known) {
+  JsonObject object(json, where, path);
+  object.allow_only(known);
+  return object;
+}
 
-  [[noreturn]] void fail(std::string_view key, const std::string& what) const {
-    const std::string full = path_.empty() ? std::string(key)
-                             : key.empty() ? path_
-                                           : fmt::format("{}.{}", path_, key);
-    throw ModelError(fmt::format("{}: \"{}\" {}.", where_, printable(full), what));
-  }
+// A string, or a list of strings.
+Pieces pieces(const JsonObject& object, const char* key, const Pieces& fallback) {
+  const Json* value = object.find(key);
+  if (value == nullptr) return fallback;
+  if (value->is_string()) return {value->get<std::string>()};
+  const auto list = base::strict_cast<Pieces>(*value);
+  if (!list) object.reject(key, "it must be a string or a list of strings");
+  return *list;
+}
 
-  [[nodiscard]] const Json* find(const char* key) const {
-    const auto it = json_.find(key);
-    return it == json_.end() || it->is_null() ? nullptr : &*it;
-  }
-
-  void text(const char* key, std::string& out) const {
-    if (const Json* value = find(key)) {
-      if (!value->is_string()) fail(key, fmt::format("is {}: it must be a string", shown(*value)));
-      out = value->get<std::string>();
-    }
-  }
-
-  void flag(const char* key, bool& out) const {
-    if (const Json* value = find(key)) {
-      if (!value->is_boolean()) fail(key, fmt::format("is {}: it must be true or false", shown(*value)));
-      out = value->get<bool>();
-    }
-  }
-
-  // One of `names`; gives its place among them.
-  [[nodiscard]] std::optional<std::size_t> choice(const char* key,
-                                                  std::initializer_list<std::string_view> names) const {
-    const Json* value = find(key);
-    if (value == nullptr) return std::nullopt;
-    if (value->is_string()) {
-      const auto it = std::find(names.begin(), names.end(), value->get_ref<const std::string&>());
-      if (it != names.end()) return static_cast<std::size_t>(it - names.begin());
-    }
-    fail(key, fmt::format("is {}: it must be one of {}", shown(*value), fmt::join(names, ", ")));
-  }
-
-  template <typename Out>
-  void integer(const char* key, Out& out, std::int64_t least, std::int64_t most) const {
-    if (const Json* value = find(key))
-      out = static_cast<typename ValueOf<Out>::type>(checked(key, *value, least, most));
-  }
-
-  void number(const char* key, std::optional<double>& out) const {
-    if (const Json* value = find(key)) {
-      if (!value->is_number()) fail(key, fmt::format("is {}: it must be a number", shown(*value)));
-      out = value->get<double>();
-    }
-  }
-
-  // A string, or a list of strings.
-  void pieces(const char* key, Pieces& out) const {
-    const Json* value = find(key);
-    if (value == nullptr) return;
-    out.clear();
-    if (value->is_string()) {
-      out.push_back(value->get<std::string>());
-      return;
-    }
-    if (!value->is_array())
-      fail(key, fmt::format("is {}: it must be a string or a list of strings", shown(*value)));
-    strings(key, out);
-  }
-
-  void strings(const char* key, std::vector<std::string>& out) const {
-    const Json* value = find(key);
-    if (value == nullptr) return;
-    if (!value->is_array()) fail(key, fmt::format("is {}: it must be a list of strings", shown(*value)));
-    for (const Json& item : *value) {
-      if (!item.is_string()) fail(key, fmt::format("has the entry {}: it must be a string", shown(item)));
-      out.push_back(item.get<std::string>());
-    }
-  }
-
-  template <typename T>
-  void integers(const char* key, std::vector<T>& out, std::int64_t least, std::int64_t most) const {
-    const Json* value = find(key);
-    if (value == nullptr) return;
-    if (!value->is_array()) fail(key, fmt::format("is {}: it must be a list of integers", shown(*value)));
-    for (const Json& item : *value) out.push_back(static_cast<T>(checked(key, item, least, most)));
-  }
-
-  [[nodiscard]] std::string below(std::string_view key) const {
-    return path_.empty() ? std::string(key) : fmt::format("{}.{}", path_, key);
-  }
-  [[nodiscard]] const std::string& where() const { return where_; }
-
-  static std::string shown(const Json& value) {
-    return printable(value.dump(-1, ' ', false, Json::error_handler_t::replace), 60);
-  }
-
- private:
-  template <typename T>
-  struct ValueOf {
-    using type = T;
-  };
-  template <typename T>
-  struct ValueOf<std::optional<T>> {
-    using type = T;
-  };
-
-  [[nodiscard]] std::int64_t checked(const char* key, const Json& value, std::int64_t least,
-                                     std::int64_t most) const {
-    // Numbers past int64 are parsed as unsigned; they are out of every range here.
-    const bool fits =
-        value.is_number_integer() &&
-        !(value.is_number_unsigned() && value.get<std::uint64_t>() > static_cast<std::uint64_t>(INT64_MAX));
-    if (!fits || value.get<std::int64_t>() < least || value.get<std::int64_t>() > most) {
-      fail(key, fmt::format("is {}: it must be an integer between {} and {}", shown(value), least, most));
-    }
-    return value.get<std::int64_t>();
-  }
-
-  const Json& json_;
-  std::string where_;
-  std::string path_;
-};
-
-void check_placeholders(const Object& object, const char* key, const Pieces& pieces,
+void check_placeholders(const JsonObject& object, const char* key, const Pieces& pieces,
                         std::initializer_list<std::string_view> allowed) {
   int contents = 0;
   for (const std::string& piece : pieces) {
@@ -175,9 +62,9 @@ void check_placeholders(const Object& object, const char* key, const Pieces& pie
 }
 
 void parse_prompt(const Json& json, const std::string& where, PromptTemplate& out) {
-  const Object object(json, where, "prompt",
-                      {"style", "system", "user", "raw", "image", "video", "generation_prompt", "no_text",
-                       "blank_image", "positions"});
+  const JsonObject object = known_object(json, where, "prompt",
+                                         {"style", "system", "user", "raw", "image", "video",
+                                          "generation_prompt", "no_text", "blank_image", "positions"});
   if (const auto style = object.choice("style", {"chat", "raw"})) out.chat = *style == 0;
   for (const char* key : {"system", "user", "generation_prompt"}) {
     if (!out.chat && object.find(key))
@@ -186,18 +73,18 @@ void parse_prompt(const Json& json, const std::string& where, PromptTemplate& ou
   for (const char* key : {"raw", "image", "video"}) {
     if (out.chat && object.find(key)) object.fail(key, "belongs to style \"raw\", but the style is \"chat\"");
   }
-  object.pieces("system", out.system);
-  object.pieces("user", out.user);
-  object.pieces("raw", out.raw);
-  object.text("image", out.image);
-  object.text("video", out.video);
-  object.flag("generation_prompt", out.generation_prompt);
+  out.system = pieces(object, "system", out.system);
+  out.user = pieces(object, "user", out.user);
+  out.raw = pieces(object, "raw", out.raw);
+  out.image = object.text("image", out.image);
+  out.video = object.text("video", out.video);
+  out.generation_prompt = object.flag("generation_prompt", out.generation_prompt);
   if (const Json* no_text = object.find("no_text")) {
-    const Object texts(*no_text, where, "prompt.no_text", {"image", "video"});
-    texts.text("image", out.no_text_image);
-    texts.text("video", out.no_text_video);
+    const JsonObject texts = known_object(*no_text, where, "prompt.no_text", {"image", "video"});
+    out.no_text_image = texts.text("image", out.no_text_image);
+    out.no_text_video = texts.text("video", out.no_text_video);
   }
-  object.integer("blank_image", out.blank_image, 0, 4096);
+  out.blank_image = static_cast<int>(object.integer("blank_image", out.blank_image, 0, 4096));
   if (const auto positions = object.choice("positions", {"family", "past_all_axes", "sequential"})) {
     out.positions = static_cast<Positions>(*positions);
   }
@@ -228,24 +115,22 @@ Instruction parse_instruction(const Json& json, const std::string& where, const 
     out.reason = out.embed = json.get<std::string>();
     return out;
   }
-  const Object object(json, where, path, {"both", "reason", "embed", "think"});
-  if (object.find("both") && (object.find("reason") || object.find("embed"))) {
+  const JsonObject object = known_object(json, where, path, {"both", "reason", "embed", "think"});
+  if (object.has("both") && (object.has("reason") || object.has("embed"))) {
     object.fail("both", "excludes \"reason\" and \"embed\"");
   }
-  object.text("both", out.reason);
+  out.reason = object.text("both", out.reason);
   out.embed = out.reason;
-  object.flag("think", out.think);
-  object.text("reason", out.reason);
-  object.text("embed", out.embed);
+  out.think = object.flag("think", out.think);
+  out.reason = object.text("reason", out.reason);
+  out.embed = object.text("embed", out.embed);
   return out;
 }
 
 void parse_presets(const Json& json, const std::string& where, Recipe& out) {
-  if (!json.is_object()) {
-    throw ModelError(fmt::format("{}: \"tasks\" is {}: it must be an object.", where, Object::shown(json)));
-  }
-  for (const auto& [family, sides] : json.items()) {
-    const Object object(sides, where, "tasks." + family, {"query", "target"});
+  const JsonObject tasks(json, where, "tasks");
+  for (const auto& [family, sides] : tasks.json().items()) {
+    const JsonObject object = known_object(sides, where, "tasks." + family, {"query", "target"});
     for (const char* side : {"query", "target"}) {
       if (const Json* value = object.find(side)) {
         out.presets[family][side] = parse_instruction(*value, where, object.below(side));
@@ -255,19 +140,19 @@ void parse_presets(const Json& json, const std::string& where, Recipe& out) {
 }
 
 void parse_trace(const Json& json, const std::string& where, TraceFormat& out) {
-  const Object object(json, where, "trace", {"open", "close", "keep", "suffix"});
-  object.text("open", out.open);
-  object.text("close", out.close);
-  object.text("suffix", out.suffix);
+  const JsonObject object = known_object(json, where, "trace", {"open", "close", "keep", "suffix"});
+  out.open = object.text("open", out.open);
+  out.close = object.text("close", out.close);
+  out.suffix = object.text("suffix", out.suffix);
   if (const auto keep = object.choice("keep", {"all", "conclusion"})) out.conclusion_only = *keep == 1;
   check_placeholders(object, "suffix", {out.suffix}, {"eos"});
 }
 
-void parse_pooling(const Object& recipe, Recipe& out) {
+void parse_pooling(const JsonObject& recipe, Recipe& out) {
   constexpr std::array kPoolings = {Pooling::kLast, Pooling::kToken, Pooling::kMean, Pooling::kNone};
   if (const auto pooling = recipe.choice("pooling", {"last", "token", "mean", "none"}))
     out.pooling = kPoolings[*pooling];
-  recipe.text("pooling_token", out.pooling_token);
+  out.pooling_token = recipe.text("pooling_token", out.pooling_token);
   if (out.pooling == Pooling::kToken && out.pooling_token.empty()) {
     recipe.fail("pooling_token",
                 "is missing: pooling \"token\" needs the token that is pooled, such as \"<emb>\"");
@@ -277,30 +162,33 @@ void parse_pooling(const Object& recipe, Recipe& out) {
   }
 }
 
-void parse_media(const Object& recipe, Recipe& out) {
-  const auto limits = [](const Object& object, std::optional<std::int64_t>& least,
+void parse_media(const JsonObject& recipe, Recipe& out) {
+  const auto limits = [](const JsonObject& object, std::optional<std::int64_t>& least,
                          std::optional<std::int64_t>& most) {
-    object.integer("min_pixels", least, 1, kMaxPixels);
-    object.integer("max_pixels", most, 1, kMaxPixels);
+    least = object.integer("min_pixels", 1, kMaxPixels);
+    most = object.integer("max_pixels", 1, kMaxPixels);
     if (least && most && *least > *most)
       object.fail("min_pixels", fmt::format("is {}, more than max_pixels", *least));
   };
   if (const Json* image = recipe.find("image")) {
-    limits(Object(*image, recipe.where(), "image", {"min_pixels", "max_pixels"}), out.image_min_pixels,
+    limits(known_object(*image, recipe.where(), "image", {"min_pixels", "max_pixels"}), out.image_min_pixels,
            out.image_max_pixels);
   }
   if (const Json* video = recipe.find("video")) {
-    const Object object(*video, recipe.where(), "video",
-                        {"min_pixels", "max_pixels", "fps", "num_frames", "min_frames", "max_frames"});
+    const JsonObject object =
+        known_object(*video, recipe.where(), "video",
+                     {"min_pixels", "max_pixels", "fps", "num_frames", "min_frames", "max_frames"});
     limits(object, out.video_min_pixels, out.video_max_pixels);
-    object.number("fps", out.frames.fps);
+    out.frames.fps = object.number("fps");
     if (out.frames.fps && !(*out.frames.fps > 0 && *out.frames.fps <= 1000)) {
       object.fail("fps", fmt::format("is {}: it must be more than 0 and at most 1000", *out.frames.fps));
     }
-    object.integer("num_frames", out.frames.num_frames, 1, kMaxFrames);
+    out.frames.num_frames = object.integer("num_frames", 1, kMaxFrames);
     if (out.frames.fps && out.frames.num_frames) object.fail("num_frames", "and \"fps\" exclude each other");
-    object.integer("min_frames", out.frames.min_frames, 1, kMaxFrames);
-    object.integer("max_frames", out.frames.max_frames, 1, kMaxFrames);
+    out.frames.min_frames =
+        static_cast<int>(object.integer("min_frames", out.frames.min_frames, 1, kMaxFrames));
+    out.frames.max_frames =
+        static_cast<int>(object.integer("max_frames", out.frames.max_frames, 1, kMaxFrames));
     if (out.frames.min_frames > out.frames.max_frames) {
       object.fail("min_frames", fmt::format("is {}, more than max_frames", out.frames.min_frames));
     }
@@ -308,20 +196,21 @@ void parse_media(const Object& recipe, Recipe& out) {
 }
 
 void parse_decoding(const Json& json, const std::string& where, GenerateOptions& out) {
-  const Object object(json, where, "decoding",
-                      {"max_new_tokens", "min_new_tokens", "temperature", "top_k", "top_p", "min_p",
-                       "repetition_penalty", "stop", "stop_token_ids", "ignore_eos", "max_think_tokens"});
-  object.integer("max_new_tokens", out.max_new_tokens, 1, 1 << 24);
-  object.integer("min_new_tokens", out.min_new_tokens, 0, 1 << 24);
-  object.number("temperature", out.temperature);
-  object.integer("top_k", out.top_k, 0, 1 << 24);
-  object.number("top_p", out.top_p);
-  object.number("min_p", out.min_p);
-  object.number("repetition_penalty", out.repetition_penalty);
-  object.strings("stop", out.stop);
-  object.integers("stop_token_ids", out.stop_token_ids, 0, 1 << 30);
-  object.flag("ignore_eos", out.ignore_eos);
-  object.integer("max_think_tokens", out.max_think_tokens, 0, 1 << 24);
+  const JsonObject object =
+      known_object(json, where, "decoding",
+                   {"max_new_tokens", "min_new_tokens", "temperature", "top_k", "top_p", "min_p",
+                    "repetition_penalty", "stop", "stop_token_ids", "ignore_eos", "max_think_tokens"});
+  out.max_new_tokens = object.integer("max_new_tokens", 1, 1 << 24);
+  out.min_new_tokens = static_cast<int>(object.integer("min_new_tokens", out.min_new_tokens, 0, 1 << 24));
+  out.temperature = object.number("temperature");
+  out.top_k = object.integer("top_k", 0, 1 << 24);
+  out.top_p = object.number("top_p");
+  out.min_p = object.number("min_p");
+  out.repetition_penalty = object.number("repetition_penalty");
+  out.stop = object.texts("stop");
+  out.stop_token_ids = object.integers("stop_token_ids", {}, 0, 1 << 30);
+  out.ignore_eos = object.flag("ignore_eos", out.ignore_eos);
+  out.max_think_tokens = object.integer("max_think_tokens", 0, 1 << 24);
   try {
     out.validate();
   } catch (const InputError& error) {
@@ -365,23 +254,24 @@ const Instruction& Recipe::preset(const Task& task) const {
 }
 
 Recipe parse_recipe(const Json& json, const std::string& where) {
-  const Object object(
-      json, where, "",
-      {"name", "description", "prompt", "instruction", "tasks", "trace", "pooling", "pooling_token",
-       "normalize", "dims", "image", "video", "decoding", "benchmark_prompts"});
+  const JsonObject object =
+      known_object(json, where, "",
+                   {"name", "description", "prompt", "instruction", "tasks", "trace", "pooling",
+                    "pooling_token", "normalize", "dims", "image", "video", "decoding", "benchmark_prompts"});
   Recipe out;
   out.source = json;
   out.name = where;
-  object.text("name", out.name);
-  object.text("description", out.description);
+  out.name = object.text("name", out.name);
+  out.description = object.text("description", out.description);
   if (const Json* prompt = object.find("prompt")) parse_prompt(*prompt, where, out.prompt);
   if (const Json* value = object.find("instruction"))
     out.instruction = parse_instruction(*value, where, "instruction");
   if (const Json* tasks = object.find("tasks")) parse_presets(*tasks, where, out);
   if (const Json* trace = object.find("trace")) parse_trace(*trace, where, out.trace);
   parse_pooling(object, out);
-  object.flag("normalize", out.normalize);
-  object.integers("dims", out.dims, 1, 1 << 20);
+  out.normalize = object.flag("normalize", out.normalize);
+  for (const std::int64_t dim : object.integers("dims", {}, 1, 1 << 20))
+    out.dims.push_back(static_cast<int>(dim));
   parse_media(object, out);
   if (const Json* decoding = object.find("decoding")) parse_decoding(*decoding, where, out.decoding);
   // Read by the evaluation from `source`; checked here, so that a misspelt one is found when the model loads.
@@ -393,15 +283,14 @@ Recipe parse_recipe(const Json& json, const std::string& where) {
 Recipe load_recipe(const std::filesystem::path& checkpoint, const std::string& wanted) {
   if (!wanted.empty()) {
     if (bundled_recipes().count(wanted) != 0) return bundled(wanted);
-    std::error_code error;  // Of a path that cannot be looked at; it is no file then.
-    if (!std::filesystem::is_regular_file(wanted, error)) {
+    if (!base::is_present(wanted)) {
       throw ModelError(fmt::format("The recipe \"{}\" is neither a file nor one of the bundled recipes: {}.",
                                    printable(wanted), bundled_names()));
     }
-    return parse_recipe(base::read_json(wanted), wanted);
+    return parse_recipe(base::read_json(wanted), base::shown(std::filesystem::path(wanted)));
   }
   const std::filesystem::path own = checkpoint / "recipe.json";
-  if (std::filesystem::exists(own)) return parse_recipe(base::read_json(own), own.string());
+  if (base::is_present(own)) return parse_recipe(base::read_json(own), base::shown(own));
   return bundled("raw");
 }
 

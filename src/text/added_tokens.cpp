@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "text/splitter.h"
 #include "text/utf8.h"
 
 namespace tte::text {
@@ -55,67 +56,36 @@ std::size_t skip_spaces_back(std::string_view text, std::size_t at, std::size_t 
 
 }  // namespace
 
-AddedTokenMatcher::AddedTokenMatcher() : nodes_(1) {}
-
-void AddedTokenMatcher::add(std::string_view content, const AddedToken& token) {
-  if (content.empty()) return;
-  std::size_t node = 0;
-  for (const char c : content) {
-    auto& children = nodes_[node].children;
-    const auto less = [](const auto& child, char byte) { return child.first < byte; };
-    const auto it = std::lower_bound(children.begin(), children.end(), c, less);
-    if (it != children.end() && it->first == c) {
-      node = static_cast<std::size_t>(it->second);
-      continue;
-    }
-    children.insert(it, {c, static_cast<std::int32_t>(nodes_.size())});
-    node = nodes_.size();
-    nodes_.emplace_back();
+AddedTokenMatcher::AddedTokenMatcher(const std::vector<Entry>& entries, bool skip_special)
+    : skip_special_(skip_special) {
+  std::vector<std::string> contents;
+  for (const Entry& entry : entries) {
+    contents.push_back(entry.content);
+    tokens_.push_back(entry.token);
   }
-  starts_[static_cast<unsigned char>(content.front())] = true;
-  nodes_[node].token = static_cast<std::int32_t>(tokens_.size());
-  tokens_.push_back(token);
-}
-
-std::int32_t AddedTokenMatcher::longest(std::string_view text, std::size_t at, std::size_t& end) const {
-  std::int32_t found = -1;
-  std::size_t node = 0;
-  for (std::size_t i = at; i < text.size(); ++i) {
-    const auto& children = nodes_[node].children;
-    const auto less = [](const auto& child, char byte) { return child.first < byte; };
-    const auto it = std::lower_bound(children.begin(), children.end(), text[i], less);
-    if (it == children.end() || it->first != text[i]) break;
-    node = static_cast<std::size_t>(it->second);
-    if (nodes_[node].token >= 0) {
-      found = nodes_[node].token;
-      end = i + 1;
-    }
-  }
-  return found;
+  matcher_ = StringMatcher(contents);
 }
 
 void AddedTokenMatcher::cut(std::string_view text, std::vector<Segment>& segments) const {
-  std::size_t done = 0;  // End of the last segment.
-  for (std::size_t at = 0; at < text.size();) {
-    std::size_t end = at;
-    const std::int32_t index =
-        starts_[static_cast<unsigned char>(text[at])] ? longest(text, at, end) : std::int32_t{-1};
-    if (index < 0) {
-      ++at;
-      continue;
-    }
-    const AddedToken& token = tokens_[static_cast<std::size_t>(index)];
-    std::size_t begin = at;
-    at = end;
-    if (token.single_word && (word_before(text, begin) || word_after(text, end))) continue;
+  std::size_t done = 0;  // End of the last token; blanks that it took may be cut again by the next.
+  Range blanks;          // Those that were skipped last: they are not walked over twice.
+  matcher_.find(text, [&](const StringMatcher::Match& match) {
+    const AddedToken& token = tokens_[match.index];
+    if (skip_special_ && token.special) return;
+    std::size_t begin = match.begin;
+    std::size_t end = match.end;
+    if (token.single_word && (word_before(text, begin) || word_after(text, end))) return;
     if (token.lstrip) begin = skip_spaces_back(text, begin, done);
-    if (token.rstrip) end = skip_spaces(text, end);
-    begin = std::max(begin, done);  // An earlier token may have taken the spaces that this one begins with.
-    if (end <= done) continue;
+    if (token.rstrip) {
+      if (end < blanks.begin || end > blanks.end) blanks = {end, skip_spaces(text, end)};
+      end = blanks.end;
+    }
     if (done < begin) segments.push_back({done, begin, -1});
-    segments.push_back({begin, end, token.id});
+    if (end < begin) return;  // Inside of what the last token took; the library fails here.
+    if (begin < end)
+      segments.push_back({begin, end, token.id});  // All of it may be the last token's already.
     done = end;
-  }
+  });
   if (done < text.size()) segments.push_back({done, text.size(), -1});
 }
 

@@ -1,12 +1,12 @@
 // Finds the strings of added tokens in raw text.
 #pragma once
 
-#include <array>
 #include <cstdint>
+#include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
+#include "text/string_matcher.h"
 #include "text/tokenizer.h"
 
 namespace tte::text {
@@ -18,27 +18,25 @@ struct Segment {
   std::int64_t id = -1;
 };
 
-// Leftmost-longest matching of a set of strings. Immutable and safe to use from many threads.
+// Cuts added tokens out of a text by the rules of the tokenizers library. Immutable and safe to use from many
+// threads.
 class AddedTokenMatcher {
  public:
-  AddedTokenMatcher();
-  // `content` is what is looked for (the token's content, normalised if the token is).
-  void add(std::string_view content, const AddedToken& token);
-  [[nodiscard]] bool empty() const { return tokens_.empty(); }
-  // All of `text` (UTF-8) as segments in order.
+  struct Entry {
+    std::string content;  // What is looked for: the token's content, normalised if the token is.
+    AddedToken token;
+  };
+  AddedTokenMatcher() = default;
+  // With `skip_special`, special tokens stay text.
+  AddedTokenMatcher(const std::vector<Entry>& entries, bool skip_special);
+
+  // All of `text` (UTF-8) as segments in order. Tokens that take the blanks beside them may overlap.
   void cut(std::string_view text, std::vector<Segment>& segments) const;
 
  private:
-  struct Node {
-    std::vector<std::pair<char, std::int32_t>> children;  // Sorted by byte.
-    std::int32_t token = -1;
-  };
-  // Index into tokens_ of the longest token at `at`, -1 if none; `end` moves past it.
-  [[nodiscard]] std::int32_t longest(std::string_view text, std::size_t at, std::size_t& end) const;
-
-  std::vector<Node> nodes_;
+  StringMatcher matcher_;
   std::vector<AddedToken> tokens_;
-  std::array<bool, 256> starts_{};
+  bool skip_special_ = false;
 };
 
 }  // namespace tte::text

@@ -5,6 +5,7 @@
 #include <array>
 #include <charconv>
 
+#include "base/file.h"
 #include "base/printable.h"
 #include "text/tokenizer_files.h"
 #include "tte/error.h"
@@ -22,10 +23,8 @@ constexpr std::array<const char*, 12> kJsonAsItIs = {"llava",    "llava_next", "
                                                      "ernie4_5", "fuyu",       "paddleocr_vl", "openvla"};
 
 std::optional<base::Json> read_if_there(const std::filesystem::path& file) {
-  if (!std::filesystem::exists(file)) return std::nullopt;
-  base::Json json = base::read_json(file);
-  if (!json.is_object()) throw ModelError(fmt::format("{} is not a JSON object.", file.string()));
-  return json;
+  if (!base::is_present(file)) return std::nullopt;
+  return base::read_json_object(file);
 }
 
 // A token as a string or as an object with "content"; nothing for null.
@@ -39,35 +38,42 @@ std::optional<AddedToken> token_of(const base::Json& json, const std::string& wh
     token.normalized = base::get_or<bool>(json, "normalized", false, where);
   } else {
     throw ModelError(
-        fmt::format("{}: \"{}\" is {}, which is neither a token nor null.", where, key,
-                    base::printable(json.dump(-1, ' ', false, base::Json::error_handler_t::replace))));
+        fmt::format("{}: \"{}\" is {}, which is neither a token nor null.", where, key, base::shown(json)));
   }
   token.id = -1;
   token.special = true;
   return token;
 }
 
-// Named tokens and lists of extra ones.
+bool is_standard(const std::string& key) {
+  return std::find(kNamedTokens.begin(), kNamedTokens.end(), key) != kNamedTokens.end();
+}
+
+// Named tokens and lists of extra ones, as transformers' tokenizers keep them.
 struct Declared {
   std::vector<std::pair<std::string, AddedToken>> named;
   std::vector<std::string> none;  // Names that stand for no token.
   std::vector<AddedToken> extra;
 
+  // A name declared again keeps its place.
   void name(const std::string& key, std::optional<AddedToken> token) {
     const auto same = [&](const auto& entry) { return entry.first == key; };
-    named.erase(std::remove_if(named.begin(), named.end(), same), named.end());
+    const auto it = std::find_if(named.begin(), named.end(), same);
     none.erase(std::remove(none.begin(), none.end(), key), none.end());
-    if (token) {
-      named.emplace_back(key, std::move(*token));
-    } else {
+    if (!token) {
+      if (it != named.end()) named.erase(it);
       none.push_back(key);
+    } else if (it != named.end()) {
+      it->second = std::move(*token);
+    } else {
+      named.emplace_back(key, std::move(*token));
     }
   }
   [[nodiscard]] bool knows(const std::string& key) const {
     return std::find(none.begin(), none.end(), key) != none.end() ||
            std::any_of(named.begin(), named.end(), [&](const auto& entry) { return entry.first == key; });
   }
-  // The reference's standard names come first, in its order.
+  // The reference's standard names come first, in its order; the others in the order of the file.
   void sort() {
     const auto rank = [](const auto& entry) {
       return std::find(kNamedTokens.begin(), kNamedTokens.end(), entry.first) - kNamedTokens.begin();
@@ -77,25 +83,41 @@ struct Declared {
   }
 };
 
-// Later calls override earlier ones.
+// The tokens of a list, or of the values of an object whose keys name them.
+void collect_extra(const base::Json& json, const std::string& where, const std::string& key, Declared& out) {
+  if (json.is_null()) return;
+  if (!json.is_array() && !json.is_object()) {
+    throw ModelError(fmt::format("{}: \"{}\" is {}: it must be a list of tokens, or an object of them.",
+                                 where, key, base::shown(json)));
+  }
+  for (const auto& [name, value] : json.items()) {
+    auto token = token_of(value, where, key);
+    if (!token) continue;
+    if (json.is_object()) {
+      out.name(name, std::move(token));
+    } else {
+      out.extra.push_back(std::move(*token));
+    }
+  }
+}
+
+// Named tokens override those of earlier calls. additional_special_tokens is the old name of
+// extra_special_tokens, and counts only where there is nothing under the new one.
 void collect(const base::Json& json, const std::string& where, Declared& out) {
-  for (const auto& [key, value] : json.items()) {
-    const bool standard = std::find(kNamedTokens.begin(), kNamedTokens.end(), key) != kNamedTokens.end();
-    if (!standard && !(key.ends_with("_token") && (value.is_string() || value.is_object()))) continue;
-    out.name(key, token_of(value, where, key));
+  const auto names_token = [](const std::string& key, const base::Json& value) {
+    return is_standard(key) || (key.ends_with("_token") && (value.is_string() || value.is_object()));
+  };
+  // transformers comes to objects first.
+  for (const bool objects : {true, false}) {
+    for (const auto& [key, value] : json.items()) {
+      if (value.is_object() == objects && names_token(key, value)) out.name(key, token_of(value, where, key));
+    }
   }
   for (const char* key : {"extra_special_tokens", "additional_special_tokens"}) {
     const auto it = json.find(key);
-    if (it == json.end() || !(it->is_array() || it->is_object())) continue;
-    for (const auto& [name, value] : it->items()) {
-      auto token = token_of(value, where, key);
-      if (!token) continue;
-      if (it->is_object()) {
-        out.name(name, std::move(token));
-      } else {
-        out.extra.push_back(std::move(*token));
-      }
-    }
+    if (it == json.end() || it->is_null() || it->empty()) continue;
+    collect_extra(*it, where, key, out);
+    return;
   }
 }
 
@@ -103,9 +125,7 @@ void collect(const base::Json& json, const std::string& where, Declared& out) {
 
 AddedToken read_added_token(const base::Json& json, const std::string& where) {
   if (!json.is_object()) {
-    throw ModelError(
-        fmt::format("{}: an added token is {}, not an object.", where,
-                    base::printable(json.dump(-1, ' ', false, base::Json::error_handler_t::replace))));
+    throw ModelError(fmt::format("{}: an added token is {}, not an object.", where, base::shown(json)));
   }
   AddedToken token;
   token.content = base::require<std::string>(json, "content", where);
@@ -121,30 +141,43 @@ AddedToken read_added_token(const base::Json& json, const std::string& where) {
 TokenizerConfig TokenizerConfig::read(const std::filesystem::path& folder) {
   TokenizerConfig config;
   config.folder = folder;
-  config.where = (folder / "tokenizer_config.json").string();
+  config.where = base::shown(folder / "tokenizer_config.json");
   config.json = read_if_there(folder / "tokenizer_config.json").value_or(base::Json::object());
   config.class_name = base::get_or<std::string>(config.json, "tokenizer_class", "", config.where);
   if (config.class_name.ends_with("Fast")) config.class_name.resize(config.class_name.size() - 4);
+  if (const auto model = read_if_there(folder / "config.json"))
+    config.model_type =
+        base::get_or<std::string>(*model, "model_type", "", base::shown(folder / "config.json"));
   return config;
 }
 
 bool TokenizerConfig::is_llama_class() const {
-  if (class_name != "LlamaTokenizer") return false;
-  const auto model = read_if_there(folder / "config.json");
-  if (!model) return true;
-  const auto type = base::get_or<std::string>(*model, "model_type", "", (folder / "config.json").string());
-  return std::find(kJsonAsItIs.begin(), kJsonAsItIs.end(), type) == kJsonAsItIs.end();
+  return class_name == "LlamaTokenizer" &&
+         std::find(kJsonAsItIs.begin(), kJsonAsItIs.end(), model_type) == kJsonAsItIs.end();
+}
+
+bool TokenizerConfig::is_qwen_class() const {
+  return class_name == "Qwen2Tokenizer" || class_name == "Qwen3_5Tokenizer" ||
+         (class_name.empty() && model_type == "qwen2_vl");
 }
 
 void add_token(TokenizerParts& parts, AddedToken token) {
-  if (token.content.empty() || !parts.added_index.emplace(token.content, parts.added.size()).second) return;
+  if (token.content.empty()) return;
+  const auto [it, is_new] = parts.added_index.emplace(token.content, parts.added.size());
+  if (!is_new) {
+    AddedToken& known = parts.added[it->second];
+    token.id = known.id;
+    token.special = token.special || known.special;  // As in the library, where nothing ends to be special.
+    known = std::move(token);
+    return;
+  }
   if (parts.next_id < 0) {
     parts.next_id = 0;
     for (const auto& [text, id] : *parts.vocabulary)
       parts.next_id = std::max(parts.next_id, std::int64_t{id} + 1);
   }
-  if (const auto it = parts.vocabulary->find(token.content); it != parts.vocabulary->end())
-    token.id = it->second;
+  if (const auto piece = parts.vocabulary->find(token.content); piece != parts.vocabulary->end())
+    token.id = piece->second;
   if (token.id < 0) token.id = parts.next_id;
   parts.next_id = std::max(parts.next_id, token.id + 1);
   parts.added.push_back(std::move(token));
@@ -173,22 +206,20 @@ std::vector<AddedToken> tokens_of_list(const std::filesystem::path& file, const 
   std::vector<AddedToken> tokens;
   const auto list = read_if_there(file);
   if (!list) return tokens;
-  const auto has = [](const std::string& content) {
-    return [&content](const auto& entry) {
-      if constexpr (requires { entry.second; }) {
-        return entry.second.content == content;
-      } else {
-        return entry.content == content;
-      }
-    };
-  };
+  TextMap<bool> special;
+  for (const auto& [name, token] : declared.named) special.emplace(token.content, true);
+  for (const AddedToken& token : declared.extra) special.emplace(token.content, true);
+  const std::string where = base::shown(file);
   for (const auto& [content, id] : list->items()) {
+    const auto number = base::whole_number(id, 0);
+    if (!number) {
+      throw ModelError(fmt::format("{}: the token \"{}\" has the id {}: ids are whole numbers from 0.", where,
+                                   base::printable(content), base::shown(id)));
+    }
     AddedToken token;
     token.content = content;
-    token.id = base::require<std::int64_t>(*list, content, file.string());
-    if (token.id < 0) throw ModelError(fmt::format("{}: the id {} is negative.", file.string(), token.id));
-    token.special = std::any_of(declared.named.begin(), declared.named.end(), has(content)) ||
-                    std::any_of(declared.extra.begin(), declared.extra.end(), has(content));
+    token.id = *number;
+    token.special = special.contains(content);
     token.normalized = !token.special;
     tokens.push_back(std::move(token));
   }
@@ -206,8 +237,14 @@ void add_declared_tokens(TokenizerParts& parts, const TokenizerConfig& config) {
   } else {
     // Checkpoints from before added_tokens_decoder.
     const std::filesystem::path map_file = config.folder / "special_tokens_map.json";
-    if (const auto map = read_if_there(map_file)) collect(*map, map_file.string(), declared);
+    if (const auto map = read_if_there(map_file)) collect(*map, base::shown(map_file), declared);
     tokens = tokens_of_list(config.folder / "added_tokens.json", declared);
+    // What tokenizer.json says of a token counts again after the list.
+    for (AddedToken& token : tokens) {
+      if (const auto known = parts.added_index.find(token.content); known != parts.added_index.end())
+        token = parts.added[known->second];
+    }
+    for (const AddedToken& token : parts.added) tokens.push_back(token);
   }
   for (const auto& [name, content] : parts.named_defaults) {
     if (declared.knows(name)) continue;
@@ -219,16 +256,35 @@ void add_declared_tokens(TokenizerParts& parts, const TokenizerConfig& config) {
   }
   declared.sort();
   std::stable_sort(tokens.begin(), tokens.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
+  TextMap<bool> named;
+  for (const auto& [name, token] : declared.named) named.emplace(token.content, true);
+  const bool own_class = config.is_qwen_class();
   for (AddedToken& token : tokens) {
-    const auto names_it = [&](const auto& entry) { return entry.second.content == token.content; };
-    token.special = token.special || std::any_of(declared.named.begin(), declared.named.end(), names_it);
+    token.special = token.special || named.contains(token.content);
+    // A class that makes its own tokenizer has not heard of tokenizer.json's flags.
+    if (const auto known = parts.added_index.find(token.content);
+        own_class && known != parts.added_index.end())
+      parts.added[known->second].special = false;
     add_token(parts, std::move(token));
   }
+  const auto declare = [&](AddedToken token) {
+    // Qwen's class adds its special tokens once more, without flags; others only those that are new.
+    if (own_class) {
+      AddedToken plain;
+      plain.content = token.content;
+      plain.id = token.id;
+      plain.special = true;
+      add_token(parts, std::move(plain));
+    } else if (!parts.added_index.contains(token.content)) {
+      add_token(parts, std::move(token));
+    }
+  };
   for (auto& [name, token] : declared.named) {
     parts.named.emplace_back(name, token.content);
-    add_token(parts, std::move(token));
+    declare(std::move(token));
   }
-  for (AddedToken& token : declared.extra) add_token(parts, std::move(token));
+  for (AddedToken& token : declared.extra) declare(std::move(token));
+  parts.split_special = base::get_or<bool>(config.json, "split_special_tokens", false, config.where);
 }
 
 }  // namespace tte::text

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "text/utf8.h"
 #include "tte/error.h"
 
 namespace tte::text {
@@ -49,6 +50,16 @@ const icu::Normalizer2& instance(Normalizer::Form form) {
   }
 }
 
+// A normal form makes at most 18 bytes of one; steps that double a text, one after another, have no end.
+constexpr std::size_t kMostBytes = 4 * kMostTextBytes;
+
+[[noreturn]] void too_long(std::string_view text) {
+  throw InputError(
+      fmt::format("The tokenizer's normalizers make more than {} bytes of a text; one of them was "
+                  "given {} bytes: cut the text into parts.",
+                  kMostBytes, text.size()));
+}
+
 bool is_ascii(std::string_view text) {
   return std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; });
 }
@@ -78,6 +89,7 @@ bool apply_step(const Normalizer::Replace& replace, std::string_view text, std::
   for (const Range& m : matches) {
     out.append(text.substr(at, m.begin - at)).append(replace.content);
     at = m.end;
+    if (out.size() > kMostBytes) too_long(text);
   }
   out.append(text.substr(at));
   return true;
@@ -91,15 +103,16 @@ bool apply_step(const Normalizer::Prepend& prepend, std::string_view text, std::
 
 }  // namespace
 
+void Normalizer::add(Step step) {
+  steps_.push_back(std::move(step));
+}
+
 std::string_view Normalizer::apply(std::string_view text, std::string& storage) const {
-  if (text.size() > (std::size_t{1} << 30)) {
-    throw InputError(
-        fmt::format("The text has {} bytes: at most 2^30 can be tokenised at once.", text.size()));
-  }
   std::string_view current = text;
   for (const Step& step : steps_) {
     std::string next;
     if (std::visit([&](const auto& s) { return apply_step(s, current, next); }, step)) {
+      if (next.size() > kMostBytes) too_long(current);
       storage.swap(next);
       current = storage;
     }

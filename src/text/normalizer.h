@@ -24,7 +24,7 @@ class Normalizer {
   };
   using Step = std::variant<Form, Replace, Prepend>;
 
-  void add(Step step) { steps_.push_back(std::move(step)); }
+  void add(Step step);
   [[nodiscard]] bool empty() const { return steps_.empty(); }
 
   // The normalised text: `text` itself where nothing changes, otherwise kept in `storage`. `text` is UTF-8.

@@ -13,6 +13,13 @@ namespace {
 
 constexpr std::int64_t kMaxId = std::int64_t{1} << 24;
 constexpr std::size_t kMaxAddedBytes = 4096;
+constexpr std::size_t kMaxAddedTogether = std::size_t{8} << 20;
+
+void check_added_size(std::string_view content, const std::string& where) {
+  if (content.size() <= kMaxAddedBytes) return;
+  throw ModelError(fmt::format("{}: an added token has {} bytes: at most {} are taken.", where,
+                               content.size(), kMaxAddedBytes));
+}
 
 std::string replaced(std::string_view text, std::string_view what, std::string_view by) {
   std::string out;
@@ -39,13 +46,23 @@ PipelineTokenizer::PipelineTokenizer(TokenizerParts parts, const std::string& wh
     : parts_(std::move(parts)) {
   number_tokens(where);
   std::string storage;
+  std::vector<AddedTokenMatcher::Entry> raw;
+  std::vector<AddedTokenMatcher::Entry> normalized;
   for (const AddedToken& token : parts_.added) {
-    if (token.normalized) {
-      normalized_.add(parts_.normalizer.apply(token.content, storage), token);
-    } else {
-      raw_.add(token.content, token);
+    if (!token.normalized) {
+      raw.push_back({token.content, token});
+      continue;
     }
+    try {
+      normalized.push_back({std::string(parts_.normalizer.apply(token.content, storage)), token});
+    } catch (const InputError& error) {
+      throw ModelError(fmt::format("{}: the added token \"{}\" cannot be normalised: {}", where,
+                                   base::printable(token.content, 40), error.what()));
+    }
+    check_added_size(normalized.back().content, where);
   }
+  raw_ = AddedTokenMatcher(raw, parts_.split_special);
+  normalized_ = AddedTokenMatcher(normalized, parts_.split_special);
   for (const auto& [name, content] : parts_.named) {
     if (name == "eos_token") eos_id_ = id_of(content);
     if (name == "pad_token") pad_id_ = id_of(content);
@@ -55,6 +72,7 @@ PipelineTokenizer::PipelineTokenizer(TokenizerParts parts, const std::string& wh
 
 void PipelineTokenizer::number_tokens(const std::string& where) {
   std::int64_t end = 0;
+  std::size_t together = 0;
   const auto check = [&](std::string_view token, std::int64_t id) {
     if (id < 0 || id >= kMaxId) {
       throw ModelError(fmt::format("{}: the token \"{}\" has the id {}; ids are from 0 to {}.", where,
@@ -64,12 +82,14 @@ void PipelineTokenizer::number_tokens(const std::string& where) {
   };
   for (const auto& [token, id] : *parts_.vocabulary) check(token, id);
   for (AddedToken& token : parts_.added) {
-    if (token.content.size() > kMaxAddedBytes) {
-      throw ModelError(
-          fmt::format("{}: an added token of {} bytes is too long.", where, token.content.size()));
-    }
+    check_added_size(token.content, where);
+    together += token.content.size();
     check(token.content, token.id);
     longest_added_ = std::max(longest_added_, token.content.size());
+  }
+  if (together > kMaxAddedTogether) {
+    throw ModelError(fmt::format("{}: the added tokens have {} bytes together: at most {} are taken.", where,
+                                 together, kMaxAddedTogether));
   }
   tokens_.resize(static_cast<std::size_t>(end));
   const auto number = [&](const std::string& token, std::int64_t id) -> Token& {
@@ -134,6 +154,7 @@ std::optional<std::int64_t> PipelineTokenizer::id_of(std::string_view token) con
 }
 
 std::vector<std::int64_t> PipelineTokenizer::encode(std::string_view text, bool parse_control) const {
+  require_size(text);
   require_utf8(text);
   std::vector<std::int64_t> ids;
   if (!parse_control) {
@@ -229,9 +250,7 @@ void PipelineTokenizer::encode_guarded(std::string_view text, std::vector<std::i
     const std::size_t length = text.substr(at, longest_added_ + kGuardEnd.size()).find(kGuardEnd);
     if (length == std::string_view::npos) continue;
     const std::string_view inside = text.substr(at, length);
-    const auto& added = parts_.added;
-    if (std::none_of(added.begin(), added.end(), [&](const AddedToken& t) { return t.content == inside; }))
-      continue;
+    if (!parts_.added_index.contains(inside)) continue;
     put(inside, true);
     at += length + kGuardEnd.size();
     done = at;

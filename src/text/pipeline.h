@@ -51,6 +51,7 @@ struct TokenizerParts {
   // An added token with the id of a piece takes its place; otherwise that is an error.
   bool renames_pieces = false;
   DecoderSpec decoder;
+  bool split_special = false;          // Special tokens in a text stay text (split_special_tokens).
   std::vector<AddedToken> added;       // Filled by add_token().
   std::vector<AddedToken> added_last;  // To be added after those that the checkpoint declares.
   TextMap<std::size_t> added_index;

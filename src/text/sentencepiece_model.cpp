@@ -3,10 +3,9 @@
 #include <sentencepiece_processor.h>
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 #include <tuple>
 
+#include "base/file.h"
 #include "base/printable.h"
 #include "text/bpe.h"
 #include "text/sentencepiece_proto.h"
@@ -19,18 +18,6 @@ namespace {
 
 constexpr std::uintmax_t kMaxModelBytes = std::uintmax_t{64} << 20;
 constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581
-
-std::string read_file(const std::filesystem::path& file) {
-  std::error_code failure;
-  const std::uintmax_t size = std::filesystem::file_size(file, failure);
-  if (failure) throw ModelError(fmt::format("{} cannot be read: {}.", file.string(), failure.message()));
-  if (size > kMaxModelBytes) {
-    throw ModelError(
-        fmt::format("{} has {} bytes: at most {} are read.", file.string(), size, kMaxModelBytes));
-  }
-  std::ifstream stream(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(stream), {}};
-}
 
 // The unigram model and all that sentencepiece does around it, by sentencepiece itself.
 class UnigramModel final : public SubwordModel {
@@ -132,19 +119,7 @@ void set_spec_pipeline(TokenizerParts& parts, const SentencePieceModel& model, b
   for (const SentencePiece& piece : model.pieces) {
     if (piece.type == SentencePiece::kUserDefined) user_defined.push_back(piece.text);
   }
-  if (!user_defined.empty()) {
-    const auto longer = [](const std::string& a, const std::string& b) { return a.size() > b.size(); };
-    std::stable_sort(user_defined.begin(), user_defined.end(), longer);
-    std::string pattern;
-    for (const std::string& text : user_defined) {
-      if (!pattern.empty()) pattern += '|';
-      for (const char c : text) {
-        if (std::string_view("\\^$.|?*+()[]{}-#&~ \t\r\n").find(c) != std::string_view::npos) pattern += '\\';
-        pattern += c;
-      }
-    }
-    add_split(parts, Splitter::from_regex(pattern, where));
-  }
+  if (!user_defined.empty()) add_split(parts, Splitter::from_strings(user_defined));
 }
 
 Vocabulary vocabulary_of(const SentencePieceModel& model) {
@@ -171,8 +146,8 @@ void set_llama_pipeline(TokenizerParts& parts, const TokenizerConfig& config) {
 }
 
 TokenizerParts read_sentencepiece(const std::filesystem::path& file, const TokenizerConfig& config) {
-  const std::string where = file.string();
-  const std::string bytes = read_file(file);
+  const std::string where = base::shown(file);
+  const std::string bytes = base::read_file(file, kMaxModelBytes);
   const SentencePieceModel model = parse_sentencepiece(bytes, where);
   const bool llama = config.is_llama_class();
   TokenizerParts parts;

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "base/printable.h"
+#include "text/string_matcher.h"
 #include "text/utf8.h"
 #include "tte/error.h"
 
@@ -148,6 +149,19 @@ class StringSplitter final : public Splitter {
   std::string text_;
 };
 
+class StringsSplitter final : public Splitter {
+ public:
+  explicit StringsSplitter(const std::vector<std::string>& texts) : matcher_(texts) {}
+  void find(std::string_view text, std::vector<Range>& matches) const override {
+    matcher_.find(text, [&](const StringMatcher::Match& match) {
+      matches.push_back({match.begin, match.end});
+    });
+  }
+
+ private:
+  StringMatcher matcher_;
+};
+
 // In ICU \s is neither U+000B nor U+0085; in Oniguruma, as in Unicode, it is.
 std::string with_unicode_spaces(std::string_view pattern) {
   std::string out;
@@ -172,6 +186,10 @@ std::string with_unicode_spaces(std::string_view pattern) {
 class RegexSplitter final : public Splitter {
  public:
   RegexSplitter(const std::string& pattern, const std::string& where) {
+    if (pattern.size() > kMostPattern) {
+      throw ModelError(fmt::format("{}: a split pattern of {} bytes is too long: at most {} are taken.",
+                                   where, pattern.size(), kMostPattern));
+    }
     UErrorCode status = U_ZERO_ERROR;
     UParseError position;
     const auto text = icu::UnicodeString::fromUTF8(with_unicode_spaces(pattern));
@@ -190,7 +208,13 @@ class RegexSplitter final : public Splitter {
     const std::unique_ptr<icu::RegexMatcher> matcher(pattern_->matcher(status));
     if (U_SUCCESS(status)) {
       matcher->reset(source);
-      matcher->setTimeLimit(kStepLimit, status);
+      std::int64_t ticks = 0;  // Of all matches of this text together.
+      matcher->setMatchCallback(
+          [](const void* context, std::int32_t) -> UBool {
+            auto& spent = *const_cast<std::int64_t*>(static_cast<const std::int64_t*>(context));
+            return ++spent <= kTickLimit;
+          },
+          &ticks, status);
       while (U_SUCCESS(status) && matcher->find(status) != 0 && U_SUCCESS(status)) {
         const auto begin = static_cast<std::size_t>(matcher->start64(status));
         const auto end = static_cast<std::size_t>(matcher->end64(status));
@@ -205,8 +229,9 @@ class RegexSplitter final : public Splitter {
   }
 
  private:
-  // In ICU's own steps, of about a millisecond each, per match.
-  static constexpr std::int32_t kStepLimit = 2000;
+  // Of ICU's own ticks, of 10,000 steps each: seconds.
+  static constexpr std::int64_t kTickLimit = 4000;
+  static constexpr std::size_t kMostPattern = 65'536;
   std::unique_ptr<icu::RegexPattern> pattern_;
 };
 
@@ -221,6 +246,10 @@ std::shared_ptr<const Splitter> Splitter::from_regex(const std::string& pattern,
 
 std::shared_ptr<const Splitter> Splitter::from_string(std::string text) {
   return std::make_shared<StringSplitter>(std::move(text));
+}
+
+std::shared_ptr<const Splitter> Splitter::from_strings(const std::vector<std::string>& texts) {
+  return std::make_shared<StringsSplitter>(texts);
 }
 
 std::vector<Range> split(const Splitter& splitter, std::string_view text, Splitter::Behavior behavior,

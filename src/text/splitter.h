@@ -31,6 +31,8 @@ class Splitter {
   static std::shared_ptr<const Splitter> from_regex(const std::string& pattern, const std::string& where);
   // A splitter for a fixed, non-empty string.
   static std::shared_ptr<const Splitter> from_string(std::string text);
+  // A splitter for many strings, of which the longest counts; empty ones match nowhere.
+  static std::shared_ptr<const Splitter> from_strings(const std::vector<std::string>& texts);
 };
 
 // The pieces of `text` that `behavior` makes of the matches of a pattern; all of the text unless matches are

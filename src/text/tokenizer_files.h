@@ -17,12 +17,14 @@ struct TokenizerConfig {
   std::string where;       // tokenizer_config.json, for messages.
   base::Json json;         // An object; empty when there is no such file.
   std::string class_name;  // tokenizer_class without "Fast"; empty when unknown.
+  std::string model_type;  // config.json's; empty when unknown.
 
   static TokenizerConfig read(const std::filesystem::path& folder);
 
   // What transformers builds the tokenizer with whatever tokenizer.json says, because the class makes its
   // own.
   [[nodiscard]] bool is_llama_class() const;
+  [[nodiscard]] bool is_qwen_class() const;
 };
 
 // Each fills the parts that its files decide; throws ModelError naming file and key.
@@ -31,14 +33,17 @@ TokenizerParts read_vocab_and_merges(const TokenizerConfig& config);
 TokenizerParts read_sentencepiece(const std::filesystem::path& file, const TokenizerConfig& config);
 
 // Adds the tokens that tokenizer_config.json, added_tokens.json and special_tokens_map.json declare, in the
-// order in which transformers does: the first declaration of a string counts. Sets the named tokens.
+// order in which transformers does: the flags of the last declaration of a string count. Sets the named
+// tokens.
 void add_declared_tokens(TokenizerParts& parts, const TokenizerConfig& config);
 
-// Adds one token unless its string has been added before. Without an id (-1) it gets the next free one.
+// Adds one token. Without an id (-1) it gets the next free one. Of a string that was added before it changes
+// the flags; its id stays, and so does its being special.
 void add_token(TokenizerParts& parts, AddedToken token);
 
-// The parts around the model of transformers' LlamaTokenizer.
+// The parts around the model of transformers' LlamaTokenizer, and of its Qwen2Tokenizer and Qwen3_5Tokenizer.
 void set_llama_pipeline(TokenizerParts& parts, const TokenizerConfig& config);
+void set_qwen_pipeline(TokenizerParts& parts, const TokenizerConfig& config);
 
 // One entry of added_tokens or added_tokens_decoder.
 AddedToken read_added_token(const base::Json& json, const std::string& where);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/file.h"
 #include "base/printable.h"
 #include "text/bpe.h"
 #include "text/tokenizer_files.h"
@@ -14,26 +15,34 @@ namespace {
 
 using base::Json;
 
-std::string shown(const Json& json) {
-  return base::printable(json.dump(-1, ' ', false, Json::error_handler_t::replace));
-}
+using base::shown;
+
+// What a file may ask of each text: one step may not grow it without end, nor may there be any number of
+// them.
+constexpr std::size_t kMostSteps = 64;
+constexpr std::size_t kMostContent = 1024;  // Bytes that a step puts in.
 
 // Reads one tokenizer.json.
 class Reader {
  public:
   Reader(const std::filesystem::path& file, TokenizerParts& parts)
-      : where_(file.string()), json_(base::read_json(file)), parts_(parts) {
-    if (!json_.is_object()) throw ModelError(fmt::format("{} is not a JSON object.", where_));
-  }
+      : where_(base::shown(file)), json_(base::read_json_object(file)), parts_(parts) {}
 
-  void read(bool llama_class, bool declared_elsewhere) {
-    if (const Json* json = part(json_, "pre_tokenizer")) pre_tokenizer(*json);
-    // A class of transformers makes its own pipeline around the file's vocabulary; not around a byte-level
-    // one.
-    const bool own_pipeline = llama_class && !byte_level_;
+  void read(const TokenizerConfig& config) {
+    const bool declared_elsewhere = config.json.contains("added_tokens_decoder");
+    const bool qwen = config.is_qwen_class();
+    if (qwen) {
+      set_qwen_pipeline(parts_, config);
+      byte_level_ = true;
+    } else if (const Json* json = part(json_, "pre_tokenizer")) {
+      pre_tokenizer(*json);
+    }
+    // A class of transformers makes its own pipeline around the file's vocabulary; Llama's not around a
+    // byte-level one.
+    const bool own_pipeline = config.is_llama_class() && !byte_level_;
     if (own_pipeline) {
       parts_.pre_tokenizer.clear();
-    } else {
+    } else if (!qwen) {
       if (const Json* json = part(json_, "normalizer")) normalizer(*json);
       const Json* json = part(json_, "decoder");
       if (json == nullptr) unsupported("decoder", Json());
@@ -43,7 +52,7 @@ class Reader {
     if (model_json == nullptr || !model_json->is_object()) {
       throw ModelError(fmt::format("{} has no \"model\" object, which tte needs.", where_));
     }
-    model(*model_json, own_pipeline);
+    model(*model_json, own_pipeline, qwen);
     if (const Json* json = part(json_, "added_tokens");
         json != nullptr && !(own_pipeline && declared_elsewhere)) {
       added_tokens(*json);
@@ -82,8 +91,22 @@ class Reader {
     throw ModelError(fmt::format("{}: {} has no pattern that tte reads.", where_, shown(json)));
   }
 
+  void count_step() {
+    if (++steps_ > kMostSteps)
+      throw ModelError(fmt::format("{} has more than {} steps of normalizers, pre-tokenizers and decoders.",
+                                   where_, kMostSteps));
+  }
+  [[nodiscard]] std::string content(const Json& json, const char* key) const {
+    auto text = base::require<std::string>(json, key, where_);
+    if (text.size() > kMostContent)
+      throw ModelError(fmt::format("{}: \"{}\" has {} bytes: at most {} are taken.", where_, key, text.size(),
+                                   kMostContent));
+    return text;
+  }
+
   void normalizer(const Json& json) {
     const std::string type = type_of("normalizer", json);
+    count_step();
     if (type == "Sequence") {
       for (const Json& step : list(json, "normalizers")) normalizer(step);
     } else if (type == "NFC") {
@@ -95,10 +118,9 @@ class Reader {
     } else if (type == "NFKD") {
       parts_.normalizer.add(Normalizer::Form::kNfkd);
     } else if (type == "Replace") {
-      parts_.normalizer.add(
-          Normalizer::Replace{pattern(json), base::require<std::string>(json, "content", where_)});
+      parts_.normalizer.add(Normalizer::Replace{pattern(json), content(json, "content")});
     } else if (type == "Prepend") {
-      parts_.normalizer.add(Normalizer::Prepend{base::require<std::string>(json, "prepend", where_)});
+      parts_.normalizer.add(Normalizer::Prepend{content(json, "prepend")});
     } else {
       unsupported("normalizer", json);
     }
@@ -127,6 +149,7 @@ class Reader {
 
   void pre_tokenizer(const Json& json) {
     const std::string type = type_of("pre-tokenizer", json);
+    count_step();
     if (byte_level_) unsupported("pre-tokenizer after ByteLevel", json);
     if (type == "Sequence") {
       for (const Json& step : list(json, "pretokenizers")) pre_tokenizer(step);
@@ -139,7 +162,7 @@ class Reader {
     } else if (type == "Metaspace") {
       MetaspaceStep step;
       step.replacement = base::get_or<std::string>(json, "replacement", step.replacement, where_);
-      if (step.replacement.empty()) unsupported("pre-tokenizer", json);
+      if (step.replacement.empty() || step.replacement.size() > 4) unsupported("pre-tokenizer", json);
       step.prepend = prepend_scheme(json);
       step.split = base::get_or<bool>(json, "split", true, where_);
       parts_.pre_tokenizer.emplace_back(std::in_place_type<MetaspaceStep>, std::move(step));
@@ -157,6 +180,7 @@ class Reader {
 
   void decoder(const Json& json, bool fused) {
     const std::string type = type_of("decoder", json);
+    count_step();
     DecoderSpec& spec = parts_.decoder;
     if (type == "Sequence") {
       bool after_fuse = fused;
@@ -170,7 +194,7 @@ class Reader {
                json["pattern"].is_object() && json["pattern"].contains("String")) {
       auto what = base::require<std::string>(json["pattern"], "String", where_);
       if (what.empty()) unsupported("decoder", json);
-      spec.replace.emplace_back(std::move(what), base::require<std::string>(json, "content", where_));
+      spec.replace.emplace_back(std::move(what), content(json, "content"));
     } else if (type == "ByteFallback" && !fused) {
       spec.byte_fallback = true;
     } else if (type == "Metaspace" && !fused) {
@@ -203,7 +227,7 @@ class Reader {
     throw ModelError(fmt::format("{}: the merge {} is not a pair of tokens.", where_, shown(merge)));
   }
 
-  void model(const Json& json, bool own_pipeline) {
+  void model(const Json& json, bool own_pipeline, bool qwen) {
     const auto type = base::get_or<std::string>(json, "type", "BPE", where_);
     if (type != "BPE") {
       throw ModelError(
@@ -212,6 +236,7 @@ class Reader {
                       where_, base::printable(type)));
     }
     for (const char* key : {"dropout", "continuing_subword_prefix", "end_of_word_suffix"}) {
+      if (qwen) break;  // The class leaves them out.
       const Json* value = part(json, key);
       const bool inert = value == nullptr ||
                          (value->is_string() && value->get_ref<const std::string&>().empty()) ||
@@ -226,11 +251,12 @@ class Reader {
     auto vocabulary = std::make_shared<Vocabulary>();
     vocabulary->reserve(vocab->size());
     for (const auto& [token, id] : vocab->items()) {
-      if (!id.is_number_integer() || id.get<std::int64_t>() < 0 || id.get<std::int64_t>() >= (1 << 24)) {
+      const auto number = base::whole_number(id, 0, (1 << 24) - 1);
+      if (!number) {
         throw ModelError(fmt::format("{}: the token \"{}\" has the id {}; an integer from 0 to {} is needed.",
                                      where_, base::printable(token), shown(id), (1 << 24) - 1));
       }
-      vocabulary->emplace(token, id.get<std::int32_t>());
+      vocabulary->emplace(token, static_cast<std::int32_t>(*number));
     }
     spec.vocabulary = std::move(vocabulary);
     spec.merges.reserve(list(json, "merges").size());
@@ -238,8 +264,8 @@ class Reader {
     spec.byte_level = byte_level_;
     spec.byte_fallback = own_pipeline || base::get_or<bool>(json, "byte_fallback", false, where_);
     spec.fuse_unknown = own_pipeline || base::get_or<bool>(json, "fuse_unk", false, where_);
-    spec.ignore_merges = !own_pipeline && base::get_or<bool>(json, "ignore_merges", false, where_);
-    if (const Json* unknown = part(json, "unk_token"); unknown != nullptr && !own_pipeline) {
+    spec.ignore_merges = !own_pipeline && !qwen && base::get_or<bool>(json, "ignore_merges", false, where_);
+    if (const Json* unknown = part(json, "unk_token"); unknown != nullptr && !own_pipeline && !qwen) {
       spec.unknown = base::require<std::string>(json, "unk_token", where_);
     }
     parts_.vocabulary = spec.vocabulary;
@@ -260,6 +286,7 @@ class Reader {
   Json json_;
   TokenizerParts& parts_;
   bool byte_level_ = false;
+  std::size_t steps_ = 0;
 };
 
 }  // namespace
@@ -267,13 +294,8 @@ class Reader {
 TokenizerParts read_tokenizer_json(const std::filesystem::path& file, const TokenizerConfig& config) {
   TokenizerParts parts;
   const bool llama = config.is_llama_class();
-  Reader(file, parts).read(llama, config.json.contains("added_tokens_decoder"));
+  Reader(file, parts).read(config);
   if (llama && parts.pre_tokenizer.empty() && !parts.decoder.byte_level) set_llama_pipeline(parts, config);
-  if (config.class_name == "Qwen2Tokenizer" || config.class_name == "Qwen3_5Tokenizer") {
-    for (const char* name : {"eos_token", "unk_token", "pad_token"}) {
-      parts.named_defaults.emplace_back(name, "<|endoftext|>");
-    }
-  }
   return parts;
 }
 

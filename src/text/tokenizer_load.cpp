@@ -1,6 +1,7 @@
 // Which of a checkpoint's tokenizer files counts.
 #include <fmt/core.h>
 
+#include "base/file.h"
 #include "text/pipeline.h"
 #include "text/tokenizer_files.h"
 #include "tte/error.h"
@@ -9,23 +10,23 @@ namespace tte::text {
 namespace {
 
 TokenizerParts read_parts(const TokenizerConfig& config, std::string& where) {
-  const auto there = [&](const char* name) { return std::filesystem::is_regular_file(config.folder / name); };
+  const auto there = [&](const char* name) { return base::is_present(config.folder / name); };
   if (there("tokenizer.json")) {
-    where = (config.folder / "tokenizer.json").string();
-    return read_tokenizer_json(where, config);
+    where = base::shown(config.folder / "tokenizer.json");
+    return read_tokenizer_json(config.folder / "tokenizer.json", config);
   }
   if (there("tokenizer.model")) {
-    where = (config.folder / "tokenizer.model").string();
-    return read_sentencepiece(where, config);
+    where = base::shown(config.folder / "tokenizer.model");
+    return read_sentencepiece(config.folder / "tokenizer.model", config);
   }
   if (there("vocab.json") && there("merges.txt")) {
-    where = (config.folder / "vocab.json").string();
+    where = base::shown(config.folder / "vocab.json");
     return read_vocab_and_merges(config);
   }
   throw ModelError(
       fmt::format("{} has no tokenizer: tokenizer.json, tokenizer.model, or vocab.json and merges.txt are "
                   "needed.",
-                  config.folder.string()));
+                  base::shown(config.folder)));
 }
 
 }  // namespace
@@ -35,7 +36,9 @@ std::shared_ptr<const Tokenizer> Tokenizer::load(const std::filesystem::path& fo
   std::string where;
   TokenizerParts parts = read_parts(config, where);
   add_declared_tokens(parts, config);
-  for (AddedToken& token : parts.added_last) add_token(parts, std::move(token));
+  for (AddedToken& token : parts.added_last) {
+    if (!parts.added_index.contains(token.content)) add_token(parts, std::move(token));
+  }
   parts.added_last.clear();
   return std::make_shared<PipelineTokenizer>(std::move(parts), where);
 }

@@ -68,6 +68,12 @@ std::size_t find_invalid(std::string_view text) {
   return std::string_view::npos;
 }
 
+void require_size(std::string_view text) {
+  if (text.size() <= kMostTextBytes) return;
+  throw InputError(fmt::format("The text has {} bytes: at most {} are read at once; cut it into parts.",
+                               text.size(), kMostTextBytes));
+}
+
 void require_utf8(std::string_view text) {
   const std::size_t at = find_invalid(text);
   if (at == std::string_view::npos) return;

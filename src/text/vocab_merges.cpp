@@ -1,9 +1,7 @@
 // vocab.json + merges.txt, the older form of a byte-level BPE.
 #include <fmt/core.h>
 
-#include <fstream>
-#include <iterator>
-
+#include "base/file.h"
 #include "base/printable.h"
 #include "text/bpe.h"
 #include "text/tokenizer_files.h"
@@ -15,22 +13,11 @@ namespace {
 
 constexpr std::uintmax_t kMaxMergesBytes = std::uintmax_t{256} << 20;
 
-std::string read_text(const std::filesystem::path& file) {
-  std::error_code failure;
-  const std::uintmax_t size = std::filesystem::file_size(file, failure);
-  if (failure) throw ModelError(fmt::format("{} cannot be read: {}.", file.string(), failure.message()));
-  if (size > kMaxMergesBytes) {
-    throw ModelError(
-        fmt::format("{} has {} bytes: at most {} are read.", file.string(), size, kMaxMergesBytes));
-  }
-  std::ifstream stream(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(stream), {}};
-}
-
 std::vector<std::pair<std::string, std::string>> read_merges(const std::filesystem::path& file) {
-  const std::string text = read_text(file);
+  const std::string text = base::read_file(file, kMaxMergesBytes);
+  const std::string where = base::shown(file);
   if (const std::size_t at = find_invalid(text); at != std::string::npos) {
-    throw ModelError(fmt::format("{} is not UTF-8 at byte {}.", file.string(), at));
+    throw ModelError(fmt::format("{} is not UTF-8 at byte {}.", where, at));
   }
   std::vector<std::pair<std::string, std::string>> merges;
   std::size_t number = 0;
@@ -44,8 +31,8 @@ std::vector<std::pair<std::string, std::string>> read_merges(const std::filesyst
     const std::size_t space = line.find(' ');
     if (space == 0 || space == std::string_view::npos || space + 1 == line.size() ||
         line.find(' ', space + 1) != std::string_view::npos) {
-      throw ModelError(fmt::format("{}: line {} (\"{}\") is not two tokens and a space between them.",
-                                   file.string(), number, base::printable(line)));
+      throw ModelError(fmt::format("{}: line {} (\"{}\") is not two tokens and a space between them.", where,
+                                   number, base::printable(line)));
     }
     merges.emplace_back(line.substr(0, space), line.substr(space + 1));
   }
@@ -54,50 +41,58 @@ std::vector<std::pair<std::string, std::string>> read_merges(const std::filesyst
 
 }  // namespace
 
+void set_qwen_pipeline(TokenizerParts& parts, const TokenizerConfig& config) {
+  parts.normalizer.add(Normalizer::Form::kNfc);
+  const auto pattern = config.class_name == "Qwen3_5Tokenizer" ? kQwen35Pattern : kQwen2Pattern;
+  add_split(parts, Splitter::from_regex(std::string(pattern), config.where));
+  if (base::get_or<bool>(config.json, "add_prefix_space", false, config.where)) {
+    parts.pre_tokenizer.emplace_back(std::in_place_type<PrefixSpaceStep>);
+  }
+  parts.decoder.byte_level = true;
+  for (const char* name : {"eos_token", "unk_token", "pad_token"})
+    parts.named_defaults.emplace_back(name, "<|endoftext|>");
+}
+
 TokenizerParts read_vocab_and_merges(const TokenizerConfig& config) {
   const std::filesystem::path vocab_file = config.folder / "vocab.json";
   const std::filesystem::path merges_file = config.folder / "merges.txt";
+  const std::string where = base::shown(vocab_file);
   TokenizerParts parts;
   const std::string& name = config.class_name;
-  const bool gpt2 = name == "GPT2Tokenizer";
   // The files say nothing about normaliser and split pattern: the class does.
-  if (name.empty() || name == "Qwen2Tokenizer" || name == "Qwen3_5Tokenizer" ||
-      name == "PreTrainedTokenizer") {
-    parts.normalizer.add(Normalizer::Form::kNfc);
-    const auto pattern = name == "Qwen3_5Tokenizer" ? kQwen35Pattern : kQwen2Pattern;
-    add_split(parts, Splitter::from_regex(std::string(pattern), vocab_file.string()));
-  } else if (!gpt2) {
+  if (name == "GPT2Tokenizer") {
+    if (base::get_or<bool>(config.json, "add_prefix_space", false, config.where)) {
+      parts.pre_tokenizer.emplace_back(std::in_place_type<PrefixSpaceStep>);
+    }
+    add_split(parts, Splitter::from_regex(std::string(kGpt2Pattern), where));
+    parts.decoder.byte_level = true;
+    for (const char* token : {"eos_token", "unk_token", "bos_token"})
+      parts.named_defaults.emplace_back(token, "<|endoftext|>");
+  } else if (name.empty() || name == "PreTrainedTokenizer" || config.is_qwen_class()) {
+    set_qwen_pipeline(parts, config);
+  } else {
     throw ModelError(
         fmt::format("{}: how {} splits text is not in vocab.json and merges.txt; save the tokenizer as "
                     "tokenizer.json with transformers.",
                     config.where, base::printable(name)));
   }
-  if (base::get_or<bool>(config.json, "add_prefix_space", false, config.where)) {
-    parts.pre_tokenizer.emplace_back(std::in_place_type<PrefixSpaceStep>);
-  }
-  if (gpt2) {
-    add_split(parts, Splitter::from_regex(std::string(kGpt2Pattern), vocab_file.string()));
-  }
-  const base::Json json = base::read_json(vocab_file);
-  if (!json.is_object()) throw ModelError(fmt::format("{} is not a JSON object.", vocab_file.string()));
+  const base::Json json = base::read_json_object(vocab_file);
   BpeSpec spec;
   auto vocabulary = std::make_shared<Vocabulary>();
   vocabulary->reserve(json.size());
   for (const auto& [token, id] : json.items()) {
-    if (!id.is_number_integer() || id.get<std::int64_t>() < 0 || id.get<std::int64_t>() >= (1 << 24)) {
-      throw ModelError(fmt::format("{}: the id of \"{}\" is not an integer from 0 to {}.",
-                                   vocab_file.string(), base::printable(token), (1 << 24) - 1));
+    const auto number = base::whole_number(id, 0, (1 << 24) - 1);
+    if (!number) {
+      throw ModelError(fmt::format("{}: the id of \"{}\" is not an integer from 0 to {}.", where,
+                                   base::printable(token), (1 << 24) - 1));
     }
-    vocabulary->emplace(token, id.get<std::int32_t>());
+    vocabulary->emplace(token, static_cast<std::int32_t>(*number));
   }
   spec.vocabulary = std::move(vocabulary);
   spec.merges = read_merges(merges_file);
   spec.byte_level = true;
-  parts.decoder.byte_level = true;
-  parts.named_defaults = {{"eos_token", "<|endoftext|>"}, {"unk_token", "<|endoftext|>"}};
-  parts.named_defaults.emplace_back(gpt2 ? "bos_token" : "pad_token", "<|endoftext|>");
   parts.vocabulary = spec.vocabulary;
-  parts.model = std::make_unique<Bpe>(std::move(spec), merges_file.string());
+  parts.model = std::make_unique<Bpe>(std::move(spec), base::shown(merges_file));
   return parts;
 }
 

@@ -2,11 +2,13 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <array>
 #include <map>
 #include <string_view>
 #include <system_error>
 
+#include "base/file.h"
 #include "base/json.h"
 #include "base/printable.h"
 #include "tte/error.h"
@@ -22,9 +24,7 @@ constexpr std::string_view kIndex = "model.safetensors.index.json";
 constexpr std::string_view kConvert =
     "load it with transformers once and write it with save_pretrained(folder), which makes safetensors";
 
-std::string shown(const fs::path& path) {
-  return printable(path.string(), 1000);
-}
+using base::shown;
 
 Shard open_shard(const fs::path& path) {
   Shard shard;
@@ -56,7 +56,7 @@ std::map<std::string, std::map<std::string, bool, std::less<>>> read_index(const
     if (!file.is_string() || !stays_inside(file.get_ref<const std::string&>())) {
       throw ModelError(
           fmt::format("{} places tensor \"{}\" in {}, which is not the name of a file in its folder.", where,
-                      printable(tensor), printable(file.dump(), 200)));
+                      printable(tensor), shown(file, 200)));
     }
     shards[file.get<std::string>()][tensor] = false;
   }
@@ -68,8 +68,7 @@ std::vector<Shard> open_index(const fs::path& path) {
   std::vector<Shard> shards;
   for (auto& [name, expected] : read_index(path)) {
     const fs::path file = path.parent_path() / name;
-    std::error_code ignored;
-    if (!fs::exists(file, ignored)) {
+    if (!base::is_present(file)) {
       throw ModelError(fmt::format("{} is missing: {} names it as a part of the checkpoint; fetch it.",
                                    shown(file), where));
     }
@@ -103,20 +102,33 @@ bool is_pickle(const fs::path& path) {
 
 // Says what a folder without safetensors of the usual name holds instead.
 [[noreturn]] void fail_folder(const fs::path& folder) {
-  for (const std::string_view pickled : {"pytorch_model.bin", "pytorch_model.bin.index.json"}) {
-    std::error_code ignored;
-    if (fs::exists(folder / pickled, ignored)) {
-      throw ModelError(fmt::format("{} holds pickled weights ({}), which tte does not read: {}.",
-                                   shown(folder), pickled, kConvert));
-    }
-  }
   std::error_code failure;
-  for (const auto& entry : fs::directory_iterator(folder, failure)) {
-    if (entry.path().extension() == ".safetensors") {
-      throw ModelError(
-          fmt::format("{} has neither {} nor {}, but {}: name that file itself if it is the checkpoint.",
-                      shown(folder), kSingle, kIndex, shown(entry.path().filename())));
-    }
+  std::vector<fs::path> names;
+  for (fs::directory_iterator it(folder, failure), end; !failure && it != end; it.increment(failure))
+    names.push_back(it->path().filename());
+  std::sort(names.begin(), names.end());
+  const auto first = [&](const auto& wanted) {
+    const auto it = std::find_if(names.begin(), names.end(), wanted);
+    return it == names.end() ? std::string() : shown(*it);
+  };
+  const std::string other = first([](const fs::path& name) { return name.extension() == ".safetensors"; });
+  const std::string pickled =
+      first([](const fs::path& name) { return is_pickle(name) || name == "pytorch_model.bin.index.json"; });
+  const std::string gguf = first([](const fs::path& name) { return name.extension() == ".gguf"; });
+  if (!other.empty()) {
+    throw ModelError(
+        fmt::format("{} has neither {} nor {}, but {}: name that file itself if it is the checkpoint.",
+                    shown(folder), kSingle, kIndex, other));
+  }
+  if (!pickled.empty()) {
+    throw ModelError(fmt::format("{} holds pickled weights ({}), which tte does not read: {}.", shown(folder),
+                                 pickled, kConvert));
+  }
+  if (!gguf.empty()) {
+    throw ModelError(
+        fmt::format("{} holds weights for llama.cpp ({}), which tte does not read: use the folder "
+                    "with the original safetensors.",
+                    shown(folder), gguf));
   }
   throw ModelError(fmt::format("{} has neither {} nor {}: it is not the folder of a checkpoint.",
                                shown(folder), kSingle, kIndex));
@@ -130,9 +142,9 @@ std::vector<Shard> open_checkpoint(const fs::path& path) {
   if (!fs::exists(status)) throw ModelError(fmt::format("{} does not exist.", shown(path)));
   std::vector<Shard> shards;
   if (fs::is_directory(status)) {
-    if (fs::exists(path / kSingle, ignored)) {
+    if (base::is_present(path / kSingle)) {
       shards.push_back(open_shard(path / kSingle));
-    } else if (fs::exists(path / kIndex, ignored)) {
+    } else if (base::is_present(path / kIndex)) {
       shards = open_index(path / kIndex);
     } else {
       fail_folder(path);

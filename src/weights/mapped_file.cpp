@@ -7,9 +7,12 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <functional>
+#include <mutex>
 #include <system_error>
+#include <vector>
 
-#include "base/printable.h"
+#include "base/file.h"
 #include "tte/error.h"
 
 namespace tte::weights {
@@ -19,11 +22,24 @@ std::string system_reason() {
   return std::generic_category().message(errno);
 }
 
+// All mappings there are.
+struct Live {
+  std::mutex mutex;
+  std::vector<std::weak_ptr<const MappedFile>> files;
+};
+Live& live() {
+  static auto* const instance = new Live;  // Outlives static models.
+  return *instance;
+}
+
 }  // namespace
 
 std::shared_ptr<const MappedFile> MappedFile::open(const std::filesystem::path& path) {
   const std::shared_ptr<MappedFile> file(new MappedFile);
-  file->name_ = base::printable(path.string(), 1000);
+  file->name_ = base::shown(path);
+  if (path.native().find('\0') != std::string::npos)
+    throw ModelError(
+        fmt::format("{} has a NUL character in its path: no file can be named so.", file->name_));
   // Non-blocking, so that a named pipe in the place of a file is an error rather than a wait.
   file->descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (file->descriptor_ < 0) {
@@ -45,6 +61,8 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::filesystem::path& 
     throw ModelError(fmt::format("{} cannot be mapped into memory: {}.", file->name_, system_reason()));
   }
   file->data_ = static_cast<const char*>(data);
+  file->modified_ = info.st_mtim;
+  file->changed_ = info.st_ctim;
   file->identity_ = base::Digester()
                         .number(static_cast<std::int64_t>(info.st_dev))
                         .number(static_cast<std::int64_t>(info.st_ino))
@@ -54,7 +72,27 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::filesystem::path& 
                         .number(info.st_ctim.tv_sec)
                         .number(info.st_ctim.tv_nsec)
                         .finish();
+  const std::lock_guard lock(live().mutex);
+  std::erase_if(live().files, [](const auto& other) { return other.expired(); });
+  live().files.push_back(file);
   return file;
+}
+
+std::shared_ptr<const MappedFile> MappedFile::containing(const void* address) {
+  const auto* at = static_cast<const char*>(address);
+  const std::lock_guard lock(live().mutex);
+  for (const auto& weak : live().files) {
+    auto file = weak.lock();
+    if (file && std::greater_equal<>()(at, file->data_) && std::less<>()(at, file->data_ + file->size_))
+      return file;
+  }
+  return nullptr;
+}
+
+bool MappedFile::is_settled() const {
+  constexpr std::time_t kSeconds = 2;
+  const std::time_t now = std::time(nullptr);
+  return modified_.tv_sec + kSeconds < now && changed_.tv_sec + kSeconds < now;
 }
 
 MappedFile::~MappedFile() {
@@ -71,6 +109,13 @@ void MappedFile::check_unchanged() const {
     throw ModelError(fmt::format(
         "{} was shortened from {} to {} bytes after it was opened: load it again once it is complete.", name_,
         size_, info.st_size));
+  }
+  if (static_cast<std::size_t>(info.st_size) != size_ || info.st_mtim.tv_sec != modified_.tv_sec ||
+      info.st_mtim.tv_nsec != modified_.tv_nsec) {
+    throw ModelError(
+        fmt::format("{} was written to after it was opened: load it again; to replace weights "
+                    "that are in use, write a new file and rename it.",
+                    name_));
   }
 }
 

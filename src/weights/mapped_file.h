@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <ctime>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -13,8 +14,9 @@
 namespace tte::weights {
 
 // Maps a regular file, read-only and private. A file that another program shortens while it is mapped cannot
-// be read safely by anybody: check_unchanged() notices what happened before it, but not what happens after.
-// Replace checkpoints by renaming, never by writing into them.
+// be read safely by anybody (the system ends the process that touches a page which is gone):
+// check_unchanged() notices what happened before it, but not what happens after. Replace checkpoints by
+// renaming, never by writing into them.
 class MappedFile {
  public:
   // Throws ModelError naming the file when it is missing, not a regular file, empty or unreadable.
@@ -27,8 +29,13 @@ class MappedFile {
   [[nodiscard]] const std::string& name() const { return name_; }  // The path, fit for messages.
   // Equal for two mappings of one file that was not written to in between.
   [[nodiscard]] const base::Digest& identity() const { return identity_; }
-  // Throws ModelError when the file has become shorter than the mapping.
+  // Throws ModelError when the file has another size or modification time than when it was opened. One system
+  // call.
   void check_unchanged() const;
+  // Whether its times are old enough for every later change to show in them.
+  [[nodiscard]] bool is_settled() const;
+  // The live mapping in which `address` lies; null when there is none.
+  static std::shared_ptr<const MappedFile> containing(const void* address);
   // Asks the system to read a range ahead of its use.
   void will_need(std::size_t begin, std::size_t size) const;
 
@@ -40,6 +47,8 @@ class MappedFile {
   int descriptor_ = -1;
   const char* data_ = nullptr;
   std::size_t size_ = 0;
+  struct timespec modified_ = {};
+  struct timespec changed_ = {};  // Its content or anything about it.
 };
 
 }  // namespace tte::weights

@@ -9,25 +9,47 @@
 #include <cstdint>
 #include <cstring>
 #include <map>
+#include <mutex>
 #include <stdexcept>
 #include <utility>
 
+#include "base/file.h"
 #include "base/printable.h"
 #include "tte/error.h"
 #include "weights/checkpoint_files.h"
+#include "weights/content_digest.h"
 #include "weights/weight_store.h"
 
 namespace tte::weights {
 
 using base::printable;
 
+namespace {
+
+// Digests of the tensors of one file, made when the first is asked for.
+struct Contents {
+  std::shared_ptr<const MappedFile> file;
+  std::vector<StoredTensor> tensors;
+  mutable std::once_flag once;
+  mutable std::vector<base::Digest> digests;
+
+  const base::Digest& operator[](std::size_t index) const {
+    std::call_once(once, [&] { digests = content_digests(*file, tensors); });
+    return digests[index];
+  }
+};
+
+}  // namespace
+
 struct StateDict::Entry {
   std::shared_ptr<const MappedFile> file;
   StoredTensor stored;
+  std::shared_ptr<const Contents> contents;  // Of all of its file,
+  std::size_t index;                         // where it is this one.
   mutable std::atomic<bool> used = false;
 
-  Entry(std::shared_ptr<const MappedFile> in_file, StoredTensor tensor)
-      : file(std::move(in_file)), stored(std::move(tensor)) {}
+  Entry(std::shared_ptr<const Contents> all, std::size_t at)
+      : file(all->file), stored(all->tensors[at]), contents(std::move(all)), index(at) {}
   [[nodiscard]] const char* data() const { return file->bytes().data() + stored.begin; }
 };
 
@@ -37,9 +59,15 @@ struct StateDict::Checkpoint {
   // By name; in order, so that those under a prefix are neighbours.
   std::map<std::string, std::unique_ptr<Entry>, std::less<>> entries;
 
+  // What was taken out, by the first of its parts.
+  mutable std::mutex mutex;
+  mutable std::map<const Entry*, at::Tensor> taken;
+
   // The tensors, stacked along the first dimension into `shape`, where the placement wants them.
   [[nodiscard]] at::Tensor take(const std::vector<const Entry*>& parts,
                                 const std::vector<std::int64_t>& shape) const;
+  [[nodiscard]] at::Tensor place(const std::vector<const Entry*>& parts,
+                                 const std::vector<std::int64_t>& shape) const;
 
   // For a name that is missing: ` (there is "...")` with one that ends alike, if any.
   [[nodiscard]] std::string resembling(std::string_view missing) const;
@@ -109,9 +137,17 @@ std::string StateDict::Checkpoint::resembling(std::string_view missing) const {
 
 at::Tensor StateDict::Checkpoint::take(const std::vector<const Entry*>& parts,
                                        const std::vector<std::int64_t>& shape) const {
+  at::Tensor tensor = place(parts, shape);
+  const std::lock_guard lock(mutex);
+  taken[parts[0]] = tensor;
+  return tensor;
+}
+
+at::Tensor StateDict::Checkpoint::place(const std::vector<const Entry*>& parts,
+                                        const std::vector<std::int64_t>& shape) const {
   const at::ScalarType stored = *scalar_type(parts[0]->stored.dtype);
   const at::ScalarType dtype = placement.dtype.value_or(stored);
-  const auto place = [&] {
+  const auto make = [&] {
     if (adjacent(parts)) {
       return map_tensor(parts[0]->file, parts[0]->stored.begin, shape, stored).to(placement.device, dtype);
     }
@@ -126,7 +162,7 @@ at::Tensor StateDict::Checkpoint::take(const std::vector<const Entry*>& parts,
     }
     return whole;
   };
-  if (!placement.store) return place();
+  if (!placement.store) return make();
   base::Digester origin;
   for (const Entry* part : parts) {
     const base::Digest& file = part->file->identity();
@@ -135,22 +171,23 @@ at::Tensor StateDict::Checkpoint::take(const std::vector<const Entry*>& parts,
   }
   origin.number(static_cast<std::int64_t>(dtype));
   origin.number(static_cast<std::int64_t>(placement.device.type())).number(placement.device.index());
-  return placement.store->share(origin.finish(), place);
+  return placement.store->share(origin.finish(), make);
 }
 
 StateDict StateDict::open(const std::filesystem::path& path, Placement placement) {
   auto checkpoint = std::make_shared<Checkpoint>();
-  checkpoint->name = printable(path.string(), 1000);
+  checkpoint->name = base::shown(path);
   if (placement.dtype && !at::isFloatingType(*placement.dtype)) {
     throw InputError(fmt::format("{} cannot be loaded as {}: weights are float32, float16 or bfloat16.",
                                  checkpoint->name, c10::toString(*placement.dtype)));
   }
   checkpoint->placement = std::move(placement);
   for (auto& shard : open_checkpoint(path)) {
-    for (auto& tensor : shard.tensors) {
-      auto name = tensor.name;
-      checkpoint->entries.emplace(std::move(name), std::make_unique<Entry>(shard.file, std::move(tensor)));
-    }
+    const auto contents = std::make_shared<Contents>();
+    contents->file = std::move(shard.file);
+    contents->tensors = std::move(shard.tensors);
+    for (std::size_t i = 0; i < contents->tensors.size(); ++i)
+      checkpoint->entries.emplace(contents->tensors[i].name, std::make_unique<Entry>(contents, i));
   }
   StateDict dict;
   dict.checkpoint_ = std::move(checkpoint);
@@ -297,26 +334,38 @@ void StateDict::check_all_used() const {
 }
 
 base::Digest StateDict::fingerprint() const {
-  constexpr std::size_t kEnd = 4096;
-  constexpr std::size_t kPieces = 8;
-  constexpr std::size_t kPiece = 64;
   base::Digester digester;
   visit([&](std::string_view name, const Entry& entry) {
     const StoredTensor& tensor = entry.stored;
     digester.text(name).text(tensor.dtype).number(static_cast<std::int64_t>(tensor.shape.size()));
     for (const std::int64_t size : tensor.shape) digester.number(size);
-    entry.file->check_unchanged();
-    const char* data = entry.data();
-    if (tensor.size <= 2 * kEnd + kPieces * kPiece) {
-      digester.bytes(data, tensor.size);
-      return;
-    }
-    digester.bytes(data, kEnd);
-    const std::size_t step = (tensor.size - 2 * kEnd - kPiece) / (kPieces - 1);
-    for (std::size_t i = 0; i < kPieces; ++i) digester.bytes(data + kEnd + i * step, kPiece);
-    digester.bytes(data + tensor.size - kEnd, kEnd);
+    const base::Digest& content = (*entry.contents)[entry.index];
+    digester.bytes(&content.low, sizeof content.low).bytes(&content.high, sizeof content.high);
   });
   return digester.finish();
+}
+
+std::uint64_t StateDict::identity() const {
+  std::vector<at::Tensor> tensors;
+  const std::lock_guard lock(checkpoint_->mutex);
+  visit([&](std::string_view /*name*/, const Entry& entry) {
+    const auto it = checkpoint_->taken.find(&entry);
+    if (it != checkpoint_->taken.end()) tensors.push_back(it->second);
+  });
+  const auto& store = checkpoint_->placement.store;
+  // Without a store nothing is shared: a number of its own.
+  return store ? store->identity(tensors) : WeightStore().identity(tensors);
+}
+
+std::vector<std::weak_ptr<const MappedFile>> StateDict::sources() const {
+  std::vector<std::shared_ptr<const MappedFile>> files;
+  const std::lock_guard lock(checkpoint_->mutex);
+  for (const auto& [entry, tensor] : checkpoint_->taken) {
+    if (!tensor.is_cpu()) continue;
+    auto file = MappedFile::containing(tensor.const_data_ptr());
+    if (file && std::find(files.begin(), files.end(), file) == files.end()) files.push_back(std::move(file));
+  }
+  return {files.begin(), files.end()};
 }
 
 }  // namespace tte::weights

@@ -16,6 +16,7 @@
 
 namespace tte::weights {
 
+class MappedFile;
 class WeightStore;
 
 // Where tensors go when they are taken out of a checkpoint.
@@ -28,7 +29,8 @@ struct Placement {
 // A view of a checkpoint's tensors under a prefix of their names. Copies share the checkpoint. Thread-safe
 // but for rename(). Tensors taken out must never be written to: they may be views of the file (which writing
 // to would crash) or shared with other models. They are aligned for their element type, not more. A
-// checkpoint's files may be replaced while they are open, but not be shortened in place.
+// checkpoint's files may be replaced (renamed over) while they are open, but not be written to in place: see
+// MappedFile.
 class StateDict {
  public:
   // A .safetensors file, or a folder with model.safetensors or model.safetensors.index.json.
@@ -66,11 +68,16 @@ class StateDict {
   // Throws ModelError naming the tensors below the prefix that no layer asked for.
   void check_all_used() const;
 
-  // What the tensors below the prefix are: their names (without the prefix), stored dtypes and shapes, and
-  // samples of their bytes: the first and last 4 KB and eight pieces between. Milliseconds for a checkpoint
-  // of any size once its pages are cached; two checkpoints that differ only between the samples are not told
-  // apart.
+  // What the tensors below the prefix are: their names (without the prefix), stored dtypes, shapes and all of
+  // their bytes. See content_digests() for what it costs.
   [[nodiscard]] base::Digest fingerprint() const;
+
+  // A number for the memory of the tensors that were taken out below the prefix: equal for two models that
+  // share all of them through one store, and never given again.
+  [[nodiscard]] std::uint64_t identity() const;
+
+  // The files whose pages tensors that were taken out are views of; for check_unchanged().
+  [[nodiscard]] std::vector<std::weak_ptr<const MappedFile>> sources() const;
 
  private:
   struct Entry;

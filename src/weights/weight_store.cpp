@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <iterator>
 #include <mutex>
@@ -81,6 +82,16 @@ base::Digest kind_of(const at::Tensor& tensor) {
   return digester.finish();
 }
 
+std::uint64_t next_identity() {
+  static std::atomic<std::uint64_t> next = 1;
+  return next++;
+}
+
+struct Group {
+  std::vector<WeakTensor> tensors;
+  std::uint64_t identity;
+};
+
 struct Entry {
   WeakTensor tensor;
   std::optional<base::Digest> samples;  // Taken when the first other tensor of the kind comes.
@@ -92,6 +103,7 @@ struct WeightStore::Impl {
   std::mutex mutex;
   std::unordered_map<base::Digest, std::vector<Entry>> kinds;  // By dtype, device and shape.
   std::unordered_map<base::Digest, WeakTensor> origins;
+  std::vector<Group> groups;
   std::size_t entries_seen = 0;  // Live at the last sweep, or added since.
   std::size_t sweep_at = 1024;
 
@@ -152,6 +164,29 @@ at::Tensor WeightStore::share(const base::Digest& origin, const std::function<at
   at::Tensor shared = impl_->share(placed);
   impl_->origins.insert_or_assign(origin, WeakTensor(shared));
   return shared;
+}
+
+std::uint64_t WeightStore::identity(const std::vector<at::Tensor>& tensors) {
+  const std::lock_guard lock(impl_->mutex);
+  const auto gone = [](const Group& group) {
+    return std::any_of(group.tensors.begin(), group.tensors.end(),
+                       [](const WeakTensor& t) { return t.expired(); });
+  };
+  std::erase_if(impl_->groups, gone);
+  for (const Group& group : impl_->groups) {
+    // What is locked lives: equal addresses are the same memory.
+    const auto same = [](const WeakTensor& weak, const at::Tensor& tensor) {
+      const at::Tensor other = weak.lock();
+      return other.defined() && other.const_data_ptr() == tensor.const_data_ptr() &&
+             other.sizes() == tensor.sizes() && other.scalar_type() == tensor.scalar_type();
+    };
+    if (std::equal(group.tensors.begin(), group.tensors.end(), tensors.begin(), tensors.end(), same))
+      return group.identity;
+  }
+  Group group{{}, next_identity()};
+  for (const at::Tensor& tensor : tensors) group.tensors.emplace_back(tensor);
+  impl_->groups.push_back(std::move(group));
+  return impl_->groups.back().identity;
 }
 
 }  // namespace tte::weights

@@ -3,8 +3,10 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "base/digest.h"
 
@@ -29,6 +31,10 @@ class WeightStore {
   // The same for a tensor that `place` makes of a known origin (a range of a file, with its dtype and
   // device). When a live tensor of the same origin is known, it is returned and `place` is not called.
   at::Tensor share(const base::Digest& origin, const std::function<at::Tensor()>& place);
+
+  // A number for a list of tensors: equal for two lists only if they are the same memory (as identical
+  // tensors that went through share() are), while any of it lives. Never given again for other memory.
+  std::uint64_t identity(const std::vector<at::Tensor>& tensors);
 
  private:
   struct Impl;

@@ -163,6 +163,7 @@ FakeModel::FakeModel(Options options) : options_(std::move(options)), pool_(std:
   info_.state_bytes_per_token = 100;
   info_.fingerprint = {1, 2};
   info_.vision_fingerprint = {3, 4};
+  info_.vision_identity = {3, 4};
 }
 
 FakeModel::~FakeModel() = default;

@@ -86,7 +86,6 @@ void expect_2b(const Config& config) {
   EXPECT_EQ(config.image_token, 151655);
   EXPECT_EQ(config.video_token, 151656);
   EXPECT_TRUE(config.tied);
-  EXPECT_TRUE(config.has_head);
   EXPECT_EQ(config.dtype, at::kBFloat16);
 }
 
@@ -129,8 +128,6 @@ TEST(Qwen2VlConfig, DefaultsAreThoseOfTransformers) {
 
 TEST(Qwen2VlConfig, AnEmbedderWithoutAHead) {
   Json config = flat();
-  config["architectures"] = {"Qwen2VLModel"};
-  EXPECT_FALSE(load(config).has_head);
 }
 
 struct Nonsense {
@@ -183,6 +180,11 @@ TEST(Qwen2VlConfig, NonsenseNamesTheKeyAndItsValue) {
       {"vision depth", [](Json& c) { c["vision_config"]["depth"] = 0; }, "vision_config.depth", "0"},
       {"a patch of nothing", [](Json& c) { c["vision_config"]["patch_size"] = 0; },
        "vision_config.patch_size", "0"},
+      {"2^32 and the right size", [](Json& c) { c["vision_config"]["patch_size"] = 4294967310; },
+       "vision_config.patch_size", "4294967310"},
+      {"a size past 64 bits", [](Json& c) { c["vocab_size"] = 18446744073709551615ULL; }, "vocab_size",
+       "18446744073709551615"},
+      {"a flag for a number", [](Json& c) { c["num_hidden_layers"] = true; }, "num_hidden_layers", "true"},
       {"grey pictures", [](Json& c) { c["vision_config"]["in_channels"] = 1; }, "vision_config.in_channels",
        "1"},
       {"a list", [](Json& c) { c["vision_config"] = {1}; }, "vision_config", "object"},

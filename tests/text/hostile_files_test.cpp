@@ -1,8 +1,11 @@
 // Damaged and hostile tokenizer files: an error that names the file, never a crash or a hang.
+#include <fmt/core.h>
 #include <gmock/gmock.h>
+#include <sys/stat.h>
 
 #include "text/sentencepiece_proto.h"
 #include "text/tokenizer.h"
+#include "text/utf8.h"
 #include "text_test_util.h"
 #include "tte/error.h"
 
@@ -96,7 +99,73 @@ TEST_F(HostileFiles, LongAddedToken) {
   refused("tokenizer.json",
           with_model(R"({"vocab": {"a": 0}, "merges": []})",
                      R"("added_tokens": [{"id": 1, "content": ")" + std::string(100000, 'x') + "\"}], "),
-          "too long");
+          "has 100000 bytes: at most 4096");
+}
+
+TEST_F(HostileFiles, ManyBytesOfAddedTokens) {
+  std::string entries;
+  for (int i = 0; i < 2100; ++i) {
+    entries += fmt::format(R"({}{{"id": {}, "content": "{}{:04}"}})", i == 0 ? "" : ", ", i + 1,
+                           std::string(4092, 'x'), i);
+  }
+  refused("tokenizer.json",
+          with_model(R"({"vocab": {"a": 0}, "merges": []})", R"("added_tokens": [)" + entries + "], "),
+          "together: at most 8388608");
+}
+
+// Each step doubles a text: forty of them make terabytes.
+TEST_F(HostileFiles, NormalizersThatDoubleAText) {
+  const std::string step = R"({"type": "Replace", "pattern": {"String": "a"}, "content": "aa"})";
+  const auto file = [&](int steps, const std::string& added) {
+    std::string list = step;
+    for (int i = 1; i < steps; ++i) list += ", " + step;
+    return with_model(R"({"vocab": {"a": 0}, "merges": []})",
+                      R"("normalizer": {"type": "Sequence", "normalizers": [)" + list + "]}, " + added);
+  };
+  folder_.write("tokenizer.json", file(40, ""));
+  const auto tokenizer = Tokenizer::load(folder_.path());
+  EXPECT_EQ(tokenizer->encode("b").size(), 0U);
+  EXPECT_THAT(message_of<InputError>([&] { tokenizer->encode("aaaa"); }),
+              HasSubstr("normalizers make more than"));
+  refused("tokenizer.json", file(100, ""), "more than 64 steps");
+  refused("tokenizer.json",
+          file(40, R"("added_tokens": [{"id": 1, "content": "xay", "normalized": true}], )"),
+          "cannot be normalised");
+  folder_.write("tokenizer.json", with_model(R"({"vocab": {"a": 0}, "merges": []})",
+                                             R"("normalizer": {"type": "Replace", "pattern": {"String": "a"},
+                                                 "content": ")" +
+                                                 std::string(1000, 'a') + R"("}, )"));
+  EXPECT_THROW(Tokenizer::load(folder_.path())->encode(std::string(100'000, 'a')), InputError);
+}
+
+TEST_F(HostileFiles, LongTexts) {
+  const auto tokenizer = Tokenizer::load(data_folder() / "bpe");
+  const std::string text(kMostTextBytes + 1, 'a');
+  for (const bool control : {true, false}) {
+    EXPECT_THAT(message_of<InputError>([&] { tokenizer->encode(text, control); }),
+                HasSubstr("8388609 bytes: at most 8388608"));
+  }
+}
+
+// Links in circles, pipes and folders in the place of files: told, not waited for.
+TEST_F(HostileFiles, WhatIsNotAFile) {
+  std::filesystem::create_symlink("tokenizer.json", folder_.path() / "tokenizer.json");
+  EXPECT_THAT(message_of<ModelError>([&] { Tokenizer::load(folder_.path()); }),
+              ::testing::AllOf(HasSubstr("tokenizer.json"), HasSubstr("cannot be opened")));
+  std::filesystem::remove(folder_.path() / "tokenizer.json");
+  std::filesystem::create_directory(folder_.path() / "tokenizer.model");
+  EXPECT_THAT(message_of<ModelError>([&] { Tokenizer::load(folder_.path()); }), HasSubstr("a folder"));
+  folder_.write("added_tokens.json", "{}");
+  for (const char* name : {"config.json", "tokenizer_config.json"}) {
+    ASSERT_EQ(::mkfifo((folder_.path() / name).c_str(), 0600), 0);
+    EXPECT_THAT(message_of<ModelError>([&] { Tokenizer::load(folder_.path()); }),
+                ::testing::AllOf(HasSubstr(name), HasSubstr("a pipe")));
+    std::filesystem::remove(folder_.path() / name);
+  }
+  std::filesystem::remove(folder_.path() / "tokenizer.model");
+  folder_.write("tokenizer.json", "{}");
+  std::filesystem::resize_file(folder_.path() / "tokenizer.json", std::uintmax_t{50} << 30);  // Sparse.
+  EXPECT_THAT(message_of<ModelError>([&] { Tokenizer::load(folder_.path()); }), HasSubstr("at most"));
 }
 
 TEST_F(HostileFiles, VocabAndMerges) {

@@ -6,17 +6,24 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
+#include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "base/file.h"
 #include "base/json.h"
 #include "expect_error.h"
 #include "safetensors_file.h"
 #include "temp_dir.h"
 #include "tte/error.h"
+#include "weights/content_digest.h"
+#include "weights/weight_store.h"
 
 namespace tte::weights {
 namespace {
@@ -256,7 +263,7 @@ TEST_F(StateDictTest, FingerprintsKnowNamesDtypesShapesAndBytes) {
   EXPECT_NE(fingerprint({{"a", large}, {"b", numbered({3}, 1)}}), base);
   EXPECT_NE(fingerprint({{"a", large.reshape({50, 200})}, {"b", numbered({3})}}), base);
   EXPECT_NE(fingerprint({{"a", large}, {"b", numbered({3}).to(at::kHalf)}}), base);
-  for (const std::int64_t changed : {0, 1023, 9999}) {
+  for (std::int64_t changed = 0; changed < 10'000; changed += 997) {
     at::Tensor other = large.clone();
     other.view(-1)[changed] = -1;
     EXPECT_NE(fingerprint({{"a", other}, {"b", numbered({3})}}), base) << changed;
@@ -272,6 +279,128 @@ TEST_F(StateDictTest, FingerprintsDoNotDependOnPlaceOrPrefix) {
       {.dtype = at::kHalf});
   EXPECT_EQ(one.select("visual.").fingerprint(), two.select("model.visual.").fingerprint());
   EXPECT_NE(one.fingerprint(), two.fingerprint());
+}
+
+// The user's cache folder for the length of a test.
+class CacheFolder {
+ public:
+  explicit CacheFolder(const std::filesystem::path& path) {
+    if (const char* old = std::getenv("XDG_CACHE_HOME")) old_ = old;
+    ::setenv("XDG_CACHE_HOME", path.c_str(), 1);
+  }
+  ~CacheFolder() { old_ ? ::setenv("XDG_CACHE_HOME", old_->c_str(), 1) : ::unsetenv("XDG_CACHE_HOME"); }
+  CacheFolder(const CacheFolder&) = delete;
+  CacheFolder& operator=(const CacheFolder&) = delete;
+
+ private:
+  std::optional<std::string> old_;
+};
+
+std::vector<std::filesystem::path> files_in(const std::filesystem::path& folder) {
+  std::vector<std::filesystem::path> files;
+  std::error_code none;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder, none))
+    if (entry.is_regular_file()) files.push_back(entry.path());
+  return files;
+}
+
+// The digests of a file whose last change is an hour old are kept; what is kept is used, whatever it says.
+TEST_F(StateDictTest, FingerprintsAreRememberedByTheFilesIdentity) {
+  const CacheFolder cache(folder_.path() / "cache");
+  const auto old = std::filesystem::file_time_type::clock::now() - std::chrono::hours(1);
+  const auto write = [&](const char* name, double start) {
+    const auto file = folder_.write(name, safetensors({{"a", numbered({1'200'000}, start)}}));
+    std::filesystem::last_write_time(file, old);
+    return file;
+  };
+  // Its status has changed just now, so that nothing may be kept yet.
+  const base::Digest fresh = StateDict::open(write("one.safetensors", 0), {}).fingerprint();
+  EXPECT_TRUE(files_in(folder_.path() / "cache").empty());
+  const auto shard = MappedFile::open(folder_.path() / "one.safetensors");
+  const auto tensors = read_safetensors(shard->bytes(), shard->name());
+  EXPECT_FALSE(shard->is_settled());
+  EXPECT_EQ(content_digests(*shard, tensors, Keep::kAlways), content_digests(*shard, tensors));
+  const auto kept = files_in(folder_.path() / "cache");
+  ASSERT_EQ(kept.size(), 1U);
+  EXPECT_EQ(kept[0].filename(), shard->identity().hex());
+  // A damaged or foreign file is not believed.
+  std::string bytes = base::read_file(kept[0], 1000);
+  for (const std::string& other :
+       {bytes.substr(1), bytes + "x", std::string(bytes.size(), '\0'), std::string()}) {
+    std::ofstream(kept[0], std::ios::binary) << other;
+    EXPECT_EQ(content_digests(*shard, tensors, Keep::kAlways),
+              content_digests(*shard, tensors, Keep::kNever));
+    EXPECT_EQ(base::read_file(kept[0], 1000), bytes) << "and written again";
+  }
+  EXPECT_EQ(StateDict::open(folder_.path() / "one.safetensors", {}).fingerprint(), fresh);
+}
+
+TEST_F(StateDictTest, AUselessCacheFolderOnlyCostsTheTime) {
+  const auto file = folder_.write("one.safetensors", safetensors({{"a", numbered({1'200'000})}}));
+  const auto shard = MappedFile::open(file);
+  const auto tensors = read_safetensors(shard->bytes(), shard->name());
+  const auto expected = content_digests(*shard, tensors, Keep::kNever);
+  for (const std::filesystem::path& folder :
+       {file, std::filesystem::path("/dev/null"), std::filesystem::path("relative"),
+        std::filesystem::path("/proc")}) {
+    const CacheFolder cache(folder);
+    EXPECT_EQ(content_digests(*shard, tensors, Keep::kAlways), expected) << folder;
+  }
+}
+
+TEST_F(StateDictTest, IdentityIsThatOfMemory) {
+  const NamedTensors tower = {{"visual.a", numbered({300})}, {"visual.b", numbered({300}, 7)}};
+  NamedTensors changed = tower;
+  changed[1].second = changed[1].second.clone();
+  changed[1].second[150] = -1;  // Between any samples.
+  const auto load = [&](const char* name, const NamedTensors& tensors, const auto& store) {
+    return StateDict::open(folder_.write(name, safetensors(tensors)), {.store = store});
+  };
+  const auto take = [](const StateDict& dict) {
+    return std::vector{dict.get("visual.a", {300}), dict.get("visual.b", {300})};
+  };
+  const auto store = std::make_shared<WeightStore>();
+  const StateDict one = load("1.safetensors", tower, store);
+  auto kept = take(one);
+  const std::uint64_t identity = one.select("visual.").identity();
+  EXPECT_EQ(one.select("visual.").identity(), identity);
+  const StateDict same = load("2.safetensors", tower, store);
+  const auto kept_same = take(same);
+  EXPECT_EQ(same.select("visual.").identity(), identity);
+  const StateDict other = load("3.safetensors", changed, store);
+  const auto kept_other = take(other);
+  EXPECT_NE(other.select("visual.").identity(), identity);
+  const StateDict apart = load("4.safetensors", tower, std::make_shared<WeightStore>());
+  const auto kept_apart = take(apart);
+  EXPECT_NE(apart.select("visual.").identity(), identity);
+}
+
+TEST_F(StateDictTest, AFileWrittenToAfterwardsIsNoticed) {
+  const StateDict dict = open({{"a", numbered({5000})}});
+  const at::Tensor kept = dict.get("a", {5000});
+  const auto sources = dict.sources();
+  ASSERT_EQ(sources.size(), 1U);
+  const auto file = sources[0].lock();
+  ASSERT_TRUE(file);
+  EXPECT_NO_THROW(file->check_unchanged());
+  const auto path = folder_.path() / "model.safetensors";
+  const auto time = std::filesystem::last_write_time(path);
+  std::filesystem::last_write_time(path, time + std::chrono::seconds(1));
+  EXPECT_THAT(message_of<ModelError>([&] { file->check_unchanged(); }),
+              AllOf(HasSubstr("model.safetensors"), HasSubstr("was written to")));
+  std::filesystem::last_write_time(path, time);
+  std::filesystem::resize_file(path, std::filesystem::file_size(path) - 1);
+  EXPECT_THAT(message_of<ModelError>([&] { file->check_unchanged(); }), HasSubstr("was shortened"));
+}
+
+TEST_F(StateDictTest, SourcesAreFilesThatTensorsAreViewsOf) {
+  const StateDict views = open({{"a", numbered({5000})}});
+  EXPECT_TRUE(views.sources().empty()) << "nothing was taken out";
+  const at::Tensor kept = views.get("a", {5000});
+  EXPECT_EQ(views.sources().size(), 1U);
+  const StateDict copies = StateDict::open(folder_.path(), {.dtype = at::kHalf});
+  const at::Tensor half = copies.get("a", {5000});
+  EXPECT_TRUE(copies.sources().empty());
 }
 
 TEST_F(StateDictTest, ReadsShardsThroughTheirIndex) {

@@ -6,11 +6,13 @@
 #include <map>
 #include <vector>
 
+#include "base/file.h"
 #include "base/json.h"
-#include "models/config_reader.h"
 
 namespace tte::models::qwen2_vl {
 namespace {
+
+using base::JsonObject;
 
 // Far past every model there is, and small enough that no product of two overflows.
 constexpr std::int64_t kMostSize = std::int64_t{1} << 24;
@@ -18,11 +20,11 @@ constexpr std::int64_t kMostLayers = 1024;
 constexpr double kMostTheta = 1e12;
 
 // The rope parameters of `config`, whichever of their two names they have.
-ConfigReader rope_of(const ConfigReader& config) {
+JsonObject rope_of(const JsonObject& config) {
   return config.object(config.has("rope_scaling") ? "rope_scaling" : "rope_parameters");
 }
 
-void check_rope_type(const ConfigReader& rope, const std::vector<std::string>& known) {
+void check_rope_type(const JsonObject& rope, const std::vector<std::string>& known) {
   const std::string key = rope.has("rope_type") ? "rope_type" : "type";
   const std::string type = rope.text(key, known.front());
   if (std::find(known.begin(), known.end(), type) == known.end()) {
@@ -30,8 +32,8 @@ void check_rope_type(const ConfigReader& rope, const std::vector<std::string>& k
   }
 }
 
-void read_text_rope(const ConfigReader& config, TextConfig& text) {
-  const ConfigReader rope = rope_of(config);
+void read_text_rope(const JsonObject& config, TextConfig& text) {
+  const JsonObject rope = rope_of(config);
   check_rope_type(rope, {"default", "mrope"});
   text.rope_theta = config.number("rope_theta", text.rope_theta, 0, kMostTheta);
   text.rope_theta = rope.number("rope_theta", text.rope_theta, 0, kMostTheta);
@@ -50,7 +52,7 @@ void read_text_rope(const ConfigReader& config, TextConfig& text) {
   std::copy(sections.begin(), sections.end(), text.mrope_section.begin());
 }
 
-TextConfig read_text(const ConfigReader& config) {
+TextConfig read_text(const JsonObject& config) {
   TextConfig text;
   text.vocab_size = config.integer("vocab_size", text.vocab_size, 1, kMostSize);
   text.hidden_size = config.integer("hidden_size", text.hidden_size, 1, kMostSize);
@@ -87,7 +89,7 @@ TextConfig read_text(const ConfigReader& config) {
   return text;
 }
 
-VisionConfig read_vision(const ConfigReader& config) {
+VisionConfig read_vision(const JsonObject& config) {
   static const std::map<std::string, kernels::Activation> activations = {
       {"quick_gelu", kernels::Activation::kQuickGelu},
       {"gelu", kernels::Activation::kGelu},
@@ -117,13 +119,13 @@ VisionConfig read_vision(const ConfigReader& config) {
   vision.patch_size = config.integer("patch_size", vision.patch_size, 1, 1024);
   vision.merge_size = config.integer("spatial_merge_size", vision.merge_size, 1, 64);
   vision.temporal_patch_size = config.integer("temporal_patch_size", vision.temporal_patch_size, 1, 64);
-  const ConfigReader rope = rope_of(config);
+  const JsonObject rope = rope_of(config);
   check_rope_type(rope, {"axial", "default"});
   vision.rope_theta = rope.number("rope_theta", vision.rope_theta, 0, kMostTheta);
   return vision;
 }
 
-std::optional<at::ScalarType> read_dtype(const ConfigReader& config) {
+std::optional<at::ScalarType> read_dtype(const JsonObject& config) {
   static const std::map<std::string, at::ScalarType> types = {
       {"float32", at::kFloat}, {"bfloat16", at::kBFloat16}, {"float16", at::kHalf}};
   const std::string key = config.has("dtype") ? "dtype" : "torch_dtype";
@@ -145,10 +147,11 @@ media::PatchSpec VisionConfig::patch_spec() const {
 
 Config load_config(const std::filesystem::path& checkpoint) {
   Config config;
-  config.file = (checkpoint / "config.json").string();
-  const ConfigReader root(base::read_json(config.file), config.file);
-  const ConfigReader text = root.has("text_config") ? root.object("text_config") : root;
-  const ConfigReader vision = root.object("vision_config");
+  config.file = base::shown(checkpoint / "config.json");
+  const base::Json json = base::read_json(checkpoint / "config.json");
+  const JsonObject root(json, config.file);
+  const JsonObject text = root.has("text_config") ? root.object("text_config") : root;
+  const JsonObject vision = root.object("vision_config");
   config.text = read_text(text);
   config.vision = read_vision(vision);
   if (config.vision.hidden_size != config.text.hidden_size) {
@@ -161,7 +164,6 @@ Config load_config(const std::filesystem::path& checkpoint) {
     root.reject("video_token_id", "images and videos need different placeholders");
   }
   config.tied = root.flag("tie_word_embeddings", false) || text.flag("tie_word_embeddings", false);
-  config.has_head = root.texts("architectures") != std::vector<std::string>{"Qwen2VLModel"};
   config.dtype = read_dtype(root);
   if (!config.dtype) config.dtype = read_dtype(text);
   return config;

@@ -61,10 +61,9 @@ struct Config {
   std::string file;  // For errors.
   TextConfig text;
   VisionConfig vision;
-  std::int64_t image_token = 151655;  // image_token_id
-  std::int64_t video_token = 151656;  // video_token_id
-  bool tied = false;                  // tie_word_embeddings, at the top level or in text_config
-  bool has_head = true;  // False when architectures is ["Qwen2VLModel"]: an embedder without lm_head.
+  std::int64_t image_token = 151655;    // image_token_id
+  std::int64_t video_token = 151656;    // video_token_id
+  bool tied = false;                    // tie_word_embeddings, at the top level or in text_config
   std::optional<at::ScalarType> dtype;  // dtype, or torch_dtype in older files
 };
 

@@ -10,6 +10,7 @@
 #include "kernels/kernels.h"
 #include "models/qwen2_vl/names.h"
 #include "tte/error.h"
+#include "weights/mapped_file.h"
 
 namespace tte::models::qwen2_vl {
 namespace {
@@ -69,9 +70,8 @@ at::Tensor load_embedding(const Config& config, const weights::StateDict& weight
 std::optional<at::Tensor> load_head(const Config& config, const weights::StateDict& weights,
                                     const at::Tensor& embedding) {
   const std::vector<std::int64_t> shape = {config.text.vocab_size, config.text.hidden_size};
-  if (!config.tied && !config.has_head) return weights.find(names::kHead, shape);
-  if (!config.tied) return weights.get(names::kHead, shape);
   const std::optional<at::Tensor> head = weights.find(names::kHead, shape);
+  if (!config.tied) return head;
   return head && !at::equal(*head, embedding) ? head : embedding;
 }
 
@@ -86,6 +86,7 @@ ModelInfo describe(const Config& config, const weights::StateDict& weights, cons
   info.device = embedding.device();
   info.fingerprint = fingerprint(config, weights, info);
   info.vision_fingerprint = vision_fingerprint(config.vision, weights.select(names::kVision), info);
+  info.vision_identity = vision_identity(config.vision, weights.select(names::kVision), info);
   return info;
 }
 
@@ -110,6 +111,13 @@ Qwen2Vl::Qwen2Vl(const Config& config, const weights::StateDict& weights, const 
                           info_.device};
   info_.state_bytes_per_token = shape.bytes_per_token();
   pool_ = nn::KvPool::create(shape, options.state_bytes);
+  files_ = weights.sources();
+}
+
+void Qwen2Vl::check_files() const {
+  for (const auto& weak : files_) {
+    if (const auto file = weak.lock()) file->check_unchanged();
+  }
 }
 
 std::unique_ptr<SequenceState> Qwen2Vl::start(std::int64_t reserve) const {
@@ -117,6 +125,7 @@ std::unique_ptr<SequenceState> Qwen2Vl::start(std::int64_t reserve) const {
 }
 
 std::vector<at::Tensor> Qwen2Vl::encode_vision(std::span<const std::shared_ptr<const Visual>> visuals) const {
+  check_files();
   return vision_(visuals);
 }
 
@@ -131,6 +140,7 @@ at::Tensor Qwen2Vl::embed(const RaggedBatch& batch) const {
 
 at::Tensor Qwen2Vl::forward(const RaggedBatch& batch) const {
   check_batch(batch, config_.text);
+  check_files();
   const nn::Step step{rope_.table(batch.positions, info_.device, info_.dtype),
                       nn::page(batch.segments, *pool_)};
   const auto wanted = static_cast<std::int64_t>(batch.output_rows.size());
@@ -158,8 +168,10 @@ at::Tensor Qwen2Vl::forward(const RaggedBatch& batch) const {
 
 at::Tensor Qwen2Vl::logits(const at::Tensor& hidden) const {
   if (!head_) {
-    throw ModelError(fmt::format(
-        "{} describes an embedder without lm_head.weight, which cannot generate text.", config_.file));
+    throw ModelError(
+        fmt::format("The checkpoint of {} has no lm_head.weight, without which it embeds but cannot generate "
+                    "text: load it as an Embedder, or use a checkpoint with its head.",
+                    config_.file));
   }
   return kernels::linear_float(hidden, *head_);
 }

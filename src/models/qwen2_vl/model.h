@@ -35,6 +35,8 @@ class Qwen2Vl final : public Model {
   [[nodiscard]] at::Tensor logits(const at::Tensor& hidden) const override;
 
  private:
+  // Throws ModelError when a file that the weights are views of was cut or written to.
+  void check_files() const;
   // Embeddings of the batch's ids with visual features in their places, [tokens, hidden].
   [[nodiscard]] at::Tensor embed(const RaggedBatch& batch) const;
 
@@ -47,6 +49,7 @@ class Qwen2Vl final : public Model {
   nn::RmsNorm norm_;
   std::shared_ptr<nn::KvPool> pool_;
   ModelInfo info_;
+  std::vector<std::weak_ptr<const weights::MappedFile>> files_;
 };
 
 std::shared_ptr<const Model> load_model(const std::filesystem::path& checkpoint, const ModelOptions& options);

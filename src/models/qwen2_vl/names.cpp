@@ -19,6 +19,18 @@ void add_digest(base::Digester& digester, const base::Digest& digest) {
   digester.bytes(&digest.low, sizeof digest.low).bytes(&digest.high, sizeof digest.high);
 }
 
+void add_vision(base::Digester& digester, const VisionConfig& config, const ModelInfo& info) {
+  digester.text("qwen2_vl vision");
+  for (const std::int64_t value :
+       {config.depth, config.embed_dim, config.hidden_size, config.heads, config.mlp_dim,
+        static_cast<std::int64_t>(config.activation), config.in_channels, config.patch_size,
+        config.merge_size, config.temporal_patch_size}) {
+    digester.number(value);
+  }
+  add_number(digester, config.rope_theta);
+  add_compute(digester, info);
+}
+
 }  // namespace
 
 namespace names {
@@ -59,16 +71,16 @@ base::Digest fingerprint(const Config& config, const weights::StateDict& weights
 base::Digest vision_fingerprint(const VisionConfig& config, const weights::StateDict& weights,
                                 const ModelInfo& info) {
   base::Digester digester;
-  digester.text("qwen2_vl vision");
-  for (const std::int64_t value :
-       {config.depth, config.embed_dim, config.hidden_size, config.heads, config.mlp_dim,
-        static_cast<std::int64_t>(config.activation), config.in_channels, config.patch_size,
-        config.merge_size, config.temporal_patch_size}) {
-    digester.number(value);
-  }
-  add_number(digester, config.rope_theta);
-  add_compute(digester, info);
+  add_vision(digester, config, info);
   add_digest(digester, weights.fingerprint());
+  return digester.finish();
+}
+
+base::Digest vision_identity(const VisionConfig& config, const weights::StateDict& weights,
+                             const ModelInfo& info) {
+  base::Digester digester;
+  add_vision(digester, config, info);
+  digester.number(static_cast<std::int64_t>(weights.identity()));
   return digester.finish();
 }
 

@@ -31,5 +31,8 @@ base::Digest fingerprint(const Config& config, const weights::StateDict& weights
 // Of all that decides what the vision tower computes; `weights` below "visual.".
 base::Digest vision_fingerprint(const VisionConfig& config, const weights::StateDict& weights,
                                 const ModelInfo& info);
+// Of the same settings and the memory of the tower's tensors, which have been taken out of `weights`.
+base::Digest vision_identity(const VisionConfig& config, const weights::StateDict& weights,
+                             const ModelInfo& info);
 
 }  // namespace tte::models::qwen2_vl

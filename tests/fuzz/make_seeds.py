@@ -1,0 +1,79 @@
+"""Write the inputs that the fuzzers start from, out of the files that the tests have anyway.
+
+python tests/fuzz/make_seeds.py corpus/     makes corpus/text, corpus/checkpoint, corpus/safetensors
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+TEXT = ROOT / "tests" / "data" / "text"
+NANO = ROOT / "models" / "nano" / "reasoner"
+
+# In the order of the first byte of fuzz_checkpoint's inputs.
+CHECKPOINT: list[list[str]] = [
+    [
+        '{"model_type": "qwen2_vl", "hidden_size": 64, "vocab_size": 9, "vision_config": {"patch_size": 4294967310}}',
+        '{"model_type": "qwen2_vl", "quantization_config": {"quant_method": "awq"}, "text_config": {"head_dim": 1e3}}',
+    ],
+    [
+        '{"size": {"shortest_edge": 784, "longest_edge": 15680}, "image_mean": [0.5, 0.5, 0.5], "resample": 3}',
+        '{"min_pixels": 784.0, "max_pixels": 18446744073709551616, "size": {"height": 2}, "image_std": 0}',
+    ],
+    ['{"image_processor": {"max_pixels": 784}, "video_processor": {"cap_pixels_per_frame": true}}'],
+    [
+        '{"eos_token_id": [1, 2], "do_sample": true, "temperature": 0.7, "top_k": 20, "stop_strings": ["a"]}',
+        '{"no_repeat_ngram_size": 2, "bad_words_ids": [[1]], "min_length": 3, "typical_p": 0.5, "sequence_bias": {}}',
+    ],
+    [
+        '{"tokenizer_class": "Qwen2Tokenizer", "added_tokens_decoder": {"7": {"content": "<x>", "special": true}}}',
+        '{"extra_special_tokens": {"a_token": "<a>"}, "z_token": "<z>", "eos_token": {"content": "<e>", "lstrip": true}}',
+        '{"split_special_tokens": true, "additional_special_tokens": ["<a>", {"content": "<b>"}], "pad_token": null}',
+    ],
+    ['{"sep_token": "<sep>", "additional_special_tokens": ["<a>"]}'],
+    ['{"<a>": 1000, "<b>": 1001}', '{"<a>": -1}'],
+    ['{"weight_map": {"a": "model.safetensors", "b": "../x"}}'],
+    [
+        '{"prompt": {"style": "raw", "raw": ["{media}", "{text}"], "image": "{token}"}, "pooling": "last"}',
+        '{"tasks": {"visdoc": {"query": {"both": "x", "think": false}}}, "decoding": {"max_new_tokens": 5}, "dims": [8]}',
+        '{"video": {"fps": 2, "min_frames": 1}, "trace": {"open": "<t>", "close": "</t>", "suffix": "{eos}"}}',
+    ],
+]
+
+
+def seeds() -> dict[str, list[bytes]]:
+    """Inputs by fuzzer."""
+    text = [bytes([0]) + path.read_bytes() for path in sorted(TEXT.glob("*/tokenizer.json"))]
+    text += [bytes([1]) + path.read_bytes() for path in sorted(TEXT.glob("*/merges.txt"))]
+    text += [bytes([2]) + path.read_bytes() for path in sorted(TEXT.glob("*/tokenizer.model"))]
+    text += [bytes([3]) + path.read_bytes() for path in sorted(TEXT.glob("*/chat_template.jinja"))]
+    text += [bytes([4]) + "a red circle 12 é中 <|im_end|> <think>".encode()]
+    checkpoint = [bytes([i]) + seed.encode() for i, group in enumerate(CHECKPOINT) for seed in group]
+    names = ["config.json", "preprocessor_config.json", "processor_config.json", "generation_config.json",
+             "tokenizer_config.json"]  # fmt: skip
+    checkpoint += [bytes([i]) + (NANO / n).read_bytes() for i, n in enumerate(names) if (NANO / n).is_file()]
+    checkpoint += [bytes([8]) + path.read_bytes() for path in sorted((ROOT / "models" / "recipes").glob("*.json"))]
+    header = json.dumps({
+        "__metadata__": {"format": "pt"},
+        "a": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]},
+        "b": {"dtype": "BF16", "shape": [3], "data_offsets": [16, 22]},
+    }).encode()  # fmt: skip
+    file = struct.pack("<Q", len(header)) + header + bytes(22)
+    return {"text": text, "checkpoint": checkpoint, "safetensors": [file, bytes([22]) + header]}
+
+
+def main() -> None:
+    """Write them."""
+    out = Path(sys.argv[1] if len(sys.argv) > 1 else "corpus")
+    for fuzzer, inputs in seeds().items():
+        (out / fuzzer).mkdir(parents=True, exist_ok=True)
+        for i, data in enumerate(inputs):
+            (out / fuzzer / f"seed{i:02}").write_bytes(data)
+
+
+if __name__ == "__main__":
+    main()
