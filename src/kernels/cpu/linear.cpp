@@ -41,7 +41,7 @@ at::Tensor multiply_by_onednn(const at::Tensor& x, const at::Tensor& weight,
       copy.narrow(0, count, filled - count).zero_();
       part = copy;
     }
-    const at::Tensor result = at::linear(part, weight, bias).narrow(0, 0, count);
+    at::Tensor result = at::linear(part, weight, bias).narrow(0, 0, count);
     if (count == rows) return result;
     if (!out.defined()) out = at::empty({rows, weight.size(0)}, x.options());
     out.narrow(0, begin, count).copy_(result);
