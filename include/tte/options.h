@@ -26,8 +26,9 @@ struct BackendOptions {
   int media_threads = 0;
   /// Bytes that sequence states (KV caches) of one model may take; 0: a quarter of the device's memory.
   std::int64_t state_bytes = 0;
-  /// Tokens in one step: prefill chunks and decode tokens share this budget.
-  int max_step_tokens = 2048;
+  /// Tokens in one step: prefill chunks and decode tokens share this budget. Unset: 512 on a CPU, 2048 on a
+  /// GPU. A step is how long running sequences wait for their next token and a cancelled call for its end.
+  std::optional<int> max_step_tokens;
   /// Sequences running at the same time in one engine.
   int max_running = 256;
   /// Bytes of vision features kept for reuse, per backend.

@@ -25,7 +25,8 @@ class Backend:
         threads: threads inside an operation; 0: one per core.
         media_threads: threads that decode and patchify beside the model; 0: a quarter of the cores.
         state_bytes: memory for the sequence states (KV caches) of one model; 0: a quarter of the device's.
-        max_step_tokens: tokens in one step; prefill chunks and decode tokens share this budget.
+        max_step_tokens: tokens in one step; prefill chunks and decode tokens share this budget. None: 512 on a
+            CPU, 2048 on a GPU. A step is how long running sequences wait for their next token.
         max_running: sequences that run at the same time in one engine.
         vision_cache_bytes: memory for vision features that are kept for reuse.
 
@@ -41,7 +42,7 @@ class Backend:
         threads: int = 0,
         media_threads: int = 0,
         state_bytes: int = 0,
-        max_step_tokens: int = 2048,
+        max_step_tokens: int | None = None,
         max_running: int = 256,
         vision_cache_bytes: int = 256 << 20,
     ) -> None:

@@ -14,6 +14,7 @@
 #include "base/printable.h"
 #include "base/threads.h"
 #include "kernels/kernels.h"
+#include "models/step_size.h"
 #include "tte/error.h"
 
 namespace tte {
@@ -86,6 +87,9 @@ Backend::Impl::Impl(const BackendOptions& options) : options_(options) {
   if (options_.state_bytes == 0) {
     options_.state_bytes = (device_.memory_bytes > 0 ? device_.memory_bytes : kFallbackMemory) / 4;
   }
+  if (!options_.max_step_tokens) {
+    options_.max_step_tokens = static_cast<int>(models::step_size(api::torch_device(device_).type()).tokens);
+  }
   store_ = std::make_shared<weights::WeightStore>();
   executor_ = std::make_shared<engine::Executor>(options_.threads, options_.vision_cache_bytes);
   media_pool_ = std::make_unique<base::ThreadPool>(options_.media_threads);
@@ -122,7 +126,8 @@ std::shared_ptr<const api::LoadedModel> Backend::Impl::load(const std::filesyste
   model_options.state_bytes = options_.state_bytes;
   loaded->model = models::load_model(checkpoint, model_options);
   engine::EngineOptions engine_options;
-  engine_options.max_step_tokens = options_.max_step_tokens;
+  engine_options.max_step_tokens = *options_.max_step_tokens;
+  engine_options.max_step_patches = models::step_size(placement.device.type()).patches;
   engine_options.max_running = options_.max_running;
   loaded->engine =
       std::make_unique<engine::Engine>(loaded->model, loaded->files->tokenizer, executor_, engine_options);

@@ -20,6 +20,13 @@ using tte::testing::kReasoner;
 using tte::testing::message_of;
 using tte::testing::small_backend;
 
+TEST(Backend, StepsAreOfTheSizeThatSuitsTheDevice) {
+  BackendOptions options = tte::testing::small_backend();
+  EXPECT_EQ(Backend::make(options).options().max_step_tokens, 512);
+  options.max_step_tokens = 7;
+  EXPECT_EQ(Backend::make(options).options().max_step_tokens, 7);
+}
+
 TEST(Backend, ListsTheCpu) {
   const auto devices = Backend::devices();
   ASSERT_FALSE(devices.empty());

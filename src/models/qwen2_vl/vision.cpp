@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "kernels/kernels.h"
+#include "models/step_size.h"
 #include "tte/error.h"
 
 namespace tte::models::qwen2_vl {
@@ -15,9 +16,6 @@ namespace {
 
 // transformers fixes this, whatever config.json says for the text model.
 constexpr double kNormEps = 1e-6;
-// Frames are encoded together up to this many patches: enough to keep every core busy, few enough that
-// activations stay small. Frames never see each other, so that the grouping changes no result.
-constexpr std::int64_t kPatchesPerPass = 4096;
 
 // The Conv3d over whole, disjoint patches is a linear over flattened patches: [embed_dim, patch values].
 at::Tensor patch_weight(const weights::StateDict& weights, const VisionConfig& config) {
@@ -97,11 +95,13 @@ std::vector<at::Tensor> VisionTower::operator()(
   if (frames.empty()) return {};
 
   std::vector<at::Tensor> features;
+  // Frames never see each other, so that the grouping changes no result.
+  const std::int64_t most = step_size(patch_embed_.weight().device().type()).patches;
   std::size_t begin = 0;
   std::int64_t patches = 0;
   for (std::size_t end = 0; end < frames.size(); ++end) {
     const std::int64_t next = frames[end].h * frames[end].w;
-    if (end > begin && patches + next > kPatchesPerPass) {
+    if (end > begin && patches + next > most) {
       features.push_back(encode({frames.data() + begin, end - begin}));
       begin = end;
       patches = 0;
