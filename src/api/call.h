@@ -44,7 +44,7 @@ class Call {
   template <typename T>
   void prepare(std::size_t item, std::function<T()> job, std::function<void(T, double)> then);
 
-  // Submits a request; then(result) follows. Its cancel and on_done are the call's.
+  // Submits a request; then(result) follows. Its cancel, caller and on_done are the call's.
   template <typename Result, typename Request>
   void submit(std::size_t item, engine::Engine& engine, Request request, std::function<void(Result)> then);
 
@@ -134,6 +134,7 @@ void Call::submit(std::size_t item, engine::Engine& engine, Request request,
                   std::function<void(Result)> then) {
   auto future = std::make_shared<std::future<Result>>();
   request.cancel = shared_->stop;
+  request.caller = shared_.get();
   request.on_done = [this, shared = shared_, item, future, then = std::move(then)] {
     shared->post(item, [this, item, future, then] {
       // Another request of the item may have failed meanwhile.

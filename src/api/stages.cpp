@@ -60,6 +60,7 @@ void think(Call& call, const Reasoner::Impl& reasoner, const ThinkJob& job,
   request.think_open = reasoner.think_open;
   request.think_close = reasoner.think_close;
   request.pin_state = job.pin_state;
+  request.continues = job.continues;
   request.name = job.name;
   request.on_token = token_callback(call, job);
   auto finish = [&reasoner, prompt_tokens = job.prompt->size(), media = job.media_seconds,

@@ -57,6 +57,7 @@ struct ThinkJob {
   TokenCallback on_token;
   std::function<void()> on_begin;  // Called on the calling thread when the first token is there.
   bool pin_state = false;
+  std::shared_ptr<engine::PrefixPin> continues;  // Of a state that the prompt goes on from.
   double media_seconds = 0;
 };
 

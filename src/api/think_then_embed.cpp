@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <limits>
@@ -103,9 +104,9 @@ class Run {
     Opened opened;
     std::optional<Trace> trace;
     Timings timings;
-    std::shared_ptr<engine::PrefixPin> pin;  // Of the reasoner's state, or of the embedder's prefix.
-    std::int64_t prefilled = 0;              // Tokens of the embedder's prefix that were asked for.
-    bool prefix_running = false;             // The embedder reads the prompt; its request will follow.
+    std::shared_ptr<engine::PrefixPin> pin;     // Of the reasoner's state, or of the embedder's prefix.
+    std::int64_t prefilled = 0;                 // Tokens of the embedder's prefix that were asked for.
+    std::shared_ptr<std::atomic<bool>> wanted;  // Of the prefix while it is read; its vector waits for it.
     bool trace_ready = false;
   };
 
@@ -185,33 +186,35 @@ class Run {
     job.on_token = options_.on_token;
     // One set of weights: the vector continues from the state that the trace left.
     job.pin_state = one_engine_;
+    if (one_engine_) job.continues = std::move(item.pin);
+    if (!one_engine_ && embedder_.builder->appends_trace()) job.on_begin = [this, i] { prefill(i); };
     job.media_seconds = item.timings.media;
     api::think(call_, reasoner_, job, [this, i](Trace trace, std::shared_ptr<engine::PrefixPin> pin) {
       thought(i, std::move(trace), std::move(pin));
     });
   }
 
-  // Input comes before trace, so the embedder can read the prompt while the reasoner still writes. Only of
-  // items that are being written: a state that had to make room for others before its trace is there was for
-  // nothing.
+  // Input comes before trace, so the embedder reads the prompt while the reasoner writes. Asked for when the
+  // trace begins, which is an event before the one of its end: the order is the same on every machine, and
+  // the vector always continues from what was read. States that wait for traces take half of the pool at
+  // most; an item beyond that is read when its trace is there.
   void prefill(std::size_t i) {
     Item& item = items_[i];
     const std::int64_t tokens = item.opened.embed->size();
-    if (item.trace_ready || prefilled_ + tokens > embedder_.loaded->model->state_capacity() / 2) return;
+    if (item.pin || prefilled_ + tokens > embedder_.loaded->model->state_capacity() / 2) return;
     prefilled_ += tokens;
     item.prefilled = tokens;
     engine::EncodeRequest request;
     request.prompt = item.opened.embed;
     request.state_only = true;
     request.pin_state = true;
+    request.wanted = item.wanted = std::make_shared<std::atomic<bool>>(false);
     request.name = item.name;
-    item.prefix_running = true;
     call_.submit<engine::EncodeResult>(i, embedder_.engine(), std::move(request),
                                        [this, i](const engine::EncodeResult& result) {
                                          Item& read = items_[i];
-                                         read.prefix_running = false;
+                                         read.wanted.reset();
                                          read.pin = result.pin;
-                                         stats_.reused_tokens += result.reused_tokens;
                                          if (read.trace_ready) embed(i);
                                        });
   }
@@ -236,7 +239,11 @@ class Run {
       item.opened.embed =
           embedder_.builder->open(inputs_[i], item.name, request, item.opened.embed->visuals, &*item.trace);
     }
-    if (!item.prefix_running) embed(i);
+    if (item.wanted) {
+      item.wanted->store(true);  // embed() follows.
+    } else {
+      embed(i);
+    }
   }
 
   void embed(std::size_t i) {
@@ -249,6 +256,7 @@ class Run {
     request.pooling_row = closed.pooled_row;
     // If this turns out to be a question worth thinking about, its prompt need not be read again.
     request.pin_state = item.mode == ThinkMode::kAuto;
+    request.continues = std::move(item.pin);
     request.name = item.name;
     const auto begin = steady_clock::now();
     call_.submit<engine::EncodeResult>(

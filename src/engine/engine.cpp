@@ -119,9 +119,11 @@ class Engine::Impl : public Stepper {
   template <typename S>
   auto submit(std::unique_ptr<S> sequence) {
     auto future = sequence->future();
+    Sequences one;
+    one.push_back(std::move(sequence));
     {
       const std::lock_guard lock(incoming_mutex_);
-      incoming_.push_back(std::move(sequence));
+      incoming_.splice(incoming_.end(), one);
     }
     executor_->wake();
     return future;
@@ -156,12 +158,12 @@ class Engine::Impl : public Stepper {
 
  private:
   void take_incoming() {
-    std::vector<std::unique_ptr<Sequence>> incoming;
+    Sequences incoming;
     {
       const std::lock_guard lock(incoming_mutex_);
       incoming.swap(incoming_);
     }
-    for (auto& sequence : incoming) scheduler_.add(std::move(sequence));
+    scheduler_.add(std::move(incoming));
   }
 
   std::shared_ptr<Executor> executor_;
@@ -172,7 +174,7 @@ class Engine::Impl : public Stepper {
   std::atomic<bool> stopping_ = false;
   Scheduler scheduler_;
   std::mutex incoming_mutex_;
-  std::vector<std::unique_ptr<Sequence>> incoming_;
+  Sequences incoming_;
 };
 
 Engine::Engine(std::shared_ptr<const models::Model> model, std::shared_ptr<const text::Tokenizer> tokenizer,

@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <future>
@@ -12,6 +13,7 @@
 
 #include "engine/executor.h"
 #include "models/model.h"
+#include "models/step_size.h"
 #include "prompt/recipe.h"
 #include "text/tokenizer.h"
 #include "tte/options.h"
@@ -34,6 +36,10 @@ struct GenerateRequest {
   std::vector<std::int64_t> end_ids;  // The checkpoint's end tokens.
   std::vector<std::int64_t> think_open, think_close;  // Token ids of the tags, for the thinking budget.
   bool pin_state = false;  // Keep the finished state for reuse (GenerateResult::pin).
+  // What this request goes on from, if its beginning is a pinned state: held until the request is admitted,
+  // which is before requests that begin anew.
+  std::shared_ptr<PrefixPin> continues;
+  const void* caller = nullptr;  // Requests of one caller have the same; callers take turns.
   // Called on the executor's thread with each token and the text it completes.
   std::function<TokenAction(std::int64_t id, const std::string& text)> on_token;
   // Called once, on the executor's thread, right after the future has become ready (a result or an
@@ -58,7 +64,12 @@ struct EncodeRequest {
   prompt::Pooling pooling = prompt::Pooling::kLast;
   std::int64_t pooling_row = -1;  // kToken: the row to pool.
   bool pin_state = false;
-  bool state_only = false;        // Prefill and pin, no vector: the beginning of a later request.
+  bool state_only = false;  // Prefill and pin, no vector: the beginning of a later request.
+  // Of state_only: until it becomes true, the request is run in small pieces, when no vector is to be made.
+  // Null: run like the others. Any thread may set it.
+  std::shared_ptr<std::atomic<bool>> wanted;
+  std::shared_ptr<PrefixPin> continues;  // As in GenerateRequest, like `caller`.
+  const void* caller = nullptr;
   std::function<void()> on_done;  // As in GenerateRequest.
   CancelToken cancel;
   std::string name;
@@ -72,10 +83,10 @@ struct EncodeResult {
 };
 
 struct EngineOptions {
-  int max_step_tokens = 2048;
-  int max_running = 256;  // At most max_step_tokens count: each running sequence has a token in every step.
+  int max_step_tokens = static_cast<int>(models::step_size(c10::DeviceType::CPU).tokens);
+  int max_running = 256;  // Sequences in one step, each with a token at least: at most max_step_tokens count.
   // Vision patches encoded in one step (a larger picture alone), so that running sequences wait for no more.
-  std::int64_t max_step_patches = 4096;
+  std::int64_t max_step_patches = models::step_size(c10::DeviceType::CPU).patches;
 };
 
 // What a step saw; cumulative since construction.

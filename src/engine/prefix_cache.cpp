@@ -93,25 +93,17 @@ struct PrefixCache::Pin : PrefixPin {
 };
 
 PrefixCache::Forked PrefixCache::fork(const TokenChain& chain, std::int64_t limit) {
-  struct Candidate {
-    std::list<Entry>::iterator entry;
-    std::int64_t length;
-  };
-  std::vector<Candidate> candidates;
+  auto best = entries_.end();
+  std::int64_t longest = 0;
   for (auto it = entries_.begin(); it != entries_.end(); ++it) {
     const std::int64_t length = std::min(chain.common_prefix(it->chain), limit);
-    if (length > 0) candidates.push_back({it, length});
+    if (length <= longest || !it->state->can_fork(length)) continue;
+    best = it;
+    longest = length;
   }
-  std::stable_sort(candidates.begin(), candidates.end(),
-                   [](const Candidate& a, const Candidate& b) { return a.length > b.length; });
-  for (const auto& [entry, length] : candidates) {
-    if (auto state = entry->state->fork(length)) {
-      entries_.splice(entries_.begin(), entries_, entry);
-      return {std::move(state), length, entry->state.get()};
-    }
-  }
-  if (candidates.empty()) return {};
-  return {nullptr, 0, candidates.front().entry->state.get()};
+  if (best == entries_.end()) return {};
+  entries_.splice(entries_.begin(), entries_, best);
+  return {best->state->fork(longest), longest, best->state.get()};
 }
 
 std::shared_ptr<PrefixPin> PrefixCache::insert(TokenChain chain, std::unique_ptr<models::SequenceState> state,

@@ -48,10 +48,9 @@ class PrefixCache {
       : max_entries_(max_entries), max_idle_tokens_(max_idle_tokens) {}
 
   struct Forked {
-    std::unique_ptr<models::SequenceState> state;  // Null when there is none.
+    std::unique_ptr<models::SequenceState> state;  // Null when there is none, or no room for it.
     std::int64_t length = 0;
-    // The entry it came from; the best one, when none could be forked; null when nothing is in common.
-    const models::SequenceState* source = nullptr;
+    const models::SequenceState* source = nullptr;  // The entry it comes from; null when there is none.
   };
   // A state holding the longest cached prefix of `chain` that has at most `limit` tokens and can be cut
   // there.

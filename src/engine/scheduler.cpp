@@ -4,8 +4,10 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <iterator>
 #include <new>
 #include <optional>
+#include <string_view>
 #include <utility>
 
 #include "engine/rows.h"
@@ -19,12 +21,31 @@ constexpr std::size_t kMaxPrefixes = 512;
 // Tokens kept of sequences that nobody pinned: enough for the instructions and pictures that recent requests
 // had in common, little beside the weights.
 constexpr std::int64_t kMaxIdleTokens = 16'384;
-// A finished state that reserved this many tokens more than it holds is cut to size before it is kept.
-constexpr std::int64_t kMaxSpareTokens = 64;
+// Requests that are looked at in a step when those before them find no room.
+constexpr std::size_t kSearch = 8;
+// States that nobody waits for yet take this part of a step's tokens, so that whoever shares the machine with
+// them hardly waits.
+constexpr std::int64_t kBackgroundPart = 8;
 
-}  // namespace
+const char* kNoMemory =
+    "the machine has no memory left for this step; lower BackendOptions::max_step_tokens, max_running or "
+    "state_bytes, or give smaller inputs.";
 
-std::exception_ptr name_error(const std::exception_ptr& error, const std::string& name) {
+// Made before it is needed: then there may be no memory for it.
+const std::exception_ptr& bare_no_memory() {
+  static const std::exception_ptr error =
+      std::make_exception_ptr(DeviceError(fmt::format("An item failed: {}", kNoMemory)));
+  return error;
+}
+
+// torch's allocator for the CPU throws a plain c10::Error.
+bool is_out_of_memory(const c10::Error& error) {
+  const std::string_view what = error.what_without_backtrace();
+  return what.find("alloc_cpu") != std::string_view::npos ||
+         what.find("not enough memory") != std::string_view::npos;
+}
+
+std::exception_ptr named(const std::exception_ptr& error, const std::string& name) {
   const auto message = [&](const char* what) { return fmt::format("{}: {}", name, what); };
   try {
     std::rethrow_exception(error);
@@ -34,18 +55,27 @@ std::exception_ptr name_error(const std::exception_ptr& error, const std::string
     return std::make_exception_ptr(ModelError(message(e.what())));
   } catch (const DeviceError& e) {
     return std::make_exception_ptr(DeviceError(message(e.what())));
-  } catch (const c10::OutOfMemoryError& e) {
-    return std::make_exception_ptr(DeviceError(message(e.what_without_backtrace())));
-  } catch (const c10::Error& e) {
-    return std::make_exception_ptr(Error(message(e.what_without_backtrace())));
+  } catch (const c10::OutOfMemoryError&) {
+    return std::make_exception_ptr(DeviceError(message(kNoMemory)));
   } catch (const std::bad_alloc&) {
-    return std::make_exception_ptr(DeviceError(
-        message("the machine has no memory left for this step; lower BackendOptions::max_step_tokens "
-                "or state_bytes.")));
+    return std::make_exception_ptr(DeviceError(message(kNoMemory)));
+  } catch (const c10::Error& e) {
+    if (is_out_of_memory(e)) return std::make_exception_ptr(DeviceError(message(kNoMemory)));
+    return std::make_exception_ptr(Error(message(e.what_without_backtrace())));
   } catch (const std::exception& e) {
     return std::make_exception_ptr(Error(message(e.what())));
   } catch (...) {
     return std::make_exception_ptr(Error(message("the model threw something that is not an exception.")));
+  }
+}
+
+}  // namespace
+
+std::exception_ptr name_error(const std::exception_ptr& error, const std::string& name) {
+  try {
+    return named(error, name);
+  } catch (...) {
+    return bare_no_memory();
   }
 }
 
@@ -58,13 +88,24 @@ Scheduler::Scheduler(std::shared_ptr<const models::Model> model, VisionCache& vi
       vision_(*model_, vision_cache, options.max_step_patches),
       prefixes_(kMaxPrefixes, kMaxIdleTokens) {}
 
+void Scheduler::add(Sequences&& sequences) {
+  blocked_ = blocked_ && sequences.empty();
+  while (!sequences.empty()) {
+    try {
+      waiting_.add(sequences, sequences.begin());
+    } catch (...) {
+      fail(*sequences.front(), std::current_exception());
+      sequences.pop_front();
+    }
+  }
+}
+
 bool Scheduler::step() {
   try {
     run_step();
   } catch (...) {
     // Not a model's failure, which run() handles: the step itself could not be formed.
-    vision_.forget();
-    for (const auto& sequence : running_) fail(*sequence, std::current_exception());
+    fail_step(std::current_exception());
   }
   sweep();
   return !running_.empty() || !waiting_.empty();
@@ -79,108 +120,217 @@ void Scheduler::run_step() {
 }
 
 void Scheduler::drop_cancelled() {
+  Sequences gone;
+  waiting_.take_if([](const Sequence& sequence) { return sequence.cancel_requested(); }, gone);
+  blocked_ = blocked_ && gone.empty();
+  running_.splice(running_.end(), gone);
   for (const auto& sequence : running_) {
     if (!sequence->cancel_requested()) continue;
     sequence->cancelled();
-    ended_.push_back(sequence.get());
-  }
-  const auto wanted = [](const auto& sequence) { return !sequence->cancel_requested(); };
-  if (!std::all_of(waiting_.begin(), waiting_.end(), wanted)) {
-    blocked_ = false;
-    const auto gone = std::stable_partition(waiting_.begin(), waiting_.end(), wanted);
-    for (auto it = gone; it != waiting_.end(); ++it) (*it)->cancelled();
-    waiting_.erase(gone, waiting_.end());
+    sequence->ended = true;
   }
   sweep();
 }
 
 std::vector<Chunk> Scheduler::plan() {
+  grow();
+  const auto decoding = [this] {
+    return std::count_if(running_.begin(), running_.end(),
+                         [](const auto& sequence) { return sequence->decoding(); });
+  };
+  Budget left{max_step_tokens_ - decoding(), static_cast<std::int64_t>(max_running_)};
+  std::vector<Chunk> prompts;
+  add_prompts(left, prompts);
+  left.tokens += decoding();  // Kept for them.
   std::vector<Chunk> chunks;
-  std::int64_t budget = max_step_tokens_;
-  for (const auto& sequence : running_) {
-    if (sequence->decoding()) add_chunk(*sequence, budget, chunks);
+  for (const auto& sequence : running_) {  // Where places are short, the youngest step aside.
+    if (sequence->decoding()) add_chunk(*sequence, left, chunks);
   }
-  for (const auto& sequence : running_) {
-    if (!sequence->decoding()) add_chunk(*sequence, budget, chunks);
-  }
-  while (budget > 0 && !waiting_.empty() && running_.size() < max_running_ && !blocked_) {
-    if (admit_head()) add_chunk(*running_.back(), budget, chunks);
-  }
+  chunks.insert(chunks.end(), prompts.begin(), prompts.end());
+  add_background(left, chunks);
   return chunks;
 }
 
-void Scheduler::add_chunk(Sequence& sequence, std::int64_t& budget, std::vector<Chunk>& chunks) {
-  const std::int64_t left = sequence.length() - sequence.done;
-  if (left == 0) return finish(sequence);  // All of it was known already.
-  const std::int64_t tokens = vision_.request(sequence, std::min(budget, left));
-  if (tokens == 0) return;
-  budget -= tokens;
-  chunks.push_back({&sequence, tokens});
+void Scheduler::add_prompts(Budget& left, std::vector<Chunk>& chunks) {
+  for (const auto& sequence : running_) {
+    if (!sequence->decoding() && !sequence->background()) add_chunk(*sequence, left, chunks);
+  }
+  while (left.tokens > 0 && left.places > 0 && !blocked_) {
+    Sequence* admitted = admit_next();
+    if (admitted == nullptr) break;
+    if (admitted->decoding()) {  // It was paused, and all is there still.
+      --left.tokens;
+    } else if (!admitted->ended && !add_chunk(*admitted, left, chunks)) {
+      break;
+    }
+  }
+  collect_paused();
 }
 
-bool Scheduler::admit_head() {
-  Sequence& head = *waiting_.front();
-  bool admitted = true;
-  try {
-    if (!find_room(head)) {
-      blocked_ = true;
-      return false;
-    }
-    running_.push_back(std::move(waiting_.front()));
-  } catch (...) {
-    admitted = false;
-    head.fail(name_error(std::current_exception(), head.name()));
+void Scheduler::add_background(Budget& left, std::vector<Chunk>& chunks) {
+  const auto vector = [](const auto& sequence) { return !sequence->generates() && !sequence->background(); };
+  if (std::any_of(running_.begin(), running_.end(), vector) || waiting_.has_vectors()) return;
+  left.tokens = std::min(left.tokens, std::max<std::int64_t>(max_step_tokens_ / kBackgroundPart, 1));
+  for (const auto& sequence : running_) {
+    if (sequence->background()) add_chunk(*sequence, left, chunks);
   }
-  waiting_.pop_front();
-  if (!admitted) return false;
-  const std::lock_guard lock(stats_mutex_);
-  stats_.reused_tokens += running_.back()->reused;
-  stats_.peak_running = std::max(stats_.peak_running, static_cast<std::int64_t>(running_.size()));
+  while (left.tokens > 0 && left.places > 0 && waiting_.background() != nullptr) {
+    Sequence* admitted = admit_first({waiting_.background()});
+    if (admitted == nullptr) break;
+    if (!admitted->ended && !add_chunk(*admitted, left, chunks)) break;
+  }
+}
+
+bool Scheduler::add_chunk(Sequence& sequence, Budget& left, std::vector<Chunk>& chunks) {
+  if (sequence.ended || sequence.state == nullptr) return false;
+  const std::int64_t unread = sequence.length() - sequence.done;
+  if (unread == 0) {  // All of it was known already.
+    finish(sequence);
+    return true;
+  }
+  if (left.tokens <= 0 || left.places <= 0) return false;
+  const std::int64_t tokens = vision_.request(sequence, std::min(left.tokens, unread));
+  if (tokens == 0) return false;
+  left.tokens -= tokens;
+  --left.places;
+  chunks.push_back({&sequence, tokens});
   return true;
 }
 
-bool Scheduler::find_room(Sequence& sequence) {
-  const std::int64_t room = sequence.room();
-  while (sequence.reuse_limit() > 0) {
-    auto found = prefixes_.fork(sequence.chain(), sequence.reuse_limit());
-    if (found.source == nullptr) break;
-    bool can_make_room = true;
-    while (found.state && can_make_room) {
-      if (found.state->reserve(room)) {
-        sequence.admit(std::move(found.state), found.length);
-        return true;
-      }
-      can_make_room = make_room(found.source);
-    }
-    if (!can_make_room) break;
-    // Not forked: either there is no room for what cannot be shared, or states of this kind cannot be cut
-    // there.
-    if (auto state = model_->start(room)) {
-      sequence.admit(std::move(state), 0);
-      return true;
-    }
-    if (!make_room(found.source)) break;
+void Scheduler::grow() {
+  for (const auto& sequence : running_) {  // The oldest first: it never pauses for another.
+    if (sequence->state != nullptr && sequence->decoding()) grow(*sequence);
   }
-  for (;;) {
-    if (auto state = model_->start(room)) {
-      sequence.admit(std::move(state), 0);
-      return true;
-    }
-    if (make_room(nullptr)) continue;
-    if (!running_.empty()) return false;
-    throw InputError(
-        fmt::format("it needs room for {} tokens, which is more than the model's sequence states give ({} "
-                    "tokens in all) even "
-                    "with nothing else running: raise BackendOptions::state_bytes.",
-                    room, model_->state_capacity()));
+  collect_paused();
+}
+
+void Scheduler::grow(Sequence& sequence) {
+  while (!sequence.state->reserve(sequence.done + 1)) {
+    if (make_room(sequence, nullptr)) continue;
+    if (alone(sequence)) return fail(sequence, std::make_exception_ptr(no_room(sequence.done + 1)));
+    Sequence* last = youngest(/*background=*/false);
+    pause(*last);
+    if (last == &sequence) return;
   }
 }
 
-// Pins are wishes of callers who may themselves be waiting for the head of the queue: with nothing running,
-// nothing else will ever give room, so they yield.
-bool Scheduler::make_room(const models::SequenceState* except) {
-  return prefixes_.evict(/*pinned=*/false, except) ||
-         (running_.empty() && prefixes_.evict(/*pinned=*/true, except));
+bool Scheduler::alone(const Sequence& sequence) const {
+  return std::none_of(running_.begin(), running_.end(), [&](const auto& other) {
+    return other.get() != &sequence && other->state != nullptr && !other->ended;
+  });
+}
+
+Sequence* Scheduler::youngest(bool background) const {
+  const auto found = std::find_if(running_.rbegin(), running_.rend(), [&](const auto& sequence) {
+    return sequence->state != nullptr && !sequence->ended &&
+           (background ? sequence->background() : sequence->generates());
+  });
+  return found == running_.rend() ? nullptr : found->get();
+}
+
+void Scheduler::pause(Sequence& sequence) {
+  auto [chain, state] = sequence.take_state();
+  state->trim();
+  if (chain.size() > 0) prefixes_.insert(std::move(chain), std::move(state), /*pin=*/false);
+}
+
+void Scheduler::collect_paused() {
+  for (auto it = running_.begin(); it != running_.end();) {
+    const auto here = it++;
+    if ((*here)->state == nullptr && !(*here)->ended) waiting_.pause(running_, here);
+  }
+}
+
+Sequence* Scheduler::admit_next() {
+  std::size_t places = 0, vectors = 0;  // That are taken.
+  for (const auto& sequence : running_) {
+    if (sequence->background()) continue;
+    ++places;
+    vectors += sequence->generates() ? 0 : 1;
+  }
+  const bool full = places >= max_running_;
+  if (full && vectors >= max_running_ / 2) return nullptr;
+  const auto candidates = waiting_.candidates(kSearch, /*traces=*/!full);
+  Sequence* admitted = admit_first(candidates);
+  blocked_ = admitted == nullptr && !candidates.empty();
+  return admitted;
+}
+
+Sequence* Scheduler::admit_first(const std::vector<Sequence*>& candidates) {
+  for (auto next = candidates.begin(); next != candidates.end(); ++next) {
+    Sequence& sequence = **next;
+    try {
+      if (!find_room(sequence)) continue;
+    } catch (...) {
+      fail(sequence, std::current_exception());
+    }
+    waiting_.take(sequence, running_);
+    if (!sequence.ended) {
+      std::for_each(candidates.begin(), next, [this](Sequence* passed) { waiting_.overtaken(*passed); });
+      keep_order(sequence);
+    }
+    return &sequence;
+  }
+  return nullptr;
+}
+
+void Scheduler::keep_order(Sequence& admitted) {
+  if (admitted.ticket == 0) {
+    admitted.ticket = ++tickets_;
+    const std::lock_guard lock(stats_mutex_);
+    stats_.reused_tokens += admitted.reused;
+    return;
+  }
+  const auto younger = std::find_if(running_.begin(), running_.end(),
+                                    [&](const auto& other) { return other->ticket > admitted.ticket; });
+  running_.splice(younger, running_, std::prev(running_.end()));
+}
+
+bool Scheduler::find_room(Sequence& sequence) {
+  while (sequence.reuse_limit() > 0) {
+    auto found = prefixes_.fork(sequence.chain(), sequence.reuse_limit());
+    if (found.source == nullptr) break;
+    while (found.state) {
+      if (found.state->reserve(sequence.room())) {
+        sequence.admit(std::move(found.state), found.length);
+        return true;
+      }
+      if (!make_room(sequence, found.source)) found.state.reset();
+    }
+    if (!make_room(sequence, found.source)) break;  // There was none for what cannot be shared.
+  }
+  for (;;) {
+    if (start(sequence)) return true;
+    if (make_room(sequence, nullptr)) continue;
+    if (!alone(sequence)) return false;
+    throw no_room(sequence.room());
+  }
+}
+
+bool Scheduler::start(Sequence& sequence) {
+  auto state = model_->start(sequence.room());
+  if (!state) return false;
+  sequence.admit(std::move(state), 0);
+  return true;
+}
+
+InputError Scheduler::no_room(std::int64_t tokens) const {
+  return InputError(fmt::format(
+      "it needs room for {} tokens, which is more than the model's sequence states give ({} tokens "
+      "in all) even with nothing else running: raise BackendOptions::state_bytes.",
+      tokens, model_->state_capacity()));
+}
+
+// Pins are wishes of callers who may themselves be waiting for this room: with nothing else running, nothing
+// else will ever give any, so they yield.
+bool Scheduler::make_room(const Sequence& sequence, const models::SequenceState* except) {
+  if (prefixes_.evict(/*pinned=*/false, except)) return true;
+  Sequence* last = sequence.background() ? nullptr : youngest(/*background=*/true);
+  if (last != nullptr) {
+    pause(*last);
+    return true;
+  }
+  return alone(sequence) && prefixes_.evict(/*pinned=*/true, except);
 }
 
 void Scheduler::encode_visuals(std::vector<Chunk>& chunks) {
@@ -269,9 +419,12 @@ void Scheduler::give_tokens(const std::vector<Chunk>& chunks, const at::Tensor& 
     }
     try {
       item.sequence->take(item.forced.value_or(item.sampled.id), item.forced.has_value());
+    } catch (const std::bad_alloc&) {
+      fail(*item.sequence, std::current_exception());
+      continue;
     } catch (...) {  // The caller's own exception, as it is.
       item.sequence->fail(std::current_exception());
-      ended_.push_back(item.sequence);
+      item.sequence->ended = true;
       continue;
     }
     if (item.sequence->finished()) finish(*item.sequence);
@@ -279,34 +432,42 @@ void Scheduler::give_tokens(const std::vector<Chunk>& chunks, const at::Tensor& 
 }
 
 void Scheduler::finish(Sequence& sequence) {
-  const std::int64_t spare = sequence.room() - sequence.done;
-  auto [chain, state] = sequence.take_state();
-  if (spare >= kMaxSpareTokens) {
-    if (auto cut = state->fork(chain.size())) state = std::move(cut);
+  try {
+    auto [chain, state] = sequence.take_state();
+    state->trim();
+    sequence.deliver(prefixes_.insert(std::move(chain), std::move(state), sequence.pin_state()));
+    sequence.ended = true;
+  } catch (...) {
+    fail(sequence, std::current_exception());
   }
-  sequence.deliver(prefixes_.insert(std::move(chain), std::move(state), sequence.pin_state()));
-  ended_.push_back(&sequence);
 }
 
 void Scheduler::fail(Sequence& sequence, const std::exception_ptr& error) {
   sequence.fail(name_error(error, sequence.name()));
-  ended_.push_back(&sequence);
+  sequence.ended = true;
+}
+
+void Scheduler::fail_step(const std::exception_ptr& error) {
+  vision_.forget();
+  if (running_.empty()) waiting_.take_first(running_);  // Or it would be tried for ever.
+  for (const auto& sequence : running_) fail(*sequence, error);
 }
 
 void Scheduler::sweep() {
-  if (ended_.empty()) return;
-  std::erase_if(running_, [this](const auto& sequence) {
-    return std::find(ended_.begin(), ended_.end(), sequence.get()) != ended_.end();
-  });
-  ended_.clear();
-  blocked_ = false;
+  const auto ended = [](const auto& sequence) { return sequence->ended; };
+  if (std::erase_if(running_, ended) > 0) blocked_ = false;
 }
 
 void Scheduler::shutdown() {
-  for (const auto& sequence : running_) sequence->cancelled();
-  for (const auto& sequence : waiting_) sequence->cancelled();
+  waiting_.take_if([](const Sequence&) { return true; }, running_);
+  for (const auto& sequence : running_) {
+    try {
+      sequence->cancelled();
+    } catch (...) {
+      fail(*sequence, std::current_exception());
+    }
+  }
   running_.clear();
-  waiting_.clear();
   prefixes_.clear();
 }
 
@@ -318,6 +479,7 @@ void Scheduler::count(const std::vector<Chunk>& chunks) {
   stats_.vision_encoded = vision_.encoded();
   stats_.vision_reused = vision_.reused();
   stats_.steps += chunks.empty() ? 0 : 1;
+  stats_.peak_running = std::max(stats_.peak_running, static_cast<std::int64_t>(chunks.size()));
 }
 
 EngineStats Scheduler::stats() const {

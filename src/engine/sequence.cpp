@@ -12,6 +12,10 @@
 namespace tte::engine {
 namespace {
 
+// Room that a sequence finds for tokens to come when it is admitted, so that it does not stop at once. More
+// would keep others out for tokens that may never be written.
+constexpr std::int64_t kRoomAhead = 64;
+
 double seconds(Sequence::Clock::time_point from, Sequence::Clock::time_point to) {
   return std::chrono::duration<double>(to - from).count();
 }
@@ -65,22 +69,26 @@ std::size_t VisualRows::visual_of(std::int64_t ordinal) const {
          1;
 }
 
-Sequence::Sequence(std::shared_ptr<const models::Prompt> prompt, CancelToken cancel, std::string name,
-                   bool pin_state, std::function<void()> on_done)
-    : features(prompt->visuals.size()),
-      prompt_(std::move(prompt)),
-      cancel_(std::move(cancel)),
-      name_(std::move(name)),
-      pin_state_(pin_state),
-      on_done_(std::move(on_done)),
+template <typename Request>
+Sequence::Sequence(Request& request)
+    : features(request.prompt->visuals.size()),
+      prompt_(request.prompt),
+      cancel_(request.cancel),
+      name_(request.name),
+      pin_state_(request.pin_state),
+      caller_(request.caller),
+      continues_(std::move(request.continues)),
+      on_done_(std::move(request.on_done)),
       visual_rows_(*prompt_),
       chain_(chain_of(*prompt_)) {}
 
 void Sequence::admit(std::unique_ptr<models::SequenceState> new_state, std::int64_t reused_tokens) {
   state = std::move(new_state);
   done = reused_tokens;
+  if (admitted_) return;
   reused = reused_tokens;
   admitted_ = Clock::now();
+  continues_.reset();
 }
 
 void Sequence::advance(std::int64_t tokens) {
@@ -91,11 +99,10 @@ void Sequence::advance(std::int64_t tokens) {
 }
 
 std::pair<TokenChain, std::unique_ptr<models::SequenceState>> Sequence::take_state() {
-  TokenChain chain = std::move(chain_);
-  chain_ = {};
-  if (chain.size() > done) chain.truncate(done);
-  for (std::int64_t i = chain.size(); i < done; ++i) chain.push_text(id(i), position(i));
-  return {std::move(chain), std::move(state)};
+  for (std::int64_t i = chain_.size(); i < length(); ++i) chain_.push_text(id(i), position(i));
+  TokenChain read = chain_;
+  read.truncate(done);
+  return {std::move(read), std::move(state)};
 }
 
 void Sequence::notify() const {
@@ -110,7 +117,7 @@ void Sequence::notify() const {
 }
 
 GenerateSequence::GenerateSequence(GenerateRequest request, std::shared_ptr<const text::Tokenizer> tokenizer)
-    : Sequence(request.prompt, request.cancel, request.name, request.pin_state, std::move(request.on_done)),
+    : Sequence(request),
       max_new_tokens_(*request.options.max_new_tokens),
       end_ids_(all_end_ids(request)),
       on_token_(std::move(request.on_token)),
@@ -121,6 +128,10 @@ GenerateSequence::GenerateSequence(GenerateRequest request, std::shared_ptr<cons
 
 std::int64_t GenerateSequence::length() const {
   return prompt().size() + static_cast<std::int64_t>(ids_.size());
+}
+
+std::int64_t GenerateSequence::room() const {
+  return std::min(length() + kRoomAhead, prompt().size() + max_new_tokens_);
 }
 
 std::int64_t GenerateSequence::id(std::int64_t index) const {
@@ -154,11 +165,9 @@ void GenerateSequence::take(std::int64_t id, bool forced) {
 }
 
 void GenerateSequence::deliver(std::shared_ptr<PrefixPin> pin) {
-  if (!resolve_once()) return;
   text_.finish();
   const auto now = Clock::now();
   GenerateResult result;
-  result.ids = std::move(ids_);
   result.text = text_.text();
   result.finish = *finish_;
   result.reused_tokens = reused;
@@ -166,6 +175,8 @@ void GenerateSequence::deliver(std::shared_ptr<PrefixPin> pin) {
   if (admitted_) result.prefill_seconds = seconds(*admitted_, first_token_.value_or(now));
   if (first_token_) result.decode_seconds = seconds(*first_token_, now);
   result.pin = std::move(pin);
+  if (!resolve_once()) return;  // Past all that may throw: fail() can still speak.
+  result.ids = std::move(ids_);
   promise_.set_value(std::move(result));
   notify();
 }
@@ -182,9 +193,10 @@ void GenerateSequence::fail(std::exception_ptr error) {
 }
 
 EncodeSequence::EncodeSequence(EncodeRequest request)
-    : Sequence(request.prompt, request.cancel, request.name, request.pin_state, std::move(request.on_done)),
+    : Sequence(request),
       pooling_(request.pooling),
       state_only_(request.state_only),
+      wanted_(request.state_only ? std::move(request.wanted) : nullptr),
       row_(pooled_row(request)) {}
 
 std::int64_t EncodeSequence::id(std::int64_t index) const {
@@ -228,7 +240,6 @@ void EncodeSequence::check_finite() const {
 }
 
 void EncodeSequence::deliver(std::shared_ptr<PrefixPin> pin) {
-  if (!resolve_once()) return;
   const auto now = Clock::now();
   EncodeResult result;
   if (!state_only_ && pooling_ == prompt::Pooling::kMean) {
@@ -241,6 +252,7 @@ void EncodeSequence::deliver(std::shared_ptr<PrefixPin> pin) {
   result.queue_seconds = seconds(submitted_, admitted_.value_or(now));
   if (admitted_) result.run_seconds = seconds(*admitted_, now);
   result.pin = std::move(pin);
+  if (!resolve_once()) return;
   promise_.set_value(std::move(result));
   notify();
 }

@@ -58,12 +58,17 @@ class Sequence {
   [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] bool cancel_requested() const { return cancel_.cancelled(); }
   [[nodiscard]] bool pin_state() const { return pin_state_; }
+  [[nodiscard]] const void* caller() const { return caller_; }
+  [[nodiscard]] bool continues() const { return continues_ != nullptr; }
 
+  [[nodiscard]] virtual bool generates() const = 0;
+  [[nodiscard]] virtual bool background() const { return false; }  // Nobody waits for its result yet.
   [[nodiscard]] virtual std::int64_t length()
       const = 0;  // Tokens known so far: the prompt and what was generated.
   [[nodiscard]] virtual std::int64_t id(std::int64_t index) const = 0;
   [[nodiscard]] virtual std::array<std::int64_t, 3> position(std::int64_t index) const = 0;
-  [[nodiscard]] virtual std::int64_t room() const = 0;         // The most tokens its state may come to hold.
+  // Tokens that its state needs room for when it is admitted; it may grow by more.
+  [[nodiscard]] virtual std::int64_t room() const = 0;
   [[nodiscard]] virtual std::int64_t reuse_limit() const = 0;  // The most tokens that need not be run.
   // Whether the hidden state of token `index` is wanted when it is run.
   [[nodiscard]] virtual bool wants(std::int64_t index) const = 0;
@@ -74,22 +79,28 @@ class Sequence {
   virtual void cancelled() = 0;
   virtual void fail(std::exception_ptr error) = 0;
 
+  // The first time and after every pause.
   void admit(std::unique_ptr<models::SequenceState> state, std::int64_t reused);
   void advance(std::int64_t tokens);  // These were run: features that are behind are let go.
-  [[nodiscard]] bool decoding() const { return done >= prompt_->size(); }
-  // Gives up the state for the prefix cache, with the chain of exactly what it holds.
+  // The last token was generated, and is the only one that is left to read.
+  [[nodiscard]] bool decoding() const { return done >= prompt_->size() && length() - done == 1; }
+  // Gives up the state for the prefix cache, with the chain of exactly what it holds. chain() then holds all
+  // tokens that are known: what the sequence needs to go on.
   std::pair<TokenChain, std::unique_ptr<models::SequenceState>> take_state();
 
   // The scheduler's own notes.
   std::unique_ptr<models::SequenceState> state;
   std::int64_t done = 0;  // Tokens in `state`.
   std::int64_t reused = 0;
+  std::int64_t ticket = 0;  // By order of admission; 0: never admitted.
+  int overtaken = 0;        // Requests admitted before it while it found no room.
+  bool ended = false;       // It has its result.
   std::vector<at::Tensor>
       features;  // Of each visual, undefined before they are needed and after they were read.
 
  protected:
-  Sequence(std::shared_ptr<const models::Prompt> prompt, CancelToken cancel, std::string name, bool pin_state,
-           std::function<void()> on_done);
+  template <typename Request>
+  explicit Sequence(Request& request);
   [[nodiscard]] bool resolve_once() { return !std::exchange(resolved_, true); }
   void notify() const;  // The future is ready.
 
@@ -101,6 +112,8 @@ class Sequence {
   CancelToken cancel_;
   std::string name_;
   bool pin_state_;
+  const void* caller_;
+  std::shared_ptr<PrefixPin> continues_;
   bool resolved_ = false;
   std::function<void()> on_done_;
   VisualRows visual_rows_;
@@ -115,8 +128,9 @@ class GenerateSequence : public Sequence {
   [[nodiscard]] std::int64_t length() const override;
   [[nodiscard]] std::int64_t id(std::int64_t index) const override;
   [[nodiscard]] std::array<std::int64_t, 3> position(std::int64_t index) const override;
-  [[nodiscard]] std::int64_t room() const override { return prompt().size() + max_new_tokens_; }
-  [[nodiscard]] std::int64_t reuse_limit() const override { return prompt().size() - 1; }
+  [[nodiscard]] bool generates() const override { return true; }
+  [[nodiscard]] std::int64_t room() const override;
+  [[nodiscard]] std::int64_t reuse_limit() const override { return length() - 1; }
   [[nodiscard]] bool wants(std::int64_t index) const override { return index == length() - 1; }
   [[nodiscard]] bool finished() const override { return finish_.has_value(); }
   void deliver(std::shared_ptr<PrefixPin> pin) override;
@@ -146,13 +160,18 @@ class EncodeSequence : public Sequence {
   explicit EncodeSequence(EncodeRequest request);
   std::future<EncodeResult> future() { return promise_.get_future(); }
 
-  [[nodiscard]] std::int64_t length() const override { return prompt().size(); }
+  [[nodiscard]] bool generates() const override { return false; }
+  [[nodiscard]] bool background() const override { return wanted_ != nullptr && !wanted_->load(); }
+  // Nobody reads past the pooled row, unless the state is for later requests.
+  [[nodiscard]] std::int64_t length() const override {
+    return single_row() && !pin_state() ? row_ + 1 : prompt().size();
+  }
   [[nodiscard]] std::int64_t id(std::int64_t index) const override;
   [[nodiscard]] std::array<std::int64_t, 3> position(std::int64_t index) const override;
-  [[nodiscard]] std::int64_t room() const override { return prompt().size(); }
+  [[nodiscard]] std::int64_t room() const override { return length(); }
   [[nodiscard]] std::int64_t reuse_limit() const override;
   [[nodiscard]] bool wants(std::int64_t index) const override;
-  [[nodiscard]] bool finished() const override { return done == prompt().size(); }
+  [[nodiscard]] bool finished() const override { return done == length(); }
   void deliver(std::shared_ptr<PrefixPin> pin) override;
   void cancelled() override;
   void fail(std::exception_ptr error) override;
@@ -168,6 +187,7 @@ class EncodeSequence : public Sequence {
   std::promise<EncodeResult> promise_;
   prompt::Pooling pooling_;
   bool state_only_;
+  std::shared_ptr<std::atomic<bool>> wanted_;
   std::int64_t row_;  // The one row that is pooled; -1: all or none.
   at::Tensor result_;
   std::int64_t taken_ = 0;

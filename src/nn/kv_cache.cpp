@@ -113,8 +113,15 @@ bool KvState::reserve(std::int64_t tokens) {
   return missing <= 0 || pool_->take(missing, blocks_);
 }
 
+void KvState::trim() {
+  const auto used = static_cast<std::size_t>(blocks_for(length_, pool_->block_size()));
+  if (used >= blocks_.size()) return;
+  pool_->give_back(std::span(blocks_).subspan(used));
+  blocks_.resize(used);
+}
+
 std::unique_ptr<SequenceState> KvState::fork(std::int64_t length) const {
-  if (length < 0 || length > length_) return nullptr;
+  if (!can_fork(length)) return nullptr;
   const std::int64_t full = length / pool_->block_size();
   const std::int64_t begun = length % pool_->block_size();
   std::unique_ptr<KvState> child(new KvState(pool_));

@@ -74,6 +74,7 @@ class KvState final : public SequenceState {
 
   [[nodiscard]] std::int64_t length() const override { return length_; }
   [[nodiscard]] bool reserve(std::int64_t tokens) override;
+  void trim() override;
   // Shares the full blocks below `length` and copies the begun one. Null when `length` is negative or past
   // length(), or the pool has no block for the begun one.
   [[nodiscard]] std::unique_ptr<SequenceState> fork(std::int64_t length) const override;

@@ -15,8 +15,14 @@ class SequenceState {
   [[nodiscard]] virtual std::int64_t length() const = 0;
   // Makes room for `tokens` in all. False when the pool has none now.
   [[nodiscard]] virtual bool reserve(std::int64_t tokens) = 0;
-  // A state holding the first `length` tokens, sharing memory where it can; null when this kind of state
-  // cannot be cut there, or the pool has no room.
+  // Gives back the room beyond length(), as far as that needs no copy. Does not throw.
+  virtual void trim() {}
+  // Whether this kind of state can be cut at `length`, room apart.
+  [[nodiscard]] virtual bool can_fork(std::int64_t length) const {
+    return length >= 0 && length <= this->length();
+  }
+  // A state holding the first `length` tokens, sharing memory where it can; null when it cannot be cut there,
+  // or the pool has no room.
   [[nodiscard]] virtual std::unique_ptr<SequenceState> fork(std::int64_t length) const = 0;
 };
 

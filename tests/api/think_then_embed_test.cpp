@@ -1,5 +1,6 @@
 #include "tte/think_then_embed.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -79,7 +80,25 @@ TEST(ThinkThenEmbed, IsThinkThenEmbed) {
   }
   EXPECT_EQ(result.stats.thought, static_cast<std::int64_t>(inputs.size()));
   EXPECT_GT(result.stats.seconds, 0);
-  EXPECT_GT(result.stats.reused_tokens, 0) << "the embedder had read the prompts already";
+}
+
+TEST(ThinkThenEmbed, TheEmbedderReadsThePromptWhileTheReasonerWrites) {
+  const Processor processor = Processor::load(tte::testing::kEmbedder);
+  const Backend backend = Backend::make(tte::testing::small_backend());
+  const ThinkThenEmbed both(Reasoner::load(kReasoner, float32(), backend),
+                            Embedder::load(tte::testing::kEmbedder, float32(), backend));
+  // A trace of one token has ended before anything can be read beside it: the order is the same.
+  for (const int count : {10, 1}) {
+    for (std::size_t i = 0; i < questions().size(); ++i) {
+      // A beginning of its own, so that nothing is reused but what was read for this item.
+      Input input = questions()[i];
+      input.instruction = fmt::format("{} {}", count, i);
+      const auto result = both.run({input}, options_of(count));
+      const auto opened = static_cast<std::int64_t>(processor.process(input).input_ids.size());
+      const std::int64_t own = result.stats.reused_tokens - result.traces[0]->reused_tokens;
+      EXPECT_EQ(own, opened) << "question " << i << ", trace of " << count;
+    }
+  }
 }
 
 TEST(ThinkThenEmbed, OneSetOfWeightsContinuesFromTheReasonersState) {

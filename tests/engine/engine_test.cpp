@@ -231,6 +231,9 @@ TEST(Engine, OtherExceptionsOfAModelArriveAsErrors) {
     if (call == 0) throw std::bad_alloc();
     if (call == 1) TORCH_CHECK(false, "shapes do not match");
     if (call == 2) throw 5;
+    if (call == 3) {
+      TORCH_CHECK(false, "[enforce fail at alloc_cpu.cpp:136] data. DefaultCPUAllocator: not enough memory");
+    }
     ++call;
   };
   EXPECT_THAT(error_of<DeviceError>([&] { bench.encode(text_prompt(5, 1)).get(); }),
@@ -240,6 +243,11 @@ TEST(Engine, OtherExceptionsOfAModelArriveAsErrors) {
               HasSubstr("item: shapes do not match"));
   call = 2;
   EXPECT_THAT(error_of<Error>([&] { bench.encode(text_prompt(5, 1)).get(); }), HasSubstr("not an exception"));
+  call = 3;  // What torch throws where malloc has nothing left.
+  EXPECT_THAT(error_of<DeviceError>([&] { bench.encode(text_prompt(5, 1)).get(); }),
+              HasSubstr("item: the machine has no memory left"));
+  call = 4;
+  EXPECT_NO_THROW(bench.encode(text_prompt(5, 1)).get()) << "the engine goes on";
 }
 
 TEST(Engine, NanLogitsFailTheirSequenceOnly) {

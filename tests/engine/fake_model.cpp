@@ -89,8 +89,7 @@ namespace {
 
 class FakeState : public models::SequenceState {
  public:
-  FakeState(std::shared_ptr<FakeModel::Pool> pool, std::int64_t reserved)
-      : pool_(std::move(pool)), reserved_(reserved) {}
+  explicit FakeState(std::shared_ptr<FakeModel::Pool> pool) : pool_(std::move(pool)) {}
   ~FakeState() override { pool_->give(reserved_); }
 
   std::int64_t length() const override { return static_cast<std::int64_t>(ids.size()); }
@@ -100,11 +99,16 @@ class FakeState : public models::SequenceState {
     reserved_ = tokens;
     return true;
   }
+  void trim() override {
+    pool_->give(reserved_ - length());
+    reserved_ = length();
+  }
+  bool can_fork(std::int64_t length) const override { return pool_->cuttable || length == this->length(); }
   std::unique_ptr<models::SequenceState> fork(std::int64_t length) const override {
     require(length > 0 && length <= this->length(), "fork outside the state");
-    if (!pool_->cuttable && length != this->length()) return nullptr;
-    if (!pool_->take(length)) return nullptr;
-    auto copy = std::make_unique<FakeState>(pool_, length);
+    if (!can_fork(length)) return nullptr;
+    auto copy = std::make_unique<FakeState>(pool_);
+    if (!copy->reserve(length)) return nullptr;
     copy->ids.assign(ids.begin(), ids.begin() + length);
     copy->hashes.assign(hashes.begin(), hashes.begin() + length);
     return copy;
@@ -121,7 +125,7 @@ class FakeState : public models::SequenceState {
 
  private:
   std::shared_ptr<FakeModel::Pool> pool_;
-  std::int64_t reserved_;
+  std::int64_t reserved_ = 0;
 };
 
 }  // namespace
@@ -173,8 +177,9 @@ std::int64_t FakeModel::state_capacity() const {
 }
 
 std::unique_ptr<models::SequenceState> FakeModel::start(std::int64_t reserve) const {
-  if (!pool_->take(reserve)) return nullptr;
-  return std::make_unique<FakeState>(pool_, reserve);
+  auto state = std::make_unique<FakeState>(pool_);
+  if (!state->reserve(reserve)) return nullptr;
+  return state;
 }
 
 std::vector<at::Tensor> FakeModel::encode_vision(

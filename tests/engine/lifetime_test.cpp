@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <thread>
+#include <utility>
 
 #include "engine/fake_model.h"
 #include "tte/error.h"
@@ -134,7 +135,13 @@ TEST(Cancel, WaitingRequestsNeedNotComeToRun) {
   Bench bench({}, options);
   auto first = endless(1);
   const CancelToken cancel_first = first.cancel;
+  std::promise<void> begun;
+  first.on_token = [&, once = false](std::int64_t, const std::string&) mutable {
+    if (!std::exchange(once, true)) begun.set_value();
+    return TokenAction::kContinue;
+  };
   auto running = bench.engine->submit(std::move(first));
+  begun.get_future().wait();
   auto generate = endless(2);
   auto encode = encode_request(text_prompt(5, 3), prompt::Pooling::kLast, "item 3");
   encode.cancel = generate.cancel;

@@ -6,6 +6,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <atomic>
+
 #include "engine/fake_model.h"
 #include "tte/error.h"
 
@@ -97,6 +100,7 @@ TEST(Scheduler, DecodesFirstThenFillsTheBudgetWithChunks) {
   auto hold = Hold::on(*bench.executor);
   auto request = generate_request(text_prompt(4, 1), 6);
   request.options.ignore_eos = true;
+  request.caller = &model;  // The others are of another caller: all three take turns.
   auto a = bench.engine->submit(std::move(request));
   auto b = bench.encode(text_prompt(22, 2));
   auto c = bench.encode(text_prompt(3, 3));
@@ -138,26 +142,341 @@ TEST(Scheduler, AnEndedSequenceIsReplacedInTheNextStep) {
   EXPECT_EQ(order, (std::vector<int>{0, 2, 1, 3}));
 }
 
-TEST(Scheduler, WaitsForMemoryInTheOrderOfArrival) {
-  FakeModel::Options model;
-  model.capacity = 30;
-  Bench bench(model, limits(100, 8));
-  auto hold = Hold::on(*bench.executor);
-  std::vector<std::future<GenerateResult>> futures;
-  // Room for 12 + 8, then 21 (waits for the first), then 6, which would fit but may not overtake.
-  for (const auto& [prompt, tokens] : {std::pair{8, 4}, {5, 3}, {14, 7}, {4, 2}}) {
-    auto request = generate_request(text_prompt(prompt, futures.size()), tokens);
-    request.options.ignore_eos = true;
-    futures.push_back(bench.engine->submit(std::move(request)));
+// A trace of exactly `tokens`.
+GenerateRequest trace_request(std::int64_t prompt, int tokens, std::uint64_t seed) {
+  auto request = generate_request(text_prompt(prompt, seed), tokens, fmt::format("item {}", seed));
+  request.options.ignore_eos = true;
+  return request;
+}
+
+// Names of requests in the order in which they end.
+struct Order {
+  template <typename Request>
+  Request watched(Request request, std::string name) {
+    request.on_done = [this, name = std::move(name)] { names.push_back(name); };
+    return request;
   }
+  std::string text() const { return fmt::format("{}", fmt::join(names, " ")); }
+  std::vector<std::string> names;
+};
+
+TEST(Scheduler, WhatFindsNoRoomIsOvertakenABoundedNumberOfTimes) {
+  FakeModel::Options model;
+  model.capacity = 60;
+  Bench bench(model, limits(100, 4));
+  auto hold = Hold::on(*bench.executor);
+  Order order;
+  std::vector<std::future<GenerateResult>> futures;
+  // The first takes 30 for a long time, the second needs 50, and the others fit beside the first.
+  futures.push_back(bench.engine->submit(order.watched(trace_request(10, 20, 0), "first")));
+  futures.push_back(bench.engine->submit(order.watched(trace_request(48, 2, 1), "large")));
+  for (std::uint64_t i = 2; i < 32; ++i)
+    futures.push_back(bench.engine->submit(order.watched(trace_request(4, 2, i), "small")));
   hold->let_go();
   for (auto& future : futures) EXPECT_FALSE(future.get().ids.empty());
+  bench.engine.reset();
+  const auto large = std::find(order.names.begin(), order.names.end(), "large");
+  EXPECT_EQ(std::count(order.names.begin(), large, "small"), 8) << order.text();
+  EXPECT_EQ(std::count(large, order.names.end(), "small"), 22);
+  EXPECT_LE(bench.model->peak_used(), 60);
+}
+
+TEST(Scheduler, CallersTakeTurns) {
+  Bench bench({}, limits(100, 1));
+  auto hold = Hold::on(*bench.executor);
+  Order order;
+  const auto submit = [&](const char* caller, std::uint64_t seed) {
+    auto request = order.watched(trace_request(5, 2, seed), caller);
+    request.caller = caller;
+    return bench.engine->submit(std::move(request));
+  };
+  static const char a[] = "a", b[] = "b", c[] = "c";
+  std::vector<std::future<GenerateResult>> futures;
+  std::uint64_t seed = 0;
+  for (const char* caller : {a, a, a, a, b, b, b, c}) futures.push_back(submit(caller, ++seed));
+  hold->let_go();
+  for (auto& future : futures) future.get();
+  bench.engine.reset();
+  EXPECT_EQ(order.text(), "a b c a b a b a");
+}
+
+TEST(Scheduler, VectorsComeBeforeTracesOfTheSameCaller) {
+  Bench bench({}, limits(100, 1));
+  auto hold = Hold::on(*bench.executor);
+  Order order;
+  auto first = bench.engine->submit(order.watched(trace_request(5, 2, 1), "trace"));
+  auto second = bench.engine->submit(order.watched(trace_request(5, 2, 2), "trace"));
+  auto vector = bench.engine->submit(order.watched(encode_request(text_prompt(9, 3)), "vector"));
+  hold->let_go();
+  first.get();
+  second.get();
+  vector.get();
+  bench.engine.reset();
+  EXPECT_EQ(order.text(), "vector trace trace");
+}
+
+TEST(Scheduler, AVectorWaitsForNoTrace) {
+  for (const int places : {2, 3, 4, 16}) {
+    std::vector<std::string> alone;
+    Bench bench({}, limits(100, places));
+    auto hold = Hold::on(*bench.executor);
+    std::vector<std::future<GenerateResult>> traces;
+    std::int64_t submitted = 0, arrived = 0;
+    std::vector<std::future<EncodeResult>> vectors;
+    for (std::uint64_t i = 0; i < 40; ++i) {
+      auto request = trace_request(5, 50, i);
+      request.caller = &traces;
+      if (i == 0) {
+        request.on_token = [&, n = 0](std::int64_t, const std::string&) mutable {
+          if (++n != 20) return TokenAction::kContinue;
+          submitted = bench.engine->stats().steps;
+          auto encode = encode_request(text_prompt(30, 99));
+          encode.on_done = [&] { arrived = bench.engine->stats().steps; };
+          encode.caller = &vectors;
+          vectors.push_back(bench.engine->submit(std::move(encode)));
+          return TokenAction::kContinue;
+        };
+      }
+      traces.push_back(bench.engine->submit(std::move(request)));
+    }
+    hold->let_go();
+    for (std::size_t i = 0; i < traces.size(); ++i) {
+      Bench other;
+      EXPECT_EQ(traces[i].get().ids, other.engine->submit(trace_request(5, 50, i)).get().ids) << i;
+    }
+    vectors.at(0).get();
+    EXPECT_EQ(arrived - submitted, 1) << "steps, where " << places << " traces take all places";
+    for (const auto& step : bench.model->steps())
+      EXPECT_LE(step.tokens.size(), static_cast<std::size_t>(places));
+    // The one that stepped aside for it lost one step, and so did those that had to wait for it.
+    EXPECT_LE(bench.engine->stats().steps, 50 * ((40 + places - 1) / places) + 1);
+  }
+}
+
+TEST(Scheduler, AFloodOfVectorsLeavesTracesTheirPlaces) {
+  Bench bench({}, limits(20, 4));
+  auto hold = Hold::on(*bench.executor);
+  std::vector<std::future<GenerateResult>> traces;
+  std::int64_t traces_end = 0;
+  for (std::uint64_t i = 0; i < 4; ++i) {
+    auto request = trace_request(5, 30, i);
+    request.caller = &traces;
+    request.on_done = [&] { traces_end = bench.engine->stats().steps; };
+    traces.push_back(bench.engine->submit(std::move(request)));
+  }
+  std::vector<std::future<EncodeResult>> vectors;
+  for (std::uint64_t i = 0; i < 400; ++i)
+    vectors.push_back(bench.engine->submit(encode_request(text_prompt(8, 100 + i))));
+  hold->let_go();
+  for (auto& future : traces) EXPECT_EQ(future.get().ids.size(), 30U);
+  for (auto& future : vectors) EXPECT_EQ(future.get().hidden.numel(), kHidden);
+  bench.engine.reset();
+  EXPECT_LE(traces_end, 2 * 30 + 4) << "half of the places at least are theirs";
+}
+
+TEST(Scheduler, ItemsGoThroughATightPoolInTheStepsThatTheirTracesTake) {
+  constexpr int kItems = 128, kPlaces = 16, kPrompt = 12, kTrace = 25;
+  FakeModel::Options model;
+  model.capacity = kPlaces * (kPrompt + kTrace + 8);
+  Bench bench(model, limits(512, kPlaces));
+  auto hold = Hold::on(*bench.executor);
+  std::vector<std::future<GenerateResult>> traces(kItems);
+  std::vector<std::future<EncodeResult>> vectors(kItems);
+  std::atomic<int> ended = 0;
+  std::promise<void> all;
+  for (int i = 0; i < kItems; ++i) {
+    const auto at = static_cast<std::size_t>(i);
+    auto request = trace_request(kPrompt, kTrace, at);
+    request.pin_state = true;
+    // The vector continues from the trace.
+    request.on_done = [&, at] {
+      auto trace = traces[at].get();
+      auto prompt = *text_prompt(kPrompt, at);
+      for (const std::int64_t id : trace.ids) {
+        prompt.ids.push_back(id);
+        prompt.kinds.push_back(models::TokenKind::kText);
+        prompt.positions.push_back({prompt.next_position, prompt.next_position, prompt.next_position});
+        ++prompt.next_position;
+      }
+      auto encode = encode_request(std::make_shared<models::Prompt>(prompt));
+      encode.continues = std::move(trace.pin);
+      encode.on_done = [&] {
+        if (++ended == kItems) all.set_value();
+      };
+      vectors[at] = bench.engine->submit(std::move(encode));
+    };
+    traces[at] = bench.engine->submit(std::move(request));
+  }
+  hold->let_go();
+  all.get_future().wait();
+  const auto stats = bench.engine->stats();
+  EXPECT_LE(stats.prefill_tokens, kItems * (kPrompt + 1)) << "nothing is read twice";
+  EXPECT_LE(stats.steps, kItems / kPlaces * kTrace + kItems / kPlaces + 2);
+  for (auto& vector : vectors) EXPECT_EQ(vector.get().reused_tokens, kPrompt + kTrace - 1);
+}
+
+TEST(Scheduler, RoomIsTakenForTokensThatAreWritten) {
+  // 32 traces that end after 8 tokens, whatever they might have become.
+  std::vector<std::int64_t> steps;
+  for (const int most : {64, 512, 1900}) {
+    FakeModel::Options model = scripted(100, {1, 2, 3, 4, 5, 6, 7});
+    model.capacity = 8192;
+    Bench bench(model, limits(4096, 256));
+    auto hold = Hold::on(*bench.executor);
+    std::vector<std::future<GenerateResult>> futures;
+    for (std::uint64_t i = 0; i < 32; ++i)
+      futures.push_back(bench.engine->submit(generate_request(text_prompt(100, i), most)));
+    hold->let_go();
+    for (auto& future : futures) EXPECT_EQ(future.get().ids.size(), 8U);
+    steps.push_back(bench.engine->stats().steps);
+  }
+  EXPECT_EQ(steps, (Lengths{8, 8, 8}));
+}
+
+TEST(Scheduler, TracesThatPauseForOthersGoOnAsIfNothingHadBeen) {
+  constexpr int kItems = 12;
+  const auto request = [](int i) {
+    auto out = mixed_generate(i);
+    out.options.max_new_tokens = 70 + 9 * (i % 4);
+    return out;
+  };
+  std::vector<std::string> alone;
+  std::int64_t prompts = 0;
+  for (int i = 0; i < kItems; ++i) {
+    Bench bench;
+    alone.push_back(outcome(bench.engine->submit(request(i)).get()));
+    prompts += mixed_prompt(i)->size();
+  }
+  for (const bool cuttable : {true, false}) {
+    for (const std::int64_t capacity : {240, 300, 500, 900}) {
+      FakeModel::Options model;
+      model.capacity = capacity;
+      model.cuttable = cuttable;
+      Bench bench(model, limits(64, 8));
+      auto hold = Hold::on(*bench.executor);
+      std::vector<std::future<GenerateResult>> traces;
+      for (int i = 0; i < kItems; ++i) traces.push_back(bench.engine->submit(request(i)));
+      hold->let_go();
+      for (std::size_t i = 0; i < kItems; ++i)
+        EXPECT_EQ(outcome(traces[i].get()), alone[i]) << i << ", room for " << capacity;
+      bench.engine.reset();
+      EXPECT_LE(bench.model->peak_used(), capacity);
+      EXPECT_EQ(bench.model->used(), 0);
+    }
+  }
+}
+
+TEST(Scheduler, ThePausedGoOnBeforeOthersBegin) {
+  FakeModel::Options model;
+  model.capacity = 200;
+  Bench bench(model, limits(100, 8));
+  auto hold = Hold::on(*bench.executor);
+  Order order;
+  std::vector<std::future<GenerateResult>> futures;
+  for (std::uint64_t i = 0; i < 5; ++i)
+    futures.push_back(bench.engine->submit(order.watched(trace_request(20, 120, i), fmt::format("{}", i))));
+  hold->let_go();
+  for (auto& future : futures) EXPECT_EQ(future.get().ids.size(), 120U);
+  bench.engine.reset();
+  EXPECT_EQ(order.text(), "0 1 2 3 4");
+}
+
+TEST(Scheduler, WhatCannotGrowAnyMoreFailsByItself) {
+  // A pool that gives less than it says, once a sequence runs.
+  class Tight : public FakeModel {
+   public:
+    using FakeModel::FakeModel;
+    std::int64_t state_capacity() const override { return 1000; }
+  };
+  FakeModel::Options options;
+  options.capacity = 100;
+  Bench bench;
+  Engine engine(std::make_shared<Tight>(options), bench.tokenizer, bench.executor, {});
+  EXPECT_THAT(error_of<InputError>([&] { engine.submit(trace_request(20, 200, 7)).get(); }),
+              HasSubstr("item 7: it needs room for 101 tokens"));
+  EXPECT_EQ(engine.submit(trace_request(20, 50, 8)).get().ids.size(), 50U);
+}
+
+EncodeRequest background_request(std::shared_ptr<const models::Prompt> prompt,
+                                 std::shared_ptr<std::atomic<bool>> wanted) {
+  auto request = encode_request(std::move(prompt));
+  request.state_only = request.pin_state = true;
+  request.wanted = std::move(wanted);
+  return request;
+}
+
+TEST(Scheduler, StatesThatNobodyWaitsForComeLastAndInPieces) {
+  Bench bench({}, limits(80, 8));
+  auto hold = Hold::on(*bench.executor);
+  auto state = bench.engine->submit(
+      background_request(text_prompt(25, 1), std::make_shared<std::atomic<bool>>(false)));
+  auto vector = bench.encode(text_prompt(100, 2));
+  auto trace = bench.engine->submit(trace_request(5, 4, 3));
+  hold->let_go();
+  EXPECT_EQ(state.get().reused_tokens, 0);
+  vector.get();
+  trace.get();
+  bench.engine.reset();
   std::vector<Lengths> tokens;
   for (const auto& step : bench.model->steps()) tokens.push_back(step.tokens);
-  EXPECT_EQ(tokens[0], (Lengths{8, 5}));
-  EXPECT_EQ(tokens[3], (Lengths{1})) << "the second has ended, the third still finds no room for 21 of 30";
-  EXPECT_EQ(tokens[4], (Lengths{14, 4}));
-  EXPECT_LE(bench.model->peak_used(), 30);
+  EXPECT_EQ(tokens, (std::vector<Lengths>{{80}, {20, 5}, {1, 10}, {1, 10}, {1, 5}}));
+}
+
+TEST(Scheduler, StatesThatAreWaitedForComeLikeVectors) {
+  Bench bench({}, limits(80, 8));
+  auto hold = Hold::on(*bench.executor);
+  auto wanted = std::make_shared<std::atomic<bool>>(false);
+  auto state = bench.engine->submit(background_request(text_prompt(70, 1), wanted));
+  bench.model->on_forward = [&, step = 0](const models::RaggedBatch&) mutable {
+    if (++step == 2) wanted->store(true);
+  };
+  hold->let_go();
+  state.get();
+  bench.engine.reset();
+  std::vector<Lengths> tokens;
+  for (const auto& step : bench.model->steps()) tokens.push_back(step.tokens);
+  EXPECT_EQ(tokens, (std::vector<Lengths>{{10}, {10}, {50}}));
+}
+
+TEST(Scheduler, StatesThatNobodyWaitsForGiveWay) {
+  for (const int places : {1, 2, 8}) {
+    FakeModel::Options model;
+    model.capacity = 100;
+    Bench bench(model, limits(80, places));
+    auto hold = Hold::on(*bench.executor);
+    std::vector<std::future<EncodeResult>> states;
+    for (std::uint64_t i = 0; i < 3; ++i) {
+      states.push_back(bench.engine->submit(
+          background_request(text_prompt(60, i), std::make_shared<std::atomic<bool>>(false))));
+    }
+    std::vector<std::future<EncodeResult>> vectors;
+    bench.model->on_forward = [&](const models::RaggedBatch&) {
+      if (vectors.size() < 20)
+        vectors.push_back(bench.engine->submit(encode_request(text_prompt(90, 10 + vectors.size()))));
+    };
+    hold->let_go();
+    for (auto& future : states) future.get();  // They do come, in the end.
+    bench.engine.reset();
+    for (std::size_t i = 0; i < vectors.size(); ++i) {
+      const auto prompt = text_prompt(90, 10 + i);
+      EXPECT_TRUE(at::equal(vectors[i].get().hidden, bench.model->reference(*prompt)[89])) << i;
+    }
+    EXPECT_LE(bench.model->peak_used(), 100);
+  }
+}
+
+TEST(Scheduler, NothingIsReadPastThePooledRow) {
+  const auto encode = [](bool pin) {
+    Bench bench;
+    auto request = encode_request(text_prompt(40, 1), prompt::Pooling::kToken);
+    request.pooling_row = 12;
+    request.pin_state = pin;
+    const auto result = bench.engine->submit(std::move(request)).get();
+    EXPECT_TRUE(at::equal(result.hidden, bench.model->reference(*text_prompt(40, 1))[12]));
+    return bench.engine->stats().prefill_tokens;
+  };
+  EXPECT_EQ(encode(false), 13);
+  EXPECT_EQ(encode(true), 40) << "the state is for others, who go on from the end";
 }
 
 TEST(Scheduler, ManyRequestsThroughLittleMemoryAllEnd) {

@@ -131,6 +131,23 @@ TEST(KvState, SharedBlocksGoBackWithTheirLastOwner) {
   EXPECT_EQ(pool->free_blocks(), 4);
 }
 
+TEST(KvState, TrimGivesBackWhatWasNotUsed) {
+  const auto pool = pool_of(8);
+  const auto state = pool->start(0);
+  append(*pool, *state, block_size() + 3, 100);
+  ASSERT_TRUE(state->reserve(6 * block_size()));
+  EXPECT_EQ(pool->free_blocks(), 2);
+  state->trim();
+  EXPECT_EQ(pool->free_blocks(), 6);
+  state->trim();
+  EXPECT_EQ(pool->free_blocks(), 6) << "nothing is left to give";
+  append(*pool, *state, block_size(), 500);  // It grows again.
+  EXPECT_EQ(stored(*pool, *state, block_size() + 2), 102 + static_cast<float>(block_size()));
+  const auto child = state->fork(block_size());
+  state->trim();
+  EXPECT_EQ(stored(*pool, *child, 5), 105) << "shared blocks stay";
+}
+
 TEST(KvState, ForksThatCannotBe) {
   const auto pool = pool_of(2);
   const auto state = pool->start(0);
