@@ -202,21 +202,27 @@ class Run {
     Item& item = items_[i];
     const std::int64_t tokens = item.opened.embed->size();
     if (item.pin || prefilled_ + tokens > embedder_.loaded->model->state_capacity() / 2) return;
-    prefilled_ += tokens;
-    item.prefilled = tokens;
     engine::EncodeRequest request;
     request.prompt = item.opened.embed;
     request.state_only = true;
     request.pin_state = true;
-    request.wanted = item.wanted = std::make_shared<std::atomic<bool>>(false);
+    const auto wanted = std::make_shared<std::atomic<bool>>(false);
+    request.wanted = wanted;
     request.name = item.name;
-    call_.submit<engine::EncodeResult>(i, embedder_.engine(), std::move(request),
-                                       [this, i](const engine::EncodeResult& result) {
-                                         Item& read = items_[i];
-                                         read.wanted.reset();
-                                         read.pin = result.pin;
-                                         if (read.trace_ready) embed(i);
-                                       });
+    try {
+      call_.submit<engine::EncodeResult>(i, embedder_.engine(), std::move(request),
+                                         [this, i](const engine::EncodeResult& result) {
+                                           Item& read = items_[i];
+                                           read.wanted.reset();
+                                           read.pin = result.pin;
+                                           if (read.trace_ready) embed(i);
+                                         });
+    } catch (const InputError&) {
+      return;  // What is too long is said by embed(), once the trace has been handed out.
+    }
+    item.wanted = wanted;
+    item.prefilled = tokens;
+    prefilled_ += tokens;
   }
 
   void thought(std::size_t i, Trace trace, std::shared_ptr<engine::PrefixPin> pin) {
