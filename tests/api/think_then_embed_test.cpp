@@ -101,6 +101,23 @@ TEST(ThinkThenEmbed, TheEmbedderReadsThePromptWhileTheReasonerWrites) {
   }
 }
 
+TEST(ThinkThenEmbed, ATraceIsHandedOutThoughTheEmbedderCannotTakeThePrompt) {
+  std::string words;
+  for (int i = 0; i < 20'000; ++i) words += " a";
+  const tte::testing::TempDir folder;
+  const auto recipe = folder.write("r.json", R"({"prompt": {"user": ["{content}", ")" + words + R"("]}})");
+  const Embedder reader =
+      Embedder::load(tte::testing::kEmbedder, float32(recipe.string()), tte::testing::backend());
+  ThinkThenEmbedOptions options = options_of(4);
+  options.on_error = OnError::kSkip;
+  std::set<std::size_t> traces;
+  options.on_trace = [&](std::size_t i, const Trace&) { traces.insert(i); };
+  const auto result = ThinkThenEmbed(reasoner(), reader).run({questions()[1]}, options);
+  ASSERT_EQ(result.embeddings.errors.size(), 1U);
+  EXPECT_THAT(result.embeddings.errors[0].message, HasSubstr("item 0"));
+  EXPECT_EQ(traces.size(), 1U) << "finished work is not lost";
+}
+
 TEST(ThinkThenEmbed, OneSetOfWeightsContinuesFromTheReasonersState) {
   const Backend backend = Backend::make(tte::testing::small_backend());
   const Reasoner thinker = Reasoner::load(kReasoner, float32(), backend);
