@@ -97,8 +97,7 @@ bool fails_cleanly(std::int64_t n) {
   executor->add(close);
   std::vector<std::future<GenerateResult>> traces;
   for (int i = 0; i < 3; ++i) {
-    auto request =
-        generate_request(i == 0 ? prompt() : text_prompt(6 + i, static_cast<std::uint64_t>(i)), 9);
+    auto request = generate_request(i == 0 ? prompt() : text_prompt(6 + i, static_cast<std::uint64_t>(i)), 9);
     request.pin_state = i == 1;
     traces.push_back(engine->submit(std::move(request)));
   }
