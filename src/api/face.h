@@ -19,6 +19,11 @@ namespace tte {
 
 namespace api {
 
+// What to do about a checkpoint that wants more memory than there is.
+inline constexpr std::string_view kLessOfACheckpoint =
+    "load it as bfloat16, lower the backend's state_bytes or vision_cache_bytes, or let other models go "
+    "first";
+
 struct Face {
   Face(const std::filesystem::path& checkpoint, const LoadOptions& options, const Backend& backend);
 
@@ -31,14 +36,16 @@ struct Face {
   [[nodiscard]] const prompt::Recipe& recipe() const { return builder->recipe(); }
   // Items that are held at a time: what the engine runs, and as many that are being prepared.
   [[nodiscard]] int window() const { return 2 * backend.options().max_running; }
+
+ private:
+  void load(const std::filesystem::path& checkpoint, const LoadOptions& options);
 };
 
 }  // namespace api
 
 class Reasoner::Impl : public api::Face {
  public:
-  Impl(const std::filesystem::path& checkpoint, const LoadOptions& options, const Backend& backend);
-  std::vector<std::int64_t> think_open, think_close;  // Token ids of the recipe's tags.
+  using Face::Face;
 };
 
 class Embedder::Impl : public api::Face {

@@ -123,7 +123,7 @@ GenerateSequence::GenerateSequence(GenerateRequest request, std::shared_ptr<cons
       on_token_(std::move(request.on_token)),
       sampler_(request.options, end_ids_, request.prompt->ids),
       budget_(request.options.max_think_tokens, std::move(request.think_open), std::move(request.think_close),
-              request.prompt->ids),
+              tokenizer, request.prompt->ids),
       text_(std::move(tokenizer), std::move(request.options.stop)) {}
 
 std::int64_t GenerateSequence::length() const {

@@ -2,35 +2,51 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
+#include <memory>
 #include <optional>
 #include <span>
-#include <vector>
+#include <string>
+
+#include "text/tokenizer.h"
 
 namespace tte::engine {
 
-// Watches for the tags' token ids, in the prompt and in what is generated. Once `limit` tokens have been
-// generated inside the tags, the ids of the closing tag are forced (what is left of it, if the model has
-// begun to write it). A tag that the model opens again afterwards is closed at once.
+// Watches the text that the tokens spell, because a vocabulary may merge a tag's ends with what stands beside
+// it: in Qwen2's, "<think>" followed by a new line, or "</think>" after a full stop, have other ids than the
+// tags alone. Once `limit` tokens have been generated after the opening tag, the closing tag is forced (what
+// is left of it, if the text ends with its beginning). After the first closing tag the rest is the answer,
+// and nothing is forced any more, whatever tags it quotes.
+//
+// Of the prompt, only the text after its last control token counts: the turn that the model continues. Tags
+// in what a user wrote open nothing.
 class ThinkBudget {
  public:
-  // No limit: nothing is ever forced. With one, both tags must have ids.
-  ThinkBudget(std::optional<int> limit, std::vector<std::int64_t> open, std::vector<std::int64_t> close,
-              std::span<const std::int64_t> prompt);
+  // No limit: nothing is ever forced. With one, both tags must be given.
+  ThinkBudget(std::optional<int> limit, std::string open, std::string close,
+              std::shared_ptr<const text::Tokenizer> tokenizer, std::span<const std::int64_t> prompt);
 
   // The id that must come next, if any.
   [[nodiscard]] std::optional<std::int64_t> forced() const;
   void accept(std::int64_t id);
-  [[nodiscard]] bool thinking() const { return thinking_; }
+  [[nodiscard]] bool thinking() const { return state_ == State::kThinking; }
 
  private:
-  void read(std::int64_t id);
-  [[nodiscard]] bool ends_with(const std::vector<std::int64_t>& tag) const;
+  enum class State { kBefore, kThinking, kAnswering };
+
+  [[nodiscard]] bool is_control(std::int64_t id) const;
+  void read(std::int64_t id, bool generated);
+  void force_if_spent();
+  [[nodiscard]] std::deque<std::int64_t> ids_of_rest() const;
+  [[nodiscard]] std::optional<std::deque<std::int64_t>> spell(const std::string& rest) const;
 
   std::optional<int> limit_;
-  std::vector<std::int64_t> open_, close_;
-  std::vector<std::int64_t> tail_;  // The last tokens, as many as the longer tag has; none of a finished tag.
-  bool thinking_ = false;
+  std::string open_, close_;
+  std::shared_ptr<const text::Tokenizer> tokenizer_;
+  std::string tail_;  // The last bytes, as many as could be the beginning of a tag.
+  State state_ = State::kBefore;
   int spent_ = 0;
+  std::deque<std::int64_t> forced_;  // What is left to write of the closing tag.
 };
 
 }  // namespace tte::engine

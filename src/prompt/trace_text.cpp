@@ -14,7 +14,11 @@ std::string trimmed(std::string_view text) {
 
 void split_trace(Trace& trace, std::string_view open, std::string_view close) {
   const std::string_view text = trace.text;
-  const std::size_t opened = open.empty() ? std::string_view::npos : text.find(open);
+  std::size_t opened = open.empty() ? std::string_view::npos : text.find(open);
+  // A tag that closes before any opens was opened in the prompt; the answer may quote an opening one.
+  if (!close.empty() && opened != std::string_view::npos && text.find(close) < opened) {
+    opened = std::string_view::npos;
+  }
   const std::size_t begin = opened == std::string_view::npos ? 0 : opened + open.size();
   const std::size_t closed = close.empty() ? std::string_view::npos : text.find(close, begin);
   if (closed != std::string_view::npos) {

@@ -136,6 +136,7 @@ FakeTokenizer::FakeTokenizer() {
 }
 
 std::vector<std::int64_t> FakeTokenizer::encode(std::string_view text, bool) const {
+  if (const auto id = id_of(text)) return {*id};
   return bytes_of(text);
 }
 
@@ -400,8 +401,8 @@ GenerateRequest generate_request(std::shared_ptr<const models::Prompt> prompt, i
   request.prompt = std::move(prompt);
   request.options.max_new_tokens = max_new_tokens;
   request.end_ids = {kEos};
-  request.think_open = {kThink};
-  request.think_close = {kThinkEnd};
+  request.think_open = "<think>";
+  request.think_close = "</think>";
   request.name = std::move(name);
   return request;
 }

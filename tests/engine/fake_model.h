@@ -24,7 +24,8 @@ namespace tte::engine::testing {
 inline constexpr std::int64_t kEos = 256, kThink = 257, kThinkEnd = 258, kTokenizerVocab = 260;
 inline constexpr std::int64_t kImagePad = 300, kModelVocab = 320, kHidden = 8;
 
-// Ids 0 .. 255 are bytes, then <eos> (special), <think> and </think>; nothing from 260 on.
+// Ids 0 .. 255 are bytes, then <eos> (special), <think> and </think>; nothing from 260 on. Texts are encoded
+// as bytes, but for those that are an added token as a whole.
 class FakeTokenizer : public text::Tokenizer {
  public:
   FakeTokenizer();
