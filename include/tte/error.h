@@ -37,6 +37,14 @@ class TTE_API DeviceError : public Error {
   ~DeviceError() override;
 };
 
+/// Memory ran out. Says where, how much was wanted if that is known, and what lowers it. With OnError::kSkip
+/// it is the error of the item that wanted it, and the others go on.
+class TTE_API OutOfMemoryError : public DeviceError {
+ public:
+  using DeviceError::DeviceError;
+  ~OutOfMemoryError() override;
+};
+
 /// The call was stopped by its caller (cancellation token, Ctrl-C) before it finished.
 class TTE_API CancelledError : public Error {
  public:

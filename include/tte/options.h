@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -78,6 +79,23 @@ struct GenerateOptions {
 
   /// Throws InputError naming the first option out of range.
   TTE_API void validate() const;
+
+  /// Calls field(name, member, least, most) with each number and its range: the one table of them.
+  template <typename Field>
+  static void numbers(Field&& field) {
+    constexpr int kMost = std::numeric_limits<int>::max();
+    constexpr double kLargest = std::numeric_limits<double>::max();
+    field("max_new_tokens", &GenerateOptions::max_new_tokens, 1, kMost);
+    field("min_new_tokens", &GenerateOptions::min_new_tokens, 0, kMost);
+    field("temperature", &GenerateOptions::temperature, 0.0, kLargest);
+    field("top_k", &GenerateOptions::top_k, 0, kMost);
+    field("top_p", &GenerateOptions::top_p, 0.0, 1.0);
+    field("min_p", &GenerateOptions::min_p, 0.0, 1.0);
+    field("repetition_penalty", &GenerateOptions::repetition_penalty, std::numeric_limits<double>::min(),
+          kLargest);
+    field("seed", &GenerateOptions::seed, std::uint64_t{0}, std::numeric_limits<std::uint64_t>::max());
+    field("max_think_tokens", &GenerateOptions::max_think_tokens, 0, kMost);
+  }
 };
 
 /// What to do with the pooled hidden state.
@@ -130,6 +148,10 @@ struct CallOptions {
   /// Called on the calling thread at least every 50 ms while the call waits; what it throws stops the call
   /// and comes out of it.
   std::function<void()> poll;
+  /// Called on the calling thread with a function that hands the tokens that have come since the last time to
+  /// the token callback: where callbacks need a lock, it is taken once for all of them. Unset: the function
+  /// is called.
+  std::function<void(const std::function<void()>& hand_over)> around_tokens;
 };
 
 }  // namespace tte

@@ -25,9 +25,10 @@ namespace tte {
 enum class OnToken { kContinue, kStop };
 
 /// Called with the item's index, the text that the token completed (whole characters; may be empty), and the
-/// token. Runs on the thread that steps the model, so it must be quick, and must
-/// not wait for tte itself. What it throws stops the call and
-/// comes out of it.
+/// token. Runs on the calling thread, in the order of each item's tokens, while the model writes on: it may
+/// take its time, and may itself call models. Once it answers kStop it is not called for that item again, and
+/// the trace ends with exactly that token; the model stops with the next one that it writes. What it throws
+/// stops the call and comes out of it.
 using TokenCallback = std::function<OnToken(std::size_t item, std::string_view text, std::int64_t id)>;
 
 struct ThinkOptions : CallOptions {

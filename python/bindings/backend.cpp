@@ -43,7 +43,7 @@ void bind_backend(py::module_& module) {
       .def_readwrite("max_running", &BackendOptions::max_running)
       .def_readwrite("vision_cache_bytes", &BackendOptions::vision_cache_bytes);
 
-  py::class_<Backend>(module, "Backend", "A device with its kernels, threads and memory.")
+  py::class_<Backend, Holder<Backend>>(module, "Backend", "A device with its kernels, threads and memory.")
       .def_static("make", &Backend::make, py::arg("options"), py::call_guard<RunningCall>())
       .def_static("shared", &Backend::shared, py::arg("options"), py::call_guard<RunningCall>())
       .def_static("devices", &Backend::devices)

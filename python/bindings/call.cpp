@@ -10,8 +10,8 @@ namespace {
 
 // All under the interpreter's lock.
 int running = 0;
-bool ending = false;
-pid_t owner = 0;  // The process that made the first call.
+std::optional<std::thread::id> ender;  // The thread that ends the interpreter, once it does.
+pid_t owner = 0;                       // The process that made the first call.
 
 constexpr auto kLongestWait = std::chrono::seconds(30);
 
@@ -24,7 +24,7 @@ RunningCall::Counted::Counted() {
         "tte was used before this process was forked, and its threads are not here: start processes with "
         "multiprocessing.get_context(\"spawn\"), or fork before the first model is loaded.");
   }
-  if (ending) throw CancelledError("The interpreter ends: no call can begin.");
+  if (must_end()) throw CancelledError("The interpreter ends: no call can begin.");
   ++running;
 }
 
@@ -32,12 +32,25 @@ RunningCall::Counted::~Counted() {
   --running;
 }
 
+// The ending thread itself may still call: what was registered with atexit before tte comes after this.
 bool RunningCall::must_end() {
-  return ending;
+  return ender && *ender != std::this_thread::get_id();
+}
+
+WithoutLock::WithoutLock() {
+  if (RunningCall::must_end()) return;  // Nobody waits any more for this thread to come back.
+  ++running;
+  release_.emplace();
+}
+
+WithoutLock::~WithoutLock() {
+  if (!release_) return;
+  release_.reset();
+  --running;
 }
 
 void wait_for_calls() {
-  ending = true;
+  ender = std::this_thread::get_id();
   const auto until = std::chrono::steady_clock::now() + kLongestWait;
   while (running > 0 && owner == getpid() && std::chrono::steady_clock::now() < until) {
     const py::gil_scoped_release release;

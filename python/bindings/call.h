@@ -38,6 +38,29 @@ class RunningCall {
   py::gil_scoped_release release_;  // After counted_, so that it is counted until the lock is back.
 };
 
+// A moment without the interpreter's lock that may not fail: for what waits for a step when it is destroyed.
+class WithoutLock {
+ public:
+  WithoutLock();
+  ~WithoutLock();
+  WithoutLock(const WithoutLock&) = delete;
+  WithoutLock& operator=(const WithoutLock&) = delete;
+
+ private:
+  std::optional<py::gil_scoped_release> release_;
+};
+
+// What holds a Python object whose last copy waits for a step of its engine, or for jobs of its threads.
+template <typename T>
+struct DeleteWithoutLock {
+  void operator()(T* object) const {
+    const WithoutLock unlocked;
+    delete object;
+  }
+};
+template <typename T>
+using Holder = std::unique_ptr<T, DeleteWithoutLock<T>>;
+
 // Ends all running calls and waits for them; for Python's atexit.
 void wait_for_calls();
 
@@ -58,19 +81,6 @@ std::function<Signature> or_none(Callback<Signature> callback) {
   return callback ? std::move(*callback) : std::function<Signature>();
 }
 
-// A callback for threads of the engine, which may keep it longer than the call lasts: they do not own the
-// Python object, whose last reference has to go with the interpreter's lock held. `callback` belongs to the
-// call, outside of the part without the lock.
-template <typename Result, typename... Arguments>
-std::function<Result(Arguments...)> lend(const std::shared_ptr<std::function<Result(Arguments...)>>& callback,
-                                         Result when_gone) {
-  if (!*callback) return nullptr;
-  return [weak = std::weak_ptr(callback), when_gone](Arguments... arguments) {
-    const auto held = weak.lock();
-    return held ? (*held)(std::forward<Arguments>(arguments)...) : when_gone;
-  };
-}
-
 using Progress = Callback<void(std::size_t done, std::size_t total)>;
 
 // The options that every call takes.
@@ -87,6 +97,10 @@ inline void apply(CommonArguments from, CallOptions& to) {
   if (from.cancel) to.cancel = std::move(*from.cancel);
   to.max_in_flight = from.max_in_flight;
   to.poll = check_signals;
+  to.around_tokens = [](const std::function<void()>& hand_over) {
+    const py::gil_scoped_acquire gil;  // Beside a busy thread each taking costs a switch interval.
+    hand_over();
+  };
 }
 
 // An array that owns the vector's memory.

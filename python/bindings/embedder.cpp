@@ -4,16 +4,22 @@
 #include "call.h"
 
 namespace tte::python {
+namespace {
+
+py::array_t<float> take_rows(std::vector<float>& data, std::int64_t rows, std::int64_t dim) {
+  if (data.size() != static_cast<std::size_t>(rows * dim)) {
+    throw InputError("take_data() has moved the vectors out already: keep the array that it returned.");
+  }
+  return to_array(std::exchange(data, {}), {static_cast<py::ssize_t>(rows), static_cast<py::ssize_t>(dim)});
+}
+
+}  // namespace
 
 void bind_embedder(py::module_& module) {
   py::class_<Embeddings>(module, "Embeddings", "Vectors of a call, with errors and timings.")
       .def(
-          "take_data",
-          [](Embeddings& self) {
-            return to_array(std::move(self.data),
-                            {static_cast<py::ssize_t>(self.rows), static_cast<py::ssize_t>(self.dim)});
-          },
-          "float32 [rows, dim]; moves the memory out, so it can be called once.")
+          "take_data", [](Embeddings& self) { return take_rows(self.data, self.rows, self.dim); },
+          "float32 [rows, dim]; moves the memory out, so a second call raises InputError.")
       .def_readonly("rows", &Embeddings::rows)
       .def_readonly("dim", &Embeddings::dim)
       .def_readonly("errors", &Embeddings::errors)
@@ -22,12 +28,8 @@ void bind_embedder(py::module_& module) {
 
   py::class_<TokenEmbeddings>(module, "TokenEmbeddings", "Hidden states of every token of one prompt.")
       .def(
-          "take_data",
-          [](TokenEmbeddings& self) {
-            return to_array(std::move(self.data),
-                            {static_cast<py::ssize_t>(self.tokens), static_cast<py::ssize_t>(self.dim)});
-          },
-          "float32 [tokens, dim]; moves the memory out, so it can be called once.")
+          "take_data", [](TokenEmbeddings& self) { return take_rows(self.data, self.tokens, self.dim); },
+          "float32 [tokens, dim]; moves the memory out, so a second call raises InputError.")
       .def_readonly("tokens", &TokenEmbeddings::tokens)
       .def_readonly("dim", &TokenEmbeddings::dim)
       .def_readonly("input_ids", &TokenEmbeddings::input_ids)
@@ -46,7 +48,7 @@ void bind_embedder(py::module_& module) {
     return options;
   };
 
-  py::class_<Embedder>(module, "Embedder", "The model that embeds.")
+  py::class_<Embedder, Holder<Embedder>>(module, "Embedder", "The model that embeds.")
       .def_static("load", &Embedder::load, py::arg("checkpoint"), py::arg("options"), py::arg("backend"),
                   py::call_guard<RunningCall>())
       .def(

@@ -1,5 +1,7 @@
 #include "tte/error.h"
 
+#include <new>
+
 #include "bindings.h"
 
 namespace tte::python {
@@ -25,7 +27,7 @@ void raise(const py::object& type, const Error& error) {
 }
 
 struct ExceptionTypes {
-  py::object error, input, model, device, cancelled;
+  py::object error, input, model, device, memory, cancelled;
 };
 
 }  // namespace
@@ -44,6 +46,9 @@ void bind_errors(py::module_& module) {
   types->device =
       make_exception(module, "DeviceError", py::make_tuple(types->error, builtin(PyExc_RuntimeError)),
                      "A device, or memory on it, is not available.");
+  types->memory =
+      make_exception(module, "OutOfMemoryError", py::make_tuple(types->device, builtin(PyExc_MemoryError)),
+                     "Memory ran out; says where, how much was wanted if that is known, and what lowers it.");
   types->cancelled = make_exception(module, "CancelledError", py::make_tuple(types->error),
                                     "The call was stopped before it finished.");
   // NOLINTNEXTLINE(performance-unnecessary-value-param): pybind11 takes a function of this signature.
@@ -54,12 +59,16 @@ void bind_errors(py::module_& module) {
       raise(types->input, e);
     } catch (const ModelError& e) {
       raise(types->model, e);
+    } catch (const OutOfMemoryError& e) {
+      raise(types->memory, e);
     } catch (const DeviceError& e) {
       raise(types->device, e);
     } catch (const CancelledError& e) {
       raise(types->cancelled, e);
     } catch (const Error& e) {
       raise(types->error, e);
+    } catch (const std::bad_alloc&) {
+      PyErr_SetString(types->memory.ptr(), "Memory ran out: give the call fewer items at a time.");
     }
   });
 }

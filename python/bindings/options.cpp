@@ -1,5 +1,11 @@
 #include "tte/options.h"
 
+#include <map>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <variant>
+
 #include "bindings.h"
 #include "tte/embedder.h"
 #include "tte/reasoner.h"
@@ -55,21 +61,28 @@ void bind_options(py::module_& module) {
       .def("__repr__",
            [](const CancelToken& t) { return t.cancelled() ? "CancelToken(cancelled)" : "CancelToken()"; });
 
-  py::class_<GenerateOptions>(module, "GenerateOptions", "Decoding settings of one sequence.")
-      .def(py::init<>())
-      .def_readwrite("max_new_tokens", &GenerateOptions::max_new_tokens)
-      .def_readwrite("min_new_tokens", &GenerateOptions::min_new_tokens)
-      .def_readwrite("temperature", &GenerateOptions::temperature)
-      .def_readwrite("top_k", &GenerateOptions::top_k)
-      .def_readwrite("top_p", &GenerateOptions::top_p)
-      .def_readwrite("min_p", &GenerateOptions::min_p)
-      .def_readwrite("repetition_penalty", &GenerateOptions::repetition_penalty)
-      .def_readwrite("seed", &GenerateOptions::seed)
+  py::class_<GenerateOptions> generate(module, "GenerateOptions", "Decoding settings of one sequence.");
+  generate.def(py::init<>())
       .def_readwrite("stop", &GenerateOptions::stop)
       .def_readwrite("stop_token_ids", &GenerateOptions::stop_token_ids)
       .def_readwrite("ignore_eos", &GenerateOptions::ignore_eos)
-      .def_readwrite("max_think_tokens", &GenerateOptions::max_think_tokens)
-      .def("validate", &GenerateOptions::validate, "Raise InputError naming the first option out of range.");
+      .def("validate", &GenerateOptions::validate, "Raise InputError naming the first option out of range.")
+      .def_static(
+          "numbers",
+          [] {
+            std::map<std::string,
+                     std::variant<std::pair<double, double>, std::pair<std::uint64_t, std::uint64_t>>>
+                table;
+            GenerateOptions::numbers([&](const char* name, auto, auto least, auto most) {
+              using Wide =
+                  std::conditional_t<std::is_floating_point_v<decltype(least)>, double, std::uint64_t>;
+              table[name] = std::pair(static_cast<Wide>(least), static_cast<Wide>(most));
+            });
+            return table;
+          },
+          "The range of each number, inclusive; floats where fractions are taken.");
+  GenerateOptions::numbers(
+      [&](const char* name, auto member, auto, auto) { generate.def_readwrite(name, member); });
 }
 
 }  // namespace tte::python

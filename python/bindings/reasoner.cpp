@@ -35,7 +35,7 @@ void bind_reasoner(py::module_& module) {
                     m.vocab_size, m.fingerprint);
       });
 
-  py::class_<Reasoner>(module, "Reasoner", "The model that thinks.")
+  py::class_<Reasoner, Holder<Reasoner>>(module, "Reasoner", "The model that thinks.")
       .def_static("load", &Reasoner::load, py::arg("checkpoint"), py::arg("options"), py::arg("backend"),
                   py::call_guard<RunningCall>())
       .def(
@@ -49,8 +49,7 @@ void bind_reasoner(py::module_& module) {
             options.instruction = std::move(instruction);
             options.tasks = std::move(tasks);
             options.generate_each = std::move(generate_each);
-            const auto token = std::make_shared<decltype(options.on_token)>(or_none(std::move(on_token)));
-            options.on_token = lend(token, OnToken::kStop);
+            options.on_token = or_none(std::move(on_token));
             options.on_result = or_none(std::move(on_result));
             apply({on_error, std::move(progress), std::move(cancel), max_in_flight}, options);
             const RunningCall running;

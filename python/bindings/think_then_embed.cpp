@@ -42,7 +42,8 @@ void bind_think_then_embed(py::module_& module) {
       .def_readonly("timings", &ThinkThenEmbedResult::timings)
       .def_readonly("stats", &ThinkThenEmbedResult::stats);
 
-  py::class_<ThinkThenEmbed>(module, "ThinkThenEmbed", "Reasoner and Embedder joined.")
+  py::class_<ThinkThenEmbed, Holder<ThinkThenEmbed>>(module, "ThinkThenEmbed",
+                                                     "Reasoner and Embedder joined.")
       .def(py::init<Reasoner, Embedder>(), py::arg("reasoner"), py::arg("embedder"))
       .def(
           "run",
@@ -65,8 +66,7 @@ void bind_think_then_embed(py::module_& module) {
             options.generate_each = std::move(generate_each);
             options.normalize = normalize;
             options.truncate_dim = truncate_dim;
-            const auto token = std::make_shared<decltype(options.on_token)>(or_none(std::move(on_token)));
-            options.on_token = lend(token, OnToken::kStop);
+            options.on_token = or_none(std::move(on_token));
             options.on_trace = or_none(std::move(on_trace));
             if (decide) {
               options.auto_think.decide = [decide = std::move(*decide)](std::size_t item,

@@ -11,6 +11,7 @@
 #include "api/devices.h"
 #include "base/digest.h"
 #include "base/json.h"
+#include "base/plain_error.h"
 #include "base/printable.h"
 #include "base/threads.h"
 #include "kernels/kernels.h"
@@ -163,7 +164,8 @@ BackendStats Backend::Impl::stats() {
 Backend::Backend(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 Backend Backend::make(const BackendOptions& options) {
-  return Backend(std::make_shared<Impl>(options));
+  return base::in_plain_words("The backend", "lower threads, media_threads or vision_cache_bytes",
+                              [&] { return Backend(std::make_shared<Impl>(options)); });
 }
 
 Backend Backend::shared(const BackendOptions& options) {

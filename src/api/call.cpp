@@ -3,8 +3,11 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <exception>
+#include <new>
 
 #include "base/printable.h"
+#include "engine/executor.h"
 #include "tte/error.h"
 
 namespace tte::api {
@@ -24,18 +27,10 @@ std::string item_name(const Input& input, std::size_t index) {
   return input.name.empty() ? fmt::format("item {}", index) : base::printable(input.name, 80);
 }
 
-void Call::Shared::post(std::size_t item, std::function<void()> action) {
+void Call::Shared::post(Event event) {
   {
     const std::lock_guard lock(mutex);
-    events.push_back({item, std::move(action)});
-  }
-  arrived.notify_one();
-}
-
-void Call::Shared::wake() {
-  {
-    const std::lock_guard lock(mutex);
-    woken = true;
+    events.push_back(std::move(event));
   }
   arrived.notify_one();
 }
@@ -56,8 +51,6 @@ Call::Call(const CallOptions& options, std::size_t items, base::ThreadPool& pool
 
 Call::~Call() {
   shared_->stop.cancel();
-  const std::lock_guard lock(shared_->callback_mutex);
-  shared_->closed = true;
 }
 
 bool Call::may_start() const {
@@ -69,6 +62,12 @@ bool Call::may_start() const {
 }
 
 void Call::run(const std::function<void(std::size_t)>& start) {
+  if (engine::Executor::on_own_thread()) {
+    throw Error(
+        "A callback on the engine's thread may not wait for a model, which only that thread can run: hand "
+        "the "
+        "work to another thread.");
+  }
   attend();
   while (ended_ < state_.size()) {
     while (may_start()) {
@@ -78,10 +77,7 @@ void Call::run(const std::function<void(std::size_t)>& start) {
       perform(item, [&] { start(item); });
     }
     if (ended_ == state_.size()) break;
-    for (Event& event : wait()) {
-      perform(event.item, event.action);
-      if (steady_clock::now() - last_poll_ > kPollEvery) attend();
-    }
+    perform_all(wait());
     attend();
   }
   attend();
@@ -90,10 +86,25 @@ void Call::run(const std::function<void(std::size_t)>& start) {
 std::deque<Call::Event> Call::wait() {
   std::deque<Event> events;
   std::unique_lock lock(shared_->mutex);
-  shared_->arrived.wait_for(lock, kPollEvery, [&] { return shared_->woken || !shared_->events.empty(); });
-  shared_->woken = false;
+  shared_->arrived.wait_for(lock, kPollEvery, [&] { return !shared_->events.empty(); });
   events.swap(shared_->events);
   return events;
+}
+
+void Call::perform_all(std::deque<Event> events) {
+  for (auto event = events.begin(); event != events.end();) {
+    if (!event->token) {
+      perform(event->item, event->action);
+      ++event;
+    } else {
+      const auto end = std::find_if(event, events.end(), [](const Event& next) { return !next.token; });
+      const auto all = [&] {
+        for (; event != end; ++event) perform(event->item, event->action);
+      };
+      options_.around_tokens ? options_.around_tokens(all) : all();
+    }
+    if (steady_clock::now() - last_poll_ > kPollEvery) attend();
+  }
 }
 
 void Call::perform(std::size_t item, const std::function<void()>& action) {
@@ -102,6 +113,12 @@ void Call::perform(std::size_t item, const std::function<void()>& action) {
   } catch (const InputError& error) {
     if (options_.on_error == OnError::kThrow) throw;
     fail(item, error.what());
+  } catch (const OutOfMemoryError& error) {
+    if (options_.on_error == OnError::kThrow) throw;
+    fail(item, error.what());
+  } catch (const std::bad_alloc&) {
+    const auto error = base::plain_error(std::current_exception(), name_of(item), kLessOfAnItem);
+    perform(item, [&] { std::rethrow_exception(error); });
   }
 }
 
@@ -118,21 +135,12 @@ void Call::finish(std::size_t item) {
 
 void Call::end(std::size_t item, State state) {
   state_[item] = state;
+  takers_.erase(item);
   held_bytes_ -= held_[item];
   held_[item] = 0;
   --running_;
   ++ended_;
   if (options_.progress) options_.progress(ended_, state_.size());
-}
-
-std::function<void()> Call::event(std::size_t item, std::function<void()> action) {
-  return [this, shared = shared_, item, action = std::move(action)] {
-    if (shared->stop.cancelled()) return;
-    // `this` is alive when the event runs: events run inside run() only.
-    shared->post(item, [this, item, action] {
-      if (state_[item] == State::kRunning) action();
-    });
-  };
 }
 
 void Call::hold(std::size_t item, std::int64_t bytes) {
@@ -142,10 +150,7 @@ void Call::hold(std::size_t item, std::int64_t bytes) {
 }
 
 void Call::attend() {
-  {
-    const std::lock_guard lock(shared_->callback_mutex);
-    if (shared_->callback_error) std::rethrow_exception(shared_->callback_error);
-  }
+  process_.check();
   if (options_.cancel.cancelled()) {
     throw CancelledError(fmt::format("The call was cancelled after {} of {} items.", ended_, state_.size()));
   }
@@ -154,19 +159,22 @@ void Call::attend() {
   if (now - last_poll_ >= kPollEvery) last_poll_ = now;
 }
 
-std::function<engine::TokenAction(std::int64_t, const std::string&)> Call::guarded(
-    std::function<bool(std::int64_t, const std::string&)> keep_going) const {
-  return [shared = shared_, keep_going = std::move(keep_going)](std::int64_t id, const std::string& text) {
-    const std::lock_guard lock(shared->callback_mutex);
-    if (shared->closed || shared->callback_error) return engine::TokenAction::kStop;
-    try {
-      return keep_going(id, text) ? engine::TokenAction::kContinue : engine::TokenAction::kStop;
-    } catch (...) {
-      shared->callback_error = std::current_exception();
-      shared->wake();
-      return engine::TokenAction::kStop;
-    }
+std::function<engine::TokenAction(std::int64_t, const std::string&)> Call::tokens(
+    std::size_t item, std::function<bool(std::int64_t, const std::string&)> take) {
+  auto stopped = std::make_shared<std::atomic<bool>>(false);
+  takers_[item] = {std::move(take), stopped};
+  return [this, shared = shared_, item, stopped](std::int64_t id, const std::string& text) {
+    if (*stopped || shared->stop.cancelled()) return engine::TokenAction::kStop;
+    // `this` is alive when the event runs: events run inside run() only.
+    shared->post({item, [this, item, id, text] { hand_over(item, id, text); }, /*token=*/true});
+    return engine::TokenAction::kContinue;
   };
+}
+
+void Call::hand_over(std::size_t item, std::int64_t id, const std::string& text) {
+  const auto taker = takers_.find(item);
+  if (taker == takers_.end() || *taker->second.stopped) return;
+  if (!taker->second.take(id, text)) *taker->second.stopped = true;
 }
 
 }  // namespace tte::api

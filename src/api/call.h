@@ -2,20 +2,26 @@
 // and what callers may do to a call while it runs (cancel, poll, progress).
 #pragma once
 
+#include <fmt/core.h>
+
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
-#include <exception>
 #include <functional>
 #include <future>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
+#include "base/plain_error.h"
+#include "base/process_mark.h"
 #include "base/thread_pool.h"
 #include "engine/engine.h"
 #include "tte/input.h"
@@ -23,10 +29,15 @@
 
 namespace tte::api {
 
-// Everything below happens on the calling thread, but for the jobs given to prepare() and the token
-// callbacks: steps of an item follow one another as events, so that an item needs no lock and a callback of
-// the user never meets another one. The threads that deliver events own what they touch (Shared), so that a
-// call may leave at any moment.
+// What to do about an item that wants more memory than there is.
+inline constexpr std::string_view kLessOfAnItem =
+    "give the item fewer or smaller images or frames or less text, or lower max_in_flight, or the backend's "
+    "media_threads, max_running, max_step_tokens or state_bytes";
+
+// Everything below happens on the calling thread, but for the jobs given to prepare(): steps of an item
+// follow one another as events, so that an item needs no lock and a callback of the user never meets another
+// one. The threads that deliver events own what they touch (Shared), so that a call may leave at any moment,
+// and never run what belongs to the user.
 class Call {
  public:
   Call(const CallOptions& options, std::size_t items, base::ThreadPool& pool, int window);
@@ -36,7 +47,8 @@ class Call {
 
   // Calls start(i) for every item in order, as places become free, and returns when all have finished or
   // failed. Throws the first error of an item (OnError::kThrow), whatever a callback threw, and
-  // CancelledError.
+  // CancelledError; where waiting would never end, an Error on the engine's own thread and a DeviceError in a
+  // process that a callback forked.
   void run(const std::function<void(std::size_t)>& start);
 
   // Runs job() on the media pool, then then(result, seconds). `job` may outlive the call: it owns what it
@@ -50,18 +62,20 @@ class Call {
 
   // Called with each item that failed (OnError::kSkip), so that what it held can go.
   std::function<void(std::size_t)> on_failed;
+  // The name of an item in errors.
+  std::function<std::string(std::size_t)> name_of = [](std::size_t item) {
+    return fmt::format("item {}", item);
+  };
 
   // Bytes that the item holds until it finishes.
   void hold(std::size_t item, std::int64_t bytes);
   void finish(std::size_t item);
 
-  // Something that any thread may call, even after the call: `action` then follows as an event of the item.
-  [[nodiscard]] std::function<void()> event(std::size_t item, std::function<void()> action);
-
-  // A callback of the user wrapped for the executor's thread: it never runs after the call, and what it
-  // throws comes out of run().
-  [[nodiscard]] std::function<engine::TokenAction(std::int64_t, const std::string&)> guarded(
-      std::function<bool(std::int64_t, const std::string&)> keep_going) const;
+  // GenerateRequest::on_token of an item: take(id, text) follows on the calling thread, for all tokens that
+  // have come together at once (CallOptions::around_tokens). Once take() has answered false the engine is
+  // told to stop, which it does with its next token, and take() is not called again.
+  [[nodiscard]] std::function<engine::TokenAction(std::int64_t, const std::string&)> tokens(
+      std::size_t item, std::function<bool(std::int64_t, const std::string&)> take);
 
   [[nodiscard]] const std::vector<ItemError>& errors() const { return errors_; }
   [[nodiscard]] bool failed(std::size_t item) const { return state_[item] == State::kFailed; }
@@ -70,19 +84,19 @@ class Call {
   struct Event {
     std::size_t item;
     std::function<void()> action;
+    bool token = false;
   };
   struct Shared {
     std::mutex mutex;
     std::condition_variable arrived;
     std::deque<Event> events;
-    bool woken = false;
-    std::mutex callback_mutex;          // Held while a callback of the user runs on another thread.
-    bool closed = false;                // Guarded by callback_mutex.
-    std::exception_ptr callback_error;  // Guarded by callback_mutex.
     CancelToken stop;
 
-    void post(std::size_t item, std::function<void()> action);
-    void wake();
+    void post(Event event);
+  };
+  struct Taker {
+    std::function<bool(std::int64_t, const std::string&)> take;
+    std::shared_ptr<std::atomic<bool>> stopped;  // The engine's thread reads it.
   };
   enum class State : std::int8_t { kWaiting, kRunning, kFinished, kFailed };
 
@@ -90,15 +104,19 @@ class Call {
   void perform(std::size_t item, const std::function<void()>& action);
   void fail(std::size_t item, const std::string& message);
   void end(std::size_t item, State state);
-  void attend();  // Cancellation, the caller's poll, errors of callbacks.
+  void hand_over(std::size_t item, std::int64_t id, const std::string& text);
+  void perform_all(std::deque<Event> events);
+  void attend();  // Cancellation and the caller's poll.
   std::deque<Event> wait();
 
   const CallOptions options_;
+  const base::ProcessMark process_;
   base::ThreadPool& pool_;
   std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();
   std::vector<State> state_;
   std::vector<std::int64_t> held_;
   std::vector<ItemError> errors_;
+  std::map<std::size_t, Taker> takers_;  // Of items that are being written.
   std::size_t window_;
   std::size_t next_ = 0, running_ = 0, preparing_ = 0, ended_ = 0;
   std::int64_t held_bytes_ = 0;
@@ -111,22 +129,24 @@ std::string item_name(const Input& input, std::size_t index);
 template <typename T>
 void Call::prepare(std::size_t item, std::function<T()> job, std::function<void(T, double)> then) {
   ++preparing_;
-  pool_.post([this, shared = shared_, item, job = std::move(job), then = std::move(then)] {
-    if (shared->stop.cancelled()) return;
-    const auto begin = std::chrono::steady_clock::now();
-    auto result = std::make_shared<std::promise<T>>();
-    try {
-      result->set_value(job());
-    } catch (...) {
-      result->set_exception(std::current_exception());
-    }
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-    // `this` is alive when the event runs: events run inside run() only.
-    shared->post(item, [this, item, result, then, seconds] {
-      --preparing_;
-      if (state_[item] == State::kRunning) then(result->get_future().get(), seconds.count());
-    });
-  });
+  pool_.post(
+      [this, shared = shared_, item, name = name_of(item), job = std::move(job), then = std::move(then)] {
+        if (shared->stop.cancelled()) return;
+        const auto begin = std::chrono::steady_clock::now();
+        auto result = std::make_shared<std::promise<T>>();
+        try {
+          result->set_value(base::in_plain_words(name, kLessOfAnItem, job));
+        } catch (...) {
+          result->set_exception(std::current_exception());
+        }
+        const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+        // `this` is alive when the event runs: events run inside run() only.
+        shared->post({item, [this, item, result, then, seconds] {
+                        --preparing_;
+                        if (state_[item] == State::kRunning)
+                          then(result->get_future().get(), seconds.count());
+                      }});
+      });
 }
 
 template <typename Result, typename Request>
@@ -136,10 +156,10 @@ void Call::submit(std::size_t item, engine::Engine& engine, Request request,
   request.cancel = shared_->stop;
   request.caller = shared_.get();
   request.on_done = [this, shared = shared_, item, future, then = std::move(then)] {
-    shared->post(item, [this, item, future, then] {
-      // Another request of the item may have failed meanwhile.
-      if (state_[item] == State::kRunning) then(future->get());
-    });
+    shared->post({item, [this, item, future, then] {
+                    // Another request of the item may have failed meanwhile.
+                    if (state_[item] == State::kRunning) then(future->get());
+                  }});
   };
   *future = engine.submit(std::move(request));
 }

@@ -25,6 +25,7 @@ void encode_all(const Embedder::Impl& self, const std::vector<Input>& inputs,
                 prompt::Pooling pooling, api::Call& call,
                 const std::function<void(std::size_t, const models::Prompt&, const engine::EncodeResult&,
                                          Timings)>& store) {
+  call.name_of = [&](std::size_t i) { return api::item_name(inputs[i], i); };
   call.run([&, pooling](std::size_t i) {
     const std::string name = api::item_name(inputs[i], i);
     prompt::PromptRequest request{prompt::Stage::kEmbed, options.instruction, api::task_of(options, i)};

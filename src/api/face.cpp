@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "base/plain_error.h"
+
 namespace tte {
 namespace api {
 namespace {
@@ -26,6 +28,10 @@ ModelDescription describe(const LoadedModel& loaded, const prompt::Recipe& recip
 
 Face::Face(const std::filesystem::path& checkpoint, const LoadOptions& options, const Backend& backend_in)
     : backend(backend_in) {
+  base::in_plain_words(checkpoint.string(), kLessOfACheckpoint, [&] { load(checkpoint, options); });
+}
+
+void Face::load(const std::filesystem::path& checkpoint, const LoadOptions& options) {
   // A recipe is read in a moment, weights are not: a mistake in it shows first.
   prompt::Recipe recipe = prompt::load_recipe(prompt::model_folder(checkpoint), options.recipe);
   loaded = backend.impl()->load(checkpoint, options.dtype);
@@ -40,13 +46,5 @@ Tokenizer tokenizer_of(const prompt::CheckpointFiles& files) {
 }
 
 }  // namespace api
-
-Reasoner::Impl::Impl(const std::filesystem::path& checkpoint, const LoadOptions& options,
-                     const Backend& backend_in)
-    : Face(checkpoint, options, backend_in) {
-  const text::Tokenizer& tokenizer = *loaded->files->tokenizer;
-  think_open = tokenizer.encode(recipe().trace.open);
-  think_close = tokenizer.encode(recipe().trace.close);
-}
 
 }  // namespace tte

@@ -7,6 +7,7 @@
 
 #include "api/call.h"
 #include "api/face.h"
+#include "base/plain_error.h"
 #include "prompt/prompt_builder.h"
 #include "tte/error.h"
 
@@ -59,7 +60,9 @@ ProcessedInput unpack(const prompt::EmbedPrompt& built) {
 Processor::Processor(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 
 Processor Processor::load(const std::filesystem::path& checkpoint, const LoadOptions& options) {
-  return Processor(std::make_shared<Impl>(prompt::model_folder(checkpoint), options));
+  return base::in_plain_words(checkpoint.string(), api::kLessOfACheckpoint, [&] {
+    return Processor(std::make_shared<Impl>(prompt::model_folder(checkpoint), options));
+  });
 }
 
 ProcessedInput Processor::process(const Input& input, const ProcessOptions& options) const {
@@ -74,10 +77,12 @@ ProcessedInput Processor::process(const Input& input, const ProcessOptions& opti
   request.instruction = options.instruction;
   request.task = options.task;
   const Trace* trace = options.trace ? &*options.trace : nullptr;
-  prompt::EmbedPrompt built;
-  built.prompt = builder.open(input, item, request, builder.media().read(input, item), trace);
-  if (options.stage == Stage::kEmbed) built = builder.close(built.prompt, item, trace);
-  return unpack(built);
+  return base::in_plain_words(item, api::kLessOfAnItem, [&] {
+    prompt::EmbedPrompt built;
+    built.prompt = builder.open(input, item, request, builder.media().read(input, item), trace);
+    if (options.stage == Stage::kEmbed) built = builder.close(built.prompt, item, trace);
+    return unpack(built);
+  });
 }
 
 std::string Processor::recipe() const {

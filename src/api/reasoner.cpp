@@ -29,6 +29,7 @@ std::vector<Trace> Reasoner::think(const std::vector<Input>& inputs, const Think
   const Impl& self = *impl_;
   std::vector<Trace> traces(inputs.size());
   api::Call call(options, inputs.size(), self.backend.impl()->media_pool(), self.window());
+  call.name_of = [&](std::size_t i) { return api::item_name(inputs[i], i); };
   call.run([&](std::size_t i) {
     const std::string name = api::item_name(inputs[i], i);
     prompt::PromptRequest request{prompt::Stage::kReason, options.instruction, api::task_of(options, i)};
@@ -44,7 +45,7 @@ std::vector<Trace> Reasoner::think(const std::vector<Input>& inputs, const Think
       think.name = name;
       think.prompt = opened.prompt;
       think.options = api::generate_options_of(options, i);
-      think.on_token = options.on_token;
+      think.on_token = &options.on_token;
       think.media_seconds = seconds;
       api::think(call, self, think, [&, i](Trace trace, const auto&) {
         traces[i] = std::move(trace);

@@ -7,6 +7,7 @@
 #include <limits>
 #include <utility>
 
+#include "engine/output_text.h"
 #include "prompt/decoding.h"
 #include "prompt/trace_text.h"
 
@@ -15,23 +16,38 @@ namespace {
 
 constexpr double kSmallestNorm = 1e-12;  // torch.nn.functional.normalize's.
 
+// The tokens of one trace as its callback sees them.
+struct Stream {
+  std::size_t seen = 0;
+  std::optional<std::size_t> kept;  // The tokens that the callback wanted, once it has said so.
+};
+
 // What the engine calls with each token; null if nobody wants to know.
-std::function<engine::TokenAction(std::int64_t, const std::string&)> token_callback(Call& call,
-                                                                                    const ThinkJob& job) {
-  std::function<engine::TokenAction(std::int64_t, const std::string&)> callback;
-  if (job.on_token) {
-    callback =
-        call.guarded([on_token = job.on_token, item = job.item](std::int64_t id, const std::string& text) {
-          return on_token(item, text, id) == OnToken::kContinue;
-        });
-  }
-  if (!job.on_begin) return callback;
-  return [begin = call.event(job.item, job.on_begin), callback, begun = false](
-             std::int64_t id, const std::string& text) mutable {
-    if (!begun) begin();
-    begun = true;
-    return callback ? callback(id, text) : engine::TokenAction::kContinue;
-  };
+std::function<engine::TokenAction(std::int64_t, const std::string&)> token_callback(
+    Call& call, const ThinkJob& job, std::shared_ptr<Stream> stream) {
+  const bool watched = job.on_token != nullptr && *job.on_token;
+  if (!watched && !job.on_begin) return nullptr;
+  return call.tokens(job.item,
+                     [stream = std::move(stream), item = job.item, begin = job.on_begin,
+                      on_token = watched ? job.on_token : nullptr](std::int64_t id, const std::string& text) {
+                       if (stream->seen++ == 0 && begin) begin();
+                       if (on_token == nullptr || (*on_token)(item, text, id) == OnToken::kContinue)
+                         return true;
+                       stream->kept = stream->seen;
+                       return false;
+                     });
+}
+
+// The result as it was when the callback had seen `kept` tokens: the engine hears of it while it writes on.
+void cut(engine::GenerateResult& result, std::size_t kept, std::shared_ptr<const text::Tokenizer> tokenizer,
+         std::vector<std::string> stop) {
+  if (kept >= result.ids.size()) return;
+  result.ids.resize(kept);
+  engine::OutputText text(std::move(tokenizer), std::move(stop));
+  for (const std::int64_t id : result.ids) text.push(id);
+  text.finish();
+  result.text = text.text();
+  result.finish = FinishReason::kCallback;
 }
 
 }  // namespace
@@ -57,14 +73,16 @@ void think(Call& call, const Reasoner::Impl& reasoner, const ThinkJob& job,
   request.prompt = job.prompt;
   request.options = prompt::resolve(job.options, recipe.decoding, config);
   request.end_ids = config.end_ids;
-  request.think_open = reasoner.think_open;
-  request.think_close = reasoner.think_close;
+  request.think_open = recipe.trace.open;
+  request.think_close = recipe.trace.close;
   request.pin_state = job.pin_state;
   request.continues = job.continues;
   request.name = job.name;
-  request.on_token = token_callback(call, job);
-  auto finish = [&reasoner, prompt_tokens = job.prompt->size(), media = job.media_seconds,
-                 then = std::move(then)](engine::GenerateResult result) {
+  auto stream = std::make_shared<Stream>();
+  request.on_token = token_callback(call, job, stream);
+  auto finish = [&reasoner, stream, stop = request.options.stop, prompt_tokens = job.prompt->size(),
+                 media = job.media_seconds, then = std::move(then)](engine::GenerateResult result) {
+    if (stream->kept) cut(result, *stream->kept, reasoner.loaded->files->tokenizer, stop);
     const prompt::TraceFormat& format = reasoner.recipe().trace;
     Trace trace;
     trace.text = std::move(result.text);

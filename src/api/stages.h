@@ -53,9 +53,9 @@ struct ThinkJob {
   std::size_t item = 0;
   std::string name;
   std::shared_ptr<const models::Prompt> prompt;
-  GenerateOptions options;  // The caller's.
-  TokenCallback on_token;
-  std::function<void()> on_begin;  // Called on the calling thread when the first token is there.
+  GenerateOptions options;                  // The caller's.
+  const TokenCallback* on_token = nullptr;  // The caller's, which outlives the call; may be empty.
+  std::function<void()> on_begin;           // Called when the first token is there.
   bool pin_state = false;
   std::shared_ptr<engine::PrefixPin> continues;  // Of a state that the prompt goes on from.
   double media_seconds = 0;

@@ -82,6 +82,7 @@ class Run {
   }
 
   ThinkThenEmbedResult operator()() {
+    call_.name_of = [this](std::size_t i) { return api::item_name(inputs_[i], i); };
     call_.on_failed = [this](std::size_t i) { drop(i); };
     call_.run([this](std::size_t i) { open(i); });
     ThinkThenEmbedResult result;
@@ -183,7 +184,7 @@ class Run {
     job.name = item.name;
     job.prompt = item.opened.reason;
     job.options = api::generate_options_of(options_, i);
-    job.on_token = options_.on_token;
+    job.on_token = &options_.on_token;
     // One set of weights: the vector continues from the state that the trace left.
     job.pin_state = one_engine_;
     if (one_engine_) job.continues = std::move(item.pin);

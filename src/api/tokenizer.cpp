@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "api/face.h"
+#include "base/plain_error.h"
 #include "prompt/checkpoint_files.h"
 #include "tte/error.h"
 
@@ -13,11 +14,13 @@ namespace tte {
 Tokenizer::Tokenizer(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 
 Tokenizer Tokenizer::load(const std::filesystem::path& checkpoint) {
-  auto tokenizer = text::Tokenizer::load(prompt::checkpoint_folder(checkpoint));
-  auto chat_template = text::ChatTemplate::load(checkpoint, *tokenizer);
-  auto vocabulary = prompt::vocabulary_digest(*tokenizer);
-  return Tokenizer(std::make_shared<Impl>(std::move(tokenizer), std::move(chat_template),
-                                          std::move(vocabulary), checkpoint.string()));
+  return base::in_plain_words(checkpoint.string(), api::kLessOfACheckpoint, [&] {
+    auto tokenizer = text::Tokenizer::load(prompt::checkpoint_folder(checkpoint));
+    auto chat_template = text::ChatTemplate::load(checkpoint, *tokenizer);
+    auto vocabulary = prompt::vocabulary_digest(*tokenizer);
+    return Tokenizer(std::make_shared<Impl>(std::move(tokenizer), std::move(chat_template),
+                                            std::move(vocabulary), checkpoint.string()));
+  });
 }
 
 std::vector<std::int64_t> Tokenizer::encode(std::string_view text, bool parse_control) const {

@@ -8,6 +8,7 @@ Error::~Error() = default;
 InputError::~InputError() = default;
 ModelError::~ModelError() = default;
 DeviceError::~DeviceError() = default;
+OutOfMemoryError::~OutOfMemoryError() = default;
 CancelledError::~CancelledError() = default;
 
 }  // namespace tte

@@ -3,8 +3,10 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <cmath>
+#include <limits>
+#include <optional>
 #include <string_view>
+#include <type_traits>
 
 #include "base/printable.h"
 #include "base/threads.h"
@@ -25,10 +27,18 @@ void check_threads(std::string_view name, int value) {
   }
 }
 
-// Comparisons are written so that NaN fails them.
-void check_fraction(std::string_view name, const std::optional<double>& value) {
-  if (value && !(*value >= 0.0 && *value <= 1.0)) {
-    throw InputError(fmt::format("{} is {}: it must be between 0 and 1.", name, *value));
+// NaN is in no range.
+template <typename T>
+void check_in_range(std::string_view name, const std::optional<T>& value, T least, T most) {
+  if (!value || (*value >= least && *value <= most)) return;
+  if (most < std::numeric_limits<T>::max()) {
+    throw InputError(fmt::format("{} is {}: it must be between {} and {}.", name, *value, least, most));
+  }
+  if constexpr (std::is_floating_point_v<T>) {
+    throw InputError(fmt::format("{} is {}: it must be a finite number {}.", name, *value,
+                                 least > 0 ? "above 0" : "of at least 0"));
+  } else {
+    check_at_least(name, *value, least);
   }
 }
 
@@ -56,22 +66,12 @@ void BackendOptions::validate() const {
 }
 
 void GenerateOptions::validate() const {
-  if (max_new_tokens) check_at_least("max_new_tokens", *max_new_tokens, 1);
-  check_at_least("min_new_tokens", min_new_tokens, 0);
+  numbers([this](std::string_view name, auto member, auto least, auto most) {
+    check_in_range(name, std::optional(this->*member), least, most);
+  });
   if (max_new_tokens && min_new_tokens > *max_new_tokens) {
     throw InputError(fmt::format("min_new_tokens is {}: it must be at most max_new_tokens, which is {}.",
                                  min_new_tokens, *max_new_tokens));
-  }
-  if (temperature && !(*temperature >= 0.0 && std::isfinite(*temperature))) {
-    throw InputError(
-        fmt::format("temperature is {}: it must be 0 (greedy) or a positive finite number.", *temperature));
-  }
-  if (top_k) check_at_least("top_k", *top_k, 0);
-  check_fraction("top_p", top_p);
-  check_fraction("min_p", min_p);
-  if (repetition_penalty && !(*repetition_penalty > 0.0 && std::isfinite(*repetition_penalty))) {
-    throw InputError(fmt::format("repetition_penalty is {}: it must be a positive finite number (1 is off).",
-                                 *repetition_penalty));
   }
   for (std::size_t i = 0; i < stop.size(); ++i) {
     if (stop[i].empty()) {
@@ -81,7 +81,6 @@ void GenerateOptions::validate() const {
   for (std::size_t i = 0; i < stop_token_ids.size(); ++i) {
     check_at_least(fmt::format("stop_token_ids[{}]", i), stop_token_ids[i], std::int64_t{0});
   }
-  if (max_think_tokens) check_at_least("max_think_tokens", *max_think_tokens, 0);
 }
 
 }  // namespace tte

@@ -11,11 +11,14 @@
 #include <type_traits>
 #include <vector>
 
+#include "base/process_mark.h"
+
 namespace tte::base {
 
 // Runs jobs on `threads` threads (at least one, else InputError) in the order they came. The destructor
 // finishes running jobs and drops waiting ones, whose futures then hold std::future_error (broken promise).
-// Inside a job at::parallel_for runs serially: the pool's threads are the parallelism.
+// In a forked process, which has none of the threads, it leaves everything as it is, and post() throws
+// DeviceError. Inside a job at::parallel_for runs serially: the pool's threads are the parallelism.
 class ThreadPool {
  public:
   explicit ThreadPool(int threads);
@@ -35,12 +38,16 @@ class ThreadPool {
   [[nodiscard]] int size() const { return static_cast<int>(threads_.size()); }
 
  private:
-  void run();
+  struct State {
+    std::mutex mutex;
+    std::condition_variable ready;
+    std::deque<std::function<void()>> jobs;
+    bool stopping = false;
+  };
+  static void run(State& state);
   void stop();
-  std::mutex mutex_;
-  std::condition_variable ready_;
-  std::deque<std::function<void()>> jobs_;
-  bool stopping_ = false;
+  ProcessMark process_;
+  std::unique_ptr<State> state_ = std::make_unique<State>();
   std::vector<std::thread> threads_;
 };
 

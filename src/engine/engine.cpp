@@ -119,6 +119,7 @@ class Engine::Impl : public Stepper {
   template <typename S>
   auto submit(std::unique_ptr<S> sequence) {
     auto future = sequence->future();
+    executor_->check_process();
     Sequences one;
     one.push_back(std::move(sequence));
     {
@@ -152,6 +153,7 @@ class Engine::Impl : public Stepper {
     scheduler_.shutdown();
   }
 
+  [[nodiscard]] bool elsewhere() const { return executor_->elsewhere(); }
   [[nodiscard]] const models::Model& model() const { return *model_; }
   [[nodiscard]] const std::shared_ptr<const text::Tokenizer>& tokenizer() const { return tokenizer_; }
   [[nodiscard]] EngineStats stats() const { return scheduler_.stats(); }
@@ -185,6 +187,10 @@ Engine::Engine(std::shared_ptr<const models::Model> model, std::shared_ptr<const
 }
 
 Engine::~Engine() {
+  if (impl_->elsewhere()) {  // A lock of the step that ran at the fork is never given back.
+    new std::shared_ptr<Impl>(std::move(impl_));
+    return;
+  }
   impl_->stop();
 }
 

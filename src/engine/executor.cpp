@@ -12,12 +12,23 @@
 
 namespace tte::engine {
 
+namespace {
+
+thread_local bool is_executor = false;
+
+}  // namespace
+
+bool Executor::on_own_thread() {
+  return is_executor;
+}
+
 class Executor::Impl {
  public:
   explicit Impl(std::int64_t vision_cache_bytes) : vision_cache(vision_cache_bytes) {}
 
   void run(int threads) {
     if (threads > 0) base::set_operation_threads(threads);
+    is_executor = true;
     const c10::InferenceMode inference;
     bool more = false;
     while (wait(more)) more = step_all();
@@ -86,6 +97,11 @@ Executor::Executor(int threads, std::int64_t vision_cache_bytes)
       thread_([impl = impl_, threads] { impl->run(threads); }) {}
 
 Executor::~Executor() {
+  if (process_.elsewhere()) {
+    new std::shared_ptr<Impl>(std::move(impl_));  // Never destroyed: see ProcessMark.
+    thread_.detach();
+    return;
+  }
   impl_->stop();
   // The last engine may go in a callback, which runs on this very thread: it then ends by itself, right after
   // the step. Nobody waits for it when the process ends: it may be waiting for an interpreter that is gone.

@@ -5,6 +5,7 @@
 #include <memory>
 #include <thread>
 
+#include "base/process_mark.h"
 #include "engine/vision_cache.h"
 
 namespace tte::engine {
@@ -22,15 +23,20 @@ class Executor {
  public:
   // `threads` inside an operation (0: leave torch's default). Steps run in inference mode.
   Executor(int threads, std::int64_t vision_cache_bytes);
-  ~Executor();  // Finishes the step that runs.
+  ~Executor();  // Finishes the step that runs; in a forked process it leaves everything as it is.
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
   void add(std::weak_ptr<Stepper> stepper);
-  void wake();  // A stepper has new work.
+  void wake();                                      // A stepper has new work.
+  void check_process() const { process_.check(); }  // Throws DeviceError in a forked process.
+  [[nodiscard]] bool elsewhere() const { return process_.elsewhere(); }
   [[nodiscard]] VisionCache& vision_cache();
+  // True on the thread of any executor: what waits there for a step waits for ever.
+  [[nodiscard]] static bool on_own_thread();
 
  private:
   class Impl;
+  base::ProcessMark process_;
   std::shared_ptr<Impl> impl_;
   std::thread thread_;
 };

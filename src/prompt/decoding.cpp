@@ -128,17 +128,14 @@ void fall_back(std::optional<T>& value, const std::optional<T>& next) {
   if (!value) value = next;
 }
 
+void fall_back(int& value, int next) {
+  if (value == 0) value = next;
+}
+
 // What is unset in `options` is taken from `next`.
 void complete(GenerateOptions& options, const GenerateOptions& next) {
-  fall_back(options.max_new_tokens, next.max_new_tokens);
-  fall_back(options.temperature, next.temperature);
-  fall_back(options.top_k, next.top_k);
-  fall_back(options.top_p, next.top_p);
-  fall_back(options.min_p, next.min_p);
-  fall_back(options.repetition_penalty, next.repetition_penalty);
-  fall_back(options.seed, next.seed);
-  fall_back(options.max_think_tokens, next.max_think_tokens);
-  if (options.min_new_tokens == 0) options.min_new_tokens = next.min_new_tokens;
+  GenerateOptions::numbers(
+      [&](const char*, auto member, auto, auto) { fall_back(options.*member, next.*member); });
   if (options.stop.empty()) options.stop = next.stop;
   if (options.stop_token_ids.empty()) options.stop_token_ids = next.stop_token_ids;
   options.ignore_eos = options.ignore_eos || next.ignore_eos;

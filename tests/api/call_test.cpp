@@ -1,11 +1,13 @@
 #include "api/call.h"
 
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <atomic>
 #include <chrono>
 #include <future>
+#include <new>
 #include <stdexcept>
 #include <thread>
 
@@ -15,6 +17,7 @@
 namespace tte::api {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::tte::testing::message_of;
@@ -131,6 +134,36 @@ TEST(Call, SkippedErrorsAreKept) {
   EXPECT_TRUE(call.failed(3));
 }
 
+TEST(Call, MemoryThatRunsOutIsTheErrorOfTheItemThatWantedIt) {
+  base::ThreadPool pool(2);
+  CallOptions options;
+  options.on_error = OnError::kSkip;
+  Call call(options, 6, pool, 4);
+  call.name_of = [](std::size_t i) { return "row " + std::to_string(i); };
+  std::size_t finished = 0;
+  run(
+      call,
+      [](std::size_t i) -> int {
+        if (i == 1) throw std::bad_alloc();
+        if (i == 2) static_cast<void>(at::empty({std::int64_t{1} << 59}, at::kByte));
+        return 0;
+      },
+      [&](std::size_t i, int) {
+        if (i == 4) throw std::bad_alloc();  // On the calling thread.
+        ++finished;
+      });
+  EXPECT_EQ(finished, 3U);
+  ASSERT_EQ(call.errors().size(), 3U);
+  for (const ItemError& error : call.errors()) {
+    EXPECT_THAT(error.message, AllOf(HasSubstr("row " + std::to_string(error.index) + ": memory ran out"),
+                                     HasSubstr("media_threads")));
+  }
+  Call strict({}, 1, pool, 4);
+  EXPECT_THAT(
+      message_of<OutOfMemoryError>([&] { run(strict, [](std::size_t) -> int { throw std::bad_alloc(); }); }),
+      HasSubstr("item 0: memory ran out"));
+}
+
 TEST(Call, ErrorsOfMoreThanAnItemAreNotSkipped) {
   base::ThreadPool pool(1);
   CallOptions options;
@@ -169,51 +202,79 @@ TEST(Call, CancelledCallsThrow) {
               HasSubstr("0 of 3"));
 }
 
-TEST(Call, CallbacksNeverRunAfterTheCall) {
+TEST(Call, TokensComeOnTheCallingThreadInTheirOrder) {
   base::ThreadPool pool(1);
-  std::function<engine::TokenAction(std::int64_t, const std::string&)> callback;
-  int calls = 0;
-  {
-    Call call({}, 0, pool, 1);
-    callback = call.guarded([&](std::int64_t, const std::string&) { return ++calls < 2; });
-    EXPECT_EQ(callback(1, "a"), engine::TokenAction::kContinue);
-    EXPECT_EQ(callback(1, "a"), engine::TokenAction::kStop);
-  }
-  EXPECT_EQ(callback(1, "a"), engine::TokenAction::kStop);
-  EXPECT_EQ(calls, 2);
-}
-
-TEST(Call, EventsComeFromAnyThreadAndMayBeLate) {
-  base::ThreadPool pool(1);
-  std::function<void()> late;
-  {
-    Call call({}, 2, pool, 2);
-    std::vector<std::size_t> order;
-    std::thread thread;
-    call.run([&](std::size_t i) {
-      if (i == 0) return;  // Waits for the other one.
-      late = call.event(0, [&] {
-        order.push_back(0);
-        call.finish(0);
-      });
-      thread = std::thread(late);
-      order.push_back(1);
-      call.finish(1);
+  CallOptions options;
+  bool inside = false;
+  options.around_tokens = [&](const std::function<void()>& hand_over) {
+    inside = true;
+    hand_over();
+    inside = false;
+  };
+  Call call(options, 1, pool, 1);
+  std::vector<std::int64_t> seen;
+  const auto caller = std::this_thread::get_id();
+  std::thread engine;
+  std::function<engine::TokenAction(std::int64_t, const std::string&)> late;
+  call.run([&](std::size_t i) {
+    const auto tokens = call.tokens(i, [&, i](std::int64_t id, const std::string& text) {
+      EXPECT_EQ(std::this_thread::get_id(), caller);
+      EXPECT_TRUE(inside);
+      EXPECT_EQ(text, "a");
+      seen.push_back(id);
+      if (id == 9) call.finish(i);
+      return true;
     });
-    thread.join();
-    EXPECT_THAT(order, ElementsAre(1, 0));
-  }
-  late();
+    late = tokens;
+    engine = std::thread([tokens] {
+      for (int id = 0; id < 10; ++id) EXPECT_EQ(tokens(id, "a"), engine::TokenAction::kContinue);
+    });
+  });
+  engine.join();
+  EXPECT_THAT(seen, ElementsAre(0, 1, 2, 3, 4, 5, 6, 7, 8, 9));
 }
 
-TEST(Call, WhatACallbackThrowsComesOut) {
+TEST(Call, NoTokenIsHandedOverAfterAStop) {
   base::ThreadPool pool(1);
   Call call({}, 1, pool, 1);
-  const auto callback =
-      call.guarded([](std::int64_t, const std::string&) -> bool { throw std::logic_error("mine"); });
-  std::thread thread([&] { EXPECT_EQ(callback(1, "a"), engine::TokenAction::kStop); });
-  EXPECT_THROW(call.run([](std::size_t) {}), std::logic_error);
-  thread.join();
+  std::vector<std::int64_t> seen;
+  std::function<engine::TokenAction(std::int64_t, const std::string&)> tokens;
+  call.run([&](std::size_t i) {
+    tokens = call.tokens(i, [&](std::int64_t id, const std::string&) {
+      seen.push_back(id);
+      return id < 1;
+    });
+    for (int id = 0; id < 4; ++id) EXPECT_EQ(tokens(id, "a"), engine::TokenAction::kContinue);
+    // Jobs follow the tokens that were there before them.
+    call.prepare<int>(i, std::function<int()>([] { return 0; }), [&, i](int, double) {
+      EXPECT_EQ(tokens(4, "a"), engine::TokenAction::kStop) << "the engine hears of it";
+      call.finish(i);
+    });
+  });
+  EXPECT_THAT(seen, ElementsAre(0, 1));
+}
+
+TEST(Call, TokensAfterTheCallGoNowhere) {
+  base::ThreadPool pool(1);
+  std::function<engine::TokenAction(std::int64_t, const std::string&)> tokens;
+  {
+    Call call({}, 1, pool, 1);
+    call.run([&](std::size_t i) {
+      tokens =
+          call.tokens(i, [](std::int64_t, const std::string&) -> bool { throw std::logic_error("late"); });
+      call.finish(i);
+    });
+  }
+  EXPECT_EQ(tokens(1, "a"), engine::TokenAction::kStop);
+}
+
+TEST(Call, WhatATokenCallbackThrowsComesOut) {
+  base::ThreadPool pool(1);
+  Call call({}, 1, pool, 1);
+  EXPECT_THROW(call.run([&](std::size_t i) {
+    call.tokens(i, [](std::int64_t, const std::string&) -> bool { throw std::logic_error("mine"); })(1, "a");
+  }),
+               std::logic_error);
 }
 
 TEST(ItemName, IsTheCallersOrTheIndex) {

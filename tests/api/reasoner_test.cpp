@@ -4,11 +4,14 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <future>
 #include <map>
 #include <stdexcept>
 #include <thread>
+#include <utility>
 
 #include "api/fixture.h"
+#include "engine/executor.h"
 #include "expect_error.h"
 
 namespace tte {
@@ -16,6 +19,7 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using tte::testing::embedder;
 using tte::testing::kReasoner;
 using tte::testing::message_of;
 using tte::testing::questions;
@@ -111,6 +115,79 @@ TEST(Reasoner, ACallbackStopsItsItemOnly) {
   EXPECT_EQ(traces[0].token_ids.size(), 3U);
   EXPECT_EQ(traces[0].finish, FinishReason::kCallback);
   EXPECT_EQ(traces[1].token_ids.size(), 8U);
+}
+
+// The engine hears of a stop while it writes on; what comes out does not depend on when.
+TEST(Reasoner, AStoppedTraceEndsWithTheTokenOfTheStop) {
+  const Input question("what is left of the red circle ?");
+  GenerateOptions generate = tokens(12);
+  generate.ignore_eos = true;
+  const std::vector<std::int64_t> whole = reasoner().think(question, with(generate)).token_ids;
+  for (std::size_t last = 1; last < whole.size(); ++last) {
+    for (const bool slow : {false, true}) {
+      ThinkOptions options = with(generate);
+      std::size_t seen = 0;
+      std::string text;
+      options.on_token = [&](std::size_t, std::string_view piece, std::int64_t) {
+        text += piece;
+        if (slow) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        return ++seen == last ? OnToken::kStop : OnToken::kContinue;
+      };
+      const Trace trace = reasoner().think(question, options);
+      EXPECT_EQ(trace.token_ids,
+                (std::vector<std::int64_t>(whole.begin(), whole.begin() + static_cast<long>(last))));
+      EXPECT_EQ(trace.finish, FinishReason::kCallback);
+      EXPECT_TRUE(trace.text.starts_with(text)) << "held back: half characters";
+      EXPECT_EQ(seen, last) << "no token is handed over after the stop";
+    }
+  }
+}
+
+TEST(Reasoner, AStopAtTheLastTokenDoesNotHideTheReason) {
+  GenerateOptions generate = tokens(4);
+  generate.ignore_eos = true;
+  ThinkOptions options = with(generate);
+  options.on_token = [n = 0](std::size_t, std::string_view, std::int64_t) mutable {
+    return ++n == 4 ? OnToken::kStop : OnToken::kContinue;
+  };
+  EXPECT_EQ(reasoner().think(Input("count blue"), options).finish, FinishReason::kLength);
+}
+
+TEST(Reasoner, CallbacksMayCallModels) {
+  ThinkOptions options = with(tokens(3));
+  const auto caller = std::this_thread::get_id();
+  std::size_t vectors = 0;
+  options.on_token = [&](std::size_t, std::string_view, std::int64_t) {
+    EXPECT_EQ(std::this_thread::get_id(), caller);
+    vectors += static_cast<std::size_t>(embedder().embed({Input("a")}).rows);
+    EXPECT_EQ(reasoner().think(Input("b"), with(tokens(1))).token_ids.size(), 1U);
+    return OnToken::kContinue;
+  };
+  options.on_result = [&](std::size_t, const Trace&) {
+    vectors += static_cast<std::size_t>(embedder().embed({Input("a")}).rows);
+  };
+  const auto traces = reasoner().think({Input("count blue"), Input("count red")}, options);
+  EXPECT_EQ(vectors, traces[0].token_ids.size() + traces[1].token_ids.size() + 2);
+}
+
+TEST(Reasoner, NobodyWaitsForAModelOnTheEnginesThread) {
+  class Waits : public engine::Stepper {
+   public:
+    bool step() override {
+      if (std::exchange(done_, true)) return false;
+      message.set_value(message_of<Error>([] { (void)reasoner().think(Input("a"), with(tokens(1))); }));
+      return false;
+    }
+    std::promise<std::string> message;
+
+   private:
+    bool done_ = false;
+  };
+  (void)reasoner();
+  const auto waits = std::make_shared<Waits>();
+  engine::Executor executor(1, 1024);
+  executor.add(waits);
+  EXPECT_THAT(waits->message.get_future().get(), HasSubstr("may not wait for a model"));
 }
 
 TEST(Reasoner, WhatACallbackThrowsComesOut) {

@@ -21,6 +21,7 @@ TEST(Error, EveryKindIsAnError) {
   expect_caught_as_base<InputError>();
   expect_caught_as_base<ModelError>();
   expect_caught_as_base<DeviceError>();
+  expect_caught_as_base<OutOfMemoryError>();
   expect_caught_as_base<CancelledError>();
 }
 

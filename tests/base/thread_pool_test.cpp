@@ -12,6 +12,7 @@
 #include <stdexcept>
 #include <thread>
 
+#include "in_fork.h"
 #include "tte/error.h"
 
 namespace tte::base {
@@ -98,6 +99,23 @@ TEST(ThreadPool, OperationsInsideAJobAreSerial) {
   const double sum = pool.submit([] { return at::ones({1 << 20}).sum().item<double>(); }).get();
   EXPECT_EQ(sum, 1 << 20);
   EXPECT_EQ(threads_of_parallel_for(), 4U) << "outside a job, afterwards";
+}
+
+TEST(ThreadPool, AForkedProcessMayDestroyItAndGetsNoWorkDone) {
+  auto pool = std::make_unique<ThreadPool>(3);
+  pool->submit([] {}).get();
+  EXPECT_EQ(::tte::testing::status_of_fork([&] {
+              bool refused = false;
+              try {
+                pool->post([] {});
+              } catch (const DeviceError&) {
+                refused = true;
+              }
+              pool.reset();
+              return refused;
+            }),
+            0);
+  EXPECT_EQ(pool->submit([] { return 3; }).get(), 3) << "the parent's goes on";
 }
 
 }  // namespace

@@ -9,6 +9,8 @@
 #include <thread>
 #include <vector>
 
+#include "in_fork.h"
+
 namespace tte::engine {
 namespace {
 
@@ -113,6 +115,38 @@ TEST(Executor, MayEndOnItsOwnThread) {
   raw->add(last);
   last->added.set_value();
   done.wait();
+}
+
+TEST(Executor, KnowsItsOwnThread) {
+  class Asks : public Stepper {
+   public:
+    bool step() override {
+      if (!std::exchange(asked_, true)) answer.set_value(Executor::on_own_thread());
+      return false;
+    }
+    std::promise<bool> answer;
+
+   private:
+    bool asked_ = false;
+  };
+  auto asks = std::make_shared<Asks>();
+  Executor executor(1, 1024);
+  executor.add(asks);
+  EXPECT_TRUE(asks->answer.get_future().get());
+  EXPECT_FALSE(Executor::on_own_thread());
+}
+
+TEST(Executor, AForkedProcessMayDestroyIt) {
+  std::vector<int> log;
+  auto counter = std::make_shared<Counter>(1, 1, log);
+  auto executor = std::make_unique<Executor>(1, 1024);
+  executor->add(counter);
+  counter->done.get_future().wait();
+  EXPECT_EQ(::tte::testing::status_of_fork([&] {
+              executor.reset();
+              return true;
+            }),
+            0);
 }
 
 }  // namespace

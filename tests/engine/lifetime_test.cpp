@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "engine/fake_model.h"
+#include "in_fork.h"
 #include "tte/error.h"
 
 namespace tte::engine::testing {
@@ -272,6 +273,33 @@ TEST(Threads, EnginesComeAndGoWhileOthersRun) {
   for (auto& thread : threads) thread.join();
   cancel.cancel();
   EXPECT_EQ(running.get().finish, FinishReason::kCancelled);
+}
+
+TEST(Fork, AForkedProcessMayDestroyAnEngineInTheMiddleOfAStep) {
+  Bench bench;
+  std::promise<void> stepping, go_on;
+  bench.model->on_forward = [&, first = true](const models::RaggedBatch&) mutable {
+    if (!std::exchange(first, false)) return;
+    stepping.set_value();
+    go_on.get_future().wait();
+  };
+  auto result = bench.engine->submit(endless(1));
+  stepping.get_future().wait();
+  EXPECT_EQ(::tte::testing::status_of_fork([&] {
+              bool refused = false;
+              try {
+                bench.engine->submit(endless(2));
+              } catch (const DeviceError&) {
+                refused = true;
+              }
+              bench.engine.reset();
+              bench.executor.reset();
+              return refused;
+            }),
+            0);
+  go_on.set_value();
+  bench.engine.reset();
+  EXPECT_EQ(result.get().finish, FinishReason::kCancelled);
 }
 
 }  // namespace

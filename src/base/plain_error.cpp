@@ -1,0 +1,69 @@
+#include "base/plain_error.h"
+
+#include <c10/util/Exception.h>
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <new>
+#include <stdexcept>
+#include <system_error>
+
+#include "base/printable.h"
+#include "tte/error.h"
+
+namespace tte::base {
+namespace {
+
+constexpr std::size_t kLongest = 300;
+
+// "20.00 MiB" of "... Tried to allocate 20.00 MiB. GPU ...": both of ATen's allocators say it so.
+std::string wanted(std::string_view message) {
+  constexpr std::string_view kBefore = "to allocate ";
+  const std::size_t at = message.find(kBefore);
+  if (at == std::string_view::npos) return {};
+  std::string_view amount = message.substr(at + kBefore.size(), 40);
+  for (const std::string_view unit : {"bytes", "KiB", "MiB", "GiB"}) {
+    if (const std::size_t end = amount.find(unit); end != std::string_view::npos) {
+      return std::string(amount.substr(0, end + unit.size()));
+    }
+  }
+  return {};
+}
+
+bool is_memory(std::string_view message) {
+  return message.find("can't allocate memory") != std::string_view::npos ||
+         message.find("not enough memory") != std::string_view::npos;
+}
+
+std::exception_ptr out_of_memory(std::string_view where, std::string_view remedy, const std::string& amount) {
+  return std::make_exception_ptr(OutOfMemoryError(
+      amount.empty() ? fmt::format("{}: memory ran out: {}.", where, remedy)
+                     : fmt::format("{}: memory ran out where {} were wanted: {}.", where, amount, remedy)));
+}
+
+}  // namespace
+
+std::exception_ptr plain_error(const std::exception_ptr& error, std::string_view where,
+                               std::string_view remedy) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const std::length_error&) {  // A size that no memory has.
+    return out_of_memory(where, remedy, {});
+  } catch (const std::bad_alloc&) {
+    return out_of_memory(where, remedy, {});
+  } catch (const c10::OutOfMemoryError& e) {
+    return out_of_memory(where, remedy, wanted(e.what_without_backtrace()));
+  } catch (const c10::Error& e) {
+    const std::string_view message = e.what_without_backtrace();
+    if (is_memory(message)) return out_of_memory(where, remedy, wanted(message));
+    return std::make_exception_ptr(Error(fmt::format("{}: {}", where, printable(message, kLongest))));
+  } catch (const std::system_error& e) {
+    if (e.code() != std::errc::resource_unavailable_try_again) return error;
+    return std::make_exception_ptr(DeviceError(fmt::format(
+        "{}: the system gives no more threads ({}): lower threads and media_threads.", where, e.what())));
+  } catch (...) {
+    return error;
+  }
+}
+
+}  // namespace tte::base

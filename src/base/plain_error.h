@@ -1,0 +1,30 @@
+// Exceptions of libraries in tte's own words.
+#pragma once
+
+#include <exception>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace tte::base {
+
+// What memory that ran out leads to: `where` (an item, a folder) ran out of it.
+//
+// std::bad_alloc and what ATen's allocators throw become an OutOfMemoryError that says how much was wanted,
+// if that is known, and `remedy`; threads that the system does not give become a DeviceError, and other
+// errors of ATen an Error without their backtrace. All begin with `where`. Everything else, tte's own errors
+// among it, stays as it is.
+std::exception_ptr plain_error(const std::exception_ptr& error, std::string_view where,
+                               std::string_view remedy);
+
+// Runs call(); what it throws comes out as plain_error() has it.
+template <typename F>
+auto in_plain_words(std::string_view where, std::string_view remedy, F&& call) -> decltype(call()) {
+  try {
+    return std::forward<F>(call)();
+  } catch (...) {
+    std::rethrow_exception(plain_error(std::current_exception(), where, remedy));
+  }
+}
+
+}  // namespace tte::base
