@@ -27,10 +27,10 @@ std::string item_name(const Input& input, std::size_t index) {
   return input.name.empty() ? fmt::format("item {}", index) : base::printable(input.name, 80);
 }
 
-void Call::Shared::post(Event event) {
+void Call::Shared::post(Events& one) noexcept {
   {
     const std::lock_guard lock(mutex);
-    events.push_back(std::move(event));
+    events.splice(events.end(), one);
   }
   arrived.notify_one();
 }
@@ -83,15 +83,21 @@ void Call::run(const std::function<void(std::size_t)>& start) {
   attend();
 }
 
-std::deque<Call::Event> Call::wait() {
-  std::deque<Event> events;
+std::shared_ptr<Call::Events> Call::event_of(std::size_t item, std::function<void()> action, bool token) {
+  auto one = std::make_shared<Events>();
+  one->push_back({item, std::move(action), token});
+  return one;
+}
+
+Call::Events Call::wait() {
+  Events events;
   std::unique_lock lock(shared_->mutex);
   shared_->arrived.wait_for(lock, kPollEvery, [&] { return !shared_->events.empty(); });
   events.swap(shared_->events);
   return events;
 }
 
-void Call::perform_all(std::deque<Event> events) {
+void Call::perform_all(Events events) {
   for (auto event = events.begin(); event != events.end();) {
     if (!event->token) {
       perform(event->item, event->action);
@@ -166,7 +172,8 @@ std::function<engine::TokenAction(std::int64_t, const std::string&)> Call::token
   return [this, shared = shared_, item, stopped](std::int64_t id, const std::string& text) {
     if (*stopped || shared->stop.cancelled()) return engine::TokenAction::kStop;
     // `this` is alive when the event runs: events run inside run() only.
-    shared->post({item, [this, item, id, text] { hand_over(item, id, text); }, /*token=*/true});
+    shared->post(*event_of(
+        item, [this, item, id, text] { hand_over(item, id, text); }, /*token=*/true));
     return engine::TokenAction::kContinue;
   };
 }

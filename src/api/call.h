@@ -9,9 +9,9 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <future>
+#include <list>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -86,13 +86,15 @@ class Call {
     std::function<void()> action;
     bool token = false;
   };
+  // An event is made before it is needed: when it comes there may be no memory for it.
+  using Events = std::list<Event>;
   struct Shared {
     std::mutex mutex;
     std::condition_variable arrived;
-    std::deque<Event> events;
+    Events events;
     CancelToken stop;
 
-    void post(Event event);
+    void post(Events& one) noexcept;  // Moves it here.
   };
   struct Taker {
     std::function<bool(std::int64_t, const std::string&)> take;
@@ -105,9 +107,10 @@ class Call {
   void fail(std::size_t item, const std::string& message);
   void end(std::size_t item, State state);
   void hand_over(std::size_t item, std::int64_t id, const std::string& text);
-  void perform_all(std::deque<Event> events);
+  static std::shared_ptr<Events> event_of(std::size_t item, std::function<void()> action, bool token = false);
+  void perform_all(Events events);
   void attend();  // Cancellation and the caller's poll.
-  std::deque<Event> wait();
+  Events wait();
 
   const CallOptions options_;
   const base::ProcessMark process_;
@@ -128,39 +131,41 @@ std::string item_name(const Input& input, std::size_t index);
 
 template <typename T>
 void Call::prepare(std::size_t item, std::function<T()> job, std::function<void(T, double)> then) {
+  struct Outcome {
+    std::promise<T> result;
+    double seconds = 0;
+  };
+  auto outcome = std::make_shared<Outcome>();
+  // `this` is alive when the event runs: events run inside run() only.
+  auto event = event_of(item, [this, item, outcome, then = std::move(then)] {
+    --preparing_;
+    if (state_[item] == State::kRunning) then(outcome->result.get_future().get(), outcome->seconds);
+  });
+  pool_.post([shared = shared_, event, outcome, name = name_of(item), job = std::move(job)] {
+    if (shared->stop.cancelled()) return;
+    const auto begin = std::chrono::steady_clock::now();
+    try {
+      outcome->result.set_value(base::in_plain_words(name, kLessOfAnItem, job));
+    } catch (...) {
+      outcome->result.set_exception(std::current_exception());
+    }
+    outcome->seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    shared->post(*event);
+  });
   ++preparing_;
-  pool_.post(
-      [this, shared = shared_, item, name = name_of(item), job = std::move(job), then = std::move(then)] {
-        if (shared->stop.cancelled()) return;
-        const auto begin = std::chrono::steady_clock::now();
-        auto result = std::make_shared<std::promise<T>>();
-        try {
-          result->set_value(base::in_plain_words(name, kLessOfAnItem, job));
-        } catch (...) {
-          result->set_exception(std::current_exception());
-        }
-        const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-        // `this` is alive when the event runs: events run inside run() only.
-        shared->post({item, [this, item, result, then, seconds] {
-                        --preparing_;
-                        if (state_[item] == State::kRunning)
-                          then(result->get_future().get(), seconds.count());
-                      }});
-      });
 }
 
 template <typename Result, typename Request>
 void Call::submit(std::size_t item, engine::Engine& engine, Request request,
                   std::function<void(Result)> then) {
   auto future = std::make_shared<std::future<Result>>();
+  auto event = event_of(item, [this, item, future, then = std::move(then)] {
+    // Another request of the item may have failed meanwhile.
+    if (state_[item] == State::kRunning) then(future->get());
+  });
   request.cancel = shared_->stop;
   request.caller = shared_.get();
-  request.on_done = [this, shared = shared_, item, future, then = std::move(then)] {
-    shared->post({item, [this, item, future, then] {
-                    // Another request of the item may have failed meanwhile.
-                    if (state_[item] == State::kRunning) then(future->get());
-                  }});
-  };
+  request.on_done = [shared = shared_, event] { shared->post(*event); };
   *future = engine.submit(std::move(request));
 }
 

@@ -17,8 +17,9 @@ HARD_LIMIT = 240
 HEADER = f"""
 import os, sys, threading, time, signal
 import tte
-reasoner = tte.Reasoner({str(NANO / "reasoner")!r}, device="cpu", backend=tte.Backend("cpu", threads=1, media_threads=1))
-embedder = tte.Embedder({str(NANO / "embedder")!r}, backend=reasoner.backend)
+backend = tte.Backend("cpu", threads=1, media_threads=1)
+reasoner = tte.Reasoner({str(NANO / "reasoner")!r}, backend=backend)
+embedder = tte.Embedder({str(NANO / "embedder")!r}, backend=backend)
 LONG = dict(max_new_tokens=1500, ignore_eos=True, progress=False)
 
 def wait_for(child):
@@ -119,7 +120,7 @@ def test_calls_in_atexit_handlers() -> None:
 
 
 @pytest.mark.parametrize(
-    "end", ["sys.exit(5)", "raise SystemExit(5)", "del reasoner, embedder; sys.exit(5)", "os._exit(5)"]
+    "end", ["sys.exit(5)", "raise SystemExit(5)", "del reasoner, embedder, backend; sys.exit(5)", "os._exit(5)"]
 )
 def test_a_forked_child_ends(end: str) -> None:
     check(

@@ -1,0 +1,97 @@
+"""Memory that runs out: one sentence for the item that wanted it, and the engine goes on."""
+
+from __future__ import annotations
+
+from test_process_ends import check
+
+LIMITS = """
+import gc, resource
+import numpy as np
+
+def used():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[0]) * resource.getpagesize()
+
+def limited(extra, call):
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    gc.collect()
+    resource.setrlimit(resource.RLIMIT_AS, (used() + extra, hard))
+    try:
+        return call()
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+
+def is_plain(message):
+    return len(message) < 500 and "\\n" not in message and "alloc_cpu" not in message and "bad_alloc" not in message
+"""
+
+
+def test_an_item_that_wants_too_much_is_skipped() -> None:
+    # Pixels of 9,000 x 9,000 are resized in the engine: 243 MB are there already, what is made of them is not.
+    check(
+        LIMITS
+        + """
+image = tte._tte.Input(parts=[tte._tte.Image.from_array(np.zeros((9000, 9000, 3), np.uint8))])
+plain = embedder.embed(["a", "b"])
+def call():
+    return tte._tte.ThinkThenEmbed(reasoner._native, embedder._native).run(
+        [tte._tte.Input(parts=["a"]), image, tte._tte.Input(parts=["b"])], on_error=tte._tte.OnError.SKIP,
+        think_each=[tte._tte.ThinkMode.NEVER] * 3,
+    )
+result = limited(64 << 20, call)
+errors = result.embeddings.errors
+print([error.index for error in errors], all("memory ran out" in e.message and is_plain(e.message) for e in errors))
+vectors = result.embeddings.take_data()
+print(np.array_equal(vectors[[0, 2]], plain), bool(np.isnan(vectors[1]).all()))
+try:
+    limited(64 << 20, lambda: embedder._native.embed([image]))
+except MemoryError as error:
+    print(type(error).__name__, "item 0" in str(error))
+print(np.array_equal(embedder.embed(["a", "b"]), plain))
+""",
+        out="[1] True True True OutOfMemoryError True True",
+    )
+
+
+def test_memory_that_runs_out_anywhere_is_an_error_and_no_end() -> None:
+    check(
+        LIMITS
+        + """
+texts = ["red " * n for n in (1, 50, 300, 700)]
+images = [{"text": "a", "image": np.zeros((n, n, 3), np.uint8)} for n in (28, 300, 900)]
+options = dict(reasoner=reasoner, embedder=embedder, max_new_tokens=4, progress=False, on_error="skip")
+plain = tte.think_then_embed(texts + images, **options)
+seen = set()
+for extra in [0, 1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128]:
+    try:
+        result = limited(extra << 20, lambda: tte.think_then_embed(texts + images, **options))
+        seen.update(error.message for error in result.errors)
+    except tte.Error as error:
+        seen.add(str(error))
+    except MemoryError:
+        pass  # Python's own.
+print([message for message in seen if not is_plain(message)])
+again = tte.think_then_embed(texts + images, **options)
+print(again.traces == plain.traces, np.array_equal(again.embeddings, plain.embeddings))
+""",
+        out="[] True True",
+    )
+
+
+def test_a_checkpoint_that_does_not_fit_is_named() -> None:
+    check(
+        LIMITS
+        + """
+folder = str(reasoner.model.path)
+del reasoner, embedder, backend
+for extra in [0, 1, 2, 4, 8, 16, 32, 64]:
+    try:
+        limited(extra << 20, lambda: tte.Reasoner(folder, device="cpu", dtype="float32"))
+    except tte.Error as error:
+        assert is_plain(str(error)), error
+    except MemoryError:
+        pass
+print(tte.Reasoner(folder, device="cpu").model.path == tte.Reasoner(folder, device="cpu").model.path)
+""",
+        out="True",
+    )
