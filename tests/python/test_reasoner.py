@@ -79,6 +79,27 @@ def test_a_callback_sees_every_token_and_can_stop(reasoner: tte.Reasoner) -> Non
     assert len(seen) == 6
 
 
+def test_the_engine_writes_on_while_a_callback_holds_the_interpreters_lock(reasoner: tte.Reasoner) -> None:
+    written: list[int] = []
+
+    def on_token(item: int, text: str, token: int) -> bool:
+        until, before = time.monotonic() + 60, reasoner.backend.stats.decode_tokens
+        while (more := reasoner.backend.stats.decode_tokens - before) < 3 and time.monotonic() < until:
+            pass
+        written.append(more)
+        return False
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(3600)  # No other thread gets the lock.
+    try:
+        (trace,) = reasoner.think("the cat", max_new_tokens=400, ignore_eos=True, on_token=on_token)
+    finally:
+        sys.setswitchinterval(interval)
+    assert written[0] >= 3
+    assert len(written) == len(trace.token_ids) == 1
+    assert trace.finish == tte.FinishReason.CALLBACK
+
+
 def test_what_a_callback_raises_comes_out(reasoner: tte.Reasoner) -> None:
     def on_token(item: int, text: str, token: int) -> bool:
         raise LookupError("from the callback")
