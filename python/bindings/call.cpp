@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <thread>
 
@@ -13,9 +14,22 @@ int running = 0;
 std::optional<std::thread::id> ender;  // The thread that ends the interpreter, once it does.
 pid_t owner = 0;                       // The process that made the first call.
 
+// The interpreter goes without the calls that still run: no lock is needed to read it, and `ender` stands then.
+std::atomic<bool> abandoned = false;
+
 constexpr auto kLongestWait = std::chrono::seconds(30);
 
 }  // namespace
+
+// An interpreter that is gone ends the threads that come back to it, in destructors too, and with them the
+// process: they wait here for its end instead.
+void stay_away_if_abandoned() {
+  while (abandoned && RunningCall::must_end()) std::this_thread::sleep_for(kLongestWait);
+}
+
+RunningCall::Back::~Back() {
+  stay_away_if_abandoned();
+}
 
 RunningCall::Counted::Counted() {
   if (owner == 0) owner = getpid();
@@ -56,6 +70,7 @@ void wait_for_calls() {
     const py::gil_scoped_release release;
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
+  abandoned = running > 0 && owner == getpid();
 }
 
 }  // namespace tte::python

@@ -34,9 +34,19 @@ class RunningCall {
     Counted& operator=(const Counted&) = delete;
   };
 
+  // The moment before the lock is taken back.
+  struct Back {
+    ~Back();
+  };
+
   Counted counted_;
   py::gil_scoped_release release_;  // After counted_, so that it is counted until the lock is back.
+  Back back_;
 };
+
+// Does not return where the interpreter has gone without its calls; for what takes its lock while a call
+// runs.
+void stay_away_if_abandoned();
 
 // A moment without the interpreter's lock that may not fail: for what waits for a step when it is destroyed.
 class WithoutLock {
@@ -66,6 +76,7 @@ void wait_for_calls();
 
 // Lets Ctrl-C out of a call that waits: Python's handlers run here, and what they raise ends the call.
 inline void check_signals() {
+  stay_away_if_abandoned();
   const py::gil_scoped_acquire gil;
   if (RunningCall::must_end()) throw CancelledError("The call was cancelled: the interpreter ends.");
   if (PyErr_CheckSignals() != 0) throw py::error_already_set();
@@ -98,6 +109,7 @@ inline void apply(CommonArguments from, CallOptions& to) {
   to.max_in_flight = from.max_in_flight;
   to.poll = check_signals;
   to.around_tokens = [](const std::function<void()>& hand_over) {
+    stay_away_if_abandoned();
     const py::gil_scoped_acquire gil;  // Beside a busy thread each taking costs a switch interval.
     hand_over();
   };
