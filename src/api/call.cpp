@@ -179,6 +179,7 @@ std::function<engine::TokenAction(std::int64_t, const std::string&)> Call::token
 }
 
 void Call::hand_over(std::size_t item, std::int64_t id, const std::string& text) {
+  process_.check();  // The callback before may have forked.
   const auto taker = takers_.find(item);
   if (taker == takers_.end() || *taker->second.stopped) return;
   if (!taker->second.take(id, text)) *taker->second.stopped = true;

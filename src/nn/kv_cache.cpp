@@ -35,9 +35,9 @@ std::shared_ptr<KvPool> KvPool::create(const KvShape& shape, std::int64_t bytes)
   }
   try {
     return std::shared_ptr<KvPool>(new KvPool(shape, blocks, block_size));
-  } catch (const c10::Error& error) {
-    throw DeviceError(fmt::format("{} cannot give {} bytes for sequence states: lower state_bytes ({}).",
-                                  shape.device.str(), blocks * block_bytes, error.what_without_backtrace()));
+  } catch (const c10::Error&) {
+    throw OutOfMemoryError(fmt::format("{} cannot give {} bytes for sequence states: lower state_bytes.",
+                                       shape.device.str(), blocks * block_bytes));
   }
 }
 
