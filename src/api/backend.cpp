@@ -72,15 +72,6 @@ std::string stamp(const std::filesystem::path& checkpoint) {
   return digester.finish().hex();
 }
 
-// A thread that the system does not give to OpenMP ends the process, so numbers that no machine is served by
-// are refused.
-void check_threads(const char* name, int wanted) {
-  const int most = std::max(64, 4 * static_cast<int>(std::thread::hardware_concurrency()));
-  if (wanted <= most) return;
-  throw InputError(fmt::format("{} is {}: it must be at most {} on this machine of {} cores.", name, wanted,
-                               most, std::thread::hardware_concurrency()));
-}
-
 int resolved_media_threads(int wanted) {
   return wanted > 0 ? wanted : std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / 4);
 }
@@ -89,8 +80,6 @@ int resolved_media_threads(int wanted) {
 
 Backend::Impl::Impl(const BackendOptions& options) : options_(options) {
   options.validate();
-  check_threads("threads", options.threads);
-  check_threads("media_threads", options.media_threads);
   device_ = api::choose_device(options.device);
   if (device_.name != "cpu") kernels::load_cuda();
   options_.device = device_.name;

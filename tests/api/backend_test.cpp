@@ -4,8 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
-#include <limits>
-#include <string>
 #include <thread>
 
 #include "api/fixture.h"
@@ -119,18 +117,6 @@ TEST(Load, DescribesTheModel) {
 
 TEST(Version, OfHeadersAndLibraryAreTheSame) {
   EXPECT_STREQ(version(), TTE_VERSION);
-}
-
-TEST(Backend, MoreThreadsThanTheSystemMayGiveAreRefused) {
-  for (const int threads : {3000, std::numeric_limits<int>::max()}) {
-    BackendOptions options = small_backend();
-    options.threads = threads;
-    EXPECT_THAT(message_of<InputError>([&] { Backend::make(options); }),
-                HasSubstr("threads is " + std::to_string(threads)));
-    options = small_backend();
-    options.media_threads = threads;
-    EXPECT_THAT(message_of<InputError>([&] { Backend::make(options); }), HasSubstr("media_threads is"));
-  }
 }
 
 }  // namespace
