@@ -178,6 +178,17 @@ std::function<engine::TokenAction(std::int64_t, const std::string&)> Call::token
   };
 }
 
+std::function<engine::TokenAction(std::int64_t, const std::string&)> Call::first_token(
+    std::size_t item, std::function<void()> action) {
+  auto event = event_of(item, [this, item, action = std::move(action)] {
+    if (state_[item] == State::kRunning) action();
+  });
+  return [shared = shared_, event](std::int64_t, const std::string&) {
+    if (!event->empty()) shared->post(*event);
+    return engine::TokenAction::kContinue;
+  };
+}
+
 void Call::hand_over(std::size_t item, std::int64_t id, const std::string& text) {
   process_.check();  // The callback before may have forked.
   const auto taker = takers_.find(item);

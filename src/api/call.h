@@ -77,6 +77,10 @@ class Call {
   [[nodiscard]] std::function<engine::TokenAction(std::int64_t, const std::string&)> tokens(
       std::size_t item, std::function<bool(std::int64_t, const std::string&)> take);
 
+  // Likewise for an item whose tokens nobody wants, but for the first.
+  [[nodiscard]] std::function<engine::TokenAction(std::int64_t, const std::string&)> first_token(
+      std::size_t item, std::function<void()> action);
+
   [[nodiscard]] const std::vector<ItemError>& errors() const { return errors_; }
   [[nodiscard]] bool failed(std::size_t item) const { return state_[item] == State::kFailed; }
 

@@ -26,16 +26,14 @@ struct Stream {
 std::function<engine::TokenAction(std::int64_t, const std::string&)> token_callback(
     Call& call, const ThinkJob& job, std::shared_ptr<Stream> stream) {
   const bool watched = job.on_token != nullptr && *job.on_token;
-  if (!watched && !job.on_begin) return nullptr;
-  return call.tokens(job.item,
-                     [stream = std::move(stream), item = job.item, begin = job.on_begin,
-                      on_token = watched ? job.on_token : nullptr](std::int64_t id, const std::string& text) {
-                       if (stream->seen++ == 0 && begin) begin();
-                       if (on_token == nullptr || (*on_token)(item, text, id) == OnToken::kContinue)
-                         return true;
-                       stream->kept = stream->seen;
-                       return false;
-                     });
+  if (!watched) return job.on_begin ? call.first_token(job.item, job.on_begin) : nullptr;
+  return call.tokens(job.item, [stream = std::move(stream), item = job.item, begin = job.on_begin,
+                                on_token = job.on_token](std::int64_t id, const std::string& text) {
+    if (stream->seen++ == 0 && begin) begin();
+    if ((*on_token)(item, text, id) == OnToken::kContinue) return true;
+    stream->kept = stream->seen;
+    return false;
+  });
 }
 
 // The result as it was when the callback had seen `kept` tokens: the engine hears of it while it writes on.

@@ -32,10 +32,10 @@ enum class TokenAction { kContinue, kStop };
 
 struct GenerateRequest {
   std::shared_ptr<const models::Prompt> prompt;
-  GenerateOptions options;            // Defaults already resolved: every optional is set, except seed.
-  std::vector<std::int64_t> end_ids;  // The checkpoint's end tokens.
+  GenerateOptions options;              // Defaults already resolved: every optional is set, except seed.
+  std::vector<std::int64_t> end_ids;    // The checkpoint's end tokens.
   std::string think_open, think_close;  // The tags, for the thinking budget.
-  bool pin_state = false;  // Keep the finished state for reuse (GenerateResult::pin).
+  bool pin_state = false;               // Keep the finished state for reuse (GenerateResult::pin).
   // What this request goes on from, if its beginning is a pinned state: held until the request is admitted,
   // which is before requests that begin anew.
   std::shared_ptr<PrefixPin> continues;

@@ -34,7 +34,7 @@ const char* kNoMemory =
 // Made before it is needed: then there may be no memory for it.
 const std::exception_ptr& bare_no_memory() {
   static const std::exception_ptr error =
-      std::make_exception_ptr(DeviceError(fmt::format("An item failed: {}", kNoMemory)));
+      std::make_exception_ptr(OutOfMemoryError(fmt::format("An item failed: {}", kNoMemory)));
   return error;
 }
 
@@ -53,14 +53,16 @@ std::exception_ptr named(const std::exception_ptr& error, const std::string& nam
     return std::make_exception_ptr(InputError(message(e.what())));
   } catch (const ModelError& e) {
     return std::make_exception_ptr(ModelError(message(e.what())));
+  } catch (const OutOfMemoryError& e) {
+    return std::make_exception_ptr(OutOfMemoryError(message(e.what())));
   } catch (const DeviceError& e) {
     return std::make_exception_ptr(DeviceError(message(e.what())));
   } catch (const c10::OutOfMemoryError&) {
-    return std::make_exception_ptr(DeviceError(message(kNoMemory)));
+    return std::make_exception_ptr(OutOfMemoryError(message(kNoMemory)));
   } catch (const std::bad_alloc&) {
-    return std::make_exception_ptr(DeviceError(message(kNoMemory)));
+    return std::make_exception_ptr(OutOfMemoryError(message(kNoMemory)));
   } catch (const c10::Error& e) {
-    if (is_out_of_memory(e)) return std::make_exception_ptr(DeviceError(message(kNoMemory)));
+    if (is_out_of_memory(e)) return std::make_exception_ptr(OutOfMemoryError(message(kNoMemory)));
     return std::make_exception_ptr(Error(message(e.what_without_backtrace())));
   } catch (const std::exception& e) {
     return std::make_exception_ptr(Error(message(e.what())));

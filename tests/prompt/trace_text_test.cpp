@@ -21,14 +21,14 @@ TEST_P(SplitTrace, AtTheTags) {
   EXPECT_EQ(trace.conclusion, GetParam().conclusion);
 }
 
-INSTANTIATE_TEST_SUITE_P(Traces, SplitTrace,
-                         ::testing::Values(Case{"<think> a b </think> c\n", "a b", "c"},
-                                           Case{"no tags", "", "no tags"},
-                                           Case{"opened in the prompt</think>c", "opened in the prompt", "c"},
-                                           Case{"a</think> b <think> c </think>", "a", "b <think> c </think>"},
-                                           Case{"<think>cut short", "cut short", ""}, Case{"", "", ""},
-                                           Case{"<think></think>", "", ""},
-                                           Case{"a <think>b</think> c </think> d", "b", "c </think> d"}));
+INSTANTIATE_TEST_SUITE_P(
+    Traces, SplitTrace,
+    ::testing::Values(Case{"<think> a b </think> c\n", "a b", "c"}, Case{"no tags", "", "no tags"},
+                      Case{"opened in the prompt</think>c", "opened in the prompt", "c"},
+                      Case{"a</think> b <think> c </think>", "a", "b <think> c </think>"},
+                      Case{"<think>cut short", "cut short", ""}, Case{"", "", ""},
+                      Case{"<think></think>", "", ""},
+                      Case{"a <think>b</think> c </think> d", "b", "c </think> d"}));
 
 TEST(SplitTrace, OfARecipeWithoutTagsIsAllConclusion) {
   Trace trace;
