@@ -40,6 +40,25 @@ struct BackendOptions {
   TTE_API void validate() const;
 };
 
+/// What the images and videos of one item may cost. A file says little about what it unfolds into; whatever
+/// would go over a limit is refused, by an InputError that names the limit, before it is spent.
+struct MediaLimits {
+  /// Width times height of an image or of a video's frames. Pillow's default.
+  std::int64_t max_pixels = 178'956'970;
+  /// Bytes of one file.
+  std::int64_t max_file_bytes = std::int64_t{1} << 30;
+  /// Bytes of memory that the item holds at a time: what decoders work in, pixels, and patches of all its
+  /// images and videos.
+  std::int64_t max_item_bytes = std::int64_t{2} << 30;
+  /// Pixels that decoders pass over for the item, scans of a progressive JPEG and frames of a video each
+  /// counted. Every byte of the item's images allows 1,000 more, of its videos 10,000 more.
+  std::int64_t max_item_pixels = 4'000'000'000;
+
+  bool operator==(const MediaLimits&) const = default;
+  /// Throws InputError naming the first limit out of range: from 1 to 2^40.
+  TTE_API void validate() const;
+};
+
 /// How a checkpoint is loaded.
 struct LoadOptions {
   /// "auto" (the checkpoint's own), "float32", "bfloat16", "float16".
@@ -49,6 +68,8 @@ struct LoadOptions {
   /// True: strings such as <|im_end|> in the text of inputs act as control tokens, which is transformers'
   /// default. False: they stay text (transformers' sanitize_control_tokens).
   bool parse_control_tokens = false;
+  /// What the media of one item may cost.
+  MediaLimits media_limits;
 };
 
 /// A cancellation flag shared between the caller and a running call. Copies share the flag.

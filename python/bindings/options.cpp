@@ -26,6 +26,21 @@ void bind_options(py::module_& module) {
       .def_readonly("family", &Task::family)
       .def_readonly("side", &Task::side);
 
+  py::class_<MediaLimits>(module, "MediaLimits", "What the images and videos of one item may cost.")
+      .def(py::init<>())
+      .def(py::init([](std::int64_t max_pixels, std::int64_t max_file_bytes, std::int64_t max_item_bytes,
+                       std::int64_t max_item_pixels) {
+             const MediaLimits limits{max_pixels, max_file_bytes, max_item_bytes, max_item_pixels};
+             limits.validate();
+             return limits;
+           }),
+           py::arg("max_pixels"), py::arg("max_file_bytes"), py::arg("max_item_bytes"),
+           py::arg("max_item_pixels"))
+      .def_readonly("max_pixels", &MediaLimits::max_pixels)
+      .def_readonly("max_file_bytes", &MediaLimits::max_file_bytes)
+      .def_readonly("max_item_bytes", &MediaLimits::max_item_bytes)
+      .def_readonly("max_item_pixels", &MediaLimits::max_item_pixels);
+
   py::enum_<OnError>(module, "OnError", "What a bad item does to the call it is in.")
       .value("THROW", OnError::kThrow, "The call raises the first error.")
       .value("SKIP", OnError::kSkip, "The item gets its error in the result, the others go on.");

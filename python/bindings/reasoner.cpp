@@ -7,14 +7,17 @@ namespace tte::python {
 
 void bind_reasoner(py::module_& module) {
   py::class_<LoadOptions>(module, "LoadOptions", "How a checkpoint is loaded.")
-      .def(py::init([](std::string dtype, std::string recipe, bool parse_control_tokens) {
+      .def(py::init([](std::string dtype, std::string recipe, bool parse_control_tokens,
+                       const std::optional<MediaLimits>& media_limits) {
              LoadOptions options;
              options.dtype = std::move(dtype);
              options.recipe = std::move(recipe);
              options.parse_control_tokens = parse_control_tokens;
+             if (media_limits) options.media_limits = *media_limits;
              return options;
            }),
-           py::arg("dtype") = "auto", py::arg("recipe") = "", py::arg("parse_control_tokens") = false);
+           py::arg("dtype") = "auto", py::arg("recipe") = "", py::arg("parse_control_tokens") = false,
+           py::arg("media_limits") = py::none());
 
   py::class_<ModelDescription>(module, "ModelDescription", "What is known of a loaded checkpoint.")
       .def_readonly("path", &ModelDescription::path)

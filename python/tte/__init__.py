@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from tte import _check_torch as _check_torch
+from tte._media_limits import MediaLimits
 from tte._models import Backend, Embedder, Processor, Reasoner, Tokenizer
 from tte._pages import Pages, pages
 from tte._pipeline import AutoThink, Result, think_then_embed
@@ -49,6 +50,7 @@ __all__ = [
     "FinishReason",
     "InputError",
     "ItemError",
+    "MediaLimits",
     "ModelDescription",
     "ModelError",
     "OutOfMemoryError",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tte import _hub, _options, _text, _tte
 from tte._inputs import Item, prepare, to_input, to_messages
+from tte._media_limits import MediaLimits, native
 
 TraceLike = _tte.Trace | str
 PathLike = str | os.PathLike[str]
@@ -116,6 +117,7 @@ def _load_arguments(
     quantization: str | None,
     adapter: PathLike | None,
     parse_control_tokens: bool,
+    media_limits: MediaLimits | None,
     role: str,
 ) -> tuple[Any, _tte.LoadOptions, _tte.Backend]:
     if quantization is not None:
@@ -131,7 +133,7 @@ def _load_arguments(
         raise _tte.InputError(
             f"device={device!r} contradicts the backend, which is on {backend.device!r}: give one of them."
         )
-    options = _tte.LoadOptions(dtype, "" if recipe is None else os.fspath(recipe), parse_control_tokens)
+    options = _tte.LoadOptions(dtype, "" if recipe is None else os.fspath(recipe), parse_control_tokens, native(media_limits))
     return _hub.resolve(path, role), options, (backend or Backend(device))._native
 
 
@@ -151,6 +153,7 @@ class Reasoner:
         adapter: not available in this version.
         parse_control_tokens: let strings such as ``<|im_end|>`` in the text of inputs act as control tokens, which
             is the default of transformers. By default they stay text.
+        media_limits: what the images and videos of one item may cost.
 
     Raises:
         ModelError: the checkpoint does not fit; names file, key or tensor.
@@ -169,11 +172,21 @@ class Reasoner:
         quantization: str | None = None,
         adapter: PathLike | None = None,
         parse_control_tokens: bool = False,
+        media_limits: MediaLimits | None = None,
     ) -> None:
         self._given = _arguments(locals())
         self._native = _tte.Reasoner.load(
             *_load_arguments(
-                path_or_id, device, dtype, recipe, backend, quantization, adapter, parse_control_tokens, "reasoner"
+                path_or_id,
+                device,
+                dtype,
+                recipe,
+                backend,
+                quantization,
+                adapter,
+                parse_control_tokens,
+                media_limits,
+                "reasoner",
             )
         )
 
@@ -296,11 +309,21 @@ class Embedder:
         backend: Backend | None = None,
         quantization: str | None = None,
         parse_control_tokens: bool = False,
+        media_limits: MediaLimits | None = None,
     ) -> None:
         self._given = _arguments(locals())
         self._native = _tte.Embedder.load(
             *_load_arguments(
-                path_or_id, device, dtype, recipe, backend, quantization, adapter, parse_control_tokens, "embedder"
+                path_or_id,
+                device,
+                dtype,
+                recipe,
+                backend,
+                quantization,
+                adapter,
+                parse_control_tokens,
+                media_limits,
+                "embedder",
             )
         )
 
@@ -414,11 +437,19 @@ class Processor:
     """What a model sees of an input: ids, pixels, positions, under transformers' names. No weights are read."""
 
     def __init__(
-        self, path_or_id: PathLike, *, recipe: PathLike | None = None, parse_control_tokens: bool = False
+        self,
+        path_or_id: PathLike,
+        *,
+        recipe: PathLike | None = None,
+        parse_control_tokens: bool = False,
+        media_limits: MediaLimits | None = None,
     ) -> None:
         self._given = _arguments(locals())
         self._native = _tte.Processor.load(
-            _hub.resolve(path_or_id), "" if recipe is None else os.fspath(recipe), parse_control_tokens
+            _hub.resolve(path_or_id),
+            "" if recipe is None else os.fspath(recipe),
+            parse_control_tokens,
+            native(media_limits),
         )
 
     def __call__(

@@ -67,6 +67,9 @@ class Call {
     return fmt::format("item {}", item);
   };
 
+  // Set as soon as the call is cancelled or left: for jobs, which may outlive it.
+  [[nodiscard]] const CancelToken& stopped() const { return shared_->stop; }
+
   // Bytes that the item holds until it finishes.
   void hold(std::size_t item, std::int64_t bytes);
   void finish(std::size_t item);

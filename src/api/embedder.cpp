@@ -30,9 +30,9 @@ void encode_all(const Embedder::Impl& self, const std::vector<Input>& inputs,
     const std::string name = api::item_name(inputs[i], i);
     prompt::PromptRequest request{prompt::Stage::kEmbed, options.instruction, api::task_of(options, i)};
     std::function<Ready()> job = [builder = self.builder, input = inputs[i], name, request,
-                                  trace = traces.empty() ? std::nullopt : traces[i]] {
+                                  trace = traces.empty() ? std::nullopt : traces[i], stop = call.stopped()] {
       const Trace* given = trace ? &*trace : nullptr;
-      const prompt::Visuals visuals = builder->media().read(input, name);
+      const prompt::Visuals visuals = builder->media().read(input, name, stop);
       const auto opened = builder->open(input, name, request, visuals, given);
       return Ready{builder->close(opened, name, given), api::bytes_of(visuals)};
     };

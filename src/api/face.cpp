@@ -35,8 +35,8 @@ void Face::load(const std::filesystem::path& checkpoint, const LoadOptions& opti
   // A recipe is read in a moment, weights are not: a mistake in it shows first.
   prompt::Recipe recipe = prompt::load_recipe(prompt::model_folder(checkpoint), options.recipe);
   loaded = backend.impl()->load(checkpoint, options.dtype);
-  builder =
-      std::make_shared<prompt::PromptBuilder>(loaded->files, std::move(recipe), options.parse_control_tokens);
+  builder = std::make_shared<prompt::PromptBuilder>(loaded->files, std::move(recipe),
+                                                    options.parse_control_tokens, options.media_limits);
   description = describe(*loaded, builder->recipe(), backend);
 }
 

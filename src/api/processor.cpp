@@ -17,7 +17,8 @@ class Processor::Impl {
  public:
   Impl(const std::filesystem::path& checkpoint, const LoadOptions& options)
       : files(prompt::load_checkpoint_files(checkpoint)),
-        builder(files, prompt::load_recipe(checkpoint, options.recipe), options.parse_control_tokens) {}
+        builder(files, prompt::load_recipe(checkpoint, options.recipe), options.parse_control_tokens,
+                options.media_limits) {}
 
   std::shared_ptr<const prompt::CheckpointFiles> files;
   prompt::PromptBuilder builder;

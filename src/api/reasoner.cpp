@@ -34,8 +34,9 @@ std::vector<Trace> Reasoner::think(const std::vector<Input>& inputs, const Think
     const std::string name = api::item_name(inputs[i], i);
     prompt::PromptRequest request{prompt::Stage::kReason, options.instruction, api::task_of(options, i)};
     // The job owns what it reads: it may still run when the call has been left.
-    std::function<Opened()> job = [builder = self.builder, input = inputs[i], name, request] {
-      const prompt::Visuals visuals = builder->media().read(input, name);
+    std::function<Opened()> job = [builder = self.builder, input = inputs[i], name, request,
+                                   stop = call.stopped()] {
+      const prompt::Visuals visuals = builder->media().read(input, name, stop);
       return Opened{builder->open(input, name, request, visuals), api::bytes_of(visuals)};
     };
     call.prepare<Opened>(i, std::move(job), [&, i, name](const Opened& opened, double seconds) {

@@ -150,13 +150,14 @@ class Run {
     // The job owns what it reads: it may still run when the call has been left.
     std::function<Opened()> job = [reason = reasoner_.builder, embed = embedder_.builder, input = inputs_[i],
                                    name = item.name, trace = item.trace, request, reason_task,
-                                   one_media = one_media_, think = item.mode != ThinkMode::kNever]() mutable {
+                                   one_media = one_media_, think = item.mode != ThinkMode::kNever,
+                                   stop = call_.stopped()]() mutable {
       Opened out;
-      const prompt::Visuals visuals = embed->media().read(input, name);
+      const prompt::Visuals visuals = embed->media().read(input, name, stop);
       out.embed = embed->open(input, name, request, visuals, trace ? &*trace : nullptr);
       out.bytes = api::bytes_of(visuals);
       if (think) {
-        const prompt::Visuals own = one_media ? visuals : reason->media().read(input, name);
+        const prompt::Visuals own = one_media ? visuals : reason->media().read(input, name, stop);
         if (!one_media) out.bytes += api::bytes_of(own);
         request.stage = prompt::Stage::kReason;
         request.task = reason_task;

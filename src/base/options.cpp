@@ -65,6 +65,19 @@ void BackendOptions::validate() const {
   check_at_least("vision_cache_bytes", vision_cache_bytes, std::int64_t{0});
 }
 
+void MediaLimits::validate() const {
+  static constexpr std::int64_t kMost = std::int64_t{1} << 40;
+  const auto check = [](std::string_view name, std::int64_t value) {
+    if (value < 1 || value > kMost) {
+      throw InputError(fmt::format("{} is {}: it must be from 1 to {}.", name, value, kMost));
+    }
+  };
+  check("max_pixels", max_pixels);
+  check("max_file_bytes", max_file_bytes);
+  check("max_item_bytes", max_item_bytes);
+  check("max_item_pixels", max_item_pixels);
+}
+
 void GenerateOptions::validate() const {
   numbers([this](std::string_view name, auto member, auto least, auto most) {
     check_in_range(name, std::optional(this->*member), least, most);

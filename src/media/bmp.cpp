@@ -43,7 +43,12 @@ class Bmp {
   Decoded decode() {
     read_header();
     source_.check_size(header_.width, header_.height);
+    const std::int64_t pixels = header_.width * header_.height;
+    source_.work(pixels);
     Decoded decoded;
+    Budget::Loan loan;
+    // A copy of the file, indices, OpenCV's own pixels.
+    if (header_.bits < 24) loan = source_.borrow(static_cast<std::int64_t>(bytes_.size()) + pixels * 5);
     decoded.pixels = header_.bits >= 24 ? reorder_bytes() : decode_packed();
     return decoded;
   }
@@ -228,6 +233,7 @@ class Bmp {
     const auto width = static_cast<std::size_t>(header_.width);
     const std::size_t total = width * static_cast<std::size_t>(header_.height);
     std::vector<std::uint8_t> out;
+    out.reserve(total);
     std::size_t at = header_.pixels_at;
     std::size_t x = 0;
     const auto room = [&](std::size_t count) { return std::min(count, total - out.size()); };

@@ -17,17 +17,22 @@ using Bytes = std::span<const std::uint8_t>;
 
 // One encoded image, and how to speak of it.
 struct Source {
+  Budget& budget;  // The item's.
   Bytes bytes;
   std::string label;        // "item 3: image \"cat.jpg\"".
   bool want_alpha = false;  // Whether transparency matters to the caller.
-  DecodeLimits limits;
 
   // Throws InputError: label, then `why`.
   [[noreturn]] void fail(std::string_view why) const;
-  // Throws InputError unless 0 < width * height <= limits.max_pixels. Called with the header's numbers,
-  // before any pixel is decoded.
+  // Throws InputError unless 0 < width * height <= max_pixels. Called with the header's numbers, before any
+  // pixel is decoded.
   void check_size(std::int64_t width, std::int64_t height) const;
-  // An uninitialised uint8 [height, width, channels], after check_size.
+  // Memory that a decoder works in, beside the image.
+  [[nodiscard]] Budget::Loan borrow(std::int64_t bytes) const { return budget.borrow(bytes, label); }
+  // Before every pass over so many pixels.
+  void work(std::int64_t pixels) const { budget.work(pixels, label); }
+  // An uninitialised uint8 [height, width, channels], where there is memory for it and for a copy turned
+  // upright.
   [[nodiscard]] at::Tensor allocate(std::int64_t height, std::int64_t width, int channels) const;
 };
 

@@ -51,8 +51,9 @@ File::File(const std::filesystem::path& path, const std::string& label, std::int
   } else if (info.st_size == 0) {
     why = "is empty (0 bytes).";
   } else if (info.st_size > max_bytes) {
-    why = fmt::format("has {} bytes, over the limit of {}; raise the limit if the file is trusted.",
-                      static_cast<std::int64_t>(info.st_size), max_bytes);
+    why = fmt::format(
+        "has {} bytes, over the limit of {}; raise max_file_bytes of MediaLimits if the file is trusted.",
+        static_cast<std::int64_t>(info.st_size), max_bytes);
   }
   if (!why.empty()) {
     ::close(descriptor_);

@@ -75,6 +75,8 @@ Decoded decode_gif(const Source& source) {
   const std::int64_t width = std::max<std::int64_t>(gif->SWidth, std::int64_t{frame.Left} + frame.Width);
   const std::int64_t height = std::max<std::int64_t>(gif->SHeight, std::int64_t{frame.Top} + frame.Height);
   source.check_size(width, height);
+  source.work(width * height);
+  const Budget::Loan loan = source.borrow(width * height);
   if (frame.Width < 1 || frame.Height < 1) source.fail("is a GIF whose first frame has no pixels.");
 
   std::vector<GifPixelType> indices(static_cast<std::size_t>(width * height),

@@ -84,6 +84,10 @@ at::Tensor copy_pixels(const Pixels& pixels, Alpha alpha, const Source& source) 
   if (pixels.channels != 1 && pixels.channels != 3 && pixels.channels != 4) {
     source.fail(fmt::format("has {} channels; tte takes 1 (grey), 3 (RGB) or 4 (RGBA).", pixels.channels));
   }
+  const std::int64_t count = std::int64_t{pixels.height} * pixels.width;
+  source.budget.add_image(count * pixels.channels);
+  source.work(count);
+  const Budget::Loan loan = source.borrow(count * 3);
   const at::Tensor view = at::from_blob(const_cast<std::uint8_t*>(pixels.data.get()),
                                         {pixels.height, pixels.width, pixels.channels}, at::kByte);
   if (pixels.channels == 4) return flatten_alpha(view, alpha);
@@ -105,16 +109,17 @@ void Source::check_size(std::int64_t width, std::int64_t height) const {
                      height));
   }
   // Libraries count rows and columns in ints.
-  if (width > INT32_MAX || height > INT32_MAX || width > limits.max_pixels / height) {
+  if (width > INT32_MAX || height > INT32_MAX || width > budget.limits().max_pixels / height) {
     fail(fmt::format(
-        "says that it is {}x{} pixels (width x height), over the limit of {}; shrink it, or raise the "
-        "limit if the file is trusted.",
-        width, height, limits.max_pixels));
+        "says that it is {}x{} pixels (width x height), over the limit of {}; shrink it, or raise max_pixels "
+        "of MediaLimits if the file is trusted.",
+        width, height, budget.limits().max_pixels));
   }
 }
 
 at::Tensor Source::allocate(std::int64_t height, std::int64_t width, int channels) const {
   check_size(width, height);
+  const Budget::Loan loan = borrow(height * width * (channels + 3));
   return at::empty({height, width, channels}, at::kByte);
 }
 
@@ -150,24 +155,27 @@ at::Tensor decode_bytes(const Source& source, Alpha alpha) {
   }
 }
 
-at::Tensor decode_image(const Image& image, const std::string& item, const DecodeLimits& limits) {
-  Source source;
-  source.want_alpha = image.alpha != Alpha::kDrop;
-  source.limits = limits;
+at::Tensor decode_image(const Image& image, const std::string& item, Budget& budget) {
+  Source source{budget, {}, {}, image.alpha != Alpha::kDrop};
   if (const auto* path = std::get_if<std::filesystem::path>(&image.source)) {
     source.label = fmt::format("{}: image \"{}\"", item, printable_path(*path));
-    const std::vector<std::uint8_t> bytes = File(*path, source.label, limits.max_file_bytes).read_all();
+    const File file(*path, source.label, budget.limits().max_file_bytes);
+    const Budget::Loan loan = source.borrow(file.size());
+    const std::vector<std::uint8_t> bytes = file.read_all();
     source.bytes = bytes;
+    budget.add_image(file.size());
     return decode_bytes(source, image.alpha);
   }
   if (const auto* encoded = std::get_if<EncodedImage>(&image.source)) {
     source.label = fmt::format("{}: the encoded image", item);
     if (!encoded->bytes || encoded->bytes->empty()) source.fail("is empty (0 bytes).");
-    if (static_cast<std::int64_t>(encoded->bytes->size()) > limits.max_file_bytes) {
-      source.fail(
-          fmt::format("has {} bytes, over the limit of {}.", encoded->bytes->size(), limits.max_file_bytes));
+    const auto size = static_cast<std::int64_t>(encoded->bytes->size());
+    if (size > budget.limits().max_file_bytes) {
+      source.fail(fmt::format("has {} bytes, over the limit of {} (max_file_bytes of MediaLimits).", size,
+                              budget.limits().max_file_bytes));
     }
     source.bytes = *encoded->bytes;
+    budget.add_image(size);
     return decode_bytes(source, image.alpha);
   }
   source.label = fmt::format("{}: the pixel array", item);

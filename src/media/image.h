@@ -3,20 +3,12 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <cstdint>
 #include <string>
 
+#include "media/budget.h"
 #include "tte/input.h"
 
 namespace tte::media {
-
-struct DecodeLimits {
-  // Width times height, read from the header before anything is decoded. Pillow's default.
-  std::int64_t max_pixels = kMaxImagePixels;
-  std::int64_t max_file_bytes = std::int64_t{1} << 30;
-  // Width times height times frames taken from one video, checked before they are decoded (3 bytes each).
-  std::int64_t max_video_pixels = 2'000'000'000;
-};
 
 // One picture as uint8 [height, width, 3] RGB, upright (EXIF orientation applied for files and bytes).
 //
@@ -27,6 +19,11 @@ struct DecodeLimits {
 // that is otherwise complete is not; a bad checksum in a PNG is refused.
 //
 // Throws InputError naming `item` (and the file, when there is one).
-at::Tensor decode_image(const Image& image, const std::string& item, const DecodeLimits& limits = {});
+at::Tensor decode_image(const Image& image, const std::string& item, Budget& budget);
+// The image as an item of its own.
+inline at::Tensor decode_image(const Image& image, const std::string& item, const MediaLimits& limits = {}) {
+  Budget budget(limits);
+  return decode_image(image, item, budget);
+}
 
 }  // namespace tte::media

@@ -5,6 +5,7 @@
 #include <csetjmp>
 #include <cstddef>
 #include <cstdio>  // jpeglib.h needs FILE.
+#include <exception>
 #include <string>
 #include <vector>
 
@@ -17,8 +18,8 @@
 namespace tte::media {
 namespace {
 
-// Real progressive files have about ten scans; each costs a pass over the whole image.
-constexpr int kMaxScans = 500;
+// Real progressive files have about ten scans, however small; each costs a pass over the whole image.
+constexpr int kMaxScans = 100;
 constexpr int kApp1 = JPEG_APP0 + 1;
 
 struct ErrorState {
@@ -51,9 +52,30 @@ void source_skip(j_decompress_ptr info, long count) {
 }
 void source_end(j_decompress_ptr /*info*/) {}
 
+// Called many times in each pass over the image.
+struct Progress {
+  jpeg_progress_mgr manager;  // First: libjpeg hands back a pointer to it.
+  const Source* source;
+  std::int64_t pixels = 0;  // Of the image, once its size is known.
+  int scans = 0;            // Those that are accounted for.
+  std::exception_ptr refused;
+};
+
 void on_progress(j_common_ptr info) {
   auto* decompress = reinterpret_cast<j_decompress_ptr>(info);
-  if (decompress->input_scan_number > kMaxScans) ERREXIT(info, JERR_BAD_PROGRESSION);
+  auto* progress = reinterpret_cast<Progress*>(info->progress);
+  try {  // No exception may pass through C code.
+    progress->source->budget.check_cancelled();
+    for (; progress->scans < decompress->input_scan_number; ++progress->scans) {
+      progress->source->work(progress->pixels);
+    }
+    if (progress->scans > kMaxScans) {
+      progress->source->fail(fmt::format("is a JPEG of more than {} scans; save it again.", kMaxScans));
+    }
+  } catch (...) {
+    progress->refused = std::current_exception();
+    ERREXIT(info, JERR_BAD_PROGRESSION);
+  }
 }
 
 // The decoder's state. Everything with a destructor lives here or in the caller, outside the reach of
@@ -72,7 +94,8 @@ class Jpeg {
     input_.term_source = source_end;
     input_.next_input_byte = source.bytes.data();
     input_.bytes_in_buffer = source.bytes.size();
-    progress_.progress_monitor = on_progress;
+    progress_.manager.progress_monitor = on_progress;
+    progress_.source = &source;
   }
   ~Jpeg() {
     if (created_) jpeg_destroy_decompress(&info_);
@@ -83,12 +106,20 @@ class Jpeg {
   Decoded decode() {
     if (!read_header()) fail();
     source_.check_size(info_.image_width, info_.image_height);
+    progress_.pixels = std::int64_t{info_.image_width} * info_.image_height;
+    source_.work(progress_.pixels);
+    progress_.scans = 1;
     const int components = info_.num_components;
     if (components != 1 && components != 3 && components != 4) {
       source_.fail(fmt::format("is a JPEG with {} colour components; tte takes 1, 3 or 4.", components));
     }
     Decoded decoded;
     decoded.orientation = orientation();
+    // With several scans, all coefficients are held until the last.
+    Budget::Loan coefficients;
+    if (jpeg_has_multiple_scans(&info_) != 0) {
+      coefficients = source_.borrow(progress_.pixels * components * static_cast<std::int64_t>(sizeof(JCOEF)));
+    }
     info_.out_color_space = components == 4 ? JCS_CMYK : JCS_RGB;
     decoded.pixels = source_.allocate(info_.image_height, info_.image_width, 3);
     std::vector<std::uint8_t> cmyk;
@@ -104,7 +135,7 @@ class Jpeg {
     jpeg_create_decompress(&info_);
     created_ = true;
     info_.src = &input_;
-    info_.progress = &progress_;
+    info_.progress = &progress_.manager;
     jpeg_save_markers(&info_, kApp1, 0xFFFF);
     jpeg_read_header(&info_, TRUE);
     return true;
@@ -154,6 +185,7 @@ class Jpeg {
   }
 
   [[noreturn]] void fail() const {
+    if (progress_.refused) std::rethrow_exception(progress_.refused);
     if (info_.err->msg_code == JERR_INPUT_EOF) {
       source_.fail("is a truncated JPEG: the file ends before the image does; fetch it again.");
     }
@@ -164,7 +196,7 @@ class Jpeg {
   jpeg_decompress_struct info_{};
   ErrorState error_{};
   jpeg_source_mgr input_{};
-  jpeg_progress_mgr progress_{};
+  Progress progress_{};
   bool created_ = false;
 };
 

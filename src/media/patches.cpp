@@ -115,7 +115,87 @@ void fill_block_row(const Layout& layout, const std::vector<const std::uint8_t*>
   }
 }
 
-Patches make_patches(const std::vector<at::Tensor>& frames, const PatchSpec& spec, Size size) {
+}  // namespace
+
+Size smart_resize(Size size, const PatchSpec& spec, const std::string& item) {
+  if (size.height < 1 || size.width < 1) {
+    throw InputError(
+        fmt::format("{}: an image of {}x{} (width x height) has no pixels.", item, size.width, size.height));
+  }
+  const auto height = static_cast<double>(size.height);
+  const auto width = static_cast<double>(size.width);
+  const double aspect = std::max(height, width) / std::min(height, width);
+  if (aspect > 200) {
+    throw InputError(
+        fmt::format("{}: an image of {}x{} (width x height) has an aspect ratio of {:.1f}, over the limit "
+                    "of 200; crop or split it.",
+                    item, size.width, size.height, aspect));
+  }
+  const double factor = spec.factor();
+  const auto min_pixels = static_cast<double>(spec.min_pixels);
+  const auto max_pixels = static_cast<double>(spec.max_pixels);
+  // nearbyint rounds halves to even, as Python's round does.
+  double h = std::nearbyint(height / factor) * factor;
+  double w = std::nearbyint(width / factor) * factor;
+  if (h * w > max_pixels) {
+    const double beta = std::sqrt(height * width / max_pixels);
+    h = std::max(factor, std::floor(height / beta / factor) * factor);
+    w = std::max(factor, std::floor(width / beta / factor) * factor);
+  } else if (h * w < min_pixels) {
+    const double beta = std::sqrt(min_pixels / (height * width));
+    h = std::ceil(height * beta / factor) * factor;
+    w = std::ceil(width * beta / factor) * factor;
+  }
+  return {static_cast<std::int64_t>(h), static_cast<std::int64_t>(w)};
+}
+
+Size image_size(Size size, const PatchSpec& spec, const std::string& item) {
+  if (spec.do_resize) return smart_resize(spec.aim.value_or(size), spec, item);
+  if (size.height % spec.factor() != 0 || size.width % spec.factor() != 0) {
+    throw InputError(
+        fmt::format("{}: an image of {}x{} (width x height) is not a multiple of {} pixels on each side, "
+                    "and this model's processor does not resize (\"do_resize\": false); resize it first.",
+                    item, size.width, size.height, spec.factor()));
+  }
+  return size;
+}
+
+Size video_size(Size frame, std::int64_t frames, const PatchSpec& spec, const std::string& item) {
+  PatchSpec frame_spec = spec;
+  if (spec.cap_pixels_per_frame) {
+    const double factor = spec.factor();
+    const auto budget =
+        static_cast<std::int64_t>(static_cast<double>(spec.max_video_tokens) * factor * factor * 0.9);
+    const std::int64_t share = budget * spec.temporal_patch_size / frames;
+    const auto floor = static_cast<std::int64_t>(static_cast<double>(spec.min_pixels) * 1.05);
+    frame_spec.max_pixels = std::max(std::min(spec.max_pixels, share), floor);
+  }
+  return image_size(frame, frame_spec, item);
+}
+
+at::Tensor resize(const at::Tensor& image, Size size) {
+  at::Tensor pixels = image.device().is_cpu() ? image.contiguous() : image.cpu().contiguous();
+  const std::int64_t height = pixels.size(0);
+  const std::int64_t width = pixels.size(1);
+  if (height == size.height && width == size.width) return pixels;
+  // The batch stride is spelled out: with it the tensor is unambiguously channels-last, and the kernel then
+  // neither repacks its input nor its output.
+  const at::Tensor view = pixels.as_strided({1, kChannels, height, width},
+                                            {height * width * kChannels, 1, width * kChannels, kChannels});
+  const at::Tensor resized = at::_upsample_bicubic2d_aa(view, {size.height, size.width},
+                                                        /*align_corners=*/false, std::nullopt, std::nullopt);
+  return resized.squeeze(0).permute({1, 2, 0}).contiguous();
+}
+
+std::int64_t patch_bytes(Size size, std::int64_t frames, const PatchSpec& spec) {
+  const std::int64_t groups = (frames + spec.temporal_patch_size - 1) / spec.temporal_patch_size;
+  const double bytes = static_cast<double>(groups) * spec.temporal_patch_size *
+                       static_cast<double>(size.height) * static_cast<double>(size.width) * kChannels *
+                       sizeof(float);
+  return bytes < 9e18 ? static_cast<std::int64_t>(bytes) : std::numeric_limits<std::int64_t>::max();
+}
+
+Patches patchify(const std::vector<at::Tensor>& frames, const PatchSpec& spec, Size size) {
   Layout layout{};
   layout.patch = spec.patch_size;
   layout.merge = spec.merge_size;
@@ -177,34 +257,6 @@ Patches make_patches(const std::vector<at::Tensor>& frames, const PatchSpec& spe
   return patches;
 }
 
-// The size that patches are cut from: smart_resize, or the image's own size when the spec does not resize.
-Size target_size(Size size, const PatchSpec& spec, const std::string& item) {
-  if (spec.do_resize) return smart_resize(spec.aim.value_or(size), spec, item);
-  if (size.height % spec.factor() != 0 || size.width % spec.factor() != 0) {
-    throw InputError(
-        fmt::format("{}: an image of {}x{} (width x height) is not a multiple of {} pixels on each side, "
-                    "and this model's processor does not resize (\"do_resize\": false); resize it first.",
-                    item, size.width, size.height, spec.factor()));
-  }
-  return size;
-}
-
-}  // namespace
-
-at::Tensor resize(const at::Tensor& image, Size size) {
-  at::Tensor pixels = image.device().is_cpu() ? image.contiguous() : image.cpu().contiguous();
-  const std::int64_t height = pixels.size(0);
-  const std::int64_t width = pixels.size(1);
-  if (height == size.height && width == size.width) return pixels;
-  // The batch stride is spelled out: with it the tensor is unambiguously channels-last, and the kernel then
-  // neither repacks its input nor its output.
-  const at::Tensor view = pixels.as_strided({1, kChannels, height, width},
-                                            {height * width * kChannels, 1, width * kChannels, kChannels});
-  const at::Tensor resized = at::_upsample_bicubic2d_aa(view, {size.height, size.width},
-                                                        /*align_corners=*/false, std::nullopt, std::nullopt);
-  return resized.squeeze(0).permute({1, 2, 0}).contiguous();
-}
-
 PatchSpec with_resize(const PatchSpec& spec, const Resize& wanted, const std::string& item) {
   const auto check = [&](const char* name, const std::optional<std::int64_t>& value) {
     if (value && (*value < 1 || *value > kMaxImagePixels)) {
@@ -244,41 +296,9 @@ PatchSpec with_resize(const PatchSpec& spec, const Resize& wanted, const std::st
   return out;
 }
 
-Size smart_resize(Size size, const PatchSpec& spec, const std::string& item) {
-  if (size.height < 1 || size.width < 1) {
-    throw InputError(
-        fmt::format("{}: an image of {}x{} (width x height) has no pixels.", item, size.width, size.height));
-  }
-  const auto height = static_cast<double>(size.height);
-  const auto width = static_cast<double>(size.width);
-  const double aspect = std::max(height, width) / std::min(height, width);
-  if (aspect > 200) {
-    throw InputError(
-        fmt::format("{}: an image of {}x{} (width x height) has an aspect ratio of {:.1f}, over the limit "
-                    "of 200; crop or split it.",
-                    item, size.width, size.height, aspect));
-  }
-  const double factor = spec.factor();
-  const auto min_pixels = static_cast<double>(spec.min_pixels);
-  const auto max_pixels = static_cast<double>(spec.max_pixels);
-  // nearbyint rounds halves to even, as Python's round does.
-  double h = std::nearbyint(height / factor) * factor;
-  double w = std::nearbyint(width / factor) * factor;
-  if (h * w > max_pixels) {
-    const double beta = std::sqrt(height * width / max_pixels);
-    h = std::max(factor, std::floor(height / beta / factor) * factor);
-    w = std::max(factor, std::floor(width / beta / factor) * factor);
-  } else if (h * w < min_pixels) {
-    const double beta = std::sqrt(min_pixels / (height * width));
-    h = std::ceil(height * beta / factor) * factor;
-    w = std::ceil(width * beta / factor) * factor;
-  }
-  return {static_cast<std::int64_t>(h), static_cast<std::int64_t>(w)};
-}
-
 Patches patchify_image(const at::Tensor& image, const PatchSpec& spec, const std::string& item) {
   check_pixels(image, item);
-  return make_patches({image}, spec, target_size({image.size(0), image.size(1)}, spec, item));
+  return patchify({image}, spec, image_size({image.size(0), image.size(1)}, spec, item));
 }
 
 Patches patchify_video(const std::vector<at::Tensor>& frames, const PatchSpec& spec,
@@ -293,17 +313,9 @@ Patches patchify_video(const std::vector<at::Tensor>& frames, const PatchSpec& s
                       item, i, frames[i].size(1), frames[i].size(0), frames[0].size(1), frames[0].size(0)));
     }
   }
-  PatchSpec frame_spec = spec;
-  if (spec.cap_pixels_per_frame) {
-    const double factor = spec.factor();
-    const auto budget =
-        static_cast<std::int64_t>(static_cast<double>(spec.max_video_tokens) * factor * factor * 0.9);
-    const std::int64_t share = budget * spec.temporal_patch_size / static_cast<std::int64_t>(frames.size());
-    const auto floor = static_cast<std::int64_t>(static_cast<double>(spec.min_pixels) * 1.05);
-    frame_spec.max_pixels = std::max(std::min(spec.max_pixels, share), floor);
-  }
-  return make_patches(frames, frame_spec,
-                      target_size({frames[0].size(0), frames[0].size(1)}, frame_spec, item));
+  return patchify(frames, spec,
+                  video_size({frames[0].size(0), frames[0].size(1)}, static_cast<std::int64_t>(frames.size()),
+                             spec, item));
 }
 
 }  // namespace tte::media

@@ -59,8 +59,12 @@ PatchSpec with_resize(const PatchSpec& spec, const Resize& wanted, const std::st
 // 200.
 Size smart_resize(Size size, const PatchSpec& spec, const std::string& item);
 
-// uint8 [height, width, 3] resized to `size` by antialiased bicubic interpolation in 8 bits: torchvision's
-// kernel.
+// The size that the patches of an image, and of a video's frames, are cut from: smart_resize, or their own
+// when the spec does not resize.
+Size image_size(Size image, const PatchSpec& spec, const std::string& item);
+Size video_size(Size frame, std::int64_t frames, const PatchSpec& spec, const std::string& item);
+
+// uint8 [height, width, 3] resized by antialiased bicubic interpolation in 8 bits: torchvision's kernel.
 at::Tensor resize(const at::Tensor& image, Size size);
 
 // Patches of one image or video: bit-equal to, and in the order of transformers' Qwen2VLImageProcessor
@@ -70,6 +74,12 @@ struct Patches {
   std::int64_t t = 0, h = 0, w = 0;  // The grid, in patches (before merging).
   base::Digest digest;               // Equal digests mean equal values and grid.
 };
+
+// The bytes of Patches::values.
+std::int64_t patch_bytes(Size size, std::int64_t frames, const PatchSpec& spec);
+
+// The patches of frames that are resized to `size`, or still to be: uint8 [height, width, 3].
+Patches patchify(const std::vector<at::Tensor>& frames, const PatchSpec& spec, Size size);
 
 // `image` is uint8 [height, width, 3].
 Patches patchify_image(const at::Tensor& image, const PatchSpec& spec, const std::string& item);

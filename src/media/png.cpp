@@ -63,6 +63,7 @@ class Png {
     const std::int64_t width = png_get_image_width(png_, info_);
     const std::int64_t height = png_get_image_height(png_, info_);
     source_.check_size(width, height);
+    source_.work(width * height);
     if (!set_transforms()) fail();
     const int channels = png_get_channels(png_, info_);
     const auto row_bytes = static_cast<std::int64_t>(png_get_rowbytes(png_, info_));
@@ -89,6 +90,7 @@ class Png {
   static void on_warning(png_structp /*png*/, png_const_charp /*message*/) {}
   static void read(png_structp png, png_bytep to, std::size_t count) {
     auto* self = static_cast<Png*>(png_get_io_ptr(png));
+    if (self->source_.budget.refuses(0)) png_error(png, "the call was left");
     if (count > self->rest_.size()) png_error(png, "the file ends before the image does");
     std::memcpy(to, self->rest_.data(), count);
     self->rest_ = self->rest_.subspan(count);
@@ -138,6 +140,7 @@ class Png {
   }
 
   [[noreturn]] void fail() const {
+    source_.budget.check_cancelled();
     source_.fail(fmt::format("is a PNG that cannot be decoded: {}; fetch it again.",
                              message_[0] != '\0' ? message_ : "out of memory"));
   }

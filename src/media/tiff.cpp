@@ -1,4 +1,5 @@
 // The first image of a TIFF through libtiff. Integer samples of 1 to 16 bits; 16 bits are rounded to 8.
+#include <ATen/Functions.h>
 #include <fmt/core.h>
 #include <tiffio.h>
 
@@ -175,9 +176,7 @@ class Tiff {
  public:
   explicit Tiff(const Source& source) : source_(source), stream_{source.bytes, 0, {}} {
     if (!directory_is_whole(source.bytes)) source.fail("is a truncated or damaged TIFF; fetch it again.");
-    // The decoded image may take 16 bits in every sample of every pixel; nothing legitimate needs more at
-    // once.
-    tiff_.reset(open_tiff(stream_, source.limits.max_pixels * 16 + (1 << 20)));
+    tiff_.reset(open_tiff(stream_, source.budget.limits().max_item_bytes + (1 << 20)));
     if (!tiff_) fail("is a TIFF that cannot be opened");
   }
 
@@ -293,6 +292,12 @@ class Tiff {
       fail("is a TIFF that cannot be decoded");
     }
     const std::size_t count = std::size_t{layout_.width} * layout_.height;
+    const bool tiled = TIFFIsTiled(tiff_.get()) != 0;
+    const std::uint32_t blocks = tiled ? TIFFNumberOfTiles(tiff_.get()) : TIFFNumberOfStrips(tiff_.get());
+    const auto block_pixels = static_cast<std::int64_t>(count) / std::max<std::uint32_t>(blocks, 1) + 1;
+    for (std::uint32_t i = 0; i < blocks; ++i) account_block(i, block_pixels);
+    // The raster, and the strip that libtiff converts from.
+    const Budget::Loan loan = source_.borrow(static_cast<std::int64_t>(count) * 8);
     std::vector<std::uint32_t> raster(count);
     TIFFRGBAImage image;
     if (TIFFRGBAImageBegin(&image, tiff_.get(), /*stop=*/1, why.data()) == 0)
@@ -326,22 +331,27 @@ class Tiff {
     const tmsize_t row_bytes = tiled ? TIFFTileRowSize(tiff_.get()) : TIFFScanlineSize(tiff_.get());
     const auto needed_row =
         static_cast<tmsize_t>((std::uint64_t{block_width} * block_samples * l.bits + 7) / 8);
-    if (row_bytes < needed_row || block_bytes < row_bytes * static_cast<tmsize_t>(block_height) ||
-        block_bytes > source_.limits.max_pixels * 16) {
+    if (row_bytes < needed_row || block_bytes < row_bytes * static_cast<tmsize_t>(block_height)) {
       fail("is a TIFF whose strips or tiles do not fit its size");
     }
 
     const bool alpha = l.alpha != AlphaKind::kNone;
     channels_ = alpha && source_.want_alpha ? 4 : 3;
+    const std::int64_t block_pixels = std::int64_t{block_width} * block_height;
+    // A block of every plane, libtiff's own state of one, and what convert_block makes of them.
+    const std::int64_t converted = block_pixels * (4 + (l.bits == 8 ? 0 : l.samples));
+    const Budget::Loan loan = source_.borrow(block_bytes * (planes + 1) + converted);
     pixels_ = source_.allocate(l.height, l.width, channels_);
-    std::vector<std::vector<std::uint8_t>> buffers(
-        static_cast<std::size_t>(planes), std::vector<std::uint8_t>(static_cast<std::size_t>(block_bytes)));
+    // Not filled: memory that a short file never writes to is never taken.
+    std::vector<at::Tensor> buffers;
+    for (int i = 0; i < planes; ++i) buffers.push_back(at::empty({block_bytes}, at::kByte));
     for (std::uint32_t y = 0; y < l.height; y += block_height) {
       for (std::uint32_t x = 0; x < l.width; x += block_width) {
         const std::uint32_t rows = std::min(block_height, l.height - y);
         for (int plane = 0; plane < planes; ++plane) {
-          read_block(tiled, x, y, plane, tiled ? block_bytes : row_bytes * static_cast<tmsize_t>(rows),
-                     buffers[plane].data());
+          read_block(tiled, x, y, plane, block_pixels,
+                     tiled ? block_bytes : row_bytes * static_cast<tmsize_t>(rows),
+                     buffers[static_cast<std::size_t>(plane)].mutable_data_ptr<std::uint8_t>());
         }
         const std::uint32_t columns = std::min(block_width, l.width - x);
         convert_block(
@@ -354,33 +364,52 @@ class Tiff {
     return pixels_;
   }
 
-  void read_block(bool tiled, std::uint32_t x, std::uint32_t y, int plane, tmsize_t bytes, std::uint8_t* to) {
+  // Blocks may share their bytes, and a block of JPEG data may have many scans.
+  void account_block(std::uint32_t block, std::int64_t pixels) const {
+    const std::uint64_t size = source_.bytes.size();
+    const std::uint64_t begin = std::min<std::uint64_t>(TIFFGetStrileOffset(tiff_.get(), block), size);
+    const std::uint64_t bytes = std::min(TIFFGetStrileByteCount(tiff_.get(), block), size - begin);
+    source_.work(static_cast<std::int64_t>(bytes));
+    std::int64_t scans = 1;
+    if (layout_.compression == COMPRESSION_JPEG) {
+      const Bytes data = source_.bytes.subspan(begin, bytes);
+      scans = 0;
+      for (std::size_t i = 1; i < data.size(); ++i) scans += data[i - 1] == 0xFF && data[i] == 0xDA ? 1 : 0;
+    }
+    source_.work(pixels * std::max<std::int64_t>(scans, 1));
+  }
+
+  void read_block(bool tiled, std::uint32_t x, std::uint32_t y, int plane, std::int64_t pixels,
+                  tmsize_t bytes, std::uint8_t* to) {
     const auto sample = static_cast<std::uint16_t>(plane);
-    const tmsize_t got =
-        tiled ? TIFFReadEncodedTile(tiff_.get(), TIFFComputeTile(tiff_.get(), x, y, 0, sample), to, bytes)
-              : TIFFReadEncodedStrip(tiff_.get(), TIFFComputeStrip(tiff_.get(), y, sample), to, bytes);
+    const std::uint32_t block =
+        tiled ? TIFFComputeTile(tiff_.get(), x, y, 0, sample) : TIFFComputeStrip(tiff_.get(), y, sample);
+    account_block(block, pixels);
+    const tmsize_t got = tiled ? TIFFReadEncodedTile(tiff_.get(), block, to, bytes)
+                               : TIFFReadEncodedStrip(tiff_.get(), block, to, bytes);
     if (got != bytes) fail("is a TIFF whose image data is truncated or damaged");
   }
 
   // The first `columns` pixels of a block's rows as they are stored, 16 bits rounded to 8: uint8, a channel a
   // sample.
-  [[nodiscard]] cv::Mat stored_samples(std::vector<std::uint8_t>& buffer, tmsize_t row_bytes, int channels,
-                                       int rows, int columns) const {
+  [[nodiscard]] cv::Mat stored_samples(const at::Tensor& buffer, tmsize_t row_bytes, int channels, int rows,
+                                       int columns) const {
     const auto step = static_cast<std::size_t>(row_bytes);
-    if (layout_.bits == 8) return {rows, columns, CV_8UC(channels), buffer.data(), step};
+    auto* data = buffer.mutable_data_ptr<std::uint8_t>();
+    if (layout_.bits == 8) return {rows, columns, CV_8UC(channels), data, step};
     if (layout_.bits < 8) {
-      return unpack(buffer.data(), row_bytes, rows, columns * channels, layout_.bits).reshape(channels);
+      return unpack(data, row_bytes, rows, columns * channels, layout_.bits).reshape(channels);
     }
     cv::Mat rounded;  // libtiff has already swapped the bytes to the machine's order.
-    cv::Mat(rows, columns, CV_16UC(channels), buffer.data(), step).convertTo(rounded, CV_8U, 1 / 257.0);
+    cv::Mat(rows, columns, CV_16UC(channels), data, step).convertTo(rounded, CV_8U, 1 / 257.0);
     return rounded;
   }
 
-  void convert_block(std::vector<std::vector<std::uint8_t>>& buffers, tmsize_t row_bytes, int block_samples,
+  void convert_block(const std::vector<at::Tensor>& buffers, tmsize_t row_bytes, int block_samples,
                      const cv::Rect& place) {
     std::vector<cv::Mat> stored;
     stored.reserve(buffers.size());
-    for (auto& buffer : buffers) {
+    for (const at::Tensor& buffer : buffers) {
       stored.push_back(stored_samples(buffer, row_bytes, block_samples, place.height, place.width));
     }
     cv::Mat out = as_mat(pixels_)(place);

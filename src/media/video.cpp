@@ -8,7 +8,6 @@
 #include <cctype>
 #include <cmath>
 #include <filesystem>
-#include <functional>
 #include <new>
 #include <string_view>
 #include <system_error>
@@ -107,67 +106,77 @@ FrameSampling choose_rule(const Video& video, const FrameSampling& sampling, int
   return rule;
 }
 
-void check_total(std::int64_t frames, std::int64_t height, std::int64_t width, const DecodeLimits& limits,
-                 const std::string& label) {
-  if (frames > limits.max_video_pixels / (height * width)) {
-    throw InputError(
-        fmt::format("{} would give {} frames of {}x{} pixels (width x height), over the limit of {} pixels "
-                    "in all; ask for fewer frames (fps or num_frames), or raise the limit.",
-                    label, frames, width, height, limits.max_video_pixels));
-  }
-}
+// Takes the frames that a rule chooses from whatever can count and read frames.
+class FrameTaker {
+ public:
+  FrameTaker(const Video& video, const FrameSampling& sampling, const std::string& item,
+             const std::string& label, Budget& budget, const Fit& fit)
+      : video_(video), sampling_(sampling), item_(item), label_(label), budget_(budget), fit_(fit) {}
 
-// Takes the frames that `rule` chooses from anything that can count and read frames.
-Frames take(const Video& video, const FrameSampling& sampling, int total, std::optional<double> source_fps,
-            const std::string& item,
-            const std::function<std::vector<at::Tensor>(const std::vector<int>&)>& read_frames) {
-  Frames frames;
-  const FrameSampling rule = choose_rule(video, sampling, total, source_fps, item);
-  frames.indices = sample_frames(total, source_fps, rule, item);
-  frames.images = read_frames(frames.indices);
-  frames.source_fps = source_fps;
-  if (source_fps) frames.sampled_fps = static_cast<double>(frames.indices.size()) / total * *source_fps;
-  return frames;
-}
-
-Frames read_list(const std::vector<Image>& images, const Video& video, const FrameSampling& sampling,
-                 const std::string& item, const std::string& label, const DecodeLimits& limits) {
-  if (images.empty()) throw InputError(fmt::format("{} has no frames; give it at least one.", label));
-  if (images.size() > INT32_MAX)
-    throw InputError(fmt::format("{} has too many frames ({}).", label, images.size()));
-  const auto read_frames = [&](const std::vector<int>& indices) {
-    std::vector<at::Tensor> frames;
-    frames.reserve(indices.size());
-    for (const int index : indices) {
-      frames.push_back(decode_image(images[static_cast<std::size_t>(index)],
-                                    fmt::format("{}, frame {}", item, index), limits));
-      const at::Tensor& first = frames.front();
-      if (frames.size() == 1) {
-        check_total(static_cast<std::int64_t>(indices.size()), first.size(0), first.size(1), limits, label);
+  Frames from_images(const std::vector<Image>& images) {
+    if (images.empty()) throw InputError(fmt::format("{} has no frames; give it at least one.", label_));
+    if (images.size() > INT32_MAX)
+      throw InputError(fmt::format("{} has too many frames ({}).", label_, images.size()));
+    choose(static_cast<int>(images.size()), video_.source_fps);
+    Size first;
+    for (const int index : frames_.indices) {
+      const at::Tensor image = decode_image(images[static_cast<std::size_t>(index)],
+                                            fmt::format("{}, frame {}", item_, index), budget_);
+      const Size size{image.size(0), image.size(1)};
+      if (frames_.images.empty()) {
+        first = size;
+        begin(size);
       }
-      if (frames.back().sizes() != first.sizes()) {
-        throw InputError(
-            fmt::format("{}: frame {} is {}x{} but frame {} is {}x{} (width x height); all frames of a video "
-                        "must have one size.",
-                        label, index, frames.back().size(1), frames.back().size(0), indices.front(),
-                        first.size(1), first.size(0)));
+      if (size.height != first.height || size.width != first.width) {
+        throw InputError(fmt::format(
+            "{}: frame {} is {}x{} but frame {} is {}x{} (width x height); all frames of a video "
+            "must have one size.",
+            label_, index, size.width, size.height, frames_.indices.front(), first.width, first.height));
       }
+      add(image);
     }
-    return frames;
-  };
-  return take(video, sampling, static_cast<int>(images.size()), video.source_fps, item, read_frames);
-}
+    return std::move(frames_);
+  }
 
-Frames read_file(const fs::path& path, const Video& video, const FrameSampling& sampling,
-                 const std::string& item, const std::string& label, const DecodeLimits& limits) {
-  VideoFile file(path, label, limits);
-  const std::optional<double> fps = file.fps() > 0 ? std::optional(file.fps()) : video.source_fps;
-  const auto read_frames = [&](const std::vector<int>& indices) {
-    check_total(static_cast<std::int64_t>(indices.size()), file.height(), file.width(), limits, label);
-    return file.read(indices);
-  };
-  return take(video, sampling, file.frame_count(), fps, item, read_frames);
-}
+  Frames from_file(const fs::path& path) {
+    VideoFile file(path, label_, budget_);
+    choose(file.frame_count(), file.fps() > 0 ? std::optional(file.fps()) : video_.source_fps);
+    begin({file.height(), file.width()});
+    file.read(frames_.indices, [this](const at::Tensor& frame) { add(frame); });
+    return std::move(frames_);
+  }
+
+ private:
+  void choose(int total, std::optional<double> source_fps) {
+    frames_.indices =
+        sample_frames(total, source_fps, choose_rule(video_, sampling_, total, source_fps, item_), item_);
+    frames_.source_fps = source_fps;
+    if (source_fps) frames_.sampled_fps = static_cast<double>(frames_.indices.size()) / total * *source_fps;
+  }
+
+  // Before the first frame is kept: the memory of all.
+  void begin(Size size) {
+    const auto count = static_cast<std::int64_t>(frames_.indices.size());
+    size_ = fit_ ? fit_(size, count) : size;
+    const double bytes = 3.0 * static_cast<double>(size_.height) * static_cast<double>(size_.width) *
+                         static_cast<double>(count);
+    frames_.memory =
+        budget_.borrow(bytes < 9e18 ? static_cast<std::int64_t>(bytes) : INT64_MAX,
+                       fmt::format("{}, of which {} frames of {}x{} pixels (width x height) are taken,",
+                                   label_, count, size_.width, size_.height));
+    frames_.images.reserve(frames_.indices.size());
+  }
+  void add(const at::Tensor& frame) { frames_.images.push_back(resize(frame, size_)); }
+
+  const Video& video_;
+  const FrameSampling& sampling_;
+  const std::string& item_;
+  const std::string& label_;
+  Budget& budget_;
+  const Fit& fit_;
+  Frames frames_;
+  Size size_;
+};
 
 void check_positive(const std::optional<double>& value, const char* name, const std::string& item) {
   if (value && (!std::isfinite(*value) || *value <= 0)) {
@@ -236,27 +245,35 @@ std::vector<int> sample_frames(int total, std::optional<double> source_fps, cons
   return indices;
 }
 
-Frames read_video(const Video& video, const FrameSampling& sampling, const std::string& item,
-                  const DecodeLimits& limits) {
+Frames read_video(const Video& video, const FrameSampling& sampling, const std::string& item, Budget& budget,
+                  const Fit& fit) {
   check_positive(video.fps, "fps", item);
   check_positive(video.source_fps, "source_fps", item);
   std::string label = fmt::format("{}: the frame list", item);
   try {
-    if (const auto* images = std::get_if<std::vector<Image>>(&video.source)) {
-      return read_list(*images, video, sampling, item, label, limits);
-    }
+    FrameTaker taker(video, sampling, item, label, budget, fit);
+    if (const auto* images = std::get_if<std::vector<Image>>(&video.source))
+      return taker.from_images(*images);
     const auto& path = std::get<fs::path>(video.source);
     label = fmt::format("{}: video \"{}\"", item, printable_path(path));
     std::error_code code;
     if (path.native().find('\0') == std::string::npos && fs::is_directory(path, code)) {
-      return read_list(list_folder(path, label), video, sampling, item, label, limits);
+      return taker.from_images(list_folder(path, label));
     }
-    return read_file(path, video, sampling, item, label, limits);
+    return taker.from_file(path);
   } catch (const std::bad_alloc&) {
     throw InputError(fmt::format("{} needs more memory than there is; ask for fewer frames.", label));
   } catch (const c10::Error& error) {
     throw InputError(fmt::format("{} cannot be decoded: {}.", label, error.what_without_backtrace()));
   }
+}
+
+Frames read_video(const Video& video, const FrameSampling& sampling, const std::string& item,
+                  const MediaLimits& limits) {
+  Budget budget(limits);
+  Frames frames = read_video(video, sampling, item, budget);
+  frames.memory = {};  // The budget ends here.
+  return frames;
 }
 
 }  // namespace tte::media

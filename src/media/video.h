@@ -3,11 +3,13 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "media/image.h"
+#include "media/patches.h"
 #include "tte/input.h"
 
 namespace tte::media {
@@ -24,6 +26,7 @@ struct FrameSampling {
 
 struct Frames {
   std::vector<at::Tensor> images;  // uint8 [height, width, 3] each, all of one size.
+  Budget::Loan memory;             // Theirs.
   std::vector<int> indices;        // Their positions in the source.
   std::optional<double> source_fps;
   std::optional<double> sampled_fps;
@@ -42,11 +45,18 @@ std::vector<int> sample_frames(int total, std::optional<double> source_fps, cons
 // video that is too short, and its fps leaves alone folders and lists that do not say theirs (those frames
 // were sampled by whoever made them).
 //
+// Each frame is resized to fit(its size, number of frames) before the next one is decoded, so that no more
+// than one is held in full; without `fit`, frames keep their size.
+//
 // Throws InputError naming `item` and the file for anything that is not wholly decodable, for frames of
-// differing sizes, and, before any frame is decoded, for more than limits.max_video_pixels in all frames
-// taken together. Only where nothing in a file says how long it is may a cut one pass for a shorter one: an
-// MPEG stream cut between two packets, an Ogg or an animated GIF.
+// differing sizes, and, before any frame is decoded, for more frames than the budget has memory for. Only
+// where nothing in a file says how long it is may a cut one pass for a shorter one: an MPEG stream cut
+// between two packets, an Ogg or an animated GIF.
+using Fit = std::function<Size(Size frame, std::int64_t frames)>;
+Frames read_video(const Video& video, const FrameSampling& sampling, const std::string& item, Budget& budget,
+                  const Fit& fit = {});
+// The video as an item of its own.
 Frames read_video(const Video& video, const FrameSampling& sampling, const std::string& item,
-                  const DecodeLimits& limits = {});
+                  const MediaLimits& limits = {});
 
 }  // namespace tte::media

@@ -10,6 +10,7 @@ extern "C" {
 #include <libavutil/display.h>
 #include <libavutil/imgutils.h>
 #include <libavutil/opt.h>
+#include <libavutil/pixdesc.h>
 #include <libswscale/swscale.h>
 }
 
@@ -95,8 +96,9 @@ struct Entry {
 
 class VideoFile::Impl {
  public:
-  Impl(const std::filesystem::path& path, const std::string& label, const DecodeLimits& limits)
-      : label_(label), limits_(limits), file_(path, label, limits.max_file_bytes) {
+  Impl(const std::filesystem::path& path, const std::string& label, Budget& budget)
+      : label_(label), budget_(budget), file_(path, label, budget.limits().max_file_bytes) {
+    budget_.add_video(file_.size());
     // FFmpeg's log is the process's: it must not print whatever it thinks of a user's file.
     static std::once_flag silenced;
     std::call_once(silenced, [] { av_log_set_level(AV_LOG_QUIET); });
@@ -111,19 +113,14 @@ class VideoFile::Impl {
   [[nodiscard]] std::int64_t height() const { return turns_ % 2 == 0 ? stream_height() : stream_width(); }
   [[nodiscard]] std::int64_t width() const { return turns_ % 2 == 0 ? stream_width() : stream_height(); }
 
-  std::vector<at::Tensor> read(const std::vector<int>& indices) {
+  void read(const std::vector<int>& indices, const std::function<void(const at::Tensor&)>& take) {
     open();  // Back to the start, with a fresh decoder.
-    std::vector<at::Tensor> frames;
-    frames.reserve(indices.size());
     position_ = 0;
+    at::Tensor frame;
     for (std::size_t i = 0; i < indices.size(); ++i) {
-      if (i > 0 && indices[i] == indices[i - 1]) {
-        frames.push_back(frames.back());
-      } else {
-        frames.push_back(read_one(indices[i]));
-      }
+      if (i == 0 || indices[i] != indices[i - 1]) frame = read_one(indices[i]);
+      take(frame);
     }
-    return frames;
   }
 
  private:
@@ -135,6 +132,7 @@ class VideoFile::Impl {
 
   static int read_bytes(void* self, std::uint8_t* to, int count) {
     auto* impl = static_cast<Impl*>(self);
+    if (impl->budget_.refuses(0)) return AVERROR_EXIT;
     try {
       const std::int64_t n = impl->file_.read(to, impl->offset_, count);
       impl->offset_ += n;
@@ -192,9 +190,16 @@ class VideoFile::Impl {
           error_text(code)));
     }
     format_.reset(format);
-    if (const int found = avformat_find_stream_info(format_.get(), nullptr); found < 0) {
-      fail(fmt::format("is a video whose streams cannot be read ({}).", error_text(found)));
-    }
+    // It decodes a few frames, if need be. Freeing the options needs the number of streams there are now.
+    const unsigned streams = format_->nb_streams;
+    std::vector<AVDictionary*> limits(streams, nullptr);
+    for (AVDictionary*& limit : limits)
+      av_dict_set_int(&limit, "max_pixels", std::min<std::int64_t>(budget_.limits().max_pixels, INT32_MAX),
+                      0);
+    const int found = avformat_find_stream_info(format_.get(), limits.data());
+    for (AVDictionary*& limit : limits) av_dict_free(&limit);
+    budget_.check_cancelled();
+    if (found < 0) fail(fmt::format("is a video whose streams cannot be read ({}).", error_text(found)));
   }
 
   void open_decoder() {
@@ -219,7 +224,7 @@ class VideoFile::Impl {
     codec_.reset(avcodec_alloc_context3(codec));
     if (!codec_ || avcodec_parameters_to_context(codec_.get(), stream_->codecpar) < 0)
       fail("has a damaged header.");
-    codec_->max_pixels = limits_.max_pixels;
+    codec_->max_pixels = budget_.limits().max_pixels;
     codec_->thread_count = std::clamp(av_cpu_count(), 1, kMaxThreads);
     // Only its pictures tell that an MPEG stream was cut, so that is_damaged must be able to.
     if (is_format("mpegts") || is_format("mpeg")) codec_->thread_type = FF_THREAD_SLICE;
@@ -230,14 +235,28 @@ class VideoFile::Impl {
     turns_ = clockwise_turns(stream_);
   }
 
-  void check_size() const {
+  void check_size() {
     const std::int64_t width = stream_width();
     const std::int64_t height = stream_height();
-    if (width < 1 || height < 1 || width > limits_.max_pixels / height) {
+    const std::int64_t most = budget_.limits().max_pixels;
+    if (width < 1 || height < 1 || width > most / height) {
       fail(fmt::format(
-          "says that its frames are {}x{} pixels (width x height), but they must have from 1 to {} pixels.",
-          width, height, limits_.max_pixels));
+          "says that its frames are {}x{} pixels (width x height), but they must have from 1 to {} pixels "
+          "(max_pixels of MediaLimits).",
+          width, height, most));
     }
+    memory_ = {};
+    memory_ = budget_.borrow(decoder_bytes(), label_);
+  }
+
+  // Frames that a decoder keeps to predict others from, those that its threads work at, and the converted
+  // one.
+  [[nodiscard]] std::int64_t decoder_bytes() const {
+    constexpr std::int64_t kFrames = 12;
+    const AVPixFmtDescriptor* format =
+        av_pix_fmt_desc_get(static_cast<AVPixelFormat>(stream_->codecpar->format));
+    const std::int64_t bits = format != nullptr ? av_get_padded_bits_per_pixel(format) : 24;
+    return stream_width() * stream_height() * (kFrames * bits / 8 + 6);
   }
 
   // Reads every packet once, without decoding.
@@ -256,6 +275,7 @@ class VideoFile::Impl {
       }
       av_packet_unref(packet_.get());
     }
+    budget_.check_cancelled();
     if (code != AVERROR_EOF || (io_->error != 0 && io_->error != AVERROR_EOF)) {
       fail(fmt::format("is truncated or damaged ({}); fetch it again.", error_text(code)));
     }
@@ -344,7 +364,10 @@ class VideoFile::Impl {
     for (;;) {
       av_frame_unref(frame_.get());
       const int received = avcodec_receive_frame(codec_.get(), frame_.get());
-      if (received == 0) return true;
+      if (received == 0) {
+        budget_.work(stream_width() * stream_height(), label_);
+        return true;
+      }
       if (received != AVERROR(EAGAIN) || draining_) return false;
       int code = 0;
       while ((code = av_read_frame(format_.get(), packet_.get())) >= 0 &&
@@ -407,7 +430,8 @@ class VideoFile::Impl {
   }
 
   std::string label_;
-  DecodeLimits limits_;
+  Budget& budget_;
+  Budget::Loan memory_;
   File file_;
   std::int64_t offset_ = 0;
   std::unique_ptr<AVIOContext, FreeIo> io_;
@@ -426,8 +450,8 @@ class VideoFile::Impl {
   bool draining_ = false;
 };
 
-VideoFile::VideoFile(const std::filesystem::path& path, const std::string& label, const DecodeLimits& limits)
-    : impl_(std::make_unique<Impl>(path, label, limits)) {}
+VideoFile::VideoFile(const std::filesystem::path& path, const std::string& label, Budget& budget)
+    : impl_(std::make_unique<Impl>(path, label, budget)) {}
 VideoFile::~VideoFile() = default;
 
 int VideoFile::frame_count() const {
@@ -442,8 +466,8 @@ std::int64_t VideoFile::height() const {
 std::int64_t VideoFile::width() const {
   return impl_->width();
 }
-std::vector<at::Tensor> VideoFile::read(const std::vector<int>& indices) {
-  return impl_->read(indices);
+void VideoFile::read(const std::vector<int>& indices, const std::function<void(const at::Tensor&)>& take) {
+  impl_->read(indices, take);
 }
 
 }  // namespace tte::media

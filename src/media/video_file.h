@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,7 +19,8 @@ namespace tte::media {
 class VideoFile {
  public:
   // Throws InputError, starting with `label`, for whatever is not a video file with at least one whole frame.
-  VideoFile(const std::filesystem::path& path, const std::string& label, const DecodeLimits& limits);
+  // `budget` outlives it.
+  VideoFile(const std::filesystem::path& path, const std::string& label, Budget& budget);
   ~VideoFile();
   VideoFile(const VideoFile&) = delete;
   VideoFile& operator=(const VideoFile&) = delete;
@@ -30,9 +32,10 @@ class VideoFile {
   [[nodiscard]] std::int64_t height() const;
   [[nodiscard]] std::int64_t width() const;
 
-  // The frames at `indices` (ascending, repeats allowed, each below frame_count()), uint8 [height, width, 3]
-  // RGB, upright. Frames in between are skipped by seeking where the file allows it, and are never held.
-  std::vector<at::Tensor> read(const std::vector<int>& indices);
+  // Gives take() the frames at `indices` (ascending, repeats allowed, each below frame_count()), one after
+  // the other: uint8 [height, width, 3] RGB, upright. Frames in between are skipped by seeking where the file
+  // allows it.
+  void read(const std::vector<int>& indices, const std::function<void(const at::Tensor&)>& take);
 
  private:
   class Impl;

@@ -44,8 +44,12 @@ Decoded decode_webp(const Source& source) {
   Decoded decoded;
   decoded.orientation =
       choose_orientation(find_chunk(demuxer.get(), "EXIF"), find_chunk(demuxer.get(), "XMP "));
+  source.work(width * height);
+  // Lossless images are decoded into four bytes a pixel; the decoder of animations has two canvases besides.
+  const bool canvases = features.has_animation != 0 || (alpha && source.want_alpha);
+  const Budget::Loan loan = source.borrow(width * height * (canvases ? 13 : 5));
   constexpr const char* kDamaged = "is a WebP whose image data cannot be decoded; fetch it again.";
-  if (features.has_animation == 0 && (!alpha || !source.want_alpha)) {
+  if (!canvases) {
     decoded.pixels = source.allocate(height, width, 3);
     // Hidden colours are not touched by this call, so dropping alpha here equals decoding and then dropping
     // it.

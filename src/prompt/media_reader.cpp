@@ -54,11 +54,13 @@ bool has_media(const Input& input) {
   return found;
 }
 
-MediaReader::MediaReader(const models::Layout& layout, const Recipe& recipe)
+MediaReader::MediaReader(const models::Layout& layout, const Recipe& recipe, const MediaLimits& limits)
     : image_spec_(layout.image_spec()),
       video_spec_(layout.video_spec()),
       sampling_(recipe.frames),
-      blank_image_(recipe.prompt.blank_image) {
+      blank_image_(recipe.prompt.blank_image),
+      limits_(limits) {
+  limits_.validate();
   sampling_.temporal_patch_size = video_spec_.temporal_patch_size;
   limit(image_spec_, recipe.image_min_pixels, recipe.image_max_pixels, recipe.name, "image");
   limit(video_spec_, recipe.video_min_pixels, recipe.video_max_pixels, recipe.name, "video");
@@ -68,34 +70,55 @@ MediaReader::MediaReader(const models::Layout& layout, const Recipe& recipe)
   hash.number(std::bit_cast<std::int64_t>(sampling_.fps.value_or(-1.0)))
       .number(sampling_.num_frames.value_or(-1));
   hash.number(sampling_.min_frames).number(sampling_.max_frames).number(blank_image_);
+  hash.number(limits_.max_pixels).number(limits_.max_file_bytes);
+  hash.number(limits_.max_item_bytes).number(limits_.max_item_pixels);
   signature_ = hash.finish();
 }
 
-std::shared_ptr<const models::Visual> MediaReader::image(const Image& image, const std::string& item) const {
+std::shared_ptr<const models::Visual> MediaReader::image(const Image& image, const std::string& item,
+                                                         media::Budget& budget) const {
+  const media::PatchSpec spec = media::with_resize(image_spec_, image.resize, item);
+  const at::Tensor pixels = media::decode_image(image, item, budget);
+  const media::Size size = media::image_size({pixels.size(0), pixels.size(1)}, spec, item);
+  const std::int64_t bytes = media::patch_bytes(size, 1, spec);
+  const std::string label = fmt::format("{}: an image for the model, {}x{} pixels (width x height),", item,
+                                        size.width, size.height);
+  budget.keep(bytes, label);
+  // The image itself, and its resized copy: a byte where patches have a float, or less.
+  const auto loan = budget.borrow(static_cast<std::int64_t>(pixels.nbytes()) + bytes / 4, label);
   auto visual = std::make_shared<models::Visual>();
-  visual->patches = media::patchify_image(media::decode_image(image, item),
-                                          media::with_resize(image_spec_, image.resize, item), item);
+  visual->patches = media::patchify({pixels}, spec, size);
   return visual;
 }
 
-std::shared_ptr<const models::Visual> MediaReader::video(const Video& video, const std::string& item) const {
-  const media::Frames frames = media::read_video(video, sampling_, item);
+std::shared_ptr<const models::Visual> MediaReader::video(const Video& video, const std::string& item,
+                                                         media::Budget& budget) const {
+  const media::PatchSpec spec = media::with_resize(video_spec_, video.resize, item);
+  const auto fit = [&](media::Size frame, std::int64_t count) {
+    const media::Size size = media::video_size(frame, count, spec, item);
+    budget.keep(media::patch_bytes(size, count, spec),
+                fmt::format("{}: a video for the model, {} frames of {}x{} pixels (width x height),", item,
+                            count, size.width, size.height));
+    return size;
+  };
+  const media::Frames frames = media::read_video(video, sampling_, item, budget, fit);
   auto visual = std::make_shared<models::Visual>();
   visual->video = true;
-  visual->patches =
-      media::patchify_video(frames.images, media::with_resize(video_spec_, video.resize, item), item);
+  const at::Tensor& first = frames.images.front();
+  visual->patches = media::patchify(frames.images, spec, {first.size(0), first.size(1)});
   // Rounded to float32, which is how transformers hands it to the position index.
   const double fps = frames.sampled_fps.value_or(frames.source_fps.value_or(kDefaultFps));
   visual->seconds_per_grid = static_cast<float>(video_spec_.temporal_patch_size / fps);
   return visual;
 }
 
-Visuals MediaReader::read(const Input& input, const std::string& item) const {
+Visuals MediaReader::read(const Input& input, const std::string& item, const CancelToken& stop) const {
   if (!input.error.empty()) throw InputError(input.error);
+  media::Budget budget(limits_, stop);
   Visuals visuals;
   for_each_part(input, [&](const Part& part) {
-    if (const auto* picture = std::get_if<Image>(&part)) visuals.push_back(image(*picture, item));
-    if (const auto* clip = std::get_if<Video>(&part)) visuals.push_back(video(*clip, item));
+    if (const auto* picture = std::get_if<Image>(&part)) visuals.push_back(image(*picture, item, budget));
+    if (const auto* clip = std::get_if<Video>(&part)) visuals.push_back(video(*clip, item, budget));
   });
   if (visuals.empty() && blank_image_ > 0 && input.messages.empty()) {
     const auto size = static_cast<std::size_t>(blank_image_);
@@ -103,7 +126,7 @@ Visuals MediaReader::read(const Input& input, const std::string& item) const {
     Image blank;
     blank.source =
         Pixels{std::shared_ptr<const std::uint8_t>(white, white->data()), blank_image_, blank_image_, 3};
-    visuals.push_back(image(blank, item));
+    visuals.push_back(image(blank, item, budget));
   }
   return visuals;
 }

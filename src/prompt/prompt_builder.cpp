@@ -125,10 +125,10 @@ struct PromptBuilder::Slots {
 };
 
 PromptBuilder::PromptBuilder(std::shared_ptr<const CheckpointFiles> files, Recipe recipe,
-                             bool parse_control_tokens)
+                             bool parse_control_tokens, const MediaLimits& media_limits)
     : files_(std::move(files)),
       recipe_(std::move(recipe)),
-      media_(*files_->layout, recipe_),
+      media_(*files_->layout, recipe_, media_limits),
       parse_control_tokens_(parse_control_tokens),
       trace_in_body_(recipe_.prompt.trace_in_body()) {
   const text::Tokenizer& tokenizer = *files_->tokenizer;

@@ -44,7 +44,8 @@ class PromptBuilder {
  public:
   // Throws ModelError for a recipe that does not fit the checkpoint: no chat template, no end token, a
   // pooling token outside the vocabulary.
-  PromptBuilder(std::shared_ptr<const CheckpointFiles> files, Recipe recipe, bool parse_control_tokens);
+  PromptBuilder(std::shared_ptr<const CheckpointFiles> files, Recipe recipe, bool parse_control_tokens,
+                const MediaLimits& media_limits = {});
 
   [[nodiscard]] const Recipe& recipe() const { return recipe_; }
   [[nodiscard]] const MediaReader& media() const { return media_; }

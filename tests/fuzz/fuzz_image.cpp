@@ -18,7 +18,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const int orientation = media::choose_orientation(bytes, bytes);
   if (orientation < 1 || orientation > 8) std::abort();
 
-  media::DecodeLimits limits;
+  MediaLimits limits;
   limits.max_pixels = 1 << 20;  // Keeps runs fast; the limit itself is under test too.
   const auto copy = std::make_shared<const std::vector<std::uint8_t>>(data, data + size);
   for (const Alpha alpha : {Alpha::kDrop, Alpha::kOverWhite}) {

@@ -115,7 +115,7 @@ TEST(HostileImage, RandomBytesAfterEveryMagic) {
     for (int round = 0; round < 50; ++round) {
       Buffer bytes = buffer(magic);
       for (int i = 0; i < 300; ++i) bytes.push_back(static_cast<std::uint8_t>(random()));
-      DecodeLimits limits;
+      MediaLimits limits;
       limits.max_pixels = 1'000'000;
       decode_error(bytes, limits);
     }
@@ -194,7 +194,7 @@ TEST(HostileImage, SizesAreCheckedBeforeDecoding) {
   put_little_endian(webp, 24, 16000, 3);
   put_little_endian(webp, 27, 16000, 3);
   refuses(webp, "16001x16001");
-  DecodeLimits limits;
+  MediaLimits limits;
   limits.max_pixels = 17 * 11;
   decode_image(encoded(read_image("rgb420.jpg")), "a", limits);
   limits.max_pixels = 17 * 11 - 1;
@@ -259,7 +259,7 @@ TEST(HostileImage, TiffDirectories) {
 
 // Every single-bit change of small files: an error or pixels, never a crash. (Run under the sanitizers too.)
 TEST(HostileImage, FlippedBits) {
-  DecodeLimits limits;
+  MediaLimits limits;
   limits.max_pixels = 4'000'000;
   std::mt19937 random(11);
   for (const auto& golden : goldens().at("images")) {

@@ -109,21 +109,21 @@ TEST(Image, PixelArraysAreCopied) {
 TEST(Image, PixelArraysThatMakeNoSense) {
   const auto data = std::make_shared<Buffer>(Buffer(64));
   const std::shared_ptr<const std::uint8_t> shared(data, data->data());
-  const auto error = [&](Pixels pixels, const DecodeLimits& limits = {}) {
+  const auto error = [&](Pixels pixels, const MediaLimits& limits = {}) {
     return message_of<InputError>([&] { decode_image({pixels, Alpha::kDrop}, "item 5", limits); });
   };
   EXPECT_THAT(error({shared, 2, 2, 2}), AllOf(HasSubstr("item 5"), HasSubstr("2 channels")));
   EXPECT_THAT(error({shared, 0, 2, 3}), HasSubstr("2x0"));
   EXPECT_THAT(error({shared, 2, -1, 3}), HasSubstr("-1x2"));
   EXPECT_THAT(error({nullptr, 2, 2, 3}), HasSubstr("no data"));
-  DecodeLimits limits;
+  MediaLimits limits;
   limits.max_pixels = 3;
   EXPECT_THAT(error({shared, 2, 2, 3}, limits), HasSubstr("over the limit of 3"));
 }
 
 TEST(Image, FilesThatAreNoFiles) {
   const TempDir folder;
-  const auto error = [](const std::filesystem::path& path, const DecodeLimits& limits = {}) {
+  const auto error = [](const std::filesystem::path& path, const MediaLimits& limits = {}) {
     return message_of<InputError>([&] { decode_image({path, Alpha::kDrop}, "item 7", limits); });
   };
   EXPECT_THAT(error(folder.path() / "none.jpg"),
@@ -142,7 +142,7 @@ TEST(Image, FilesThatAreNoFiles) {
   const auto pipe = folder.path() / "pipe.jpg";
   ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
   EXPECT_THAT(error(pipe), HasSubstr("pipe"));  // And does not wait for a writer.
-  DecodeLimits limits;
+  MediaLimits limits;
   limits.max_file_bytes = 10;
   EXPECT_THAT(error(folder.write("big.png", std::string(11, 'x')), limits),
               HasSubstr("over the limit of 10"));

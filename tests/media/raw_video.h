@@ -1,4 +1,4 @@
-// Video files that tests write themselves: uncompressed 4:2:0 in AVI, of any size.
+// Video files that tests write themselves, of any size: uncompressed 4:2:0 in AVI, and GIFs.
 #pragma once
 
 #include <cstdint>
@@ -74,6 +74,21 @@ inline std::string i420_avi(int width, int height, int frames) {
   headers.chunk("avih", main.bytes()).list("strl", streams.bytes());
   body.list("hdrl", headers.bytes()).list("movi", movie.bytes()).chunk("idx1", index.bytes());
   return file.chunk("RIFF", "AVI " + body.bytes()).bytes();
+}
+
+// An animated GIF whose frames are of one pixel, each on the whole canvas: some 25 bytes for a frame of any
+// size.
+inline std::string dotted_gif(int width, int height, int frames) {
+  RiffWriter gif;
+  gif.name("GIF8").number('9' | 'a' << 8, 2);
+  gif.number(static_cast<std::uint32_t>(width), 2).number(static_cast<std::uint32_t>(height), 2);
+  gif.number(0x80, 3).number(0, 3).number(0xFFFFFF, 3);  // A palette of two colours.
+  for (int i = 0; i < frames; ++i) {
+    gif.number(0x04F921).number(10, 2).number(0, 2);     // A delay of 0.1 seconds.
+    gif.number(0x2C, 1).zeros(4).number(1, 2).number(1, 2).zeros(1);  // One pixel at the top left.
+    gif.number(0x01440202).zeros(1);                                  // Clear, colour 0, end.
+  }
+  return gif.number(0x3B, 1).bytes();
 }
 
 }  // namespace tte::media::testing

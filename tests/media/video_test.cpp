@@ -36,7 +36,7 @@ Video list(int count, std::int64_t height = 10, std::int64_t width = 12) {
   return {frames, {}, {}, {}};
 }
 
-std::string error(const Video& video, const FrameSampling& sampling = {}, const DecodeLimits& limits = {}) {
+std::string error(const Video& video, const FrameSampling& sampling = {}, const MediaLimits& limits = {}) {
   const std::string message = message_of<InputError>([&] { read_video(video, sampling, "item 6", limits); });
   EXPECT_TRUE(message.starts_with("item 6")) << message;
   return message;
@@ -227,14 +227,15 @@ TEST(Video, FolderInNaturalOrder) {
 }
 
 TEST(Video, LimitsHoldBeforeDecoding) {
-  DecodeLimits limits;
-  limits.max_video_pixels = 64 * 48 * 15 - 1;
+  MediaLimits limits;
+  // Fifteen frames, beside what the decoder works in.
+  limits.max_item_bytes = 64 * 48 * (12 * 3 / 2 + 6) + 64 * 48 * 3 * 14;
   EXPECT_THAT(error(file("clip.mp4"), {}, limits),
-              AllOf(HasSubstr("15 frames of 64x48"), HasSubstr("fewer frames")));
+              AllOf(HasSubstr("15 frames of 64x48"), HasSubstr("max_item_bytes"), HasSubstr("fewer")));
   Video few = file("clip.mp4");
   few.num_frames = 14;
   EXPECT_EQ(read_video(few, {}, "a", limits).images.size(), 14U);
-  EXPECT_THAT(error(list(100, 64, 48), {}, limits), HasSubstr("100 frames"));
+  EXPECT_THAT(error(list(200, 64, 48), {}, limits), HasSubstr("200 frames"));
   limits = {};
   limits.max_pixels = 64 * 48 - 1;
   EXPECT_THAT(error(file("clip.mp4"), {}, limits), HasSubstr("64x48"));

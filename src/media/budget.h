@@ -1,0 +1,67 @@
+// What the images and videos of one item may cost together. Internal to media/ and its callers.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "tte/options.h"
+
+namespace tte::media {
+
+// Every decoder asks before it allocates and before it passes over pixels, so that a small file which unfolds
+// into much is refused before it has cost much. One item, one thread.
+class Budget {
+ public:
+  // `stop` is looked at wherever work is asked for: a call that was left does not go on decoding.
+  explicit Budget(const MediaLimits& limits = {}, CancelToken stop = {});
+  Budget(const Budget&) = delete;
+  Budget& operator=(const Budget&) = delete;
+
+  // Memory that goes back when this goes.
+  class Loan {
+   public:
+    Loan() = default;
+    Loan(Budget* budget, std::int64_t bytes) : budget_(budget), bytes_(bytes) {}
+    Loan(Loan&& other) noexcept : budget_(std::exchange(other.budget_, nullptr)), bytes_(other.bytes_) {}
+    Loan& operator=(Loan&& other) noexcept {
+      std::swap(budget_, other.budget_);
+      std::swap(bytes_, other.bytes_);
+      return *this;
+    }
+    ~Loan() {
+      if (budget_ != nullptr) budget_->bytes_ -= bytes_;
+    }
+
+   private:
+    Budget* budget_ = nullptr;
+    std::int64_t bytes_ = 0;
+  };
+
+  [[nodiscard]] const MediaLimits& limits() const { return limits_; }
+
+  // Throws InputError, starting with `label`, when the item would then hold more than max_item_bytes.
+  [[nodiscard]] Loan borrow(std::int64_t bytes, const std::string& label);
+  // The same for what the item holds until it is done.
+  void keep(std::int64_t bytes, const std::string& label);
+
+  // The item has a file (or bytes, or an array) of that size, which allows more work. Videos of still scenes
+  // have some thousand pixels for a byte; files made to keep a decoder busy, a million.
+  void add_image(std::int64_t bytes) { allowed_pixels_ += 1'000 * bytes; }
+  void add_video(std::int64_t bytes) { allowed_pixels_ += 10'000 * bytes; }
+  // A decoder is about to pass over so many pixels. Throws InputError when that is more than the item may
+  // have, CancelledError when the call was left.
+  void work(std::int64_t pixels, const std::string& label);
+  // Whether work(pixels) would throw: for callbacks of C libraries.
+  [[nodiscard]] bool refuses(std::int64_t pixels) const;
+  void check_cancelled() const;
+
+ private:
+  MediaLimits limits_;
+  CancelToken stop_;
+  std::int64_t bytes_ = 0;
+  std::int64_t allowed_pixels_;
+  std::int64_t pixels_ = 0;
+};
+
+}  // namespace tte::media

@@ -1,0 +1,109 @@
+"""Video files of every kind of pixels and size: tte's decoder against torchcodec, transformers' default."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import tte
+from torchcodec.decoders import VideoDecoder
+
+NANO = Path(__file__).parents[2] / "models" / "nano" / "reasoner"
+FORMATS = [
+    "yuv420p", "yuvj420p", "yuva420p", "yuv422p", "yuvj422p", "yuv444p", "yuv411p", "yuv410p", "nv12",
+    "yuv420p10le", "yuv422p10le", "yuv444p10le", "gray", "gray10le", "bgr0", "rgb48le",
+]  # fmt: skip
+BT601, BT709, BT2020 = 6, 1, 9
+LIMITED, FULL = 1, 2
+
+
+def write_video(
+    path: Path,
+    size: tuple[int, int],
+    pixels: str = "yuv420p",
+    frames: int = 2,
+    space: int | None = None,
+    levels: int | None = None,
+) -> Path:
+    """A video of noise over waves; `size` is width, height, `space` and `levels` are FFmpeg's numbers."""
+    width, height = size
+    rng = np.random.default_rng(width * 1000 + height)
+    y, x = np.mgrid[0:height, 0:width]
+    codec = {"nv12": "rawvideo", "yuvj420p": "mjpeg", "yuvj422p": "mjpeg"}.get(pixels, "ffv1")
+    if path.suffix == ".mp4":
+        codec = "mpeg4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = width, height, pixels
+        context = stream.codec_context
+        context.thread_count = 1
+        if codec == "ffv1":
+            context.options = {"level": "1"}  # Later ones cannot hold frames of a few pixels.
+        if space is not None:
+            context.colorspace = space
+        if levels is not None:
+            context.color_range = levels
+        for k in range(frames):
+            waves = np.stack([(x * 3 + k * 20) % 256, (y * 5 + x) % 256, (x * y + k * 7) % 256], -1)
+            noisy = (waves + rng.integers(0, 40, waves.shape)).clip(0, 255).astype(np.uint8)
+            frame = av.VideoFrame.from_ndarray(noisy, format="rgb24").reformat(format=pixels)
+            frame.pts = k
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.fixture(scope="module")
+def processor() -> tte.Processor:
+    return tte.Processor(NANO)
+
+
+def check(processor: tte.Processor, path: Path) -> None:
+    """What the model sees of the file is what it sees of torchcodec's frames."""
+    frames = VideoDecoder(str(path), dimension_order="NHWC")[:].numpy()
+    ours = processor({"video": path})
+    expected = processor({"video": {"frames": list(frames)}})
+    np.testing.assert_array_equal(ours["video_grid_thw"], expected["video_grid_thw"], err_msg=path.name)
+    np.testing.assert_array_equal(ours["pixel_values_videos"], expected["pixel_values_videos"], err_msg=path.name)
+
+
+@pytest.mark.parametrize("height", [8, 9])
+def test_every_width(processor: tte.Processor, tmp_path: Path, height: int) -> None:
+    for width in range(1, 129):
+        check(processor, write_video(tmp_path / f"{width}x{height}.mkv", (width, height)))
+
+
+@pytest.mark.parametrize("size", [(360, 640), (600, 400), (1080, 1920), (56, 56), (568, 320), (854, 480)])
+def test_common_sizes(processor: tte.Processor, tmp_path: Path, size: tuple[int, int]) -> None:
+    check(processor, write_video(tmp_path / "common.mkv", size))
+
+
+@pytest.mark.parametrize("pixels", FORMATS)
+def test_every_pixel_format(processor: tte.Processor, tmp_path: Path, pixels: str) -> None:
+    for size in [(1, 2), (7, 9), (16, 17), (24, 16), (31, 8), (40, 40), (64, 48), (104, 20)]:
+        check(processor, write_video(tmp_path / f"{size[0]}x{size[1]}.mkv", size, pixels))
+
+
+@pytest.mark.parametrize("pixels", ["yuv420p", "yuvj420p", "yuv444p", "yuv420p10le", "gray", "gray10le"])
+def test_colour_spaces_and_ranges(processor: tte.Processor, tmp_path: Path, pixels: str) -> None:
+    for space in (None, BT601, BT709, BT2020):
+        for levels in (None, LIMITED, FULL):
+            for size in [(56, 18), (64, 18), (33, 7)]:
+                path = tmp_path / f"{space}-{levels}-{size[0]}.mkv"
+                check(processor, write_video(path, size, pixels, 1, space, levels))
+
+
+@pytest.mark.parametrize("turned", [(0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0)])
+def test_turned_frames(processor: tte.Processor, tmp_path: Path, turned: tuple[int, ...]) -> None:
+    for size in [(56, 40), (360, 640), (24, 18), (17, 33)]:
+        path = write_video(tmp_path / f"{size[0]}.mp4", size)
+        data = bytearray(path.read_bytes())
+        # A track header says after 40 bytes how its frames are turned: three rows of three numbers.
+        at = data.index(b"tkhd") + 4 + 40
+        a, b, c, d = (n << 16 for n in turned)
+        data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+        path.write_bytes(data)
+        check(processor, path)
