@@ -1,70 +1,292 @@
 #include "media/truncation.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
+#include <cmath>
+#include <cstdint>
 #include <optional>
-#include <span>
+#include <set>
+#include <string>
+#include <vector>
 
 namespace tte::media {
 namespace {
 
-// A number of Matroska's variable length at `at`: the leading zero bits of the first byte tell how many bytes
-// follow. Moves `at` on; nothing when it does not fit, or when all its bits are set ("size unknown", as in
-// live recordings).
-std::optional<std::uint64_t> ebml_size(std::span<const std::uint8_t> bytes, std::size_t& at) {
-  if (at >= bytes.size() || bytes[at] == 0) return std::nullopt;
-  const int length = std::countl_zero(bytes[at]) + 1;
-  if (bytes.size() - at < static_cast<std::size_t>(length)) return std::nullopt;
-  std::uint64_t value = bytes[at] & (0xFFU >> length);
-  for (int i = 1; i < length; ++i) value = value << 8 | bytes[at + static_cast<std::size_t>(i)];
-  at += static_cast<std::size_t>(length);
-  const std::uint64_t unknown = (std::uint64_t{1} << (7 * length)) - 1;
-  return value == unknown ? std::nullopt : std::optional(value);
+enum class Order { kLittle, kBig };
+
+// Numbers at offsets of a file, read through a window of it.
+class Reader {
+ public:
+  explicit Reader(const File& file) : file_(file) {}
+
+  [[nodiscard]] std::uint64_t size() const { return static_cast<std::uint64_t>(file_.size()); }
+  // Whether the file has `count` bytes from `at` on.
+  [[nodiscard]] bool holds(std::uint64_t at, std::uint64_t count) const {
+    return at <= size() && count <= size() - at;
+  }
+  // At most as many bytes as the window has; fewer at the end of the file.
+  std::string_view bytes(std::uint64_t at, std::size_t count) {
+    if (at >= size()) return {};
+    if (at < begin_ || at + count > begin_ + window_.size()) {
+      window_.resize(std::max<std::size_t>(count, 1 << 16));
+      begin_ = at;
+      const auto room = static_cast<std::int64_t>(window_.size());
+      const std::int64_t read =
+          file_.read(reinterpret_cast<std::uint8_t*>(window_.data()), static_cast<std::int64_t>(at), room);
+      window_.resize(static_cast<std::size_t>(read));
+    }
+    return std::string_view(window_).substr(static_cast<std::size_t>(at - begin_), count);
+  }
+  // 0 past the end of the file.
+  std::uint64_t number(std::uint64_t at, std::size_t size, Order order) {
+    const std::string_view text = bytes(at, size);
+    if (text.size() < size) return 0;
+    std::uint64_t value = 0;
+    for (std::size_t i = 0; i < size; ++i) {
+      value = value << 8 | static_cast<std::uint8_t>(text[order == Order::kBig ? i : size - 1 - i]);
+    }
+    return value;
+  }
+
+ private:
+  const File& file_;
+  std::string window_;
+  std::uint64_t begin_ = 0;
+};
+
+// A number of Matroska's variable length: the leading zero bits of the first byte tell how many bytes follow.
+struct EbmlNumber {
+  std::uint64_t value = 0;  // Without the length's own bits.
+  std::uint64_t length = 0;
+  bool unknown = false;  // All bits set: a size that is not known, as in live recordings.
+};
+
+std::optional<EbmlNumber> ebml_number(Reader& reader, std::uint64_t at) {
+  const auto first = static_cast<std::uint8_t>(reader.number(at, 1, Order::kBig));
+  if (first == 0) return std::nullopt;
+  const int length = std::countl_zero(first) + 1;
+  const auto bytes = static_cast<std::uint64_t>(length);
+  if (!reader.holds(at, bytes)) return std::nullopt;
+  const std::uint64_t mask = (std::uint64_t{1} << (7 * length)) - 1;
+  const std::uint64_t value = reader.number(at, bytes, Order::kBig) & mask;
+  return EbmlNumber{value, bytes, value == mask};
+}
+
+// Segments and clusters of unknown size are entered; whatever else has a size must have its bytes.
+bool is_cut_matroska(Reader& reader) {
+  constexpr std::uint64_t kSegment = 0x18538067, kCluster = 0x1F43B675;
+  for (std::uint64_t at = 0; at < reader.size();) {
+    const auto id = ebml_number(reader, at);
+    if (!id) return at > 0 && reader.size() - at < 4;
+    const std::uint64_t name = reader.number(at, id->length, Order::kBig);
+    const auto size = ebml_number(reader, at + id->length);
+    if (!size) return true;
+    const std::uint64_t body = at + id->length + size->length;
+    at = body;
+    if (size->unknown) continue;
+    if (!reader.holds(body, size->value)) return true;
+    if (name == kSegment) return false;  // It is all there, and so is what it has.
+    if (name != kCluster) at += size->value;
+  }
+  return false;
+}
+
+bool is_cut_mp4(Reader& reader) {
+  // Whatever else follows the boxes of a video is none of ours.
+  static constexpr std::array<std::string_view, 16> kBoxes = {"ftyp", "moov", "mdat", "moof", "mfra", "sidx",
+                                                              "styp", "free", "skip", "wide", "uuid", "meta",
+                                                              "emsg", "prft", "ssix", "pdin"};
+  for (std::uint64_t at = 0; reader.holds(at, 8);) {
+    std::uint64_t size = reader.number(at, 4, Order::kBig);
+    const std::string name(reader.bytes(at + 4, 4));
+    if (std::find(kBoxes.begin(), kBoxes.end(), name) == kBoxes.end()) return false;
+    std::uint64_t head = 8;
+    if (size == 1) {
+      size = reader.number(at + 8, 8, Order::kBig);
+      head = 16;
+    } else if (size == 0) {
+      return false;  // Up to the end of the file.
+    }
+    if (size < head) return false;
+    if (!reader.holds(at, size)) return true;
+    if (name == "sidx") {
+      // What it indexes: pieces that follow it, each with its size.
+      const bool wide = reader.number(at + 8, 1, Order::kBig) > 0;
+      const std::uint64_t first = at + 20 + (wide ? 8 : 4);
+      std::uint64_t end = at + size + reader.number(first, wide ? 8 : 4, Order::kBig);
+      const std::uint64_t pieces = first + (wide ? 8 : 4) + 4;
+      const std::uint64_t count = reader.number(pieces - 2, 2, Order::kBig);
+      for (std::uint64_t i = 0; i < count; ++i) {
+        end += reader.number(pieces + 12 * i, 4, Order::kBig) & 0x7FFFFFFF;
+      }
+      if (end > reader.size()) return true;
+    }
+    at += size;
+  }
+  return false;
+}
+
+bool is_cut_avi(Reader& reader) {
+  for (std::uint64_t at = 0; reader.bytes(at, 4) == "RIFF";) {
+    const std::uint64_t size = reader.number(at + 4, 4, Order::kLittle);
+    if (size == 0 || size >= 0xFFFFFF00) return false;  // Nobody came back to write it.
+    if (!reader.holds(at + 8, size)) return true;
+    at += 8 + size + size % 2;
+  }
+  return false;
+}
+
+bool is_cut_asf(Reader& reader) {
+  const std::string header("\x30\x26\xB2\x75\x8E\x66\xCF\x11\xA6\xD9\x00\xAA\x00\x62\xCE\x6C", 16);
+  const std::string properties("\xA1\xDC\xAB\x8C\x47\xA9\xCF\x11\x8E\xE4\x00\xC0\x0C\x20\x53\x65", 16);
+  const auto has = [&](std::uint64_t at, const std::string& id) { return reader.bytes(at, 16) == id; };
+  bool broadcast = false;
+  for (std::uint64_t at = 0; reader.holds(at, 24);) {
+    const std::uint64_t size = reader.number(at + 16, 8, Order::kLittle);
+    if (at == 0 && has(at, header)) {
+      for (std::uint64_t in = 30; in + 24 <= size && reader.holds(in, 24);) {
+        const std::uint64_t inner = reader.number(in + 16, 8, Order::kLittle);
+        if (has(in, properties)) {
+          broadcast = (reader.number(in + 88, 4, Order::kLittle) & 1) != 0;
+          if (!broadcast && reader.number(in + 40, 8, Order::kLittle) > reader.size()) return true;
+        }
+        if (inner < 24 || inner > size) break;
+        in += inner;
+      }
+    }
+    if (broadcast || size < 24) return false;
+    if (!reader.holds(at, size)) return true;
+    at += size;
+  }
+  return false;
+}
+
+// A number of the metadata that most writers put in front.
+std::optional<double> flv_number(std::string_view metadata, std::string_view key) {
+  std::string wanted(1, '\0');
+  wanted += static_cast<char>(key.size());
+  wanted += key;
+  wanted += '\0';  // What follows is a double.
+  const auto at = metadata.find(wanted);
+  if (at == std::string_view::npos || metadata.size() - at - wanted.size() < 8) return std::nullopt;
+  std::uint64_t bits = 0;
+  for (std::size_t i = 0; i < 8; ++i)
+    bits = bits << 8 | static_cast<std::uint8_t>(metadata[at + wanted.size() + i]);
+  const auto value = std::bit_cast<double>(bits);
+  return std::isfinite(value) ? std::optional(value) : std::nullopt;
+}
+
+bool is_cut_flv(Reader& reader) {
+  constexpr std::uint64_t kTagHead = 11, kSizeAfter = 4;
+  constexpr std::size_t kMetadata = 1 << 16;
+  constexpr double kTolerance = 1.0;  // Seconds: the last frame's own time, and what writers round.
+  std::uint64_t at = reader.number(5, 4, Order::kBig) + kSizeAfter;
+  std::optional<double> duration;
+  double seconds = 0;
+  while (at < reader.size()) {
+    if (!reader.holds(at, kTagHead)) return true;
+    const std::uint64_t type = reader.number(at, 1, Order::kBig) & 0x1F;
+    const std::uint64_t size = reader.number(at + 1, 3, Order::kBig);
+    if (type != 8 && type != 9 && type != 18)
+      return false;  // Sound, video, metadata; else not for us to judge.
+    if (!reader.holds(at + kTagHead, size + kSizeAfter)) return true;
+    if (type == 18 && !duration) {
+      const std::string metadata(reader.bytes(at + kTagHead, std::min<std::size_t>(size, kMetadata)));
+      if (flv_number(metadata, "filesize").value_or(0) > static_cast<double>(reader.size())) return true;
+      duration = flv_number(metadata, "duration");
+    } else {
+      const std::uint64_t time = reader.number(at + 4, 3, Order::kBig) | reader.number(at + 7, 1, Order::kBig)
+                                                                             << 24;
+      seconds = std::max(seconds, static_cast<double>(time) / 1000);
+    }
+    at += kTagHead + size + kSizeAfter;
+  }
+  return duration.value_or(0) > seconds + kTolerance;
+}
+
+// The last page of every stream says so.
+bool is_cut_ogg(Reader& reader) {
+  constexpr std::uint64_t kFirst = 2, kLast = 4;
+  std::set<std::uint64_t> open;
+  for (std::uint64_t at = 0; at < reader.size();) {
+    if (reader.bytes(at, 4) != "OggS") return !open.empty();
+    const std::uint64_t flags = reader.number(at + 5, 1, Order::kBig);
+    const std::uint64_t stream = reader.number(at + 14, 4, Order::kLittle);
+    const auto segments = static_cast<std::size_t>(reader.number(at + 26, 1, Order::kBig));
+    std::uint64_t size = 27 + segments;
+    const std::string_view lengths = reader.bytes(at + 27, segments);
+    for (const char length : lengths) size += static_cast<std::uint8_t>(length);
+    if (lengths.size() < segments || !reader.holds(at, size)) return true;
+    if ((flags & kFirst) != 0) open.insert(stream);
+    if ((flags & kLast) != 0) open.erase(stream);
+    at += size;
+  }
+  return !open.empty();
+}
+
+bool is_cut_gif(Reader& reader) {
+  const auto palette = [&](std::uint64_t flags_at) {
+    const std::uint64_t flags = reader.number(flags_at, 1, Order::kBig);
+    return (flags & 0x80) != 0 ? std::uint64_t{3} << ((flags & 7) + 1) : 0;
+  };
+  std::uint64_t at = 13 + palette(10);
+  while (reader.holds(at, 1)) {
+    switch (reader.number(at, 1, Order::kBig)) {
+      case 0x3B:
+        return false;  // The mark of the end.
+      case 0x21:
+        at += 2;
+        break;
+      case 0x2C:
+        at += 11 + palette(at + 9);
+        break;
+      default:
+        return false;  // Damaged, which the decoder will say.
+    }
+    std::uint64_t size = 0;  // Of the blocks that follow, up to an empty one.
+    do {
+      if (!reader.holds(at, 1)) return true;
+      size = reader.number(at, 1, Order::kBig);
+      at += 1 + size;
+    } while (size != 0);
+  }
+  return true;
+}
+
+bool is_cut_transport_stream(Reader& reader) {
+  // Packets have 188 bytes, with a time of 4 bytes before each in Blu-ray files, or 16 check bytes after it
+  // in broadcasts.
+  struct Layout {
+    std::uint64_t packet, sync;
+  };
+  constexpr std::uint64_t kSync = 0x47;  // The first byte of every packet.
+  constexpr std::uint64_t kPackets = 4;
+  for (const auto& [packet, sync] : {Layout{188, 0}, Layout{192, 4}, Layout{204, 0}}) {
+    const auto is_packet = [&, sync = sync](std::uint64_t at) {
+      return reader.number(at + sync, 1, Order::kBig) == kSync;
+    };
+    std::uint64_t found = 0;
+    while (found < kPackets && is_packet(found * packet)) ++found;
+    if (found < kPackets) continue;
+    const std::uint64_t rest = reader.size() % packet;
+    return rest != 0 && is_packet(reader.size() - rest);
+  }
+  return false;
 }
 
 }  // namespace
 
-bool is_cut_matroska(const File& file) {
-  std::array<std::uint8_t, 4096> head{};
-  const std::span<const std::uint8_t> bytes(head.data(),
-                                            static_cast<std::size_t>(file.read(head.data(), 0, head.size())));
-  const auto has_id = [&](std::size_t at, std::uint32_t id) {
-    if (at > bytes.size() || bytes.size() - at < 4) return false;
-    for (std::size_t i = 0; i < 4; ++i) {
-      if (bytes[at + i] != static_cast<std::uint8_t>(id >> (24 - 8 * i))) return false;
-    }
-    return true;
-  };
-  std::size_t at = 4;
-  if (!has_id(0, 0x1A45DFA3)) return false;
-  const auto header = ebml_size(bytes, at);
-  if (!header || *header > bytes.size()) return false;
-  at += static_cast<std::size_t>(*header);
-  if (!has_id(at, 0x18538067)) return false;
-  at += 4;
-  const auto segment = ebml_size(bytes, at);
-  return segment && *segment > static_cast<std::uint64_t>(file.size()) - at;
-}
-
-bool is_cut_transport_stream(const File& file) {
-  // Packets have 188 bytes, with a time of 4 bytes before each in Blu-ray files, or 16 check bytes after it
-  // in broadcasts.
-  struct Layout {
-    std::int64_t packet, sync;
-  };
-  constexpr std::uint8_t kSync = 0x47;  // The first byte of every packet.
-  constexpr int kPackets = 4;
-  for (const auto& [packet, sync] : {Layout{188, 0}, Layout{192, 4}, Layout{204, 0}}) {
-    const auto is_packet = [&, sync = sync](std::int64_t at) {
-      std::uint8_t byte = 0;
-      return file.read(&byte, at + sync, 1) == 1 && byte == kSync;
-    };
-    int found = 0;
-    while (found < kPackets && is_packet(found * packet)) ++found;
-    if (found < kPackets) continue;
-    const std::int64_t rest = file.size() % packet;
-    return rest != 0 && is_packet(file.size() - rest);
-  }
+bool is_cut(const File& file, std::string_view format) {
+  Reader reader(file);
+  if (format.starts_with("matroska")) return is_cut_matroska(reader);
+  if (format.starts_with("mov")) return is_cut_mp4(reader);
+  if (format == "avi") return is_cut_avi(reader);
+  if (format == "asf") return is_cut_asf(reader);
+  if (format == "flv") return is_cut_flv(reader);
+  if (format == "ogg") return is_cut_ogg(reader);
+  if (format == "gif") return is_cut_gif(reader);
+  if (format == "mpegts") return is_cut_transport_stream(reader);
   return false;
 }
 

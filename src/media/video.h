@@ -51,7 +51,7 @@ std::vector<int> sample_frames(int total, std::optional<double> source_fps, cons
 // Throws InputError naming `item` and the file for anything that is not wholly decodable, for frames of
 // differing sizes, and, before any frame is decoded, for more frames than the budget has memory for. Only
 // where nothing in a file says how long it is may a cut one pass for a shorter one: an MPEG stream cut
-// between two packets, an Ogg or an animated GIF.
+// between two packets, a fragmented MP4 between two fragments, a live recording between two frames.
 using Fit = std::function<Size(Size frame, std::int64_t frames)>;
 Frames read_video(const Video& video, const FrameSampling& sampling, const std::string& item, Budget& budget,
                   const Fit& fit = {});

@@ -102,9 +102,7 @@ class VideoFile::Impl {
     // FFmpeg's log is the process's: it must not print whatever it thinks of a user's file.
     static std::once_flag silenced;
     std::call_once(silenced, [] { av_log_set_level(AV_LOG_QUIET); });
-    if (is_cut_matroska(file_)) fail("is truncated; fetch it again.");
     open();
-    if (is_format("mpegts") && is_cut_transport_stream(file_)) fail("is truncated; fetch it again.");
     scan();
   }
 
@@ -190,6 +188,8 @@ class VideoFile::Impl {
           error_text(code)));
     }
     format_.reset(format);
+    if (!whole_ && is_cut(file_, format->iformat->name)) fail("is truncated; fetch it again.");
+    whole_ = true;
     // It decodes a few frames, if need be. Freeing the options needs the number of streams there are now.
     const unsigned streams = format_->nb_streams;
     std::vector<AVDictionary*> limits(streams, nullptr);
@@ -434,6 +434,7 @@ class VideoFile::Impl {
   Budget::Loan memory_;
   File file_;
   std::int64_t offset_ = 0;
+  bool whole_ = false;  // As far as its container tells.
   std::unique_ptr<AVIOContext, FreeIo> io_;
   std::unique_ptr<AVFormatContext, FreeFormat> format_;  // After io_, so that it is closed before.
   std::unique_ptr<AVCodecContext, FreeCodec> codec_;

@@ -339,6 +339,32 @@ def ffmpeg(*arguments: str) -> None:
     subprocess.run(["ffmpeg", "-v", "error", "-y", *arguments], check=True, cwd=HERE)
 
 
+def containers() -> None:
+    """The same clip in whatever else is read; the test cuts them."""
+    (HERE / "containers").mkdir(exist_ok=True)
+    copied = {
+        "moov_last.mov": (),
+        "moov_first.mp4": ("-movflags", "faststart"),
+        "fragments.mp4": ("-movflags", "frag_keyframe+empty_moov"),
+        "fragments_without_index.mp4": ("-movflags", "frag_keyframe+empty_moov+skip_trailer"),
+        "segments.mp4": ("-movflags", "dash+frag_keyframe+empty_moov"),
+        "clip.mkv": (),
+        "live.mkv": ("-live", "1"),
+        "clip.flv": (),
+        "no_metadata.flv": ("-flvflags", "no_duration_filesize"),
+    }
+    for name, options in copied.items():
+        ffmpeg("-i", "clip.mp4", "-c", "copy", *options, f"containers/{name}")
+    encoded = {
+        "clip.wmv": ("-c:v", "wmv2", "-b:v", "60k"),
+        "packets.asf": ("-c:v", "msmpeg4v3", "-b:v", "60k", "-packet_size", "400"),
+        "clip.ogv": ("-c:v", "libtheora", "-b:v", "60k"),
+        "clip.gif": ("-vf", "scale=32:24"),
+    }
+    for name, options in encoded.items():
+        ffmpeg("-i", "clip.mp4", *options, f"containers/{name}")
+
+
 def video_goldens() -> list[dict]:
     source = ("-f", "lavfi", "-i", "testsrc=size=64x48:rate=10:duration=1.5")
     ffmpeg(*source, "-pix_fmt", "yuv420p", "-c:v", "libx264", "-g", "5", "-bf", "2", "-crf", "30", "clip.mp4")
@@ -402,6 +428,7 @@ def main() -> None:
         "videos": video_goldens(),
     }
     lines = [f'"{key}": [\n' + ",\n".join(json.dumps(row) for row in rows) + "\n]" for key, rows in goldens.items()]
+    containers()
     (HERE / "goldens.json").write_text("{" + ",\n".join(lines) + "}\n")
 
 
