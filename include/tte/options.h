@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "tte/export.h"
+#include "tte/input.h"
 
 namespace tte {
 
@@ -44,7 +45,7 @@ struct BackendOptions {
 /// would go over a limit is refused, by an InputError that names the limit, before it is spent.
 struct MediaLimits {
   /// Width times height of an image or of a video's frames. Pillow's default.
-  std::int64_t max_pixels = 178'956'970;
+  std::int64_t max_pixels = kMaxImagePixels;
   /// Bytes of one file.
   std::int64_t max_file_bytes = std::int64_t{1} << 30;
   /// Bytes of memory that the item holds at a time: what decoders work in, pixels, and patches of all its
