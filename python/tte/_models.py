@@ -133,7 +133,9 @@ def _load_arguments(
         raise _tte.InputError(
             f"device={device!r} contradicts the backend, which is on {backend.device!r}: give one of them."
         )
-    options = _tte.LoadOptions(dtype, "" if recipe is None else os.fspath(recipe), parse_control_tokens, native(media_limits))
+    options = _tte.LoadOptions(
+        dtype, "" if recipe is None else os.fspath(recipe), parse_control_tokens, native(media_limits)
+    )
     return _hub.resolve(path, role), options, (backend or Backend(device))._native
 
 

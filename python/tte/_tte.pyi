@@ -31,6 +31,7 @@ __all__: list[str] = [
     "ItemError",
     "LoadOptions",
     "MAX_IMAGE_PIXELS",
+    "MediaLimits",
     "Message",
     "ModelDescription",
     "ModelError",
@@ -355,6 +356,29 @@ class Task:
     @property
     def side(self) -> Side: ...
 
+class MediaLimits:
+    """
+    What the images and videos of one item may cost.
+    """
+    @typing.overload
+    def __init__(self) -> None: ...
+    @typing.overload
+    def __init__(
+        self,
+        max_pixels: typing.SupportsInt | typing.SupportsIndex,
+        max_file_bytes: typing.SupportsInt | typing.SupportsIndex,
+        max_item_bytes: typing.SupportsInt | typing.SupportsIndex,
+        max_item_pixels: typing.SupportsInt | typing.SupportsIndex,
+    ) -> None: ...
+    @property
+    def max_file_bytes(self) -> int: ...
+    @property
+    def max_item_bytes(self) -> int: ...
+    @property
+    def max_item_pixels(self) -> int: ...
+    @property
+    def max_pixels(self) -> int: ...
+
 class OnError:
     """
     What a bad item does to the call it is in.
@@ -617,7 +641,10 @@ class Processor:
     """
     @staticmethod
     def load(
-        checkpoint: os.PathLike | str | bytes, recipe: str = "", parse_control_tokens: bool = False
+        checkpoint: os.PathLike | str | bytes,
+        recipe: str = "",
+        parse_control_tokens: bool = False,
+        media_limits: MediaLimits | None = None,
     ) -> Processor: ...
     def process(
         self,
@@ -721,7 +748,13 @@ class LoadOptions:
     """
     How a checkpoint is loaded.
     """
-    def __init__(self, dtype: str = "auto", recipe: str = "", parse_control_tokens: bool = False) -> None: ...
+    def __init__(
+        self,
+        dtype: str = "auto",
+        recipe: str = "",
+        parse_control_tokens: bool = False,
+        media_limits: MediaLimits | None = None,
+    ) -> None: ...
 
 class ModelDescription:
     """

@@ -84,7 +84,7 @@ inline std::string dotted_gif(int width, int height, int frames) {
   gif.number(static_cast<std::uint32_t>(width), 2).number(static_cast<std::uint32_t>(height), 2);
   gif.number(0x80, 3).number(0, 3).number(0xFFFFFF, 3);  // A palette of two colours.
   for (int i = 0; i < frames; ++i) {
-    gif.number(0x04F921).number(10, 2).number(0, 2);     // A delay of 0.1 seconds.
+    gif.number(0x04F921).number(10, 2).number(0, 2);                  // A delay of 0.1 seconds.
     gif.number(0x2C, 1).zeros(4).number(1, 2).number(1, 2).zeros(1);  // One pixel at the top left.
     gif.number(0x01440202).zeros(1);                                  // Clear, colour 0, end.
   }

@@ -107,3 +107,39 @@ def test_turned_frames(processor: tte.Processor, tmp_path: Path, turned: tuple[i
         data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
         path.write_bytes(data)
         check(processor, path)
+
+
+def dotted_gif(side: int, frames: int) -> bytes:
+    """An animation of one pixel a frame on a large canvas: 25 bytes for each."""
+    frame = bytes.fromhex("21f904000a000000 2c 00000000 01000100 00 02 02 4401 00")
+    return b"GIF89a" + struct.pack("<HH", side, side) + b"\x80\0\0" + b"\0\0\0\xff\xff\xff" + frame * frames + b";"
+
+
+def test_an_item_has_one_budget(tmp_path: Path) -> None:
+    path = tmp_path / "dots.gif"
+    path.write_bytes(dotted_gif(1000, 30))
+    image = np.zeros((400, 400, 3), np.uint8)
+    bytes_of_patches = tte.Processor(NANO)([image])["pixel_values"].nbytes
+    small = tte.Processor(NANO, media_limits=tte.MediaLimits(max_item_bytes=4 * bytes_of_patches))
+    small({"images": [image] * 2})
+    with pytest.raises(tte.InputError, match=r"item 0: an image for the model.*max_item_bytes of MediaLimits"):
+        small({"images": [image] * 4})
+    lazy = tte.Processor(NANO, media_limits=tte.MediaLimits(max_item_pixels=10_000_000))
+    with pytest.raises(tte.InputError, match=r"item 0: video .*dots.gif.*max_item_pixels of MediaLimits"):
+        lazy({"video": path})
+    flat = tte.Processor(NANO, media_limits=tte.MediaLimits(max_pixels=159_999))
+    with pytest.raises(tte.InputError, match=r"400x400.*159999.*max_pixels"):
+        flat(image)
+
+
+@pytest.mark.parametrize("value", [0, -1, 2**40 + 1, 2**64 + 30, 1.5, True, "7", None, "x" * 1000])
+def test_limits_are_whole_numbers_in_range(value: object) -> None:
+    with pytest.raises(tte.InputError, match=r"max_item_bytes is .*: it must be a whole number") as raised:
+        tte.MediaLimits(max_item_bytes=value)  # type: ignore[arg-type]
+    assert len(str(raised.value)) < 500
+
+
+def test_limits_of_another_kind_are_refused() -> None:
+    with pytest.raises(tte.InputError, match="media_limits is a dict"):
+        tte.Processor(NANO, media_limits={"max_pixels": 1})  # type: ignore[arg-type]
+    assert tte.MediaLimits(max_pixels=np.int64(7)).max_pixels == 7
