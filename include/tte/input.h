@@ -72,6 +72,7 @@ using Part = std::variant<std::string, Image, Video>;
 struct Message {
   std::string role;
   std::vector<Part> parts;
+  bool plain = false;  ///< The content is one string, not a list of parts: templates tell them apart.
 };
 
 /// One item. Either `parts` (with an optional instruction), placed by the recipe's prompt, or whole chat

@@ -128,10 +128,10 @@ void bind_inputs(py::module_& module) {
       py::arg("value"), py::arg("name"), "The value, if it is a str that UTF-8 can write.");
 
   py::class_<Message>(module, "Message", "One chat turn.")
-      .def(py::init([](std::string role, std::vector<Part> parts) {
-             return Message{std::move(role), std::move(parts)};
+      .def(py::init([](std::string role, std::vector<Part> parts, bool plain) {
+             return Message{std::move(role), std::move(parts), plain};
            }),
-           py::arg("role"), py::arg("parts"))
+           py::arg("role"), py::arg("parts"), py::arg("plain") = false)
       .def_readonly("role", &Message::role);
 
   py::class_<Input>(module, "Input", "One item: ordered parts with an instruction, or whole chat messages.")

@@ -100,7 +100,8 @@ def to_messages(messages: Any, name: str) -> list[_tte.Message]:
 
 
 def _message(turn: _items.Turn, name: str) -> _tte.Message:
-    return _tte.Message(turn.role, [native_part(part, f"{name}, {turn.role} turn") for part in turn.parts])
+    parts = [native_part(part, f"{name}, {turn.role} turn") for part in turn.parts]
+    return _tte.Message(turn.role, parts, plain=isinstance(turn.content, str))
 
 
 def native_part(part: _items.Part, name: str) -> str | _tte.Image | _tte.Video:

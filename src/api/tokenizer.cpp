@@ -16,7 +16,7 @@ Tokenizer::Tokenizer(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) 
 Tokenizer Tokenizer::load(const std::filesystem::path& checkpoint) {
   return base::in_plain_words(checkpoint.string(), api::kLessOfACheckpoint, [&] {
     auto tokenizer = text::Tokenizer::load(prompt::checkpoint_folder(checkpoint));
-    auto chat_template = text::ChatTemplate::load(checkpoint, *tokenizer);
+    auto chat_template = text::ChatTemplate::load(checkpoint, *tokenizer, text::TemplateOf::kTokenizer);
     auto vocabulary = prompt::vocabulary_digest(*tokenizer);
     return Tokenizer(std::make_shared<Impl>(std::move(tokenizer), std::move(chat_template),
                                             std::move(vocabulary), checkpoint.string()));
@@ -45,7 +45,7 @@ std::string Tokenizer::apply_chat_template(const std::vector<Message>& messages,
   for (const Message& message : messages) {
     text::ChatMessage& turn = chat.emplace_back();
     turn.role = message.role;
-    turn.plain = message.parts.size() == 1 && std::holds_alternative<std::string>(message.parts.front());
+    turn.plain = message.plain;
     for (const Part& part : message.parts) {
       using Kind = text::ChatPart::Kind;
       const auto* text = std::get_if<std::string>(&part);

@@ -46,13 +46,14 @@ bool all_text(const std::vector<ChatPart>& parts) {
 }
 
 // Templates of text-only models write a list of parts as its Python representation, or fail.
-bool takes_lists(const text::ChatTemplate& chat_template) {
+bool takes_lists(const text::ChatTemplate& chat_template, const char* role) {
   constexpr const char* kProbe = "probe0";
   text::RenderOptions options;
   options.guard_control_tokens = false;
+  std::vector<ChatMessage> messages = {{role, {{ChatPart::Kind::kText, kProbe}}, false}};
+  if (messages.front().role != "user") messages.push_back({"user", {{ChatPart::Kind::kText, "x"}}, true});
   try {
-    const std::string out =
-        chat_template.render({ChatMessage{"user", {{ChatPart::Kind::kText, kProbe}}, false}}, options);
+    const std::string out = chat_template.render(messages, options);
     return out.find(kProbe) != std::string::npos && out.find("'type'") == std::string::npos &&
            out.find("\"type\"") == std::string::npos;
   } catch (const Error&) {
@@ -60,14 +61,12 @@ bool takes_lists(const text::ChatTemplate& chat_template) {
   }
 }
 
-// For a prompt without chat template every added token is a control token. Longest first.
+// For a prompt without chat template every added token is a control token.
 std::vector<std::string> added_contents(const text::Tokenizer& tokenizer) {
   std::vector<std::string> out;
   for (const text::AddedToken& token : tokenizer.added_tokens()) {
     if (token.content.find_first_not_of(" \t\r\n") != std::string::npos) out.push_back(token.content);
   }
-  std::stable_sort(out.begin(), out.end(),
-                   [](const std::string& a, const std::string& b) { return a.size() > b.size(); });
   return out;
 }
 
@@ -138,9 +137,10 @@ PromptBuilder::PromptBuilder(std::shared_ptr<const CheckpointFiles> files, Recip
         files_->path.string()));
   }
   if (files_->chat_template) {
-    template_takes_lists_ = takes_lists(*files_->chat_template);
+    takes_lists_ = takes_lists(*files_->chat_template, "user");
+    takes_system_lists_ = takes_lists(*files_->chat_template, "system");
   } else {
-    control_ = added_contents(tokenizer);
+    control_ = text::ControlTokens(added_contents(tokenizer));
   }
   image_text_ = replaced(recipe_.prompt.image, tokenizer.token_bytes(files_->layout->image_token(), false));
   video_text_ = replaced(recipe_.prompt.video, tokenizer.token_bytes(files_->layout->video_token(), false));
@@ -165,13 +165,13 @@ PromptBuilder::PromptBuilder(std::shared_ptr<const CheckpointFiles> files, Recip
   }
 }
 
-std::string PromptBuilder::guard(std::string_view text) const {
-  return files_->chat_template ? files_->chat_template->guard(text) : text::guard_control(text, control_);
+const text::ControlTokens& PromptBuilder::control() const {
+  return files_->chat_template ? files_->chat_template->control() : control_;
 }
 
-std::string PromptBuilder::user_text(const std::string& text) const {
+std::string PromptBuilder::user_text(const std::string& text, bool inside) const {
   text::require_size(text);  // Before anything is made of it.
-  return parse_control_tokens_ ? text : guard(text);
+  return parse_control_tokens_ ? text : control().guard_ends(text, inside);
 }
 
 std::vector<ChatPart> PromptBuilder::user_parts(const std::vector<Part>& parts) const {
@@ -204,7 +204,8 @@ std::string PromptBuilder::trace_text(const Trace& trace) const {
         size = tag->size();
       }
     }
-    out += guard(std::string_view(text).substr(begin, at == std::string::npos ? at : at - begin));
+    out +=
+        control().guard_ends(std::string_view(text).substr(begin, at == std::string::npos ? at : at - begin));
     if (at == std::string::npos) break;
     out += text.substr(at, size);
     begin = at + size;
@@ -219,7 +220,7 @@ std::vector<std::int64_t> PromptBuilder::trace_ids(const Trace& trace) const {
     // Stop strings are cut off the text, and a caller may have edited it: then the text counts.
     if (files_->tokenizer->decode(ids) == trace.text) return ids;
   }
-  return files_->tokenizer->encode(trace_text(trace));
+  return files_->tokenizer->encode(control().settle(trace_text(trace)));
 }
 
 void PromptBuilder::add_missing_text(std::vector<ChatPart>& content) const {
@@ -268,11 +269,11 @@ std::vector<ChatPart> PromptBuilder::fill(const Pieces& pieces, const Slots& slo
 
 std::string PromptBuilder::render_messages(std::vector<ChatMessage> messages, const std::string& item) const {
   for (ChatMessage& message : messages) {
-    message.plain = !template_takes_lists_;
+    // A list of parts is a list for templates that take one, and a string for the others.
+    if (!(message.role == "system" ? takes_system_lists_ : takes_lists_)) message.plain = true;
     if (message.plain && !all_text(message.parts)) {
-      throw InputError(
-          fmt::format("{} has a picture or a video, but the chat template of {} takes text only.", item,
-                      files_->path.string()));
+      throw InputError(fmt::format("{} has an image or a video, but the chat template of {} takes text only.",
+                                   item, files_->path.string()));
     }
     if (message.parts.empty()) message.parts.push_back({ChatPart::Kind::kText, ""});
   }
@@ -291,7 +292,7 @@ std::string PromptBuilder::render_raw(const std::vector<ChatPart>& parts) const 
            : part.kind == ChatPart::Kind::kImage ? image_text_
                                                  : video_text_;
   }
-  return out;
+  return control().settle(out);
 }
 
 std::string PromptBuilder::render(const Input& input, const Slots& slots, const std::string& item) const {
@@ -304,7 +305,7 @@ std::string PromptBuilder::render(const Input& input, const Slots& slots, const 
     std::vector<ChatMessage> messages;
     for (const Message& message : input.messages) {
       if (message.role.empty()) throw InputError(fmt::format("{} has a message without a role.", item));
-      messages.push_back({user_text(message.role), user_parts(message.parts), false});
+      messages.push_back({user_text(message.role, false), user_parts(message.parts), message.plain});
     }
     return render_messages(std::move(messages), item);
   }

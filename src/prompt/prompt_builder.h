@@ -71,9 +71,6 @@ class PromptBuilder {
   // token), else those of its text. Control-token strings in the text stay text, but for the recipe's tags.
   [[nodiscard]] std::vector<std::int64_t> trace_ids(const Trace& trace) const;
 
-  // Control-token strings of `text` guarded, so that they stay text.
-  [[nodiscard]] std::string guard(std::string_view text) const;
-
  private:
   struct Slots;
   [[nodiscard]] std::shared_ptr<const models::Prompt> build(const Input& input, const std::string& item,
@@ -86,7 +83,9 @@ class PromptBuilder {
                                             const std::string& item) const;
   [[nodiscard]] std::string render_raw(const std::vector<text::ChatPart>& parts) const;
   [[nodiscard]] std::vector<text::ChatPart> user_parts(const std::vector<Part>& parts) const;
-  [[nodiscard]] std::string user_text(const std::string& text) const;
+  // `text` guarded, also where it will meet other text, unless the caller's control tokens are to be read.
+  [[nodiscard]] std::string user_text(const std::string& text, bool inside = true) const;
+  [[nodiscard]] const text::ControlTokens& control() const;
   [[nodiscard]] std::string trace_text(const Trace& trace) const;
 
   std::shared_ptr<const CheckpointFiles> files_;
@@ -94,9 +93,10 @@ class PromptBuilder {
   MediaReader media_;
   bool parse_control_tokens_;
   bool trace_in_body_;
-  bool template_takes_lists_ = true;
-  std::string image_text_, video_text_;  // Raw: what stands for a picture and a video.
-  std::vector<std::string> control_;     // What guard() guards where there is no template.
+  bool takes_lists_ = true;              // The template, of a user's turn.
+  bool takes_system_lists_ = true;       // Of a system turn.
+  std::string image_text_, video_text_;  // Raw: what stands for an image and a video.
+  text::ControlTokens control_{{}};      // What is guarded where there is no template.
   std::vector<std::int64_t> suffix_ids_;
   std::int64_t pooling_id_ = -1;
 };

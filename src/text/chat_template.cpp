@@ -3,10 +3,11 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <array>
 #include <fstream>
-#include <iterator>
 #include <optional>
 
+#include "base/json.h"
 #include "base/printable.h"
 #include "text/jinja/strings.h"
 #include "text/jinja/template.h"
@@ -29,45 +30,72 @@ struct Source {
   std::string where;
 };
 
+constexpr std::uintmax_t kMaxFile = std::uintmax_t{4} << 20;
+
 // The template in a JSON value: a string, or several with names, of which "default" counts.
 std::string default_template(const base::Json& json, const std::string& where) {
   if (json.is_string()) return json.get<std::string>();
-  std::string names;
-  const auto note = [&](const std::string& name) { names += (names.empty() ? "" : ", ") + name; };
-  if (json.is_array()) {
-    for (const base::Json& entry : json) {
-      const auto name = base::require<std::string>(entry, "name", where);
-      if (name == "default") return base::require<std::string>(entry, "template", where);
-      note(name);
-    }
-  } else if (json.is_object()) {
-    for (const auto& [name, value] : json.items()) {
-      if (name == "default") return base::require<std::string>(json, name, where);
-      note(name);
-    }
-  } else {
+  if (!json.is_array() && !json.is_object()) {
     throw ModelError(
         fmt::format("{}: \"chat_template\" is neither a string nor a list of templates.", where));
   }
-  throw ModelError(fmt::format("{}: none of the chat templates ({}) is called \"default\".", where,
-                               base::printable(names)));
+  std::optional<std::string> found;
+  std::string names;
+  for (const auto& [key, entry] : json.items()) {
+    const auto name = json.is_object() ? key : base::require<std::string>(entry, "name", where);
+    names += (names.empty() ? "" : ", ") + name;
+    if (name != "default") continue;
+    found = base::require<std::string>(json.is_object() ? json : entry, json.is_object() ? name : "template",
+                                       where);
+  }
+  if (!found) {
+    throw ModelError(fmt::format("{}: none of the chat templates ({}) is called \"default\".", where,
+                                 base::printable(names)));
+  }
+  return *found;
 }
 
-std::optional<Source> find_template(const std::filesystem::path& folder) {
-  const std::filesystem::path jinja_file = folder / "chat_template.jinja";
-  if (std::filesystem::is_regular_file(jinja_file)) {
-    std::ifstream stream(jinja_file, std::ios::binary);
-    Source source{{std::istreambuf_iterator<char>(stream), {}}, jinja_file.string()};
-    if (stream.bad()) throw ModelError(fmt::format("{} cannot be read.", source.where));
-    return source;
+bool is_file(const std::filesystem::path& path) {
+  std::error_code error;
+  return std::filesystem::is_regular_file(path, error);
+}
+
+std::optional<Source> from_jinja(const std::filesystem::path& file) {
+  if (!is_file(file)) return std::nullopt;
+  std::error_code error;
+  const std::uintmax_t size = std::filesystem::file_size(file, error);
+  const std::string where = base::printable(file.string(), 200);
+  if (!error && size > kMaxFile) {
+    throw ModelError(fmt::format("{} has {} bytes: a chat template has at most {}.", where, size, kMaxFile));
   }
-  for (const char* name : {"chat_template.json", "processor_config.json", "tokenizer_config.json"}) {
-    const std::filesystem::path file = folder / name;
-    if (!std::filesystem::is_regular_file(file)) continue;
-    const base::Json json = base::read_json(file);
-    const auto it = json.is_object() ? json.find("chat_template") : json.end();
-    if (it == json.end() || it->is_null()) continue;
-    return Source{default_template(*it, file.string()), fmt::format("{} (chat_template)", file.string())};
+  std::ifstream stream(file, std::ios::binary);
+  Source source{std::string(error ? 0 : size, '\0'), where};
+  stream.read(source.text.data(), static_cast<std::streamsize>(source.text.size()));
+  if (error || stream.gcount() != static_cast<std::streamsize>(size)) {
+    throw ModelError(fmt::format("{} cannot be read.", where));
+  }
+  if (source.text.empty()) return std::nullopt;  // As for transformers, it is not there.
+  return source;
+}
+
+std::optional<Source> from_json(const std::filesystem::path& file) {
+  if (!is_file(file)) return std::nullopt;
+  const base::Json json = base::read_json(file);
+  const auto it = json.is_object() ? json.find("chat_template") : json.end();
+  if (it == json.end() || it->is_null()) return std::nullopt;
+  const std::string where = base::printable(file.string(), 200);
+  return Source{default_template(*it, where), fmt::format("{} (chat_template)", where)};
+}
+
+std::optional<Source> find_template(const std::filesystem::path& folder, TemplateOf rule) {
+  const std::filesystem::path jinja = folder / "chat_template.jinja";
+  const std::filesystem::path tokenizer = folder / "tokenizer_config.json";
+  const std::filesystem::path legacy = folder / "chat_template.json";
+  const std::filesystem::path processor = folder / "processor_config.json";
+  const auto order = rule == TemplateOf::kProcessor ? std::array{processor, legacy, jinja, tokenizer}
+                                                    : std::array{jinja, tokenizer, processor, legacy};
+  for (const auto& file : order) {
+    if (auto source = file == jinja ? from_jinja(file) : from_json(file)) return source;
   }
   return std::nullopt;
 }
@@ -105,32 +133,26 @@ class LoadedTemplate final : public ChatTemplate {
 
   [[nodiscard]] std::string render(const std::vector<ChatMessage>& messages,
                                    const RenderOptions& options) const override;
-  [[nodiscard]] std::string guard(std::string_view text) const override {
-    return guard_control(text, control_);
-  }
+  [[nodiscard]] const ControlTokens& control() const override { return control_; }
 
  private:
-  [[nodiscard]] Value message_value(const ChatMessage& message, bool guarding, bool last,
-                                    std::string& final_text) const;
+  // The text of messages that are guarded already, joints and all.
+  [[nodiscard]] std::string render_as_is(const std::vector<ChatMessage>& messages,
+                                         const RenderOptions& options) const;
 
   jinja::Template template_;
-  std::vector<std::string> control_;
+  ControlTokens control_;
   bool names_content_;
   std::vector<std::pair<std::string, Value>> variables_;
 };
 
 // `last`: its last text is to be continued; it is marked and copied to `final_text`.
-Value LoadedTemplate::message_value(const ChatMessage& message, bool guarding, bool last,
-                                    std::string& final_text) const {
-  const auto guarded = [&](const std::string& text) {
-    require_utf8(text);
-    return guarding ? guard(text) : text;
-  };
+Value message_value(const ChatMessage& message, bool last, std::string& final_text) {
   const auto is_text = [](const ChatPart& part) { return part.kind == ChatPart::Kind::kText; };
   std::ptrdiff_t marked = -1;
   std::vector<std::string> texts;
   for (const ChatPart& part : message.parts) {
-    texts.push_back(is_text(part) ? guarded(part.text) : std::string());
+    texts.push_back(is_text(part) ? part.text : std::string());
     if (is_text(part)) marked = static_cast<std::ptrdiff_t>(texts.size()) - 1;
   }
   const bool plain = message.plain && std::all_of(message.parts.begin(), message.parts.end(), is_text);
@@ -168,7 +190,7 @@ Value LoadedTemplate::message_value(const ChatMessage& message, bool guarding, b
     }
     content = Value(std::move(parts));
   }
-  return make_dict({{"role", guarded(message.role)}, {"content", std::move(content)}});
+  return make_dict({{"role", message.role}, {"content", std::move(content)}});
 }
 
 // Without what follows the marked text; space that the template trimmed from it goes too.
@@ -196,11 +218,38 @@ std::string LoadedTemplate::render(const std::vector<ChatMessage>& messages,
   if (options.continue_final_message && (messages.empty() || !names_content_)) {
     throw InputError("There is no message to continue; pass one, or set continue_final_message to false.");
   }
+  std::vector<ChatMessage> guarded = messages;
+  bool has_joints = false;
+  const auto prepare = [&](std::string& text, bool inside) {
+    require_utf8(text);
+    if (options.guard_control_tokens) text = control_.guard_ends(text, inside);
+    has_joints = has_joints || ControlTokens::has_joints(text);
+  };
+  for (ChatMessage& message : guarded) {
+    prepare(message.role, false);  // Templates write control tokens around roles.
+    for (ChatPart& part : message.parts) prepare(part.text, true);
+  }
+  const std::string rendered = render_as_is(guarded, options);
+  if (!has_joints) return rendered;
+  // Joints are for us alone: a template must not see them.
+  for (ChatMessage& message : guarded) {
+    message.role = ControlTokens::without_joints(message.role);
+    for (ChatPart& part : message.parts) part.text = ControlTokens::without_joints(part.text);
+  }
+  const std::string plain = render_as_is(guarded, options);
+  if (ControlTokens::without_joints(rendered) == plain) return control_.settle(rendered);
+  throw InputError(
+      "A text begins or ends within a control token, and the chat template decides by that: give the text "
+      "without it.");
+}
+
+std::string LoadedTemplate::render_as_is(const std::vector<ChatMessage>& messages,
+                                         const RenderOptions& options) const {
   std::string final_text;
   List values;
   for (std::size_t i = 0; i < messages.size(); ++i) {
     const bool last = options.continue_final_message && i + 1 == messages.size();
-    values.push_back(message_value(messages[i], options.guard_control_tokens, last, final_text));
+    values.push_back(message_value(messages[i], last, final_text));
   }
   auto variables = variables_;
   variables.emplace_back("messages", Value(std::move(values)));
@@ -214,8 +263,8 @@ std::string LoadedTemplate::render(const std::vector<ChatMessage>& messages,
 }  // namespace
 
 std::shared_ptr<const ChatTemplate> ChatTemplate::load(const std::filesystem::path& folder,
-                                                       const Tokenizer& tokenizer) {
-  const auto source = find_template(folder);
+                                                       const Tokenizer& tokenizer, TemplateOf rule) {
+  const auto source = find_template(folder, rule);
   if (!source) return nullptr;
   std::optional<std::vector<std::string>> declared;
   const std::filesystem::path config = folder / "tokenizer_config.json";

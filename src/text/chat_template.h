@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "base/json.h"
+#include "text/control_tokens.h"
 #include "text/tokenizer.h"
 
 namespace tte::text {
@@ -19,7 +19,7 @@ struct ChatPart {
 struct ChatMessage {
   std::string role;
   std::vector<ChatPart> parts;
-  // True: content is rendered as one plain string where all parts are text, as {"content": "..."} is.
+  // True: content is one string where all parts are text, as {"content": "..."} is; false: a list of parts.
   bool plain = false;
 };
 
@@ -33,21 +33,31 @@ struct RenderOptions {
   bool guard_control_tokens = true;
 };
 
+// Whose rule says which of several templates counts.
+enum class TemplateOf {
+  // AutoProcessor's: processor_config.json, chat_template.json, chat_template.jinja, then the tokenizer's.
+  kProcessor,
+  // AutoTokenizer's: chat_template.jinja, tokenizer_config.json; where there is none, the processor's.
+  kTokenizer,
+};
+
 class ChatTemplate {
  public:
-  // chat_template.jinja, chat_template.json, or tokenizer_config.json's chat_template. Null when there is
-  // none. Throws ModelError naming file and line for a template that cannot be parsed.
+  // Null when there is none. Of several with names "default" counts. Throws ModelError naming file and line for
+  // a template that cannot be parsed, is longer than 4 MB, or has no default.
   static std::shared_ptr<const ChatTemplate> load(const std::filesystem::path& folder,
-                                                  const Tokenizer& tokenizer);
+                                                  const Tokenizer& tokenizer,
+                                                  TemplateOf rule = TemplateOf::kProcessor);
   virtual ~ChatTemplate() = default;
 
   // The prompt text. Images and videos are one placeholder token each, in order.
   [[nodiscard]] virtual std::string render(const std::vector<ChatMessage>& messages,
                                            const RenderOptions& options) const = 0;
 
-  // `text` with its control-token strings guarded, exactly as render() does to message text. For callers that
-  // mix text of users with control tokens of their own (a recipe's), and then render without guarding.
-  [[nodiscard]] virtual std::string guard(std::string_view text) const = 0;
+  // What render() guards message text against. Callers that mix text of users with control tokens of their own
+  // (a recipe's) call its guard_ends() themselves, and then render without guarding; joints in the text of
+  // messages are settled in what is rendered.
+  [[nodiscard]] virtual const ControlTokens& control() const = 0;
 };
 
 }  // namespace tte::text

@@ -6,34 +6,6 @@
 
 namespace tte::text {
 
-std::string guard_control(std::string_view text, const std::vector<std::string>& control) {
-  std::string plain;
-  for (std::size_t at = 0; at < text.size();) {
-    const std::string_view rest = text.substr(at);
-    if (rest.starts_with(kGuardBegin) || rest.starts_with(kGuardEnd)) {
-      at += kGuardBegin.size();
-    } else {
-      plain.push_back(text[at++]);
-    }
-  }
-  std::string out;
-  for (std::size_t at = 0; at < plain.size();) {
-    const std::string* longest = nullptr;
-    for (const std::string& token : control) {
-      if (token.empty() || token.front() != plain[at] || plain.compare(at, token.size(), token) != 0)
-        continue;
-      if (longest == nullptr || token.size() > longest->size()) longest = &token;
-    }
-    if (longest == nullptr) {
-      out.push_back(plain[at++]);
-      continue;
-    }
-    out.append(kGuardBegin).append(*longest).append(kGuardEnd);
-    at += longest->size();
-  }
-  return out;
-}
-
 bool Tokenizer::is_byte(std::int64_t) const {
   return false;
 }

@@ -28,10 +28,6 @@ struct AddedToken {
 inline constexpr std::string_view kGuardBegin = "\xEF\xB7\x90";  // U+FDD0
 inline constexpr std::string_view kGuardEnd = "\xEF\xB7\x91";    // U+FDD1
 
-// `text` with every string of `control` (longest first) enclosed in guards; guards already in it are removed,
-// so that user text cannot forge them.
-std::string guard_control(std::string_view text, const std::vector<std::string>& control);
-
 // Immutable and safe to use from many threads.
 class Tokenizer {
  public:

@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 
+#include "text/control_tokens.h"
 #include "text/jinja/template.h"
 #include "text/tokenizer.h"
 #include "text/utf8.h"
@@ -70,6 +71,7 @@ void round_trip(std::string_view content) {
   static const auto tokenizer =
       Tokenizer::load(std::filesystem::path(TTE_SOURCE_DIR) / "tests/data/text/spm_nano");
   static const auto bytes = Tokenizer::load(std::filesystem::path(TTE_SOURCE_DIR) / "tests/data/text/bpe");
+  static const tte::text::ControlTokens control({"<think>", "<|im_end|>"});
   for (const auto& t : {tokenizer, bytes}) {
     std::vector<std::int64_t> ids;
     for (const char c : content) ids.push_back(static_cast<unsigned char>(c) + 3);
@@ -78,7 +80,7 @@ void round_trip(std::string_view content) {
     for (const auto id : ids) streamed += decoder.push(id);
     if (streamed + decoder.finish() != t->decode(ids, false)) __builtin_trap();
     static_cast<void>(t->encode(content, false));
-    static_cast<void>(t->encode(tte::text::guard_control(content, {"<think>", "<|im_end|>"})));
+    static_cast<void>(t->encode(control.settle(control.guard_ends(content) + "end|>")));
   }
 }
 

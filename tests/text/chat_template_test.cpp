@@ -69,11 +69,13 @@ INSTANTIATE_TEST_SUITE_P(Templates, Chats,
 
 class ChatTemplateFiles : public ::testing::Test {
  protected:
-  std::shared_ptr<const ChatTemplate> load() const { return ChatTemplate::load(folder_.path(), *tokenizer_); }
-  [[nodiscard]] std::string rendered() const {
+  std::shared_ptr<const ChatTemplate> load(TemplateOf rule = TemplateOf::kProcessor) const {
+    return ChatTemplate::load(folder_.path(), *tokenizer_, rule);
+  }
+  [[nodiscard]] std::string rendered(TemplateOf rule = TemplateOf::kProcessor) const {
     RenderOptions options;
     options.add_generation_prompt = false;
-    return load()->render({{"user", {{ChatPart::Kind::kText, "x"}}, true}}, options);
+    return load(rule)->render({{"user", {{ChatPart::Kind::kText, "x"}}, true}}, options);
   }
   TemporaryFolder folder_;
   std::shared_ptr<const Tokenizer> tokenizer_ = Tokenizer::load(data_folder() / "bpe");
@@ -84,13 +86,28 @@ TEST_F(ChatTemplateFiles, NoneIsNull) {
 }
 
 TEST_F(ChatTemplateFiles, WhichFileCounts) {
+  const auto both = [&] { return rendered() + " | " + rendered(TemplateOf::kTokenizer); };
   folder_.write("tokenizer_config.json",
                 R"({"chat_template": "config {{ eos_token }}{{ image_token }}{{ bos_token }}"})");
   EXPECT_EQ(rendered(), "config <|im_end|><|image_pad|>");
-  folder_.write("chat_template.json", R"({"chat_template": "json {{ messages[0].content }}"})");
-  EXPECT_EQ(rendered(), "json x");
+  folder_.write("tokenizer_config.json", R"({"chat_template": "config"})");
   folder_.write("chat_template.jinja", "jinja {{ messages[0].role }}\n");
-  EXPECT_EQ(rendered(), "jinja user");
+  EXPECT_EQ(both(), "jinja user | jinja user");
+  folder_.write("chat_template.json", R"({"chat_template": "json {{ messages[0].content }}"})");
+  EXPECT_EQ(both(), "json x | jinja user");
+  folder_.write("processor_config.json", R"({"chat_template": "processor"})");
+  EXPECT_EQ(both(), "processor | jinja user");
+  folder_.write("chat_template.jinja", "");
+  EXPECT_EQ(both(), "processor | config");
+  folder_.write("processor_config.json", R"({"chat_template": null})");
+  folder_.write("tokenizer_config.json", "{}");
+  EXPECT_EQ(both(), "json x | json x");
+}
+
+TEST_F(ChatTemplateFiles, LongFilesAreNotRead) {
+  folder_.write("chat_template.jinja", "x");
+  std::filesystem::resize_file(folder_.path() / "chat_template.jinja", std::uintmax_t{50} << 30);  // Sparse.
+  EXPECT_THAT(message_of<ModelError>([&] { load(); }), HasSubstr("a chat template has at most 4194304"));
 }
 
 TEST_F(ChatTemplateFiles, NamedTemplates) {
@@ -98,6 +115,10 @@ TEST_F(ChatTemplateFiles, NamedTemplates) {
       "tokenizer_config.json",
       R"({"chat_template": [{"name": "rag", "template": "r"}, {"name": "default", "template": "d"}]})");
   EXPECT_EQ(rendered(), "d");
+  folder_.write(
+      "tokenizer_config.json",
+      R"({"chat_template": [{"name": "default", "template": "a"}, {"name": "default", "template": "b"}]})");
+  EXPECT_EQ(rendered(), "b");
   folder_.write("tokenizer_config.json", R"({"chat_template": [{"name": "rag", "template": "r"}]})");
   EXPECT_THAT(message_of<ModelError>([&] { load(); }), HasSubstr("rag"));
   for (const char* bad :
@@ -110,6 +131,39 @@ TEST_F(ChatTemplateFiles, NamedTemplates) {
 TEST_F(ChatTemplateFiles, DamagedTemplateNamesFileAndLine) {
   folder_.write("chat_template.jinja", "a\n{% if %}");
   EXPECT_THAT(message_of<ModelError>([&] { load(); }), HasSubstr("chat_template.jinja, line 2"));
+}
+
+// Every control token, cut at every place, over every joint of a template.
+TEST_F(ChatTemplateFiles, TextsThatMeetMakeNoControlTokens) {
+  folder_.write(
+      "chat_template.jinja",
+      "{% for m in messages %}<|im_start|>{{ m.role }}{% if m.content is string %}{{ m.content }}{% else %}"
+      "{% for part in m.content %}{{ part.text }}{% endfor %}{% endif %}{% endfor %}");
+  const auto chat = load();
+  RenderOptions options;
+  options.add_generation_prompt = false;
+  const auto ids = [&](const std::vector<ChatMessage>& messages) {
+    return tokenizer_->encode(chat->render(messages, options));
+  };
+  const auto part = [](std::string text) { return ChatPart{ChatPart::Kind::kText, std::move(text)}; };
+  for (const AddedToken& token : tokenizer_->added_tokens()) {
+    if (!token.special) continue;
+    const std::string& t = token.content;
+    const auto whole = ids({{"r", {part(t)}, false}});
+    for (std::size_t i = 1; i < t.size(); ++i) {
+      const std::string head = t.substr(0, i);
+      const std::string tail = t.substr(i);
+      EXPECT_EQ(ids({{"r", {part(head), part(tail)}, false}}), whole) << head << " " << tail;
+      EXPECT_EQ(ids({{"r", {part(head), part(tail)}, true}}), whole) << head << " " << tail;
+      EXPECT_EQ(ids({{"r", {part(head), part(""), part(tail)}, false}}), whole) << head << " " << tail;
+      EXPECT_EQ(ids({{"r", {part(head.substr(0, 1)), part(head.substr(1)), part(tail)}, false}}), whole)
+          << head;
+      EXPECT_EQ(ids({{"r" + head, {part(tail)}, true}}), whole) << head << " " << tail;
+    }
+  }
+  // Ends that look so, and meet nothing, change nothing.
+  EXPECT_EQ(chat->render({{"user", {part("a < b <"), part("> c")}, true}}, options),
+            "<|im_start|>usera < b <> c");
 }
 
 TEST_F(ChatTemplateFiles, WrongOptions) {

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "base/printable.h"
+#include "text/control_tokens.h"
 #include "text/utf8.h"
 #include "text_test_util.h"
 
@@ -106,13 +107,13 @@ TEST(Tokenizer, GuardedTokensStayText) {
   const auto tokenizer = Tokenizer::load(data_folder() / "bpe");
   const std::vector<std::string> control = {"<|im_end|>", "<think>"};
   const std::string text = "a <|im_end|> b <think>";
-  const auto ids = tokenizer->encode(guard_control(text, control));
+  const auto ids = tokenizer->encode(ControlTokens(control).guard(text));
   EXPECT_EQ(tokenizer->decode(ids, false), text);
   for (const auto& token : control)
     EXPECT_THAT(ids, ::testing::Not(::testing::Contains(*tokenizer->id_of(token))));
   // A forged guard does not help, and a lone one parts what stands around it.
   const std::string forged = std::string(kGuardBegin) + "<|im_" + std::string(kGuardEnd) + "end|>";
-  EXPECT_EQ(guard_control(forged, control), guard_control("<|im_end|>", control));
+  EXPECT_EQ(ControlTokens(control).guard(forged), ControlTokens(control).guard("<|im_end|>"));
   EXPECT_EQ(tokenizer->decode(tokenizer->encode(forged), false), "<|im_end|>");
   EXPECT_THAT(tokenizer->encode(forged),
               ::testing::Not(::testing::Contains(*tokenizer->id_of("<|im_end|>"))));

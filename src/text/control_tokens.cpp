@@ -1,0 +1,119 @@
+#include "text/control_tokens.h"
+
+#include <algorithm>
+#include <functional>
+
+#include "text/tokenizer.h"
+
+namespace tte::text {
+namespace {
+
+constexpr std::string_view kJoint = "\xEF\xB7\x92";  // U+FDD2
+
+bool is_mark(std::string_view rest) {
+  return rest.starts_with(kGuardBegin) || rest.starts_with(kGuardEnd) || rest.starts_with(kJoint);
+}
+
+}  // namespace
+
+ControlTokens::ControlTokens(const std::vector<std::string>& tokens) : all_(1, '\0') {
+  for (const std::string& token : tokens) all_.append(token).push_back('\0');
+  std::size_t at = 1;
+  for (const std::string& token : tokens) {
+    if (!token.empty()) {
+      tokens_.insert(std::string_view(all_).substr(at, token.size()));
+      lengths_.push_back(token.size());
+      starts_[static_cast<unsigned char>(token.front())] = true;
+    }
+    at += token.size() + 1;
+  }
+  std::sort(lengths_.begin(), lengths_.end(), std::greater<>());
+  lengths_.erase(std::unique(lengths_.begin(), lengths_.end()), lengths_.end());
+}
+
+std::size_t ControlTokens::longest_at(std::string_view text, std::size_t at) const {
+  if (!starts_[static_cast<unsigned char>(text[at])]) return 0;
+  for (const std::size_t length : lengths_) {
+    if (length <= text.size() - at && tokens_.count(text.substr(at, length)) != 0) return length;
+  }
+  return 0;
+}
+
+std::string ControlTokens::guard(std::string_view text) const {
+  std::string plain;
+  for (std::size_t at = 0; at < text.size();) {
+    if (is_mark(text.substr(at))) {
+      at += kJoint.size();
+    } else {
+      plain.push_back(text[at++]);
+    }
+  }
+  std::string out;
+  for (std::size_t at = 0; at < plain.size();) {
+    const std::size_t length = longest_at(plain, at);
+    if (length == 0) {
+      out.push_back(plain[at++]);
+    } else {
+      out.append(kGuardBegin).append(plain, at, length).append(kGuardEnd);
+      at += length;
+    }
+  }
+  return out;
+}
+
+std::string ControlTokens::guard_ends(std::string_view text, bool inside) const {
+  std::string out = guard(text);
+  if (lengths_.empty() || out.empty()) return out;
+  const std::string_view all = all_;
+  const std::size_t limit = std::min(lengths_.front() - 1, out.size());
+  bool begins = inside && out.size() <= limit && all.find(out) != std::string_view::npos;
+  bool ends = begins;
+  for (std::size_t n = 1; n <= limit && !(begins && ends); ++n) {
+    // The start of the text ends a token, the end of the text begins one.
+    begins = begins || all.find(out.substr(0, n) + '\0') != std::string_view::npos;
+    ends = ends || all.find('\0' + out.substr(out.size() - n)) != std::string_view::npos;
+  }
+  if (begins) out.insert(0, kJoint);
+  if (ends) out += kJoint;
+  return out;
+}
+
+bool ControlTokens::has_joints(std::string_view text) {
+  return text.find(kJoint) != std::string_view::npos;
+}
+
+std::string ControlTokens::without_joints(std::string_view text) {
+  std::string out;
+  for (std::size_t at = text.find(kJoint); at != std::string_view::npos; at = text.find(kJoint)) {
+    out += text.substr(0, at);
+    text.remove_prefix(at + kJoint.size());
+  }
+  return out.append(text);
+}
+
+std::string ControlTokens::settle(std::string_view joined) const {
+  if (!has_joints(joined)) return std::string(joined);
+  const std::string plain = without_joints(joined);
+  std::vector<std::size_t> joints;  // In `plain`.
+  for (std::size_t at = joined.find(kJoint); at != std::string_view::npos; at = joined.find(kJoint, at + 1)) {
+    joints.push_back(at - joints.size() * kJoint.size());
+  }
+  std::string out;
+  auto joint = joints.begin();
+  for (std::size_t at = 0; at < plain.size();) {
+    std::size_t length = 1;
+    bool across = false;
+    if (std::string_view(plain).substr(at).starts_with(kGuardBegin)) {
+      length = std::min(plain.find(kGuardEnd, at), plain.size()) - at;  // Guarded already.
+    } else if (const std::size_t token = longest_at(plain, at); token != 0) {
+      length = token;
+      while (joint != joints.end() && *joint <= at) ++joint;
+      across = joint != joints.end() && *joint < at + length;
+    }
+    out.append(across ? kGuardBegin : "").append(plain, at, length).append(across ? kGuardEnd : "");
+    at += length;
+  }
+  return out;
+}
+
+}  // namespace tte::text

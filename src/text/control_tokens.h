@@ -1,0 +1,42 @@
+// Keeps text of users from becoming control tokens, also where it meets other text.
+#pragma once
+
+#include <array>
+#include <string>
+#include <string_view>
+#include <unordered_set>
+#include <vector>
+
+namespace tte::text {
+
+// Immutable and safe to use from many threads.
+class ControlTokens {
+ public:
+  explicit ControlTokens(const std::vector<std::string>& tokens);
+
+  // `text` with every control token (longest first) enclosed in guards (tokenizer.h); guards and joints already
+  // in it are removed, so that user text cannot forge them.
+  [[nodiscard]] std::string guard(std::string_view text) const;
+
+  // The same, for text that other text may be joined to: a joint, which is a noncharacter, marks an end of it
+  // that a control token could go on from. With `inside` it may also be the middle of one.
+  [[nodiscard]] std::string guard_ends(std::string_view text, bool inside = true) const;
+
+  // What guard_ends() texts and others were joined to, without its joints, and with every control token
+  // guarded that goes across one.
+  [[nodiscard]] std::string settle(std::string_view joined) const;
+
+  [[nodiscard]] static bool has_joints(std::string_view text);
+  [[nodiscard]] static std::string without_joints(std::string_view text);
+
+ private:
+  // The length of the longest token that begins at `at`, 0 if none does.
+  [[nodiscard]] std::size_t longest_at(std::string_view text, std::size_t at) const;
+
+  std::unordered_set<std::string_view> tokens_;  // Into all_.
+  std::vector<std::size_t> lengths_;             // Of tokens, longest first.
+  std::array<bool, 256> starts_{};
+  std::string all_;  // Every token between zero bytes.
+};
+
+}  // namespace tte::text
