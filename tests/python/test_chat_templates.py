@@ -5,6 +5,7 @@ Tables go by family (filter x arguments x values), and a grammar with a fixed se
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import random
@@ -25,7 +26,7 @@ JINJA = _compile_jinja_template("x").environment
 VALUES = """none; true; 0; -3; 2.5; 1e300; ''; 'abc'; 'A b'; ' x\\n y '; '42'; '4.7'; 'ß ǆ İ'; 'ΑΣ ΟΔΟΣ'; []; [3, 1, 2];
     ['b', 'A', 'a']; [1, 'a']; [[1, 2], [0]]; (1, 2); {}; {'b': 1, 'a': 2}; [{'a': 3, 'r': 'x'}, {'a': 1, 'r': 'y'}];
     [none, 1, '']; nothing; range(3); {'b': 1}.items(); {'b': 1}.keys(); ['b', 'a']|map('upper'); namespace(a=1);
-    'a,b,,c'; '٣'; '1_000'; messages; messages[0].content; [1.0, true, 1]""".replace("\n", " ").split(";")
+    'a,b,,c'; '٣'; '1_000'; messages; messages[0].content; [1.0, true, 1]""".replace("\n    ", " ").split("; ")
 
 FILTERS = {
     "trim": ["", "('a')", "(chars=' x')", "(none)"],
@@ -70,19 +71,19 @@ FILTERS = {
 }
 TESTS = """defined; undefined; none; string; mapping; iterable; sequence; number; integer; float; boolean; true; false;
     callable; lower; upper; odd; even; divisibleby(3); divisibleby 2; sameas(none); in [1, 'a', none]; in 'abc';
-    in {'abc': 1};    equalto 1; eq(2.5); ne none; lt 3; gt('a'); ge(2)""".replace("\n", " ").split(";")
+    in {'abc': 1};    equalto 1; eq(2.5); ne none; lt 3; gt('a'); ge(2)""".replace("\n    ", " ").split("; ")
 METHODS = """strip(); strip('a'); lstrip(); rstrip('y'); upper(); lower(); title(); capitalize(); split(); split(',');
     split(',', 1); split(none, 1); split(sep=' ', maxsplit=1); rsplit(',', 1); splitlines(); splitlines(true);
     startswith('a'); startswith(('x', 'a')); startswith('b', 1); endswith('c'); find('b'); rfind('b'); find('b', 2);
     replace('a', 'b'); replace('', '-'); count('a'); count(''); index(1); join(['x', 'y']); removeprefix('a');
     removesuffix('c'); isdigit(); isnumeric(); isspace(); isalpha(); isalnum(); isupper(); islower(); zfill(5);
     format(1); items()|list; keys()|list; values()|list; get('b'); get('z', 5); get(key='b'); copy(); append(1);
-    pop()""".replace("\n", " ").split(";")
+    pop()""".replace("\n    ", " ").split("; ")
 LOOKUPS = ["a", "x.y", "role", "items is defined", "foo is defined", "upper is defined", "__class__", "_x"]
 INDICES = ["0", "-1", "9", "'a'", "1:", ":-1", "::-1", "5:1:-2", "none:2", "true", "1.0", "none", "'upper'"]
 OPERATORS = ["+", "-", "*", "/", "//", "%", "**", "~", "==", "<", ">=", "in", "not in", "and", "or"]
 OPERANDS = """none; true; 0; 7; -3; 2.5; ''; 'abc'; 'b'; []; [1, 2]; ['b']; (1, 2); {'b': 1}; nothing; range(3);
-    9007199254740993""".replace("\n", " ").split(";")
+    9007199254740993""".replace("\n    ", " ").split("; ")
 STATEMENTS = [
     "{% for x in [1, 2, 3] %}{{ loop.index }}{{ loop.revindex0 }}{{ loop.first }}{{ loop.last }}{{ loop.length }}"
     "{{ loop.previtem }}{{ loop.nextitem }}{{ loop.cycle('a', 'b') }}{{ loop.changed(x // 2) }}"
@@ -143,7 +144,7 @@ class Templates:
     def theirs(self, source: str) -> str | Exception:
         try:
             return JINJA.from_string(source).render(
-                messages=MESSAGES, tools=None, documents=None, add_generation_prompt=False
+                messages=copy.deepcopy(MESSAGES), tools=None, documents=None, add_generation_prompt=False
             )
         except Exception as error:  # Whatever Jinja raises.
             return error
