@@ -350,11 +350,11 @@ Value loop_attribute(Interpreter& run, const std::shared_ptr<Loop>& loop, const 
 
 Value get_attribute(Interpreter& run, const Value& object, const std::string& name) {
   const std::string shown = base::printable(name, 60);
+  if (name.starts_with("__")) refuse(fmt::format("the attribute {}", shown));
   if (const auto* undefined = object.as<Undefined>()) {
     throw Failure(fmt::format("{} is not defined, so it has no attribute {}",
                               base::printable(undefined->name, 60), shown));
   }
-  if (name.starts_with("__")) refuse(fmt::format("the attribute {}", shown));
   const Undefined missing{fmt::format("the attribute {} of a {}", shown, object.type_name())};
   std::string_view others;
   std::span<const Builtin> methods;

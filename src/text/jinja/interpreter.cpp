@@ -218,6 +218,7 @@ Interpreter::Flow Interpreter::execute_for(const Statement& node, const ScopePtr
   } else if (items.list() != nullptr) {
     loop->length = static_cast<std::int64_t>(items.list()->size());
   }
+  bool completed = false;
   while (true) {
     std::optional<Value> item = loop->after ? *std::exchange(loop->after, std::nullopt) : loop->next();
     if (!item) break;
@@ -226,9 +227,12 @@ Interpreter::Flow Interpreter::execute_for(const Statement& node, const ScopePtr
     const auto inner = std::make_shared<Scope>(Scope{{}, scope});
     inner->set("loop", loop);
     assign_all(node.targets, *item, inner);
-    if (execute(node.body, inner, out) == Flow::kBreak) break;
+    const Flow flow = execute(node.body, inner, out);
+    if (flow == Flow::kBreak) break;
+    completed = completed || flow == Flow::kNormal;
   }
-  if (loop->index >= 0) return Flow::kNormal;
+  // As in Jinja, else is for loops none of whose rounds came to its end.
+  if (completed) return Flow::kNormal;
   return execute(node.otherwise, std::make_shared<Scope>(Scope{{}, scope}), out);
 }
 
@@ -266,15 +270,16 @@ void Interpreter::define_macro(const Statement& node, const ScopePtr& scope) {
 Value Interpreter::call_macro(const Statement& node, const ScopePtr& closure, const Arguments& arguments) {
   const auto& names = node.targets;
   if (arguments.positional.size() > names.size()) {
-    throw Failure(fmt::format("macro {} takes {} arguments, not {}", node.text, names.size(),
-                              arguments.positional.size()));
+    refuse(fmt::format("macro {} with {} arguments", base::printable(node.text, 60),
+                       arguments.positional.size()));
   }
   const auto scope = std::make_shared<Scope>(Scope{{}, closure});
   for (std::size_t i = 0; i < arguments.positional.size(); ++i) scope->set(names[i], arguments.positional[i]);
   for (const auto& [key, value] : arguments.named) {
     const auto at = std::find(names.begin(), names.end(), key);
     if (at == names.end() || at - names.begin() < static_cast<std::ptrdiff_t>(arguments.positional.size())) {
-      throw Failure(fmt::format("macro {} has no parameter {} left", node.text, base::printable(key, 60)));
+      refuse(fmt::format("macro {} with an argument {}", base::printable(node.text, 60),
+                         base::printable(key, 60)));
     }
   }
   for (std::size_t i = arguments.positional.size(); i < names.size(); ++i) {

@@ -53,7 +53,7 @@ std::string title_case(std::string_view character) {
 std::vector<std::string_view> split_at_spaces(Budget& budget, std::string_view text, std::int64_t limit,
                                               bool from_right) {
   std::vector<std::string_view> out;
-  std::string_view rest = strip(text, nullptr, true, true);
+  std::string_view rest = strip(text, nullptr, !from_right, from_right);
   while (!rest.empty()) {
     budget.take(1, kPartBytes);
     if (limit >= 0 && static_cast<std::int64_t>(out.size()) == limit) {
