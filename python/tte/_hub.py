@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tte import _tte
+from tte import _text, _tte
 
 _FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"]
 
@@ -18,20 +18,26 @@ def resolve(path_or_id: str | os.PathLike[str], role: str = "reasoner") -> Path:
     Raises `ModelError` saying what was tried.
     """
     if not isinstance(path_or_id, (str, os.PathLike)):
-        raise _tte.ModelError(f"A checkpoint is a folder or a hub id, not {path_or_id!r}.")
-    path = Path(path_or_id).expanduser()
-    if path.is_dir():
-        return path.resolve()
+        raise _tte.ModelError(f"A checkpoint is a folder or a hub id, not {_text.shown(path_or_id)}.")
+    path = Path(_text.path(path_or_id, "the checkpoint", _tte.ModelError))
+    try:
+        path = path.expanduser()
+        if path.is_dir():
+            return path.resolve()
+        found = path.exists()
+    except (OSError, RuntimeError) as error:  # A name that is too long, a link to itself, a home that is none.
+        reason = getattr(error, "strerror", None) or str(error)
+        raise _tte.ModelError(f"{_text.shown(str(path))} is not a folder that can be opened ({reason}).") from None
     if path_or_id == "nano":
         return bundled(role)
     if path.is_file():
         return path  # Whoever loads it says what it is instead.
     text = os.fspath(path_or_id)
     repository, _, revision = text.partition("@")
-    if path.exists() or repository.count("/") != 1 or repository.startswith((".", "/", "~")):
+    if found or repository.count("/") != 1 or repository.startswith((".", "/", "~")):
         raise _tte.ModelError(
-            f"{text!r} is not a folder: give the folder of a checkpoint (with config.json), or a hub id such as "
-            "'Qwen/Qwen2-VL-2B-Instruct'."
+            f"{_text.shown(text)} is not a folder: give the folder of a checkpoint (with config.json), or a hub id "
+            "such as 'Qwen/Qwen2-VL-2B-Instruct'."
         )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError

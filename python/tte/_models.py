@@ -48,13 +48,15 @@ class Backend:
         vision_cache_bytes: int = 256 << 20,
     ) -> None:
         options = _tte.BackendOptions()
-        options.device = device
-        options.threads = threads
-        options.media_threads = media_threads
-        options.state_bytes = state_bytes
-        options.max_step_tokens = max_step_tokens
-        options.max_running = max_running
-        options.vision_cache_bytes = vision_cache_bytes
+        options.device = _options.device(device)
+        options.threads = _options.count(threads, "threads")
+        options.media_threads = _options.count(media_threads, "media_threads")
+        options.state_bytes = _options.whole(state_bytes, "state_bytes")
+        options.max_step_tokens = _options.optional(
+            _options.whole, max_step_tokens, "max_step_tokens", 1, _options.INT32
+        )
+        options.max_running = _options.whole(max_running, "max_running", 1, _options.INT32)
+        options.vision_cache_bytes = _options.whole(vision_cache_bytes, "vision_cache_bytes")
         self._native = _tte.Backend.shared(options)
 
     @classmethod
@@ -122,19 +124,26 @@ def _load_arguments(
 ) -> tuple[Any, _tte.LoadOptions, _tte.Backend]:
     if quantization is not None:
         raise _tte.InputError(
-            f"quantization={quantization!r} is not available in this version: load the checkpoint in bfloat16."
+            f"quantization={_text.shown(quantization)} is not available in this version: load the checkpoint in "
+            "bfloat16."
         )
     if adapter is not None:
         raise _tte.InputError(
-            f"adapter={os.fspath(adapter)!r}: this version loads merged checkpoints only: merge the adapter first "
+            f"adapter={_text.shown(adapter)}: this version loads merged checkpoints only: merge the adapter first "
             "(peft's merge_and_unload) and save the result."
         )
+    if backend is not None and not isinstance(backend, Backend):
+        raise _options.refuse("backend", backend, "a tte.Backend, or None")
+    device = _options.device(device)
     if backend is not None and device not in ("auto", backend.device):
         raise _tte.InputError(
-            f"device={device!r} contradicts the backend, which is on {backend.device!r}: give one of them."
+            f"device={_text.shown(device)} contradicts the backend, which is on {backend.device!r}: give one of them."
         )
     options = _tte.LoadOptions(
-        dtype, "" if recipe is None else os.fspath(recipe), parse_control_tokens, native(media_limits)
+        _options.dtype(dtype),
+        _options.recipe(recipe),
+        _options.flag(parse_control_tokens, "parse_control_tokens"),
+        native(media_limits),
     )
     return _hub.resolve(path, role), options, (backend or Backend(device))._native
 
@@ -227,7 +236,8 @@ class Reasoner:
             task: task family of the recipe's presets ("image_qa", ...), one or one per item.
             side: "query" or "target".
             max_new_tokens: most tokens per trace; default: the recipe's, else 512.
-            temperature: 0 is greedy; None takes the recipe's and the checkpoint's defaults.
+            temperature: 0 is greedy, and top_p, top_k, min_p and seed then do nothing, which a warning says; None takes
+                the recipe's and the checkpoint's defaults.
             top_p: keep the smallest set of tokens with this probability.
             top_k: keep this many tokens.
             min_p: keep tokens with at least this fraction of the best one's probability.
@@ -238,7 +248,9 @@ class Reasoner:
             stop_token_ids: further end tokens.
             ignore_eos: go on past the end tokens.
             max_think_tokens: when spent inside <think>, the closing tag is forced.
-            on_token: called as ``(item, text, id)`` with every token; returning False ends that trace.
+            on_token: called as ``(item, text, id)`` with every token, on the calling thread, while the model writes on;
+                it may call models itself. Returning False ends that trace with exactly this token; the model hears of
+                it one step later.
             on_result: called as ``(item, trace)`` as soon as a trace ends.
             on_error: "raise", or "skip": a bad item's trace is empty with finish ERROR and says why, the others go on.
             progress: a bar, nothing, or a callable ``(done, total)``.
@@ -268,10 +280,10 @@ class Reasoner:
                 tasks=_options.tasks(task, side, len(items)),
                 generate_each=generate,
                 on_token=token_callback(on_token),
-                on_result=on_result,
+                on_result=_options.function(on_result, "on_result"),
                 on_error=_options.on_error(on_error),
                 progress=report,
-                cancel=cancel or _tte.CancelToken(),
+                cancel=_options.cancel_token(cancel),
                 max_in_flight=_options.count(max_in_flight, "max_in_flight"),
             )
 
@@ -376,12 +388,12 @@ class Embedder:
                 traces=to_traces(traces, len(items)),
                 instruction=what.instruction,
                 tasks=_options.tasks(task, side, len(items)),
-                normalize=normalize,
-                truncate_dim=_options.whole(truncate_dim, "truncate_dim"),
-                on_result=on_result,
+                normalize=_options.optional(_options.flag, normalize, "normalize"),
+                truncate_dim=_options.optional(_options.whole, truncate_dim, "truncate_dim", 1, _options.INT32),
+                on_result=_options.function(on_result, "on_result"),
                 on_error=_options.on_error(on_error),
                 progress=report,
-                cancel=cancel or _tte.CancelToken(),
+                cancel=_options.cancel_token(cancel),
                 max_in_flight=_options.count(max_in_flight, "max_in_flight"),
             ).take_data()
 
@@ -404,7 +416,7 @@ class Embedder:
             traces=to_traces(traces, len(items)),
             instruction=what.instruction,
             tasks=_options.tasks(task, side, len(items)),
-            normalize=normalize,
+            normalize=_options.flag(normalize, "normalize"),
         )
         return [row.take_data() for row in rows]
 
@@ -449,8 +461,8 @@ class Processor:
         self._given = _arguments(locals())
         self._native = _tte.Processor.load(
             _hub.resolve(path_or_id),
-            "" if recipe is None else os.fspath(recipe),
-            parse_control_tokens,
+            _options.recipe(recipe),
+            _options.flag(parse_control_tokens, "parse_control_tokens"),
             native(media_limits),
         )
 
@@ -473,11 +485,9 @@ class Processor:
         follow, and `pooled_row`, the row of `input_ids` that an embedder pools (-1: none or several).
         """
         stages = {"reason": _tte.Stage.REASON, "embed": _tte.Stage.EMBED}
-        if stage not in stages:
-            raise _tte.InputError(f"stage is {stage!r}: it must be 'reason' or 'embed'.")
         return self._native.process(
             to_input(item, "item 0", _options.flag(allow_urls, "allow_urls")),
-            stage=stages[stage],
+            stage=_options.choice(stage, "stage", stages),
             instruction=_options.text(instruction, "instruction"),
             task=_options.tasks(task, side, 1)[0],
             trace=to_traces([trace], 1)[0] if trace is not None else None,
@@ -518,11 +528,12 @@ class Tokenizer:
 
         With `parse_control`, strings of added tokens such as ``<|im_end|>`` become those tokens.
         """
-        return self._native.encode(_text.utf8(text, "the text"), parse_control)
+        return self._native.encode(_text.utf8(text, "the text"), _options.flag(parse_control, "parse_control"))
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """Text of ids; bytes that are not UTF-8 become U+FFFD."""
-        return self._native.decode(list(ids), skip_special)
+        each = [_options.whole(i, "ids") for i in _options.listed(ids, "ids", "a list of token ids")]
+        return self._native.decode(each, _options.flag(skip_special, "skip_special"))
 
     def apply_chat_template(
         self,
@@ -533,7 +544,9 @@ class Tokenizer:
     ) -> str:
         """Chat messages as the checkpoint's own template writes them, one placeholder per picture and video."""
         return self._native.apply_chat_template(
-            to_messages(messages, "messages"), add_generation_prompt, continue_final_message
+            to_messages(messages, "messages"),
+            _options.flag(add_generation_prompt, "add_generation_prompt"),
+            _options.flag(continue_final_message, "continue_final_message"),
         )
 
     def id_of(self, token: str) -> int | None:
@@ -572,16 +585,22 @@ def token_callback(
     """Wrap a callback that answers False to stop."""
     if on_token is None:
         return None
-    return lambda item, text, token: (
-        _tte.OnToken.STOP if on_token(item, text, token) is False else _tte.OnToken.CONTINUE
-    )
+    callback = _options.function(on_token, "on_token")
+
+    def answer(item: int, text: str, token: int) -> _tte.OnToken:
+        said = callback(item, text, token)
+        stop = isinstance(said, (bool, np.bool_)) and not said
+        return _tte.OnToken.STOP if stop else _tte.OnToken.CONTINUE
+
+    return answer
 
 
 def to_traces(traces: Sequence[TraceLike | None] | TraceLike | None, count: int) -> list[_tte.Trace | None]:
     """Traces by hand: one per item, as Trace, text or None."""
     if traces is None:
         return []
-    given = [traces] if isinstance(traces, (str, _tte.Trace)) else list(traces)
+    what = "a tte.Trace or its text, or a list with one (or None) per item"
+    given = [traces] if isinstance(traces, (str, _tte.Trace)) else _options.listed(traces, "traces", what)
     if len(given) != count:
         raise _tte.InputError(f"{len(given)} traces for {count} items: give one trace (or None) per item.")
     result: list[_tte.Trace | None] = []

@@ -1,11 +1,18 @@
-"""Keyword arguments of the public calls, turned into the engine's option structs: one value or one per item."""
+"""Arguments of the public calls, checked: one sentence with name, value and remedy for each that cannot be used.
+
+Every number, flag, text and name of every call goes through the functions here, so that nothing reaches the engine
+that its types would cut or refuse in their own words.
+"""
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set, Sized
 from contextlib import contextmanager
-from typing import Any, Literal
+from itertools import islice
+from numbers import Integral, Real
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -14,27 +21,157 @@ from tte import _text, _tte
 Progress = bool | Callable[[int, int], None]
 """`True` shows a bar, `False` nothing, a callable gets (done, total)."""
 
-_PER_ITEM = (
-    "max_new_tokens",
-    "min_new_tokens",
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "repetition_penalty",
-    "max_think_tokens",
-    "seed",
-)
+INT32 = 2**31 - 1
+_MOST = 1 << 24
+INT64 = 2**63 - 1
+
+_NUMBERS = _tte.GenerateOptions.numbers()
+_SAMPLING = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "seed": None}
+"""What does nothing at temperature 0, and the values that do nothing at any."""
+_TEXTS = (str, bytes, bytearray, memoryview)
+
+T = TypeVar("T")
+
+
+def refuse(name: str, value: object, what: str) -> _tte.InputError:
+    """Make the error of an argument that cannot be used; `what` it must be."""
+    kind = "" if value is None or isinstance(value, (str, bool, int, float)) else f" (a {type(value).__name__})"
+    return _tte.InputError(f"{name} is {_text.shown(value)}{kind}: it must be {what}.")
+
+
+def _scalar(value: object) -> object:
+    """Unwrap the scalar of an array or tensor without dimensions."""
+    if getattr(value, "shape", None) == () and callable(item := getattr(value, "item", None)):
+        return item()
+    return value
+
+
+def whole(value: object, name: str, least: int = 0, most: int = INT64) -> int:
+    """Check a whole number; numpy's become Python's."""
+    number = _scalar(value)
+    if not isinstance(number, Integral) or isinstance(number, bool):
+        raise refuse(name, value, f"a whole number, {_between(least, most)}")
+    if not least <= int(number) <= most:
+        raise refuse(name, value, f"a whole number, {_between(least, most)}")
+    return int(number)
+
+
+def real(value: object, name: str, least: float, most: float) -> float:
+    """Check a number; numpy's become Python's."""
+    number = _scalar(value)
+    if isinstance(number, (bool, str)) or not isinstance(number, Real):
+        raise refuse(name, value, f"a number, {_between(least, most)}")
+    try:
+        inside = least <= float(number) <= most
+    except OverflowError:
+        inside = False
+    if not inside:
+        raise refuse(name, value, f"a finite number, {_between(least, most)}")
+    return float(number)
+
+
+def _between(least: float, most: float) -> str:
+    if isinstance(most, float) and most > 1e300:
+        return "above 0" if least > 0 else "at least 0"
+    return f"from {least} to {most}"
+
+
+def count(value: object, name: str) -> int:
+    """Check a number of things, from 0."""
+    return whole(value, name, 0, INT32)
+
+
+def positive(value: object, name: str) -> float:
+    """Check a number above 0."""
+    return real(value, name, sys.float_info.min, sys.float_info.max)
+
+
+def flag(value: object, name: str) -> bool:
+    """Check an argument that is True or False; numpy's become Python's."""
+    if isinstance(answer := _scalar(value), (bool, np.bool_)):
+        return bool(answer)
+    raise refuse(name, value, "True or False")
+
+
+def string(value: object, name: str) -> str:
+    """Check an argument that is a text."""
+    if not isinstance(value, str):
+        raise refuse(name, value, "a str")
+    return _text.utf8(value, name)
+
+
+def text(value: object, name: str) -> str | None:
+    """Check an argument that is a text or None."""
+    if value is not None and not isinstance(value, str):
+        raise refuse(name, value, "a str, or None")
+    return None if value is None else _text.utf8(value, name)
+
+
+def optional(check: Callable[..., T], value: object, name: str, *limits: Any) -> T | None:
+    """Check an argument that may be None."""
+    return None if value is None else check(value, name, *limits)
+
+
+def recipe(value: object) -> str:
+    """Check the `recipe` argument; "" where there is none."""
+    return "" if value is None else _text.utf8(_text.path(value, "recipe"), "recipe")
+
+
+def choice(value: object, name: str, choices: Mapping[str, T]) -> T:
+    """Translate an argument that is one of several names."""
+    if isinstance(value, str) and value in choices:
+        return choices[value]
+    raise refuse(name, value, " or ".join(map(repr, choices)))
+
+
+def function(value: T, name: str) -> T:
+    """Check a callback, which may be None."""
+    if value is not None and not callable(value):
+        raise refuse(name, value, "a callable, or None")
+    return value
+
+
+def device(value: object) -> str:
+    """Translate the `device` argument: a name, or a `torch.device`."""
+    if type(value).__module__ == "torch" and type(value).__name__ == "device":
+        return str(value)
+    return string(value, "device")
+
+
+def dtype(value: object) -> str:
+    """Translate the `dtype` argument: a name, a `torch.dtype`, or a dtype of numpy."""
+    if type(value).__module__ == "torch" and type(value).__name__ == "dtype":
+        return str(value).removeprefix("torch.")
+    if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic)):
+        return np.dtype(value).name
+    return string(value, "dtype")
+
+
+def cancel_token(value: _tte.CancelToken | None) -> _tte.CancelToken:
+    """Check the `cancel` argument."""
+    if value is not None and not isinstance(value, _tte.CancelToken):
+        raise refuse("cancel", value, "a tte.CancelToken, or None")
+    return value or _tte.CancelToken()
+
+
+def listed(value: object, name: str, what: str) -> list[Any]:
+    """Make a list of an argument that has several values; what has no end or no order is refused."""
+    if not isinstance(value, Iterable) or not isinstance(value, Sized) or isinstance(value, (*_TEXTS, Mapping, Set)):
+        raise refuse(name, value, what)
+    if len(value) > _MOST:
+        raise refuse(name, value, f"{what}, of at most {_MOST} entries")
+    return list(islice(value, len(value)))
 
 
 def per_item(value: Any, count: int, name: str) -> list[Any]:
     """Spread one value over `count` items, or check that a list has one per item."""
-    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+    if isinstance(value, _TEXTS) or not isinstance(value, Iterable) or _scalar(value) is not value:
         return [value] * count
-    values = list(value)
-    if len(values) != count:
-        raise _tte.InputError(f"{name} has {len(values)} values for {count} items: give one value, or one per item.")
-    return values
+    if isinstance(value, (Mapping, Set)) or not isinstance(value, Sized):
+        raise refuse(name, value, "one value, or a list with one per item")
+    if len(value) != count:
+        raise _tte.InputError(f"{name} has {len(value)} values for {count} items: give one value, or one per item.")
+    return list(islice(value, count))
 
 
 def generate_options(
@@ -46,29 +183,55 @@ def generate_options(
     **settings: Any,
 ) -> list[_tte.GenerateOptions]:
     """Build the decoding settings of each item and check them."""
-    unknown = set(settings) - set(_PER_ITEM)
+    unknown = set(settings) - set(_NUMBERS)
     if unknown:
-        raise TypeError(f"unknown option {sorted(unknown)[0]!r}; decoding options are {', '.join(_PER_ITEM)}")
-    columns = {name: per_item(value, count, name) for name, value in settings.items() if value is not None}
+        raise TypeError(f"unknown option {sorted(unknown)[0]!r}; decoding options are {', '.join(sorted(_NUMBERS))}")
+    strings = [string(each, "stop") for each in _stops(stop)]
+    ids = [whole(each, "stop_token_ids") for each in listed(stop_token_ids, "stop_token_ids", "a list of token ids")]
+    go_on = flag(ignore_eos, "ignore_eos")
+    columns = {name: _column(value, count, name) for name, value in settings.items() if value is not None}
+    _tell_what_does_nothing(columns)
     result = []
     for index in range(count):
         options = _tte.GenerateOptions()
         for name, values in columns.items():
-            try:
+            if values[index] is not None:
                 setattr(options, name, values[index])
-            except TypeError:
-                raise _tte.InputError(f"item {index}: {name} cannot be {values[index]!r}.") from None
-        try:
-            options.stop = [_text.utf8(s, "stop") for s in ([stop] if isinstance(stop, str) else list(stop or ()))]
-            options.stop_token_ids = list(stop_token_ids)
-        except TypeError:
-            raise _tte.InputError(
-                f"stop is {stop!r} and stop_token_ids {stop_token_ids!r}: give strings, and a list of token ids."
-            ) from None
-        options.ignore_eos = ignore_eos
+        options.stop = strings
+        options.stop_token_ids = ids
+        options.ignore_eos = go_on
         options.validate()
         result.append(options)
     return result
+
+
+def _stops(stop: object) -> list[Any]:
+    if stop is None or isinstance(stop, str):
+        return [] if stop is None else [stop]
+    return listed(stop, "stop", "a str, a list of them, or None")
+
+
+def _column(value: Any, count: int, name: str) -> list[Any]:
+    """Check the values of one option, by the engine's table of ranges; None stays for items that leave it open."""
+    least, most = _NUMBERS[name]
+    check: Callable[..., Any] = real if isinstance(least, float) else whole
+    if (values := per_item(value, count, name)) and all(each is values[0] for each in values):
+        return [optional(check, values[0], name, least, most)] * count
+    return [optional(check, each, f"item {i}: {name}", least, most) for i, each in enumerate(values)]
+
+
+def _tell_what_does_nothing(columns: Mapping[str, list[Any]]) -> None:
+    temperatures = columns.get("temperature")
+    if not temperatures or any(each != 0 for each in temperatures):
+        return
+    for name, off in _SAMPLING.items():
+        if any(each is not None and each != off for each in columns.get(name, ())):
+            warnings.warn(
+                f"{name} does nothing at temperature 0, where the best token is always taken: set a temperature to "
+                f"sample, or leave {name} out.",
+                UserWarning,
+                stacklevel=4,
+            )
 
 
 def tasks(
@@ -78,53 +241,10 @@ def tasks(
     sides = {"query": _tte.Side.QUERY, "target": _tte.Side.TARGET}
     result = []
     for family, name in zip(per_item(task, count, "task"), per_item(side, count, "side"), strict=True):
-        if name not in sides:
-            raise _tte.InputError(f"side is {name!r}: it must be 'query' or 'target'.")
         if family is not None and not isinstance(family, str):
-            raise _tte.InputError(f"task is {family!r}: it must be the name of a task family, or None.")
-        result.append(_tte.Task(_text.utf8(family or "", "task"), sides[name]))
+            raise refuse("task", family, "the name of a task family, or None")
+        result.append(_tte.Task(_text.utf8(family or "", "task"), choice(name, "side", sides)))
     return result
-
-
-def text(value: Any, name: str) -> str | None:
-    """Check an argument that is a text or None."""
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise _tte.InputError(f"{name} is {_text.shown(value)}: it must be a str, or None.")
-    return _text.utf8(value, name)
-
-
-def flag(value: Any, name: str) -> bool:
-    """Check an argument that is True or False."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise _tte.InputError(f"{name} is {_text.shown(value)}: it must be True or False.")
-    return bool(value)
-
-
-def whole(value: int | None, name: str) -> int | None:
-    """Check an argument that is a whole number or None; numpy's are turned into Python's."""
-    try:
-        return None if value is None else operator.index(value)
-    except TypeError:
-        raise _tte.InputError(f"{name} is {value!r}: it must be an int, or None.") from None
-
-
-def count(value: Any, name: str) -> int:
-    """Check an argument that is a whole number from 0."""
-    found = None if isinstance(value, (bool, np.bool_)) else whole(value, name)
-    if found is None or not 0 <= found < 1 << 31:
-        raise _tte.InputError(f"{name} is {_text.shown(value)}: it must be a whole number from 0 to 2147483647.")
-    return found
-
-
-def positive(value: Any, name: str) -> float:
-    """Check an argument that is a number above 0."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise _tte.InputError(f"{name} is {_text.shown(value)}: it must be a number.")
-    if not 0 < value < float("inf"):
-        raise _tte.InputError(f"{name} is {_text.shown(value)}: it must be a positive number.")
-    return float(value)
 
 
 @contextmanager
@@ -133,6 +253,8 @@ def progress_bar(progress: Progress, total: int, label: str) -> Iterator[Callabl
     if callable(progress):
         yield progress
         return
+    if progress is not None and not isinstance(progress, (bool, np.bool_)):
+        raise refuse("progress", progress, "True, False, or a callable")
     if not progress or total < 2:
         yield None
         return
@@ -148,7 +270,4 @@ def progress_bar(progress: Progress, total: int, label: str) -> Iterator[Callabl
 
 def on_error(value: Literal["raise", "skip"]) -> _tte.OnError:
     """Translate the `on_error` argument."""
-    known = {"raise": _tte.OnError.THROW, "skip": _tte.OnError.SKIP}
-    if value not in known:
-        raise _tte.InputError(f"on_error is {value!r}: it must be 'raise' or 'skip'.")
-    return known[value]
+    return choice(value, "on_error", {"raise": _tte.OnError.THROW, "skip": _tte.OnError.SKIP})

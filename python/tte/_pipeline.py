@@ -250,7 +250,7 @@ def think_then_embed(
         stop_token_ids: further end tokens.
         ignore_eos: go on past the end tokens.
         max_think_tokens: when spent inside <think>, the closing tag is forced.
-        on_token: called as ``(item, text, id)``; returning False ends that trace.
+        on_token: called as ``(item, text, id)`` on the calling thread; returning False ends that trace with this token.
         on_trace: called as ``(item, trace)`` as soon as a trace ends.
         on_vector: called as ``(item, vector)`` as soon as a vector is there.
         on_error: "raise", or "skip": see `Result.errors`.
@@ -285,7 +285,7 @@ def think_then_embed(
     )  # fmt: skip
     generate = _options.generate_options(count, **decoding)  # type: ignore[arg-type]
     tasks = _options.tasks(task, side, count)
-    keep = on_trace
+    keep = _options.function(on_trace, "on_trace")
     if store is not None:
         if not callable(getattr(store, "get_many", None)):
             raise _tte.InputError(f"store is {_text.shown(store)}: it must be a tte.TraceStore, or None.")
@@ -302,19 +302,19 @@ def think_then_embed(
             instruction=what.instruction,
             tasks=tasks,
             think_each=modes,
-            decide=auto if callable(auto) else None,
+            decide=_decision(auto) if callable(auto) else None,
             targets=_vectors(auto.targets, "AutoThink.targets") if isinstance(auto, AutoThink) else None,
             margin=_margin(auto.margin) if isinstance(auto, AutoThink) else 0.0,
             traces=traces,
             generate_each=generate,
-            normalize=normalize,
-            truncate_dim=_options.whole(truncate_dim, "truncate_dim"),
+            normalize=_options.optional(_options.flag, normalize, "normalize"),
+            truncate_dim=_options.optional(_options.whole, truncate_dim, "truncate_dim", 1, _options.INT32),
             on_token=token_callback(on_token),
             on_trace=keep,
-            on_vector=on_vector,
+            on_vector=_options.function(on_vector, "on_vector"),
             on_error=_options.on_error(on_error),
             progress=report,
-            cancel=cancel or _tte.CancelToken(),
+            cancel=_options.cancel_token(cancel),
             max_in_flight=_options.count(max_in_flight, "max_in_flight"),
         )
     return Result(
@@ -326,6 +326,10 @@ def think_then_embed(
         inputs=what.given,
         _read=what.read,
     )
+
+
+def _decision(think: Callable[[int, NDArray[np.float32]], bool]) -> Callable[[int, NDArray[np.float32]], bool]:
+    return lambda item, vector: _options.flag(think(item, vector), "think's answer")
 
 
 def _margin(value: Any) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from typing import Any
 
 from tte import _tte
@@ -22,11 +23,13 @@ def shown(value: object, limit: int = _SHOWN) -> str:
     if isinstance(value, (str, bytes)) and len(value) > 4 * limit:  # A repr of it all would take its time.
         text = f"{value[: 2 * limit]!r}{value[-2 * limit :]!r}"
         return shortened(text, limit)
+    short = reprlib.Repr()  # Of a few elements: a repr of a large list would take its time, too.
+    short.maxlevel, short.maxstring, short.maxother = 2, 4 * limit, 4 * limit
     try:
-        text = repr(value)
-    except Exception:
+        text = short.repr(value)
+    except Exception:  # A repr may do anything; a number of 5,000 digits has none.
         text = f"a {type(value).__name__}"
-    return shortened(text.replace("\n", " "), limit)
+    return shortened(" ".join(text.split()), limit)
 
 
 def shortened(text: str, limit: int = _SHOWN) -> str:

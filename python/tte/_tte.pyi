@@ -37,6 +37,7 @@ __all__: list[str] = [
     "ModelError",
     "OnError",
     "OnToken",
+    "OutOfMemoryError",
     "Processor",
     "Reasoner",
     "Resize",
@@ -524,6 +525,11 @@ class GenerateOptions:
     """
 
     ignore_eos: bool
+    @staticmethod
+    def numbers() -> dict[str, tuple[float, float] | tuple[int, int]]:
+        """
+        The range of each number, inclusive; floats where fractions are taken.
+        """
     def __init__(self) -> None: ...
     def validate(self) -> None:
         """
@@ -634,6 +640,9 @@ class Stage:
     def name(self) -> str: ...
     @property
     def value(self) -> int: ...
+
+class OutOfMemoryError(DeviceError, MemoryError):
+    pass
 
 class Processor:
     """

@@ -154,8 +154,8 @@ def test_exceptions_are_also_builtin_ones() -> None:
         ({"think": None}, "think is None"),
         ({"think": 3}, "think is 3"),
         ({"stop": 3}, "stop is 3"),
-        ({"stop_token_ids": 5}, "stop_token_ids 5"),
-        ({"seed": "x"}, "seed cannot be 'x'"),
+        ({"stop_token_ids": 5}, "stop_token_ids is 5"),
+        ({"seed": "x"}, "seed is 'x'"),
         ({"side": "left"}, "side is 'left'"),
     ],
 )

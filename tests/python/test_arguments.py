@@ -1,0 +1,290 @@
+"""Every argument of every public call takes what it should, and refuses everything else in one sentence."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import tte
+from tte import _text
+
+
+class BadRepr:
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
+class LongRepr:
+    def __repr__(self) -> str:
+        return "x" * 100_000
+
+
+class Endless:
+    """Says that it has three elements, and never ends."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.count()
+
+
+class Falsy:
+    def __bool__(self) -> bool:
+        raise RuntimeError("neither true nor false")
+
+
+def _recursive() -> list[Any]:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+ZOO: dict[str, Any] = {
+    "None": None,
+    "True": True,
+    "zero": 0,
+    "minus one": -1,
+    "2^31": 2**31,
+    "2^32 + 14": 2**32 + 14,
+    "2^63": 2**63,
+    "2^64 + 14": 2**64 + 14,
+    "a number of 5,000 digits": 10**5000,
+    "a whole float": 3.0,
+    "a fraction": 1.5,
+    "NaN": math.nan,
+    "infinity": math.inf,
+    "an empty text": "",
+    "a text": "x",
+    "a lone surrogate": "a\ud800b",
+    "NUL": "a\0b",
+    "a long text": "x" * 100_000,
+    "bytes": b"abc",
+    "an object": object(),
+    "a bad repr": BadRepr(),
+    "a long repr": LongRepr(),
+    "neither true nor false": Falsy(),
+    "an empty list": [],
+    "a list of None": [None],
+    "three numbers": [1, 2, 3],
+    "three texts": ["a", "b", "c"],
+    "a list in itself": _recursive(),
+    "an empty dict": {},
+    "a dict": {"a": 1},
+    "a set": {1, 2},
+    "an endless iterator": itertools.count(),
+    "an endless sequence": Endless(),
+    "a huge range": range(10**12),
+    "an empty array": np.zeros(0),
+    "a matrix": np.zeros((2, 3)),
+    "numpy's NaN": np.float64(math.nan),
+    "numpy's int": np.int64(-5),
+    "numpy's bool": np.bool_(True),
+    "a date": np.datetime64("2020-01-01"),
+    "a path": Path("/nowhere"),
+    "a Decimal": Decimal("0.5"),
+    "a Fraction": Fraction(1, 3),
+    "a complex": 1 + 2j,
+    "a dtype": torch.float32,
+    "a device": torch.device("cpu"),
+    "a tensor": torch.tensor([1.0, 2.0]),
+    "an exception": ValueError("x"),
+    "an ellipsis": ...,
+}
+
+NANO = Path(tte.__file__).parent / "models" / "nano"
+
+
+@pytest.fixture(scope="module")
+def reasoner() -> tte.Reasoner:
+    return tte.Reasoner(NANO / "reasoner", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def embedder(reasoner: tte.Reasoner) -> tte.Embedder:
+    return tte.Embedder(NANO / "embedder", backend=reasoner.backend)
+
+
+@pytest.fixture(scope="module")
+def calls(reasoner: tte.Reasoner, embedder: tte.Embedder) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
+    """Each public call with the arguments that make it work."""
+    tokenizer, processor = reasoner.tokenizer, tte.Processor(NANO / "reasoner")
+    return {
+        "Backend": (tte.Backend, {"device": "cpu", "threads": 1, "media_threads": 1}),
+        "Reasoner": (tte.Reasoner, {"path_or_id": NANO / "reasoner", "device": "cpu"}),
+        "Embedder": (tte.Embedder, {"path_or_id": NANO / "embedder", "device": "cpu"}),
+        "Processor": (tte.Processor, {"path_or_id": NANO / "reasoner"}),
+        "Tokenizer": (tte.Tokenizer, {"path_or_id": NANO / "reasoner"}),
+        "Trace": (tte.Trace, {"text": "x"}),
+        "think": (reasoner.think, {"inputs": "a", "max_new_tokens": 1, "progress": False}),
+        "embed": (embedder.embed, {"inputs": "a", "progress": False}),
+        "embed_tokens": (embedder.embed_tokens, {"inputs": "a"}),
+        "process": (processor.__call__, {"item": "a"}),
+        "encode": (tokenizer.encode, {"text": "a"}),
+        "decode": (tokenizer.decode, {"ids": [1]}),
+        "apply_chat_template": (tokenizer.apply_chat_template, {"messages": [{"role": "user", "content": "a"}]}),
+        "id_of": (tokenizer.id_of, {"token": "a"}),
+        "think_then_embed": (
+            tte.think_then_embed,
+            {"inputs": "a", "reasoner": reasoner, "embedder": embedder, "max_new_tokens": 1, "progress": False},
+        ),
+    }
+
+
+CALLS = [
+    "Backend", "Reasoner", "Embedder", "Processor", "Tokenizer", "Trace", "think", "embed", "embed_tokens", "process",
+    "encode", "decode", "apply_chat_template", "id_of", "think_then_embed",
+]  # fmt: skip
+
+
+def parameters(function: Callable[..., Any]) -> list[str]:
+    if function is tte.Trace:
+        return ["text"]
+    return [name for name in inspect.signature(function).parameters if name != "self"]
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.filterwarnings("ignore")
+def test_every_argument_takes_or_refuses_every_value(
+    calls: dict[str, tuple[Callable[..., Any], dict[str, Any]]], name: str
+) -> None:
+    call, good = calls[name]
+    wrong = []
+    for parameter in parameters(call):
+        for kind, value in ZOO.items():
+            if parameter in ("inputs", "item") and kind in (
+                "an endless iterator",
+                "an endless sequence",
+                "a huge range",
+            ):
+                continue  # Items may come from anything that can be iterated over; these have no end.
+            try:
+                call(**{**good, parameter: value})
+            except tte.Error as error:
+                message = str(error)
+                if len(message) < 500 and "\n" not in message and "incompatible" not in message:
+                    continue
+                wrong.append(f"{parameter} = {kind}: {message[:120]!r} of {len(message)} characters")
+            except Exception as error:
+                wrong.append(f"{parameter} = {kind}: {type(error).__name__}: {str(error)[:120]}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("max_new_tokens", 0), ("max_new_tokens", 2**32 + 14), ("max_new_tokens", 1.0), ("max_new_tokens", True),
+        ("top_k", -1), ("top_k", 2**32 + 14), ("top_k", 2.5), ("top_p", -0.1), ("top_p", 1.1), ("top_p", math.nan),
+        ("min_p", 2), ("temperature", math.inf), ("temperature", -1), ("temperature", False), ("temperature", "0"),
+        ("repetition_penalty", 0), ("seed", -1), ("seed", 2**64), ("seed", 1.0), ("min_new_tokens", -1),
+        ("max_think_tokens", -1), ("max_think_tokens", np.float32(3)), ("stop_token_ids", [2**63]),
+        ("stop_token_ids", [-1]), ("stop_token_ids", [1.0]), ("stop_token_ids", [True]), ("stop", [1]), ("stop", [""]),
+        ("stop", itertools.count()), ("stop", {"a": 1}), ("ignore_eos", 1), ("seed", itertools.count()),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_decoding_options_out_of_range_are_named(reasoner: tte.Reasoner, option: str, value: Any) -> None:
+    with pytest.raises(tte.InputError, match=option):
+        reasoner.think("a", **{option: value})
+
+
+def test_the_item_with_a_bad_option_is_named(reasoner: tte.Reasoner) -> None:
+    with pytest.raises(tte.InputError, match="item 2: max_new_tokens is 0"):
+        reasoner.think(["a", "b", "c"], max_new_tokens=[1, 2, 0], progress=False)
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array, torch.tensor, lambda values: iter_free(values)])
+def test_options_per_item_come_in_any_sequence(reasoner: tte.Reasoner, kind: Callable[[list[int]], Any]) -> None:
+    traces = reasoner.think(["a", "b"], max_new_tokens=kind([1, 2]), ignore_eos=True, progress=False)
+    assert [len(trace.token_ids) for trace in traces] == [1, 2]
+
+
+def iter_free(values: list[int]) -> Any:
+    return dict(enumerate(values)).values()
+
+
+@pytest.mark.parametrize("value", [np.int32(2), np.uint8(2), np.int64(2), torch.tensor(2), np.array(2)], ids=repr)
+def test_whole_numbers_of_other_libraries(reasoner: tte.Reasoner, embedder: tte.Embedder, value: Any) -> None:
+    (trace,) = reasoner.think("a", max_new_tokens=value, ignore_eos=True, stop_token_ids=[value, 5])
+    assert len(trace.token_ids) <= 2
+    assert embedder.embed("a", truncate_dim=value).shape == (1, 2)
+    assert reasoner.tokenizer.decode([value]) == reasoner.tokenizer.decode([2])
+
+
+@pytest.mark.parametrize("value", [np.float32(0), np.float64(0), torch.tensor(0.0), Fraction(0), 0], ids=repr)
+def test_numbers_of_other_libraries(reasoner: tte.Reasoner, value: Any) -> None:
+    assert reasoner.think("a", max_new_tokens=2, temperature=value) == reasoner.think("a", max_new_tokens=2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", torch.float32, np.float32, np.dtype("float32")], ids=repr)
+@pytest.mark.parametrize("device", ["cpu", torch.device("cpu")], ids=repr)
+def test_dtypes_and_devices_of_torch_and_numpy(dtype: Any, device: Any) -> None:
+    model = tte.Embedder(NANO / "embedder", dtype=dtype, device=device).model
+    assert (model.dtype, model.device) == ("float32", "cpu")
+
+
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor, lambda values: [np.bool_(value) for value in values]])
+def test_think_takes_lists_of_bools_of_other_libraries(
+    reasoner: tte.Reasoner, embedder: tte.Embedder, kind: Callable[[list[bool]], Any]
+) -> None:
+    think = kind([True, False])
+    if isinstance(think, torch.Tensor):
+        think = list(think.numpy())
+    result = tte.think_then_embed(
+        ["a", "b"], reasoner=reasoner, embedder=embedder, think=think, max_new_tokens=1, progress=False
+    )
+    assert [trace is not None for trace in result.traces] == [True, False]
+
+
+@pytest.mark.parametrize("option", [{"top_p": 0.5}, {"top_k": 3}, {"min_p": 0.1}, {"seed": 3}], ids=str)
+def test_what_does_nothing_at_temperature_zero_is_told(reasoner: tte.Reasoner, option: dict[str, Any]) -> None:
+    with pytest.warns(UserWarning, match=f"{next(iter(option))} does nothing at temperature 0"):
+        reasoner.think("a", max_new_tokens=1, **option)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        reasoner.think("a", max_new_tokens=1, temperature=1.0, **option)
+        reasoner.think("a", max_new_tokens=1, temperature=None, **option)
+        reasoner.think("a", max_new_tokens=1, top_p=1.0, top_k=0, min_p=0.0, seed=None)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (10**5000, "a int"),
+        (BadRepr(), "a BadRepr"),
+        ("a\nb" * 100, "'a\\nba\\n"),
+        ([[1] * 1000] * 1000, "[[1, 1, 1, 1, 1, 1, ...]"),
+        ("\ud800", "'\\ud800'"),
+    ],
+    ids=["5,000 digits", "bad repr", "long", "nested", "surrogate"],
+)
+def test_values_are_shown_in_one_short_line(value: Any, text: str) -> None:
+    shown = _text.shown(value)
+    assert shown.startswith(text)
+    assert len(shown) <= 80
+    assert "\n" not in shown
+
+
+def test_vectors_are_taken_once(embedder: tte.Embedder) -> None:
+    items = [tte._tte.Input(parts=[text]) for text in "ab"]
+    rows = embedder._native.embed(items)
+    first = rows.take_data()
+    assert first.shape == (2, embedder.dim)
+    with pytest.raises(tte.InputError, match="already"):
+        rows.take_data()
+    tokens = embedder._native.embed_tokens(items)[0]
+    assert tokens.take_data().shape == (tokens.tokens, tokens.dim)
+    with pytest.raises(tte.InputError, match="already"):
+        tokens.take_data()
+    assert np.isfinite(first).all(), "the first array keeps its memory"
+    assert embedder.embed([]).shape == (0, embedder.dim)
