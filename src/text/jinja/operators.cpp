@@ -128,6 +128,7 @@ Value arithmetic(Interpreter& run, const std::string& op, const Value& a, const 
   double number = 0;
   std::int64_t times = 0;
   if (a.number(number) && b.number(number)) return numbers(op, a, b);
+  if (op == "%" && a.text() != nullptr) refuse("formatting with %");
   for (const Value* value : {&a, &b}) {
     if (const auto* undefined = value->as<Undefined>()) fail_undefined(*undefined);
   }
