@@ -24,7 +24,5 @@ def pypdfium2() -> Any:
     try:
         import pypdfium2
     except ImportError as error:
-        raise _tte.InputError(
-            'pypdfium2 is not installed, which reads PDF documents: pip install "think-then-embed[pdf]"'
-        ) from error
+        raise _tte.InputError("pypdfium2 is not installed, which reads PDF documents: pip install pypdfium2") from error
     return pypdfium2

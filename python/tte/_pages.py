@@ -60,7 +60,7 @@ def pages(
 
     A page is rendered, over white, when its item is asked for, and handed on as the bytes of a PNG file, so that one
     page's pixels are in memory at a time. Items name themselves, as in ``report.pdf#page=3``. Needs the package
-    pypdfium2 (``pip install "think-then-embed[pdf]"``).
+    pypdfium2 (``pip install pypdfium2``).
 
     Args:
         document: the path of a PDF file, or its bytes.
