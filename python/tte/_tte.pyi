@@ -76,6 +76,11 @@ class DeviceError(Error, RuntimeError):
     A device, or memory on it, is not available.
     """
 
+class OutOfMemoryError(DeviceError, MemoryError):
+    """
+    Memory ran out; says where, how much was wanted if that is known, and what lowers it.
+    """
+
 class CancelledError(Error):
     """
     The call was stopped before it finished.
@@ -159,7 +164,9 @@ class Message:
     """
     One chat turn.
     """
-    def __init__(self, role: str, parts: collections.abc.Sequence[str | Image | Video], plain: bool = False) -> None: ...
+    def __init__(
+        self, role: str, parts: collections.abc.Sequence[str | Image | Video], plain: bool = False
+    ) -> None: ...
     @property
     def role(self) -> str: ...
 
@@ -641,9 +648,6 @@ class Stage:
     @property
     def value(self) -> int: ...
 
-class OutOfMemoryError(DeviceError, MemoryError):
-    pass
-
 class Processor:
     """
     What the model sees of an input; no weights are read.
@@ -827,7 +831,7 @@ class Embeddings:
     """
     def take_data(self) -> numpy.typing.NDArray[numpy.float32]:
         """
-        float32 [rows, dim]; moves the memory out, so it can be called once.
+        float32 [rows, dim]; moves the memory out, so a second call raises InputError.
         """
     @property
     def dim(self) -> int: ...
@@ -846,7 +850,7 @@ class TokenEmbeddings:
     """
     def take_data(self) -> numpy.typing.NDArray[numpy.float32]:
         """
-        float32 [tokens, dim]; moves the memory out, so it can be called once.
+        float32 [tokens, dim]; moves the memory out, so a second call raises InputError.
         """
     @property
     def dim(self) -> int: ...

@@ -61,7 +61,7 @@ TEST(KvPool, TooFewBytes) {
 }
 
 TEST(KvPool, MoreBytesThanThereAre) {
-  EXPECT_THAT(message_of<DeviceError>([] { KvPool::create(kShape, std::int64_t{1} << 52); }),
+  EXPECT_THAT(message_of<OutOfMemoryError>([] { KvPool::create(kShape, std::int64_t{1} << 52); }),
               AllOf(HasSubstr("cpu"), HasSubstr("state_bytes")));
 }
 
