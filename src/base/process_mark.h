@@ -1,6 +1,9 @@
 // What a process forked from this one must leave alone.
 #pragma once
 
+#include <memory>
+#include <utility>
+
 namespace tte::base {
 
 // Remembers the process that it was made in. Threads are not inherited by a forked process, and the locks and
@@ -17,5 +20,17 @@ class ProcessMark {
  private:
   int process_;
 };
+
+// Never destroys what `owner` points to, and takes no memory for it: for a forked process, which must not wait for
+// threads that it does not have.
+template <typename T>
+void never_destroy(std::shared_ptr<T> owner) noexcept {
+  union Kept {
+    explicit Kept(std::shared_ptr<T> o) : owner(std::move(o)) {}
+    ~Kept() {}
+    std::shared_ptr<T> owner;
+  };
+  [[maybe_unused]] const Kept kept(std::move(owner));
+}
 
 }  // namespace tte::base

@@ -188,7 +188,7 @@ Engine::Engine(std::shared_ptr<const models::Model> model, std::shared_ptr<const
 
 Engine::~Engine() {
   if (impl_->elsewhere()) {  // A lock of the step that ran at the fork is never given back.
-    new std::shared_ptr<Impl>(std::move(impl_));
+    base::never_destroy(std::move(impl_));
     return;
   }
   impl_->stop();

@@ -98,7 +98,7 @@ Executor::Executor(int threads, std::int64_t vision_cache_bytes)
 
 Executor::~Executor() {
   if (process_.elsewhere()) {
-    new std::shared_ptr<Impl>(std::move(impl_));  // Never destroyed: see ProcessMark.
+    base::never_destroy(std::move(impl_));
     thread_.detach();
     return;
   }

@@ -53,9 +53,11 @@ void read_limits(const JsonObject& object, PatchSpec& spec) {
       "tte reads only {\"shortest_edge\", \"longest_edge\"}, both of them, in pixels of area";
   if (!object.find("size")->is_object()) object.reject("size", kWanted);
   const JsonObject size = object.object("size");
-  for (const auto& [key, value] : size.json().items()) {
-    const auto names = [&](const Limit& limit) { return key == limit.old_name || key == limit.new_name; };
-    if (!value.is_null() && std::none_of(std::begin(limits), std::end(limits), names))
+  for (const auto& member : size.json().items()) {
+    const auto names = [&key = member.key()](const Limit& limit) {
+      return key == limit.old_name || key == limit.new_name;
+    };
+    if (!member.value().is_null() && std::none_of(std::begin(limits), std::end(limits), names))
       object.reject("size", kWanted);
   }
   for (const Limit& limit : limits) {

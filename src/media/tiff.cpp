@@ -344,6 +344,7 @@ class Tiff {
     pixels_ = source_.allocate(l.height, l.width, channels_);
     // Not filled: memory that a short file never writes to is never taken.
     std::vector<at::Tensor> buffers;
+    buffers.reserve(static_cast<std::size_t>(planes));
     for (int i = 0; i < planes; ++i) buffers.push_back(at::empty({block_bytes}, at::kByte));
     for (std::uint32_t y = 0; y < l.height; y += block_height) {
       for (std::uint32_t x = 0; x < l.width; x += block_width) {

@@ -21,6 +21,9 @@ MESSAGES: list[dict[str, Any]] = [
     {"role": "user", "content": "Hello, world"},
     {"role": "assistant", "content": [{"type": "text", "text": "ok"}, {"type": "text", "text": "yes"}]},
 ]
+# Python warns of code that Jinja writes for templates that cannot work.
+pytestmark = pytest.mark.filterwarnings("ignore::SyntaxWarning")
+
 JINJA = _compile_jinja_template("x").environment
 
 VALUES = """none; true; 0; -3; 2.5; 1e300; ''; 'abc'; 'A b'; ' x\\n y '; '42'; '4.7'; 'ß ǆ İ'; 'ΑΣ ΟΔΟΣ'; []; [3, 1, 2];
@@ -200,7 +203,9 @@ def test_values(templates: Templates, value: str) -> None:
 
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_operators(templates: Templates, operator: str) -> None:
-    templates.check("{{ (" + a + ") " + operator + " (" + b + ") }}" for a in OPERANDS for b in OPERANDS)
+    # Python itself would compute for ever with such an exponent.
+    right = OPERANDS[:-1] if operator == "**" else OPERANDS
+    templates.check("{{ (" + a + ") " + operator + " (" + b + ") }}" for a in OPERANDS for b in right)
 
 
 def test_statements(templates: Templates) -> None:
@@ -223,7 +228,8 @@ class Grammar:
                 name = pick(list(FILTERS))
                 return f"(({inner})|{name}{pick(FILTERS[name])})"
             case 2:
-                return f"({inner} {pick(OPERATORS)} {self.expression(depth - 1)})"
+                operator = pick([o for o in OPERATORS if o != "**"])  # Powers of powers end in no time of ours.
+                return f"({inner} {operator} {self.expression(depth - 1)})"
             case 3:
                 return f"({inner} is {pick(TESTS).strip()})"
             case 4:

@@ -70,7 +70,7 @@ at::Tensor load_embedding(const Config& config, const weights::StateDict& weight
 std::optional<at::Tensor> load_head(const Config& config, const weights::StateDict& weights,
                                     const at::Tensor& embedding) {
   const std::vector<std::int64_t> shape = {config.text.vocab_size, config.text.hidden_size};
-  const std::optional<at::Tensor> head = weights.find(names::kHead, shape);
+  std::optional<at::Tensor> head = weights.find(names::kHead, shape);
   if (!config.tied) return head;
   return head && !at::equal(*head, embedding) ? head : embedding;
 }
