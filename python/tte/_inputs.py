@@ -45,16 +45,19 @@ def prepare(
     Raises `InputError` naming the item.
     """
     _options.flag(allow_urls, "allow_urls")
-    given = list(_items.split(inputs)[0])
+    source: Iterable[Any] = _items.split(inputs)[0]
     each = None
     if isinstance(instruction, Iterable) and not isinstance(instruction, (str, bytes)):
-        each = list(itertools.islice(instruction, len(given) + 1))
-        if len(each) != len(given):
-            some = f"more than {len(given)}" if len(each) > len(given) else str(len(each))
-            raise _tte.InputError(f"instruction has {some} values for {len(given)} items: give one, or one per item.")
+        source = listed = list(source)
+        each = list(itertools.islice(instruction, len(listed) + 1))
+        if len(each) != len(listed):
+            some = f"more than {len(listed)}" if len(each) > len(listed) else str(len(each))
+            raise _tte.InputError(f"instruction has {some} values for {len(listed)} items: give one, or one per item.")
+    given: list[Any] = []
     read: list[_items.Item | None] = []
     native: list[_tte.Input] = []
-    for index, item in enumerate(given):
+    for index, item in enumerate(source):  # Not listed first: an endless one fails at its first bad item.
+        given.append(item)
         name = f"item {index}"
         try:
             found = None if isinstance(item, _tte.Input) else _items.read(item, name, allow_urls)
