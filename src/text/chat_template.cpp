@@ -229,7 +229,7 @@ std::string LoadedTemplate::render(const std::vector<ChatMessage>& messages,
     prepare(message.role, false);  // Templates write control tokens around roles.
     for (ChatPart& part : message.parts) prepare(part.text, true);
   }
-  const std::string rendered = render_as_is(guarded, options);
+  std::string rendered = render_as_is(guarded, options);
   if (!has_joints) return rendered;
   // Joints are for us alone: a template must not see them.
   for (ChatMessage& message : guarded) {
