@@ -261,7 +261,7 @@ def test_what_does_nothing_at_temperature_zero_is_told(reasoner: tte.Reasoner, o
     ("value", "text"),
     [
         (10**5000, "a int"),
-        (BadRepr(), "a BadRepr"),
+        (BadRepr(), "<BadRepr instance at"),
         ("a\nb" * 100, "'a\\nba\\n"),
         ([[1] * 1000] * 1000, "[[1, 1, 1, 1, 1, 1, ...]"),
         ("\ud800", "'\\ud800'"),
