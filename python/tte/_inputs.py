@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 
 from tte import _items, _options, _text, _tte
+from tte._media_limits import DEFAULT_LIMITS, MediaLimits
 
 Item: TypeAlias = Any
 """One item, in any of the forms that :func:`tte.think_then_embed` lists."""
@@ -36,8 +37,11 @@ def prepare(
     instruction: str | Iterable[str | None] | None = None,
     on_error: str = "raise",
     allow_urls: bool = False,
+    limits: MediaLimits = DEFAULT_LIMITS,
 ) -> Inputs:
     """Read and convert one item or a list of items.
+
+    Of `limits`, only what pixels in memory can break is looked at here, before they are copied for the engine.
 
     With `on_error` "skip" an item that cannot be used becomes an `Input` that fails where it is used. Instructions
     that are given one an item become the items' own, where these have none.
@@ -63,7 +67,7 @@ def prepare(
             found = None if isinstance(item, _tte.Input) else _items.read(item, name, allow_urls)
             if each is not None and found is not None and found.instruction is None:
                 found = replace(found, instruction=_options.text(each[index], f"{name}: instruction"))
-            native.append(item if found is None else to_native(found, name))
+            native.append(item if found is None else to_native(found, name, limits))
         except _tte.InputError as error:
             if on_error != "skip":
                 raise
@@ -73,14 +77,20 @@ def prepare(
     return Inputs(given, read, native, None if each is not None else _options.text(instruction, "instruction"))
 
 
-def to_input(item: Item, name: str, allow_urls: bool = False) -> _tte.Input:
+def to_input(item: Item, name: str, allow_urls: bool = False, limits: MediaLimits = DEFAULT_LIMITS) -> _tte.Input:
     """Read and convert one item; `name` stands for it in errors. One that is converted already keeps its own name."""
-    return item if isinstance(item, _tte.Input) else to_native(_items.read(item, name, allow_urls), name)
+    return item if isinstance(item, _tte.Input) else to_native(_items.read(item, name, allow_urls), name, limits)
 
 
-def to_native(item: _items.Item, name: str) -> _tte.Input:
+def to_native(item: _items.Item, name: str, limits: MediaLimits = DEFAULT_LIMITS) -> _tte.Input:
     """The engine's input of an item that was read."""
     name = _items.named(name, item.name)
+    held = sum(_bytes_in_memory(part) for part in itertools.chain(item.parts, *(turn.parts for turn in item.turns)))
+    if held > limits.max_item_bytes:
+        raise _tte.InputError(
+            f"{name} has {held} bytes of pixels, over the limit of {limits.max_item_bytes} (max_item_bytes): give "
+            "fewer or smaller images, or load the model with larger media_limits."
+        )
     try:
         return _tte.Input(
             parts=[native_part(part, name) for part in item.parts],
@@ -90,6 +100,17 @@ def to_native(item: _items.Item, name: str) -> _tte.Input:
         )
     except MemoryError:
         raise _tte.InputError(f"{name} needs more memory than there is: make it smaller.") from None
+
+
+def _bytes_in_memory(part: _items.Part) -> int:
+    """Bytes of the pixels that a copy for the engine takes; files are read later, by the engine."""
+    if isinstance(part, str):
+        return 0
+    if isinstance(part, _items.Video):
+        return sum(map(_bytes_in_memory, part.source)) if isinstance(part.source, tuple) else 0
+    if isinstance(part.source, PILImage.Image):
+        return part.source.width * part.source.height * len(part.source.getbands())
+    return part.source.nbytes if isinstance(part.source, np.ndarray) else 0
 
 
 def to_part(part: Any, name: str) -> str | _tte.Image | _tte.Video:

@@ -56,6 +56,9 @@ def _limit(value: Any, name: str) -> int:
     return number
 
 
+DEFAULT_LIMITS = MediaLimits()
+
+
 def native(limits: MediaLimits | None) -> _tte.MediaLimits | None:
     """The engine's limits; None: its defaults."""
     if limits is not None and not isinstance(limits, MediaLimits):

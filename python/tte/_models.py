@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tte import _hub, _options, _text, _tte
 from tte._inputs import Item, prepare, to_input, to_messages
-from tte._media_limits import MediaLimits, native
+from tte._media_limits import DEFAULT_LIMITS, MediaLimits, native
 
 TraceLike = _tte.Trace | str
 PathLike = str | os.PathLike[str]
@@ -200,6 +200,7 @@ class Reasoner:
                 "reasoner",
             )
         )
+        self._limits = media_limits or DEFAULT_LIMITS
 
     def think(
         self,
@@ -265,7 +266,7 @@ class Reasoner:
             CancelledError: `cancel` was used; Ctrl-C raises KeyboardInterrupt. Both within one step.
 
         """
-        what = prepare(inputs, instruction, on_error, allow_urls)
+        what = prepare(inputs, instruction, on_error, allow_urls, self._limits)
         items = what.native
         generate = _options.generate_options(
             len(items), stop=stop, stop_token_ids=stop_token_ids, ignore_eos=ignore_eos,
@@ -340,6 +341,7 @@ class Embedder:
                 "embedder",
             )
         )
+        self._limits = media_limits or DEFAULT_LIMITS
 
     def embed(
         self,
@@ -380,7 +382,7 @@ class Embedder:
             CancelledError: `cancel` was used.
 
         """
-        what = prepare(inputs, instruction, on_error, allow_urls)
+        what = prepare(inputs, instruction, on_error, allow_urls, self._limits)
         items = what.native
         with _options.progress_bar(progress, len(items), "embed") as report:
             return self._native.embed(
@@ -409,7 +411,7 @@ class Embedder:
         allow_urls: bool = False,
     ) -> list[NDArray[np.float32]]:
         """Hidden states of every token after the final norm: one float32 [tokens, dim] per item."""
-        what = prepare(inputs, instruction, allow_urls=allow_urls)
+        what = prepare(inputs, instruction, allow_urls=allow_urls, limits=self._limits)
         items = what.native
         rows = self._native.embed_tokens(
             items,
@@ -465,6 +467,7 @@ class Processor:
             _options.flag(parse_control_tokens, "parse_control_tokens"),
             native(media_limits),
         )
+        self._limits = media_limits or DEFAULT_LIMITS
 
     def __call__(
         self,
@@ -486,7 +489,7 @@ class Processor:
         """
         stages = {"reason": _tte.Stage.REASON, "embed": _tte.Stage.EMBED}
         return self._native.process(
-            to_input(item, "item 0", _options.flag(allow_urls, "allow_urls")),
+            to_input(item, "item 0", _options.flag(allow_urls, "allow_urls"), self._limits),
             stage=_options.choice(stage, "stage", stages),
             instruction=_options.text(instruction, "instruction"),
             task=_options.tasks(task, side, 1)[0],

@@ -274,8 +274,8 @@ def think_then_embed(
         2
 
     """
-    what = prepare(inputs, instruction, on_error, allow_urls)
     pair = _pair(reasoner, embedder)
+    what = prepare(inputs, instruction, on_error, allow_urls, pair[1]._limits)
     count = len(what.native)
     modes, traces, auto = _think_modes(think, count)
     decoding = dict(

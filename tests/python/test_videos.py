@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import struct
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import av
 import numpy as np
 import pytest
 import tte
+from PIL import Image as PILImage
 from torchcodec.decoders import VideoDecoder
 
 NANO = Path(__file__).parents[2] / "models" / "nano" / "reasoner"
@@ -137,6 +139,21 @@ def test_limits_are_whole_numbers_in_range(value: object) -> None:
     with pytest.raises(tte.InputError, match=r"max_item_bytes is .*: it must be a whole number") as raised:
         tte.MediaLimits(max_item_bytes=value)  # type: ignore[arg-type]
     assert len(str(raised.value)) < 500
+
+
+def test_pixels_in_memory_are_measured_before_they_are_copied() -> None:
+    """4,000 frames that are one row of memory: four gigabytes, if they were copied."""
+    frame = np.broadcast_to(np.zeros((1, 1, 3), np.uint8), (600, 600, 3))
+    image = PILImage.new("RGB", (600, 600))
+    processor = tte.Processor(NANO)
+    for item in ({"video": [frame] * 4000}, [frame] * 4000 + ["text"], [{"role": "user", "content": [image] * 4000}]):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        with pytest.raises(tte.InputError, match=r"item 0.* has 4320000000 bytes of pixels, over .*max_item_bytes"):
+            processor(item)
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # Kilobytes.
+    larger = tte.Processor(NANO, media_limits=tte.MediaLimits(max_item_bytes=1000))
+    with pytest.raises(tte.InputError, match=r"over the limit of 1000 \(max_item_bytes\)"):
+        larger(np.zeros((20, 20, 3), np.uint8))
 
 
 def test_limits_of_another_kind_are_refused() -> None:
