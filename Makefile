@@ -2,6 +2,7 @@
 # make mini     MMEB-V2 in miniature: nine tasks with and without thinking, and a page (ARGS="--count 500")
 # make test     build and run the C++ and Python tests
 # make stress   both test suites again and again, in random order, under busy loops (ARGS="--rounds 20")
+# make fuzz     the readers of files on inputs that libFuzzer makes up, ten seconds each (ARGS="--seconds 600 template")
 # make lint     formatting, static analysis, types, stubs
 # make bench    tte and its peer in turn, one table a claim
 # make clean    remove what was built (not .venv)
@@ -12,7 +13,7 @@ BUILD  := build/release
 # Everything is built once, by the build that also makes the Python package.
 INSTALL = $(PYTHON) -m pip install --quiet --no-build-isolation --no-deps --force-reinstall -C build-dir=$(BUILD)
 
-.PHONY: demo mini install test build-tests test-cpp test-example test-python stress lint lint-format bench stubs clean
+.PHONY: demo mini install test build-tests test-cpp test-example test-python stress fuzz lint lint-format bench stubs clean
 
 demo:
 	@tools/setup.sh run
@@ -43,6 +44,10 @@ build-tests:
 
 stress: build-tests
 	tools/stress.sh $(ARGS)
+
+fuzz:
+	@tools/setup.sh fuzz
+	tools/fuzz.sh $(ARGS)
 
 lint:
 	@tools/setup.sh lint

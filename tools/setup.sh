@@ -4,6 +4,7 @@
 #   tools/setup.sh eval    also what `python -m tte.mmeb` reads tables and draws its page with
 #   tools/setup.sh test    also what the tests compare with: transformers and the whole of torch
 #   tools/setup.sh lint    also clang-format, clang-tidy, ruff, mypy
+#   tools/setup.sh fuzz    as run, and Clang with libFuzzer
 # Does nothing that is already done, so it is cheap to call again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -14,6 +15,7 @@ apt_packages=$(grep -v '^#' tools/debian-packages.txt)
 # ffmpeg: with the libraries that torchcodec loads, through which mteb reads videos.
 case $what in test|lint) apt_packages="$apt_packages ffmpeg" ;; esac
 [ "$what" = lint ] && apt_packages="$apt_packages clang-format clang-tidy"
+[ "$what" = fuzz ] && apt_packages="$apt_packages clang libclang-rt-dev"
 missing=()
 for package in $apt_packages; do
   dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
@@ -33,4 +35,5 @@ if [ ! -x "$venv/bin/python" ]; then
   echo "setup: creating the virtual environment $venv"
   python3 -m venv "$venv"
 fi
+[ "$what" = fuzz ] && what=run
 exec "$venv/bin/python" tools/setup_python.py "$what"

@@ -1,11 +1,12 @@
 """Write the inputs that the fuzzers start from, out of the files that the tests have anyway.
 
-python tests/fuzz/make_seeds.py corpus/     makes corpus/text, corpus/checkpoint, corpus/safetensors
+python tests/fuzz/make_seeds.py corpus/     makes corpus/text, corpus/image, ...: a folder for each fuzzer
 """
 
 from __future__ import annotations
 
 import json
+import random
 import struct
 import sys
 from pathlib import Path
@@ -13,6 +14,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 TEXT = ROOT / "tests" / "data" / "text"
 NANO = ROOT / "models" / "nano" / "reasoner"
+
+LARGEST = 1 << 16
+"""Bytes of a seed: larger ones are slow to change and to try."""
 
 # In the order of the first byte of fuzz_checkpoint's inputs.
 CHECKPOINT: list[list[str]] = [
@@ -63,7 +67,17 @@ def seeds() -> dict[str, list[bytes]]:
         "b": {"dtype": "BF16", "shape": [3], "data_offsets": [16, 22]},
     }).encode()  # fmt: skip
     file = struct.pack("<Q", len(header)) + header + bytes(22)
-    return {"text": text, "checkpoint": checkpoint, "safetensors": [file, bytes([22]) + header]}
+    media = ROOT / "tests" / "data" / "media"
+    images = [path.read_bytes() for path in sorted((media / "images").iterdir()) if path.stat().st_size < LARGEST]
+    videos = [path for path in sorted([*media.iterdir(), *(media / "containers").iterdir()]) if path.is_file()]
+    return {
+        "text": text,
+        "checkpoint": checkpoint,
+        "safetensors": [file, bytes([22]) + header],
+        "image": images,
+        "video": [path.read_bytes() for path in videos if path.stat().st_size < LARGEST],
+        "template": [random.Random(seed).randbytes(200) for seed in range(100)],
+    }
 
 
 def main() -> None:
