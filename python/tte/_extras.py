@@ -19,6 +19,15 @@ def pyarrow() -> tuple[Any, Any]:
     return pyarrow, pyarrow.parquet
 
 
+def jinja2() -> Any:
+    """The module `jinja2`."""
+    try:
+        import jinja2
+    except ImportError as error:
+        raise _tte.InputError("jinja2 is not installed, which writes the report: pip install jinja2") from error
+    return jinja2
+
+
 def pypdfium2() -> Any:
     """The module `pypdfium2`."""
     try:

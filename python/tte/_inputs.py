@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -51,6 +51,8 @@ def prepare(
     _options.flag(allow_urls, "allow_urls")
     source: Iterable[Any] = _items.split(inputs)[0]
     each = None
+    if isinstance(instruction, (Mapping, Set)):
+        raise _options.refuse("instruction", instruction, "a str, None, or a list with one per item")
     if isinstance(instruction, Iterable) and not isinstance(instruction, (str, bytes)):
         source = listed = list(source)
         each = list(itertools.islice(instruction, len(listed) + 1))
@@ -66,7 +68,8 @@ def prepare(
         try:
             found = None if isinstance(item, _tte.Input) else _items.read(item, name, allow_urls)
             if each is not None and found is not None and found.instruction is None:
-                found = replace(found, instruction=_options.text(each[index], f"{name}: instruction"))
+                own = None if _options.is_absent(each[index]) else each[index]
+                found = replace(found, instruction=_options.text(own, f"{name}: instruction"))
             native.append(item if found is None else to_native(found, name, limits))
         except _tte.InputError as error:
             if on_error != "skip":

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 
 from tte import _options, _text, _tte
+from tte._options import is_absent
 from tte._sources import Sources, is_array, is_tensor, to_array, warn_of_file_names
 
 MAX_ITEMS = 10_000_000
@@ -102,13 +103,6 @@ def named(position: str, name: str | None) -> str:
     return position if name is None else f"{position} ({_text.shortened(name, 120)})"
 
 
-def is_absent(value: object) -> bool:
-    """Whether a value of a record says that there is none: None, NaN, pandas' NA and NaT."""
-    if isinstance(value, (float, np.floating)):
-        return bool(np.isnan(value))
-    return value is None or type(value).__name__ in ("NAType", "NaTType")
-
-
 def split(inputs: object) -> tuple[Iterator[Any], bool]:
     """The items of what was handed in, and whether it is a single one.
 
@@ -171,7 +165,7 @@ class _Walk(Sources):
         found = None if is_array(item) else _elements(item, self.name)
         if found is None:
             return Item((self.image(item),))
-        parts = tuple(self.part(part) for part in self.bounded(found))
+        parts = tuple(self.at("part", i).part(part) for i, part in enumerate(self.bounded(found)))
         if not parts:
             self.fail(" is an empty list: give it at least one part.")
         return Item(parts)
@@ -273,9 +267,12 @@ class _Walk(Sources):
         if isinstance(value, Mapping) or (is_array(value) and to_array(value, self.name).ndim != 4):
             return [self.image(value, size)]
         if is_array(value):
-            return [self.image(image, size) for image in self.bounded(to_array(value, self.name))]
+            return self.image_list(to_array(value, self.name), size)
         found = None if isinstance(value, str) else _elements(value, self.name)
-        return [self.image(value, size)] if found is None else [self.image(v, size) for v in self.bounded(found)]
+        return [self.image(value, size)] if found is None else self.image_list(found, size)
+
+    def image_list(self, values: Iterable[Any], size: Size) -> list[Image]:
+        return [self.at("image", i).image(value, size) for i, value in enumerate(self.bounded(values))]
 
     def image(self, source: Any, size: Size = Size()) -> Image:
         if isinstance(source, Image):
@@ -329,13 +326,14 @@ class _Walk(Sources):
                 f": a video is a file, a folder of frames, a list of frames or frames [N, H, W, C] in one array, not "
                 f"a {type(source).__name__}{shape}."
             )
-        images = tuple(
-            _Walk(f"{self.name}, frame {i}", self.allow_urls).image(frame)
-            for i, frame in enumerate(self.bounded(frames))
-        )
+        images = tuple(self.at("frame", i).image(frame) for i, frame in enumerate(self.bounded(frames)))
         if not images:
             self.fail(": the video has no frames.")
         return Video(images, size=size, **sampling)
+
+    def at(self, kind: str, index: int) -> _Walk:
+        """The walk over one of several things in the item."""
+        return _Walk(f"{self.name}, {kind} {index}", self.allow_urls)
 
     def text(self, value: Any, what: str = "") -> str:
         return _text.utf8(value, f"{self.name}: {what or 'the text'}")
@@ -345,6 +343,8 @@ class _Walk(Sources):
         for key, value in given.items():
             if key not in known and not is_absent(value):
                 names = ", ".join(name for name in known if name != "type")
+                if key == "content":
+                    self.fail(": a chat message has a 'role' beside its 'content': add it, such as \"role\": \"user\".")
                 if key in ("audio", "audios"):
                     self.fail(" has audio, which tte's models cannot hear: leave it out, or transcribe it to text.")
                 self.fail(f": unknown key {_text.shown(key)}; {rule} {names}.")

@@ -608,10 +608,12 @@ def to_traces(traces: Sequence[TraceLike | None] | TraceLike | None, count: int)
         raise _tte.InputError(f"{len(given)} traces for {count} items: give one trace (or None) per item.")
     result: list[_tte.Trace | None] = []
     for index, trace in enumerate(given):
-        if trace is None or isinstance(trace, _tte.Trace):
+        if isinstance(trace, _tte.Trace):
             result.append(trace)
         elif isinstance(trace, str):
             result.append(_tte.Trace(_text.utf8(trace, f"trace {index}")))
+        elif _options.is_absent(trace):
+            result.append(None)
         else:
-            raise _tte.InputError(f"trace {index} is a {type(trace).__name__}: give a tte.Trace, its text, or None.")
+            raise _options.refuse(f"trace {index}", trace, "a tte.Trace, its text, or None")
     return result

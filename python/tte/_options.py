@@ -33,6 +33,13 @@ _TEXTS = (str, bytes, bytearray, memoryview)
 T = TypeVar("T")
 
 
+def is_absent(value: object) -> bool:
+    """Whether a value of a record says that there is none: None, NaN, pandas' NA and NaT."""
+    if isinstance(value, (float, np.floating)):
+        return bool(np.isnan(value))
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
+
+
 def refuse(name: str, value: object, what: str) -> _tte.InputError:
     """Make the error of an argument that cannot be used; `what` it must be."""
     kind = "" if value is None or isinstance(value, (str, bool, int, float)) else f" (a {type(value).__name__})"
@@ -241,9 +248,9 @@ def tasks(
     sides = {"query": _tte.Side.QUERY, "target": _tte.Side.TARGET}
     result = []
     for family, name in zip(per_item(task, count, "task"), per_item(side, count, "side"), strict=True):
-        if family is not None and not isinstance(family, str):
+        if not is_absent(family) and not isinstance(family, str):
             raise refuse("task", family, "the name of a task family, or None")
-        result.append(_tte.Task(_text.utf8(family or "", "task"), choice(name, "side", sides)))
+        result.append(_tte.Task(_text.utf8("" if is_absent(family) else family, "task"), choice(name, "side", sides)))
     return result
 
 

@@ -93,7 +93,7 @@ def pages(
 def _name_of(document: Any) -> str:
     if not isinstance(document, (str, os.PathLike)):
         raise _tte.InputError(f"document is a {type(document).__name__}: give the path of a PDF file, or its bytes.")
-    return _text.shortened(os.path.basename(os.fsdecode(document)), 120)
+    return _text.shortened(os.path.basename(_text.path(document, "document")), 120)
 
 
 def _numbers(given: Any, count: int, name: str) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -287,7 +287,7 @@ def think_then_embed(
     tasks = _options.tasks(task, side, count)
     keep = _options.function(on_trace, "on_trace")
     if store is not None:
-        if not callable(getattr(store, "get_many", None)):
+        if isinstance(store, type) or not callable(getattr(store, "get_many", None)):
             raise _tte.InputError(f"store is {_text.shown(store)}: it must be a tte.TraceStore, or None.")
         if auto is not None:
             raise _tte.InputError("store goes with think=True, False, 'queries', 'recipe' or one entry per item.")
@@ -390,7 +390,7 @@ def _think_modes(think: Any, count: int) -> tuple[list[_tte.ThinkMode], list[_tt
         raise _tte.InputError(
             "think='auto' has to know the targets: give think=tte.AutoThink(targets=corpus.embeddings, margin=0.05)."
         )
-    if isinstance(think, (str, bytes, _tte.Trace)) or not isinstance(think, Iterable):
+    if isinstance(think, (str, bytes, _tte.Trace, Mapping, Set)) or not isinstance(think, Iterable):
         raise _tte.InputError(
             f"think is {_text.shown(think)}: it must be True, False, 'queries', 'recipe', a tte.AutoThink, a callable, "
             "or one entry per item."
@@ -400,7 +400,10 @@ def _think_modes(think: Any, count: int) -> tuple[list[_tte.ThinkMode], list[_tt
         some = f"more than {count}" if len(entries) > count else str(len(entries))
         raise _tte.InputError(f"think has {some} entries for {count} items: give one per item.")
     given: list[TraceLike | None] = [
-        None if _items.is_absent(e) or isinstance(e, (bool, np.bool_)) else e for e in entries
+        None if _options.is_absent(e) or isinstance(e, (bool, np.bool_)) else e for e in entries
     ]
+    for index, entry in enumerate(given):
+        if entry is not None and not isinstance(entry, (str, _tte.Trace)):
+            raise _options.refuse(f"think's entry {index}", entry, "True, False, a tte.Trace, its text, or None")
     modes = [always if isinstance(e, (bool, np.bool_)) and e else never for e in entries]
     return modes, to_traces(given, count) if any(e is not None for e in given) else [], None

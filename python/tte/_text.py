@@ -57,6 +57,8 @@ def path(value: Any, name: str, error: type[_tte.Error] = _tte.InputError) -> st
         raw = os.fsencode(text)
     except (TypeError, ValueError):
         raise error(f"{name} {shown(value)} has letters that no file name can have: check it.") from None
+    if not raw:
+        raise error(f"{name} is an empty string: give a path, or leave it out.")
     if b"\0" in raw:
         raise error(f"{name} {shown_path(text)} has a NUL character: no file can be named so.")
     if len(raw) > _LONGEST_PATH or any(len(part) > _LONGEST_NAME for part in raw.split(b"/")):

@@ -120,7 +120,7 @@ class TraceStore:
     """
 
     def __init__(self, path: PathLike, *, read_only: bool = False) -> None:
-        self.path = Path(path)
+        self.path = Path(_text.path(path, "the trace store's path"))
         self._lock = threading.Lock()
         self._read_only = read_only
         self._closed = False

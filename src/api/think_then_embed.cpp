@@ -120,8 +120,20 @@ class Run {
     item.prefilled = 0;
   }
 
+  // Refuses a family that neither recipe has, in the words of one that has some.
+  void check_task(std::size_t i) const {
+    const Task task = api::task_of(options_, i);
+    const prompt::Recipe &reason = reasoner_.recipe(), &embed = embedder_.recipe();
+    if (reason.presets.contains(task.family) || embed.presets.contains(task.family)) return;
+    try {
+      (void)(embed.presets.empty() ? reason : embed).preset(task);
+    } catch (const InputError& error) {
+      throw InputError(fmt::format("{}: {}", items_[i].name, error.what()));
+    }
+  }
+
   // The item's task as `own` takes it: a family that only the other recipe has leaves it with its default
-  // instruction. One that neither has stays, and is refused.
+  // instruction.
   [[nodiscard]] Task task_of(std::size_t i, const prompt::Recipe& own, const prompt::Recipe& other) const {
     Task task = api::task_of(options_, i);
     if (!own.presets.contains(task.family) && other.presets.contains(task.family)) task.family.clear();
@@ -142,6 +154,7 @@ class Run {
   void open(std::size_t i) {
     Item& item = items_[i];
     item.name = api::item_name(inputs_[i], i);
+    check_task(i);
     if (!options_.traces.empty()) item.trace = options_.traces[i];
     item.mode = item.trace ? ThinkMode::kNever : mode_of(i);
     prompt::PromptRequest request{prompt::Stage::kEmbed, options_.instruction,

@@ -57,12 +57,12 @@ void check_fits(const models::Prompt& prompt, std::int64_t extra, const models::
                 const std::string& name) {
   const std::int64_t room = prompt.size() + extra;
   const std::string what =
-      extra == 0 ? fmt::format("a prompt of {} tokens", prompt.size())
-                 : fmt::format("a prompt of {} tokens and max_new_tokens = {}", prompt.size(), extra);
+      extra == 0 ? fmt::format("a prompt of {} tokens needs", prompt.size())
+                 : fmt::format("a prompt of {} tokens and max_new_tokens = {} need", prompt.size(), extra);
   if (room > model.state_capacity()) {
     const std::int64_t per_token = model.info().state_bytes_per_token;
     throw InputError(fmt::format(
-        "{}: {} need room for {} tokens, but the model's sequence states hold {} in all; set "
+        "{}: {} room for {} tokens, but the model's sequence states hold {} in all; set "
         "BackendOptions::state_bytes to at least {} ({} bytes per token), or shorten the input{}.",
         name, what, room, model.state_capacity(), room * per_token, per_token,
         extra == 0 ? "" : " or max_new_tokens"));
@@ -70,8 +70,8 @@ void check_fits(const models::Prompt& prompt, std::int64_t extra, const models::
   // Positions, not tokens: a picture takes fewer positions than it has tokens.
   const std::int64_t positions = prompt.next_position + extra;
   if (model.info().max_positions > 0 && positions > model.info().max_positions) {
-    throw InputError(fmt::format("{}: {} need {} positions, but the model knows {}; shorten the input{}.",
-                                 name, what, positions, model.info().max_positions,
+    throw InputError(fmt::format("{}: {} {} positions, but the model knows {}; shorten the input{}.", name,
+                                 what, positions, model.info().max_positions,
                                  extra == 0 ? "" : " or max_new_tokens"));
   }
 }

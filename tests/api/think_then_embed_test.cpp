@@ -298,10 +298,18 @@ TEST(ThinkThenEmbed, ATaskThatOneRecipeHasIsThatOnes) {
   const Reasoner unasked = Reasoner::load(kReasoner, float32(plain.string()), tte::testing::backend());
   const auto other = ThinkThenEmbed(unasked, load(tasks)).run(inputs, options);
   expect_same(other.embeddings, load(tasks).embed(inputs, other.traces, with_task));
-  // Neither has it.
-  EXPECT_THAT(
-      message_of<InputError>([&] { (void)ThinkThenEmbed(unasked, load(plain)).run(inputs, options); }),
-      HasSubstr("The task \"colours\" is not one of"));
+  // Neither has it, whoever decides about thinking; the message is of the one that has tasks.
+  for (const ThinkMode think : {ThinkMode::kAlways, ThinkMode::kNever, ThinkMode::kRecipe}) {
+    options.think = think;
+    EXPECT_THAT(
+        message_of<InputError>([&] { (void)ThinkThenEmbed(unasked, load(plain)).run(inputs, options); }),
+        AllOf(HasSubstr("item 0: The task \"colours\" is not one of"), HasSubstr("which has none")));
+    ThinkThenEmbedOptions unknown = options;
+    unknown.task.family = "sounds";
+    EXPECT_THAT(
+        message_of<InputError>([&] { (void)ThinkThenEmbed(asked, load(plain)).run(inputs, unknown); }),
+        AllOf(HasSubstr("item 0: The task \"sounds\" is not one of"), HasSubstr("which has colours")));
+  }
 }
 
 TEST(ThinkThenEmbed, BothMustBeOnOneBackend) {

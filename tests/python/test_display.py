@@ -207,6 +207,26 @@ def test_instructions_one_per_item(run: Run) -> None:
         run(items, instruction=["a", "b"])
     with pytest.raises(tte.InputError, match="item 1: instruction is 3"):
         run(["a", "b"], instruction=["a", 3])
+    for unordered in ({"a": 1}, {"a"}):
+        with pytest.raises(tte.InputError, match=r"instruction is .* it must be a str, None, or a list"):
+            run(["a"], instruction=unordered)
+
+
+def test_what_a_column_has_not_is_absent(run: Run) -> None:
+    nan = float("nan")
+    expected = run(["a", "b"], instruction=["x", None], think=["made earlier", None])
+    absent = run(["a", "b"], instruction=["x", nan], task=[None, nan], think=["made earlier", nan])
+    np.testing.assert_array_equal(absent.embeddings, expected.embeddings)
+    assert absent.traces[1] is None
+
+
+@pytest.mark.parametrize(
+    ("think", "words"),
+    [([1], "think's entry 0 is 1: it must be True, False"), ({"a": 1}, "think is"), ({"a"}, "think is")],
+)
+def test_entries_of_think_that_are_none(run: Run, think: Any, words: str) -> None:
+    with pytest.raises(tte.InputError, match=words):
+        run(["a"], think=think)
 
 
 def test_items_in_flight_are_bounded(run: Run) -> None:

@@ -173,3 +173,12 @@ def test_a_checkpoint_that_is_no_path() -> None:
 def test_numbers_of_numpy(embedder: tte.Embedder) -> None:
     size: Any = np.int64(8)
     assert embedder.embed("a", truncate_dim=size).shape == (1, 8)
+
+
+def test_empty_paths_are_told() -> None:
+    for use in (tte.Reasoner, tte.Tokenizer, tte.pages, tte.TraceStore, lambda path: tte.Reasoner("nano", recipe=path)):
+        with pytest.raises(tte.Error, match=r"is an empty string: give a path"):
+            use("")
+    for path in (5, None, "a\0b"):
+        with pytest.raises(tte.InputError, match=r"^the trace store's path "):
+            tte.TraceStore(path)

@@ -127,9 +127,9 @@ def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
         (tmp_path / "loop.pdf", "cannot be read"),
         (tmp_path, "Is a directory"),
         (sparse, "over the limit"),
-        (tmp_path / ("x" * 5000), "cannot be read"),
-        ("a\0b.pdf", "cannot be read"),
-        ("a\ud83d.pdf", "cannot be read"),
+        (tmp_path / ("x" * 5000), "longer than a file system"),
+        ("a\0b.pdf", "NUL"),
+        ("a\ud83d.pdf", "no file name can have"),
     ]:
         with pytest.raises(tte.InputError, match=words) as caught:
             tte.pages(path)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import tte
-from tte._items import is_absent
+from tte._options import is_absent
 
 MAX_DECODER_FRAMES = 768
 """Most frames that are read from a video decoder where nobody asks for a number: what tte's recipes allow."""

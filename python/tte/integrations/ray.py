@@ -36,8 +36,9 @@ from numpy.typing import NDArray
 import tte
 from tte import _tte
 from tte._inputs import to_input
-from tte._items import is_absent, read_image
+from tte._items import read_image
 from tte._models import PathLike
+from tte._options import is_absent
 from tte.integrations import missing_extra
 from tte.integrations._media import to_video
 from tte.integrations._pair import Pair, Side, Think

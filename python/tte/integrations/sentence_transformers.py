@@ -21,8 +21,9 @@ from typing import Any, Literal
 import tte
 from tte import _hub, _tte
 from tte._inputs import to_messages, to_part
-from tte._items import is_absent, read_image
+from tte._items import read_image
 from tte._models import PathLike
+from tte._options import is_absent
 from tte.integrations import missing_extra
 from tte.integrations._media import MAX_DECODER_FRAMES, is_decoder, to_video
 from tte.integrations._pair import Pair, Side, Think, check_decoding, resolve_models, resolve_think

@@ -84,6 +84,8 @@ def _mini(arguments: argparse.Namespace) -> int:
 
     setup.logging_on()
     _extras.pyarrow()
+    if not arguments.data_only:
+        _extras.jinja2()  # Told now, not when all is done.
     by_set = {data_set: name for name, data_set in mini_layout.NAMES.items()}
     chosen = [by_set.get(name, name) for name in arguments.tasks or mini_layout.NAMES]
     for name in chosen:

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from tte._tte import InputError
+from tte import _extras
 from tte.mmeb.data.frames import ALL_FRAMES
 from tte.mmeb.data.tasks import CATEGORIES as GROUPS
 from tte.mmeb.data.tasks import Task
@@ -69,15 +69,17 @@ def render(runs: Sequence[Run], known: Sequence[Task], options: Options) -> str:
         InputError: jinja2 or matplotlib is missing.
 
     """
-    try:
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    except ImportError as error:
-        raise InputError("The report needs jinja2, which is not installed: pip install jinja2") from error
-    environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    jinja2 = _extras.jinja2()
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"percent": _percent, "number": _number, "duration": _duration}
-    return environment.get_template("page.html.j2").render(_context(runs, known, options))
+    html: str = environment.get_template("page.html.j2").render(_context(runs, known, options))
+    return html
 
 
 def _percent(value: float | None, digits: int = 1) -> str:
