@@ -1,10 +1,17 @@
 #include "media/budget.h"
 
 #include <fmt/core.h>
+#include <malloc.h>
 
 #include "tte/error.h"
 
 namespace tte::media {
+namespace {
+
+constexpr std::int64_t kTrimBytes = std::int64_t{128} << 20;
+
+}  // namespace
+
 Budget::Budget(const MediaLimits& limits, CancelToken stop)
     : limits_(limits), stop_(std::move(stop)), allowed_pixels_(limits.max_item_pixels) {}
 
@@ -24,6 +31,9 @@ Budget::Loan Budget::borrow(std::int64_t bytes, const std::string& label) {
 void Budget::keep(std::int64_t bytes, const std::string& label) {
   Loan loan = borrow(bytes, label);
   bytes_ += bytes;  // Beside the loan, which ends here.
+  // What decoders freed between the blocks that an item keeps would else stay with the process: as much again.
+  const std::int64_t before = std::exchange(kept_, kept_ + bytes);
+  if (kept_ / kTrimBytes != before / kTrimBytes) ::malloc_trim(0);
 }
 
 bool Budget::refuses(std::int64_t pixels) const {

@@ -60,6 +60,7 @@ class Budget {
   MediaLimits limits_;
   CancelToken stop_;
   std::int64_t bytes_ = 0;
+  std::int64_t kept_ = 0;
   std::int64_t allowed_pixels_;
   std::int64_t pixels_ = 0;
 };

@@ -96,3 +96,30 @@ print(tte.Reasoner(folder, device="cpu").model.path == tte.Reasoner(folder, devi
 """,
         out="True",
     )
+
+
+def test_an_item_of_many_images_takes_what_its_limit_says() -> None:
+    # Each image is decoded into more than is kept of it: what is freed between what is kept has to go back.
+    check(
+        """
+import io
+import numpy as np
+from PIL import Image
+
+def peak():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) >> 10 for line in file if line.startswith("VmHWM"))
+
+data = io.BytesIO()
+Image.new("RGB", (1000, 1000)).save(data, "JPEG")
+limits = tte.MediaLimits(max_item_bytes=600 << 20)
+embedder = tte.Embedder(embedder.model.path, backend=backend, media_limits=limits)
+embedder.embed([[data.getvalue()] * 4], progress=False)
+before = peak()
+try:
+    embedder.embed([[data.getvalue()] * 4000], progress=False)
+except tte.InputError as error:
+    print("max_item_bytes" in str(error), peak() - before < 900 or peak() - before)
+""",
+        out="True True",
+    )
