@@ -6,6 +6,7 @@ that its types would cut or refuse in their own words.
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set, Sized
@@ -28,6 +29,7 @@ INT64 = 2**63 - 1
 _NUMBERS = _tte.GenerateOptions.numbers()
 _SAMPLING = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "seed": None}
 """What does nothing at temperature 0, and the values that do nothing at any."""
+_SIDES = {"query": _tte.Side.QUERY, "target": _tte.Side.TARGET}
 _TEXTS = (str, bytes, bytearray, memoryview)
 
 T = TypeVar("T")
@@ -48,8 +50,11 @@ def refuse(name: str, value: object, what: str) -> _tte.InputError:
 
 def _scalar(value: object) -> object:
     """Unwrap the scalar of an array or tensor without dimensions."""
-    if getattr(value, "shape", None) == () and callable(item := getattr(value, "item", None)):
-        return item()
+    try:
+        if getattr(value, "shape", None) == () and callable(item := getattr(value, "item", None)):
+            return item()
+    except Exception:  # Objects of other libraries may do anything when they are looked at.
+        pass
     return value
 
 
@@ -58,9 +63,13 @@ def whole(value: object, name: str, least: int = 0, most: int = INT64) -> int:
     number = _scalar(value)
     if not isinstance(number, Integral) or isinstance(number, bool):
         raise refuse(name, value, f"a whole number, {_between(least, most)}")
-    if not least <= int(number) <= most:
+    try:
+        plain = int(number)
+    except Exception:
+        raise refuse(name, value, f"a whole number, {_between(least, most)}") from None
+    if not least <= plain <= most:
         raise refuse(name, value, f"a whole number, {_between(least, most)}")
-    return int(number)
+    return plain
 
 
 def real(value: object, name: str, least: float, most: float) -> float:
@@ -69,12 +78,12 @@ def real(value: object, name: str, least: float, most: float) -> float:
     if isinstance(number, (bool, str)) or not isinstance(number, Real):
         raise refuse(name, value, f"a number, {_between(least, most)}")
     try:
-        inside = least <= float(number) <= most
-    except OverflowError:
-        inside = False
-    if not inside:
+        plain = float(number)
+    except Exception:  # Too large for a float, or no number after all.
+        plain = math.nan
+    if not least <= plain <= most:
         raise refuse(name, value, f"a finite number, {_between(least, most)}")
-    return float(number)
+    return plain
 
 
 def _between(least: float, most: float) -> str:
@@ -112,6 +121,14 @@ def text(value: object, name: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise refuse(name, value, "a str, or None")
     return None if value is None else _text.utf8(value, name)
+
+
+def number(value: object, option: str, name: str) -> int | float:
+    """Check a number of the decoding options, by the engine's table of ranges; `name` stands for it in errors."""
+    least, most = _NUMBERS[option]
+    check: Callable[..., Any] = real if isinstance(least, float) else whole
+    checked: int | float = check(value, name, least, most)
+    return checked
 
 
 def optional(check: Callable[..., T], value: object, name: str, *limits: Any) -> T | None:
@@ -165,9 +182,35 @@ def listed(value: object, name: str, what: str) -> list[Any]:
     """Make a list of an argument that has several values; what has no end or no order is refused."""
     if not isinstance(value, Iterable) or not isinstance(value, Sized) or isinstance(value, (*_TEXTS, Mapping, Set)):
         raise refuse(name, value, what)
-    if len(value) > _MOST:
+    try:
+        size = len(value)
+        found = list(islice(value, size)) if size <= _MOST else None
+    except Exception:  # A length or entries that are none: arrays without dimensions, lazy frames, broken objects.
+        raise refuse(name, value, what) from None
+    if found is None:
         raise refuse(name, value, f"{what}, of at most {_MOST} entries")
-    return list(islice(value, len(value)))
+    return found
+
+
+def iterated(value: Iterable[Any], name: str, what: str) -> Iterator[Any]:
+    """Iterate over an argument; what raises meanwhile is refused."""
+    try:
+        yield from value
+    except Exception as error:
+        raise refuse(name, value, what) from error
+
+
+def one_each(value: Iterable[Any], count: int, name: str) -> list[Any]:
+    """List what has one entry per item; its length is looked at first where it has one, for entries may be views."""
+    try:
+        size = len(value) if isinstance(value, Sized) else count
+        found = list(islice(value, count + 1)) if size == count else None
+    except Exception as error:
+        raise refuse(name, value, "one value, or a list with one per item") from error
+    if found is not None and len(found) == count:
+        return found
+    some = size if found is None else f"more than {count}" if len(found) > count else len(found)
+    raise _tte.InputError(f"{name} has {some} values for {count} items: give one value, or one per item.")
 
 
 def per_item(value: Any, count: int, name: str) -> list[Any]:
@@ -176,9 +219,7 @@ def per_item(value: Any, count: int, name: str) -> list[Any]:
         return [value] * count
     if isinstance(value, (Mapping, Set)) or not isinstance(value, Sized):
         raise refuse(name, value, "one value, or a list with one per item")
-    if len(value) != count:
-        raise _tte.InputError(f"{name} has {len(value)} values for {count} items: give one value, or one per item.")
-    return list(islice(value, count))
+    return one_each(value, count, name)
 
 
 def generate_options(
@@ -190,12 +231,9 @@ def generate_options(
     **settings: Any,
 ) -> list[_tte.GenerateOptions]:
     """Build the decoding settings of each item and check them."""
-    unknown = set(settings) - set(_NUMBERS)
-    if unknown:
-        raise TypeError(f"unknown option {sorted(unknown)[0]!r}; decoding options are {', '.join(sorted(_NUMBERS))}")
-    strings = [string(each, "stop") for each in _stops(stop)]
-    ids = [whole(each, "stop_token_ids") for each in listed(stop_token_ids, "stop_token_ids", "a list of token ids")]
-    go_on = flag(ignore_eos, "ignore_eos")
+    for name in sorted(settings):
+        known_option(name)
+    strings, ids, go_on = _stops(stop), _stop_ids(stop_token_ids), flag(ignore_eos, "ignore_eos")
     columns = {name: _column(value, count, name) for name, value in settings.items() if value is not None}
     _tell_what_does_nothing(columns)
     result = []
@@ -212,19 +250,41 @@ def generate_options(
     return result
 
 
-def _stops(stop: object) -> list[Any]:
-    if stop is None or isinstance(stop, str):
-        return [] if stop is None else [stop]
-    return listed(stop, "stop", "a str, a list of them, or None")
+def known_option(name: str) -> None:
+    """Raise `TypeError`, as Python does for its own keywords, for what is no number of the decoding options."""
+    if name not in _NUMBERS:
+        known = ", ".join(sorted(_NUMBERS))
+        raise TypeError(f"unknown option {_text.shown(name)}; decoding options are {known}")
+
+
+def setting(name: str, value: object) -> Any:
+    """Check one decoding option of one item; what is returned is plain, and the same for equal settings."""
+    if name == "stop":
+        return _text.utf8(value, name) if isinstance(value, str) else _stops(value)
+    if name == "stop_token_ids":
+        return _stop_ids(value)
+    if name == "ignore_eos":
+        return flag(value, name)
+    known_option(name)
+    return number(value, name, name)
+
+
+def _stops(stop: object) -> list[str]:
+    if stop is None:
+        return []
+    each = [stop] if isinstance(stop, str) else listed(stop, "stop", "a str, a list of them, or None")
+    return [string(one, "stop") for one in each]
+
+
+def _stop_ids(ids: object) -> list[int]:
+    return [whole(each, "stop_token_ids") for each in listed(ids, "stop_token_ids", "a list of token ids")]
 
 
 def _column(value: Any, count: int, name: str) -> list[Any]:
     """Check the values of one option, by the engine's table of ranges; None stays for items that leave it open."""
-    least, most = _NUMBERS[name]
-    check: Callable[..., Any] = real if isinstance(least, float) else whole
     if (values := per_item(value, count, name)) and all(each is values[0] for each in values):
-        return [optional(check, values[0], name, least, most)] * count
-    return [optional(check, each, f"item {i}: {name}", least, most) for i, each in enumerate(values)]
+        return [None if values[0] is None else number(values[0], name, name)] * count
+    return [None if each is None else number(each, name, f"item {i}: {name}") for i, each in enumerate(values)]
 
 
 def _tell_what_does_nothing(columns: Mapping[str, list[Any]]) -> None:
@@ -245,13 +305,15 @@ def tasks(
     task: str | Sequence[str | None] | None, side: Literal["query", "target"] | Sequence[str], count: int
 ) -> list[_tte.Task]:
     """Build the task family and side of each item."""
-    sides = {"query": _tte.Side.QUERY, "target": _tte.Side.TARGET}
-    result = []
-    for family, name in zip(per_item(task, count, "task"), per_item(side, count, "side"), strict=True):
-        if not is_absent(family) and not isinstance(family, str):
-            raise refuse("task", family, "the name of a task family, or None")
-        result.append(_tte.Task(_text.utf8("" if is_absent(family) else family, "task"), choice(name, "side", sides)))
-    return result
+    each = zip(per_item(task, count, "task"), per_item(side, count, "side"), strict=True)
+    return [one_task(family, name) for family, name in each]
+
+
+def one_task(family: Any, side: object) -> _tte.Task:
+    """Build the task family and side of one item."""
+    if not is_absent(family) and not isinstance(family, str):
+        raise refuse("task", family, "the name of a task family, or None")
+    return _tte.Task(_text.utf8("" if is_absent(family) else family, "task"), choice(side, "side", _SIDES))
 
 
 @contextmanager

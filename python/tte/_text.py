@@ -53,9 +53,9 @@ def path(value: Any, name: str, error: type[_tte.Error] = _tte.InputError) -> st
     if not isinstance(value, (str, os.PathLike)):
         raise error(f"{name} is {shown(value)}: it must be a path.")
     try:
-        text = os.fsdecode(value)
+        text = str.__str__(os.fsdecode(value))  # Not a subclass with ways of its own.
         raw = os.fsencode(text)
-    except (TypeError, ValueError):
+    except Exception:  # An object's __fspath__ may do anything.
         raise error(f"{name} {shown(value)} has letters that no file name can have: check it.") from None
     if not raw:
         raise error(f"{name} is an empty string: give a path, or leave it out.")

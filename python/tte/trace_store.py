@@ -7,20 +7,20 @@ import itertools
 import json
 import re
 import sqlite3
+import sys
 import threading
 import time
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol
 
-import numpy as np
-
 from tte import _content, _extras, _files, _items, _options, _text, _tte
 from tte._inputs import Item, prepare
+from tte._media_limits import DEFAULT_LIMITS
 from tte._models import PathLike, Reasoner
 
 _APPLICATION_ID = 0x54544554  # "TTET"
@@ -54,7 +54,6 @@ _SELECT = f"SELECT id, {', '.join(_STORED)} FROM traces"
 _KEY_BYTES = 20
 _CHECKSUM_BYTES = 8
 _COMPLETE = ("STOP", "LENGTH", "GIVEN")
-_FRACTIONS = ("temperature", "top_p", "min_p", "repetition_penalty")
 _OF_THE_CALL = ("stop", "stop_token_ids", "ignore_eos")
 """Decoding settings of `think` that are for all items alike; a list of them is one value."""
 _SAYING_NOTHING = (*_OF_THE_CALL, "min_new_tokens")
@@ -106,8 +105,7 @@ class TraceStore:
 
     Raises:
         InputError: the file is not a trace store; later: the store is closed, is written to and read-only, is damaged,
-            or its disk is full.
-        OSError: its folder cannot be made.
+            or its disk is full; its folder cannot be made.
 
     Example:
         >>> import tte
@@ -120,25 +118,27 @@ class TraceStore:
     """
 
     def __init__(self, path: PathLike, *, read_only: bool = False) -> None:
-        self.path = Path(_text.path(path, "the trace store's path"))
+        self.path = Path(_text.path(path, "the trace store"))
         self._lock = threading.Lock()
-        self._read_only = read_only
+        self._read_only = read_only = _options.flag(read_only, "read_only")
+        self._name = _text.shown_path(self.path)
         self._closed = False
         self._models: dict[int, tuple[_tte.ModelDescription, str]] = {}
         with _files.reading(self.path, "give the file of a trace store"):
             there = self.path.exists()
             uri = self.path.absolute().as_uri()
         if read_only and not there:
-            raise _tte.InputError(f"{self.path} is not there: give the file of a trace store.")
+            raise _tte.InputError(f"{self._name} is not there: give the file of a trace store.")
         if there and not self.path.is_file():
-            raise _tte.InputError(f"{self.path} is not a file: give the file of a trace store.")
+            raise _tte.InputError(f"{self._name} is not a file: give the file of a trace store.")
         if not read_only:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with _writing(self.path.parent, "give a file in a folder that can be made"):
+                self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._connect(uri, read_only)
         except sqlite3.Error as error:
             raise _tte.InputError(
-                f"{self.path} cannot be used as a trace store ({_files.reason(error)}): give another file."
+                f"{self._name} cannot be used as a trace store ({_files.reason(error)}): give another file."
             ) from error
 
     def _connect(self, uri: str, read_only: bool) -> None:
@@ -170,7 +170,7 @@ class TraceStore:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if application != _APPLICATION_ID or version != _FORMAT:
             kind = f"a trace store of format {version}" if application == _APPLICATION_ID else "another SQLite database"
-            raise _tte.InputError(f"{self.path} is {kind}: this version reads format {_FORMAT}; give another file.")
+            raise _tte.InputError(f"{self._name} is {kind}: this version reads format {_FORMAT}; give another file.")
 
     def _make(self) -> None:
         # Committed transactions outlive the process in either mode; WAL lets readers and a writer work side by side.
@@ -207,21 +207,29 @@ class TraceStore:
             decoding: decoding settings of `think`, one value each.
 
         Raises:
-            InputError: a file of the item cannot be read.
+            InputError: a file of the item cannot be read, or an argument is not what `think` takes.
 
         """
-        _options.text(instruction, "instruction")
-        settings = {"temperature": 0.0, "repetition_penalty": 1.0, **decoding}
-        settings = {name: value for name, value in settings.items() if not _says_nothing(name, value)}
+        try:
+            described = reasoner.model
+        except Exception:
+            raise _options.refuse("reasoner", reasoner, "a tte.Reasoner") from None
+        _options.one_task(task, side)
+        given = {"temperature": 0.0, "repetition_penalty": 1.0, **decoding}
+        plain = {name: _options.setting(name, value) for name, value in sorted(given.items()) if value is not None}
         body = {
             "item": _content.canonical(item) if content is None else content,
-            "instruction": instruction,
+            "instruction": _options.text(instruction, "instruction"),
             "task": task or "",
             "side": side,
-            "decoding": {name: _plain(name, value) for name, value in sorted(settings.items()) if value is not None},
+            "decoding": {name: value for name, value in plain.items() if value or name not in _SAYING_NOTHING},
         }
-        text = _content.to_json(body)
-        model = self._model_digest(reasoner.model)
+        try:
+            text = _content.to_json(body)
+            text.encode()
+        except (TypeError, ValueError, RecursionError):
+            raise _options.refuse("content", content, "an item's canonical form, as JSON has it") from None
+        model = self._model_digest(described)
         digest = hashlib.blake2b(f"{model}\n{text}".encode(), digest_size=_KEY_BYTES)
         return Request(digest.hexdigest(), text, model)
 
@@ -234,15 +242,17 @@ class TraceStore:
 
     def get(self, request: Request | str) -> StoredTrace | None:
         """The trace of a request (or key), or None."""
-        key = request if isinstance(request, str) else request.key
+        key = request.key if isinstance(request, Request) else request
         return self.get_many([key]).get(key)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, StoredTrace]:
         """Those of the keys that are kept."""
         found: dict[str, StoredTrace] = {}
-        wanted = list(dict.fromkeys(keys))
+        if isinstance(keys, str) or not isinstance(keys, Iterable):
+            raise _options.refuse("keys", keys, "keys of traces, in a list")
+        wanted = list({key: _key_bytes(key) for key in _options.iterated(keys, "keys", "keys of traces")}.values())
         for begin in range(0, len(wanted), 500):
-            some = [_key_bytes(key) for key in wanted[begin : begin + 500]]
+            some = wanted[begin : begin + 500]
             query = f"{_SELECT} WHERE key IN ({', '.join('?' * len(some))})"
             with self._opened() as db:
                 rows = db.execute(query, some).fetchall()
@@ -258,7 +268,7 @@ class TraceStore:
         """
         number, *values = row
         record = dict(zip(_STORED, values, strict=True))
-        where = f"{self.path}, trace {number}"
+        where = f"{self._name}, trace {number}"
         try:
             record = {
                 **record,
@@ -298,6 +308,11 @@ class TraceStore:
 
         """
         self._require_writable()
+        if not isinstance(request, Request):
+            raise _options.refuse("request", request, "what TraceStore.request returned")
+        if not isinstance(trace, _tte.Trace):
+            raise _options.refuse("trace", trace, "a tte.Trace")
+        seconds = _options.optional(_options.real, seconds, "seconds", 0.0, sys.float_info.max)
         finish = trace.finish.name
         if finish not in _COMPLETE:
             return False
@@ -309,7 +324,7 @@ class TraceStore:
             "prompt_tokens": trace.prompt_tokens, "reused_tokens": trace.reused_tokens, "seconds": seconds,
             "model": request.model, "request": request.content, "created": time.time(),
         }  # fmt: skip
-        return self._insert([_row(record, f"{self.path}, a new trace")]) == 1
+        return self._insert([_row(record, f"{self._name}, a new trace")]) == 1
 
     def _insert(self, rows: Sequence[tuple[Any, ...]]) -> int:
         with self._opened() as db:
@@ -329,27 +344,27 @@ class TraceStore:
         """The connection, for one thread at a time; what SQLite refuses is an `InputError` that names the file."""
         with self._lock:
             if self._closed:
-                raise _tte.InputError(f"{self.path} is closed: open the trace store again.")
+                raise _tte.InputError(f"{self._name} is closed: open the trace store again.")
             try:
                 yield self._db
             except sqlite3.Error as error:
                 name = str(getattr(error, "sqlite_errorname", ""))
                 remedies = (remedy for code, remedy in _REMEDIES.items() if name.startswith(code))
                 remedy = next(remedies, "give another file, or remove it, and its traces are written again")
-                raise _tte.InputError(f"{self.path} cannot be used ({_files.reason(error)}): {remedy}.") from error
+                raise _tte.InputError(f"{self._name} cannot be used ({_files.reason(error)}): {remedy}.") from error
 
     def require_writable(self, item: int) -> None:
         """Raise `InputError` where the store is read-only and the trace of an item would have to be written."""
         if self._read_only:
             raise _tte.InputError(
-                f"{self.path} is open for reading only and has no trace of item {item}: "
+                f"{self._name} is open for reading only and has no trace of item {item}: "
                 "open it without read_only to write what is missing."
             )
 
     def _require_writable(self) -> None:
         with self._opened():
             if self._read_only:
-                raise _tte.InputError(f"{self.path} is open for reading only: open it without read_only to write.")
+                raise _tte.InputError(f"{self._name} is open for reading only: open it without read_only to write.")
 
     def think(
         self,
@@ -381,7 +396,7 @@ class TraceStore:
             raise _tte.InputError(f"the reasoner is of type {type(reasoner).__name__}: give a tte.Reasoner.")
         with self._opened():
             pass  # A closed store is refused even where nothing is looked up.
-        what = prepare(inputs, instruction, on_error, allow_urls)
+        what = prepare(inputs, instruction, on_error, allow_urls, getattr(reasoner, "_limits", DEFAULT_LIMITS))
         count = len(what.native)
         # Whatever is wrong with the arguments is found before anything is read or written, in think's own words.
         _options.generate_options(count, **decoding)
@@ -446,11 +461,12 @@ class TraceStore:
         target = check_export(path)
         temporary = target.with_name(f".{target.name}.{threading.get_ident()}.part")
         try:
-            with _files.writing(target):
+            with _writing(target, "export to another disk or folder"):
                 count = _WRITERS[target.suffix](temporary, self.records())
                 temporary.replace(target)
         finally:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
         return count
 
     def merge(self, path: PathLike) -> int:
@@ -461,10 +477,11 @@ class TraceStore:
 
         """
         self._require_writable()
-        source = Path(path)
+        source = Path(_text.path(path, "the export"))
+        name = _text.shown_path(source)
         with _files.reading(source, "give an export (.jsonl, .parquet) or a trace store"):
             if not source.is_file():
-                raise _tte.InputError(f"{source} is not there: give an export (.jsonl, .parquet) or a trace store.")
+                raise _tte.InputError(f"{name} is not there: give an export (.jsonl, .parquet) or a trace store.")
         if source.suffix == ".jsonl":
             return self._take(_read_jsonl(source), source)
         if source.suffix == ".parquet":
@@ -473,9 +490,9 @@ class TraceStore:
             return self._take(other.records(), source)
 
     def _take(self, records: Iterator[Mapping[str, Any]], source: Path) -> int:
-        new = number = 0
+        new, number, name = 0, 0, _text.shown_path(source)
         while some := list(itertools.islice(records, 1000)):
-            new += self._insert([_row(record, f"{source}, row {number + i}") for i, record in enumerate(some, start=1)])
+            new += self._insert([_row(record, f"{name}, row {number + i}") for i, record in enumerate(some, start=1)])
             number += len(some)
         return new
 
@@ -535,40 +552,37 @@ def check_export(path: PathLike) -> Path:
 
     Raises `InputError` for a name that is neither JSONL nor parquet and for a folder that is not there.
     """
-    target = Path(path)
+    target = Path(_text.path(path, "the export"))
+    name = _text.shown_path(target)
     if target.suffix not in _WRITERS:
-        raise _tte.InputError(f"{target} ends in neither .jsonl nor .parquet: name the export so.")
-    if not target.parent.is_dir():
-        raise _tte.InputError(f"{target.parent} is not a folder: make it, or export to another one.")
-    if target.is_dir():
-        raise _tte.InputError(f"{target} is a folder: give the export another name.")
+        raise _tte.InputError(f"{name} ends in neither .jsonl nor .parquet: name the export so.")
+    with _files.reading(target, "export to another file"):
+        if not target.parent.is_dir():
+            parent = _text.shown_path(target.parent)
+            raise _tte.InputError(f"{parent} is not a folder: make it, or export to another one.")
+        if target.is_dir():
+            raise _tte.InputError(f"{name} is a folder: give the export another name.")
     return target
 
 
-def _says_nothing(name: str, value: Any) -> bool:
-    return name in _SAYING_NOTHING and (len(value) == 0 if isinstance(value, Sized) else not value)
-
-
-def _plain(name: str, value: Any) -> Any:
-    """A decoding setting as JSON has it: numpy's numbers and whole fractions are the same setting as Python's."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [_plain(name, element) for element in value]
-    if isinstance(value, int) and name in _FRACTIONS:
-        return float(value)
-    if not isinstance(value, (str, int, float)):
-        raise _tte.InputError(f"{name} cannot be {value!r}.")
-    return value
+@contextmanager
+def _writing(path: Path, remedy: str) -> Iterator[None]:
+    """Turn what the system says while a file is written into one `InputError` with path and remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise _tte.InputError(
+            f"{_text.shown_path(path)} cannot be written ({_files.reason(error)}): {remedy}."
+        ) from error
 
 
 def _is_key(key: str) -> bool:
     return re.fullmatch(rf"[0-9a-f]{{{2 * _KEY_BYTES}}}", key) is not None
 
 
-def _key_bytes(key: str) -> bytes:
-    if not _is_key(key):
-        raise _tte.InputError(f"{key!r} is not a key of a trace: keys are {2 * _KEY_BYTES} hex digits.")
+def _key_bytes(key: object) -> bytes:
+    if not isinstance(key, str) or not _is_key(key):
+        raise _tte.InputError(f"{_text.shown(key)} is not a key of a trace: keys are {2 * _KEY_BYTES} hex digits.")
     return bytes.fromhex(key)
 
 
@@ -668,7 +682,7 @@ def _write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> int:
 
 
 def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    return _files.json_lines(path, str(path), _EXPORT_AGAIN)
+    return _files.json_lines(path, _text.shown_path(path), _EXPORT_AGAIN)
 
 
 def _write_parquet(path: Path, records: Iterator[Mapping[str, Any]]) -> int:

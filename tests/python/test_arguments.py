@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import itertools
 import math
 import warnings
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 import tte
+from PIL import Image
 from tte import _text
 
 
@@ -116,8 +118,18 @@ def embedder(reasoner: tte.Reasoner) -> tte.Embedder:
 
 
 @pytest.fixture(scope="module")
-def calls(reasoner: tte.Reasoner, embedder: tte.Embedder) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
+def calls(
+    reasoner: tte.Reasoner, embedder: tte.Embedder, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
     """Each public call with the arguments that make it work."""
+    folder = tmp_path_factory.mktemp("stores")
+    store = tte.TraceStore(folder / "traces.sqlite")
+    request = store.request(reasoner, "a")
+    (trace,) = reasoner.think("a", max_new_tokens=1)
+    result = tte.think_then_embed("a", reasoner=reasoner, embedder=embedder, think=False)
+    pdf = io.BytesIO()
+    Image.new("L", (9, 9)).save(pdf, "PDF")
+    limits = ("max_pixels", "max_file_bytes", "max_item_bytes", "max_item_pixels")
     tokenizer, processor = reasoner.tokenizer, tte.Processor(NANO / "reasoner")
     return {
         "Backend": (tte.Backend, {"device": "cpu", "threads": 1, "media_threads": 1}),
@@ -138,19 +150,35 @@ def calls(reasoner: tte.Reasoner, embedder: tte.Embedder) -> dict[str, tuple[Cal
             tte.think_then_embed,
             {"inputs": "a", "reasoner": reasoner, "embedder": embedder, "max_new_tokens": 1, "progress": False},
         ),
+        "TraceStore": (tte.TraceStore, {"path": store.path, "read_only": True}),
+        "request": (store.request, {"reasoner": reasoner, "item": "a", "max_new_tokens": 1, "stop": "x", "seed": 1}),
+        "get": (store.get, {"request": request}),
+        "get_many": (store.get_many, {"keys": [request.key]}),
+        "put": (store.put, {"request": request, "trace": trace}),
+        "contains": (store.__contains__, {"key": request}),
+        "store.think": (store.think, {"reasoner": reasoner, "inputs": "a", "max_new_tokens": 1, "progress": False}),
+        "export": (store.export, {"path": folder / "traces.jsonl"}),
+        "merge": (store.merge, {"path": store.path}),
+        "similarity": (result.similarity, {}),
+        "neighbours": (result.neighbours, {}),
+        "MediaLimits": (tte.MediaLimits, dict.fromkeys(limits, 1)),
+        "pages": (tte.pages, {"document": pdf.getvalue()}),
     }
 
 
 CALLS = [
     "Backend", "Reasoner", "Embedder", "Processor", "Tokenizer", "Trace", "think", "embed", "embed_tokens", "process",
-    "encode", "decode", "apply_chat_template", "id_of", "think_then_embed",
+    "encode", "decode", "apply_chat_template", "id_of", "think_then_embed", "TraceStore", "request", "get", "get_many",
+    "put", "contains", "store.think", "export", "merge",
 ]  # fmt: skip
 
 
-def parameters(function: Callable[..., Any]) -> list[str]:
+def parameters(function: Callable[..., Any], good: dict[str, Any]) -> list[str]:
     if function is tte.Trace:
         return ["text"]
-    return [name for name in inspect.signature(function).parameters if name != "self"]
+    named = inspect.signature(function).parameters
+    own = [name for name, each in named.items() if name != "self" and each.kind != each.VAR_KEYWORD]
+    return list(dict.fromkeys([*own, *good]))
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -160,7 +188,7 @@ def test_every_argument_takes_or_refuses_every_value(
 ) -> None:
     call, good = calls[name]
     wrong = []
-    for parameter in parameters(call):
+    for parameter in parameters(call, good):
         for kind, value in ZOO.items():
             if parameter in ("inputs", "item") and kind in (
                 "an endless iterator",
