@@ -106,7 +106,7 @@ class Run {
     std::optional<Trace> trace;
     Timings timings;
     std::shared_ptr<engine::PrefixPin> pin;     // Of the reasoner's state, or of the embedder's prefix.
-    std::int64_t prefilled = 0;                 // Tokens of the embedder's prefix that were asked for.
+    std::int64_t prefilled = 0;                 // Bytes of the embedder's prefix that were asked for.
     std::shared_ptr<std::atomic<bool>> wanted;  // Of the prefix while it is read; its vector waits for it.
     bool trace_ready = false;
   };
@@ -215,8 +215,9 @@ class Run {
   // most; an item beyond that is read when its trace is there.
   void prefill(std::size_t i) {
     Item& item = items_[i];
-    const std::int64_t tokens = item.opened.embed->size();
-    if (item.pin || prefilled_ + tokens > embedder_.loaded->model->state_capacity() / 2) return;
+    const models::Model& model = *embedder_.loaded->model;
+    const std::int64_t bytes = model.state_bytes(item.opened.embed->size());
+    if (item.pin || prefilled_ + bytes > model.state_capacity() / 2) return;
     engine::EncodeRequest request;
     request.prompt = item.opened.embed;
     request.state_only = true;
@@ -236,8 +237,8 @@ class Run {
       return;  // What is too long is said by embed(), once the trace has been handed out.
     }
     item.wanted = wanted;
-    item.prefilled = tokens;
-    prefilled_ += tokens;
+    item.prefilled = bytes;
+    prefilled_ += bytes;
   }
 
   void thought(std::size_t i, Trace trace, std::shared_ptr<engine::PrefixPin> pin) {
@@ -317,7 +318,7 @@ class Run {
   steady_clock::time_point begin_ = steady_clock::now();
   CallStats stats_;
   std::vector<Item> items_;
-  std::int64_t prefilled_ = 0;  // Tokens of all prefixes that wait for their traces.
+  std::int64_t prefilled_ = 0;  // Bytes of all prefixes that wait for their traces.
   std::optional<MarginRule> margin_;
   api::VectorSink sink_;
   api::Call call_;  // Last: left first, so that nothing arrives at members that are gone.

@@ -59,13 +59,11 @@ void check_fits(const models::Prompt& prompt, std::int64_t extra, const models::
   const std::string what =
       extra == 0 ? fmt::format("a prompt of {} tokens needs", prompt.size())
                  : fmt::format("a prompt of {} tokens and max_new_tokens = {} need", prompt.size(), extra);
-  if (room > model.state_capacity()) {
-    const std::int64_t per_token = model.info().state_bytes_per_token;
+  if (const std::int64_t bytes = model.state_bytes(room); bytes > model.state_capacity()) {
     throw InputError(fmt::format(
-        "{}: {} room for {} tokens, but the model's sequence states hold {} in all; set "
-        "BackendOptions::state_bytes to at least {} ({} bytes per token), or shorten the input{}.",
-        name, what, room, model.state_capacity(), room * per_token, per_token,
-        extra == 0 ? "" : " or max_new_tokens"));
+        "{}: {} {} bytes of sequence states, but the model has {} in all; set "
+        "BackendOptions::state_bytes to at least {}, or shorten the input{}.",
+        name, what, bytes, model.state_capacity(), bytes, extra == 0 ? "" : " or max_new_tokens"));
   }
   // Positions, not tokens: a picture takes fewer positions than it has tokens.
   const std::int64_t positions = prompt.next_position + extra;

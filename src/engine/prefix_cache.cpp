@@ -118,17 +118,17 @@ std::shared_ptr<PrefixPin> PrefixCache::insert(TokenChain chain, std::unique_ptr
   std::shared_ptr<PrefixPin> result;
   if (pin) result = std::make_shared<Pin>(entries_.front().pins);
   const models::SequenceState* kept = entries_.front().state.get();
-  while (idle_tokens() > max_idle_tokens_ && evict(false, kept)) {
+  while (idle_bytes() > max_idle_bytes_ && evict(false, kept)) {
   }
   while (entries_.size() > max_entries_ && (evict(false, kept) || evict(true, kept))) {
   }
   return result;
 }
 
-std::int64_t PrefixCache::idle_tokens() const {
-  std::int64_t tokens = 0;
-  for (const Entry& entry : entries_) tokens += entry.pins->count.load() == 0 ? entry.chain.size() : 0;
-  return tokens;
+std::int64_t PrefixCache::idle_bytes() const {
+  std::int64_t bytes = 0;
+  for (const Entry& entry : entries_) bytes += entry.pins->count.load() == 0 ? entry.state->bytes() : 0;
+  return bytes;
 }
 
 bool PrefixCache::evict(bool pinned, const models::SequenceState* except) {

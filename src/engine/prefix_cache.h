@@ -16,8 +16,8 @@ namespace tte::engine {
 class PrefixPin;
 
 // Everything a model reads of a sequence, as one running 128-bit hash per token: id, kind, position and, for
-// the tokens of a picture, the picture's digest. at(i) covers the tokens 0 .. i, so the common prefix of two
-// chains is found by bisection. Not cryptographic: who chooses the bytes of pictures can make two that count
+// the tokens of an image, the image's digest. at(i) covers the tokens 0 .. i, so the common prefix of two
+// chains is found by bisection. Not cryptographic: who chooses the bytes of images can make two that count
 // as the same one, so callers who must not see each other's work need a backend each.
 class TokenChain {
  public:
@@ -41,11 +41,11 @@ TokenChain chain_of(const models::Prompt& prompt);
 // Least recently used out first. Used by one thread; only pins may be dropped by others.
 class PrefixCache {
  public:
-  // `max_entries` bounds the search; `max_idle_tokens` what entries that nobody pinned hold together (the
+  // `max_entries` bounds the search; `max_idle_bytes` what entries that nobody pinned hold together (the
   // last one is kept in any case), so that a long run does not fill the whole pool with states that are never
   // wanted again.
-  PrefixCache(std::size_t max_entries, std::int64_t max_idle_tokens)
-      : max_entries_(max_entries), max_idle_tokens_(max_idle_tokens) {}
+  PrefixCache(std::size_t max_entries, std::int64_t max_idle_bytes)
+      : max_entries_(max_entries), max_idle_bytes_(max_idle_bytes) {}
 
   struct Forked {
     std::unique_ptr<models::SequenceState> state;  // Null when there is none, or no room for it.
@@ -74,10 +74,10 @@ class PrefixCache {
     std::unique_ptr<models::SequenceState> state;
     std::shared_ptr<Pins> pins;
   };
-  [[nodiscard]] std::int64_t idle_tokens() const;
+  [[nodiscard]] std::int64_t idle_bytes() const;
 
   std::size_t max_entries_;
-  std::int64_t max_idle_tokens_;
+  std::int64_t max_idle_bytes_;
   std::list<Entry> entries_;  // Most recently used first.
 };
 

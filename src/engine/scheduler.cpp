@@ -18,9 +18,9 @@ namespace {
 
 // Bounds the search for a prefix; memory bounds what is kept long before as a rule.
 constexpr std::size_t kMaxPrefixes = 512;
-// Tokens kept of sequences that nobody pinned: enough for the instructions and pictures that recent requests
-// had in common, little beside the weights.
-constexpr std::int64_t kMaxIdleTokens = 16'384;
+// Bytes kept of sequences that nobody pinned: enough for the instructions and images that recent requests had
+// in common (18,000 tokens of Qwen2-VL-2B), little beside the weights.
+constexpr std::int64_t kMaxIdleBytes = std::int64_t{512} << 20;
 // Requests that are looked at in a step when those before them find no room.
 constexpr std::size_t kSearch = 8;
 // States that nobody waits for yet take this part of a step's tokens, so that whoever shares the machine with
@@ -88,7 +88,7 @@ Scheduler::Scheduler(std::shared_ptr<const models::Model> model, VisionCache& vi
       // Every running sequence can then run a token in every step.
       max_running_(static_cast<std::size_t>(std::min(options.max_running, options.max_step_tokens))),
       vision_(*model_, vision_cache, options.max_step_patches),
-      prefixes_(kMaxPrefixes, kMaxIdleTokens) {}
+      prefixes_(kMaxPrefixes, kMaxIdleBytes) {}
 
 void Scheduler::add(Sequences&& sequences) {
   blocked_ = blocked_ && sequences.empty();
@@ -191,7 +191,7 @@ bool Scheduler::add_chunk(Sequence& sequence, Budget& left, std::vector<Chunk>& 
     return true;
   }
   if (left.tokens <= 0 || left.places <= 0) return false;
-  const std::int64_t tokens = vision_.request(sequence, std::min(left.tokens, unread));
+  const std::int64_t tokens = vision_.request(sequence, std::min(left.tokens, sequence.until_snapshot()));
   if (tokens == 0) return false;
   left.tokens -= tokens;
   --left.places;
@@ -317,10 +317,11 @@ bool Scheduler::start(Sequence& sequence) {
 }
 
 InputError Scheduler::no_room(std::int64_t tokens) const {
-  return InputError(fmt::format(
-      "it needs room for {} tokens, which is more than the model's sequence states give ({} tokens "
-      "in all) even with nothing else running: raise BackendOptions::state_bytes.",
-      tokens, model_->state_capacity()));
+  return InputError(
+      fmt::format("it needs room for {} tokens ({} bytes), which is more than the model's sequence states "
+                  "give ({} bytes in "
+                  "all) even with nothing else running: raise BackendOptions::state_bytes.",
+                  tokens, model_->state_bytes(tokens), model_->state_capacity()));
 }
 
 // Pins are wishes of callers who may themselves be waiting for this room: with nothing else running, nothing
@@ -351,9 +352,26 @@ void Scheduler::run(std::vector<Chunk>& chunks) {
     for (const Chunk& chunk : chunks) fail(*chunk.sequence, std::current_exception());
     return;
   }
-  for (const Chunk& chunk : chunks) chunk.sequence->advance(chunk.tokens);
+  for (const Chunk& chunk : chunks) {
+    chunk.sequence->advance(chunk.tokens);
+    keep_snapshot(*chunk.sequence);
+  }
   give_rows(chunks, hidden);
   give_tokens(chunks, hidden);
+}
+
+// A state that cannot be cut helps other requests only as it was where they part from this one.
+void Scheduler::keep_snapshot(const Sequence& sequence) {
+  const std::vector<std::int64_t>& boundaries = sequence.prompt().boundaries;
+  if (sequence.state->cuttable() || !std::binary_search(boundaries.begin(), boundaries.end(), sequence.done))
+    return;
+  try {
+    TokenChain chain = sequence.chain();
+    chain.truncate(sequence.done);
+    auto state = sequence.state->fork(sequence.done);
+    if (state) prefixes_.insert(std::move(chain), std::move(state), /*pin=*/false);
+  } catch (const std::exception&) {  // Without memory for it, others read the beginning again.
+  }
 }
 
 void Scheduler::give_rows(const std::vector<Chunk>& chunks, const at::Tensor& hidden) {

@@ -74,6 +74,7 @@ class Scheduler {
   void encode_visuals(std::vector<Chunk>& chunks);
   // Running.
   void run(std::vector<Chunk>& chunks);
+  void keep_snapshot(const Sequence& sequence);
   void give_rows(const std::vector<Chunk>& chunks, const at::Tensor& hidden);
   void give_tokens(const std::vector<Chunk>& chunks, const at::Tensor& hidden);
   // Ending. None of these throws.

@@ -98,6 +98,12 @@ void Sequence::advance(std::int64_t tokens) {
   }
 }
 
+std::int64_t Sequence::until_snapshot() const {
+  const std::vector<std::int64_t>& boundaries = prompt_->boundaries;
+  const auto next = std::upper_bound(boundaries.begin(), boundaries.end(), done);
+  return next == boundaries.end() || state->cuttable() ? length() - done : *next - done;
+}
+
 std::pair<TokenChain, std::unique_ptr<models::SequenceState>> Sequence::take_state() {
   for (std::int64_t i = chain_.size(); i < length(); ++i) chain_.push_text(id(i), position(i));
   TokenChain read = chain_;

@@ -82,6 +82,8 @@ class Sequence {
   // The first time and after every pause.
   void admit(std::unique_ptr<models::SequenceState> state, std::int64_t reused);
   void advance(std::int64_t tokens);  // These were run: features that are behind are let go.
+  // Tokens up to the next length at which its state, which cannot be cut later, is kept for other requests.
+  [[nodiscard]] std::int64_t until_snapshot() const;
   // The last token was generated, and is the only one that is left to read.
   [[nodiscard]] bool decoding() const { return done >= prompt_->size() && length() - done == 1; }
   // Gives up the state for the prefix cache, with the chain of exactly what it holds. chain() then holds all

@@ -6,7 +6,6 @@
 #include "tte/error.h"
 
 namespace tte::kernels {
-namespace {
 
 const KernelTable& table_of(at::Device device) {
   if (device.is_cpu()) return cpu_kernels();
@@ -18,8 +17,10 @@ const KernelTable& table_of(at::Device device) {
   throw DeviceError(fmt::format("There are no kernels for device '{}': use 'cpu' or 'cuda'.", device.str()));
 }
 
+namespace {
+
 const KernelTable& table_of(const at::Tensor& x) {
-  return table_of(x.device());
+  return kernels::table_of(x.device());
 }
 
 void check_type(const char* function, const at::Tensor& x) {
@@ -34,11 +35,13 @@ void check_same(const char* function, const at::Tensor& x, const at::Tensor& oth
               other.scalar_type(), " on ", other.device());
 }
 
-void check_linear(const char* function, const at::Tensor& x, const at::Tensor& weight) {
+void check_linear(const char* function, const at::Tensor& x, const Weight& weight) {
   check_type(function, x);
-  check_same(function, x, weight);
-  TORCH_CHECK(x.dim() == 2 && weight.dim() == 2 && x.size(1) == weight.size(1), function, ": x ", x.sizes(),
-              " does not fit weight ", weight.sizes());
+  TORCH_CHECK(x.scalar_type() == weight.dtype() && x.device() == weight.device(), function, ": x is ",
+              x.scalar_type(), " on ", x.device(), ", but the weight wants ", weight.dtype(), " on ",
+              weight.device());
+  TORCH_CHECK(x.dim() == 2 && x.size(1) == weight.inputs(), function, ": x ", x.sizes(),
+              " does not fit a weight of ", weight.inputs(), " inputs");
 }
 
 void check_norm(const char* function, const at::Tensor& x, const at::Tensor& weight) {
@@ -71,19 +74,19 @@ void check_batch(const char* function, const at::Tensor& rows, const PagedCache&
 
 }  // namespace
 
-at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
+at::Tensor linear(const at::Tensor& x, const Weight& weight, const std::optional<at::Tensor>& bias) {
   check_linear("linear", x, weight);
   if (bias.has_value()) {
     check_same("linear", x, *bias);
-    TORCH_CHECK(bias->dim() == 1 && bias->size(0) == weight.size(0), "linear: bias ", bias->sizes(),
-                " does not fit weight ", weight.sizes());
+    TORCH_CHECK(bias->dim() == 1 && bias->size(0) == weight.outputs(), "linear: bias ", bias->sizes(),
+                " does not fit a weight of ", weight.outputs(), " outputs");
   }
-  return table_of(x).linear(x, weight, bias);
+  return weight.format().linear(x, weight, bias);
 }
 
-at::Tensor linear_float(const at::Tensor& x, const at::Tensor& weight) {
+at::Tensor linear_float(const at::Tensor& x, const Weight& weight) {
   check_linear("linear_float", x, weight);
-  return table_of(x).linear_float(x, weight);
+  return weight.format().linear_float(x, weight);
 }
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {

@@ -9,15 +9,17 @@
 #include <optional>
 #include <vector>
 
+#include "kernels/weight.h"
+
 namespace tte::kernels {
 
 // x [rows, in] times weight [out, in] transposed, plus bias [out]: [rows, out]. A row of the result has the
 // same bits whatever rows stand beside it; the exceptions are CUDA, where cuBLAS chooses by the number of
 // rows, and large products on processors with AMX (bfloat16) or AVX512_FP16 (float16), which oneDNN computes.
-at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias);
+at::Tensor linear(const at::Tensor& x, const Weight& weight, const std::optional<at::Tensor>& bias);
 
 // The same with a float32 result, for logits.
-at::Tensor linear_float(const at::Tensor& x, const at::Tensor& weight);
+at::Tensor linear_float(const at::Tensor& x, const Weight& weight);
 
 // x / sqrt(mean(x^2) + eps) * weight over the last dimension; rounding as transformers' Qwen2RMSNorm:
 // normalised in float32, rounded to x's type, then multiplied.

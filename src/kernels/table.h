@@ -6,6 +6,7 @@
 
 namespace tte::kernels {
 
+// Products are those of the plain format; other formats bring their own (weight.h).
 struct KernelTable {
   at::Tensor (*linear)(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias);
   at::Tensor (*linear_float)(const at::Tensor& x, const at::Tensor& weight);
@@ -25,6 +26,9 @@ struct KernelTable {
 };
 
 const KernelTable& cpu_kernels();
+
+// Throws DeviceError for a device without kernels, and for a GPU before load_cuda().
+const KernelTable& table_of(at::Device device);
 
 // The CUDA table once load_cuda() succeeded, else null.
 const KernelTable* loaded_cuda_kernels();

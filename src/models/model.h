@@ -37,6 +37,9 @@ struct Prompt {
   std::int64_t next_position = 0;                      // Of the first generated token, on all three axes.
   std::vector<std::shared_ptr<const Visual>> visuals;  // In the order of their tokens.
   std::vector<std::int64_t> visual_tokens;  // How many of the image / video tokens each visual has.
+  // Lengths at which other prompts may part from this one, ascending: what states that cannot be cut are kept
+  // at for them.
+  std::vector<std::int64_t> boundaries;
 
   [[nodiscard]] std::int64_t size() const { return static_cast<std::int64_t>(ids.size()); }
 };
@@ -78,7 +81,6 @@ struct ModelInfo {
   std::int64_t max_positions = 0;
   at::ScalarType dtype = at::kFloat;
   at::Device device = at::kCPU;
-  std::int64_t state_bytes_per_token = 0;
   base::Digest fingerprint;         // Of config and the checkpoint's tensors (names, shapes, bytes).
   base::Digest vision_fingerprint;  // Of the vision tower's.
   // Equal for two models only while their vision towers are the same memory, set up alike: features of one
@@ -91,8 +93,10 @@ class Model {
  public:
   virtual ~Model() = default;
   [[nodiscard]] virtual const ModelInfo& info() const = 0;
-  // The most tokens that all sequences together can hold.
+  // Bytes that the states of all sequences together can take, and that the one of a sequence of `tokens`
+  // tokens takes, which need not grow with them.
   [[nodiscard]] virtual std::int64_t state_capacity() const = 0;
+  [[nodiscard]] virtual std::int64_t state_bytes(std::int64_t tokens) const = 0;
   // A new sequence with room for `reserve` tokens; null when there is no room now.
   [[nodiscard]] virtual std::unique_ptr<SequenceState> start(std::int64_t reserve) const = 0;
   // Merged features of each visual, [merged patches, hidden] on the model's device.

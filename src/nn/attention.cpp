@@ -6,8 +6,9 @@
 
 namespace tte::nn {
 
-Attention::Attention(const weights::StateDict& weights, const AttentionShape& shape)
+Attention::Attention(const weights::StateDict& weights, const AttentionShape& shape, std::int64_t cache)
     : shape_(shape),
+      cache_(static_cast<std::size_t>(cache)),
       scale_(1.0 / std::sqrt(static_cast<double>(shape.head_dim))),
       qkv_(Linear::stacked(
           weights, {"q_proj", "k_proj", "v_proj"}, shape.hidden,
@@ -21,28 +22,27 @@ at::Tensor Attention::heads(const at::Tensor& projected, std::int64_t first, std
       .view({projected.size(0), count, shape_.head_dim});
 }
 
-at::Tensor Attention::operator()(const at::Tensor& x, const Step& step, kernels::PagedCache& cache) const {
+at::Tensor Attention::mix(const at::Tensor& x, const Step& step) const {
   const at::Tensor qkv = qkv_(x);
   at::Tensor rotated = heads(qkv, 0, shape_.heads + shape_.kv_heads);  // Queries and keys, in one call.
   kernels::rope_(rotated, step.rope.cos, step.rope.sin);
+  kernels::PagedCache& cache = step.caches[cache_];
   kernels::store_kv(heads(qkv, shape_.heads, shape_.kv_heads),
                     heads(qkv, shape_.heads + shape_.kv_heads, shape_.kv_heads), cache, step.batch);
   return out_(kernels::paged_attention(heads(qkv, 0, shape_.heads), cache, step.batch, scale_));
 }
 
-void Attention::store(const at::Tensor& x, const Step& step, kernels::PagedCache& cache) const {
+at::Tensor Attention::mix_selected(const at::Tensor& x, const Step& step, const Selection& selection) const {
   const at::Tensor kv = kv_(x);
   at::Tensor keys = heads(kv, 0, shape_.kv_heads);
   kernels::rope_(keys, step.rope.cos, step.rope.sin);
+  kernels::PagedCache& cache = step.caches[cache_];
   kernels::store_kv(keys, heads(kv, shape_.kv_heads, shape_.kv_heads), cache, step.batch);
-}
-
-at::Tensor Attention::read(const at::Tensor& x, const Step& selected,
-                           const kernels::PagedCache& cache) const {
-  const at::Tensor q = q_(x);
+  if (selection.rows.size(0) == 0) return x.narrow(0, 0, 0);
+  const at::Tensor q = q_(x.index_select(0, selection.rows));
   at::Tensor queries = heads(q, 0, shape_.heads);
-  kernels::rope_(queries, selected.rope.cos, selected.rope.sin);
-  return out_(kernels::paged_attention(queries, cache, selected.batch, scale_));
+  kernels::rope_(queries, selection.step.rope.cos, selection.step.rope.sin);
+  return out_(kernels::paged_attention(queries, cache, selection.step.batch, scale_));
 }
 
 }  // namespace tte::nn

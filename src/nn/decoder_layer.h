@@ -4,38 +4,37 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 
-#include "kernels/kernels.h"
-#include "nn/attention.h"
+#include "nn/mixer.h"
 #include "nn/mlp.h"
 #include "nn/norm.h"
 #include "weights/state_dict.h"
 
 namespace tte::nn {
 
-// Reads input_layernorm, self_attn.*, post_attention_layernorm, mlp.*.
+// Reads input_layernorm, post_attention_layernorm, mlp.*; the mixer (attention, say) is made by the family.
 //
 // The stream of hidden states travels as `residual` and a `delta` that is still to be added: every addition
 // happens together with the norm that follows it, in one pass over memory. The hidden states are residual +
 // delta.
 class DecoderLayer {
  public:
-  DecoderLayer(const weights::StateDict& weights, const AttentionShape& shape, std::int64_t intermediate,
-               double eps);
+  DecoderLayer(const weights::StateDict& weights, std::unique_ptr<const Mixer> mixer, std::int64_t hidden,
+               std::int64_t intermediate, double eps);
 
   // Adds `delta` (undefined before the first layer) to `residual` [rows, hidden] and returns the next delta.
-  [[nodiscard]] at::Tensor operator()(at::Tensor& residual, const at::Tensor& delta, const Step& step,
-                                      kernels::PagedCache& cache) const;
+  [[nodiscard]] at::Tensor operator()(at::Tensor& residual, const at::Tensor& delta, const Step& step) const;
   // The same for a layer after which only some rows are wanted: residual shrinks to them (to no
-  // row, and so does the delta, where none is). The keys and values of all rows are stored.
+  // row, and so does the delta, where none is). What later tokens need of all rows is kept.
   [[nodiscard]] at::Tensor operator()(at::Tensor& residual, const at::Tensor& delta, const Step& step,
-                                      const Selection& selection, kernels::PagedCache& cache) const;
+                                      const Selection& selection) const;
 
  private:
   [[nodiscard]] at::Tensor normed_input(at::Tensor& residual, const at::Tensor& delta) const;
 
-  RmsNorm input_norm_, attention_norm_;
-  Attention attention_;
+  RmsNorm input_norm_, mlp_norm_;
+  std::unique_ptr<const Mixer> mixer_;
   GatedMlp mlp_;
 };
 

@@ -55,7 +55,11 @@ KvPool::KvPool(const KvShape& shape, std::int64_t blocks, std::int64_t block_siz
 }
 
 std::int64_t KvPool::capacity() const {
-  return static_cast<std::int64_t>(references_.size()) * block_size_;
+  return bytes(static_cast<std::int64_t>(references_.size()) * block_size_);
+}
+
+std::int64_t KvPool::bytes(std::int64_t tokens) const {
+  return blocks_for(tokens, block_size_) * block_size_ * shape_.bytes_per_token();
 }
 
 std::int64_t KvPool::free_blocks() const {
@@ -107,6 +111,10 @@ KvState::~KvState() {
   pool_->give_back(blocks_);
 }
 
+std::int64_t KvState::bytes() const {
+  return pool_->bytes(static_cast<std::int64_t>(blocks_.size()) * pool_->block_size());
+}
+
 bool KvState::reserve(std::int64_t tokens) {
   const std::int64_t missing =
       blocks_for(tokens, pool_->block_size()) - static_cast<std::int64_t>(blocks_.size());
@@ -137,49 +145,51 @@ std::unique_ptr<SequenceState> KvState::fork(std::int64_t length) const {
   return child;
 }
 
-KvState& kv_state(const Segment& segment, const KvPool& pool) {
-  auto* state = dynamic_cast<KvState*>(segment.state);
-  if (state == nullptr || &state->pool() != &pool) {
-    throw Error(
-        "A segment's sequence state is missing or belongs to another model: use this model's start().");
+std::vector<KvState*> kv_states(std::span<const Segment> segments, const KvPool& pool) {
+  std::vector<KvState*> states;
+  for (const Segment& segment : segments) {
+    states.push_back(dynamic_cast<KvState*>(segment.state));
+    if (states.back() == nullptr || &states.back()->pool() != &pool) {
+      throw Error(
+          "A segment's sequence state is missing or belongs to another model: use this model's start().");
+    }
   }
-  return *state;
+  return states;
 }
 
-kernels::PagedBatch page(std::span<const Segment> segments, const KvPool& pool) {
+kernels::PagedBatch page(std::span<KvState* const> states, std::span<const std::int64_t> tokens,
+                         const KvPool& pool) {
   kernels::PagedBatch batch;
   batch.cu_seqlens.push_back(0);
   std::unordered_set<const KvState*> seen;
   std::int64_t most_blocks = 1, rows = 0;
-  for (const Segment& segment : segments) {
-    KvState& state = kv_state(segment, pool);
-    if (segment.tokens < 1 || !seen.insert(&state).second) {
+  for (std::size_t i = 0; i < states.size(); ++i) {
+    if (tokens[i] < 1 || !seen.insert(states[i]).second) {
       throw Error(fmt::format(
           "A segment of {} tokens: each sequence of a step appears once, with at least one token.",
-          segment.tokens));
+          tokens[i]));
     }
-    const std::int64_t length = state.length() + segment.tokens;
-    if (!state.reserve(length)) {
-      throw DeviceError(fmt::format("The pool of {} tokens for sequence states is full: raise state_bytes.",
+    const std::int64_t length = states[i]->length() + tokens[i];
+    if (!states[i]->reserve(length)) {
+      throw DeviceError(fmt::format("The pool of {} bytes for sequence states is full: raise state_bytes.",
                                     pool.capacity()));
     }
-    rows += segment.tokens;
+    rows += tokens[i];
     batch.cu_seqlens.push_back(static_cast<std::int32_t>(rows));
     batch.lengths.push_back(static_cast<std::int32_t>(length));
     most_blocks = std::max(most_blocks, blocks_for(length, pool.block_size()));
   }
-  const auto sequences = static_cast<std::int64_t>(segments.size());
-  at::Tensor table = at::zeros({sequences, most_blocks}, at::kInt);
+  at::Tensor table = at::zeros({static_cast<std::int64_t>(states.size()), most_blocks}, at::kInt);
   at::Tensor slots = at::empty({rows}, at::kLong);
+  auto* row = table.data_ptr<std::int32_t>();
   auto* slot = slots.data_ptr<std::int64_t>();
-  for (std::int64_t i = 0; i < sequences; ++i) {
-    const Segment& segment = segments[static_cast<std::size_t>(i)];
-    const KvState& state = kv_state(segment, pool);
-    const auto used = blocks_for(state.length() + segment.tokens, pool.block_size());
-    std::copy_n(state.blocks().begin(), used, table.data_ptr<std::int32_t>() + i * most_blocks);
-    for (std::int64_t p = state.length(); p < state.length() + segment.tokens; ++p) {
-      const std::int64_t block = state.blocks()[static_cast<std::size_t>(p / pool.block_size())];
-      *slot++ = block * pool.block_size() + p % pool.block_size();
+  for (std::size_t i = 0; i < states.size(); ++i, row += most_blocks) {
+    const std::vector<std::int32_t>& blocks = states[i]->blocks();
+    const std::int64_t begin = states[i]->length(), end = begin + tokens[i];
+    std::copy_n(blocks.begin(), blocks_for(end, pool.block_size()), row);
+    for (std::int64_t p = begin; p < end; ++p) {
+      *slot++ =
+          blocks[static_cast<std::size_t>(p / pool.block_size())] * pool.block_size() + p % pool.block_size();
     }
   }
   batch.block_table = table.to(pool.shape().device);

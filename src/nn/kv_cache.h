@@ -36,17 +36,16 @@ class KvPool : public std::enable_shared_from_this<KvPool> {
 
   [[nodiscard]] const KvShape& shape() const { return shape_; }
   [[nodiscard]] std::int64_t block_size() const { return block_size_; }
-  // Tokens that all sequences together can hold.
+  // Bytes of all blocks, and of those that a sequence of `tokens` tokens takes.
   [[nodiscard]] std::int64_t capacity() const;
+  [[nodiscard]] std::int64_t bytes(std::int64_t tokens) const;
   [[nodiscard]] std::int64_t free_blocks() const;
 
   // An empty state with room for `reserve` tokens; null when there is no room now.
   [[nodiscard]] std::unique_ptr<KvState> start(std::int64_t reserve);
 
-  // One layer's tensors. Written by store_kv, and by forks.
-  [[nodiscard]] kernels::PagedCache& layer(std::int64_t index) {
-    return layers_[static_cast<std::size_t>(index)];
-  }
+  // The tensors of every layer. Written by store_kv, and by forks.
+  [[nodiscard]] std::span<kernels::PagedCache> caches() { return layers_; }
 
  private:
   friend class KvState;
@@ -73,6 +72,7 @@ class KvState final : public SequenceState {
   KvState& operator=(const KvState&) = delete;
 
   [[nodiscard]] std::int64_t length() const override { return length_; }
+  [[nodiscard]] std::int64_t bytes() const override;
   [[nodiscard]] bool reserve(std::int64_t tokens) override;
   void trim() override;
   // Shares the full blocks below `length` and copies the begun one. Null when `length` is negative or past
@@ -92,13 +92,15 @@ class KvState final : public SequenceState {
   std::int64_t length_ = 0;
 };
 
-// A state of `segments` as the state of `pool` that it must be. Throws tte::Error if it is of another model.
-KvState& kv_state(const Segment& segment, const KvPool& pool);
+// The states of `segments` as the states of `pool` that they must be. Throws tte::Error if one is of another
+// model.
+std::vector<KvState*> kv_states(std::span<const Segment> segments, const KvPool& pool);
 
-// How the rows of a step lie on the cache, reserving what was not reserved before. Lengths of the states do
-// not change: call advance() once the step's keys and values are stored. Throws DeviceError when the pool has
-// no room, tte::Error for an empty segment or a state that appears twice.
-kernels::PagedBatch page(std::span<const Segment> segments, const KvPool& pool);
+// How the rows of a step, tokens[i] of states[i], lie on the cache, reserving what was not reserved before.
+// Lengths of the states do not change: call advance() once the step's keys and values are stored. Throws
+// DeviceError when the pool has no room, tte::Error for a state without tokens or one that appears twice.
+kernels::PagedBatch page(std::span<KvState* const> states, std::span<const std::int64_t> tokens,
+                         const KvPool& pool);
 
 // The same cache seen by only some rows of the step (ascending), each as a sequence of its own that ends at
 // that row: what the last layer needs when few hidden states are wanted.

@@ -13,7 +13,7 @@ namespace tte::nn {
 Linear::Linear(const weights::StateDict& weights, const std::string& name, std::int64_t in, std::int64_t out)
     : weight_(weights.get(name + ".weight", {out, in})), bias_(weights.find(name + ".bias", {out})) {}
 
-Linear::Linear(at::Tensor weight, std::optional<at::Tensor> bias)
+Linear::Linear(kernels::Weight weight, std::optional<at::Tensor> bias)
     : weight_(std::move(weight)), bias_(std::move(bias)) {}
 
 Linear Linear::stacked(const weights::StateDict& weights, const std::vector<std::string>& names,
@@ -42,7 +42,7 @@ Linear Linear::stacked(const weights::StateDict& weights, const std::vector<std:
 Linear Linear::outputs(std::int64_t begin, std::int64_t count) const {
   std::optional<at::Tensor> bias;
   if (bias_) bias = bias_->narrow(0, begin, count);
-  return Linear(weight_.narrow(0, begin, count), std::move(bias));
+  return Linear(weight_.part(begin, count), std::move(bias));
 }
 
 at::Tensor Linear::operator()(const at::Tensor& x) const {

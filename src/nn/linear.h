@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/weight.h"
 #include "weights/state_dict.h"
 
 namespace tte::nn {
@@ -18,7 +19,7 @@ class Linear {
   // Reads `name`.weight [out, in] and, where present, `name`.bias [out].
   Linear(const weights::StateDict& weights, const std::string& name, std::int64_t in, std::int64_t out);
   // `weight` [out, in] and an optional bias [out], already taken out of the checkpoint.
-  explicit Linear(at::Tensor weight, std::optional<at::Tensor> bias = std::nullopt);
+  explicit Linear(kernels::Weight weight, std::optional<at::Tensor> bias = std::nullopt);
 
   // Several linears that read the same input, stacked along their outputs: one pass over x instead of
   // several. Throws ModelError when some of them have a bias and others do not.
@@ -29,10 +30,10 @@ class Linear {
   [[nodiscard]] Linear outputs(std::int64_t begin, std::int64_t count) const;
 
   [[nodiscard]] at::Tensor operator()(const at::Tensor& x) const;
-  [[nodiscard]] const at::Tensor& weight() const { return weight_; }
+  [[nodiscard]] const kernels::Weight& weight() const { return weight_; }
 
  private:
-  at::Tensor weight_;
+  kernels::Weight weight_;
   std::optional<at::Tensor> bias_;
 };
 

@@ -13,13 +13,16 @@ class SequenceState {
  public:
   virtual ~SequenceState() = default;
   [[nodiscard]] virtual std::int64_t length() const = 0;
+  // Bytes of the room that it has; what it shares with others counts in full.
+  [[nodiscard]] virtual std::int64_t bytes() const = 0;
   // Makes room for `tokens` in all. False when the pool has none now.
   [[nodiscard]] virtual bool reserve(std::int64_t tokens) = 0;
   // Gives back the room beyond length(), as far as that needs no copy. Does not throw.
   virtual void trim() {}
-  // Whether this kind of state can be cut at `length`, room apart.
-  [[nodiscard]] virtual bool can_fork(std::int64_t length) const {
-    return length >= 0 && length <= this->length();
+  // Whether it can be forked at any length that it had, or, like a recurrent state, at its end only.
+  [[nodiscard]] virtual bool cuttable() const { return true; }
+  [[nodiscard]] bool can_fork(std::int64_t length) const {
+    return length == this->length() || (cuttable() && length >= 0 && length < this->length());
   }
   // A state holding the first `length` tokens, sharing memory where it can; null when it cannot be cut there,
   // or the pool has no room.

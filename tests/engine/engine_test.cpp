@@ -172,12 +172,29 @@ TEST(Engine, RefusesWhatCanNeverFit) {
   EXPECT_THAT(message, HasSubstr("query 7"));
   EXPECT_THAT(message, HasSubstr("30 tokens and max_new_tokens = 11"));
   EXPECT_THAT(message, HasSubstr("41"));
-  EXPECT_THAT(message, HasSubstr("BackendOptions::state_bytes to at least 4100"));
+  EXPECT_THAT(message, HasSubstr("BackendOptions::state_bytes to at least 41"));
   message = error_of<InputError>([&] { bench.generate(prompt, 10); });
   EXPECT_THAT(message, HasSubstr("40 positions"));
   EXPECT_THAT(message, HasSubstr("knows 35"));
   EXPECT_THAT(error_of<InputError>([&] { bench.encode(text_prompt(41, 1)); }), HasSubstr("41 tokens"));
   EXPECT_EQ(bench.generate(prompt, 5).get().ids.size(), 5U) << "what fits still runs";
+}
+
+TEST(Engine, RoomIsCountedInBytes) {
+  FakeModel::Options options;
+  options.slot = 25;
+  options.capacity = 60;
+  Bench bench(options);
+  EXPECT_THAT(
+      error_of<InputError>([&] { bench.encode(text_prompt(36, 1)); }),
+      HasSubstr("a prompt of 36 tokens needs 61 bytes of sequence states, but the model has 60 in all"));
+  // One token costs 26 bytes: two of them fit beside each other, three do not.
+  auto hold = Hold::on(*bench.executor);
+  std::vector<std::future<EncodeResult>> results;
+  for (std::uint64_t i = 0; i < 3; ++i) results.push_back(bench.encode(text_prompt(1, i)));
+  hold->let_go();
+  for (auto& result : results) result.get();
+  EXPECT_EQ(bench.engine->stats().peak_running, 2);
 }
 
 TEST(Engine, RefusesRequestsThatMakeNoSense) {

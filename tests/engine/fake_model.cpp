@@ -9,6 +9,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "kernels/kernels.h"
+
 namespace tte::engine::testing {
 namespace {
 
@@ -61,49 +63,69 @@ at::Tensor features_of(const models::Visual& visual) {
   return features;
 }
 
+// A head of a made-up format, which keeps no numbers at all: logits are pseudo-random functions of the hash that
+// hidden states carry.
+at::Tensor hashed_logits(const at::Tensor& x, const kernels::Weight& weight) {
+  const at::Tensor rows = x.contiguous();
+  at::Tensor result = at::empty({rows.size(0), weight.outputs()}, at::kFloat);
+  for (std::int64_t i = 0; i < rows.size(0); ++i) {
+    const std::uint64_t hash = read_hash(rows.const_data_ptr<float>() + i * kHidden);
+    float* out = result.mutable_data_ptr<float>() + i * weight.outputs();
+    for (std::int64_t id = 0; id < weight.outputs(); ++id) {
+      out[id] =
+          static_cast<float>(scramble(hash + static_cast<std::uint64_t>(id) * 7919) % 100003) / 20000.0F;
+    }
+  }
+  return result;
+}
+constexpr kernels::WeightFormat kHashed{
+    .name = "hashed", .linear = nullptr, .linear_float = hashed_logits, .part = nullptr};
+
 }  // namespace
 
 struct FakeModel::Pool {
   std::mutex mutex;
-  std::int64_t capacity = 0, used = 0, peak = 0;
-  bool cuttable = true;
+  std::int64_t capacity = 0, slot = 0, used = 0, peak = 0;
   std::vector<Step> steps;
   std::vector<std::vector<std::int64_t>> vision_calls;
   std::map<std::uint64_t, std::vector<std::int64_t>> read;  // What was read, by hash; for scripts.
   std::atomic<bool> busy = false;
 
-  bool take(std::int64_t tokens) {
+  bool take(std::int64_t bytes) {
     const std::lock_guard lock(mutex);
-    if (used + tokens > capacity) return false;
-    used += tokens;
+    if (used + bytes > capacity) return false;
+    used += bytes;
     peak = std::max(peak, used);
     return true;
   }
-  void give(std::int64_t tokens) {
+  void give(std::int64_t bytes) {
     const std::lock_guard lock(mutex);
-    used -= tokens;
+    used -= bytes;
   }
 };
 
 namespace {
 
+// Pages that grow with the tokens and, if the model has one, a recurrent slot that can only be copied as it is.
 class FakeState : public models::SequenceState {
  public:
   explicit FakeState(std::shared_ptr<FakeModel::Pool> pool) : pool_(std::move(pool)) {}
-  ~FakeState() override { pool_->give(reserved_); }
+  ~FakeState() override { pool_->give(bytes_); }
 
   std::int64_t length() const override { return static_cast<std::int64_t>(ids.size()); }
+  std::int64_t bytes() const override { return bytes_; }
   bool reserve(std::int64_t tokens) override {
-    if (tokens <= reserved_) return true;
-    if (!pool_->take(tokens - reserved_)) return false;
-    reserved_ = tokens;
+    const std::int64_t wanted = pool_->slot + tokens;
+    if (wanted <= bytes_) return true;
+    if (!pool_->take(wanted - bytes_)) return false;
+    bytes_ = wanted;
     return true;
   }
   void trim() override {
-    pool_->give(reserved_ - length());
-    reserved_ = length();
+    pool_->give(bytes_ - pool_->slot - length());
+    bytes_ = pool_->slot + length();
   }
-  bool can_fork(std::int64_t length) const override { return pool_->cuttable || length == this->length(); }
+  bool cuttable() const override { return pool_->slot == 0; }
   std::unique_ptr<models::SequenceState> fork(std::int64_t length) const override {
     require(length > 0 && length <= this->length(), "fork outside the state");
     if (!can_fork(length)) return nullptr;
@@ -114,7 +136,7 @@ class FakeState : public models::SequenceState {
     return copy;
   }
   std::uint64_t append(std::int64_t id, const std::array<std::int64_t, 3>& position, const float* feature) {
-    require(length() < reserved_, "append past the reserved room");
+    require(pool_->slot + length() < bytes_, "append past the reserved room");
     ids.push_back(id);
     hashes.push_back(token_hash(hashes.empty() ? 7 : hashes.back(), id, position, feature));
     return hashes.back();
@@ -125,7 +147,7 @@ class FakeState : public models::SequenceState {
 
  private:
   std::shared_ptr<FakeModel::Pool> pool_;
-  std::int64_t reserved_ = 0;
+  std::int64_t bytes_ = 0;
 };
 
 }  // namespace
@@ -159,13 +181,12 @@ FakeModel::FakeModel() : FakeModel(Options()) {}
 
 FakeModel::FakeModel(Options options) : options_(std::move(options)), pool_(std::make_shared<Pool>()) {
   pool_->capacity = options_.capacity;
-  pool_->cuttable = options_.cuttable;
+  pool_->slot = options_.slot;
   info_.family = "fake";
   info_.hidden_size = kHidden;
   info_.vocab_size = kModelVocab;
   info_.num_layers = 1;
   info_.max_positions = options_.max_positions;
-  info_.state_bytes_per_token = 100;
   info_.fingerprint = {1, 2};
   info_.vision_fingerprint = {3, 4};
   info_.vision_identity = {3, 4};
@@ -252,18 +273,13 @@ at::Tensor FakeModel::forward(const models::RaggedBatch& batch) const {
 }
 
 at::Tensor FakeModel::logits(const at::Tensor& hidden) const {
-  const at::Tensor rows = hidden.contiguous();
-  at::Tensor result = at::empty({rows.size(0), kModelVocab}, at::kFloat);
-  for (std::int64_t i = 0; i < rows.size(0); ++i) {
-    const std::uint64_t hash = read_hash(rows.const_data_ptr<float>() + i * kHidden);
-    float* out = result.mutable_data_ptr<float>() + i * kModelVocab;
-    for (std::int64_t id = 0; id < kModelVocab; ++id) {
-      out[id] =
-          static_cast<float>(scramble(hash + static_cast<std::uint64_t>(id) * 7919) % 100003) / 20000.0F;
-    }
-    if (options_.next) {
+  at::Tensor result =
+      kernels::linear_float(hidden, kernels::Weight(kHashed, {}, kModelVocab, kHidden, at::kFloat));
+  if (options_.next) {
+    for (std::int64_t i = 0; i < hidden.size(0); ++i) {
+      const std::uint64_t hash = read_hash(hidden[i].contiguous().const_data_ptr<float>());
       const std::lock_guard lock(pool_->mutex);
-      out[options_.next(pool_->read.at(hash))] = 100.0F;
+      result[i][options_.next(pool_->read.at(hash))] = 100.0F;
     }
   }
   if (on_logits) on_logits(result);

@@ -42,8 +42,10 @@ class FakeTokenizer : public text::Tokenizer {
 class FakeModel : public models::Model {
  public:
   struct Options {
-    std::int64_t capacity = std::int64_t{1} << 40;
-    bool cuttable = true;  // False: states can be forked at their end only, like recurrent ones.
+    std::int64_t capacity = std::int64_t{1} << 40;  // Bytes; a token takes one.
+    // Bytes of a recurrent slot that every state has beside its tokens: such a state can be forked at its end
+    // only.
+    std::int64_t slot = 0;
     std::int64_t max_positions = std::int64_t{1} << 40;
     // The next id after `ids`; unset: by hash.
     std::function<std::int64_t(const std::vector<std::int64_t>& ids)> next;
@@ -54,6 +56,7 @@ class FakeModel : public models::Model {
 
   const models::ModelInfo& info() const override { return info_; }
   std::int64_t state_capacity() const override;
+  std::int64_t state_bytes(std::int64_t tokens) const override { return options_.slot + tokens; }
   std::unique_ptr<models::SequenceState> start(std::int64_t reserve) const override;
   std::vector<at::Tensor> encode_vision(
       std::span<const std::shared_ptr<const models::Visual>> visuals) const override;
@@ -71,7 +74,7 @@ class FakeModel : public models::Model {
   };
   std::vector<Step> steps() const;
   std::vector<std::vector<std::int64_t>> vision_calls() const;  // Patches of each visual of each call.
-  std::int64_t used() const;                                    // Room that states hold now.
+  std::int64_t used() const;                                    // Bytes that states hold now.
   std::int64_t peak_used() const;
 
   // Called at the beginning of forward() / encode_vision(); may throw or wait. Set before the engine runs.

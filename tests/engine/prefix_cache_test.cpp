@@ -13,6 +13,7 @@ class CountingState : public models::SequenceState {
   explicit CountingState(std::int64_t length) : length_(length) { ++alive; }
   ~CountingState() override { --alive; }
   std::int64_t length() const override { return length_; }
+  std::int64_t bytes() const override { return 100 * length_; }
   bool reserve(std::int64_t) override { return true; }
   std::unique_ptr<models::SequenceState> fork(std::int64_t length) const override {
     return std::make_unique<CountingState>(length);
@@ -65,7 +66,7 @@ TEST(TokenChain, SecondPictureCountsFromItsOwnTokens) {
 }
 
 TEST(PrefixCache, ForksTheLongestWithinTheLimit) {
-  PrefixCache cache(8, 1000);
+  PrefixCache cache(8, 100'000);
   for (const char* text : {"ab", "abcd", "abxx"}) {
     auto chain = chain_of(*make_prompt({std::string(text)}));
     auto state = state_of(chain);
@@ -79,7 +80,7 @@ TEST(PrefixCache, ForksTheLongestWithinTheLimit) {
 
 TEST(PrefixCache, DropsTheLeastRecentlyUsedAndPinnedOnesLast) {
   {
-    PrefixCache cache(2, 1000);
+    PrefixCache cache(2, 100'000);
     std::vector<TokenChain> chains;
     for (const char* text : {"aa", "bb", "cc", "dd"})
       chains.push_back(chain_of(*make_prompt({std::string(text)})));
@@ -101,7 +102,7 @@ TEST(PrefixCache, DropsTheLeastRecentlyUsedAndPinnedOnesLast) {
 }
 
 TEST(PrefixCache, EqualSequencesAreKeptOnce) {
-  PrefixCache cache(8, 1000);
+  PrefixCache cache(8, 100'000);
   const auto chain = chain_of(*make_prompt({std::string("same")}));
   auto first = cache.insert(chain, state_of(chain), true);
   auto second = cache.insert(chain, state_of(chain), true);
@@ -112,8 +113,8 @@ TEST(PrefixCache, EqualSequencesAreKeptOnce) {
   EXPECT_TRUE(cache.evict(false));
 }
 
-TEST(PrefixCache, WhatNobodyPinnedIsBoundedInTokens) {
-  PrefixCache cache(8, 10);
+TEST(PrefixCache, WhatNobodyPinnedIsBoundedInBytes) {
+  PrefixCache cache(8, 1000);
   const auto insert = [&](const char* text, bool pin) {
     const auto chain = chain_of(*make_prompt({std::string(text)}));
     return cache.insert(chain, state_of(chain), pin);
@@ -132,7 +133,7 @@ TEST(PrefixCache, WhatNobodyPinnedIsBoundedInTokens) {
 }
 
 TEST(PrefixCache, FindsTheLongestOfHundreds) {
-  PrefixCache cache(512, 10'000'000);
+  PrefixCache cache(512, 1'000'000'000);
   const auto base = text_prompt(4'000, 1);
   constexpr int kEntries = 200;
   for (int i = 0; i < kEntries; ++i) {

@@ -100,12 +100,45 @@ TEST(PrefixReuse, StateOnlyRequestsPrepareLaterOnes) {
 
 TEST(PrefixReuse, StatesThatCannotBeCutAreUsedWhole) {
   FakeModel::Options options;
-  options.cuttable = false;
+  options.slot = 10;
   Bench bench(options);
   EXPECT_EQ(reused(bench, text("abcdef")), 0);
   EXPECT_EQ(reused(bench, text("abcxyz")), 0);
   EXPECT_EQ(reused(bench, text("abcdefghi")), 6);
   EXPECT_EQ(reused(bench, text("abcdef")), 0) << "its own state ends one token too late";
+}
+
+TEST(PrefixReuse, StatesThatCannotBeCutAreKeptAtBoundaries) {
+  const auto request = [](const std::string& question) {
+    auto prompt = *make_prompt({std::string("look: "), make_visual(1, 4, 4), question});
+    prompt.boundaries = {6, 10};
+    return std::make_shared<const models::Prompt>(std::move(prompt));
+  };
+  for (const std::int64_t slot : {0, 10}) {
+    FakeModel::Options options;
+    options.slot = slot;
+    Bench bench(options);
+    const auto first = bench.encode(request("what is it?")).get();
+    const std::size_t steps = bench.model->steps().size();
+    EXPECT_EQ(steps, slot == 0 ? 1 : 3) << "a chunk ends at each boundary where it must";
+    const auto second = bench.encode(request("how many are there?")).get();
+    EXPECT_EQ(second.reused_tokens, 10);
+    EXPECT_EQ(bench.model->steps().size(), steps + 1);
+    EXPECT_TRUE(at::equal(second.hidden, bench.model->reference(*request("how many are there?"))[28]));
+    EXPECT_EQ(reused(bench, make_prompt({std::string("look: a"), make_visual(2, 2, 2)})), 6);
+  }
+}
+
+TEST(PrefixReuse, SnapshotsAreLeftOutWhereThereIsNoRoom) {
+  FakeModel::Options options;
+  options.slot = 10;
+  options.capacity = 50;  // Not for the first 20 tokens twice.
+  Bench bench(options);
+  auto prompt = *text_prompt(30, 1);
+  prompt.boundaries = {20};
+  EXPECT_EQ(bench.encode(std::make_shared<const models::Prompt>(prompt)).get().hidden.numel(), kHidden);
+  bench.engine.reset();
+  EXPECT_EQ(bench.model->used(), 0);
 }
 
 TEST(PrefixReuse, PinsSurviveTheOthers) {

@@ -347,11 +347,11 @@ TEST(Scheduler, TracesThatPauseForOthersGoOnAsIfNothingHadBeen) {
     alone.push_back(outcome(bench.engine->submit(request(i)).get()));
     prompts += mixed_prompt(i)->size();
   }
-  for (const bool cuttable : {true, false}) {
+  for (const std::int64_t slot : {0, 12}) {
     for (const std::int64_t capacity : {240, 300, 500, 900}) {
       FakeModel::Options model;
       model.capacity = capacity;
-      model.cuttable = cuttable;
+      model.slot = slot;
       Bench bench(model, limits(64, 8));
       auto hold = Hold::on(*bench.executor);
       std::vector<std::future<GenerateResult>> traces;

@@ -303,9 +303,9 @@ TEST(Qwen2Vl, PoolExhaustion) {
   // 4 blocks' worth of memory.
   const Fixture& large = fixture("gqa_tied_new");
   const std::int64_t block = kernels::cache_block_size(at::kCPU);
-  const std::int64_t bytes = large.model->info().state_bytes_per_token * block * 4;
+  const std::int64_t bytes = large.model->state_bytes(4 * block);
   const auto model = open_model(kFolder / "gqa_tied_new", at::kFloat, bytes);
-  ASSERT_EQ(model->state_capacity(), 4 * block);
+  ASSERT_EQ(model->state_capacity(), bytes);
   EXPECT_EQ(model->start(4 * block + 1), nullptr);
   auto first = model->start(3 * block);
   ASSERT_NE(first, nullptr);
@@ -356,7 +356,8 @@ TEST(Qwen2Vl, Info) {
   EXPECT_EQ(info.vocab_size, 160);
   EXPECT_EQ(info.num_layers, 3);
   EXPECT_EQ(info.max_positions, 4096);
-  EXPECT_EQ(info.state_bytes_per_token, 3 * 2 * 1 * 8 * 4);
+  const std::int64_t block = kernels::cache_block_size(at::kCPU);
+  EXPECT_EQ(fixture("mqa_tied_nested").model->state_bytes(block + 1), 2 * block * 3 * 2 * 1 * 8 * 4);
   EXPECT_NE(info.fingerprint, fixture("gqa_tied_new").model->info().fingerprint);
   EXPECT_NE(info.vision_fingerprint, fixture("gqa_tied_new").model->info().vision_fingerprint);
   const auto again = open_model(kFolder / "mqa_tied_nested", at::kFloat);

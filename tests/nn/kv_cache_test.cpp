@@ -29,23 +29,28 @@ std::shared_ptr<KvPool> pool_of(std::int64_t blocks) {
   return KvPool::create(kShape, blocks * block_size() * kShape.bytes_per_token());
 }
 
+kernels::PagedBatch page_of(const std::vector<Segment>& segments, const KvPool& pool) {
+  std::vector<std::int64_t> tokens;
+  for (const Segment& segment : segments) tokens.push_back(segment.tokens);
+  return page(kv_states(segments, pool), tokens, pool);
+}
+
 // Stores `value` + position as keys, and its negative as values, of `tokens` more tokens in every layer.
 void append(KvPool& pool, SequenceState& state, std::int64_t tokens, double value) {
-  const Segment segment{&state, tokens};
-  const kernels::PagedBatch batch = page({&segment, 1}, pool);
+  const kernels::PagedBatch batch = page_of({{&state, tokens}}, pool);
   const at::Tensor rows = at::arange(tokens, at::kFloat) + static_cast<double>(state.length()) + value;
   const at::Tensor keys =
       rows.view({-1, 1, 1}).expand({tokens, kShape.kv_heads, kShape.head_dim}).contiguous();
   for (std::int64_t layer = 0; layer < kShape.layers; ++layer) {
-    kernels::store_kv(keys, -keys, pool.layer(layer), batch);
+    kernels::store_kv(keys, -keys, pool.caches()[static_cast<std::size_t>(layer)], batch);
   }
-  kv_state(segment, pool).advance(tokens);
+  dynamic_cast<KvState&>(state).advance(tokens);
 }
 
 // The first number stored for token `position` in the keys of the last layer.
 float stored(KvPool& pool, const SequenceState& state, std::int64_t position) {
   const auto& kv = dynamic_cast<const KvState&>(state);
-  const at::Tensor& keys = pool.layer(kShape.layers - 1).keys;
+  const at::Tensor& keys = pool.caches().back().keys;
   return keys[kv.blocks()[static_cast<std::size_t>(position / block_size())]][position % block_size()][0][0]
       .item<float>();
 }
@@ -67,9 +72,11 @@ TEST(KvPool, MoreBytesThanThereAre) {
 
 TEST(KvPool, ExhaustionIsAnAnswer) {
   const auto pool = pool_of(3);
-  EXPECT_EQ(pool->capacity(), 3 * block_size());
+  EXPECT_EQ(pool->capacity(), 3 * block_size() * kShape.bytes_per_token());
   auto a = pool->start(block_size() + 1);
   ASSERT_NE(a, nullptr);
+  EXPECT_EQ(a->bytes(), 2 * block_size() * kShape.bytes_per_token());
+  EXPECT_EQ(pool->bytes(block_size() + 1), a->bytes()) << "what a sequence takes is known before";
   EXPECT_EQ(pool->free_blocks(), 1);
   EXPECT_EQ(pool->start(block_size() + 1), nullptr);
   EXPECT_EQ(pool->free_blocks(), 1) << "a refused request must take nothing";
@@ -183,7 +190,7 @@ TEST(Page, LaysRowsOnBlocks) {
   const auto a = pool->start(0), b = pool->start(0);
   append(*pool, *a, block_size() - 1, 0);
   const std::vector<Segment> segments = {{a.get(), 2}, {b.get(), 1}};
-  const kernels::PagedBatch batch = page(segments, *pool);
+  const kernels::PagedBatch batch = page_of(segments, *pool);
   EXPECT_THAT(batch.cu_seqlens, ElementsAre(0, 2, 3));
   EXPECT_THAT(batch.lengths, ElementsAre(block_size() + 1, 1));
   ASSERT_EQ(batch.block_table.sizes(), (std::vector<std::int64_t>{2, 2}));
@@ -200,7 +207,7 @@ TEST(Page, SelectedRowsAreSequencesThatEndThere) {
   const auto a = pool->start(0), b = pool->start(0);
   append(*pool, *a, 5, 0);
   const std::vector<Segment> segments = {{a.get(), 3}, {b.get(), 4}};
-  const kernels::PagedBatch batch = page(segments, *pool);
+  const kernels::PagedBatch batch = page_of(segments, *pool);
   const std::vector<std::int64_t> rows = {1, 3, 6};
   const kernels::PagedBatch selected = select_rows(batch, rows);
   EXPECT_THAT(selected.cu_seqlens, ElementsAre(0, 1, 2, 3));
@@ -213,14 +220,14 @@ TEST(Page, SegmentsThatMakeNoSense) {
   const auto pool = pool_of(1), other = pool_of(1);
   const auto state = pool->start(0), stranger = other->start(0);
   const auto error = [&](const std::vector<Segment>& segments) {
-    return message_of<Error>([&] { (void)page(segments, *pool); });
+    return message_of<Error>([&] { (void)page_of(segments, *pool); });
   };
   EXPECT_THAT(error({{state.get(), 0}}), HasSubstr("at least one token"));
   EXPECT_THAT(error({{state.get(), 1}, {state.get(), 1}}), HasSubstr("once"));
   EXPECT_THAT(error({{stranger.get(), 1}}), HasSubstr("another model"));
   EXPECT_THAT(error({{nullptr, 1}}), HasSubstr("missing"));
   const std::vector<Segment> large = {{state.get(), block_size() + 1}};
-  EXPECT_THAT(message_of<DeviceError>([&] { (void)page(large, *pool); }), HasSubstr("state_bytes"));
+  EXPECT_THAT(message_of<DeviceError>([&] { (void)page_of(large, *pool); }), HasSubstr("state_bytes"));
 }
 
 }  // namespace

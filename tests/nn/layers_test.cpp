@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <map>
 #include <memory>
@@ -166,7 +167,10 @@ class DecoderLayerTest : public ::testing::Test {
     checkpoint_.add("mlp.down_proj.weight", {16, 24});
     checkpoint_.add("input_layernorm.weight", {16});
     checkpoint_.add("post_attention_layernorm.weight", {16});
-    layer_ = std::make_unique<DecoderLayer>(checkpoint_.open(), AttentionShape{16, 4, 2, 4}, 24, 1e-6);
+    layer_ = std::make_unique<DecoderLayer>(
+        checkpoint_.open(),
+        std::make_unique<Attention>(checkpoint_.open().select("self_attn."), AttentionShape{16, 4, 2, 4}, 0),
+        16, 24, 1e-6);
     pool_ = KvPool::create({1, 2, 4, at::kFloat, at::kCPU}, 1 << 20);
   }
 
@@ -198,10 +202,11 @@ class DecoderLayerTest : public ::testing::Test {
                                                       checkpoint_.apply("mlp.up_proj", z));
   }
 
-  Step step(SequenceState& state, std::int64_t tokens) const {
-    const Segment segment{&state, tokens};
+  Step step(KvState& state, std::int64_t tokens) const {
     const at::Tensor positions = (at::arange(tokens, at::kLong) + state.length()).unsqueeze(0);
-    return {rope_.table(positions, at::kCPU, at::kFloat), page({&segment, 1}, *pool_)};
+    const std::array<KvState*, 1> states = {&state};
+    const std::array<std::int64_t, 1> count = {tokens};
+    return {rope_.table(positions, at::kCPU, at::kFloat), page(states, count, *pool_), pool_->caches(), {}};
   }
 
   Checkpoint checkpoint_;
@@ -214,7 +219,7 @@ TEST_F(DecoderLayerTest, EqualsTheFormula) {
   const at::Tensor x = checkpoint_.input(7, 16);
   const auto state = pool_->start(7);
   at::Tensor residual = x.clone();
-  const at::Tensor delta = (*layer_)(residual, {}, step(*state, 7), pool_->layer(0));
+  const at::Tensor delta = (*layer_)(residual, {}, step(*state, 7));
   expect_close(residual + delta, expected(x));
 }
 
@@ -222,8 +227,50 @@ TEST_F(DecoderLayerTest, ADeltaIsAddedFirst) {
   const at::Tensor x = checkpoint_.input(7, 16), half = checkpoint_.input(7, 16);
   const auto state = pool_->start(7);
   at::Tensor residual = x - half;
-  const at::Tensor delta = (*layer_)(residual, half, step(*state, 7), pool_->layer(0));
+  const at::Tensor delta = (*layer_)(residual, half, step(*state, 7));
   expect_close(residual + delta, expected(x));
+}
+
+// A recurrence: every token adds itself to half of what its sequence has kept in its slot.
+class Halving : public Mixer {
+ public:
+  explicit Halving(at::Tensor kept) : kept_(std::move(kept)) {}
+  at::Tensor mix(const at::Tensor& x, const Step& step) const override {
+    at::Tensor out = at::empty_like(x);
+    for (std::size_t i = 0; i < step.slots.size(); ++i) {
+      at::Tensor kept = kept_[step.slots[i]];
+      for (std::int64_t row = step.batch.cu_seqlens[i]; row < step.batch.cu_seqlens[i + 1]; ++row) {
+        kept.mul_(0.5).add_(x[row]);
+        out[row].copy_(kept);
+      }
+    }
+    return out;
+  }
+  at::Tensor mix_selected(const at::Tensor& x, const Step& step, const Selection& selection) const override {
+    return mix(x, step).index_select(0, selection.rows);
+  }
+
+ private:
+  at::Tensor kept_;  // [slots, hidden]
+};
+
+TEST_F(DecoderLayerTest, TakesAnyMixer) {
+  const at::Tensor kept = at::zeros({3, 16});
+  const DecoderLayer layer(checkpoint_.open(), std::make_unique<Halving>(kept), 16, 24, 1e-6);
+  const at::Tensor x = checkpoint_.input(5, 16), other = checkpoint_.input(2, 16);
+  const auto run = [&](const at::Tensor& rows, std::vector<std::int32_t> cu_seqlens,
+                       std::vector<std::int64_t> slots) {
+    Step step;
+    step.batch.cu_seqlens = std::move(cu_seqlens);
+    step.slots = std::move(slots);
+    at::Tensor residual = rows.clone();
+    const at::Tensor delta = layer(residual, {}, step);
+    return residual + delta;
+  };
+  const at::Tensor whole = run(x, {0, 5}, {0});
+  const at::Tensor first = run(at::cat({other, x.narrow(0, 0, 3)}), {0, 2, 5}, {2, 1});
+  const at::Tensor rest = run(x.narrow(0, 3, 2), {0, 2}, {1});
+  expect_close(at::cat({first.narrow(0, 2, 3), rest}), whole);
 }
 
 TEST_F(DecoderLayerTest, SelectedRowsAreRowsOfTheWhole) {
@@ -232,16 +279,17 @@ TEST_F(DecoderLayerTest, SelectedRowsAreRowsOfTheWhole) {
   const auto state = pool_->start(7);
   const Step whole = step(*state, 7);
   const at::Tensor index = at::tensor(rows, at::kLong);
-  const Selection selection{index, {whole.rope.select(index), select_rows(whole.batch, rows)}};
+  const Selection selection{index,
+                            {whole.rope.select(index), select_rows(whole.batch, rows), whole.caches, {}}};
   at::Tensor residual = x.clone();
-  const at::Tensor delta = (*layer_)(residual, {}, whole, selection, pool_->layer(0));
+  const at::Tensor delta = (*layer_)(residual, {}, whole, selection);
   expect_close(residual + delta, expected(x).index_select(0, index));
 
   // The rows that nobody read are stored all the same: the next token sees them.
-  kv_state({state.get(), 7}, *pool_).advance(7);
+  state->advance(7);
   const at::Tensor longer = at::cat({x, checkpoint_.input(1, 16)});
   at::Tensor next = longer.narrow(0, 7, 1).clone();
-  const at::Tensor next_delta = (*layer_)(next, {}, step(*state, 1), pool_->layer(0));
+  const at::Tensor next_delta = (*layer_)(next, {}, step(*state, 1));
   expect_close(next + next_delta, expected(longer).narrow(0, 7, 1));
 }
 

@@ -9,6 +9,7 @@
 
 #include "kernels/kernels.h"
 #include "models/qwen2_vl/names.h"
+#include "nn/attention.h"
 #include "tte/error.h"
 #include "weights/mapped_file.h"
 
@@ -53,7 +54,7 @@ void check_batch(const RaggedBatch& batch, const TextConfig& text) {
 }
 
 nn::Selection select(const nn::Step& step, const std::vector<std::int64_t>& rows, const at::Tensor& index) {
-  return {index, {step.rope.select(index), nn::select_rows(step.batch, rows)}};
+  return {index, {step.rope.select(index), nn::select_rows(step.batch, rows), step.caches, {}}};
 }
 
 // The embedding, or the head that it is tied to where only that was saved.
@@ -67,12 +68,12 @@ at::Tensor load_embedding(const Config& config, const weights::StateDict& weight
 
 // The head; null for an embedder saved without one. A checkpoint that says "tied" and yet has a head of other
 // values keeps it, as transformers does.
-std::optional<at::Tensor> load_head(const Config& config, const weights::StateDict& weights,
-                                    const at::Tensor& embedding) {
+std::optional<kernels::Weight> load_head(const Config& config, const weights::StateDict& weights,
+                                         const at::Tensor& embedding) {
   const std::vector<std::int64_t> shape = {config.text.vocab_size, config.text.hidden_size};
   std::optional<at::Tensor> head = weights.find(names::kHead, shape);
-  if (!config.tied) return head;
-  return head && !at::equal(*head, embedding) ? head : embedding;
+  if (!head && !config.tied) return std::nullopt;
+  return head && !(config.tied && at::equal(*head, embedding)) ? *head : embedding;
 }
 
 ModelInfo describe(const Config& config, const weights::StateDict& weights, const at::Tensor& embedding) {
@@ -103,14 +104,15 @@ Qwen2Vl::Qwen2Vl(const Config& config, const weights::StateDict& weights, const 
       norm_(weights, names::kFinalNorm, config.text.hidden_size, config.text.rms_norm_eps),
       info_(describe(config, weights, embedding_)) {
   for (std::int64_t i = 0; i < config.text.layers; ++i) {
-    layers_.emplace_back(weights.select(fmt::format("{}{}.", names::kLayers, i)),
-                         attention_shape(config.text), config.text.intermediate_size,
+    const weights::StateDict layer = weights.select(fmt::format("{}{}.", names::kLayers, i));
+    auto attention =
+        std::make_unique<nn::Attention>(layer.select("self_attn."), attention_shape(config.text), i);
+    layers_.emplace_back(layer, std::move(attention), config.text.hidden_size, config.text.intermediate_size,
                          config.text.rms_norm_eps);
   }
-  const nn::KvShape shape{config.text.layers, config.text.kv_heads, config.text.head_dim, info_.dtype,
-                          info_.device};
-  info_.state_bytes_per_token = shape.bytes_per_token();
-  pool_ = nn::KvPool::create(shape, options.state_bytes);
+  pool_ = nn::KvPool::create(
+      {config.text.layers, config.text.kv_heads, config.text.head_dim, info_.dtype, info_.device},
+      options.state_bytes);
   files_ = weights.sources();
 }
 
@@ -141,8 +143,13 @@ at::Tensor Qwen2Vl::embed(const RaggedBatch& batch) const {
 at::Tensor Qwen2Vl::forward(const RaggedBatch& batch) const {
   check_batch(batch, config_.text);
   check_files();
+  const std::vector<nn::KvState*> states = nn::kv_states(batch.segments, *pool_);
+  std::vector<std::int64_t> tokens;
+  for (const Segment& segment : batch.segments) tokens.push_back(segment.tokens);
   const nn::Step step{rope_.table(batch.positions, info_.device, info_.dtype),
-                      nn::page(batch.segments, *pool_)};
+                      nn::page(states, tokens, *pool_),
+                      pool_->caches(),
+                      {}};
   const auto wanted = static_cast<std::int64_t>(batch.output_rows.size());
   const bool all_wanted = wanted == batch.ids.numel();
   const bool few_wanted = wanted * kSelectBelow <= batch.ids.numel();
@@ -150,13 +157,12 @@ at::Tensor Qwen2Vl::forward(const RaggedBatch& batch) const {
 
   at::Tensor residual = embed(batch), delta;
   for (std::size_t i = 0; i + 1 < layers_.size(); ++i) {
-    delta = layers_[i](residual, delta, step, pool_->layer(static_cast<std::int64_t>(i)));
+    delta = layers_[i](residual, delta, step);
   }
   const nn::DecoderLayer& last = layers_.back();
-  kernels::PagedCache& cache = pool_->layer(config_.text.layers - 1);
-  delta = few_wanted ? last(residual, delta, step, select(step, batch.output_rows, rows), cache)
-                     : last(residual, delta, step, cache);
-  for (const Segment& segment : batch.segments) nn::kv_state(segment, *pool_).advance(segment.tokens);
+  delta = few_wanted ? last(residual, delta, step, select(step, batch.output_rows, rows))
+                     : last(residual, delta, step);
+  for (std::size_t i = 0; i < states.size(); ++i) states[i]->advance(tokens[i]);
 
   if (wanted == 0) return residual;
   if (!all_wanted && !few_wanted) {

@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/weight.h"
 #include "models/model.h"
 #include "models/qwen2_vl/config.h"
 #include "models/qwen2_vl/vision.h"
@@ -27,6 +28,7 @@ class Qwen2Vl final : public Model {
 
   [[nodiscard]] const ModelInfo& info() const override { return info_; }
   [[nodiscard]] std::int64_t state_capacity() const override { return pool_->capacity(); }
+  [[nodiscard]] std::int64_t state_bytes(std::int64_t tokens) const override { return pool_->bytes(tokens); }
   [[nodiscard]] std::unique_ptr<SequenceState> start(std::int64_t reserve) const override;
   [[nodiscard]] std::vector<at::Tensor> encode_vision(
       std::span<const std::shared_ptr<const Visual>> visuals) const override;
@@ -41,8 +43,8 @@ class Qwen2Vl final : public Model {
   [[nodiscard]] at::Tensor embed(const RaggedBatch& batch) const;
 
   Config config_;
-  at::Tensor embedding_;            // [vocab, hidden]
-  std::optional<at::Tensor> head_;  // [vocab, hidden]; the embedding itself when tied
+  at::Tensor embedding_;                 // [vocab, hidden]
+  std::optional<kernels::Weight> head_;  // hidden -> vocab; the embedding itself when tied
   VisionTower vision_;
   nn::Rope rope_;
   std::vector<nn::DecoderLayer> layers_;

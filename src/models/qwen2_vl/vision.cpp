@@ -123,9 +123,9 @@ at::Tensor VisionTower::encode(std::span<const Frame> frames) const {
     positions.push_back(patch_positions(frame.h, frame.w, config_.merge_size));
     cu_seqlens.push_back(cu_seqlens.back() + static_cast<std::int32_t>(frame.h * frame.w));
   }
-  const at::Tensor& weight = patch_embed_.weight();
+  const kernels::Weight& weight = patch_embed_.weight();
   const nn::RopeTable rope = rope_.table(at::cat(positions, 1), weight.device(), at::kFloat);
-  at::Tensor x = patch_embed_(at::cat(values).to(weight.device(), weight.scalar_type()));
+  at::Tensor x = patch_embed_(at::cat(values).to(weight.device(), weight.dtype()));
   for (const VisionBlock& block : blocks_) block(x, rope, cu_seqlens);
   return merger_mlp_(merger_norm_(x).view({-1, config_.embed_dim * config_.merge_area()}));
 }
