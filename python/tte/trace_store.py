@@ -118,7 +118,7 @@ class TraceStore:
     """
 
     def __init__(self, path: PathLike, *, read_only: bool = False) -> None:
-        self.path = Path(_text.path(path, "the trace store"))
+        self.path = Path(_text.path(path, "the trace store's path"))
         self._lock = threading.Lock()
         self._read_only = read_only = _options.flag(read_only, "read_only")
         self._name = _text.shown_path(self.path)
