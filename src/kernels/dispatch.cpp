@@ -89,17 +89,18 @@ at::Tensor linear_float(const at::Tensor& x, const Weight& weight) {
   return weight.format().linear_float(x, weight);
 }
 
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, NormScale scale) {
   check_norm("rms_norm", x, weight);
-  return table_of(x).rms_norm(x, weight, eps);
+  return table_of(x).rms_norm(x, weight, eps, scale);
 }
 
-at::Tensor add_rms_norm(at::Tensor& residual, const at::Tensor& delta, const at::Tensor& weight, double eps) {
+at::Tensor add_rms_norm(at::Tensor& residual, const at::Tensor& delta, const at::Tensor& weight, double eps,
+                        NormScale scale) {
   check_norm("add_rms_norm", residual, weight);
   check_same("add_rms_norm", residual, delta);
   TORCH_CHECK(residual.sizes() == delta.sizes(), "add_rms_norm: residual ", residual.sizes(), " and delta ",
               delta.sizes(), " differ");
-  return table_of(residual).add_rms_norm(residual, delta, weight, eps);
+  return table_of(residual).add_rms_norm(residual, delta, weight, eps, scale);
 }
 
 at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps) {

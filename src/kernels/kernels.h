@@ -21,12 +21,19 @@ at::Tensor linear(const at::Tensor& x, const Weight& weight, const std::optional
 // The same with a float32 result, for logits.
 at::Tensor linear_float(const at::Tensor& x, const Weight& weight);
 
-// x / sqrt(mean(x^2) + eps) * weight over the last dimension; rounding as transformers' Qwen2RMSNorm:
-// normalised in float32, rounded to x's type, then multiplied.
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
+// What the normalised values of an RMS norm are multiplied with, and where they are rounded to x's type.
+enum class NormScale {
+  kWeight,         // The weight; rounded before and after, as transformers' Qwen2RMSNorm does.
+  kOnePlusWeight,  // One plus the weight; rounded once, after: Qwen3NextRMSNorm, GemmaRMSNorm.
+};
+
+// x / sqrt(mean(x^2) + eps) over the last dimension, scaled.
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps,
+                    NormScale scale = NormScale::kWeight);
 
 // residual += delta in place, then rms_norm of the sum: one pass over memory.
-at::Tensor add_rms_norm(at::Tensor& residual, const at::Tensor& delta, const at::Tensor& weight, double eps);
+at::Tensor add_rms_norm(at::Tensor& residual, const at::Tensor& delta, const at::Tensor& weight, double eps,
+                        NormScale scale = NormScale::kWeight);
 
 at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps);
 

@@ -10,9 +10,9 @@ namespace tte::kernels {
 struct KernelTable {
   at::Tensor (*linear)(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias);
   at::Tensor (*linear_float)(const at::Tensor& x, const at::Tensor& weight);
-  at::Tensor (*rms_norm)(const at::Tensor& x, const at::Tensor& weight, double eps);
+  at::Tensor (*rms_norm)(const at::Tensor& x, const at::Tensor& weight, double eps, NormScale scale);
   at::Tensor (*add_rms_norm)(at::Tensor& residual, const at::Tensor& delta, const at::Tensor& weight,
-                             double eps);
+                             double eps, NormScale scale);
   at::Tensor (*layer_norm)(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps);
   at::Tensor (*silu_mul)(const at::Tensor& gate_up);
   at::Tensor (*activate)(const at::Tensor& x, Activation activation);
@@ -37,6 +37,6 @@ const KernelTable* loaded_cuda_kernels();
 // library was built for another layout of KernelTable.
 using CudaTableFunction = const KernelTable* (*)(int version);
 inline constexpr const char* kCudaTableSymbol = "tte_cuda_kernel_table";
-inline constexpr int kCudaTableVersion = 1;
+inline constexpr int kCudaTableVersion = 2;
 
 }  // namespace tte::kernels

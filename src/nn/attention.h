@@ -5,10 +5,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "kernels/kernels.h"
 #include "nn/linear.h"
 #include "nn/mixer.h"
+#include "nn/norm.h"
 #include "weights/state_dict.h"
 
 namespace tte::nn {
@@ -18,6 +20,7 @@ struct AttentionShape {
   std::int64_t heads = 0;
   std::int64_t kv_heads = 0;
   std::int64_t head_dim = 0;
+  std::optional<RmsNormOptions> qk_norm;  // q_norm and k_norm of each head, before its rotation.
 };
 
 // Grouped-query attention with rotary positions: q_proj, k_proj, v_proj (one stacked product) and o_proj. Keys
@@ -40,6 +43,7 @@ class Attention final : public Mixer {
   Linear qkv_;
   Linear q_, kv_;  // The parts of qkv_, sharing its weights.
   Linear out_;
+  std::optional<RmsNorm> q_norm_, k_norm_;
 };
 
 }  // namespace tte::nn

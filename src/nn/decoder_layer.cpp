@@ -7,9 +7,9 @@
 namespace tte::nn {
 
 DecoderLayer::DecoderLayer(const weights::StateDict& weights, std::unique_ptr<const Mixer> mixer,
-                           std::int64_t hidden, std::int64_t intermediate, double eps)
-    : input_norm_(weights, "input_layernorm", hidden, eps),
-      mlp_norm_(weights, "post_attention_layernorm", hidden, eps),
+                           std::int64_t hidden, std::int64_t intermediate, const RmsNormOptions& norm)
+    : input_norm_(weights, "input_layernorm", hidden, norm),
+      mlp_norm_(weights, "post_attention_layernorm", hidden, norm),
       mixer_(std::move(mixer)),
       mlp_(weights.select("mlp."), hidden, intermediate) {}
 

@@ -21,7 +21,7 @@ namespace tte::nn {
 class DecoderLayer {
  public:
   DecoderLayer(const weights::StateDict& weights, std::unique_ptr<const Mixer> mixer, std::int64_t hidden,
-               std::int64_t intermediate, double eps);
+               std::int64_t intermediate, const RmsNormOptions& norm);
 
   // Adds `delta` (undefined before the first layer) to `residual` [rows, hidden] and returns the next delta.
   [[nodiscard]] at::Tensor operator()(at::Tensor& residual, const at::Tensor& delta, const Step& step) const;

@@ -4,15 +4,16 @@
 
 namespace tte::nn {
 
-RmsNorm::RmsNorm(const weights::StateDict& weights, const std::string& name, std::int64_t size, double eps)
-    : weight_(weights.get(name + ".weight", {size})), eps_(eps) {}
+RmsNorm::RmsNorm(const weights::StateDict& weights, const std::string& name, std::int64_t size,
+                 const RmsNormOptions& options)
+    : weight_(weights.get(name + ".weight", {size})), options_(options) {}
 
 at::Tensor RmsNorm::operator()(const at::Tensor& x) const {
-  return kernels::rms_norm(x, weight_, eps_);
+  return kernels::rms_norm(x, weight_, options_.eps, options_.scale);
 }
 
 at::Tensor RmsNorm::add(at::Tensor& residual, const at::Tensor& delta) const {
-  return kernels::add_rms_norm(residual, delta, weight_, eps_);
+  return kernels::add_rms_norm(residual, delta, weight_, options_.eps, options_.scale);
 }
 
 LayerNorm::LayerNorm(const weights::StateDict& weights, const std::string& name, std::int64_t size,

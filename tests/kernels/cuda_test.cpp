@@ -77,6 +77,11 @@ TEST_P(CudaTest, Norms) {
                            norm_tolerance(type)),
                 "")
           << "rms_norm, " << rows << " x " << width;
+      EXPECT_EQ(
+          difference(kernels::rms_norm(gpu(x), gpu(weight), 1e-6, NormScale::kOnePlusWeight),
+                     reference::rms_norm(x, weight, 1e-6, NormScale::kOnePlusWeight), norm_tolerance(type)),
+          "")
+          << "rms_norm with one plus the weight, " << rows << " x " << width;
       EXPECT_EQ(difference(kernels::layer_norm(gpu(x), gpu(weight), gpu(bias), 1e-6),
                            reference::layer_norm(x, weight, bias, 1e-6), norm_tolerance(type)),
                 "")

@@ -68,6 +68,26 @@ TEST_P(ElementwiseTest, AddRmsNormUpdatesTheResidual) {
   }
 }
 
+TEST_P(ElementwiseTest, RmsNormWithOnePlusTheWeightRoundsOnce) {
+  const at::ScalarType type = GetParam();
+  for (const std::int64_t width : {1, 7, 64, 200}) {
+    const at::Tensor x = random({5, width}, type, 1), delta = random({5, width}, type, 2),
+                     weight = random({width}, type, 3);
+    const double once = 1.01 * rounding(type) + 4.0 * rounding(at::kFloat);
+    EXPECT_EQ(difference(kernels::rms_norm(x, weight, 1e-6, NormScale::kOnePlusWeight),
+                         reference::rms_norm(x, weight, 1e-6, NormScale::kOnePlusWeight), once),
+              "")
+        << width;
+    at::Tensor residual = x.clone();
+    const at::Tensor normalised =
+        kernels::add_rms_norm(residual, delta, weight, 1e-6, NormScale::kOnePlusWeight);
+    EXPECT_EQ(
+        difference(normalised, reference::rms_norm(residual, weight, 1e-6, NormScale::kOnePlusWeight), once),
+        "")
+        << width;
+  }
+}
+
 TEST_P(ElementwiseTest, LayerNormMatchesFloat64) {
   const auto type = GetParam();
   for (const std::int64_t rows : kRows) {

@@ -18,9 +18,10 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const std::opti
   return bias.has_value() ? product + bias->to(at::kDouble) : product;
 }
 
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, NormScale scale) {
   const at::Tensor wide = x.to(at::kDouble);
   const at::Tensor normalised = wide * at::rsqrt(wide.square().mean(-1, true) + eps);
+  if (scale == NormScale::kOnePlusWeight) return normalised * (1 + weight.to(at::kDouble));
   return normalised.to(x.scalar_type()).to(at::kDouble) * weight.to(at::kDouble);
 }
 

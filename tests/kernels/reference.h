@@ -14,7 +14,8 @@ namespace tte::kernels::reference {
 at::Tensor random(at::IntArrayRef sizes, at::ScalarType type, std::uint64_t seed, double scale = 1.0);
 
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias);
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps,
+                    NormScale scale = NormScale::kWeight);
 at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps);
 at::Tensor silu_mul(const at::Tensor& gate_up);
 at::Tensor activate(const at::Tensor& x, Activation activation);

@@ -112,7 +112,7 @@ TEST(Linear, SomeBiasesAreAnError) {
 TEST(RmsNorm, AddsTheDeltaFirst) {
   Checkpoint checkpoint;
   checkpoint.add("n.weight", {8});
-  const RmsNorm norm(checkpoint.open(), "n", 8, 1e-6);
+  const RmsNorm norm(checkpoint.open(), "n", 8, {.eps = 1e-6});
   at::Tensor residual = checkpoint.input(3, 8);
   const at::Tensor delta = checkpoint.input(3, 8), sum = residual + delta;
   const at::Tensor expected = sum * (sum.square().mean(-1, true) + 1e-6).rsqrt() * checkpoint["n.weight"];
@@ -153,7 +153,8 @@ TEST(Mlp, GatedAndPlain) {
 }
 
 // A decoder layer of 4 heads over 2 key heads of size 4, and everything that it reads.
-class DecoderLayerTest : public ::testing::Test {
+// With a norm of queries and keys, or without.
+class DecoderLayerTest : public ::testing::TestWithParam<bool> {
  protected:
   DecoderLayerTest() {
     for (const char* name : {"q", "k", "v"}) {
@@ -162,15 +163,20 @@ class DecoderLayerTest : public ::testing::Test {
       checkpoint_.add(std::string("self_attn.") + name + "_proj.bias", {out});
     }
     checkpoint_.add("self_attn.o_proj.weight", {16, 16});
+    AttentionShape shape{16, 4, 2, 4, {}};
+    if (GetParam()) {
+      shape.qk_norm = RmsNormOptions{1e-5, kernels::NormScale::kOnePlusWeight};
+      checkpoint_.add("self_attn.q_norm.weight", {4});
+      checkpoint_.add("self_attn.k_norm.weight", {4});
+    }
     checkpoint_.add("mlp.gate_proj.weight", {24, 16});
     checkpoint_.add("mlp.up_proj.weight", {24, 16});
     checkpoint_.add("mlp.down_proj.weight", {16, 24});
     checkpoint_.add("input_layernorm.weight", {16});
     checkpoint_.add("post_attention_layernorm.weight", {16});
     layer_ = std::make_unique<DecoderLayer>(
-        checkpoint_.open(),
-        std::make_unique<Attention>(checkpoint_.open().select("self_attn."), AttentionShape{16, 4, 2, 4}, 0),
-        16, 24, 1e-6);
+        checkpoint_.open(), std::make_unique<Attention>(checkpoint_.open().select("self_attn."), shape, 0),
+        16, 24, RmsNormOptions{.eps = 1e-6});
     pool_ = KvPool::create({1, 2, 4, at::kFloat, at::kCPU}, 1 << 20);
   }
 
@@ -181,6 +187,11 @@ class DecoderLayerTest : public ::testing::Test {
     };
     const auto heads = [&](const char* name, const at::Tensor& y, bool rotate) {
       at::Tensor h = checkpoint_.apply(name, y).view({y.size(0), -1, 4});
+      if (rotate && GetParam()) {
+        const at::Tensor& weight =
+            const_cast<Checkpoint&>(checkpoint_)[std::string(name).substr(0, 11) + "_norm.weight"];
+        h = h * (h.square().mean(-1, true) + 1e-5).rsqrt() * (1 + weight);
+      }
       if (rotate) {
         const RopeTable table =
             rope_.table(at::arange(y.size(0), at::kLong).unsqueeze(0), at::kCPU, at::kFloat);
@@ -215,7 +226,7 @@ class DecoderLayerTest : public ::testing::Test {
   std::shared_ptr<KvPool> pool_;
 };
 
-TEST_F(DecoderLayerTest, EqualsTheFormula) {
+TEST_P(DecoderLayerTest, EqualsTheFormula) {
   const at::Tensor x = checkpoint_.input(7, 16);
   const auto state = pool_->start(7);
   at::Tensor residual = x.clone();
@@ -223,7 +234,7 @@ TEST_F(DecoderLayerTest, EqualsTheFormula) {
   expect_close(residual + delta, expected(x));
 }
 
-TEST_F(DecoderLayerTest, ADeltaIsAddedFirst) {
+TEST_P(DecoderLayerTest, ADeltaIsAddedFirst) {
   const at::Tensor x = checkpoint_.input(7, 16), half = checkpoint_.input(7, 16);
   const auto state = pool_->start(7);
   at::Tensor residual = x - half;
@@ -254,9 +265,10 @@ class Halving : public Mixer {
   at::Tensor kept_;  // [slots, hidden]
 };
 
-TEST_F(DecoderLayerTest, TakesAnyMixer) {
+TEST_P(DecoderLayerTest, TakesAnyMixer) {
   const at::Tensor kept = at::zeros({3, 16});
-  const DecoderLayer layer(checkpoint_.open(), std::make_unique<Halving>(kept), 16, 24, 1e-6);
+  const DecoderLayer layer(checkpoint_.open(), std::make_unique<Halving>(kept), 16, 24,
+                           RmsNormOptions{.eps = 1e-6});
   const at::Tensor x = checkpoint_.input(5, 16), other = checkpoint_.input(2, 16);
   const auto run = [&](const at::Tensor& rows, std::vector<std::int32_t> cu_seqlens,
                        std::vector<std::int64_t> slots) {
@@ -273,7 +285,7 @@ TEST_F(DecoderLayerTest, TakesAnyMixer) {
   expect_close(at::cat({first.narrow(0, 2, 3), rest}), whole);
 }
 
-TEST_F(DecoderLayerTest, SelectedRowsAreRowsOfTheWhole) {
+TEST_P(DecoderLayerTest, SelectedRowsAreRowsOfTheWhole) {
   const at::Tensor x = checkpoint_.input(7, 16);
   const std::vector<std::int64_t> rows = {2, 6};
   const auto state = pool_->start(7);
@@ -292,6 +304,8 @@ TEST_F(DecoderLayerTest, SelectedRowsAreRowsOfTheWhole) {
   const at::Tensor next_delta = (*layer_)(next, {}, step(*state, 1));
   expect_close(next + next_delta, expected(longer).narrow(0, 7, 1));
 }
+
+INSTANTIATE_TEST_SUITE_P(NormOfQueriesAndKeys, DecoderLayerTest, ::testing::Bool());
 
 }  // namespace
 }  // namespace tte::nn

@@ -57,7 +57,7 @@ at::Tensor dense_like(const at::Tensor& x) {
 
 }  // namespace
 
-at::Tensor rms_norm(const at::Tensor& input, const at::Tensor& weight_tensor, double eps) {
+at::Tensor rms_norm(const at::Tensor& input, const at::Tensor& weight_tensor, double eps, NormScale scale) {
   const at::Tensor x = dense_rows(input), weight = weight_tensor.contiguous();
   at::Tensor out = dense_like(x);
   const std::int64_t n = x.size(-1);
@@ -65,16 +65,16 @@ at::Tensor rms_norm(const at::Tensor& input, const at::Tensor& weight_tensor, do
   const simd::Type type = type_of(x);
   for_rows(count_rows(x), n, [&](std::int64_t row) {
     simd::rms_norm(type, in_rows[row], weight.const_data_ptr(), static_cast<float>(eps),
-                   static_cast<std::size_t>(n), out_rows[row]);
+                   scale == NormScale::kOnePlusWeight, static_cast<std::size_t>(n), out_rows[row]);
   });
   return out;
 }
 
 at::Tensor add_rms_norm(at::Tensor& residual, const at::Tensor& delta_tensor, const at::Tensor& weight_tensor,
-                        double eps) {
+                        double eps, NormScale scale) {
   if (residual.stride(-1) != 1 && residual.size(-1) > 1) {
     residual.add_(delta_tensor);
-    return rms_norm(residual, weight_tensor, eps);
+    return cpu::rms_norm(residual, weight_tensor, eps, scale);
   }
   const at::Tensor delta = dense_rows(delta_tensor), weight = weight_tensor.contiguous();
   at::Tensor out = dense_like(residual);
@@ -83,7 +83,8 @@ at::Tensor add_rms_norm(at::Tensor& residual, const at::Tensor& delta_tensor, co
   const simd::Type type = type_of(residual);
   for_rows(count_rows(residual), n, [&](std::int64_t row) {
     simd::add_rms_norm(type, residual_rows[row], delta_rows[row], weight.const_data_ptr(),
-                       static_cast<float>(eps), static_cast<std::size_t>(n), out_rows[row]);
+                       static_cast<float>(eps), scale == NormScale::kOnePlusWeight,
+                       static_cast<std::size_t>(n), out_rows[row]);
   });
   return out;
 }

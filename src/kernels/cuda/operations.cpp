@@ -63,28 +63,29 @@ at::Tensor linear_float(const at::Tensor& x, const at::Tensor& weight) {
   return at::mm(x, weight.t(), at::kFloat);
 }
 
-at::Tensor rms_norm(const at::Tensor& input, const at::Tensor& weight_tensor, double eps) {
+at::Tensor rms_norm(const at::Tensor& input, const at::Tensor& weight_tensor, double eps, NormScale scale) {
   const at::Tensor x = plain_rows(input), weight = weight_tensor.contiguous();
   at::Tensor out = empty_as(input);
   const Launch launch(x);
-  rms_norm(type_of(x), rows_of(x), weight.const_data_ptr(), static_cast<float>(eps), x.size(-1),
-           out.mutable_data_ptr(), launch.stream());
+  rms_norm(type_of(x), rows_of(x), weight.const_data_ptr(), static_cast<float>(eps),
+           scale == NormScale::kOnePlusWeight, x.size(-1), out.mutable_data_ptr(), launch.stream());
   launch.check();
   return out;
 }
 
 at::Tensor add_rms_norm(at::Tensor& residual, const at::Tensor& delta_tensor, const at::Tensor& weight_tensor,
-                        double eps) {
+                        double eps, NormScale scale) {
   if (!has_plain_rows(residual)) {
     residual.add_(delta_tensor);
-    return rms_norm(residual, weight_tensor, eps);
+    return cuda::rms_norm(residual, weight_tensor, eps, scale);
   }
   const at::Tensor delta = has_plain_rows(delta_tensor) ? delta_tensor : delta_tensor.contiguous();
   const at::Tensor weight = weight_tensor.contiguous();
   at::Tensor out = empty_as(residual);
   const Launch launch(residual);
   add_rms_norm(type_of(residual), rows_of(residual), rows_of(delta), weight.const_data_ptr(),
-               static_cast<float>(eps), residual.size(-1), out.mutable_data_ptr(), launch.stream());
+               static_cast<float>(eps), scale == NormScale::kOnePlusWeight, residual.size(-1),
+               out.mutable_data_ptr(), launch.stream());
   launch.check();
   return out;
 }

@@ -20,23 +20,25 @@ __device__ __forceinline__ std::int64_t this_row() {
   return static_cast<std::int64_t>(blockIdx.x) * blockDim.y + threadIdx.y;
 }
 
-// The normalised value is rounded to T before it is multiplied by the weight.
+// The normalised value is rounded to T before it is multiplied by the weight, not before one plus the weight.
 template <int V, typename T>
-__device__ __forceinline__ void scale_row(const T* x, const T* weight, float factor, std::int64_t n, T* out) {
+__device__ __forceinline__ void scale_row(const T* x, const T* weight, bool one_plus, float factor,
+                                          std::int64_t n, T* out) {
   for_values<V>(n, [&](std::int64_t i) {
     const Pack<T, V> values = load<V>(x + i), weights = load<V>(weight + i);
     Pack<T, V> result;
 #pragma unroll
     for (int j = 0; j < V; ++j) {
-      const float normalised = widen(narrow<T>(widen(values.values[j]) * factor));
-      result.values[j] = narrow<T>(normalised * widen(weights.values[j]));
+      const float normalised = widen(values.values[j]) * factor, w = widen(weights.values[j]);
+      result.values[j] = narrow<T>(one_plus ? normalised * (1.0f + w) : widen(narrow<T>(normalised)) * w);
     }
     store(out + i, result);
   });
 }
 
 template <typename T, int V>
-__global__ void rms_norm_kernel(Rows rows, const T* weight, float eps, std::int64_t n, T* out) {
+__global__ void rms_norm_kernel(Rows rows, const T* weight, float eps, bool one_plus, std::int64_t n,
+                                T* out) {
   const std::int64_t row = this_row();
   if (row >= rows.count) return;  // Whole warps only: see row_sum().
   const T* x = row_at<T>(rows, row);
@@ -49,12 +51,12 @@ __global__ void rms_norm_kernel(Rows rows, const T* weight, float eps, std::int6
       squares += v * v;
     }
   });
-  scale_row<V>(x, weight, rsqrtf(row_sum(squares) / static_cast<float>(n) + eps), n, out + row * n);
+  scale_row<V>(x, weight, one_plus, rsqrtf(row_sum(squares) / static_cast<float>(n) + eps), n, out + row * n);
 }
 
 template <typename T, int V>
-__global__ void add_rms_norm_kernel(Rows rows, Rows deltas, const T* weight, float eps, std::int64_t n,
-                                    T* out) {
+__global__ void add_rms_norm_kernel(Rows rows, Rows deltas, const T* weight, float eps, bool one_plus,
+                                    std::int64_t n, T* out) {
   const std::int64_t row = this_row();
   if (row >= rows.count) return;
   T* residual = row_at<T>(rows, row);
@@ -72,7 +74,8 @@ __global__ void add_rms_norm_kernel(Rows rows, Rows deltas, const T* weight, flo
     store(residual + i, values);
   });
   // Each thread reads back what it wrote itself.
-  scale_row<V>(residual, weight, rsqrtf(row_sum(squares) / static_cast<float>(n) + eps), n, out + row * n);
+  scale_row<V>(residual, weight, one_plus, rsqrtf(row_sum(squares) / static_cast<float>(n) + eps), n,
+               out + row * n);
 }
 
 template <typename T, int V>
@@ -174,7 +177,7 @@ P as(const void* p) {
 
 }  // namespace
 
-void rms_norm(Type type, Rows x, const void* weight, float eps, std::int64_t n, void* out,
+void rms_norm(Type type, Rows x, const void* weight, float eps, bool one_plus, std::int64_t n, void* out,
               cudaStream_t stream) {
   if (x.count == 0 || n == 0) return;
   with_type(type, [&](auto* t) {
@@ -183,16 +186,18 @@ void rms_norm(Type type, Rows x, const void* weight, float eps, std::int64_t n, 
     constexpr int kV = 16 / sizeof(T);
     if (wide_rows<T>(x, n) && aligned(weight) && aligned(out)) {
       const Grid grid = grid_of(x.count, n, kV);
-      rms_norm_kernel<T, kV><<<grid.blocks, grid.threads, 0, stream>>>(x, as<P>(weight), eps, n, as<P>(out));
+      rms_norm_kernel<T, kV>
+          <<<grid.blocks, grid.threads, 0, stream>>>(x, as<P>(weight), eps, one_plus, n, as<P>(out));
     } else {
       const Grid grid = grid_of(x.count, n, 1);
-      rms_norm_kernel<T, 1><<<grid.blocks, grid.threads, 0, stream>>>(x, as<P>(weight), eps, n, as<P>(out));
+      rms_norm_kernel<T, 1>
+          <<<grid.blocks, grid.threads, 0, stream>>>(x, as<P>(weight), eps, one_plus, n, as<P>(out));
     }
   });
 }
 
-void add_rms_norm(Type type, Rows residual, Rows delta, const void* weight, float eps, std::int64_t n,
-                  void* out, cudaStream_t stream) {
+void add_rms_norm(Type type, Rows residual, Rows delta, const void* weight, float eps, bool one_plus,
+                  std::int64_t n, void* out, cudaStream_t stream) {
   if (residual.count == 0 || n == 0) return;
   with_type(type, [&](auto* t) {
     using P = decltype(t);
@@ -200,12 +205,12 @@ void add_rms_norm(Type type, Rows residual, Rows delta, const void* weight, floa
     constexpr int kV = 16 / sizeof(T);
     if (wide_rows<T>(residual, n) && wide_rows<T>(delta, n) && aligned(weight) && aligned(out)) {
       const Grid grid = grid_of(residual.count, n, kV);
-      add_rms_norm_kernel<T, kV>
-          <<<grid.blocks, grid.threads, 0, stream>>>(residual, delta, as<P>(weight), eps, n, as<P>(out));
+      add_rms_norm_kernel<T, kV><<<grid.blocks, grid.threads, 0, stream>>>(residual, delta, as<P>(weight),
+                                                                           eps, one_plus, n, as<P>(out));
     } else {
       const Grid grid = grid_of(residual.count, n, 1);
-      add_rms_norm_kernel<T, 1>
-          <<<grid.blocks, grid.threads, 0, stream>>>(residual, delta, as<P>(weight), eps, n, as<P>(out));
+      add_rms_norm_kernel<T, 1><<<grid.blocks, grid.threads, 0, stream>>>(residual, delta, as<P>(weight), eps,
+                                                                          one_plus, n, as<P>(out));
     }
   });
 }

@@ -20,10 +20,10 @@ struct Rows {
   std::int64_t outer_stride = 0;
 };
 
-void rms_norm(Type type, Rows x, const void* weight, float eps, std::int64_t n, void* out,
+void rms_norm(Type type, Rows x, const void* weight, float eps, bool one_plus, std::int64_t n, void* out,
               cudaStream_t stream);
-void add_rms_norm(Type type, Rows residual, Rows delta, const void* weight, float eps, std::int64_t n,
-                  void* out, cudaStream_t stream);
+void add_rms_norm(Type type, Rows residual, Rows delta, const void* weight, float eps, bool one_plus,
+                  std::int64_t n, void* out, cudaStream_t stream);
 void layer_norm(Type type, Rows x, const void* weight, const void* bias, float eps, std::int64_t n, void* out,
                 cudaStream_t stream);
 // gate_up has rows of 2 n values.

@@ -20,7 +20,7 @@ namespace {
 constexpr std::int64_t kSelectBelow = 2;  // rows / wanted rows
 
 nn::AttentionShape attention_shape(const TextConfig& text) {
-  return {text.hidden_size, text.heads, text.kv_heads, text.head_dim};
+  return {text.hidden_size, text.heads, text.kv_heads, text.head_dim, {}};
 }
 
 void check_batch(const RaggedBatch& batch, const TextConfig& text) {
@@ -101,14 +101,14 @@ Qwen2Vl::Qwen2Vl(const Config& config, const weights::StateDict& weights, const 
       rope_(nn::Rope::text(
           config.text.head_dim, config.text.rope_theta,
           nn::contiguous_sections({config.text.mrope_section.begin(), config.text.mrope_section.end()}))),
-      norm_(weights, names::kFinalNorm, config.text.hidden_size, config.text.rms_norm_eps),
+      norm_(weights, names::kFinalNorm, config.text.hidden_size, {.eps = config.text.rms_norm_eps}),
       info_(describe(config, weights, embedding_)) {
   for (std::int64_t i = 0; i < config.text.layers; ++i) {
     const weights::StateDict layer = weights.select(fmt::format("{}{}.", names::kLayers, i));
     auto attention =
         std::make_unique<nn::Attention>(layer.select("self_attn."), attention_shape(config.text), i);
     layers_.emplace_back(layer, std::move(attention), config.text.hidden_size, config.text.intermediate_size,
-                         config.text.rms_norm_eps);
+                         nn::RmsNormOptions{.eps = config.text.rms_norm_eps});
   }
   pool_ = nn::KvPool::create(
       {config.text.layers, config.text.kv_heads, config.text.head_dim, info_.dtype, info_.device},

@@ -137,32 +137,41 @@ HWY_INLINE VF gelu(VF x) {
 }
 
 template <class T>
-HWY_INLINE void scale_row(const T* x, float scale, const T* weight, std::size_t n, T* out) {
+HWY_INLINE void scale_row(const T* x, float scale, const T* weight, bool one_plus, std::size_t n, T* out) {
   const VF factor = hn::Set(F(), scale);
+  if (one_plus) {
+    const VF one = hn::Set(F(), 1.0f);
+    const Pair ones{one, one};
+    return for_steps(n, [&](std::size_t i, auto part) HWY_ATTR {
+      store(load(x + i, part) * factor * (ones + load(weight + i, part)), out + i, part);
+    });
+  }
   for_steps(n, [&](std::size_t i, auto part) HWY_ATTR {
     store(round_to(load(x + i, part) * factor, x) * load(weight + i, part), out + i, part);
   });
 }
 
 template <class T>
-void rms_norm_row(const T* x, const T* weight, float eps, std::size_t n, T* out) {
+void rms_norm_row(const T* x, const T* weight, float eps, bool one_plus, std::size_t n, T* out) {
   Pair squares = zero();
   for_steps(n, [&](std::size_t i, auto part) HWY_ATTR {
     const Pair v = load(x + i, part);
     squares = multiply_add(v, v, squares);
   });
-  scale_row(x, 1.0f / std::sqrt(sum(squares) / static_cast<float>(n) + eps), weight, n, out);
+  scale_row(x, 1.0f / std::sqrt(sum(squares) / static_cast<float>(n) + eps), weight, one_plus, n, out);
 }
 
 template <class T>
-void add_rms_norm_row(T* residual, const T* delta, const T* weight, float eps, std::size_t n, T* out) {
+void add_rms_norm_row(T* residual, const T* delta, const T* weight, float eps, bool one_plus, std::size_t n,
+                      T* out) {
   Pair squares = zero();
   for_steps(n, [&](std::size_t i, auto part) HWY_ATTR {
     const Pair v = round_to(load(residual + i, part) + load(delta + i, part), residual);
     store(v, residual + i, part);
     squares = multiply_add(v, v, squares);
   });
-  scale_row<T>(residual, 1.0f / std::sqrt(sum(squares) / static_cast<float>(n) + eps), weight, n, out);
+  scale_row<T>(residual, 1.0f / std::sqrt(sum(squares) / static_cast<float>(n) + eps), weight, one_plus, n,
+               out);
 }
 
 template <class T>
@@ -261,17 +270,18 @@ P in(const void* p) {
   return static_cast<P>(const_cast<void*>(p));
 }
 
-void RmsNorm(Type type, const void* x, const void* weight, float eps, std::size_t n, void* out) {
+void RmsNorm(Type type, const void* x, const void* weight, float eps, bool one_plus, std::size_t n,
+             void* out) {
   with_type(type, [&](auto* t) {
     using P = decltype(t);
-    rms_norm_row(in<P>(x), in<P>(weight), eps, n, in<P>(out));
+    rms_norm_row(in<P>(x), in<P>(weight), eps, one_plus, n, in<P>(out));
   });
 }
-void AddRmsNorm(Type type, void* residual, const void* delta, const void* weight, float eps, std::size_t n,
-                void* out) {
+void AddRmsNorm(Type type, void* residual, const void* delta, const void* weight, float eps, bool one_plus,
+                std::size_t n, void* out) {
   with_type(type, [&](auto* t) {
     using P = decltype(t);
-    add_rms_norm_row(in<P>(residual), in<P>(delta), in<P>(weight), eps, n, in<P>(out));
+    add_rms_norm_row(in<P>(residual), in<P>(delta), in<P>(weight), eps, one_plus, n, in<P>(out));
   });
 }
 void LayerNorm(Type type, const void* x, const void* weight, const void* bias, float eps, std::size_t n,
@@ -316,12 +326,13 @@ HWY_EXPORT(SiluMul);
 HWY_EXPORT(Activate);
 HWY_EXPORT(Rope);
 
-void rms_norm(Type type, const void* x, const void* weight, float eps, std::size_t n, void* out) {
-  HWY_DYNAMIC_DISPATCH(RmsNorm)(type, x, weight, eps, n, out);
+void rms_norm(Type type, const void* x, const void* weight, float eps, bool one_plus, std::size_t n,
+              void* out) {
+  HWY_DYNAMIC_DISPATCH(RmsNorm)(type, x, weight, eps, one_plus, n, out);
 }
-void add_rms_norm(Type type, void* residual, const void* delta, const void* weight, float eps, std::size_t n,
-                  void* out) {
-  HWY_DYNAMIC_DISPATCH(AddRmsNorm)(type, residual, delta, weight, eps, n, out);
+void add_rms_norm(Type type, void* residual, const void* delta, const void* weight, float eps, bool one_plus,
+                  std::size_t n, void* out) {
+  HWY_DYNAMIC_DISPATCH(AddRmsNorm)(type, residual, delta, weight, eps, one_plus, n, out);
 }
 void layer_norm(Type type, const void* x, const void* weight, const void* bias, float eps, std::size_t n,
                 void* out) {

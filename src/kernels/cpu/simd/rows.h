@@ -10,9 +10,10 @@
 namespace tte::kernels::simd {
 
 // All rows have n values of `type`, one after another.
-void rms_norm(Type type, const void* x, const void* weight, float eps, std::size_t n, void* out);
-void add_rms_norm(Type type, void* residual, const void* delta, const void* weight, float eps, std::size_t n,
-                  void* out);
+void rms_norm(Type type, const void* x, const void* weight, float eps, bool one_plus, std::size_t n,
+              void* out);
+void add_rms_norm(Type type, void* residual, const void* delta, const void* weight, float eps, bool one_plus,
+                  std::size_t n, void* out);
 void layer_norm(Type type, const void* x, const void* weight, const void* bias, float eps, std::size_t n,
                 void* out);
 void silu_mul(Type type, const void* gate, const void* up, std::size_t n, void* out);
