@@ -14,8 +14,32 @@ example() {
     cmake --install "$build" --prefix build/install --component cpp > build/install.log &&
     cmake -S examples/cpp -B build/example -DCMAKE_PREFIX_PATH="$PWD/build/install" > build/example.log &&
     cmake --build build/example &&
-    build/example/think_then_embed models/nano/reasoner models/nano/embedder examples/data/nano/*.png
+    build/example/think_then_embed models/nano/reasoner models/nano/embedder examples/data/nano/*.png &&
+    readme
 }
+
+# The C++ and CMake snippets of the README, as they stand there, in a program and a project around them.
+readme() {
+  local folder=build/readme
+  mkdir -p "$folder" &&
+    {
+      snippet cpp | grep '^#include'
+      echo 'int main() {'
+      snippet cpp | grep -v '^#include'
+      echo 'return result.embeddings.rows == 1 && result.traces.front() ? 0 : 1; }'
+    } > "$folder/app.cpp" &&
+    {
+      echo 'cmake_minimum_required(VERSION 3.25)'
+      echo 'project(readme LANGUAGES CXX)'
+      echo 'add_executable(app app.cpp)'
+      snippet cmake
+    } > "$folder/CMakeLists.txt" &&
+    cmake -S "$folder" -B "$folder/build" -DCMAKE_PREFIX_PATH="$PWD/build/install" > "$folder/log" &&
+    cmake --build "$folder/build" &&
+    "$folder/build/app"
+}
+
+snippet() { sed -n "/^\`\`\`$1\$/,/^\`\`\`\$/{//!p}" README.md; }
 
 python() { "$interpreter" -m pytest ${PYTEST_ARGS:-}; }
 

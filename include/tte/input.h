@@ -46,7 +46,7 @@ struct Resize {
   std::optional<std::int64_t> height = {}, width = {};
 };
 
-/// One picture: a file, an encoded file in memory, or decoded pixels. EXIF orientation is applied to the
+/// One image: a file, an encoded file in memory, or decoded pixels. EXIF orientation is applied to the
 /// first two.
 struct Image {
   std::variant<std::filesystem::path, EncodedImage, Pixels> source;

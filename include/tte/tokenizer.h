@@ -30,7 +30,7 @@ class TTE_API Tokenizer {
   /// Text of ids; bytes that are not UTF-8 become U+FFFD. Throws InputError for a negative id.
   [[nodiscard]] std::string decode(const std::vector<std::int64_t>& ids, bool skip_special = true) const;
 
-  /// Chat messages as the checkpoint's own template writes them, with one placeholder per picture and video.
+  /// Chat messages as the checkpoint's own template writes them, with one placeholder per image and video.
   /// `continue_final_message` leaves the last turn open and excludes `add_generation_prompt`. Control-token
   /// strings inside the messages are left as they are: the result is text. Throws ModelError if there is no
   /// template.

@@ -47,7 +47,7 @@ inline at::Tensor grid(const std::vector<std::array<std::int64_t, 3>>& rows) {
 inline Image image(const at::Tensor& pixels) {
   if (pixels.dim() != 3 || pixels.scalar_type() != at::kByte || !pixels.device().is_cpu() ||
       (pixels.size(2) != 1 && pixels.size(2) != 3 && pixels.size(2) != 4)) {
-    throw InputError("A picture is a " + std::string(pixels.toString()) + " tensor of " +
+    throw InputError("An image is a " + std::string(pixels.toString()) + " tensor of " +
                      std::to_string(pixels.dim()) +
                      " dimensions: it must be uint8 [height, width, 1, 3 or 4] on the CPU.");
   }
@@ -87,7 +87,7 @@ inline at::Tensor tensor(TokenEmbeddings embeddings) {
 }
 
 /// ProcessedInput as tensors with transformers' shapes; pixel tensors are undefined where there are no
-/// pictures.
+/// images.
 struct ProcessedTensors {
   at::Tensor input_ids;            ///< int64 [1, L]
   at::Tensor mm_token_type_ids;    ///< int64 [1, L]

@@ -17,6 +17,9 @@ namespace py = pybind11;
 // written as UTF-8: the one place where texts of Python callers are checked.
 std::string to_text(const py::object& value, const std::string& name);
 
+// Makes the constructor and the methods of a class that users call refuse other arguments with an InputError.
+void make_calls_plain(const py::handle& type);
+
 void bind_errors(py::module_& module);
 void bind_inputs(py::module_& module);
 void bind_trace(py::module_& module);

@@ -79,7 +79,7 @@ void bind_inputs(py::module_& module) {
            py::arg("min_pixels") = py::none(), py::arg("max_pixels") = py::none(),
            py::arg("height") = py::none(), py::arg("width") = py::none());
 
-  py::class_<Image>(module, "Image", "One picture: a file, an encoded file in memory, or decoded pixels.")
+  py::class_<Image>(module, "Image", "One image: a file, an encoded file in memory, or decoded pixels.")
       .def_static(
           "from_path",
           [](const std::filesystem::path& path, Alpha alpha, const Resize& resize) {

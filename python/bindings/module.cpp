@@ -16,5 +16,10 @@ PYBIND11_MODULE(_tte, module) {
   bind_reasoner(module);
   bind_embedder(module);
   bind_think_then_embed(module);
+  // Those that the package exports as they are.
+  for (const char* name : {"BackendStats", "CallStats", "CancelToken", "DeviceInfo", "FinishReason",
+                           "ItemError", "ModelDescription", "Timings", "Trace"}) {
+    make_calls_plain(module.attr(name));
+  }
   py::module_::import("atexit").attr("register")(py::cpp_function(&wait_for_calls));
 }

@@ -15,7 +15,6 @@ from tte._models import Backend, Embedder, Processor, Reasoner, Tokenizer
 from tte._pages import Pages, pages
 from tte._pipeline import AutoThink, Result, think_then_embed
 from tte._tte import (
-    Alpha,
     BackendStats,
     CallStats,
     CancelledError,
@@ -36,7 +35,6 @@ from tte._tte import (
 from tte.trace_store import TraceStore
 
 __all__ = [
-    "Alpha",
     "AutoThink",
     "Backend",
     "BackendStats",

@@ -28,6 +28,15 @@ def jinja2() -> Any:
     return jinja2
 
 
+def matplotlib() -> Any:
+    """The module `matplotlib`, with `matplotlib.figure`."""
+    try:
+        import matplotlib.figure
+    except ImportError as error:
+        raise _tte.InputError("matplotlib is not installed, which draws the report: pip install matplotlib") from error
+    return matplotlib
+
+
 def pypdfium2() -> Any:
     """The module `pypdfium2`."""
     try:

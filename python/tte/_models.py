@@ -545,7 +545,7 @@ class Tokenizer:
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
     ) -> str:
-        """Chat messages as the checkpoint's own template writes them, one placeholder per picture and video."""
+        """Chat messages as the checkpoint's own template writes them, one placeholder per image and video."""
         return self._native.apply_chat_template(
             to_messages(messages, "messages"),
             _options.flag(add_generation_prompt, "add_generation_prompt"),

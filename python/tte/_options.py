@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set, Sized
 from contextlib import contextmanager
 from itertools import islice
@@ -293,11 +292,9 @@ def _tell_what_does_nothing(columns: Mapping[str, list[Any]]) -> None:
         return
     for name, off in _SAMPLING.items():
         if any(each is not None and each != off for each in columns.get(name, ())):
-            warnings.warn(
+            _text.warn(
                 f"{name} does nothing at temperature 0, where the best token is always taken: set a temperature to "
-                f"sample, or leave {name} out.",
-                UserWarning,
-                stacklevel=4,
+                f"sample, or leave {name} out."
             )
 
 

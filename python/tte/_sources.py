@@ -9,7 +9,6 @@ import os
 import re
 import stat
 import urllib.parse
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -260,8 +259,7 @@ def warn_of_file_names(text: str) -> None:
     if key in _told or len(_told) >= _MOST_TOLD:
         return
     _told.add(key)
-    warnings.warn(
+    _text.warn(
         f"{_text.shown(text)} is embedded as text, though it names or holds an image or a video: give "
-        'pathlib.Path(...), {"image": ...} or {"video": ...} for what is in the file.',
-        stacklevel=2,
+        'pathlib.Path(...), {"image": ...} or {"video": ...} for what is in the file.'
     )

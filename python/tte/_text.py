@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import os
 import reprlib
+import sys
+import warnings
 from typing import Any
 
 from tte import _tte
 
+_PACKAGE = os.path.join(os.path.dirname(__file__), "")
 _SHOWN = 80
 _LONGEST_PATH = 4095
 _LONGEST_NAME = 255
+
+
+def warn(message: str) -> None:
+    """Warn of the line that called tte: the innermost one outside of this package."""
+    frame, level = sys._getframe(1), 2
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, UserWarning, stacklevel=level)
 
 
 def utf8(value: Any, name: str) -> str:

@@ -100,12 +100,12 @@ class TraceStore:
     file systems).
 
     Args:
-        path: the file; it is made if it is not there.
+        path: the file; it is made if it is not there, in a folder that is. "~" is the home folder.
         read_only: refuse to write, and do not make the file.
 
     Raises:
         InputError: the file is not a trace store; later: the store is closed, is written to and read-only, is damaged,
-            or its disk is full; its folder cannot be made.
+            or its disk is full; its folder is not there.
 
     Example:
         >>> import tte
@@ -118,7 +118,7 @@ class TraceStore:
     """
 
     def __init__(self, path: PathLike, *, read_only: bool = False) -> None:
-        self.path = Path(_text.path(path, "the trace store's path"))
+        self.path = _expanded(path, "the trace store's path")
         self._lock = threading.Lock()
         self._read_only = read_only = _options.flag(read_only, "read_only")
         self._name = _text.shown_path(self.path)
@@ -131,9 +131,9 @@ class TraceStore:
             raise _tte.InputError(f"{self._name} is not there: give the file of a trace store.")
         if there and not self.path.is_file():
             raise _tte.InputError(f"{self._name} is not a file: give the file of a trace store.")
-        if not read_only:
-            with _writing(self.path.parent, "give a file in a folder that can be made"):
-                self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not there and not self.path.parent.is_dir():
+            parent = _text.shown_path(self.path.parent)
+            raise _tte.InputError(f"{parent} is not a folder: make it, or give the trace store another one.")
         try:
             self._connect(uri, read_only)
         except sqlite3.Error as error:
@@ -477,7 +477,7 @@ class TraceStore:
 
         """
         self._require_writable()
-        source = Path(_text.path(path, "the export"))
+        source = _expanded(path, "the export")
         name = _text.shown_path(source)
         with _files.reading(source, "give an export (.jsonl, .parquet) or a trace store"):
             if not source.is_file():
@@ -552,7 +552,7 @@ def check_export(path: PathLike) -> Path:
 
     Raises `InputError` for a name that is neither JSONL nor parquet and for a folder that is not there.
     """
-    target = Path(_text.path(path, "the export"))
+    target = _expanded(path, "the export")
     name = _text.shown_path(target)
     if target.suffix not in _WRITERS:
         raise _tte.InputError(f"{name} ends in neither .jsonl nor .parquet: name the export so.")
@@ -563,6 +563,17 @@ def check_export(path: PathLike) -> Path:
         if target.is_dir():
             raise _tte.InputError(f"{name} is a folder: give the export another name.")
     return target
+
+
+def _expanded(path: object, name: str) -> Path:
+    """The path that a caller gave, with the home folder in place of "~"."""
+    given = Path(_text.path(path, name))
+    try:
+        return given.expanduser()
+    except RuntimeError:
+        raise _tte.InputError(
+            f"{name} {_text.shown_path(given)} begins with a home folder that is not there: give the whole path."
+        ) from None
 
 
 @contextmanager

@@ -89,21 +89,13 @@ DeviceInfo choose_device(const std::string& name) {
   for (const DeviceInfo& device : devices) {
     if (device.name == wanted) return device;
   }
+  if (devices.size() == 1) kernels::load_cuda();  // Throws, and says why there is no GPU.
   std::string list;
   for (const DeviceInfo& device : devices) {
     list += fmt::format("{}{} ({})", list.empty() ? "" : ", ", device.name, device.description);
   }
-  std::string reason;
-  if (devices.size() == 1) {
-    try {
-      kernels::load_cuda();
-      reason = "; the CUDA kernels load, but no GPU is to be seen";
-    } catch (const Error& error) {
-      reason = fmt::format("; {}", error.what());
-    }
-  }
-  throw DeviceError(fmt::format("The device \"{}\" is not there: tte can use {}{}{}",
-                                base::printable(name, 40), list, reason, reason.ends_with('.') ? "" : "."));
+  throw DeviceError(
+      fmt::format("The device \"{}\" is not there: tte can use {}.", base::printable(name, 40), list));
 }
 
 at::Device torch_device(const DeviceInfo& device) {

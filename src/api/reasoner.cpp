@@ -21,7 +21,9 @@ Reasoner::Reasoner(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 
 Reasoner Reasoner::load(const std::filesystem::path& checkpoint, const LoadOptions& options,
                         const Backend& backend) {
-  return Reasoner(std::make_shared<Impl>(checkpoint, options, backend));
+  auto impl = std::make_shared<const Impl>(checkpoint, options, backend);
+  impl->engine().model().check_generates();
+  return Reasoner(std::move(impl));
 }
 
 std::vector<Trace> Reasoner::think(const std::vector<Input>& inputs, const ThinkOptions& options) const {

@@ -336,17 +336,17 @@ void check(const ThinkThenEmbedOptions& options, std::size_t items, std::int64_t
   const AutoThink& rule = options.auto_think;
   if (static_cast<bool>(rule.decide) == static_cast<bool>(rule.targets)) {
     throw InputError(
-        "ThinkMode::kAuto needs a rule: set exactly one of auto_think.decide and auto_think.targets.");
+        "ThinkMode::kAuto needs a rule: set exactly one of AutoThink.decide and AutoThink.targets.");
   }
   if (rule.targets && (rule.targets->dim != dim || rule.targets->rows < 2)) {
     throw InputError(
-        fmt::format("auto_think.targets has {} vectors of {} dimensions: it must have at least 2, of the {} "
+        fmt::format("AutoThink.targets has {} vectors of {} dimensions: it must have at least 2, of the {} "
                     "dimensions that this "
                     "call makes.",
                     rule.targets->rows, rule.targets->dim, dim));
   }
   if (rule.targets && !(rule.margin >= 0)) {
-    throw InputError(fmt::format("auto_think.margin is {}: it must be 0 or more.", rule.margin));
+    throw InputError(fmt::format("AutoThink.margin is {}: it must be 0 or more.", rule.margin));
   }
 }
 

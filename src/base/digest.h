@@ -1,4 +1,4 @@
-// Content hashes: what makes two tensors, pictures or prompts "the same".
+// Content hashes: what makes two tensors, visuals or prompts "the same".
 #pragma once
 
 #include <compare>

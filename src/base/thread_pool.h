@@ -4,11 +4,9 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
-#include <future>
 #include <memory>
 #include <mutex>
 #include <thread>
-#include <type_traits>
 #include <vector>
 
 #include "base/process_mark.h"
@@ -16,9 +14,8 @@
 namespace tte::base {
 
 // Runs jobs on `threads` threads (at least one, else InputError) in the order they came. The destructor
-// finishes running jobs and drops waiting ones, whose futures then hold std::future_error (broken promise).
-// In a forked process, which has none of the threads, it leaves everything as it is, and post() throws
-// DeviceError. Inside a job at::parallel_for runs serially: the pool's threads are the parallelism.
+// finishes running jobs and drops waiting ones. In a forked process, which has none of the threads, it leaves
+// everything as it is, and post() throws DeviceError. Inside a job at::parallel_for runs serially: the pool's threads are the parallelism.
 class ThreadPool {
  public:
   explicit ThreadPool(int threads);
@@ -26,14 +23,7 @@ class ThreadPool {
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
-  template <typename F>
-  auto submit(F&& job) -> std::future<std::invoke_result_t<F>> {
-    auto task = std::make_shared<std::packaged_task<std::invoke_result_t<F>()>>(std::forward<F>(job));
-    auto future = task->get_future();
-    post([task] { (*task)(); });
-    return future;
-  }
-  // As submit, without a future: an exception of the job is logged.
+  // An exception of the job is logged.
   void post(std::function<void()> job);
   [[nodiscard]] int size() const { return static_cast<int>(threads_.size()); }
 

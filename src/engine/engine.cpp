@@ -65,7 +65,7 @@ void check_fits(const models::Prompt& prompt, std::int64_t extra, const models::
         "BackendOptions::state_bytes to at least {}, or shorten the input{}.",
         name, what, bytes, model.state_capacity(), bytes, extra == 0 ? "" : " or max_new_tokens"));
   }
-  // Positions, not tokens: a picture takes fewer positions than it has tokens.
+  // Positions, not tokens: a visual takes fewer positions than it has tokens.
   const std::int64_t positions = prompt.next_position + extra;
   if (model.info().max_positions > 0 && positions > model.info().max_positions) {
     throw InputError(fmt::format("{}: {} {} positions, but the model knows {}; shorten the input{}.", name,
@@ -83,6 +83,12 @@ void check(GenerateRequest& request, const models::Model& model) {
   if (!request.options.max_new_tokens) request.options.max_new_tokens = 512;
   check_prompt(request.prompt.get(), model.info(), request.name);
   check_fits(*request.prompt, *request.options.max_new_tokens, model, request.name);
+  for (const std::int64_t id : request.options.stop_token_ids) {
+    if (id < model.info().vocab_size) continue;
+    throw InputError(fmt::format(
+        "{}: stop_token_ids has {}, but the model's vocabulary has {} tokens: give ids from 0 to {}.",
+        request.name, id, model.info().vocab_size, model.info().vocab_size - 1));
+  }
   if (request.options.max_think_tokens && (request.think_open.empty() || request.think_close.empty())) {
     throw InputError(
         fmt::format("{}: max_think_tokens is {}, but the recipe has no thinking tags to watch for; leave "

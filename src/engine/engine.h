@@ -85,7 +85,7 @@ struct EncodeResult {
 struct EngineOptions {
   int max_step_tokens = static_cast<int>(models::step_size(c10::DeviceType::CPU).tokens);
   int max_running = 256;  // Sequences in one step, each with a token at least: at most max_step_tokens count.
-  // Vision patches encoded in one step (a larger picture alone), so that running sequences wait for no more.
+  // Vision patches encoded in one step (a larger visual alone), so that running sequences wait for no more.
   std::int64_t max_step_patches = models::step_size(c10::DeviceType::CPU).patches;
 };
 

@@ -23,7 +23,7 @@
 
 namespace tte::engine {
 
-// Where the pictures of a prompt stand among its tokens.
+// Where the visuals of a prompt stand among its tokens.
 class VisualRows {
  public:
   explicit VisualRows(const models::Prompt& prompt);
@@ -33,7 +33,7 @@ class VisualRows {
   [[nodiscard]] std::int64_t row(std::int64_t ordinal) const {
     return rows_[static_cast<std::size_t>(ordinal)];
   }
-  // The picture that a visual token belongs to, and the first ordinal of a picture.
+  // The visual that a visual token belongs to, and the first ordinal of a visual.
   [[nodiscard]] std::size_t visual_of(std::int64_t ordinal) const;
   [[nodiscard]] std::int64_t first_ordinal(std::size_t visual) const { return starts_[visual]; }
   [[nodiscard]] std::int64_t count(std::size_t visual) const { return starts_[visual + 1] - starts_[visual]; }

@@ -1,4 +1,4 @@
-// Vision features by tower and content, so that reasoner and embedder encode a picture once.
+// Vision features by tower and content, so that reasoner and embedder encode a visual once.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -1,4 +1,4 @@
-// Pictures of one step: found in the cache, or encoded together.
+// Visuals of one step: found in the cache, or encoded together.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ namespace tte::engine {
 class VisionStage {
  public:
   // At most `max_patches` are encoded in a step, so that running sequences do not wait long for their next
-  // token; a picture that is larger is encoded alone.
+  // token; a visual that is larger is encoded alone.
   VisionStage(const models::Model& model, VisionCache& cache, std::int64_t max_patches)
       : model_(model), cache_(cache), max_patches_(max_patches) {}
 

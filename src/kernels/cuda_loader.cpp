@@ -52,7 +52,7 @@ void load_cuda() {
   const int devices = driver_device_count();
   if (devices <= 0) {
     throw DeviceError(fmt::format(
-        "Device 'cuda' is not available: {}; the devices here are: cpu.",
+        "Device 'cuda' is not available: {}; use device 'cpu'.",
         devices < 0 ? "no NVIDIA driver (libcuda.so.1) answers" : "the NVIDIA driver reports no GPU"));
   }
   const std::filesystem::path path = library_path();

@@ -209,7 +209,7 @@ class Bmp {
     };
     put(10, run_length ? file.size() : h.pixels_at, 4);
     if (run_length) {
-      // OpenCV ignores RLE4's moves, fills up pictures that end too early, and refuses runs over the end of a
+      // OpenCV ignores RLE4's moves, fills up images that end too early, and refuses runs over the end of a
       // row.
       const std::vector<std::uint8_t> indices = expand_runs();
       const auto width = static_cast<std::ptrdiff_t>(h.width);

@@ -10,7 +10,7 @@
 
 namespace tte::media {
 
-// One picture as uint8 [height, width, 3] RGB, upright (EXIF orientation applied for files and bytes).
+// One image as uint8 [height, width, 3] RGB, upright (EXIF orientation applied for files and bytes).
 //
 // JPEG, PNG, WebP, GIF and BMP (the first frame of an animation) and TIFF are told by their first bytes;
 // nothing else reaches a decoder. Pixels equal Pillow's exif_transpose + convert("RGB"), with one exception:

@@ -1,6 +1,6 @@
 // OpenCV on the pixels of a tensor. Internal to media/.
 //
-// OpenCV decodes bitmaps, turns pictures, and moves, scales and looks up channels. Where it cannot give what
+// OpenCV decodes bitmaps, turns images, and moves, scales and looks up channels. Where it cannot give what
 // is promised, another library does the work:
 // - JPEG, PNG, WebP and TIFF by the formats' own libraries: cv::imdecode gives a cut baseline JPEG as if it
 //   were whole (the last rows repeated, or never written) and drops alpha such that hidden colours show; CMYK

@@ -66,7 +66,7 @@ std::string error_text(int code) {
 // The EXIF orientations that mean as many clockwise turns by 90 degrees.
 constexpr std::array<int, 4> kOrientations = {1, 6, 3, 8};
 
-// The clockwise turns by 90 degrees that make the stream's pictures upright.
+// The clockwise turns by 90 degrees that make the stream's frames upright.
 int clockwise_turns(const AVStream* stream) {
   const std::uint8_t* matrix = nullptr;
 #if LIBAVCODEC_VERSION_INT >= AV_VERSION_INT(60, 29, 100)
@@ -216,7 +216,7 @@ class VideoFile::Impl {
     }
     stream_ = format_->streams[index];
     if ((stream_->disposition & AV_DISPOSITION_ATTACHED_PIC) != 0)
-      fail("has sound and a cover picture but no video.");
+      fail("has sound and a cover image but no video.");
     check_size();
     for (unsigned i = 0; i < format_->nb_streams; ++i) {
       if (static_cast<int>(i) != index) format_->streams[i]->discard = AVDISCARD_ALL;
@@ -226,7 +226,7 @@ class VideoFile::Impl {
       fail("has a damaged header.");
     codec_->max_pixels = budget_.limits().max_pixels;
     codec_->thread_count = std::clamp(av_cpu_count(), 1, kMaxThreads);
-    // Only its pictures tell that an MPEG stream was cut, so that is_damaged must be able to.
+    // Only its frames tell that an MPEG stream was cut, so that is_damaged must be able to.
     if (is_format("mpegts") || is_format("mpeg")) codec_->thread_type = FF_THREAD_SLICE;
     codec_->pkt_timebase = stream_->time_base;
     if (const int code = avcodec_open2(codec_.get(), codec, nullptr); code < 0) {

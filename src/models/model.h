@@ -1,4 +1,4 @@
-// What the engine knows of a model: it can start a sequence, read pictures, and run a ragged batch.
+// What the engine knows of a model: it can start a sequence, read visuals, and run a ragged batch.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -105,6 +105,8 @@ class Model {
   // Appends the batch to its sequences and returns the hidden states after the final norm of output_rows,
   // [output_rows, hidden] on the model's device.
   [[nodiscard]] virtual at::Tensor forward(const RaggedBatch& batch) const = 0;
+  // Throws ModelError for a checkpoint without what logits() needs.
+  virtual void check_generates() const {}
   // float32 logits [rows, vocab] of hidden states.
   [[nodiscard]] virtual at::Tensor logits(const at::Tensor& hidden) const = 0;
 };

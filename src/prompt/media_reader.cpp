@@ -117,7 +117,7 @@ Visuals MediaReader::read(const Input& input, const std::string& item, const Can
   media::Budget budget(limits_, stop);
   Visuals visuals;
   for_each_part(input, [&](const Part& part) {
-    if (const auto* picture = std::get_if<Image>(&part)) visuals.push_back(image(*picture, item, budget));
+    if (const auto* still = std::get_if<Image>(&part)) visuals.push_back(image(*still, item, budget));
     if (const auto* clip = std::get_if<Video>(&part)) visuals.push_back(video(*clip, item, budget));
   });
   if (visuals.empty() && blank_image_ > 0 && input.messages.empty()) {

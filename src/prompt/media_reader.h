@@ -1,4 +1,4 @@
-// The pictures and videos of an item, as the vision tower reads them.
+// The images and videos of an item, as the vision tower reads them.
 #pragma once
 
 #include <memory>
@@ -24,8 +24,8 @@ class MediaReader {
   // other.
   MediaReader(const models::Layout& layout, const Recipe& recipe, const MediaLimits& limits = {});
 
-  // All pictures and videos in the order of the item's parts (of its messages, when it has them), or the
-  // recipe's blank picture where there are none. Throws InputError naming `item`, also when they would
+  // All images and videos in the order of the item's parts (of its messages, when it has them), or the
+  // recipe's blank image where there are none. Throws InputError naming `item`, also when they would
   // together cost more than the limits allow, and CancelledError soon after `stop`.
   [[nodiscard]] Visuals read(const Input& input, const std::string& item, const CancelToken& stop = {}) const;
 
@@ -45,7 +45,7 @@ class MediaReader {
   base::Digest signature_;
 };
 
-// True if the item has a picture or a video.
+// True if the item has an image or a video.
 bool has_media(const Input& input);
 
 }  // namespace tte::prompt

@@ -333,7 +333,7 @@ std::shared_ptr<const models::Prompt> PromptBuilder::build(const Input& input, c
   if (input.messages.empty()) {
     if (input.parts.empty()) {
       throw InputError(
-          fmt::format("{} is empty: it needs a text, a picture, a video or chat messages.", item));
+          fmt::format("{} is empty: it needs a text, an image, a video or chat messages.", item));
     }
     const std::string& preset = recipe_.preset(request.task).of(request.stage);
     // The recipe's own words may hold control tokens; a caller's are text.

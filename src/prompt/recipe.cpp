@@ -57,7 +57,7 @@ void check_placeholders(const JsonObject& object, const char* key, const Pieces&
     }
   }
   if (contents > 1) {
-    object.fail(key, "places the pictures twice: use {content}, or {media} with {text}, once");
+    object.fail(key, "places the visuals twice: use {content}, or {media} with {text}, once");
   }
 }
 

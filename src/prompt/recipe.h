@@ -46,11 +46,11 @@ struct PromptTemplate {
   Pieces user = {"{content}"};  // Chat: the user turn. {content} {media} {text} {instruction} {trace}
   Pieces raw;                   // The same placeholders.
   std::string image =
-      "{token}";  // Raw: what stands for a picture; {token} is the family's placeholder token.
+      "{token}";  // Raw: what stands for a visual; {token} is the family's placeholder token.
   std::string video = "{token}";
   bool generation_prompt = true;             // Chat: open the assistant turn.
   std::string no_text_image, no_text_video;  // {text} of an item with neither text nor instruction.
-  int blank_image = 0;  // Side of the white picture put before an item without any; 0: none is put.
+  int blank_image = 0;  // Side of the white image put before an item without any; 0: none is put.
   Positions positions = Positions::kFamily;
 
   [[nodiscard]] const Pieces& body() const { return chat ? user : raw; }

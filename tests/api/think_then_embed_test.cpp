@@ -209,7 +209,7 @@ TEST(ThinkThenEmbed, AutoThinksWhereTheMarginIsSmall) {
   EXPECT_THAT(message_of<InputError>([&] { (void)pair().run(inputs, options); }), HasSubstr("exactly one"));
   options.auto_think.targets = std::make_shared<Embeddings>();
   EXPECT_THAT(message_of<InputError>([&] { (void)pair().run(inputs, options); }),
-              HasSubstr("auto_think.targets"));
+              HasSubstr("AutoThink.targets"));
 }
 
 TEST(ThinkThenEmbed, HandsOutWhatIsReady) {

@@ -8,12 +8,15 @@
 #include <cmath>
 
 #include "engine/fake_model.h"
+#include "expect_error.h"
 #include "tte/error.h"
 
 namespace tte::engine::testing {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
+using tte::testing::message_of;
 
 TEST(Generate, EndsAtAnEndToken) {
   Bench bench(scripted(3, bytes_of("hello")));
@@ -52,6 +55,14 @@ TEST(Generate, StopTokensIgnoreEosAndMinNewTokens) {
   result = bench.engine->submit(std::move(request)).get();
   ASSERT_GE(result.ids.size(), 3U);
   EXPECT_NE(result.ids[1], kEos) << "the end token may not come yet";
+}
+
+TEST(Generate, AStopTokenOutsideOfTheVocabularyIsRefused) {
+  Bench bench;
+  auto request = generate_request(make_prompt({std::string("abc")}), 10);
+  request.options.stop_token_ids = {106, kModelVocab};
+  EXPECT_THAT(message_of<InputError>([&] { bench.engine->submit(std::move(request)); }),
+              AllOf(HasSubstr("stop_token_ids has 320"), HasSubstr("from 0 to 319")));
 }
 
 TEST(Generate, StopStringsAreCutOff) {

@@ -208,6 +208,54 @@ def test_every_argument_takes_or_refuses_every_value(
     assert not wrong, "\n".join(wrong)
 
 
+NATIVE = [
+    name
+    for name in tte.__all__
+    if isinstance(thing := getattr(tte, name), type) and vars(tte._tte).get(name) is thing
+    if not issubclass(thing, Exception)
+]
+
+
+@pytest.mark.parametrize("name", NATIVE)
+def test_every_exported_class_refuses_other_calls_in_one_sentence(name: str) -> None:
+    kind = getattr(tte, name)
+    methods = [method for method in vars(kind) if not method.startswith("_") and callable(getattr(kind, method))]
+    made = {"CancelToken": tte.CancelToken, "Trace": lambda: tte.Trace("x")}.get(name)
+    calls = [(name, kind), *((method, getattr(kind, method)) for method in methods)]
+    if made is not None:
+        calls += [(method, getattr(made(), method)) for method in methods if callable(getattr(made(), method))]
+    for called, call in calls:
+        for value in ZOO.values():
+            for arguments, named in (([value], {}), ([value, value], {}), ([], {"nothing": value}), ([], {})):
+                try:
+                    call(*arguments, **named)
+                except tte.InputError as error:
+                    message = str(error)
+                    assert called.lower() in message.lower(), message
+                    assert len(message) < 500, message
+                    assert "\n" not in message, message
+                    assert message.endswith("."), message
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: tte.CancelToken(5), "tte.CancelToken() is given 5: it takes no argument."),
+        (lambda: tte.CancelToken().cancel(1), "tte.CancelToken.cancel() is given 1: it takes no argument."),
+        (lambda: tte.Trace(), "tte.Trace() is given nothing: it takes (text: object)."),
+        (lambda: tte.Trace(txt="a"), "tte.Trace() is given txt='a': it takes (text: object)."),
+        (lambda: tte.Timings(), "tte.Timings() is given nothing: only tte makes one."),
+        (lambda: tte.FinishReason("STOP"), "tte.FinishReason() is given 'STOP': it takes one of STOP, LENGTH, "),
+        (lambda: tte.FinishReason(99), "tte.FinishReason() is given 99: it takes one of STOP, LENGTH, "),
+        (lambda: tte.FinishReason(), "tte.FinishReason() is given nothing: it takes one of STOP, LENGTH, "),
+    ],
+)
+def test_calls_of_exported_classes_name_value_and_remedy(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises(tte.InputError) as error:
+        call()
+    assert str(error.value).startswith(message)
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [
@@ -217,7 +265,8 @@ def test_every_argument_takes_or_refuses_every_value(
         ("repetition_penalty", 0), ("seed", -1), ("seed", 2**64), ("seed", 1.0), ("min_new_tokens", -1),
         ("max_think_tokens", -1), ("max_think_tokens", np.float32(3)), ("stop_token_ids", [2**63]),
         ("stop_token_ids", [-1]), ("stop_token_ids", [1.0]), ("stop_token_ids", [True]), ("stop", [1]), ("stop", [""]),
-        ("stop", itertools.count()), ("stop", {"a": 1}), ("ignore_eos", 1), ("seed", itertools.count()),
+        ("stop_token_ids", [10**9]), ("stop", itertools.count()), ("stop", {"a": 1}), ("ignore_eos", 1),
+        ("seed", itertools.count()),
     ],
     ids=str,
 )  # fmt: skip
@@ -276,8 +325,9 @@ def test_think_takes_lists_of_bools_of_other_libraries(
 
 @pytest.mark.parametrize("option", [{"top_p": 0.5}, {"top_k": 3}, {"min_p": 0.1}, {"seed": 3}], ids=str)
 def test_what_does_nothing_at_temperature_zero_is_told(reasoner: tte.Reasoner, option: dict[str, Any]) -> None:
-    with pytest.warns(UserWarning, match=f"{next(iter(option))} does nothing at temperature 0"):
+    with pytest.warns(UserWarning, match=f"{next(iter(option))} does nothing at temperature 0") as told:
         reasoner.think("a", max_new_tokens=1, **option)
+    assert told[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         reasoner.think("a", max_new_tokens=1, temperature=1.0, **option)

@@ -137,7 +137,7 @@ def test_results_are_one_line(run: Run, pair: tuple[tte.Reasoner, tte.Embedder],
         result, result.stats, result.timings[0], result.errors[0], result.traces[0], tte.Trace("long\n" * 1000),
         reasoner, embedder, reasoner.model, reasoner.backend, reasoner.backend.stats, reasoner.tokenizer,
         tte.Processor(reasoner.model.path), tte.CancelToken(), tte.Backend.devices()[0],
-        tte.TraceStore(tmp_path / "t.sqlite"), tte.AutoThink(result), tte.Alpha.DROP, tte.FinishReason.STOP,
+        tte.TraceStore(tmp_path / "t.sqlite"), tte.AutoThink(result), tte.FinishReason.STOP,
     ]  # fmt: skip
     for thing in objects:
         assert "\n" not in repr(thing)

@@ -341,8 +341,9 @@ def test_a_pipe_is_not_waited_for(processor: tte.Processor, tmp_path: Path) -> N
 def test_a_text_that_names_an_image_is_told_once(processor: tte.Processor, files: Path, tmp_path: Path) -> None:
     named = tmp_path / "told.png"
     named.write_bytes(png())
-    with pytest.warns(UserWarning, match="embedded as text"):
+    with pytest.warns(UserWarning, match="embedded as text") as told:
         processor(str(named))
+    assert told[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         processor(str(named))

@@ -172,13 +172,16 @@ at::Tensor Qwen2Vl::forward(const RaggedBatch& batch) const {
   return norm_.add(residual, delta);
 }
 
+void Qwen2Vl::check_generates() const {
+  if (head_) return;
+  throw ModelError(
+      fmt::format("The checkpoint of {} has no lm_head.weight, without which it embeds but cannot generate "
+                  "text: load it as an Embedder, or use a checkpoint with its head.",
+                  config_.file));
+}
+
 at::Tensor Qwen2Vl::logits(const at::Tensor& hidden) const {
-  if (!head_) {
-    throw ModelError(
-        fmt::format("The checkpoint of {} has no lm_head.weight, without which it embeds but cannot generate "
-                    "text: load it as an Embedder, or use a checkpoint with its head.",
-                    config_.file));
-  }
+  check_generates();
   return kernels::linear_float(hidden, *head_);
 }
 

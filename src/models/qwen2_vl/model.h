@@ -33,7 +33,7 @@ class Qwen2Vl final : public Model {
   [[nodiscard]] std::vector<at::Tensor> encode_vision(
       std::span<const std::shared_ptr<const Visual>> visuals) const override;
   [[nodiscard]] at::Tensor forward(const RaggedBatch& batch) const override;
-  // Throws ModelError for an embedder that was saved without a head.
+  void check_generates() const override;
   [[nodiscard]] at::Tensor logits(const at::Tensor& hidden) const override;
 
  private:

@@ -204,6 +204,20 @@ def test_errors_name_the_file_and_the_row(store: tte.TraceStore, tmp_path: Path)
         store.get("abc")
 
 
+def test_folders_are_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(tte.InputError, match=r"typo is not a folder: make it, or"):
+        tte.TraceStore(tmp_path / "typo" / "x.sqlite")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with tte.TraceStore("~/x.sqlite") as store:
+        assert store.path == tmp_path / "x.sqlite"
+        assert store.export("~/x.jsonl") == 0
+        assert store.merge("~/x.jsonl") == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.jsonl", "x.sqlite"]
+    with pytest.raises(tte.InputError, match="begins with a home folder that is not there: give the whole path"):
+        tte.TraceStore("~nobody-of-this-name/x.sqlite")
+
+
 def test_other_files_are_refused(tmp_path: Path) -> None:
     text = tmp_path / "text.sqlite"
     text.write_text("not a database, but long enough to be taken for the header of one " * 4)

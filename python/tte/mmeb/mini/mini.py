@@ -86,6 +86,7 @@ def _mini(arguments: argparse.Namespace) -> int:
     _extras.pyarrow()
     if not arguments.data_only:
         _extras.jinja2()  # Told now, not when all is done.
+        _extras.matplotlib()
     by_set = {data_set: name for name, data_set in mini_layout.NAMES.items()}
     chosen = [by_set.get(name, name) for name in arguments.tasks or mini_layout.NAMES]
     for name in chosen:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from tte._tte import InputError
+from tte import _extras
 
 INK = "#0a0b0c"
 """Stands for the page's text colour: becomes `currentColor` in the SVG."""
@@ -26,11 +26,7 @@ def colour(name: str, index: int = 0) -> str:
 @contextmanager
 def _figure(width: float, height: float) -> Iterator[tuple[Any, list[str]]]:
     """A transparent figure of width x height inches; its SVG is appended to the list at the end."""
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError("The report draws with matplotlib, which is not installed: pip install matplotlib") from error
+    mpl = _extras.matplotlib()
     settings: dict[Any, Any] = {
         "svg.fonttype": "none", "svg.hashsalt": "tte", "font.size": 9, "axes.edgecolor": INK, "axes.labelcolor": INK,
         "xtick.color": INK, "ytick.color": INK, "text.color": INK, "axes.spines.top": False,
@@ -38,7 +34,7 @@ def _figure(width: float, height: float) -> Iterator[tuple[Any, list[str]]]:
     }  # fmt: skip
     out: list[str] = []
     with mpl.rc_context(settings):
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = mpl.figure.Figure(figsize=(width, height), layout="constrained")
         figure.patch.set_alpha(0)
         yield figure, out
         buffer = io.StringIO()
