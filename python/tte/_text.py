@@ -6,6 +6,7 @@ import os
 import reprlib
 import sys
 import warnings
+from types import FrameType
 from typing import Any
 
 from tte import _tte
@@ -18,7 +19,8 @@ _LONGEST_NAME = 255
 
 def warn(message: str) -> None:
     """Warn of the line that called tte: the innermost one outside of this package."""
-    frame, level = sys._getframe(1), 2
+    frame: FrameType | None = sys._getframe(1)
+    level = 2
     while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, UserWarning, stacklevel=level)
