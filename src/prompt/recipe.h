@@ -43,10 +43,9 @@ enum class Positions : std::uint8_t {
 struct PromptTemplate {
   bool chat = true;  // The checkpoint's own template around `user`; else `raw` is the whole prompt.
   Pieces system;     // Chat: the system turn ({instruction}); none: the template's own, if it has one.
-  Pieces user = {"{content}"};  // Chat: the user turn. {content} {media} {text} {instruction} {trace}
-  Pieces raw;                   // The same placeholders.
-  std::string image =
-      "{token}";  // Raw: what stands for a visual; {token} is the family's placeholder token.
+  Pieces user = {"{content}"};    // Chat: the user turn. {content} {media} {text} {instruction} {trace}
+  Pieces raw;                     // The same placeholders.
+  std::string image = "{token}";  // Raw: what stands for a visual; {token} is the family's placeholder token.
   std::string video = "{token}";
   bool generation_prompt = true;             // Chat: open the assistant turn.
   std::string no_text_image, no_text_video;  // {text} of an item with neither text nor instruction.
