@@ -114,6 +114,15 @@ void move_text_past_all_axes(models::Prompt& prompt) {
   prompt.next_position = next;
 }
 
+// Questions about one image or video part after it.
+void set_boundaries_after_visuals(models::Prompt& prompt) {
+  for (std::size_t i = 1; i < prompt.kinds.size(); ++i) {
+    if (prompt.kinds[i] == models::TokenKind::kText && prompt.kinds[i - 1] != models::TokenKind::kText) {
+      prompt.boundaries.push_back(static_cast<std::int64_t>(i));
+    }
+  }
+}
+
 }  // namespace
 
 // What the placeholders of the recipe stand for. Texts are guarded already.
@@ -359,6 +368,7 @@ std::shared_ptr<const models::Prompt> PromptBuilder::build(const Input& input, c
   }
   if (recipe_.prompt.positions == Positions::kSequential) set_sequential_positions(*prompt);
   if (recipe_.prompt.positions == Positions::kPastAllAxes) move_text_past_all_axes(*prompt);
+  set_boundaries_after_visuals(*prompt);
   return prompt;
 }
 
@@ -371,6 +381,7 @@ EmbedPrompt PromptBuilder::close(const std::shared_ptr<const models::Prompt>& op
   out.prompt = opened;
   if (!tail.empty()) {
     auto prompt = std::make_shared<models::Prompt>(*opened);
+    prompt->boundaries.push_back(prompt->size());  // Traces about one item part here.
     append_ids(*prompt, tail);
     out.prompt = prompt;
   }

@@ -278,6 +278,19 @@ TEST(PromptBuilder, RawRecipesAreStrings) {
   EXPECT_EQ(prompt->next_position, prompt->size());
 }
 
+TEST(PromptBuilder, BoundariesAreWhereOtherPromptsMayPart) {
+  const auto built = builder(R"({"prompt": {"style": "raw", "raw": ["{media}", " {text}"],
+                                            "image": "<|vision_start|>{token}<|vision_end|>"},
+                                 "trace": {"open": "<think>", "close": "</think>"}})");
+  const auto prompt = open(built, parts({std::string("tea"), picture(56, 56), picture(28, 28)}), {});
+  EXPECT_THAT(prompt->boundaries, ::testing::ElementsAre(5, 8)) << "after the tokens of each image";
+  Trace trace;
+  trace.text = "a leaf";
+  const auto closed = built.close(prompt, "item 0", &trace).prompt;
+  EXPECT_THAT(closed->boundaries, ::testing::ElementsAre(5, 8, prompt->size()));
+  EXPECT_GT(closed->size(), prompt->size());
+}
+
 TEST(PromptBuilder, TextGoesOnPastTheRowsOrPastAllAxesOfAVideo) {
   const auto item = parts({std::string("a"), clip(12, 28, 56), std::string("b"), picture(56, 56),
                            clip(8, 28, 28), std::string("c")});
