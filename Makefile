@@ -2,7 +2,7 @@
 # make mini     MMEB-V2 in miniature: nine tasks with and without thinking, and a page (ARGS="--count 500")
 # make test     build and run the C++ and Python tests
 # make stress   both test suites again and again, in random order, under busy loops (ARGS="--rounds 20")
-# make fuzz     the readers of files on inputs that libFuzzer makes up, ten seconds each (ARGS="--seconds 600 template")
+# make fuzz     the readers of files on inputs that libFuzzer makes up, ten seconds each (ARGS="--seconds 600 --seed 0")
 # make lint     formatting, static analysis, types, stubs
 # make bench    tte and its peer in turn, one table a claim
 # make clean    remove what was built (not .venv)
