@@ -169,7 +169,6 @@ def test_a_data_folder_that_is_not_there(
         ["prompts", "--out", "file"],
         ["prompts", "--out", "file/below"],
         ["run", "--embedder", "nano", "--out", "file"],
-        ["traces", "--reasoner", "nano", "--store", "file/traces.sqlite"],
         ["mini", "--out", "file"],
     ],
     ids=" ".join,
@@ -183,6 +182,15 @@ def test_a_path_that_cannot_be_used(
     assert main([*command, *data]) == 2
     error = capsys.readouterr().err
     assert re.search(r"^error: '.*file.*' cannot be used \((File exists|Not a directory)\): check the", error, re.M)
+    assert "Traceback" not in error
+
+
+def test_a_store_below_a_file(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    store = tmp_path / "file" / "traces.sqlite"
+    assert main(["traces", "--reasoner", "nano", "--store", str(store), "--data", str(tree)]) == 1
+    error = capsys.readouterr().err
+    assert re.search(r"^error: .*file is not a folder: make it, or give the trace store another one\.$", error, re.M)
     assert "Traceback" not in error
 
 

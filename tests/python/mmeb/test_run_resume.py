@@ -108,6 +108,7 @@ class Silent:
 def test_shards_merge_to_the_same_scores(images: Path, whole: Path, tmp_path: Path, one_folder: bool) -> None:
     outs = [tmp_path / "out" if one_folder else tmp_path / f"shard{i}" for i in range(3)]
     for i, out in enumerate(outs):
+        out.mkdir(exist_ok=True)
         with tte.TraceStore(out / TRACES) as store:
             options = Options(block=4, shard=Shard(i, 3))
             pair = system(store, "recipe")
