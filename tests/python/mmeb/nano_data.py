@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from functools import cached_property
@@ -14,7 +16,6 @@ from PIL import Image
 from tte import _hub
 from tte.mmeb.data.tasks import Task
 from tte.mmeb.data.types import Dataset, Entry, Query
-from tte.mmeb.run.blocks import Shard
 from tte.mmeb.run.embed import System
 from tte.mmeb.run.run import TRACES, Options, run_dataset
 from tte.nano import generate
@@ -65,12 +66,32 @@ def system(store: tte.TraceStore | None, think: Any) -> System:
     return System(embedder, reasoner, store, think)
 
 
+def kill_at(change: int, folder: Path) -> None:
+    """Kill this process right before its `change`-th change of files or folders in `folder`."""
+    left = change
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal left
+        if event == "open":
+            changes = bool(arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)) if arguments[2] is not None else False
+        else:
+            changes = event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
+        if not changes or not str(arguments[0]).startswith(str(folder)):
+            return
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(watch)
+
+
 def main() -> None:
-    """`python nano_data.py IMAGES OUT THINK [SHARD]`: run the data set, or a share of it."""
+    """`python nano_data.py IMAGES OUT THINK [CHANGE]`: run the data set; CHANGE: see `kill_at`."""
     images, out, think = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-    shard = Shard.parse(sys.argv[4]) if len(sys.argv) > 4 else Shard()
+    if len(sys.argv) > 4:
+        kill_at(int(sys.argv[4]), out)
     with tte.TraceStore(out / TRACES) as store:
-        run_dataset(NanoData(images), out, system(store, think), options=Options(block=4, shard=shard), progress=False)
+        run_dataset(NanoData(images), out, system(store, think), options=Options(block=4), progress=False)
 
 
 if __name__ == "__main__":

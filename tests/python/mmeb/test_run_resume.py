@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,25 +54,12 @@ def same_scores(one: Path, other: Path) -> None:
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(
     images: Path, whole: Path, tmp_path: Path
 ) -> None:
-    rng = random.Random(time.time_ns())
     command = [sys.executable, str(SCRIPT), str(images), str(tmp_path), "recipe"]
-    kills = 0
-    while kills < 5:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        # Past the start-up, anywhere in the work: also in the middle of a trace, of a block, of the last files.
-        started = time.monotonic()
-        while not any((folder_of(tmp_path) / "parts").glob("*.part")) and time.monotonic() - started < 20:
-            if process.poll() is not None:
-                break
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0, 0.5))
-        if process.poll() is not None:
-            break
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        kills += 1
+    # Anywhere in the work: before the first block, between blocks, among the last files.
+    for change in (2, 5, 9, 14, 20):
+        killed = subprocess.run([*command, str(change)], stdout=subprocess.DEVNULL).returncode
+        assert killed == -signal.SIGKILL, f"all was done before change {change}"
     subprocess.run(command, check=True)
-    assert kills > 0
     same_scores(tmp_path, whole)
     assert not list(tmp_path.rglob("*.tmp"))
     assert not (folder_of(tmp_path) / "parts").exists()
