@@ -85,8 +85,14 @@ def _read_digest(path: str | os.PathLike[str]) -> str:
             raise _tte.InputError(
                 f"{_text.shown_path(path)} has {status.st_size} bytes, over the limit of {_sources.MAX_FILE_BYTES}."
             )
-        while chunk := file.read(_CHUNK):
+        left = _sources.MAX_FILE_BYTES
+        while chunk := file.read(_CHUNK):  # Files of the kernel have a size of 0 and much, or endlessly much, to read.
             hasher.update(chunk)
+            if (left := left - len(chunk)) < 0:
+                raise _tte.InputError(
+                    f"{_text.shown_path(path)} gives more than {_sources.MAX_FILE_BYTES} bytes, the limit: save what "
+                    "is meant to a file of its own."
+                )
     return hasher.hexdigest()
 
 

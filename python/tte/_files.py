@@ -16,6 +16,7 @@ from tte import _text, _tte
 
 _JSON_BYTES = 256 << 20
 _LINE_BYTES = 64 << 20
+_PIECE_BYTES = 16 << 20
 _SHOWN = 160
 
 
@@ -67,6 +68,19 @@ def open_regular(path: str | os.PathLike[str], most: int) -> io.BufferedReader:
         raise
 
 
+def read_bounded(file: io.BufferedReader, most: int) -> bytes:
+    """All bytes of a file, whatever size it says that it has: files of the kernel say 0, and some have no end.
+
+    Raises `ValueError` for one that gives more than `most`.
+    """
+    pieces, left = [], most  # In pieces: read(most) makes room for all of them first.
+    while piece := file.read(_PIECE_BYTES):
+        pieces.append(piece)
+        if (left := left - len(piece)) < 0:
+            raise ValueError(f"it gives over {most} bytes, the limit")
+    return b"".join(pieces)
+
+
 def _require_regular(status: os.stat_result, most: int) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise ValueError(f"it is {'a folder' if stat.S_ISDIR(status.st_mode) else 'a pipe, socket or device'}")
@@ -80,7 +94,7 @@ def read_json(path: Path, remedy: str) -> Any:
     Raises `InputError` with path and `remedy`.
     """
     with reading(path, remedy), open_regular(path, _JSON_BYTES) as file:
-        return parse_json(file.read())
+        return parse_json(read_bounded(file, _JSON_BYTES))
 
 
 def parse_json(data: bytes) -> Any:

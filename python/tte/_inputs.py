@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -41,7 +40,7 @@ def prepare(
 ) -> Inputs:
     """Read and convert one item or a list of items.
 
-    Of `limits`, only what pixels in memory can break is looked at here, before they are copied for the engine.
+    Of `limits`, only what images in memory can break is looked at here, before they are copied for the engine.
 
     With `on_error` "skip" an item that cannot be used becomes an `Input` that fails where it is used. Instructions
     that are given one an item become the items' own, where these have none.
@@ -55,10 +54,7 @@ def prepare(
         raise _options.refuse("instruction", instruction, "a str, None, or a list with one per item")
     if isinstance(instruction, Iterable) and not isinstance(instruction, (str, bytes)):
         source = listed = list(source)
-        each = list(itertools.islice(instruction, len(listed) + 1))
-        if len(each) != len(listed):
-            some = f"more than {len(listed)}" if len(each) > len(listed) else str(len(each))
-            raise _tte.InputError(f"instruction has {some} values for {len(listed)} items: give one, or one per item.")
+        each = _options.one_each(instruction, len(listed), "instruction")
     given: list[Any] = []
     read: list[_items.Item | None] = []
     native: list[_tte.Input] = []
@@ -66,11 +62,11 @@ def prepare(
         given.append(item)
         name = f"item {index}"
         try:
-            found = None if isinstance(item, _tte.Input) else _items.read(item, name, allow_urls)
+            found = None if isinstance(item, _tte.Input) else _items.read(item, name, allow_urls, limits.max_item_bytes)
             if each is not None and found is not None and found.instruction is None:
                 own = None if _options.is_absent(each[index]) else each[index]
                 found = replace(found, instruction=_options.text(own, f"{name}: instruction"))
-            native.append(item if found is None else to_native(found, name, limits))
+            native.append(item if found is None else to_native(found, name))
         except _tte.InputError as error:
             if on_error != "skip":
                 raise
@@ -82,18 +78,14 @@ def prepare(
 
 def to_input(item: Item, name: str, allow_urls: bool = False, limits: MediaLimits = DEFAULT_LIMITS) -> _tte.Input:
     """Read and convert one item; `name` stands for it in errors. One that is converted already keeps its own name."""
-    return item if isinstance(item, _tte.Input) else to_native(_items.read(item, name, allow_urls), name, limits)
+    if isinstance(item, _tte.Input):
+        return item
+    return to_native(_items.read(item, name, allow_urls, limits.max_item_bytes), name)
 
 
-def to_native(item: _items.Item, name: str, limits: MediaLimits = DEFAULT_LIMITS) -> _tte.Input:
+def to_native(item: _items.Item, name: str) -> _tte.Input:
     """The engine's input of an item that was read."""
     name = _items.named(name, item.name)
-    held = sum(_bytes_in_memory(part) for part in itertools.chain(item.parts, *(turn.parts for turn in item.turns)))
-    if held > limits.max_item_bytes:
-        raise _tte.InputError(
-            f"{name} has {held} bytes of pixels, over the limit of {limits.max_item_bytes} (max_item_bytes): give "
-            "fewer or smaller images, or load the model with larger media_limits."
-        )
     try:
         return _tte.Input(
             parts=[native_part(part, name) for part in item.parts],
@@ -103,17 +95,6 @@ def to_native(item: _items.Item, name: str, limits: MediaLimits = DEFAULT_LIMITS
         )
     except MemoryError:
         raise _tte.InputError(f"{name} needs more memory than there is: make it smaller.") from None
-
-
-def _bytes_in_memory(part: _items.Part) -> int:
-    """Bytes of the pixels that a copy for the engine takes; files are read later, by the engine."""
-    if isinstance(part, str):
-        return 0
-    if isinstance(part, _items.Video):
-        return sum(map(_bytes_in_memory, part.source)) if isinstance(part.source, tuple) else 0
-    if isinstance(part.source, PILImage.Image):
-        return part.source.width * part.source.height * len(part.source.getbands())
-    return part.source.nbytes if isinstance(part.source, np.ndarray) else 0
 
 
 def to_part(part: Any, name: str) -> str | _tte.Image | _tte.Video:

@@ -8,9 +8,10 @@ What callers may rely on is written in the docstring of :func:`tte.think_then_em
 
 from __future__ import annotations
 
+import itertools
 import operator
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -21,7 +22,7 @@ from PIL import Image as PILImage
 
 from tte import _options, _text, _tte
 from tte._options import is_absent
-from tte._sources import Sources, is_array, is_tensor, to_array, warn_of_file_names
+from tte._sources import MAX_ITEM_BYTES, Sources, is_array, is_tensor, to_array, warn_of_file_names
 
 MAX_ITEMS = 10_000_000
 """Most items of one call, so that an endless iterator ends."""
@@ -39,6 +40,8 @@ _PARTS = {
     "image_url": ("image_url", *_SIZE),
     "video": (*_VIDEO_SOURCES, *_SAMPLING, *_SIZE),
 }
+_PILLOW_BYTES = {"L": 1, "RGB": 3}
+"""Bytes that a pixel of a Pillow image becomes, by its mode; 4 for the others."""
 _MOST = (1 << 31) - 1
 
 
@@ -100,7 +103,7 @@ class Item:
 
 def named(position: str, name: str | None) -> str:
     """What an item is called in errors: its position in the call, and its own name if it has one."""
-    return position if name is None else f"{position} ({_text.shortened(name, 120)})"
+    return position if name is None else f"{position} ({' '.join(_text.shortened(name, 120).split())})"
 
 
 def split(inputs: object) -> tuple[Iterator[Any], bool]:
@@ -109,23 +112,39 @@ def split(inputs: object) -> tuple[Iterator[Any], bool]:
     A list whose elements are all dicts with a ``"type"`` is one item (ordered parts), a list whose elements are all
     dicts with a ``"role"`` is one item (chat messages); any other list, tuple, column or iterator is a list of items.
     """
-    found = None if _all_have(inputs, "type") or _all_have(inputs, "role") else _elements(inputs, "inputs")
-    return (iter([inputs]), True) if found is None else (_bounded(found), False)
+    try:
+        found = None if _all_have(inputs, "type") or _all_have(inputs, "role") else _elements(inputs, "inputs")
+        size = len(found) if isinstance(found, Sized) else 0
+        items = None if found is None else iter(found)
+    except _tte.Error:
+        raise
+    except Exception as error:  # Objects of other libraries may do anything when they are looked at.
+        raise _options.refuse("inputs", inputs, "an item, or a list of items") from error
+    if size > MAX_ITEMS:
+        raise _too_many_items()
+    return (iter([inputs]), True) if items is None else (_bounded(items), False)
 
 
 def _bounded(items: Iterable[Any]) -> Iterator[Any]:
     for count, item in enumerate(items):
         if count == MAX_ITEMS:
-            raise _tte.InputError(f"inputs has more than {MAX_ITEMS} items: hand them over in several calls.")
+            raise _too_many_items()
         yield item
 
 
-def read(item: object, name: str, allow_urls: bool = False) -> Item:
-    """Walk over one item; `name` stands for it in errors, all of which are `InputError`."""
+def _too_many_items() -> _tte.InputError:
+    return _tte.InputError(f"inputs has more than {MAX_ITEMS} items: hand them over in several calls.")
+
+
+def read(item: object, name: str, allow_urls: bool = False, most_bytes: int = MAX_ITEM_BYTES) -> Item:
+    """Walk over one item; `name` stands for it in errors, all of which are `InputError`.
+
+    Its images may hold `most_bytes` of memory together, as files' bytes or pixels.
+    """
     if isinstance(item, Item):
         return item
     try:
-        return _Walk(name, allow_urls).item(item)
+        return _Walk(name, allow_urls, most_bytes).item(item)
     except _tte.Error:
         raise
     except MemoryError:
@@ -144,7 +163,11 @@ def read_image(source: object, name: str) -> Image:
 
 def read_turns(messages: object, name: str) -> tuple[Turn, ...]:
     """Walk over chat messages alone."""
-    if not _all_have(messages, "role"):
+    try:
+        fine = _all_have(messages, "role")
+    except Exception:
+        fine = False
+    if not fine:
         raise _tte.InputError(f"{name}: chat messages are a non-empty list of dicts with a 'role'.")
     return read(messages, name).turns
 
@@ -220,7 +243,7 @@ class _Walk(Sources):
         if not isinstance(message, Mapping) or "role" not in message:
             self.fail(f": {_text.shown(message)} is no message: each is a dict with 'role' and 'content'.")
         role = self.text(message["role"], "the role")
-        where = _Walk(f"{self.name}, {_text.shortened(role, 40)} turn", self.allow_urls)
+        where = self.within(f"{self.name}, {' '.join(_text.shortened(role, 40).split())} turn")
         where.known(message, ("role", "content"), "a message has")
         content = message.get("content")
         if isinstance(content, str):
@@ -278,7 +301,10 @@ class _Walk(Sources):
         if isinstance(source, Image):
             return source if size == Size() else replace(source, size=size)
         if isinstance(source, (PILImage.Image, Path)):
-            return Image(self.path(source, "image") if isinstance(source, Path) else source, size)
+            if isinstance(source, Path):
+                return Image(self.path(source, "image"), size)
+            self.hold(source.width * source.height * _PILLOW_BYTES.get(source.mode, 4))
+            return Image(source, size)
         if isinstance(source, Mapping):  # With options of its own, or undecoded as Hugging Face's data sets have it.
             given = self.known(source, (*_IMAGE_SOURCES, *_SIZE), "an image has")
             if given.keys() == {"bytes", "path"}:
@@ -288,23 +314,31 @@ class _Walk(Sources):
             value = self.base64(given[key]) if key == "base64" else given[key]
             return self.image(value, size if own == Size() else own)
         if isinstance(source, (bytes, bytearray, memoryview)):
-            return Image(bytes(source), size)
+            return self.encoded(source, size)
         if isinstance(source, str):
-            return Image(self.from_string(source), size)
+            found = self.from_string(source)
+            return Image(found, size) if isinstance(found, Path) else self.encoded(found, size)
         if isinstance(source, os.PathLike):
             return Image(self.path(Path(os.fsdecode(source)), "image"), size)
         if hasattr(source, "read"):
-            return Image(self.from_file(source), size)
+            return self.encoded(self.from_file(source), size)
         if is_absent(source):
             self.fail(
                 f" is {source} of type {type(source).__name__}: there is nothing to see or read, so leave it out."
             )
         if is_array(source):
-            return Image(self.pixels(source), size)
+            pixels = self.pixels(source)
+            self.hold(pixels.size)
+            return Image(pixels, size)
         self.fail(
             f" is {_text.shown(source, 40)} of type {type(source).__name__}, which is none of text, path, PIL.Image, "
             "uint8 array, bytes, open file, dict, list of parts, chat messages."
         )
+
+    def encoded(self, data: bytes | bytearray | memoryview, size: Size) -> Image:
+        """An image of a file's bytes."""
+        self.hold(data.nbytes if isinstance(data, memoryview) else len(data))
+        return Image(bytes(data), size)
 
     def video(self, source: Any, sampling: Mapping[str, Any], size: Size) -> Video:
         if isinstance(source, Video):
@@ -333,9 +367,11 @@ class _Walk(Sources):
 
     def at(self, kind: str, index: int) -> _Walk:
         """The walk over one of several things in the item."""
-        return _Walk(f"{self.name}, {kind} {index}", self.allow_urls)
+        return self.within(f"{self.name}, {kind} {index}")
 
     def text(self, value: Any, what: str = "") -> str:
+        if isinstance(value, str):
+            self.hold_text(value)
         return _text.utf8(value, f"{self.name}: {what or 'the text'}")
 
     def known(self, given: Mapping[Any, Any], known: Sequence[str], rule: str) -> dict[str, Any]:
@@ -406,7 +442,7 @@ def _all_have(value: object, key: str) -> bool:
     """Whether it is a non-empty list of dicts that all have the key."""
     return (
         isinstance(value, (list, tuple))
-        and bool(value)
+        and len(value) > 0
         and all(isinstance(element, Mapping) and key in element for element in value)
     )
 
@@ -421,7 +457,8 @@ def _elements(value: Any, name: str) -> Iterable[Any] | None:
     if isinstance(value, (str, bytes, bytearray, memoryview, Mapping, os.PathLike, PILImage.Image, Item, _tte.Input)):
         return None
     if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "OUT":
-        return list(value.tolist())
+        # In pieces: an array may be a view of few rows that are many.
+        return itertools.chain.from_iterable(value[i : i + 1024].tolist() for i in range(0, len(value), 1024))
     if isinstance(value, np.ndarray) and value.dtype.kind in "OSUT":
         raise _tte.InputError(
             f"{name} is an array of {value.dtype} of shape {list(value.shape)}: give a list of items."

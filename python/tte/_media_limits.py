@@ -6,7 +6,7 @@ import operator
 from dataclasses import dataclass, fields
 from typing import Any
 
-from tte import _tte
+from tte import _text, _tte
 
 _DEFAULTS = _tte.MediaLimits()
 
@@ -47,12 +47,10 @@ class MediaLimits:
 def _limit(value: Any, name: str) -> int:
     try:
         number = None if isinstance(value, bool) else operator.index(value)
-    except TypeError:
+    except Exception:  # An object's __index__ may do anything.
         number = None
     if number is None or not 1 <= number <= 1 << 40:
-        given = repr(value)
-        given = given if len(given) <= 60 else f"{given[:57]}..."
-        raise _tte.InputError(f"{name} is {given}: it must be a whole number from 1 to {1 << 40}.")
+        raise _tte.InputError(f"{name} is {_text.shown(value)}: it must be a whole number from 1 to {1 << 40}.")
     return number
 
 

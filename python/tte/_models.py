@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Literal
 
 import numpy as np
@@ -96,12 +97,11 @@ _BACKEND_OPTIONS = (
 def _arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     """What a model was made with, so that another process can make it again."""
     arguments = {name: value for name, value in given.items() if name != "self"}
-    path = arguments["path_or_id"]
-    if isinstance(path, (str, os.PathLike)) and os.path.isdir(path):
-        arguments["path_or_id"] = os.path.abspath(path)
-    recipe = arguments.get("recipe")
-    if isinstance(recipe, (str, os.PathLike)) and os.path.isfile(recipe):
-        arguments["recipe"] = os.path.abspath(recipe)
+    for name, is_there in (("path_or_id", os.path.isdir), ("recipe", os.path.isfile)):
+        path = arguments.get(name)
+        with suppress(Exception):  # What is no path is told where it is loaded.
+            if isinstance(path, (str, os.PathLike)) and is_there(path):
+                arguments[name] = os.path.abspath(path)
     return arguments
 
 
@@ -603,9 +603,10 @@ def to_traces(traces: Sequence[TraceLike | None] | TraceLike | None, count: int)
     if traces is None:
         return []
     what = "a tte.Trace or its text, or a list with one (or None) per item"
-    given = [traces] if isinstance(traces, (str, _tte.Trace)) else _options.listed(traces, "traces", what)
-    if len(given) != count:
-        raise _tte.InputError(f"{len(given)} traces for {count} items: give one trace (or None) per item.")
+    one = isinstance(traces, (str, _tte.Trace))
+    given = iter([traces]) if one else _options.listed(traces, "traces", what)
+    if (size := 1 if one else len(traces)) != count:
+        raise _tte.InputError(f"{size} traces for {count} items: give one trace (or None) per item.")
     result: list[_tte.Trace | None] = []
     for index, trace in enumerate(given):
         if isinstance(trace, _tte.Trace):

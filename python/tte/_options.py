@@ -177,24 +177,28 @@ def cancel_token(value: _tte.CancelToken | None) -> _tte.CancelToken:
     return value or _tte.CancelToken()
 
 
-def listed(value: object, name: str, what: str) -> list[Any]:
-    """Make a list of an argument that has several values; what has no end or no order is refused."""
+def listed(value: object, name: str, what: str) -> Iterator[Any]:
+    """Iterate over an argument that has several values; what has no end or no order is refused.
+
+    A view of few rows can have millions: whoever checks each stops at the first that is wrong.
+    """
     if not isinstance(value, Iterable) or not isinstance(value, Sized) or isinstance(value, (*_TEXTS, Mapping, Set)):
         raise refuse(name, value, what)
     try:
         size = len(value)
-        found = list(islice(value, size)) if size <= _MOST else None
-    except Exception:  # A length or entries that are none: arrays without dimensions, lazy frames, broken objects.
+    except Exception:  # Arrays without dimensions, lazy frames, broken objects.
         raise refuse(name, value, what) from None
-    if found is None:
+    if size > _MOST:
         raise refuse(name, value, f"{what}, of at most {_MOST} entries")
-    return found
+    return islice(iterated(value, name, what), size)
 
 
 def iterated(value: Iterable[Any], name: str, what: str) -> Iterator[Any]:
     """Iterate over an argument; what raises meanwhile is refused."""
     try:
         yield from value
+    except _tte.Error:
+        raise
     except Exception as error:
         raise refuse(name, value, what) from error
 

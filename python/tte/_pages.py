@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, overload
 
-from tte import _extras, _options, _text, _tte
+from tte import _extras, _files, _options, _text, _tte
 from tte._sources import MAX_FILE_BYTES
 
 _POINTS_PER_INCH = 72
@@ -93,14 +93,14 @@ def pages(
 def _name_of(document: Any) -> str:
     if not isinstance(document, (str, os.PathLike)):
         raise _tte.InputError(f"document is a {type(document).__name__}: give the path of a PDF file, or its bytes.")
-    return _text.shortened(os.path.basename(_text.path(document, "document")), 120)
+    return _text.shown(os.path.basename(_text.path(document, "document")), 120)[1:-1]
 
 
 def _numbers(given: Any, count: int, name: str) -> list[int]:
     if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
         given = [given]
     numbers: list[int] = []
-    for value in given:
+    for value in _options.iterated(given, "pages", "the number of a page, or a list of them"):
         if len(numbers) == 10 * count:
             raise _tte.InputError(f"pages names more than {len(numbers)} pages: {name} has {count}.")
         number = _options.count(value, "a number in pages")
@@ -139,7 +139,7 @@ def _read(path: str | os.PathLike[str]) -> bytes:
                 raise _tte.InputError(f"{where} is a pipe, socket or device, not a PDF document.")
             if status.st_size > MAX_FILE_BYTES:
                 raise _tte.InputError(f"{where} has {status.st_size} bytes, over the limit of {MAX_FILE_BYTES}.")
-            return file.read()
+            return _files.read_bounded(file, MAX_FILE_BYTES)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise _tte.InputError(f"{where} cannot be read ({reason}): check the path.") from error

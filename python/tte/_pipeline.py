@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set, Sized
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -133,14 +133,30 @@ _BLOCK = 512
 def _vectors(given: Any, name: str) -> NDArray[np.float32]:
     if isinstance(given, Result):
         return given.embeddings
+    vectors = np.empty(0, np.float32)
     try:
-        vectors = np.asarray(given, dtype=np.float32)
-    except (TypeError, ValueError, RuntimeError):
-        vectors = np.empty(0, np.float32)
+        if _fits(given):
+            vectors = np.asarray(given, dtype=np.float32)
+    except Exception:  # What objects of other libraries raise when they are made an array; memory that ran out.
+        pass
     vectors = vectors[None] if vectors.ndim == 1 and vectors.size else vectors
     if vectors.ndim != 2:
         raise _tte.InputError(f"{name} is {_text.shown(given)}: give a tte.Result, or vectors as float32 [M, dim].")
     return vectors
+
+
+_MOST_VALUES = 1 << 36
+_MOST_REPEATED = 1 << 24
+
+
+def _fits(given: Any) -> bool:
+    """Whether it may be copied as vectors: ranges, and views of few values that are many, hold no memory themselves."""
+    shape = getattr(given, "shape", None)
+    if shape is None:
+        return not isinstance(given, Sized) or len(given) <= _MOST_REPEATED
+    strides = given.stride() if callable(getattr(given, "stride", None)) else getattr(given, "strides", None)
+    most = _MOST_REPEATED if 0 in (strides or ()) else _MOST_VALUES
+    return len(shape) in (1, 2) and math.prod(map(int, shape)) <= most
 
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -395,10 +411,7 @@ def _think_modes(think: Any, count: int) -> tuple[list[_tte.ThinkMode], list[_tt
             f"think is {_text.shown(think)}: it must be True, False, 'queries', 'recipe', a tte.AutoThink, a callable, "
             "or one entry per item."
         )
-    entries = list(itertools.islice(think, count + 1))
-    if len(entries) != count:
-        some = f"more than {count}" if len(entries) > count else str(len(entries))
-        raise _tte.InputError(f"think has {some} entries for {count} items: give one per item.")
+    entries = _options.one_each(think, count, "think")
     given: list[TraceLike | None] = [
         None if _options.is_absent(e) or isinstance(e, (bool, np.bool_)) else e for e in entries
     ]

@@ -11,7 +11,7 @@ import stat
 import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,10 @@ from tte import _fetch, _text, _tte
 
 MAX_FILE_BYTES = 1 << 30
 """Most bytes that are read from a file handed in open: the engine's own limit for files by path."""
+MAX_ITEM_BYTES = _tte.MediaLimits().max_item_bytes
+"""Most bytes of the images that an item holds in memory, where the model has no limits of its own."""
+MAX_ITEM_LETTERS = 64 << 20
+"""Most letters of all texts of an item: more than any model reads."""
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 VIDEO_SUFFIXES = frozenset(
@@ -35,9 +39,36 @@ _CHANNELS = (1, 3, 4)
 class Sources:
     """Reads what one item names or holds; `name` stands for the item in errors, all of which are `InputError`."""
 
-    def __init__(self, name: str, allow_urls: bool) -> None:
+    def __init__(self, name: str, allow_urls: bool, most_bytes: int = MAX_ITEM_BYTES) -> None:
         self.name = name
         self.allow_urls = allow_urls
+        self._most_bytes = most_bytes
+        self._held = {"bytes": 0, "letters": 0}
+        """What is handed over in memory; one count for an item, however deep a part of it lies."""
+
+    def within(self, name: str) -> Self:
+        """The same walk, where a part of the item is meant by errors."""
+        inner = type(self)(name, self.allow_urls, self._most_bytes)
+        inner._held = self._held
+        return inner
+
+    def hold(self, count: int) -> None:
+        """Count the bytes of an image before they are copied: arrays may be views that are far larger than memory."""
+        self._held["bytes"] += count
+        if self._held["bytes"] > self._most_bytes:
+            self.fail(
+                f" makes it {self._held['bytes']} bytes of images in memory, over the limit of {self._most_bytes} "
+                "(max_item_bytes): give fewer or smaller images, or load the model with larger media_limits."
+            )
+
+    def hold_text(self, text: str) -> None:
+        """Count the letters of a text before they are copied: one text may be handed over many times."""
+        self._held["letters"] += len(text)
+        if self._held["letters"] > MAX_ITEM_LETTERS:
+            self.fail(
+                f" has texts of {self._held['letters']} letters together, over the limit of {MAX_ITEM_LETTERS}: cut "
+                "them into several items."
+            )
 
     def fail(self, why: str) -> NoReturn:
         raise _tte.InputError(f"{self.name}{why}")
@@ -86,9 +117,8 @@ class Sources:
             text = bytes(text).decode("latin-1")
         if not isinstance(text, str):
             self.fail(f": base64 is text, not a {type(text).__name__}.")
-        text = re.sub(r"\s+", "", urllib.parse.unquote(text) if "%" in text[-16:] else text)
         try:
-            data = text.translate({ord("-"): "+", ord("_"): "/"}).rstrip("=")
+            data = (urllib.parse.unquote(text) if "%" in text[-16:] else text).translate(_BASE64).rstrip("=")
             return base64.b64decode(data + "=" * (-len(data) % 4), validate=True)
         except (ValueError, binascii.Error):
             self.fail(f": {_text.shown(text, 40)} ({len(text)} characters) is not base64: encode the file's bytes.")
@@ -231,6 +261,8 @@ def _exists(path: str) -> bool:
         return False
 
 
+_BASE64 = {ord("-"): "+", ord("_"): "/", **dict.fromkeys(map(ord, " \t\n\r\f\v"))}
+"""The two alphabets made one, white space left out; without a list of what is between it."""
 _BASE64_MAGIC = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "Qk", "SUkq", "SUkr", "TU0A")
 """How the base64 of the files that tte decodes begins."""
 _BASE64_LEAST = 40

@@ -51,6 +51,8 @@ _COLUMNS = (
 _STORED = (*_COLUMNS, "checksum")
 _INSERT = f"INSERT INTO traces ({', '.join(_STORED)}) VALUES ({', '.join('?' * len(_STORED))}) ON CONFLICT DO NOTHING"
 _SELECT = f"SELECT id, {', '.join(_STORED)} FROM traces"
+_SQLITE_RAISES = (sqlite3.Error, UnicodeError, OverflowError, MemoryError)
+"""What a damaged file can raise: SQLite's own words about it may quote bytes that are not UTF-8."""
 _KEY_BYTES = 20
 _CHECKSUM_BYTES = 8
 _COMPLETE = ("STOP", "LENGTH", "GIVEN")
@@ -136,7 +138,7 @@ class TraceStore:
             raise _tte.InputError(f"{parent} is not a folder: make it, or give the trace store another one.")
         try:
             self._connect(uri, read_only)
-        except sqlite3.Error as error:
+        except _SQLITE_RAISES as error:
             raise _tte.InputError(
                 f"{self._name} cannot be used as a trace store ({_files.reason(error)}): give another file."
             ) from error
@@ -347,7 +349,7 @@ class TraceStore:
                 raise _tte.InputError(f"{self._name} is closed: open the trace store again.")
             try:
                 yield self._db
-            except sqlite3.Error as error:
+            except _SQLITE_RAISES as error:
                 name = str(getattr(error, "sqlite_errorname", ""))
                 remedies = (remedy for code, remedy in _REMEDIES.items() if name.startswith(code))
                 remedy = next(remedies, "give another file, or remove it, and its traces are written again")
@@ -581,7 +583,7 @@ def _writing(path: Path, remedy: str) -> Iterator[None]:
     """Turn what the system says while a file is written into one `InputError` with path and remedy."""
     try:
         yield
-    except OSError as error:
+    except (OSError, RecursionError) as error:  # Python makes a folder's folders one within the other.
         raise _tte.InputError(
             f"{_text.shown_path(path)} cannot be written ({_files.reason(error)}): {remedy}."
         ) from error

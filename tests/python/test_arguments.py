@@ -41,6 +41,11 @@ class Endless:
         return itertools.count()
 
 
+class Lengthless(list[int]):
+    def __len__(self) -> int:
+        raise RuntimeError("no length")
+
+
 class Falsy:
     def __bool__(self) -> bool:
         raise RuntimeError("neither true nor false")
@@ -102,6 +107,9 @@ ZOO: dict[str, Any] = {
     "a tensor": torch.tensor([1.0, 2.0]),
     "an exception": ValueError("x"),
     "an ellipsis": ...,
+    "an array without dimensions": np.array(object()),
+    "a sequence without a length": Lengthless(),
+    "an array of many dimensions": np.zeros((1, 2, 3, 4)),
 }
 
 NANO = Path(tte.__file__).parent / "models" / "nano"
@@ -169,7 +177,7 @@ def calls(
 CALLS = [
     "Backend", "Reasoner", "Embedder", "Processor", "Tokenizer", "Trace", "think", "embed", "embed_tokens", "process",
     "encode", "decode", "apply_chat_template", "id_of", "think_then_embed", "TraceStore", "request", "get", "get_many",
-    "put", "contains", "store.think", "export", "merge",
+    "put", "contains", "store.think", "export", "merge", "similarity", "neighbours", "MediaLimits", "pages",
 ]  # fmt: skip
 
 
@@ -366,3 +374,25 @@ def test_vectors_are_taken_once(embedder: tte.Embedder) -> None:
         tokens.take_data()
     assert np.isfinite(first).all(), "the first array keeps its memory"
     assert embedder.embed([]).shape == (0, embedder.dim)
+
+
+def test_views_are_not_copied_before_they_are_refused(reasoner: tte.Reasoner, embedder: tte.Embedder) -> None:
+    view = np.broadcast_to(np.zeros((1, 1, 3), np.uint8), (1 << 40, 30, 3))
+    rows = torch.zeros(1, 2).expand(1 << 40, 2)
+    result = tte.think_then_embed("a", reasoner=reasoner, embedder=embedder, think=False)
+    calls: list[Callable[[], object]] = [
+        lambda: result.similarity(view),
+        lambda: result.similarity(rows),
+        lambda: result.similarity(range(1 << 40)),  # type: ignore[arg-type]
+        lambda: embedder.embed("a", rows),
+        lambda: reasoner.think("a", stop=view),
+        lambda: reasoner.think("a", stop_token_ids=view[:10_000_000]),
+        lambda: reasoner.tokenizer.decode(view[:10_000_000]),
+        lambda: tte.think_then_embed("a", think=tte.AutoThink(targets=rows), progress=False),
+        lambda: embedder.embed("a", instruction=rows),  # type: ignore[arg-type]
+        lambda: tte.think_then_embed("a", reasoner=reasoner, embedder=embedder, think=rows),
+    ]
+    for call in calls:
+        with pytest.raises(tte.InputError) as error:
+            call()
+        assert len(str(error.value)) < 500

@@ -532,3 +532,83 @@ def test_images_from_the_web_only_where_they_are_allowed(
             processor({"image": address}, allow_urls=True)
         assert "secret" not in str(caught.value)
         assert len(str(caught.value)) < 500
+
+
+VIEW = np.broadcast_to(np.zeros((1, 1, 1, 3), np.uint8), (100_000, 8000, 8000, 3))
+"""Views of three bytes, which would fill any memory if they were copied."""
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"video": VIEW},
+        {"images": VIEW},
+        list(VIEW[:100]),
+        [{"role": "user", "content": list(VIEW[:8])}, {"role": "user", "content": list(VIEW[:8])}],
+        [Image.new("1", (12_000, 12_000))] * 4,
+        [b"x" * (1 << 20)] * 3000,
+    ],
+    ids=["video", "images", "parts", "turns", "pillow", "bytes"],
+)
+def test_what_an_item_holds_is_measured_before_it_is_copied(processor: tte.Processor, item: Any) -> None:
+    with pytest.raises(tte.InputError, match=r"^item 0.* over the limit of 2147483648 \(max_item_bytes\)"):
+        processor(item)
+
+
+def test_what_an_item_may_hold_is_the_models_limit(folder: Path) -> None:
+    small = tte.Processor(folder, media_limits=tte.MediaLimits(max_item_bytes=PIXELS.size))
+    with pytest.raises(tte.InputError, match=f"over the limit of {PIXELS.size} .max_item_bytes"):
+        small([PIXELS, PIXELS])
+
+
+def test_long_base64_has_white_space_anywhere(processor: tte.Processor) -> None:
+    spread = " \n".join(BASE64[i : i + 3] for i in range(0, len(BASE64), 3))
+    assert same(processor({"image": "data:image/png;base64," + spread}), processor({"image": png()}))
+
+
+@pytest.mark.parametrize("item", [["a" * (7 << 20)] * 10, [{"role": "user", "content": ["a" * (7 << 20)] * 10}]])
+def test_texts_of_an_item_are_measured_before_they_are_copied(processor: tte.Processor, item: Any) -> None:
+    with pytest.raises(tte.InputError, match=r"^item 0.* letters together, over the limit of 67108864: cut"):
+        processor(item)
+
+
+class Broken:
+    def __iter__(self) -> Any:
+        raise RuntimeError("no\nway")
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("no\nway")
+
+
+class BrokenPath(os.PathLike[str]):
+    def __fspath__(self) -> str:
+        raise RuntimeError("no\nway")
+
+
+@pytest.mark.parametrize("value", [Broken(), BrokenPath()], ids=["object", "path"])
+def test_objects_that_raise_are_refused(processor: tte.Processor, value: Any) -> None:
+    result = tte.think_then_embed("a", think=False, progress=False)
+    for call in (
+        lambda: processor(value),
+        lambda: processor({"image": value}),
+        lambda: processor({"video": value}),
+        lambda: tte.think_then_embed(value, progress=False),
+        lambda: tte.think_then_embed("a", think=value, progress=False),
+        lambda: result.similarity(value),
+        lambda: tte.Reasoner(value),
+        lambda: tte.TraceStore(value),
+    ):
+        with pytest.raises(tte.Error) as caught:
+            call()
+        assert "\n" not in str(caught.value)
+
+
+def test_a_view_of_too_many_items_is_refused_before_it_is_read() -> None:
+    texts = np.broadcast_to(np.array(["a"], dtype=object), (1 << 40,))
+    with pytest.raises(tte.InputError, match="inputs has more than 10000000 items"):
+        tte.think_then_embed(texts, think=False, progress=False)
+
+
+def test_a_name_is_shown_on_one_line(processor: tte.Processor) -> None:
+    with pytest.raises(tte.InputError, match=r"^item 0 \(a b\)"):
+        processor({"image": b"none", "name": "a\n b"})

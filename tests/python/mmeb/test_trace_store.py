@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import tte
 from PIL import Image
-from tte import _content, _hub, _tte
+from tte import _content, _files, _hub, _pages, _tte
 
 
 @dataclass
@@ -359,3 +359,32 @@ def test_exports_need_a_folder(store: tte.TraceStore, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").mkdir()
     with pytest.raises(tte.InputError, match="is a folder: give the export another name"):
         store.export(tmp_path / "a.jsonl")
+
+
+def test_a_file_that_gives_more_than_its_size_is_read_to_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for limit in ((_content._sources, "MAX_FILE_BYTES"), (_files, "_JSON_BYTES"), (_pages, "MAX_FILE_BYTES")):
+        monkeypatch.setattr(*limit, 100)
+    endless = Path("/proc/self/status")  # Its size is 0, and it has a thousand bytes or more.
+    for read in (_content.file_digest, lambda path: _files.read_json(path, "give another"), tte.pages):
+        with pytest.raises(tte.InputError, match=r"/proc/self/status .*over 100 bytes|more than 100 bytes"):
+            read(endless)
+
+
+def test_what_sqlite_cannot_say_in_utf8_is_one_sentence(store: tte.TraceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = SimpleNamespace(execute=lambda *_: b"\xff".decode(), close=lambda: None)
+    monkeypatch.setattr(store, "_db", broken)
+    with pytest.raises(tte.InputError, match=r"traces.sqlite cannot be used \(its text is not UTF-8\): give another"):
+        len(store)
+
+
+def test_folders_within_too_many_folders_are_refused(tmp_path: Path) -> None:
+    depth = sys.getrecursionlimit()
+    sys.setrecursionlimit(300)  # Fewer than the folders, which are as many as a path can have.
+    try:
+        with pytest.raises(tte.InputError, match=r"cannot be written \(it is nested too deeply\): give a file in"):
+            tte.TraceStore(tmp_path.joinpath(*["a"] * 1800, "store"))
+    finally:
+        sys.setrecursionlimit(depth)
+    assert not (tmp_path / "a").exists()

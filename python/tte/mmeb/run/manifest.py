@@ -221,7 +221,7 @@ class ResultFolder:
         remedy = "remove it and run again, which does this block anew"
         with _files.reading(path, remedy):
             with _files.open_regular(path, _PART_BYTES) as file:
-                data = file.read()
+                data = _files.read_bounded(file, _PART_BYTES)
             if data[:8] != _MAGIC:
                 raise ValueError("it does not begin as a block does")
             if data[8:24] != _checksum(data[24:]):
