@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -603,9 +603,12 @@ def to_traces(traces: Sequence[TraceLike | None] | TraceLike | None, count: int)
     if traces is None:
         return []
     what = "a tte.Trace or its text, or a list with one (or None) per item"
-    one = isinstance(traces, (str, _tte.Trace))
-    given = iter([traces]) if one else _options.listed(traces, "traces", what)
-    if (size := 1 if one else len(traces)) != count:
+    given: Iterator[Any]
+    if isinstance(traces, (str, _tte.Trace)):
+        given, size = iter([traces]), 1
+    else:
+        given, size = _options.listed(traces, "traces", what), len(traces)
+    if size != count:
         raise _tte.InputError(f"{size} traces for {count} items: give one trace (or None) per item.")
     result: list[_tte.Trace | None] = []
     for index, trace in enumerate(given):
