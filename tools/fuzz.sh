@@ -10,6 +10,7 @@ if [ "${1:-}" = --seconds ]; then seconds=$2; shift 2; fi
 if [ "${1:-}" = --seed ]; then seed=$2; shift 2; fi
 [ $# -gt 0 ] || set -- $(basename -as .cpp tests/fuzz/fuzz_*.cpp | sed 's/^fuzz_//')
 
+mkdir -p build
 cmake --preset fuzz > build/fuzz.log && cmake --build --preset fuzz >> build/fuzz.log || { tail -30 build/fuzz.log; exit 1; }
 corpus=build/fuzz/corpus
 found=build/fuzz/found
