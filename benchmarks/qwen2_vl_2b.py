@@ -196,7 +196,7 @@ def main() -> None:
     command = [sys.executable, __file__, "--dir", str(arguments.dir), "--threads", str(arguments.threads)]
     with tempfile.TemporaryDirectory() as cache:
         # tte hashes a checkpoint the first time it sees it and remembers the digests in the user's cache.
-        for load, side in (("first", "tte"), ("again", "tte"), ("", "transformers")):
+        for load, side in (("first", "tte"), ("again", "tte"), ("peer", "transformers")):
             if side in processes:
                 processes[side].terminate()
                 processes[side].wait()
@@ -223,7 +223,7 @@ def main() -> None:
                 if turn:  # The first round warms both up.
                     seconds[name][side].append(reply["seconds"])
     median = {name: {s: statistics.median(v) for s, v in sides.items()} for name, sides in seconds.items()}
-    rows = [(f"load {when}, s", loads[when], loads[""], True) for when in ("first", "again")]
+    rows = [(f"load {when}, s", loads[when], loads["peer"], True) for when in ("first", "again")]
     for name in ("encode", "prefill", "text prefill 8"):
         rows.append((f"{name}, s", median[name]["tte"], median[name]["transformers"], True))
     for name, first, batch in (("decode 1", "prefill", 1), ("text decode 8", "text prefill 8", 8)):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tte import _display, _hub, _items, _options, _text, _tte
 from tte._inputs import Inputs, Item, prepare
+from tte._media_limits import DEFAULT_LIMITS
 from tte._models import Embedder, PathLike, Reasoner, TraceLike, to_traces, token_callback
 
 if TYPE_CHECKING:
@@ -290,8 +291,9 @@ def think_then_embed(
         2
 
     """
+    limits = embedder._limits if isinstance(embedder, Embedder) else DEFAULT_LIMITS
+    what = prepare(inputs, instruction, on_error, allow_urls, limits)  # Before a model is loaded.
     pair = _pair(reasoner, embedder)
-    what = prepare(inputs, instruction, on_error, allow_urls, pair[1]._limits)
     count = len(what.native)
     modes, traces, auto = _think_modes(think, count)
     decoding = dict(

@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tte import _fetch, _text, _tte
+from tte._media_limits import DEFAULT_LIMITS
 
 MAX_FILE_BYTES = 1 << 30
 """Most bytes that are read from a file handed in open: the engine's own limit for files by path."""
-MAX_ITEM_BYTES = _tte.MediaLimits().max_item_bytes
+MAX_ITEM_BYTES = DEFAULT_LIMITS.max_item_bytes
 """Most bytes of the images that an item holds in memory, where the model has no limits of its own."""
 MAX_ITEM_LETTERS = 64 << 20
 """Most letters of all texts of an item: more than any model reads."""

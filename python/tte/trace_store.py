@@ -463,9 +463,13 @@ class TraceStore:
         target = check_export(path)
         temporary = target.with_name(f".{target.name}.{threading.get_ident()}.part")
         try:
-            with _writing(target, "export to another disk or folder"):
-                count = _WRITERS[target.suffix](temporary, self.records())
-                temporary.replace(target)
+            count = _WRITERS[target.suffix](temporary, self.records())
+            temporary.replace(target)
+        except OSError as error:
+            raise _tte.InputError(
+                f"{_text.shown_path(target)} cannot be written ({_files.reason(error)}): export to another disk or "
+                "folder."
+            ) from error
         finally:
             with suppress(OSError):
                 temporary.unlink()
@@ -576,17 +580,6 @@ def _expanded(path: object, name: str) -> Path:
         raise _tte.InputError(
             f"{name} {_text.shown_path(given)} begins with a home folder that is not there: give the whole path."
         ) from None
-
-
-@contextmanager
-def _writing(path: Path, remedy: str) -> Iterator[None]:
-    """Turn what the system says while a file is written into one `InputError` with path and remedy."""
-    try:
-        yield
-    except (OSError, RecursionError) as error:  # Python makes a folder's folders one within the other.
-        raise _tte.InputError(
-            f"{_text.shown_path(path)} cannot be written ({_files.reason(error)}): {remedy}."
-        ) from error
 
 
 def _is_key(key: str) -> bool:

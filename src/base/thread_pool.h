@@ -15,7 +15,8 @@ namespace tte::base {
 
 // Runs jobs on `threads` threads (at least one, else InputError) in the order they came. The destructor
 // finishes running jobs and drops waiting ones. In a forked process, which has none of the threads, it leaves
-// everything as it is, and post() throws DeviceError. Inside a job at::parallel_for runs serially: the pool's threads are the parallelism.
+// everything as it is, and post() throws DeviceError. Inside a job at::parallel_for runs serially: the pool's
+// threads are the parallelism.
 class ThreadPool {
  public:
   explicit ThreadPool(int threads);

@@ -319,8 +319,7 @@ bool Scheduler::start(Sequence& sequence) {
 InputError Scheduler::no_room(std::int64_t tokens) const {
   return InputError(
       fmt::format("it needs room for {} tokens ({} bytes), which is more than the model's sequence states "
-                  "give ({} bytes in "
-                  "all) even with nothing else running: raise BackendOptions::state_bytes.",
+                  "give ({} bytes in all) even with nothing else running: raise BackendOptions::state_bytes.",
                   tokens, model_->state_bytes(tokens), model_->state_capacity()));
 }
 

@@ -21,8 +21,7 @@ Weight plain_part(const Weight& weight, std::int64_t begin, std::int64_t count) 
   return {weight.values().data.narrow(0, begin, count)};
 }
 
-constexpr WeightFormat kPlain{
-    .name = "plain", .linear = plain_linear, .linear_float = plain_linear_float, .part = plain_part};
+constexpr WeightFormat kPlain{.linear = plain_linear, .linear_float = plain_linear_float, .part = plain_part};
 
 }  // namespace
 

@@ -13,7 +13,6 @@ class Weight;
 // How the numbers of a weight are kept and multiplied with: a constant for each format. The functions do what
 // kernels::linear and linear_float say; arguments were checked.
 struct WeightFormat {
-  const char* name;
   at::Tensor (*linear)(const at::Tensor& x, const Weight& weight, const std::optional<at::Tensor>& bias);
   at::Tensor (*linear_float)(const at::Tensor& x, const Weight& weight);
   // The part that computes outputs begin .. begin + count, sharing memory.

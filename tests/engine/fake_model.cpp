@@ -78,8 +78,7 @@ at::Tensor hashed_logits(const at::Tensor& x, const kernels::Weight& weight) {
   }
   return result;
 }
-constexpr kernels::WeightFormat kHashed{
-    .name = "hashed", .linear = nullptr, .linear_float = hashed_logits, .part = nullptr};
+constexpr kernels::WeightFormat kHashed{.linear = nullptr, .linear_float = hashed_logits, .part = nullptr};
 
 }  // namespace
 

@@ -72,8 +72,8 @@ std::optional<kernels::Weight> load_head(const Config& config, const weights::St
                                          const at::Tensor& embedding) {
   const std::vector<std::int64_t> shape = {config.text.vocab_size, config.text.hidden_size};
   std::optional<at::Tensor> head = weights.find(names::kHead, shape);
-  if (!head && !config.tied) return std::nullopt;
-  return head && !(config.tied && at::equal(*head, embedding)) ? *head : embedding;
+  if (!config.tied) return head;
+  return head && !at::equal(*head, embedding) ? *head : embedding;
 }
 
 ModelInfo describe(const Config& config, const weights::StateDict& weights, const at::Tensor& embedding) {
