@@ -15,7 +15,7 @@
 #include "models/model.h"
 #include "models/step_size.h"
 #include "prompt/recipe.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 #include "tte/options.h"
 #include "tte/trace.h"
 

@@ -8,7 +8,7 @@
 #include <span>
 #include <string>
 
-#include "text/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 
 namespace tte::engine {
 

@@ -8,7 +8,7 @@
 #include "models/model.h"
 #include "prompt/decoding.h"
 #include "text/chat_template.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 
 namespace tte::prompt {
 

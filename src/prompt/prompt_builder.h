@@ -14,7 +14,7 @@
 #include "prompt/media_reader.h"
 #include "prompt/recipe.h"
 #include "text/chat_template.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 #include "tte/input.h"
 #include "tte/options.h"
 #include "tte/trace.h"

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "text/control_tokens.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 
 namespace tte::text {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <functional>
 
-#include "text/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 
 namespace tte::text {
 namespace {

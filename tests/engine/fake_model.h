@@ -17,7 +17,7 @@
 #include "engine/engine.h"
 #include "engine/executor.h"
 #include "models/model.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 
 namespace tte::engine::testing {
 

@@ -10,7 +10,7 @@
 #include "base/json.h"
 #include "engine/fake_model.h"
 #include "temp_dir.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 
 namespace tte::engine {
 namespace {

@@ -17,7 +17,7 @@
 #include "models/model.h"
 #include "prompt/decoding.h"
 #include "prompt/recipe.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 #include "tte/error.h"
 #include "weights/state_dict.h"
 

@@ -13,7 +13,7 @@
 
 #include "text/control_tokens.h"
 #include "text/jinja/template.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 #include "text/utf8.h"
 #include "tte/error.h"
 

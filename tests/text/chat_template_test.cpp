@@ -3,7 +3,7 @@
 
 #include <gmock/gmock.h>
 
-#include "text_test_util.h"
+#include "text/text_test_util.h"
 #include "tte/error.h"
 
 namespace tte::text {

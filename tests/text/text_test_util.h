@@ -10,7 +10,7 @@
 #include <string_view>
 
 #include "base/json.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 
 namespace tte::text {
 

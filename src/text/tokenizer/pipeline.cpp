@@ -1,4 +1,4 @@
-#include "text/pipeline.h"
+#include "text/tokenizer/pipeline.h"
 
 #include <fmt/core.h>
 

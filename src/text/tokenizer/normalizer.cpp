@@ -1,4 +1,4 @@
-#include "text/normalizer.h"
+#include "text/tokenizer/normalizer.h"
 
 #include <fmt/core.h>
 #include <unicode/bytestream.h>

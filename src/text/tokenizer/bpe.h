@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "text/subword_model.h"
+#include "text/tokenizer/subword_model.h"
 
 namespace tte::text {
 

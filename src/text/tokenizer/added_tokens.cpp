@@ -1,10 +1,10 @@
-#include "text/added_tokens.h"
+#include "text/tokenizer/added_tokens.h"
 
 #include <unicode/uchar.h>
 
 #include <algorithm>
 
-#include "text/splitter.h"
+#include "text/tokenizer/splitter.h"
 #include "text/utf8.h"
 
 namespace tte::text {

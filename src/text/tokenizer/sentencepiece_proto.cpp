@@ -1,4 +1,4 @@
-#include "text/sentencepiece_proto.h"
+#include "text/tokenizer/sentencepiece_proto.h"
 
 #include <fmt/core.h>
 

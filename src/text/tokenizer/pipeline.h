@@ -11,11 +11,11 @@
 #include <variant>
 #include <vector>
 
-#include "text/added_tokens.h"
-#include "text/normalizer.h"
-#include "text/splitter.h"
-#include "text/subword_model.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer/added_tokens.h"
+#include "text/tokenizer/normalizer.h"
+#include "text/tokenizer/splitter.h"
+#include "text/tokenizer/subword_model.h"
+#include "text/tokenizer/tokenizer.h"
 
 namespace tte::text {
 

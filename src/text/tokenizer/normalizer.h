@@ -7,7 +7,7 @@
 #include <variant>
 #include <vector>
 
-#include "text/splitter.h"
+#include "text/tokenizer/splitter.h"
 
 namespace tte::text {
 

@@ -7,7 +7,7 @@
 
 #include "base/file.h"
 #include "base/printable.h"
-#include "text/tokenizer_files.h"
+#include "text/tokenizer/files.h"
 #include "tte/error.h"
 
 namespace tte::text {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/json.h"
-#include "text/pipeline.h"
+#include "text/tokenizer/pipeline.h"
 
 namespace tte::text {
 

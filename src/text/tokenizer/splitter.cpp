@@ -1,4 +1,4 @@
-#include "text/splitter.h"
+#include "text/tokenizer/splitter.h"
 
 #include <fmt/core.h>
 #include <unicode/regex.h>
@@ -9,7 +9,7 @@
 #include <cstdint>
 
 #include "base/printable.h"
-#include "text/string_matcher.h"
+#include "text/tokenizer/string_matcher.h"
 #include "text/utf8.h"
 #include "tte/error.h"
 

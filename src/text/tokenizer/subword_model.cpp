@@ -1,4 +1,4 @@
-#include "text/subword_model.h"
+#include "text/tokenizer/subword_model.h"
 
 #include <array>
 #include <charconv>

@@ -2,8 +2,8 @@
 #include <fmt/core.h>
 
 #include "base/file.h"
-#include "text/pipeline.h"
-#include "text/tokenizer_files.h"
+#include "text/tokenizer/files.h"
+#include "text/tokenizer/pipeline.h"
 #include "tte/error.h"
 
 namespace tte::text {

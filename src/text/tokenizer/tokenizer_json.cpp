@@ -5,8 +5,8 @@
 
 #include "base/file.h"
 #include "base/printable.h"
-#include "text/bpe.h"
-#include "text/tokenizer_files.h"
+#include "text/tokenizer/bpe.h"
+#include "text/tokenizer/files.h"
 #include "text/utf8.h"
 #include "tte/error.h"
 

@@ -1,4 +1,4 @@
-#include "text/splitter.h"
+#include "text/tokenizer/splitter.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

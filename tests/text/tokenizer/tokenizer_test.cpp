@@ -1,5 +1,5 @@
 // Tokenizers against what transformers gives for the same files (tests/data/text/make_goldens.py).
-#include "text/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 
 #include <gmock/gmock.h>
 
@@ -7,8 +7,8 @@
 
 #include "base/printable.h"
 #include "text/control_tokens.h"
+#include "text/text_test_util.h"
 #include "text/utf8.h"
-#include "text_test_util.h"
 
 namespace tte::text {
 namespace {

@@ -6,8 +6,8 @@
 #include <string_view>
 #include <vector>
 
-#include "text/string_matcher.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer/string_matcher.h"
+#include "text/tokenizer/tokenizer.h"
 
 namespace tte::text {
 

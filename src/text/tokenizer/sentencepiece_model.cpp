@@ -7,9 +7,9 @@
 
 #include "base/file.h"
 #include "base/printable.h"
-#include "text/bpe.h"
-#include "text/sentencepiece_proto.h"
-#include "text/tokenizer_files.h"
+#include "text/tokenizer/bpe.h"
+#include "text/tokenizer/files.h"
+#include "text/tokenizer/sentencepiece_proto.h"
 #include "text/utf8.h"
 #include "tte/error.h"
 
