@@ -164,7 +164,7 @@ def device(value: object) -> str:
 def dtype(value: object) -> str:
     """Translate the `dtype` argument: a name, a `torch.dtype`, or a dtype of numpy."""
     if type(value).__module__ == "torch" and type(value).__name__ == "dtype":
-        return str(value).removeprefix("torch.")
+        return str(value)
     if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic)):
         return np.dtype(value).name
     return string(value, "dtype")

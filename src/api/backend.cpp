@@ -2,7 +2,6 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <optional>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -10,7 +9,7 @@
 #include "api/backend_impl.h"
 #include "api/devices.h"
 #include "base/digest.h"
-#include "base/json.h"
+#include "base/dtype.h"
 #include "base/plain_error.h"
 #include "base/printable.h"
 #include "base/threads.h"
@@ -22,38 +21,6 @@ namespace tte {
 namespace {
 
 constexpr std::int64_t kFallbackMemory = std::int64_t{4} << 30;  // Of a machine that does not say.
-
-std::optional<at::ScalarType> dtype_of(std::string_view name) {
-  if (name == "float32") return at::kFloat;
-  if (name == "bfloat16") return at::kBFloat16;
-  if (name == "float16") return at::kHalf;
-  return std::nullopt;
-}
-
-// The dtype a checkpoint says it has; nothing if it does not: its tensors are then taken as they are stored.
-std::optional<at::ScalarType> own_dtype(const std::filesystem::path& checkpoint) {
-  const auto file = checkpoint / "config.json";
-  const base::Json config = base::read_json(file);
-  const auto text_config = config.find("text_config");
-  const base::Json none = base::Json::object();
-  const base::Json& text = text_config != config.end() && text_config->is_object() ? *text_config : none;
-  for (const base::Json* json : {&config, &text}) {
-    if (!json->is_object()) continue;
-    for (const char* key : {"dtype", "torch_dtype"}) {  // The second is the older name.
-      const auto name = base::get_or<std::string>(*json, key, "", file.string());
-      if (name.empty()) continue;
-      const auto dtype = dtype_of(name);
-      if (!dtype) {
-        throw ModelError(
-            fmt::format("{}: \"{}\" is \"{}\", which tte cannot compute in: load it with the dtype float32, "
-                        "bfloat16 or float16.",
-                        file.string(), key, base::printable(name, 40)));
-      }
-      return dtype;
-    }
-  }
-  return std::nullopt;
-}
 
 // Changes when a file of the checkpoint is written again, so that a retrained model at the same path is not
 // mistaken for the one in memory.
@@ -102,19 +69,14 @@ std::shared_ptr<const api::LoadedModel> Backend::Impl::load(const std::filesyste
   weights::Placement placement;
   placement.device = api::torch_device(device_);
   placement.store = store_;
-  if (dtype == "auto") {
-    placement.dtype = own_dtype(checkpoint);
-  } else {
-    placement.dtype = dtype_of(dtype);
-    if (!placement.dtype) {
-      throw InputError(
-          fmt::format("dtype is \"{}\": it must be \"auto\", \"float32\", \"bfloat16\" or \"float16\".",
-                      base::printable(dtype, 40)));
-    }
+  placement.dtype = dtype == "auto" ? models::declared_dtype(checkpoint) : base::parse_dtype(dtype);
+  if (!placement.dtype && dtype != "auto") {
+    throw InputError(fmt::format("dtype is \"{}\": it must be \"auto\", {}.", base::printable(dtype, 40),
+                                 base::dtype_list()));
   }
   const std::string key =
       fmt::format("{}|{}|{}", std::filesystem::canonical(checkpoint).string(),
-                  placement.dtype ? c10::toString(*placement.dtype) : "stored", stamp(checkpoint));
+                  placement.dtype ? base::dtype_name(*placement.dtype) : "stored", stamp(checkpoint));
   const std::lock_guard loading(load_mutex_);
   {
     const std::lock_guard lock(models_mutex_);
@@ -195,8 +157,8 @@ const BackendOptions& Backend::options() const {
 }
 
 bool Backend::supports(const std::string& dtype) const {
-  const auto& dtypes = impl_->device().dtypes;
-  return std::find(dtypes.begin(), dtypes.end(), dtype) != dtypes.end();
+  const auto known = base::parse_dtype(dtype);
+  return known && std::ranges::count(impl_->device().dtypes, base::dtype_name(*known)) > 0;
 }
 
 BackendStats Backend::stats() const {

@@ -9,14 +9,13 @@
 #include <fstream>
 #include <thread>
 
+#include "base/dtype.h"
 #include "base/printable.h"
 #include "kernels/kernels.h"
 #include "tte/error.h"
 
 namespace tte::api {
 namespace {
-
-const std::vector<std::string> kDtypes = {"float32", "bfloat16", "float16"};
 
 // Physical memory, or the container's share of it.
 std::int64_t host_memory() {
@@ -43,7 +42,7 @@ std::string host_name() {
 }
 
 DeviceInfo host() {
-  return {"cpu", host_name(), host_memory(), kDtypes};
+  return {"cpu", host_name(), host_memory(), base::dtype_names()};
 }
 
 // The driver's C interface has been stable since CUDA 4, and asking it needs no toolkit and makes no context.
@@ -66,7 +65,8 @@ std::vector<DeviceInfo> cuda_devices() {
         memory(&bytes, device) != 0) {
       continue;
     }
-    devices.push_back({fmt::format("cuda:{}", i), text.data(), static_cast<std::int64_t>(bytes), kDtypes});
+    devices.push_back(
+        {fmt::format("cuda:{}", i), text.data(), static_cast<std::int64_t>(bytes), base::dtype_names()});
   }
   return devices;
 }

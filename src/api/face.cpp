@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "base/dtype.h"
 #include "base/plain_error.h"
 
 namespace tte {
@@ -13,7 +14,7 @@ ModelDescription describe(const LoadedModel& loaded, const prompt::Recipe& recip
   ModelDescription out;
   out.path = loaded.files->path;
   out.family = info.family;
-  out.dtype = info.dtype == at::kBFloat16 ? "bfloat16" : info.dtype == at::kHalf ? "float16" : "float32";
+  out.dtype = base::dtype_name(info.dtype);
   out.device = backend.device();
   out.hidden_size = info.hidden_size;
   out.num_layers = info.num_layers;

@@ -116,9 +116,14 @@ struct ModelOptions {
   std::int64_t state_bytes = 0;  // For sequence states; must be positive.
 };
 
+// The dtype that config.json names ("dtype", or "torch_dtype" in older files; at the top or in "text_config");
+// none if it names none. Throws ModelError for one that tte does not compute in.
+std::optional<at::ScalarType> declared_dtype(const std::filesystem::path& checkpoint);
+
 // The families, by config.json's model_type. Both throw ModelError naming the folder for a checkpoint that
 // does not fit, and listing the known families for an unknown one.
 std::shared_ptr<const Layout> load_layout(const std::filesystem::path& checkpoint);
+// Without a dtype in `options`, load_model() takes the declared one, else the one that the weights have.
 std::shared_ptr<const Model> load_model(const std::filesystem::path& checkpoint, const ModelOptions& options);
 
 }  // namespace tte::models

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/dtype.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/printable.h"
@@ -62,13 +63,35 @@ const Family& family_of(const std::filesystem::path& checkpoint) {
 
 }  // namespace
 
+std::optional<at::ScalarType> declared_dtype(const std::filesystem::path& checkpoint) {
+  const std::filesystem::path file = checkpoint / "config.json";
+  const base::Json json = base::read_json_object(file);
+  const base::JsonObject root(json, base::shown(file));
+  for (const base::JsonObject& object : {root, root.object("text_config")}) {
+    for (const char* key : {"dtype", "torch_dtype"}) {
+      const std::string name = object.text(key, "");
+      if (name.empty()) continue;
+      const auto dtype = base::parse_dtype(name);
+      if (!dtype) {
+        object.reject(key, fmt::format("tte cannot compute in it: load the checkpoint with the dtype {}",
+                                       base::dtype_list()));
+      }
+      return dtype;
+    }
+  }
+  return std::nullopt;
+}
+
 std::shared_ptr<const Layout> load_layout(const std::filesystem::path& checkpoint) {
   return family_of(checkpoint).layout(checkpoint);
 }
 
 std::shared_ptr<const Model> load_model(const std::filesystem::path& checkpoint,
                                         const ModelOptions& options) {
-  return family_of(checkpoint).model(checkpoint, options);
+  const Family& family = family_of(checkpoint);
+  ModelOptions complete = options;
+  if (!complete.placement.dtype) complete.placement.dtype = declared_dtype(checkpoint);
+  return family.model(checkpoint, complete);
 }
 
 }  // namespace tte::models

@@ -13,6 +13,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "base/dtype.h"
 #include "base/file.h"
 #include "base/printable.h"
 #include "tte/error.h"
@@ -178,8 +179,8 @@ StateDict StateDict::open(const std::filesystem::path& path, Placement placement
   auto checkpoint = std::make_shared<Checkpoint>();
   checkpoint->name = base::shown(path);
   if (placement.dtype && !at::isFloatingType(*placement.dtype)) {
-    throw InputError(fmt::format("{} cannot be loaded as {}: weights are float32, float16 or bfloat16.",
-                                 checkpoint->name, c10::toString(*placement.dtype)));
+    throw InputError(fmt::format("{} cannot be loaded as {}: weights are {}.", checkpoint->name,
+                                 base::dtype_name(*placement.dtype), base::dtype_list()));
   }
   checkpoint->placement = std::move(placement);
   for (auto& shard : open_checkpoint(path)) {

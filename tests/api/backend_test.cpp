@@ -4,10 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <filesystem>
 #include <thread>
 
 #include "api/fixture.h"
+#include "base/json.h"
 #include "expect_error.h"
+#include "temp_dir.h"
 
 namespace tte {
 namespace {
@@ -55,6 +58,7 @@ TEST(Backend, OptionsSayWhatTheyBecame) {
   EXPECT_GT(backend.options().media_threads, 0);
   EXPECT_GT(backend.options().state_bytes, 0);
   EXPECT_TRUE(backend.supports("bfloat16"));
+  EXPECT_TRUE(backend.supports("torch.half"));
   EXPECT_FALSE(backend.supports("int3"));
 }
 
@@ -106,6 +110,20 @@ TEST(Load, AnUnknownDtypeOrRecipeIsAnError) {
   EXPECT_THAT(message_of<ModelError>(
                   [] { Reasoner::load(kReasoner, float32("no-recipe"), tte::testing::backend()); }),
               AllOf(HasSubstr("no-recipe"), HasSubstr("tte")));
+}
+
+TEST(Load, ACheckpointOfAnUnknownDtypeIsLoadedAsAnother) {
+  const testing::TempDir folder;
+  for (const auto& entry : std::filesystem::directory_iterator(kEmbedder)) {
+    if (entry.is_regular_file()) std::filesystem::copy(entry.path(), folder.path() / entry.path().filename());
+  }
+  base::Json config = base::read_json(std::string(kEmbedder) + "/config.json");
+  config["dtype"] = "float8_e4m3fn";
+  folder.write("config.json", config.dump());
+  const Backend& backend = tte::testing::backend();
+  EXPECT_THAT(message_of<ModelError>([&] { Embedder::load(folder.path(), {}, backend); }),
+              AllOf(HasSubstr("float8_e4m3fn"), HasSubstr("load the checkpoint with the dtype float32")));
+  EXPECT_EQ(Embedder::load(folder.path(), float32(), backend).model().dtype, "float32") << "the remedy holds";
 }
 
 TEST(Load, DescribesTheModel) {

@@ -86,7 +86,6 @@ void expect_2b(const Config& config) {
   EXPECT_EQ(config.image_token, 151655);
   EXPECT_EQ(config.video_token, 151656);
   EXPECT_TRUE(config.tied);
-  EXPECT_EQ(config.dtype, at::kBFloat16);
 }
 
 TEST(Qwen2VlConfig, Flat) {
@@ -123,7 +122,6 @@ TEST(Qwen2VlConfig, DefaultsAreThoseOfTransformers) {
   EXPECT_EQ(loaded.text.rope_theta, 1e6);
   EXPECT_EQ(loaded.vision.depth, 32);
   EXPECT_FALSE(loaded.tied);
-  EXPECT_FALSE(loaded.dtype.has_value());
 }
 
 TEST(Qwen2VlConfig, AnEmbedderWithoutAHead) {
@@ -171,7 +169,6 @@ TEST(Qwen2VlConfig, NonsenseNamesTheKeyAndItsValue) {
       {"a placeholder past the vocabulary", [](Json& c) { c["image_token_id"] = 200000; }, "image_token_id",
        "200000"},
       {"one placeholder for both", [](Json& c) { c["video_token_id"] = 151655; }, "video_token_id", "151655"},
-      {"an unknown type", [](Json& c) { c["torch_dtype"] = "float8"; }, "torch_dtype", "float8"},
       {"vision heads", [](Json& c) { c["vision_config"]["num_heads"] = 7; }, "vision_config.num_heads", "7"},
       {"vision activation", [](Json& c) { c["vision_config"]["hidden_act"] = "x"; },
        "vision_config.hidden_act", "x"},

@@ -29,5 +29,22 @@ TEST(Registry, AFolderWithoutAConfig) {
   EXPECT_THAT(message_of<ModelError>([&] { (void)load_layout(folder.path()); }), HasSubstr("model_type"));
 }
 
+TEST(Registry, TheDeclaredDtype) {
+  const TempDir folder;
+  const auto declared = [&](const char* config) {
+    folder.write("config.json", config);
+    return declared_dtype(folder.path());
+  };
+  EXPECT_FALSE(declared("{}").has_value());
+  EXPECT_EQ(declared(R"({"dtype": "bfloat16", "torch_dtype": "float32"})"), at::kBFloat16);
+  EXPECT_EQ(declared(R"({"dtype": null, "torch_dtype": "torch.float16"})"), at::kHalf);
+  EXPECT_EQ(declared(R"({"text_config": {"torch_dtype": "float32"}})"), at::kFloat);
+  EXPECT_EQ(declared(R"({"text_config": null, "dtype": "half"})"), at::kHalf);
+  EXPECT_THAT(message_of<ModelError>([&] { (void)declared(R"({"text_config": {"dtype": "float8"}})"); }),
+              AllOf(HasSubstr("config.json"), HasSubstr("text_config.dtype"), HasSubstr("float8"),
+                    HasSubstr("float32, bfloat16 or float16")));
+  EXPECT_THAT(message_of<ModelError>([&] { (void)declared(R"({"dtype": 16})"); }), HasSubstr("16"));
+}
+
 }  // namespace
 }  // namespace tte::models

@@ -125,16 +125,6 @@ VisionConfig read_vision(const JsonObject& config) {
   return vision;
 }
 
-std::optional<at::ScalarType> read_dtype(const JsonObject& config) {
-  static const std::map<std::string, at::ScalarType> types = {
-      {"float32", at::kFloat}, {"bfloat16", at::kBFloat16}, {"float16", at::kHalf}};
-  const std::string key = config.has("dtype") ? "dtype" : "torch_dtype";
-  if (!config.has(key)) return std::nullopt;
-  const auto type = types.find(config.text(key, ""));
-  if (type == types.end()) config.reject(key, "tte knows float32, bfloat16 and float16");
-  return type->second;
-}
-
 }  // namespace
 
 media::PatchSpec VisionConfig::patch_spec() const {
@@ -164,8 +154,6 @@ Config load_config(const std::filesystem::path& checkpoint) {
     root.reject("video_token_id", "images and videos need different placeholders");
   }
   config.tied = root.flag("tie_word_embeddings", false) || text.flag("tie_word_embeddings", false);
-  config.dtype = read_dtype(root);
-  if (!config.dtype) config.dtype = read_dtype(text);
   return config;
 }
 

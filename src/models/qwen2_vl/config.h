@@ -1,12 +1,9 @@
 // config.json of Qwen2-VL.
 #pragma once
 
-#include <ATen/core/ScalarType.h>
-
 #include <array>
 #include <cstdint>
 #include <filesystem>
-#include <optional>
 #include <string>
 
 #include "kernels/kernels.h"
@@ -64,7 +61,6 @@ struct Config {
   std::int64_t image_token = 151655;    // image_token_id
   std::int64_t video_token = 151656;    // video_token_id
   bool tied = false;                    // tie_word_embeddings, at the top level or in text_config
-  std::optional<at::ScalarType> dtype;  // dtype, or torch_dtype in older files
 };
 
 // Reads `checkpoint`/config.json. Throws ModelError naming file, key and value for what makes no sense or is

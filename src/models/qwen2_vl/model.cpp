@@ -189,7 +189,6 @@ std::shared_ptr<const Model> load_model(const std::filesystem::path& checkpoint,
                                         const ModelOptions& options) {
   const Config config = load_config(checkpoint);
   weights::Placement placement = options.placement;
-  if (!placement.dtype) placement.dtype = config.dtype;
   weights::StateDict weights = weights::StateDict::open(checkpoint, placement);
   weights.rename(names::first_generation);
   if (!placement.dtype) {
