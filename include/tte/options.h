@@ -83,40 +83,69 @@ class CancelToken {
   std::shared_ptr<std::atomic<bool>> flag_ = std::make_shared<std::atomic<bool>>(false);
 };
 
-/// Decoding settings of one sequence. Unset optionals take the checkpoint's generation_config.json, then the
-/// value in the comment. The recipe's own defaults come before those of generation_config.json.
+/// Decoding settings of one sequence. What the caller leaves unset is as the recipe says, else the value in the
+/// comment, which is greedy; the checkpoint's generation_config.json comes between the two only if asked for
+/// (`checkpoint_sampling`). Its end tokens and stop strings hold always.
 struct GenerateOptions {
-  std::optional<int> max_new_tokens;  ///< Unset: the recipe's, else 512.
-  int min_new_tokens = 0;
-  std::optional<double> temperature;         ///< 0: greedy (the default).
-  std::optional<int> top_k;                  ///< 0: off.
-  std::optional<double> top_p;               ///< 1: off.
-  std::optional<double> min_p;               ///< 0: off.
-  std::optional<double> repetition_penalty;  ///< 1: off. As transformers: over prompt and generated tokens.
-  std::optional<std::uint64_t> seed;         ///< Unset: drawn at random when sampling.
-  std::vector<std::string> stop;             ///< Strings that end the text; they are cut off.
+  std::optional<int> max_new_tokens;  ///< Unset: 512.
+  std::optional<int> min_new_tokens;  ///< No end token before. Unset: 0.
+  std::optional<double> temperature;  ///< 0: greedy (unset).
+  std::optional<int> top_k;           ///< 0: off (unset).
+  std::optional<double> top_p;        ///< 1: off (unset).
+  std::optional<double> min_p;        ///< 0: off (unset).
+  std::optional<double>
+      repetition_penalty;             ///< 1: off (unset). As transformers: of prompt and generated tokens.
+  std::optional<std::uint64_t> seed;  ///< Unset: drawn at random when sampling.
+  std::vector<std::string> stop;      ///< Strings that end the text; they are cut off.
   std::vector<std::int64_t> stop_token_ids;  ///< In addition to the checkpoint's end tokens.
   bool ignore_eos = false;                   ///< Go on past the checkpoint's end tokens.
-  std::optional<int> max_think_tokens;       ///< When spent inside <think>, the close tag is forced.
+  std::optional<int> max_think_tokens;  ///< When spent inside <think>, the close tag is forced. Unset: never.
+  /// Decode as generation_config.json says, like transformers' generate(): do_sample, temperature, top_p and so
+  /// on. A ModelError tells what it asks for and tte does not have.
+  bool checkpoint_sampling = false;
 
   /// Throws InputError naming the first option out of range.
   TTE_API void validate() const;
 
-  /// Calls field(name, member, least, most) with each number and its range: the one table of them.
-  template <typename Field>
-  static void numbers(Field&& field) {
+  /// Who may set a number: each of these, and those before it.
+  enum class Setter { kCaller, kRecipe, kCheckpoint };
+
+  template <typename T>
+  struct Number {
+    const char* name;
+    std::optional<T> GenerateOptions::*member;
+    T least, most;               ///< Its range, inclusive.
+    std::optional<T> otherwise;  ///< What it is where nobody sets it.
+    Setter setter = Setter::kCheckpoint;
+    bool sampling = false;  ///< Does nothing at temperature 0.
+  };
+
+  /// The one table of numbers: calls number(Number<T>) with each.
+  template <typename Visit>
+  static void numbers(Visit&& number) {
+    using Self = GenerateOptions;
     constexpr int kMost = std::numeric_limits<int>::max();
-    constexpr double kLargest = std::numeric_limits<double>::max();
-    field("max_new_tokens", &GenerateOptions::max_new_tokens, 1, kMost);
-    field("min_new_tokens", &GenerateOptions::min_new_tokens, 0, kMost);
-    field("temperature", &GenerateOptions::temperature, 0.0, kLargest);
-    field("top_k", &GenerateOptions::top_k, 0, kMost);
-    field("top_p", &GenerateOptions::top_p, 0.0, 1.0);
-    field("min_p", &GenerateOptions::min_p, 0.0, 1.0);
-    field("repetition_penalty", &GenerateOptions::repetition_penalty, std::numeric_limits<double>::min(),
-          kLargest);
-    field("seed", &GenerateOptions::seed, std::uint64_t{0}, std::numeric_limits<std::uint64_t>::max());
-    field("max_think_tokens", &GenerateOptions::max_think_tokens, 0, kMost);
+    constexpr double kLeast = std::numeric_limits<double>::min(),
+                     kLargest = std::numeric_limits<double>::max();
+    constexpr auto kMostSeed = std::numeric_limits<std::uint64_t>::max();
+    number(Number<int>{"max_new_tokens", &Self::max_new_tokens, 1, kMost, 512});
+    number(Number<int>{"min_new_tokens", &Self::min_new_tokens, 0, kMost, 0});
+    number(Number<double>{"temperature", &Self::temperature, 0, kLargest, 0});
+    number(Number<int>{"top_k", &Self::top_k, 0, kMost, 0, Setter::kCheckpoint, true});
+    number(Number<double>{"top_p", &Self::top_p, 0, 1, 1, Setter::kCheckpoint, true});
+    number(Number<double>{"min_p", &Self::min_p, 0, 1, 0, Setter::kCheckpoint, true});
+    number(Number<double>{"repetition_penalty", &Self::repetition_penalty, kLeast, kLargest, 1});
+    number(Number<std::uint64_t>{"seed", &Self::seed, 0, kMostSeed, {}, Setter::kCaller, true});
+    number(Number<int>{"max_think_tokens", &Self::max_think_tokens, 0, kMost, {}, Setter::kRecipe});
+  }
+
+  /// The same of what is no number: calls other(name, member); empty and false are as good as unset.
+  template <typename Visit>
+  static void others(Visit&& other) {
+    other("stop", &GenerateOptions::stop);
+    other("stop_token_ids", &GenerateOptions::stop_token_ids);
+    other("ignore_eos", &GenerateOptions::ignore_eos);
+    other("checkpoint_sampling", &GenerateOptions::checkpoint_sampling);
   }
 };
 

@@ -1,7 +1,9 @@
 #include "tte/options.h"
 
 #include <map>
+#include <optional>
 #include <string>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <variant>
@@ -78,26 +80,25 @@ void bind_options(py::module_& module) {
 
   py::class_<GenerateOptions> generate(module, "GenerateOptions", "Decoding settings of one sequence.");
   generate.def(py::init<>())
-      .def_readwrite("stop", &GenerateOptions::stop)
-      .def_readwrite("stop_token_ids", &GenerateOptions::stop_token_ids)
-      .def_readwrite("ignore_eos", &GenerateOptions::ignore_eos)
       .def("validate", &GenerateOptions::validate, "Raise InputError naming the first option out of range.")
       .def_static(
           "numbers",
           [] {
-            std::map<std::string,
-                     std::variant<std::pair<double, double>, std::pair<std::uint64_t, std::uint64_t>>>
-                table;
-            GenerateOptions::numbers([&](const char* name, auto, auto least, auto most) {
-              using Wide =
-                  std::conditional_t<std::is_floating_point_v<decltype(least)>, double, std::uint64_t>;
-              table[name] = std::pair(static_cast<Wide>(least), static_cast<Wide>(most));
+            using Number = std::variant<std::uint64_t, double>;
+            std::map<std::string, std::tuple<Number, Number, std::optional<Number>, bool>> table;
+            GenerateOptions::numbers([&]<typename T>(const GenerateOptions::Number<T>& number) {
+              using Wide = std::conditional_t<std::is_floating_point_v<T>, double, std::uint64_t>;
+              std::optional<Number> otherwise;
+              if (number.otherwise) otherwise = static_cast<Wide>(*number.otherwise);
+              table[number.name] = {static_cast<Wide>(number.least), static_cast<Wide>(number.most),
+                                    otherwise, number.sampling};
             });
             return table;
           },
-          "The range of each number, inclusive; floats where fractions are taken.");
-  GenerateOptions::numbers(
-      [&](const char* name, auto member, auto, auto) { generate.def_readwrite(name, member); });
+          "Each number by its name: least and most (floats where fractions are taken), what holds where "
+          "nobody sets it, whether it does nothing at temperature 0.");
+  GenerateOptions::numbers([&](const auto& number) { generate.def_readwrite(number.name, number.member); });
+  GenerateOptions::others([&](const char* name, auto member) { generate.def_readwrite(name, member); });
 }
 
 }  // namespace tte::python

@@ -210,17 +210,18 @@ class Reasoner:
         task: str | Sequence[str | None] | None = None,
         side: Literal["query", "target"] | Sequence[str] = "query",
         max_new_tokens: int | Sequence[int] | None = None,
-        temperature: float | Sequence[float] | None = 0.0,
+        temperature: float | Sequence[float] | None = None,
         top_p: float | Sequence[float] | None = None,
         top_k: int | Sequence[int] | None = None,
         min_p: float | Sequence[float] | None = None,
-        repetition_penalty: float | Sequence[float] | None = 1.0,
-        min_new_tokens: int | Sequence[int] = 0,
+        repetition_penalty: float | Sequence[float] | None = None,
+        min_new_tokens: int | Sequence[int] | None = None,
         seed: int | Sequence[int] | None = None,
         stop: str | Sequence[str] | None = None,
         stop_token_ids: Sequence[int] = (),
         ignore_eos: bool = False,
         max_think_tokens: int | Sequence[int] | None = None,
+        checkpoint_sampling: bool = False,
         on_token: Callable[[int, str, int], bool | None] | None = None,
         on_result: Callable[[int, _tte.Trace], None] | None = None,
         on_error: Literal["raise", "skip"] = "raise",
@@ -237,18 +238,19 @@ class Reasoner:
             task: task family of the recipe's presets ("image_qa", ...), one or one per item.
             side: "query" or "target".
             max_new_tokens: most tokens per trace; default: the recipe's, else 512.
-            temperature: 0 is greedy, and top_p, top_k, min_p and seed then do nothing, which a warning says; None takes
-                the recipe's and the checkpoint's defaults.
+            temperature: 0 is greedy, and top_p, top_k, min_p and seed then do nothing, which a warning says.
             top_p: keep the smallest set of tokens with this probability.
             top_k: keep this many tokens.
             min_p: keep tokens with at least this fraction of the best one's probability.
-            repetition_penalty: divides the logits of tokens seen before; 1 is off; None as for temperature.
+            repetition_penalty: divides the logits of tokens seen before; 1 is off.
             min_new_tokens: no end token before.
             seed: makes sampling repeatable, whatever else is in the batch.
             stop: strings that end the text; they are cut off.
             stop_token_ids: further end tokens.
             ignore_eos: go on past the end tokens.
             max_think_tokens: when spent inside <think>, the closing tag is forced.
+            checkpoint_sampling: take what is not given here or in the recipe from the checkpoint's
+                generation_config.json, as `generate` of transformers does.
             on_token: called as ``(item, text, id)`` with every token, on the calling thread, while the model writes on;
                 it may call models itself. Returning False ends that trace with exactly this token; the model hears of
                 it one step later.
@@ -259,7 +261,8 @@ class Reasoner:
             max_in_flight: items whose pixels and states are held at the same time; 0: twice what the engine runs.
             allow_urls: download images that are named by http(s) addresses; never done without it.
 
-        Numeric options are one value, or one per item.
+        Numeric options are one value, or one per item. What is not given (None) is as the recipe says, and greedy if it
+        says nothing: the same in C++. End tokens and stop strings of generation_config.json hold always.
 
         Raises:
             InputError: names the item.
@@ -270,6 +273,7 @@ class Reasoner:
         items = what.native
         generate = _options.generate_options(
             len(items), stop=stop, stop_token_ids=stop_token_ids, ignore_eos=ignore_eos,
+            checkpoint_sampling=checkpoint_sampling, recipe=self.model.recipe,
             max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p,
             repetition_penalty=repetition_penalty, min_new_tokens=min_new_tokens, seed=seed,
             max_think_tokens=max_think_tokens,

@@ -6,6 +6,7 @@ that its types would cut or refuse in their own words.
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set, Sized
@@ -26,8 +27,10 @@ _MOST = 1 << 24
 INT64 = 2**63 - 1
 
 _NUMBERS = _tte.GenerateOptions.numbers()
-_SAMPLING = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "seed": None}
-"""What does nothing at temperature 0, and the values that do nothing at any."""
+OF_THE_CALL = ("stop", "stop_token_ids", "ignore_eos", "checkpoint_sampling")
+"""Decoding options that are for all items alike; a list of them is one value."""
+DECODING = (*_NUMBERS, *OF_THE_CALL)
+"""Names of the decoding options, as :func:`tte.think_then_embed` has them."""
 _SIDES = {"query": _tte.Side.QUERY, "target": _tte.Side.TARGET}
 _TEXTS = (str, bytes, bytearray, memoryview)
 
@@ -124,7 +127,7 @@ def text(value: object, name: str) -> str | None:
 
 def number(value: object, option: str, name: str) -> int | float:
     """Check a number of the decoding options, by the engine's table of ranges; `name` stands for it in errors."""
-    least, most = _NUMBERS[option]
+    least, most, *_ = _NUMBERS[option]
     check: Callable[..., Any] = real if isinstance(least, float) else whole
     checked: int | float = check(value, name, least, most)
     return checked
@@ -231,26 +234,47 @@ def generate_options(
     stop: str | Sequence[str] | None = None,
     stop_token_ids: Sequence[int] = (),
     ignore_eos: bool = False,
+    checkpoint_sampling: bool = False,
+    recipe: str | None = None,
     **settings: Any,
 ) -> list[_tte.GenerateOptions]:
-    """Build the decoding settings of each item and check them."""
+    """Build the decoding settings of each item and check them; `recipe` is the reasoner's, where there is one."""
     for name in sorted(settings):
         known_option(name)
     strings, ids, go_on = _stops(stop), _stop_ids(stop_token_ids), flag(ignore_eos, "ignore_eos")
+    follow = flag(checkpoint_sampling, "checkpoint_sampling")
     columns = {name: _column(value, count, name) for name, value in settings.items() if value is not None}
-    _tell_what_does_nothing(columns)
+    if recipe is not None and not follow:
+        _tell_what_does_nothing(columns, recipe_decoding(recipe))
     result = []
     for index in range(count):
         options = _tte.GenerateOptions()
         for name, values in columns.items():
-            if values[index] is not None:
-                setattr(options, name, values[index])
+            setattr(options, name, values[index])
         options.stop = strings
         options.stop_token_ids = ids
         options.ignore_eos = go_on
+        options.checkpoint_sampling = follow
         options.validate()
         result.append(options)
     return result
+
+
+def recipe_decoding(recipe: str) -> dict[str, Any]:
+    """Read the decoding settings of a recipe, which hold where the caller says nothing."""
+    return dict(json.loads(recipe).get("decoding") or {})
+
+
+def resolved(decoding: Mapping[str, Any], recipe: str) -> dict[str, Any]:
+    """Check the decoding settings of one item, and complete them by the recipe's.
+
+    Those that change nothing are left out: what is returned is equal for settings that write equal traces.
+    """
+    given = {**recipe_decoding(recipe), **{name: value for name, value in decoding.items() if value is not None}}
+    plain = {name: setting(name, value) for name, value in sorted(given.items())}
+    follows = plain.get("checkpoint_sampling", False)
+    unset = {name: None if follows else number[2] for name, number in _NUMBERS.items()}
+    return {name: value for name, value in plain.items() if (value != unset[name] if name in unset else value)}
 
 
 def known_option(name: str) -> None:
@@ -266,7 +290,7 @@ def setting(name: str, value: object) -> Any:
         return _text.utf8(value, name) if isinstance(value, str) else _stops(value)
     if name == "stop_token_ids":
         return _stop_ids(value)
-    if name == "ignore_eos":
+    if name in OF_THE_CALL:
         return flag(value, name)
     known_option(name)
     return number(value, name, name)
@@ -290,12 +314,11 @@ def _column(value: Any, count: int, name: str) -> list[Any]:
     return [None if each is None else number(each, name, f"item {i}: {name}") for i, each in enumerate(values)]
 
 
-def _tell_what_does_nothing(columns: Mapping[str, list[Any]]) -> None:
-    temperatures = columns.get("temperature")
-    if not temperatures or any(each != 0 for each in temperatures):
+def _tell_what_does_nothing(columns: Mapping[str, list[Any]], recipe: Mapping[str, Any]) -> None:
+    if any(recipe.get("temperature", 0) if each is None else each for each in columns.get("temperature", [None])):
         return
-    for name, off in _SAMPLING.items():
-        if any(each is not None and each != off for each in columns.get(name, ())):
+    for name, (_, _, off, sampling) in _NUMBERS.items():
+        if sampling and any(each is not None and each != off for each in columns.get(name, ())):
             _text.warn(
                 f"{name} does nothing at temperature 0, where the best token is always taken: set a temperature to "
                 f"sample, or leave {name} out."

@@ -199,17 +199,18 @@ def think_then_embed(
     normalize: bool | None = None,
     truncate_dim: int | None = None,
     max_new_tokens: int | Sequence[int] | None = None,
-    temperature: float | Sequence[float] | None = 0.0,
+    temperature: float | Sequence[float] | None = None,
     top_p: float | Sequence[float] | None = None,
     top_k: int | Sequence[int] | None = None,
     min_p: float | Sequence[float] | None = None,
-    repetition_penalty: float | Sequence[float] | None = 1.0,
-    min_new_tokens: int | Sequence[int] = 0,
+    repetition_penalty: float | Sequence[float] | None = None,
+    min_new_tokens: int | Sequence[int] | None = None,
     seed: int | Sequence[int] | None = None,
     stop: str | Sequence[str] | None = None,
     stop_token_ids: Sequence[int] = (),
     ignore_eos: bool = False,
     max_think_tokens: int | Sequence[int] | None = None,
+    checkpoint_sampling: bool = False,
     on_token: Callable[[int, str, int], bool | None] | None = None,
     on_trace: Callable[[int, _tte.Trace], None] | None = None,
     on_vector: Callable[[int, NDArray[np.float32]], None] | None = None,
@@ -255,8 +256,9 @@ def think_then_embed(
         side: "query" or "target", one or one per item.
         normalize: divide by the L2 norm; default: as the recipe says (yes, unless it says no).
         truncate_dim: keep the first dimensions (Matryoshka), before normalising.
-        max_new_tokens: and the other decoding options: as in :meth:`tte.Reasoner.think`; one value or one per item.
-        temperature: 0 is greedy; None takes the recipe's and the checkpoint's defaults.
+        max_new_tokens: and the other decoding options: as in :meth:`tte.Reasoner.think`; one value or one per item, and
+            where None as the reasoner's recipe says, else greedy.
+        temperature: 0 is greedy.
         top_p: nucleus sampling.
         top_k: keep this many tokens.
         min_p: keep tokens with at least this fraction of the best one's probability.
@@ -267,6 +269,7 @@ def think_then_embed(
         stop_token_ids: further end tokens.
         ignore_eos: go on past the end tokens.
         max_think_tokens: when spent inside <think>, the closing tag is forced.
+        checkpoint_sampling: sample as the reasoner's generation_config.json says where nothing else does.
         on_token: called as ``(item, text, id)`` on the calling thread; returning False ends that trace with this token.
         on_trace: called as ``(item, trace)`` as soon as a trace ends.
         on_vector: called as ``(item, vector)`` as soon as a vector is there.
@@ -298,10 +301,11 @@ def think_then_embed(
     modes, traces, auto = _think_modes(think, count)
     decoding = dict(
         stop=stop, stop_token_ids=stop_token_ids, ignore_eos=ignore_eos, max_new_tokens=max_new_tokens,
+        checkpoint_sampling=checkpoint_sampling,
         temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p, repetition_penalty=repetition_penalty,
         min_new_tokens=min_new_tokens, seed=seed, max_think_tokens=max_think_tokens,
     )  # fmt: skip
-    generate = _options.generate_options(count, **decoding)  # type: ignore[arg-type]
+    generate = _options.generate_options(count, recipe=pair[0].model.recipe, **decoding)  # type: ignore[arg-type]
     tasks = _options.tasks(task, side, count)
     keep = _options.function(on_trace, "on_trace")
     if store is not None:

@@ -533,11 +533,12 @@ class GenerateOptions:
     Decoding settings of one sequence.
     """
 
+    checkpoint_sampling: bool
     ignore_eos: bool
     @staticmethod
-    def numbers() -> dict[str, tuple[float, float] | tuple[int, int]]:
+    def numbers() -> dict[str, tuple[int | float, int | float, int | float | None, bool]]:
         """
-        The range of each number, inclusive; floats where fractions are taken.
+        Each number by its name: least and most (floats where fractions are taken), what holds where nobody sets it, whether it does nothing at temperature 0.
         """
     def __init__(self) -> None: ...
     def validate(self) -> None:
@@ -553,9 +554,9 @@ class GenerateOptions:
     @max_think_tokens.setter
     def max_think_tokens(self, arg0: typing.SupportsInt | typing.SupportsIndex | None) -> None: ...
     @property
-    def min_new_tokens(self) -> int: ...
+    def min_new_tokens(self) -> int | None: ...
     @min_new_tokens.setter
-    def min_new_tokens(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def min_new_tokens(self, arg0: typing.SupportsInt | typing.SupportsIndex | None) -> None: ...
     @property
     def min_p(self) -> float | None: ...
     @min_p.setter

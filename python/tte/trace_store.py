@@ -56,10 +56,6 @@ _SQLITE_RAISES = (sqlite3.Error, UnicodeError, OverflowError, MemoryError)
 _KEY_BYTES = 20
 _CHECKSUM_BYTES = 8
 _COMPLETE = ("STOP", "LENGTH", "GIVEN")
-_OF_THE_CALL = ("stop", "stop_token_ids", "ignore_eos")
-"""Decoding settings of `think` that are for all items alike; a list of them is one value."""
-_SAYING_NOTHING = (*_OF_THE_CALL, "min_new_tokens")
-"""Decoding settings that change nothing where they are 0, False or empty."""
 
 
 class Described(Protocol):
@@ -217,14 +213,12 @@ class TraceStore:
         except Exception:
             raise _options.refuse("reasoner", reasoner, "a tte.Reasoner") from None
         _options.one_task(task, side)
-        given = {"temperature": 0.0, "repetition_penalty": 1.0, **decoding}
-        plain = {name: _options.setting(name, value) for name, value in sorted(given.items()) if value is not None}
         body = {
             "item": _content.canonical(item) if content is None else content,
             "instruction": _options.text(instruction, "instruction"),
             "task": task or "",
             "side": side,
-            "decoding": {name: value for name, value in plain.items() if value or name not in _SAYING_NOTHING},
+            "decoding": _options.resolved(decoding, described.recipe),
         }
         try:
             text = _content.to_json(body)
@@ -549,7 +543,7 @@ def requests(
 
 def _split(decoding: Mapping[str, Any], count: int) -> tuple[dict[str, Any], dict[str, list[Any]]]:
     """Decoding settings that are for all items alike, and those that are one value an item."""
-    call = {name: value for name, value in decoding.items() if name in _OF_THE_CALL}
+    call = {name: value for name, value in decoding.items() if name in _options.OF_THE_CALL}
     return call, {name: _options.per_item(v, count, name) for name, v in decoding.items() if name not in call}
 
 

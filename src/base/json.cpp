@@ -133,7 +133,7 @@ void JsonObject::reject(const std::string& key, const std::string& why) const {
   fail(key, fmt::format("is {}: {}", value == nullptr ? "absent" : shown(*value), why));
 }
 
-void JsonObject::allow_only(std::initializer_list<std::string_view> known) const {
+void JsonObject::allow_only(const std::vector<std::string_view>& known) const {
   for (const auto& [key, value] : json_->items()) {
     if (std::find(known.begin(), known.end(), key) == known.end())
       fail(key, fmt::format("is not a known key: remove it, or use one of {}", fmt::join(known, ", ")));

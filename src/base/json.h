@@ -123,7 +123,7 @@ class JsonObject {
   [[nodiscard]] std::optional<double> number(const std::string& key) const;
 
   // Throws ModelError for a key that is none of `known`.
-  void allow_only(std::initializer_list<std::string_view> known) const;
+  void allow_only(const std::vector<std::string_view>& known) const;
 
   // Throws ModelError: "<where>: "<path.key>" is <value>: <why>."
   [[noreturn]] void reject(const std::string& key, const std::string& why) const;

@@ -79,12 +79,12 @@ void MediaLimits::validate() const {
 }
 
 void GenerateOptions::validate() const {
-  numbers([this](std::string_view name, auto member, auto least, auto most) {
-    check_in_range(name, std::optional(this->*member), least, most);
+  numbers([this](const auto& number) {
+    check_in_range(number.name, this->*number.member, number.least, number.most);
   });
-  if (max_new_tokens && min_new_tokens > *max_new_tokens) {
+  if (max_new_tokens && min_new_tokens && *min_new_tokens > *max_new_tokens) {
     throw InputError(fmt::format("min_new_tokens is {}: it must be at most max_new_tokens, which is {}.",
-                                 min_new_tokens, *max_new_tokens));
+                                 *min_new_tokens, *max_new_tokens));
   }
   for (std::size_t i = 0; i < stop.size(); ++i) {
     if (stop[i].empty()) {

@@ -94,7 +94,7 @@ Sampler::Sampler(const GenerateOptions& options, std::vector<std::int64_t> end_i
       top_p_(options.top_p.value_or(1.0)),
       min_p_(options.min_p.value_or(0.0)),
       penalty_(options.repetition_penalty.value_or(1.0)),
-      min_new_tokens_(options.min_new_tokens),
+      min_new_tokens_(options.min_new_tokens.value_or(0)),
       end_ids_(std::move(end_ids)),
       random_(options.seed       ? *options.seed
               : temperature_ > 0 ? random_seed()

@@ -16,7 +16,6 @@ namespace {
 using base::Json;
 using base::JsonObject;
 
-constexpr int kDefaultMaxNewTokens = 512;
 constexpr int kTransformersTopK = 50;  // GenerationConfig's own default, in force when do_sample is on.
 
 // Whether a value says nothing: null, false, an empty list or object, or the number that does nothing.
@@ -92,30 +91,29 @@ std::vector<std::int64_t> end_ids(const JsonObject& object) {
   return {*object.integer("eos_token_id", 0, kMost)};
 }
 
-std::optional<int> small_integer(const JsonObject& object, const char* key, std::int64_t least) {
-  const auto number = object.integer(key, least, std::numeric_limits<std::int32_t>::max());
-  return number ? std::optional(static_cast<int>(*number)) : std::nullopt;
-}
-
 void read_settings(const JsonObject& file, GenerationConfig& out) {
   GenerateOptions& options = out.options;
   out.end_ids = end_ids(file);
-  options.max_new_tokens = small_integer(file, "max_new_tokens", 1);
-  options.min_new_tokens = small_integer(file, "min_new_tokens", 0).value_or(0);
-  options.repetition_penalty = file.number("repetition_penalty");
+  GenerateOptions::numbers([&](const auto& number) {
+    if (number.setter == GenerateOptions::Setter::kCheckpoint) read_number(file, number, options);
+  });
   if (const Json* stop = file.find("stop_strings")) {
     options.stop = stop->is_string() ? std::vector{stop->get<std::string>()} : file.texts("stop_strings");
   }
   const bool sampling = file.flag("do_sample", false);
   if (sampling) {
-    options.temperature = file.number("temperature").value_or(1.0);
-    options.top_k = small_integer(file, "top_k", 0).value_or(kTransformersTopK);
-    options.top_p = file.number("top_p");
-    options.min_p = file.number("min_p");
+    options.temperature = options.temperature.value_or(1.0);
+    options.top_k = options.top_k.value_or(kTransformersTopK);
+  } else {
+    options.temperature.reset();
+    GenerateOptions::numbers([&](const auto& number) {
+      if (number.sampling) (options.*number.member).reset();
+    });
   }
   note_refused(file, sampling, out);
-  if (options.max_new_tokens && options.min_new_tokens > *options.max_new_tokens)
-    options.min_new_tokens = *options.max_new_tokens;
+  // The file's least gives way to its most.
+  if (options.max_new_tokens && options.min_new_tokens)
+    options.min_new_tokens = std::min(*options.min_new_tokens, *options.max_new_tokens);
   try {
     options.validate();
   } catch (const InputError& error) {
@@ -123,22 +121,15 @@ void read_settings(const JsonObject& file, GenerationConfig& out) {
   }
 }
 
-template <typename T>
-void fall_back(std::optional<T>& value, const std::optional<T>& next) {
-  if (!value) value = next;
-}
-
-void fall_back(int& value, int next) {
-  if (value == 0) value = next;
-}
-
 // What is unset in `options` is taken from `next`.
 void complete(GenerateOptions& options, const GenerateOptions& next) {
-  GenerateOptions::numbers(
-      [&](const char*, auto member, auto, auto) { fall_back(options.*member, next.*member); });
-  if (options.stop.empty()) options.stop = next.stop;
-  if (options.stop_token_ids.empty()) options.stop_token_ids = next.stop_token_ids;
-  options.ignore_eos = options.ignore_eos || next.ignore_eos;
+  GenerateOptions::numbers([&](const auto& number) {
+    if (!(options.*number.member)) options.*number.member = next.*number.member;
+  });
+  const GenerateOptions unset;
+  GenerateOptions::others([&](const char*, auto member) {
+    if (options.*member == unset.*member) options.*member = next.*member;
+  });
 }
 
 }  // namespace
@@ -165,23 +156,21 @@ GenerationConfig load_generation_config(const std::filesystem::path& checkpoint,
 GenerateOptions resolve(const GenerateOptions& caller, const GenerateOptions& recipe,
                         const GenerationConfig& config) {
   caller.validate();
-  if (!config.refused.empty()) throw ModelError(config.refused.front());
   GenerateOptions out = caller;
   complete(out, recipe);
-  const bool own_sampling = !out.temperature && config.options.temperature.value_or(0.0) > 0.0;
-  if (own_sampling && !config.refused_sampling.empty()) throw ModelError(config.refused_sampling.front());
-  const int wanted = out.min_new_tokens;
-  complete(out, config.options);
-  GenerateOptions defaults;
-  defaults.max_new_tokens = kDefaultMaxNewTokens;
-  defaults.temperature = 0.0;
-  defaults.top_k = 0;
-  defaults.top_p = 1.0;
-  defaults.min_p = 0.0;
-  defaults.repetition_penalty = 1.0;
-  complete(out, defaults);
+  const bool chosen = out.min_new_tokens.has_value();
+  if (out.checkpoint_sampling) {
+    if (!config.refused.empty()) throw ModelError(config.refused.front());
+    const bool own_sampling = !out.temperature && config.options.temperature.value_or(0.0) > 0.0;
+    if (own_sampling && !config.refused_sampling.empty()) throw ModelError(config.refused_sampling.front());
+    complete(out, config.options);
+  }
+  if (out.stop.empty()) out.stop = config.options.stop;
+  GenerateOptions::numbers([&](const auto& number) {
+    if (!(out.*number.member)) out.*number.member = number.otherwise;
+  });
   // The file's least gives way to a caller who wants fewer.
-  if (wanted == 0) out.min_new_tokens = std::min(out.min_new_tokens, *out.max_new_tokens);
+  if (!chosen) out.min_new_tokens = std::min(*out.min_new_tokens, *out.max_new_tokens);
   out.validate();
   return out;
 }

@@ -1,11 +1,13 @@
 // Decoding settings from three places: the caller, the recipe, and the checkpoint's generation_config.json.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <filesystem>
 #include <string>
 #include <vector>
 
+#include "base/json.h"
 #include "text/tokenizer/tokenizer.h"
 #include "tte/options.h"
 
@@ -15,7 +17,7 @@ struct GenerationConfig {
   GenerateOptions options;            // What generation_config.json says; the rest is unset.
   std::vector<std::int64_t> end_ids;  // Tokens that end a text.
   // Settings that would change the text and that tte does not have: a sentence each, to be thrown by whoever
-  // generates. The second list counts only where the file's own sampling is used.
+  // decodes as the file says. The second list counts only where the file's own temperature is used.
   std::vector<std::string> refused;
   std::vector<std::string> refused_sampling;
 };
@@ -29,10 +31,23 @@ struct GenerationConfig {
 GenerationConfig load_generation_config(const std::filesystem::path& checkpoint,
                                         const text::Tokenizer& tokenizer);
 
-// The caller's settings, completed by the recipe's, then by the checkpoint's, then by the documented
-// defaults. Every optional but `seed` and `max_think_tokens` is set afterwards. Throws InputError for a
-// combination out of range, and ModelError for what the checkpoint asks for and tte does not have.
+// The caller's settings, completed by the recipe's, then, if one of the two asks for it, by the checkpoint's, then
+// by those that hold otherwise. The file's stop strings hold in any case where no others are given. Every optional
+// but `seed` and `max_think_tokens` is set afterwards. Throws InputError for a combination out of range, and
+// ModelError for what the checkpoint is asked for and tte does not have.
 GenerateOptions resolve(const GenerateOptions& caller, const GenerateOptions& recipe,
                         const GenerationConfig& config);
+
+// One number of a file into `out`, if it is there. Throws ModelError naming the key for what is none; the range of
+// fractions is GenerateOptions::validate()'s.
+template <typename T>
+void read_number(const base::JsonObject& object, const GenerateOptions::Number<T>& number,
+                 GenerateOptions& out) {
+  if constexpr (std::floating_point<T>) {
+    out.*number.member = object.number(number.name);
+  } else if (const auto value = object.integer(number.name, number.least, number.most)) {
+    out.*number.member = static_cast<T>(*value);
+  }
+}
 
 }  // namespace tte::prompt

@@ -11,6 +11,7 @@
 
 #include "base/file.h"
 #include "base/printable.h"
+#include "prompt/decoding.h"
 #include "prompt/pieces.h"
 #include "tte/error.h"
 
@@ -26,7 +27,7 @@ constexpr int kMaxFrames = 100'000;
 
 // An object of a recipe, which may have no other keys than these.
 JsonObject known_object(const Json& json, const std::string& where, const std::string& path,
-                        std::initializer_list<std::string_view> known) {
+                        const std::vector<std::string_view>& known) {
   JsonObject object(json, where, path);
   object.allow_only(known);
   return object;
@@ -196,21 +197,18 @@ void parse_media(const JsonObject& recipe, Recipe& out) {
 }
 
 void parse_decoding(const Json& json, const std::string& where, GenerateOptions& out) {
-  const JsonObject object =
-      known_object(json, where, "decoding",
-                   {"max_new_tokens", "min_new_tokens", "temperature", "top_k", "top_p", "min_p",
-                    "repetition_penalty", "stop", "stop_token_ids", "ignore_eos", "max_think_tokens"});
-  out.max_new_tokens = object.integer("max_new_tokens", 1, 1 << 24);
-  out.min_new_tokens = static_cast<int>(object.integer("min_new_tokens", out.min_new_tokens, 0, 1 << 24));
-  out.temperature = object.number("temperature");
-  out.top_k = object.integer("top_k", 0, 1 << 24);
-  out.top_p = object.number("top_p");
-  out.min_p = object.number("min_p");
-  out.repetition_penalty = object.number("repetition_penalty");
-  out.stop = object.texts("stop");
-  out.stop_token_ids = object.integers("stop_token_ids", {}, 0, 1 << 30);
-  out.ignore_eos = object.flag("ignore_eos", out.ignore_eos);
-  out.max_think_tokens = object.integer("max_think_tokens", 0, 1 << 24);
+  const JsonObject object(json, where, "decoding");
+  std::vector<std::string_view> known;
+  GenerateOptions::numbers([&](const auto& number) {
+    if (number.setter < GenerateOptions::Setter::kRecipe) return;
+    known.emplace_back(number.name);
+    read_number(object, number, out);
+  });
+  GenerateOptions::others([&](const char* name, auto member) {
+    known.emplace_back(name);
+    out.*member = base::get_or(object, name, out.*member);
+  });
+  object.allow_only(known);
   try {
     out.validate();
   } catch (const InputError& error) {

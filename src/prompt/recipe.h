@@ -74,7 +74,7 @@ struct Recipe {
   std::string pooling_token;  // kToken: its last occurrence is pooled.
   bool normalize = true;
   std::vector<int> dims;     // Matryoshka sizes that were trained; empty: any.
-  GenerateOptions decoding;  // Defaults; what is unset falls through to generation_config.json.
+  GenerateOptions decoding;  // What holds where the caller says nothing.
   std::optional<std::int64_t> image_min_pixels, image_max_pixels, video_min_pixels, video_max_pixels;
   media::FrameSampling frames;
   base::Json source;  // What it was read from.

@@ -69,7 +69,40 @@ TEST_F(Decoding, HostileFilesAreErrorsThatNameTheFile) {
   }
 }
 
-TEST_F(Decoding, CallerBeforeRecipeBeforeCheckpointBeforeDefaults) {
+TEST_F(Decoding, CallerBeforeRecipeBeforeGreedy) {
+  const auto config = load(R"({"do_sample": true, "temperature": 0.7, "top_k": 3, "top_p": 0.5, "min_p": 0.1,
+                               "repetition_penalty": 1.2, "max_new_tokens": 9, "min_new_tokens": 4,
+                               "stop_strings": "end", "num_beams": 4})");
+  GenerateOptions recipe;
+  recipe.top_k = 22;
+  recipe.max_think_tokens = 5;
+  GenerateOptions caller;
+  caller.seed = 3;
+  const GenerateOptions out = resolve(caller, recipe, config);
+  EXPECT_EQ(out.temperature, 0.0) << "the file's sampling is not asked for";
+  EXPECT_EQ(out.top_k, 22);
+  EXPECT_EQ(out.top_p, 1.0);
+  EXPECT_EQ(out.min_p, 0.0);
+  EXPECT_EQ(out.repetition_penalty, 1.0);
+  EXPECT_EQ(out.max_new_tokens, 512);
+  EXPECT_EQ(out.min_new_tokens, 0);
+  EXPECT_EQ(out.max_think_tokens, 5);
+  EXPECT_EQ(out.seed, 3U);
+  EXPECT_THAT(out.stop, ElementsAre("end")) << "where a text ends holds always";
+  caller.stop = {"here"};
+  EXPECT_THAT(resolve(caller, recipe, config).stop, ElementsAre("here"));
+}
+
+TEST_F(Decoding, WhatTteDoesNotHaveIsRefusedWhereTheFileIsAskedFor) {
+  const auto config = load(R"({"do_sample": true, "num_beams": 4})");
+  EXPECT_NO_THROW(resolve({}, {}, config));
+  GenerateOptions asks;
+  asks.checkpoint_sampling = true;
+  EXPECT_THAT(message_of<ModelError>([&] { resolve(asks, {}, config); }), HasSubstr("num_beams"));
+  EXPECT_THAT(message_of<ModelError>([&] { resolve({}, asks, config); }), HasSubstr("num_beams"));
+}
+
+TEST_F(Decoding, CallerBeforeRecipeBeforeCheckpointWhereItIsAskedFor) {
   GenerationConfig config;
   config.options.temperature = 0.1;
   config.options.top_k = 11;
@@ -79,6 +112,7 @@ TEST_F(Decoding, CallerBeforeRecipeBeforeCheckpointBeforeDefaults) {
   recipe.top_k = 22;
   recipe.stop = {"recipe"};
   GenerateOptions caller;
+  caller.checkpoint_sampling = true;
   caller.temperature = 0.3;
   const GenerateOptions out = resolve(caller, recipe, config);
   EXPECT_EQ(out.temperature, 0.3);
@@ -97,6 +131,16 @@ TEST_F(Decoding, NothingAnywhereIsGreedy) {
   EXPECT_EQ(out.temperature, 0.0);
   EXPECT_EQ(out.top_k, 0);
   EXPECT_EQ(out.top_p, 1.0);
+}
+
+TEST_F(Decoding, TheFilesLeastGivesWayToTheCallersMost) {
+  const auto config = load(R"({"min_new_tokens": 6})");
+  GenerateOptions caller;
+  caller.checkpoint_sampling = true;
+  caller.max_new_tokens = 4;
+  EXPECT_EQ(resolve(caller, {}, config).min_new_tokens, 4);
+  caller.max_new_tokens = 8;
+  EXPECT_EQ(resolve(caller, {}, config).min_new_tokens, 6);
 }
 
 TEST_F(Decoding, ACombinationOutOfRangeIsAnError) {

@@ -339,7 +339,7 @@ def test_what_does_nothing_at_temperature_zero_is_told(reasoner: tte.Reasoner, o
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         reasoner.think("a", max_new_tokens=1, temperature=1.0, **option)
-        reasoner.think("a", max_new_tokens=1, temperature=None, **option)
+        reasoner.think("a", max_new_tokens=1, checkpoint_sampling=True, **option)
         reasoner.think("a", max_new_tokens=1, top_p=1.0, top_k=0, min_p=0.0, seed=None)
 
 

@@ -361,7 +361,7 @@ def test_every_key_of_transformers_is_decided() -> None:
 
 def think(folder: Path, **options: Any) -> Any:
     """Three tokens with the checkpoint's own settings."""
-    options = {"max_new_tokens": 3, "temperature": None, "repetition_penalty": None, "progress": False, **options}
+    options = {"max_new_tokens": 3, "checkpoint_sampling": True, "progress": False, **options}
     return tte.Reasoner(folder, device="cpu").think([TALK], **options)[0]
 
 
@@ -377,6 +377,7 @@ def test_keys_that_would_change_the_text_are_refused_by_name(folder: Path) -> No
         (folder / "generation_config.json").write_text(json.dumps({**plain, key: changing}))
         with pytest.raises(tte.ModelError, match=rf'generation_config\.json asks .* "{key}"'):
             think(folder)
+        assert think(folder, checkpoint_sampling=False).token_ids == expected, "the file is not asked for"
     tte.Embedder(folder, device="cpu").embed([TALK], progress=False)  # Which generates nothing.
     for key, (nothing, changing) in REFUSED_WHEN_SAMPLING.items():
         sampled = {**plain, "do_sample": True, "top_k": 1}
@@ -402,6 +403,32 @@ def test_keys_that_are_read_do_what_they_say(folder: Path) -> None:
     assert len(think(folder, max_new_tokens=4).token_ids) == 4, "fewer by the caller's wish"
     edit(file, put(min_new_tokens=None, eos_token_id=None, stop_strings=tte.Tokenizer(folder).decode(plain[3:5])))
     assert think(folder, max_new_tokens=8).finish == tte.FinishReason.STOP
+
+
+def test_the_files_sampling_holds_only_if_it_is_asked_for(folder: Path) -> None:
+    file = folder / "generation_config.json"
+    edit(file, put(eos_token_id=None))
+    greedy = think(folder, max_new_tokens=8, checkpoint_sampling=False).token_ids
+    edit(file, put(do_sample=True, temperature=5.0, top_k=0, repetition_penalty=3.0, max_new_tokens=2))
+    assert think(folder, max_new_tokens=8, checkpoint_sampling=False).token_ids == greedy
+    assert len(think(folder, max_new_tokens=None, checkpoint_sampling=False).token_ids) > 2
+    assert think(folder, max_new_tokens=8, seed=1).token_ids != greedy
+    assert think(folder, max_new_tokens=8, temperature=0, repetition_penalty=1).token_ids == greedy
+    (folder / "recipe.json").write_text('{"decoding": {"checkpoint_sampling": true}}')
+    assert len(think(folder, max_new_tokens=None, checkpoint_sampling=False).token_ids) == 2, "the recipe asks for it"
+    edit(file, put(eos_token_id=int(greedy[1])))
+    (folder / "recipe.json").unlink()
+    assert len(think(folder, max_new_tokens=8, checkpoint_sampling=False).token_ids) <= 2, "end tokens hold always"
+
+
+def test_a_recipes_decoding_holds_where_the_caller_says_nothing(folder: Path) -> None:
+    recipe = folder / "recipe.json"
+    recipe.write_text('{"decoding": {"temperature": 5.0, "max_new_tokens": 6, "ignore_eos": true}}')
+    reasoner = tte.Reasoner(folder, device="cpu")
+    sampled = reasoner.think([TALK], seed=1, progress=False)[0]
+    assert len(sampled.token_ids) == 6
+    assert sampled.token_ids != reasoner.think([TALK], temperature=0, progress=False)[0].token_ids
+    assert sampled.token_ids == reasoner.think([TALK], temperature=5.0, seed=1, progress=False)[0].token_ids
 
 
 # --- what is no checkpoint

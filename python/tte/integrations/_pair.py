@@ -19,12 +19,6 @@ from tte._models import PathLike
 Think = bool | Literal["queries", "recipe"]
 Side = Literal["query", "target"]
 
-DECODING = (
-    "max_new_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "min_new_tokens", "seed",
-    "stop", "stop_token_ids", "ignore_eos", "max_think_tokens",
-)  # fmt: skip
-"""Names of the decoding options, as :func:`tte.think_then_embed` has them."""
-
 
 def resolve_models(
     embedder: tte.Embedder | PathLike | None, reasoner: tte.Reasoner | PathLike | None
@@ -50,9 +44,10 @@ def resolve_think(think: Think | None, has_reasoner: bool) -> Think:
 
 def check_decoding(decoding: Mapping[str, Any]) -> dict[str, Any]:
     """Check decoding options before any model is loaded; those that are None are left out."""
-    unknown = set(decoding) - set(DECODING)
+    unknown = set(decoding) - set(_options.DECODING)
     if unknown:
-        raise tte.InputError(f"unknown option {sorted(unknown)[0]!r}; decoding options are {', '.join(DECODING)}.")
+        known = ", ".join(_options.DECODING)
+        raise tte.InputError(f"unknown option {sorted(unknown)[0]!r}; decoding options are {known}.")
     given = {name: value for name, value in decoding.items() if value is not None}
     _options.generate_options(1, **given)
     return given
@@ -65,7 +60,7 @@ class Vectors:
     embeddings: NDArray[np.float32]
     """float32 [N, dim]; the row of an item with an error is NaN."""
     traces: list[tte.Trace | None]
-    """One per item; None where it was not thought about."""
+    """One per item; None where it was not reasoned about."""
     errors: dict[int, str]
     """Message of each item that was skipped, by its position."""
 
@@ -75,7 +70,7 @@ class Pair:
 
     Args:
         embedder: an Embedder, or the path or hub id of one; None (with no reasoner): the bundled nano pair.
-        reasoner: a Reasoner, or the path or hub id of one; None: nothing is thought about.
+        reasoner: a Reasoner, or the path or hub id of one; None: nothing is reasoned about.
         think: as in :func:`tte.think_then_embed`; default "recipe" with a reasoner, False without.
         family: task family of the recipe's presets.
         device: "auto", "cpu", "cuda", "cuda:1".

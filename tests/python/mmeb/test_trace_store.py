@@ -80,6 +80,8 @@ def test_keys_follow_everything_that_changes_a_trace(store: tte.TraceStore, tmp_
         store.request(plain, "a", side="target"),
         store.request(plain, "a", max_new_tokens=3),
         store.request(plain, "a", temperature=0.5, seed=1),
+        store.request(plain, "a", checkpoint_sampling=True),
+        store.request(plain, "a", checkpoint_sampling=True, temperature=0),
         store.request(plain, picture),
         store.request(plain, other),
         store.request(plain, {"text": "a", "image": picture}),
@@ -99,6 +101,10 @@ def test_keys_do_not_follow_what_changes_nothing(store: tte.TraceStore, tmp_path
     copy.write_bytes(picture.read_bytes())
     plain = reasoner(tmp_path)
     assert store.request(plain, "a").key == store.request(plain, {"text": "a"}, temperature=0.0, top_p=None).key
+    assert store.request(plain, "a").key == store.request(plain, "a", top_p=1, max_new_tokens=512, stop=[]).key
+    hot = reasoner(tmp_path, recipe='{"decoding": {"temperature": 1.0}}')
+    assert store.request(hot, "a").key == store.request(hot, "a", temperature=1).key
+    assert store.request(hot, "a").key != store.request(hot, "a", temperature=0).key
     assert store.request(plain, picture).key == store.request(plain, {"image": str(copy)}).key
     assert store.request(plain, "a").key == store.request(reasoner(tmp_path, recipe='{"name": "b"}'), "a").key
 

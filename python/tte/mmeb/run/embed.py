@@ -334,7 +334,7 @@ class System:
         _take(work, native.embeddings, native.timings)
 
     def _generate(self, count: int) -> list[_tte.GenerateOptions]:
-        return _options.generate_options(count, **{"temperature": 0.0, "repetition_penalty": 1.0, **self.decoding})
+        return _options.generate_options(count, **self.decoding)
 
 
 def read(entry: Entry, family: str, side: str) -> tuple[Any, Any, str]:

@@ -21,12 +21,13 @@ from tte.trace_store import TraceStore
 _DECODING = {
     "max_new_tokens": (int, "most tokens per trace; default: the recipe's"),
     "max_think_tokens": (int, "when spent inside <think>, the closing tag is forced"),
-    "temperature": (float, "0 (default) is greedy"),
+    "temperature": (float, "0 is greedy; default: the recipe's, else 0"),
     "top_p": (float, "keep the smallest set of tokens with this probability"),
     "top_k": (int, "keep this many tokens"),
     "min_p": (float, "keep tokens with at least this fraction of the best one's probability"),
-    "repetition_penalty": (float, "1 (default) is off"),
+    "repetition_penalty": (float, "1 is off; default: the recipe's, else 1"),
     "seed": (int, "makes sampling repeatable"),
+    "checkpoint_sampling": (bool, "sample as the checkpoint's generation_config.json says"),
 }
 
 
@@ -51,7 +52,9 @@ def add_reasoner(parser: argparse.ArgumentParser, *, store_required: bool = Fals
         "--traces", "--store", type=Path, required=store_required, metavar="FILE", help=f"trace store (SQLite){default}"
     )
     for name, (kind, text) in _DECODING.items():
-        group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=text)
+        value: dict[str, Any] = {"type": kind, "metavar": "N"}
+        option = {"action": "store_const", "const": True} if kind is bool else value
+        group.add_argument(f"--{name.replace('_', '-')}", help=text, **option)
 
 
 def add_work(parser: argparse.ArgumentParser, *, in_flight: bool = True) -> None:
@@ -78,7 +81,7 @@ def system(arguments: argparse.Namespace, traces: Path) -> Iterator[System]:
     decoding = {name: getattr(arguments, name) for name in _DECODING if getattr(arguments, name) is not None}
     if think == "never" and (arguments.reasoner or decoding):
         given = "--reasoner" if arguments.reasoner else f"--{next(iter(decoding)).replace('_', '-')}"
-        raise _tte.InputError(f"{given} is given, but nothing is thought about: leave it out, or give --think.")
+        raise _tte.InputError(f"{given} is given, but nothing is reasoned about: leave it out, or give --think.")
     if think == "never" and arguments.traces is not None:
         raise _tte.InputError(
             f"--traces {arguments.traces} is given without --reasoner: a trace is found by the reasoner, recipe and "
