@@ -1,16 +1,15 @@
 #include "api/devices.h"
 
-#include <dlfcn.h>
 #include <fmt/core.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <fstream>
 #include <thread>
 
 #include "base/dtype.h"
 #include "base/printable.h"
+#include "kernels/cuda_driver.h"
 #include "kernels/kernels.h"
 #include "tte/error.h"
 
@@ -45,37 +44,16 @@ DeviceInfo host() {
   return {"cpu", host_name(), host_memory(), base::dtype_names()};
 }
 
-// The driver's C interface has been stable since CUDA 4, and asking it needs no toolkit and makes no context.
-std::vector<DeviceInfo> cuda_devices() {
-  std::vector<DeviceInfo> devices;
-  void* driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-  if (driver == nullptr) return devices;
-  const auto init = reinterpret_cast<int (*)(unsigned)>(dlsym(driver, "cuInit"));
-  const auto count = reinterpret_cast<int (*)(int*)>(dlsym(driver, "cuDeviceGetCount"));
-  const auto get = reinterpret_cast<int (*)(int*, int)>(dlsym(driver, "cuDeviceGet"));
-  const auto name = reinterpret_cast<int (*)(char*, int, int)>(dlsym(driver, "cuDeviceGetName"));
-  const auto memory = reinterpret_cast<int (*)(std::size_t*, int)>(dlsym(driver, "cuDeviceTotalMem_v2"));
-  int total = 0;
-  if (!init || !count || !get || !name || !memory || init(0) != 0 || count(&total) != 0) return devices;
-  for (int i = 0; i < total; ++i) {
-    int device = 0;
-    std::array<char, 256> text{};
-    std::size_t bytes = 0;
-    if (get(&device, i) != 0 || name(text.data(), static_cast<int>(text.size()) - 1, device) != 0 ||
-        memory(&bytes, device) != 0) {
-      continue;
-    }
-    devices.push_back(
-        {fmt::format("cuda:{}", i), text.data(), static_cast<std::int64_t>(bytes), base::dtype_names()});
-  }
-  return devices;
-}
-
 }  // namespace
 
 std::vector<DeviceInfo> list_devices() {
   std::vector<DeviceInfo> devices;
-  if (kernels::cuda_available()) devices = cuda_devices();
+  if (const auto gpus = kernels::driver_gpus(); gpus && !gpus->empty() && kernels::cuda_available()) {
+    for (const kernels::Gpu& gpu : *gpus) {
+      devices.push_back(
+          {fmt::format("cuda:{}", devices.size()), gpu.name, gpu.memory_bytes, base::dtype_names()});
+    }
+  }
   devices.push_back(host());
   return devices;
 }
@@ -95,7 +73,7 @@ DeviceInfo choose_device(const std::string& name) {
     list += fmt::format("{}{} ({})", list.empty() ? "" : ", ", device.name, device.description);
   }
   throw DeviceError(
-      fmt::format("The device \"{}\" is not there: tte can use {}.", base::printable(name, 40), list));
+      fmt::format("The device \"{}\" is not available: tte can use {}.", base::printable(name, 40), list));
 }
 
 at::Device torch_device(const DeviceInfo& device) {

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <mutex>
 
+#include "kernels/cuda_driver.h"
 #include "kernels/table.h"
 #include "tte/error.h"
 
@@ -22,23 +23,6 @@ std::filesystem::path library_path() {
   return self.parent_path() / "libtte_cuda.so";
 }
 
-// How many NVIDIA GPUs the driver reports; -1 without a driver. Asked of the driver directly, so that a host
-// without a GPU answers in microseconds and loads none of torch's CUDA libraries.
-int driver_device_count() {
-  static const int count = [] {
-    void* driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
-    if (driver == nullptr) return -1;
-    using Init = int (*)(unsigned);
-    using Count = int (*)(int*);
-    const auto init = reinterpret_cast<Init>(dlsym(driver, "cuInit"));
-    const auto get_count = reinterpret_cast<Count>(dlsym(driver, "cuDeviceGetCount"));
-    int devices = 0;
-    if (init == nullptr || get_count == nullptr || init(0) != 0 || get_count(&devices) != 0) return -1;
-    return devices;
-  }();
-  return count;
-}
-
 }  // namespace
 
 const KernelTable* loaded_cuda_kernels() {
@@ -49,11 +33,11 @@ void load_cuda() {
   static std::mutex mutex;
   const std::scoped_lock lock(mutex);
   if (loaded_cuda_kernels() != nullptr) return;
-  const int devices = driver_device_count();
-  if (devices <= 0) {
-    throw DeviceError(fmt::format(
-        "Device 'cuda' is not available: {}; use device 'cpu'.",
-        devices < 0 ? "no NVIDIA driver (libcuda.so.1) answers" : "the NVIDIA driver reports no GPU"));
+  const auto gpus = driver_gpus();
+  if (!gpus || gpus->empty()) {
+    throw DeviceError(
+        fmt::format("Device 'cuda' is not available: {}; use device 'cpu'.",
+                    gpus ? "the NVIDIA driver reports no GPU" : "no NVIDIA driver (libcuda.so.1) answers"));
   }
   const std::filesystem::path path = library_path();
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
@@ -63,7 +47,7 @@ void load_cuda() {
         fmt::format("Device 'cuda' is not available: the driver sees {} GPU(s), but '{}' does not load ({}); "
                     "build tte with "
                     "-DTTE_CUDA=ON and a torch wheel with CUDA, or use device 'cpu'.",
-                    devices, path.string(), reason != nullptr ? reason : "unknown reason"));
+                    gpus->size(), path.string(), reason != nullptr ? reason : "unknown reason"));
   }
   const auto table_function = reinterpret_cast<CudaTableFunction>(dlsym(library, kCudaTableSymbol));
   const KernelTable* table = table_function != nullptr ? table_function(kCudaTableVersion) : nullptr;

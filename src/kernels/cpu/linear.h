@@ -5,7 +5,7 @@
 
 namespace tte::kernels::cpu {
 
-// Of two-byte types, oneDNN computes the large products where the processor has instructions that our kernels
+// oneDNN computes large products of two-byte types where the processor has instructions that our kernels
 // do not use. Tests have it computed by one of them on any processor; for the whole process.
 enum class Products : std::uint8_t { kByProcessor, kOwn, kOneDnn };
 void choose_products(Products products);

@@ -13,8 +13,8 @@
 namespace tte::kernels::simd {
 
 struct Gemm {
-  Type type = Type::kFloat;  // Of weight and bias.
-  std::int64_t rows = 0;     // Of x.
+  Type type = Type::kFloat;  // Weight and bias have it.
+  std::int64_t rows = 0;     // x has these.
   std::int64_t k = 0;
   const void* x = nullptr;         // Packed by pack_rows().
   const void* weight = nullptr;    // [n, k], rows dense.
