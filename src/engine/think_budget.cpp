@@ -3,16 +3,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/utf8.h"
+
 namespace tte::engine {
-namespace {
-
-// True if `text` can be cut at `at`: not inside a UTF-8 character.
-bool between_characters(const std::string& text, std::size_t at) {
-  return at == text.size() || (static_cast<unsigned char>(text[at]) & 0xC0U) != 0x80U;
-}
-
-}  // namespace
-
 ThinkBudget::ThinkBudget(std::optional<int> limit, std::string open, std::string close,
                          std::shared_ptr<const text::Tokenizer> tokenizer,
                          std::span<const std::int64_t> prompt)
@@ -74,7 +67,7 @@ void ThinkBudget::force_if_spent() {
 
 std::deque<std::int64_t> ThinkBudget::ids_of_rest() const {
   for (std::size_t size = std::min(tail_.size(), close_.size() - 1); size > 0; --size) {
-    if (!tail_.ends_with(close_.substr(0, size)) || !between_characters(close_, size)) continue;
+    if (!tail_.ends_with(close_.substr(0, size)) || base::continues_character(close_, size)) continue;
     if (auto ids = spell(close_.substr(size))) return *std::move(ids);
   }
   if (auto ids = spell(close_)) return *std::move(ids);

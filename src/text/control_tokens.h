@@ -34,7 +34,7 @@ class ControlTokens {
   [[nodiscard]] std::size_t longest_at(std::string_view text, std::size_t at) const;
 
   std::unordered_set<std::string_view> tokens_;  // Into all_.
-  std::vector<std::size_t> lengths_;             // Of tokens, longest first.
+  std::vector<std::size_t> lengths_;             // The tokens' lengths, longest first.
   std::array<bool, 256> starts_{};
   std::string all_;  // Every token between zero bytes.
 };

@@ -3,13 +3,13 @@
 #pragma once
 
 #include <cstddef>
-#include <ctime>
 #include <filesystem>
 #include <memory>
 #include <string>
 #include <string_view>
 
 #include "base/digest.h"
+#include "base/file.h"
 
 namespace tte::weights {
 
@@ -26,7 +26,7 @@ class MappedFile {
   MappedFile& operator=(const MappedFile&) = delete;
 
   [[nodiscard]] std::string_view bytes() const { return {data_, size_}; }
-  [[nodiscard]] const std::string& name() const { return name_; }  // The path, fit for messages.
+  [[nodiscard]] const std::string& name() const { return file_.name(); }  // The path, fit for messages.
   // Equal for two mappings of one file that was not written to in between.
   [[nodiscard]] const base::Digest& identity() const { return identity_; }
   // Throws ModelError when the file has another size or modification time than when it was opened. One system
@@ -40,15 +40,12 @@ class MappedFile {
   void will_need(std::size_t begin, std::size_t size) const;
 
  private:
-  MappedFile() = default;
+  explicit MappedFile(const std::filesystem::path& path);
 
-  std::string name_;
+  base::File file_;
   base::Digest identity_;
-  int descriptor_ = -1;
   const char* data_ = nullptr;
   std::size_t size_ = 0;
-  struct timespec modified_ = {};
-  struct timespec changed_ = {};  // Its content or anything about it.
 };
 
 }  // namespace tte::weights

@@ -45,7 +45,7 @@ struct Contents {
 struct StateDict::Entry {
   std::shared_ptr<const MappedFile> file;
   StoredTensor stored;
-  std::shared_ptr<const Contents> contents;  // Of all of its file,
+  std::shared_ptr<const Contents> contents;  // All of its file,
   std::size_t index;                         // where it is this one.
   mutable std::atomic<bool> used = false;
 

@@ -127,7 +127,7 @@ TEST(Image, FilesThatAreNoFiles) {
     return message_of<InputError>([&] { decode_image({path, Alpha::kDrop}, "item 7", limits); });
   };
   EXPECT_THAT(error(folder.path() / "none.jpg"),
-              AllOf(HasSubstr("item 7"), HasSubstr("none.jpg"), HasSubstr("No such file")));
+              AllOf(HasSubstr("item 7"), HasSubstr("none.jpg"), HasSubstr("does not exist")));
   EXPECT_THAT(error("https://example.org/cat.jpg"), HasSubstr("download it first"));
   EXPECT_THAT(error(folder.path()), HasSubstr("is a folder"));
   EXPECT_THAT(error(folder.write("empty.png", "")), HasSubstr("is empty"));

@@ -32,7 +32,7 @@ struct Expression {
   };
   Kind kind = Kind::kConstant;
   int line = 1;
-  int depth = 1;  // Of the tree below, at most kMaxTreeDepth.
+  int depth = 1;  // The tree below has at most kMaxTreeDepth.
   std::string text;
   Value value;
   std::vector<ExpressionPtr> args;

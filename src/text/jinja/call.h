@@ -16,7 +16,7 @@ struct Call {
 
   Interpreter& run;
   std::string_view name;
-  const Value& input;          // Of a method its object.
+  const Value& input;          // For a method: its object.
   const Arguments& arguments;  // All of them.
   std::array<const Value*, kMaxParameters> bound{};
 

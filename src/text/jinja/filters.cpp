@@ -302,7 +302,7 @@ Value f_int(const Call& c) {
   } else if (!c.input.number(number)) {
     return fallback();
   }
-  // Of a text infinity is caught, of a number it is not.
+  // Infinity is caught in a text, and not in a number.
   if (std::isinf(number) && c.input.text() != nullptr) return fallback();
   if (!(std::fabs(number) < 0x1p63)) refuse("so large an int");
   return static_cast<std::int64_t>(number);

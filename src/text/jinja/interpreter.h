@@ -36,7 +36,7 @@ struct Loop {
 
 class Interpreter {
  public:
-  static constexpr int kMaxDepth = 1000;              // Of the interpreter in itself.
+  static constexpr int kMaxDepth = 1000;              // Calls of the interpreter inside itself.
   static constexpr std::int64_t kMaxRange = 100'000;  // As in Jinja's sandbox.
   using Next = std::function<std::optional<Value>()>;
 

@@ -22,7 +22,7 @@ struct Token {
     kEnd
   };
   Kind kind = Kind::kEnd;
-  std::string text;  // Of strings: what they mean.
+  std::string text;  // What a string means.
   int line = 1;
 };
 

@@ -14,7 +14,7 @@ Value t_compare(const Call& c) {
   if (kOp1 != ' ') op += kOp1;
   return compares(c.run, op, c.input, *c.get(0));
 }
-// Of a list whose kind is at most `last`, a text, a dict or undefined.
+// True of a list whose kind is at most `last`, a text, a dict or undefined.
 bool is_sequence(const Value& value, List::Kind last) {
   return value.text() != nullptr || value.shared<const Markup>() != nullptr || value.dict() != nullptr ||
          value.is_undefined() || (value.list() != nullptr && value.list()->kind <= last);

@@ -174,7 +174,7 @@ std::optional<int> order(const Value& a, const Value& b, Budget& budget);
 struct JsonStyle {
   bool ensure_ascii = false;
   bool sort_keys = false;
-  std::string indent;  // Of one level; only with `multiline`.
+  std::string indent;  // For one level; only with `multiline`.
   bool multiline = false;
   std::string item_separator = ", ";
   std::string key_separator = ": ";

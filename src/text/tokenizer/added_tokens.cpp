@@ -13,7 +13,7 @@ namespace {
 std::size_t previous_start(std::string_view text, std::size_t at) {
   do {
     --at;
-  } while (at > 0 && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80);
+  } while (at > 0 && base::continues_character(text, at));
   return at;
 }
 

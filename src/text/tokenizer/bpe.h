@@ -67,7 +67,7 @@ class Bpe final : public SubwordModel {
   std::vector<Slot> table_;
   std::uint64_t mask_ = 0;
 
-  // Of a vocabulary of characters: pairs of characters (left << 32 | right) that stand side by side in some
+  // For a vocabulary of characters: pairs of characters (left << 32 | right) that stand side by side in some
   // token that is merged, open-addressed, zero when free. Sentencepiece knows no words: a long text is cut
   // where nothing could be merged, which changes nothing but the time it takes.
   std::vector<std::uint64_t> neighbours_;

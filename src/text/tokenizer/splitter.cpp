@@ -208,7 +208,7 @@ class RegexSplitter final : public Splitter {
     const std::unique_ptr<icu::RegexMatcher> matcher(pattern_->matcher(status));
     if (U_SUCCESS(status)) {
       matcher->reset(source);
-      std::int64_t ticks = 0;  // Of all matches of this text together.
+      std::int64_t ticks = 0;  // All matches of this text together.
       matcher->setMatchCallback(
           [](const void* context, std::int32_t) -> UBool {
             auto& spent = *const_cast<std::int64_t*>(static_cast<const std::int64_t*>(context));

@@ -90,7 +90,7 @@ std::int32_t StringMatcher::next(std::int32_t node, unsigned char byte) const {
 
 void StringMatcher::find(std::string_view text, const std::function<void(const Match&)>& found) const {
   if (empty()) return;
-  std::vector<std::int32_t> starts;  // Of each position of the window: the longest string that begins there.
+  std::vector<std::int32_t> starts;  // At each position of the window: the longest string that begins there.
   std::size_t at = 0;
   while (at < text.size()) {
     const std::size_t begin = at;

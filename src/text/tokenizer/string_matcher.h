@@ -20,7 +20,7 @@ class StringMatcher {
   struct Match {
     std::size_t begin = 0;
     std::size_t end = 0;
-    std::size_t index = 0;  // Of the string; of equal ones the first.
+    std::size_t index = 0;  // Which string; the first of equal ones.
   };
 
   StringMatcher() = default;
