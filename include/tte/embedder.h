@@ -75,7 +75,7 @@ class TTE_API Embedder {
       const std::vector<Input>& inputs, const std::vector<std::optional<Trace>>& traces = {},
       const EmbedCallOptions& options = {}) const;
 
-  [[nodiscard]] std::int64_t dim() const;  ///< Of a vector that is not truncated.
+  [[nodiscard]] std::int64_t dim() const;  ///< Dimensions of a vector that is not truncated.
   [[nodiscard]] const ModelDescription& model() const;
   [[nodiscard]] Backend backend() const;
   [[nodiscard]] Tokenizer tokenizer() const;

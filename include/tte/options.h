@@ -157,6 +157,12 @@ struct EmbedOptions {
   std::optional<int> truncate_dim;
 };
 
+/// What a token callback answers.
+enum class OnToken { kContinue, kStop };
+
+/// Whose prompt an item is written into.
+enum class Stage { kReason, kEmbed };
+
 /// The two sides of a retrieval pair.
 enum class Side { kQuery, kTarget };
 

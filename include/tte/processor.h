@@ -32,9 +32,6 @@ struct ProcessedInput {
   std::int64_t pooled_row = -1;    ///< Row that an embedder pools; -1: it pools all, or none.
 };
 
-/// Whose prompt is wanted.
-enum class Stage { kReason, kEmbed };
-
 struct ProcessOptions {
   Stage stage = Stage::kReason;
   std::optional<std::string> instruction;  ///< Instead of the recipe's; an item's own comes first.

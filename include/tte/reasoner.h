@@ -21,9 +21,6 @@
 
 namespace tte {
 
-/// What a token callback answers.
-enum class OnToken { kContinue, kStop };
-
 /// Called with the item's index, the text that the token completed (whole characters; may be empty), and the
 /// token. Runs on the calling thread, in the order of each item's tokens, while the model writes on: it may
 /// take its time, and may itself call models. Once it answers kStop it is not called for that item again, and
@@ -56,7 +53,7 @@ struct ModelDescription {
   std::int64_t hidden_size = 0;
   std::int64_t num_layers = 0;
   std::int64_t vocab_size = 0;
-  std::string fingerprint;  ///< Of config and every byte of the weights: what results may be cached by.
+  std::string fingerprint;         ///< Digest of config and weights: what results may be cached by.
   std::string vision_fingerprint;  ///< The same of the vision tower alone.
   std::string recipe;              ///< The recipe in force, as JSON.
 };

@@ -33,7 +33,7 @@ enum class ThinkMode {
 struct AutoThink {
   /// Called on the calling thread with the item and its vector without a trace; true: think.
   std::function<bool(std::size_t item, std::span<const float> plain)> decide;
-  /// Vectors of the targets (made without thinking, with the same dim): an item is thought about when the
+  /// Vectors of the targets (made without thinking, with the same dim): an item is reasoned about when the
   /// cosine of its best target is less than `margin` above that of the second best, that is, when the plain
   /// vector is unsure.
   std::shared_ptr<const Embeddings> targets;
@@ -49,7 +49,7 @@ struct ThinkThenEmbedOptions : CallOptions, EmbedOptions {
   ThinkMode think = ThinkMode::kAlways;
   std::vector<ThinkMode> think_each;  ///< One per item instead of `think`; empty: `think` for all.
   AutoThink auto_think;
-  /// Traces made earlier, one entry per item: an item that has one is not thought about. Empty: none.
+  /// Traces made earlier, one entry per item: an item that has one is not reasoned about. Empty: none.
   std::vector<std::optional<Trace>> traces;
 
   GenerateOptions generate;
@@ -67,13 +67,13 @@ struct CallStats {
   double seconds = 0;        ///< From call to return.
   std::int64_t thought = 0;  ///< Items for which a trace was generated.
   std::int64_t generated_tokens = 0;
-  std::int64_t prompt_tokens = 0;  ///< Of both models' prompts, traces included.
-  std::int64_t reused_tokens = 0;  ///< Of those, tokens whose state was there already.
+  std::int64_t prompt_tokens = 0;  ///< In both models' prompts, traces included.
+  std::int64_t reused_tokens = 0;  ///< Tokens of those whose state was there already.
 };
 
 struct ThinkThenEmbedResult {
   Embeddings embeddings;                     ///< With `errors` when items were skipped.
-  std::vector<std::optional<Trace>> traces;  ///< One per item; none where it was not thought about.
+  std::vector<std::optional<Trace>> traces;  ///< One per item; none where it was not reasoned about.
   std::vector<Timings> timings;              ///< One per item.
   CallStats stats;
 };

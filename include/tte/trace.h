@@ -42,7 +42,7 @@ struct Trace {
   FinishReason finish = FinishReason::kGiven;
   std::string error;  ///< One sentence; empty unless `finish` is kError.
   std::int64_t prompt_tokens = 0;
-  std::int64_t reused_tokens = 0;  ///< Of the prompt, taken from an earlier sequence's state.
+  std::int64_t reused_tokens = 0;  ///< Prompt tokens taken from an earlier sequence's state.
   Timings timings;
 
   /// A trace from its text alone, split at the tags.

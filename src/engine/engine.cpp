@@ -100,12 +100,11 @@ void check(GenerateRequest& request, const models::Model& model) {
 void check(const EncodeRequest& request, const models::Model& model) {
   check_prompt(request.prompt.get(), model.info(), request.name);
   check_fits(*request.prompt, 0, model, request.name);
-  if (request.pooling == prompt::Pooling::kToken && !request.state_only &&
-      (request.pooling_row < 0 || request.pooling_row >= request.prompt->size())) {
+  if (request.output == Output::kRow && request.row &&
+      (*request.row < 0 || *request.row >= request.prompt->size())) {
     throw InputError(
-        fmt::format("{}: row {} cannot be pooled of a prompt of {} tokens; give pooling_row the index of "
-                    "the pooled token.",
-                    request.name, request.pooling_row, request.prompt->size()));
+        fmt::format("{}: a prompt of {} tokens has no row {}; give the index of one of its tokens.",
+                    request.name, request.prompt->size(), *request.row));
   }
 }
 

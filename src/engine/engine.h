@@ -8,13 +8,13 @@
 #include <functional>
 #include <future>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "engine/executor.h"
 #include "models/model.h"
 #include "models/step_size.h"
-#include "prompt/recipe.h"
 #include "text/tokenizer/tokenizer.h"
 #include "tte/options.h"
 #include "tte/trace.h"
@@ -27,8 +27,14 @@ class PrefixPin {
   virtual ~PrefixPin() = default;
 };
 
-// What one generated token may cause.
-enum class TokenAction { kContinue, kStop };
+// What a request wants of the hidden states that are computed for it.
+enum class Output : std::uint8_t {
+  kNothing,  // Only the state, for later requests.
+  kRow,      // One token's.
+  kAllRows,
+  kMean,
+  kTokens,  // The next token, again and again.
+};
 
 struct GenerateRequest {
   std::shared_ptr<const models::Prompt> prompt;
@@ -41,7 +47,7 @@ struct GenerateRequest {
   std::shared_ptr<PrefixPin> continues;
   const void* caller = nullptr;  // Requests of one caller have the same; callers take turns.
   // Called on the executor's thread with each token and the text it completes.
-  std::function<TokenAction(std::int64_t id, const std::string& text)> on_token;
+  std::function<OnToken(std::int64_t id, const std::string& text)> on_token;
   // Called once, on the executor's thread, right after the future has become ready (a result or an
   // exception); on the destroying thread for what an engine's destructor cancels. Must not block: it is how a
   // caller with many requests waits for whichever ends first.
@@ -61,11 +67,10 @@ struct GenerateResult {
 
 struct EncodeRequest {
   std::shared_ptr<const models::Prompt> prompt;
-  prompt::Pooling pooling = prompt::Pooling::kLast;
-  std::int64_t pooling_row = -1;  // kToken: the row to pool.
+  Output output = Output::kRow;     // Any but kTokens.
+  std::optional<std::int64_t> row;  // kRow: which; unset: the last.
   bool pin_state = false;
-  bool state_only = false;  // Prefill and pin, no vector: the beginning of a later request.
-  // Of state_only: until it becomes true, the request is run in small pieces, when no vector is to be made.
+  // With kNothing: until it becomes true, the request is run in small pieces, when no vector is to be made.
   // Null: run like the others. Any thread may set it.
   std::shared_ptr<std::atomic<bool>> wanted;
   std::shared_ptr<PrefixPin> continues;  // As in GenerateRequest, like `caller`.
@@ -76,7 +81,7 @@ struct EncodeRequest {
 };
 
 struct EncodeResult {
-  at::Tensor hidden;  // float32, CPU: [hidden] pooled, [tokens, hidden] for kNone, undefined for state_only.
+  at::Tensor hidden;  // float32, CPU: [hidden], [tokens, hidden] for kAllRows, undefined for kNothing.
   std::int64_t reused_tokens = 0;
   double queue_seconds = 0, run_seconds = 0;
   std::shared_ptr<PrefixPin> pin;

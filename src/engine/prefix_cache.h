@@ -35,7 +35,7 @@ class TokenChain {
   std::vector<base::Digest> links_;
 };
 
-// Of a prompt whose visual_tokens are consistent.
+// The prompt's visual_tokens must be consistent.
 TokenChain chain_of(const models::Prompt& prompt);
 
 // Least recently used out first. Used by one thread; only pins may be dropped by others.

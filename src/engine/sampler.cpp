@@ -140,7 +140,7 @@ std::int64_t Sampler::sample(std::span<float> logits) {
 
 std::int64_t Sampler::draw(std::span<const float> logits) {
   const float top = *std::max_element(logits.begin(), logits.end());
-  std::vector<std::pair<std::int64_t, double>> weights;  // Of what is left, by id.
+  std::vector<std::pair<std::int64_t, double>> weights;  // What is left, by id.
   double total = 0;
   for (std::size_t i = 0; i < logits.size(); ++i) {
     if (logits[i] == kDropped) continue;

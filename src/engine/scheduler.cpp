@@ -355,8 +355,8 @@ void Scheduler::run(std::vector<Chunk>& chunks) {
     chunk.sequence->advance(chunk.tokens);
     keep_snapshot(*chunk.sequence);
   }
-  give_rows(chunks, hidden);
-  give_tokens(chunks, hidden);
+  deliver_rows(chunks, hidden);
+  sample_tokens(chunks, hidden);
 }
 
 // A state that cannot be cut helps other requests only as it was where they part from this one.
@@ -373,11 +373,10 @@ void Scheduler::keep_snapshot(const Sequence& sequence) {
   }
 }
 
-void Scheduler::give_rows(const std::vector<Chunk>& chunks, const at::Tensor& hidden) {
-  std::vector<std::int64_t> rows;  // Of sequences that want a single one: these go to the CPU together.
+void Scheduler::deliver_rows(const std::vector<Chunk>& chunks, const at::Tensor& hidden) {
+  std::vector<std::int64_t> rows;  // Single rows that are wanted: these go to the CPU together.
   for (const Chunk& chunk : chunks) {
-    const auto* encode = dynamic_cast<const EncodeSequence*>(chunk.sequence);
-    if (encode != nullptr && encode->single_row() && chunk.outputs > 0) rows.push_back(chunk.first_output);
+    if (chunk.sequence->output() == Output::kRow && chunk.outputs > 0) rows.push_back(chunk.first_output);
   }
   at::Tensor single;
   std::exception_ptr error;
@@ -388,27 +387,25 @@ void Scheduler::give_rows(const std::vector<Chunk>& chunks, const at::Tensor& hi
   }
   std::int64_t next = 0;
   for (const Chunk& chunk : chunks) {
-    auto* encode = dynamic_cast<EncodeSequence*>(chunk.sequence);
-    if (encode == nullptr) continue;
+    Sequence& sequence = *chunk.sequence;
+    if (sequence.generates()) continue;
     try {
-      if (chunk.outputs > 0 && encode->single_row()) {
+      if (chunk.outputs > 0 && sequence.output() == Output::kRow) {
         if (error) std::rethrow_exception(error);
-        encode->take(single.narrow(0, next++, 1));
+        sequence.take_rows(single.narrow(0, next++, 1));
       } else if (chunk.outputs > 0) {
-        encode->take(hidden.narrow(0, chunk.first_output, chunk.outputs));
+        sequence.take_rows(hidden.narrow(0, chunk.first_output, chunk.outputs));
       }
-      if (!encode->finished()) continue;
-      encode->check_finite();
-      finish(*encode);
+      if (sequence.finished()) finish(sequence);
     } catch (...) {
-      fail(*encode, std::current_exception());
+      fail(sequence, std::current_exception());
     }
   }
 }
 
-void Scheduler::give_tokens(const std::vector<Chunk>& chunks, const at::Tensor& hidden) {
+void Scheduler::sample_tokens(const std::vector<Chunk>& chunks, const at::Tensor& hidden) {
   struct Next {
-    GenerateSequence* sequence;
+    Sequence* sequence;
     std::optional<std::int64_t> forced;
     Sampled sampled;
   };
@@ -416,12 +413,12 @@ void Scheduler::give_tokens(const std::vector<Chunk>& chunks, const at::Tensor& 
   std::vector<std::int64_t> rows;
   std::vector<Sampler*> samplers;
   for (const Chunk& chunk : chunks) {
-    auto* sequence = dynamic_cast<GenerateSequence*>(chunk.sequence);
-    if (sequence == nullptr || chunk.outputs == 0) continue;
-    next.push_back({sequence, sequence->forced(), {}});
-    if (next.back().forced) continue;
+    if (!chunk.sequence->generates() || chunk.outputs == 0) continue;
+    const auto [forced, sampler] = chunk.sequence->next();
+    next.push_back({chunk.sequence, forced, {}});
+    if (forced) continue;
     rows.push_back(chunk.first_output);
-    samplers.push_back(&sequence->sampler());
+    samplers.push_back(sampler);
   }
   std::vector<Sampled> sampled(rows.size());
   try {
@@ -437,7 +434,7 @@ void Scheduler::give_tokens(const std::vector<Chunk>& chunks, const at::Tensor& 
       continue;
     }
     try {
-      item.sequence->take(item.forced.value_or(item.sampled.id), item.forced.has_value());
+      item.sequence->take_token(item.forced.value_or(item.sampled.id), item.forced.has_value());
     } catch (const std::bad_alloc&) {
       fail(*item.sequence, std::current_exception());
       continue;

@@ -75,8 +75,8 @@ class Scheduler {
   // Running.
   void run(std::vector<Chunk>& chunks);
   void keep_snapshot(const Sequence& sequence);
-  void give_rows(const std::vector<Chunk>& chunks, const at::Tensor& hidden);
-  void give_tokens(const std::vector<Chunk>& chunks, const at::Tensor& hidden);
+  void deliver_rows(const std::vector<Chunk>& chunks, const at::Tensor& hidden);
+  void sample_tokens(const std::vector<Chunk>& chunks, const at::Tensor& hidden);
   // Ending. None of these throws.
   void finish(Sequence& sequence);
   void fail(Sequence& sequence, const std::exception_ptr& error);

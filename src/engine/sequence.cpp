@@ -26,20 +26,6 @@ std::vector<std::int64_t> all_end_ids(const GenerateRequest& request) {
   return ids;
 }
 
-std::int64_t pooled_row(const EncodeRequest& request) {
-  if (request.state_only) return -1;
-  switch (request.pooling) {
-    case prompt::Pooling::kLast:
-      return request.prompt->size() - 1;
-    case prompt::Pooling::kToken:
-      return request.pooling_row;
-    case prompt::Pooling::kMean:
-    case prompt::Pooling::kNone:
-      break;
-  }
-  return -1;
-}
-
 // Results leave the executor's inference mode: callers may change them in place.
 at::Tensor result_tensor(at::IntArrayRef sizes) {
   const c10::InferenceMode off(false);
@@ -70,9 +56,10 @@ std::size_t VisualRows::visual_of(std::int64_t ordinal) const {
 }
 
 template <typename Request>
-Sequence::Sequence(Request& request)
+Sequence::Sequence(Request& request, Output output)
     : features(request.prompt->visuals.size()),
       prompt_(request.prompt),
+      output_(output),
       cancel_(request.cancel),
       name_(request.name),
       pin_state_(request.pin_state),
@@ -123,7 +110,7 @@ void Sequence::notify() const {
 }
 
 GenerateSequence::GenerateSequence(GenerateRequest request, std::shared_ptr<const text::Tokenizer> tokenizer)
-    : Sequence(request),
+    : Sequence(request, Output::kTokens),
       max_new_tokens_(*request.options.max_new_tokens),
       end_ids_(all_end_ids(request)),
       on_token_(std::move(request.on_token)),
@@ -151,7 +138,7 @@ std::array<std::int64_t, 3> GenerateSequence::position(std::int64_t index) const
   return {next, next, next};
 }
 
-void GenerateSequence::take(std::int64_t id, bool forced) {
+void GenerateSequence::take_token(std::int64_t id, bool forced) {
   if (!first_token_) first_token_ = Clock::now();
   ids_.push_back(id);
   sampler_.accept(id);
@@ -167,7 +154,7 @@ void GenerateSequence::take(std::int64_t id, bool forced) {
     piece += text_.finish();
     if (text_.stopped()) finish_ = FinishReason::kStop;  // The last bytes completed a stop string.
   }
-  if (on_token_ && on_token_(id, piece) == TokenAction::kStop && !finish_) finish_ = FinishReason::kCallback;
+  if (on_token_ && on_token_(id, piece) == OnToken::kStop && !finish_) finish_ = FinishReason::kCallback;
 }
 
 void GenerateSequence::deliver(std::shared_ptr<PrefixPin> pin) {
@@ -199,11 +186,9 @@ void GenerateSequence::fail(std::exception_ptr error) {
 }
 
 EncodeSequence::EncodeSequence(EncodeRequest request)
-    : Sequence(request),
-      pooling_(request.pooling),
-      state_only_(request.state_only),
-      wanted_(request.state_only ? std::move(request.wanted) : nullptr),
-      row_(pooled_row(request)) {}
+    : Sequence(request, request.output),
+      wanted_(request.output == Output::kNothing ? std::move(request.wanted) : nullptr),
+      row_(request.row.value_or(request.prompt->size() - 1)) {}
 
 std::int64_t EncodeSequence::id(std::int64_t index) const {
   return prompt().ids[static_cast<std::size_t>(index)];
@@ -214,21 +199,21 @@ std::array<std::int64_t, 3> EncodeSequence::position(std::int64_t index) const {
 }
 
 std::int64_t EncodeSequence::reuse_limit() const {
-  if (state_only_) return prompt().size();
-  return single_row() ? row_ : 0;  // All rows have to be run when all are wanted.
+  if (output() == Output::kNothing) return prompt().size();
+  return output() == Output::kRow ? row_ : 0;  // All rows have to be run when all are wanted.
 }
 
 bool EncodeSequence::wants(std::int64_t index) const {
-  return !state_only_ && (single_row() ? index == row_ : true);
+  return output() == Output::kRow ? index == row_ : output() != Output::kNothing;
 }
 
-void EncodeSequence::take(const at::Tensor& rows) {
+void EncodeSequence::take_rows(const at::Tensor& rows) {
   const std::int64_t count = rows.size(0);
   const std::int64_t hidden = rows.size(1);
-  if (single_row()) {
+  if (output() == Output::kRow) {
     result_ = result_tensor({hidden});
     result_.copy_(rows.select(0, 0));
-  } else if (pooling_ == prompt::Pooling::kNone) {
+  } else if (output() == Output::kAllRows) {
     if (!result_.defined()) result_ = result_tensor({prompt().size(), hidden});
     result_.narrow(0, taken_, count).copy_(rows);
   } else {
@@ -236,10 +221,8 @@ void EncodeSequence::take(const at::Tensor& rows) {
     result_ = result_.defined() ? result_ + sum : sum;  // On the model's device until the end.
   }
   taken_ += count;
-}
-
-void EncodeSequence::check_finite() const {
-  if (state_only_ || at::isfinite(result_).all().item<bool>()) return;
+  const bool complete = output() == Output::kRow || finished();
+  if (!complete || at::isfinite(result_).all().item<bool>()) return;
   throw ModelError(
       "the model's hidden states are not finite, so they are no vector; try another dtype (float32 has the "
       "widest range) or check the checkpoint.");
@@ -248,7 +231,7 @@ void EncodeSequence::check_finite() const {
 void EncodeSequence::deliver(std::shared_ptr<PrefixPin> pin) {
   const auto now = Clock::now();
   EncodeResult result;
-  if (!state_only_ && pooling_ == prompt::Pooling::kMean) {
+  if (output() == Output::kMean) {
     result.hidden = result_tensor(result_.sizes());
     result.hidden.copy_(result_ / static_cast<double>(taken_));
   } else {

@@ -61,7 +61,8 @@ class Sequence {
   [[nodiscard]] const void* caller() const { return caller_; }
   [[nodiscard]] bool continues() const { return continues_ != nullptr; }
 
-  [[nodiscard]] virtual bool generates() const = 0;
+  [[nodiscard]] Output output() const { return output_; }
+  [[nodiscard]] bool generates() const { return output_ == Output::kTokens; }
   [[nodiscard]] virtual bool background() const { return false; }  // Nobody waits for its result yet.
   [[nodiscard]] virtual std::int64_t length()
       const = 0;  // Tokens known so far: the prompt and what was generated.
@@ -73,6 +74,17 @@ class Sequence {
   // Whether the hidden state of token `index` is wanted when it is run.
   [[nodiscard]] virtual bool wants(std::int64_t index) const = 0;
   [[nodiscard]] virtual bool finished() const = 0;
+
+  // For kTokens: the token that must come next, or what draws it; then that token. Throws what the callback throws.
+  struct Next {
+    std::optional<std::int64_t> forced;
+    Sampler* sampler = nullptr;
+  };
+  [[nodiscard]] virtual Next next() { return {}; }
+  virtual void take_token(std::int64_t /*id*/, bool /*forced*/) {}
+  // For the others: wanted hidden states [rows, hidden], in the order of their tokens (kRow: float32, CPU).
+  // Throws a ModelError if the result is NaN or infinite.
+  virtual void take_rows(const at::Tensor& /*rows*/) {}
 
   // Each resolves the future, once; only the first call counts.
   virtual void deliver(std::shared_ptr<PrefixPin> pin) = 0;
@@ -98,11 +110,11 @@ class Sequence {
   int overtaken = 0;        // Requests admitted before it while it found no room.
   bool ended = false;       // It has its result.
   std::vector<at::Tensor>
-      features;  // Of each visual, undefined before they are needed and after they were read.
+      features;  // One per visual, undefined before they are needed and after they were read.
 
  protected:
   template <typename Request>
-  explicit Sequence(Request& request);
+  Sequence(Request& request, Output output);
   [[nodiscard]] bool resolve_once() { return !std::exchange(resolved_, true); }
   void notify() const;  // The future is ready.
 
@@ -111,6 +123,7 @@ class Sequence {
 
  private:
   std::shared_ptr<const models::Prompt> prompt_;
+  Output output_;
   CancelToken cancel_;
   std::string name_;
   bool pin_state_;
@@ -130,25 +143,21 @@ class GenerateSequence : public Sequence {
   [[nodiscard]] std::int64_t length() const override;
   [[nodiscard]] std::int64_t id(std::int64_t index) const override;
   [[nodiscard]] std::array<std::int64_t, 3> position(std::int64_t index) const override;
-  [[nodiscard]] bool generates() const override { return true; }
   [[nodiscard]] std::int64_t room() const override;
   [[nodiscard]] std::int64_t reuse_limit() const override { return length() - 1; }
   [[nodiscard]] bool wants(std::int64_t index) const override { return index == length() - 1; }
   [[nodiscard]] bool finished() const override { return finish_.has_value(); }
+  [[nodiscard]] Next next() override { return {budget_.forced(), &sampler_}; }
+  void take_token(std::int64_t id, bool forced) override;
   void deliver(std::shared_ptr<PrefixPin> pin) override;
   void cancelled() override;
   void fail(std::exception_ptr error) override;
-
-  [[nodiscard]] Sampler& sampler() { return sampler_; }
-  [[nodiscard]] std::optional<std::int64_t> forced() const { return budget_.forced(); }
-  // The next token. Throws what the callback throws.
-  void take(std::int64_t id, bool forced);
 
  private:
   std::promise<GenerateResult> promise_;
   std::int64_t max_new_tokens_;
   std::vector<std::int64_t> end_ids_;
-  std::function<TokenAction(std::int64_t, const std::string&)> on_token_;
+  std::function<OnToken(std::int64_t, const std::string&)> on_token_;
   Sampler sampler_;
   ThinkBudget budget_;
   OutputText text_;
@@ -162,11 +171,10 @@ class EncodeSequence : public Sequence {
   explicit EncodeSequence(EncodeRequest request);
   std::future<EncodeResult> future() { return promise_.get_future(); }
 
-  [[nodiscard]] bool generates() const override { return false; }
   [[nodiscard]] bool background() const override { return wanted_ != nullptr && !wanted_->load(); }
   // Nobody reads past the pooled row, unless the state is for later requests.
   [[nodiscard]] std::int64_t length() const override {
-    return single_row() && !pin_state() ? row_ + 1 : prompt().size();
+    return output() == Output::kRow && !pin_state() ? row_ + 1 : prompt().size();
   }
   [[nodiscard]] std::int64_t id(std::int64_t index) const override;
   [[nodiscard]] std::array<std::int64_t, 3> position(std::int64_t index) const override;
@@ -174,23 +182,15 @@ class EncodeSequence : public Sequence {
   [[nodiscard]] std::int64_t reuse_limit() const override;
   [[nodiscard]] bool wants(std::int64_t index) const override;
   [[nodiscard]] bool finished() const override { return done == length(); }
+  void take_rows(const at::Tensor& rows) override;
   void deliver(std::shared_ptr<PrefixPin> pin) override;
   void cancelled() override;
   void fail(std::exception_ptr error) override;
 
-  // True when one row is wanted in all: the scheduler then hands it over as float32 on the CPU.
-  [[nodiscard]] bool single_row() const { return row_ >= 0; }
-  // Wanted hidden states [rows, hidden], in the order of their tokens.
-  void take(const at::Tensor& rows);
-  // Throws a ModelError if what was taken is NaN or infinite.
-  void check_finite() const;
-
  private:
   std::promise<EncodeResult> promise_;
-  prompt::Pooling pooling_;
-  bool state_only_;
   std::shared_ptr<std::atomic<bool>> wanted_;
-  std::int64_t row_;  // The one row that is pooled; -1: all or none.
+  std::int64_t row_;  // kRow: which.
   at::Tensor result_;
   std::int64_t taken_ = 0;
 };

@@ -18,7 +18,7 @@ namespace tte::engine {
 // is left of it, if the text ends with its beginning). After the first closing tag the rest is the answer,
 // and nothing is forced any more, whatever tags it quotes.
 //
-// Of the prompt, only the text after its last control token counts: the turn that the model continues. Tags
+// Only the text after the prompt's last control token counts: the turn that the model continues. Tags
 // in what a user wrote open nothing.
 class ThinkBudget {
  public:

@@ -30,7 +30,7 @@ struct PromptRequest {
 
 struct EmbedPrompt {
   std::shared_ptr<const models::Prompt> prompt;
-  std::int64_t pooled_row = -1;  // Of kLast and kToken.
+  std::int64_t pooled_row = -1;  // kLast and kToken: which.
 };
 
 // Immutable and thread-safe.
@@ -94,7 +94,7 @@ class PromptBuilder {
   bool parse_control_tokens_;
   bool trace_in_body_;
   bool takes_lists_ = true;              // The template, of a user's turn.
-  bool takes_system_lists_ = true;       // Of a system turn.
+  bool takes_system_lists_ = true;       // The same for a system turn.
   std::string image_text_, video_text_;  // Raw: what stands for an image and a video.
   text::ControlTokens control_{{}};      // What is guarded where there is no template.
   std::vector<std::int64_t> suffix_ids_;

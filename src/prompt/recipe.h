@@ -17,9 +17,6 @@ namespace tte::prompt {
 
 enum class Pooling { kLast, kToken, kMean, kNone };
 
-// Whose prompt an item is written into.
-enum class Stage { kReason, kEmbed };
-
 // An instruction for each of the two models; empty: none.
 struct Instruction {
   std::string reason;

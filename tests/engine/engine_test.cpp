@@ -2,6 +2,7 @@
 #include "engine/engine.h"
 
 #include <ATen/ATen.h>
+#include <fmt/core.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -72,7 +73,7 @@ TEST(Generate, StopStringsAreCutOff) {
   std::string streamed;
   request.on_token = [&](std::int64_t, const std::string& text) {
     streamed += text;
-    return TokenAction::kContinue;
+    return OnToken::kContinue;
   };
   const auto result = bench.engine->submit(std::move(request)).get();
   EXPECT_EQ(result.text, "one");
@@ -88,7 +89,7 @@ TEST(Generate, HeldBackTextArrivesWithTheLastToken) {
   std::vector<std::string> streamed;
   request.on_token = [&](std::int64_t, const std::string& text) {
     streamed.push_back(text);
-    return TokenAction::kContinue;
+    return OnToken::kContinue;
   };
   const auto result = bench.engine->submit(std::move(request)).get();
   EXPECT_EQ(streamed, (std::vector<std::string>{"x", "", "", "ab\xEF\xBF\xBD"}));
@@ -162,13 +163,13 @@ TEST(Encode, PoolsAsAsked) {
   last.mul_(2);  // An ordinary tensor: results may be changed in place.
 
   for (const std::int64_t row : {std::int64_t{0}, std::int64_t{8}, prompt->size() - 1}) {
-    auto request = encode_request(prompt, prompt::Pooling::kToken);
-    request.pooling_row = row;
+    auto request = encode_request(prompt, Output::kRow);
+    request.row = row;
     EXPECT_TRUE(at::equal(bench.engine->submit(std::move(request)).get().hidden, all[row])) << row;
   }
-  const at::Tensor none = bench.encode(prompt, prompt::Pooling::kNone).get().hidden;
+  const at::Tensor none = bench.encode(prompt, Output::kAllRows).get().hidden;
   EXPECT_TRUE(at::equal(none, all));
-  const at::Tensor mean = bench.encode(prompt, prompt::Pooling::kMean).get().hidden;
+  const at::Tensor mean = bench.encode(prompt, Output::kMean).get().hidden;
   EXPECT_TRUE(at::allclose(mean, all.mean(0), 1e-6, 1e-6));
   EXPECT_EQ(mean.dim(), 1);
 }
@@ -224,8 +225,12 @@ TEST(Engine, RefusesRequestsThatMakeNoSense) {
   contradiction.visual_tokens = {3};
   EXPECT_THAT(error_of<InputError>([&] { bench.encode(std::make_shared<models::Prompt>(contradiction)); }),
               HasSubstr("contradicts itself"));
-  EXPECT_THAT(error_of<InputError>([&] { bench.encode(prompt, prompt::Pooling::kToken); }),
-              HasSubstr("row -1"));
+  for (const std::int64_t row : {std::int64_t{-1}, prompt->size()}) {
+    auto request = encode_request(prompt);
+    request.row = row;
+    EXPECT_THAT(error_of<InputError>([&] { bench.engine->submit(std::move(request)); }),
+                HasSubstr(fmt::format("row {}", row)));
+  }
   auto request = generate_request(prompt, 5);
   request.options.max_think_tokens = 4;
   request.think_close.clear();
@@ -243,7 +248,7 @@ TEST(Engine, AFailingModelFailsTheRequestsOfItsStepOnly) {
     if (std::exchange(fail, false)) throw DeviceError("out of memory: 3 GB wanted; lower max_step_tokens.");
   };
   auto hold = Hold::on(*bench.executor);
-  auto a = bench.encode(text_prompt(5, 1), prompt::Pooling::kLast, "item a");
+  auto a = bench.encode(text_prompt(5, 1), Output::kRow, "item a");
   auto b = bench.generate(text_prompt(5, 2), 3, "item b");
   hold->let_go();
   const auto message = error_of<DeviceError>([&] { a.get(); });

@@ -405,9 +405,9 @@ std::future<GenerateResult> Bench::generate(std::shared_ptr<const models::Prompt
   return engine->submit(generate_request(std::move(prompt), max_new_tokens, std::move(name)));
 }
 
-std::future<EncodeResult> Bench::encode(std::shared_ptr<const models::Prompt> prompt, prompt::Pooling pooling,
+std::future<EncodeResult> Bench::encode(std::shared_ptr<const models::Prompt> prompt, Output output,
                                         std::string name) {
-  return engine->submit(encode_request(std::move(prompt), pooling, std::move(name)));
+  return engine->submit(encode_request(std::move(prompt), output, std::move(name)));
 }
 
 GenerateRequest generate_request(std::shared_ptr<const models::Prompt> prompt, int max_new_tokens,
@@ -422,11 +422,10 @@ GenerateRequest generate_request(std::shared_ptr<const models::Prompt> prompt, i
   return request;
 }
 
-EncodeRequest encode_request(std::shared_ptr<const models::Prompt> prompt, prompt::Pooling pooling,
-                             std::string name) {
+EncodeRequest encode_request(std::shared_ptr<const models::Prompt> prompt, Output output, std::string name) {
   EncodeRequest request;
   request.prompt = std::move(prompt);
-  request.pooling = pooling;
+  request.output = output;
   request.name = std::move(name);
   return request;
 }

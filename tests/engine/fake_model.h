@@ -120,14 +120,13 @@ struct Bench {
 
   std::future<GenerateResult> generate(std::shared_ptr<const models::Prompt> prompt, int max_new_tokens,
                                        std::string name = "item");
-  std::future<EncodeResult> encode(std::shared_ptr<const models::Prompt> prompt,
-                                   prompt::Pooling pooling = prompt::Pooling::kLast,
+  std::future<EncodeResult> encode(std::shared_ptr<const models::Prompt> prompt, Output output = Output::kRow,
                                    std::string name = "item");
 };
 GenerateRequest generate_request(std::shared_ptr<const models::Prompt> prompt, int max_new_tokens,
                                  std::string name = "item");
-EncodeRequest encode_request(std::shared_ptr<const models::Prompt> prompt,
-                             prompt::Pooling pooling = prompt::Pooling::kLast, std::string name = "item");
+EncodeRequest encode_request(std::shared_ptr<const models::Prompt> prompt, Output output = Output::kRow,
+                             std::string name = "item");
 
 // Ids that a sequence of a FakeModel writes: `script` one by one after the prompt, then kEos.
 FakeModel::Options scripted(std::int64_t prompt_tokens, std::vector<std::int64_t> script);

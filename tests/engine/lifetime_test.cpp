@@ -30,7 +30,7 @@ TEST(Callbacks, SeeEveryTokenAndMayStop) {
   request.on_token = [&](std::int64_t id, const std::string& piece) {
     ids.push_back(id);
     text += piece;
-    return ids.size() == 3 ? TokenAction::kStop : TokenAction::kContinue;
+    return ids.size() == 3 ? OnToken::kStop : OnToken::kContinue;
   };
   const auto result = bench.engine->submit(std::move(request)).get();
   EXPECT_EQ(result.finish, FinishReason::kCallback);
@@ -43,7 +43,7 @@ TEST(Callbacks, StopAtTheLastTokenDoesNotHideTheReason) {
   Bench bench(scripted(3, bytes_of("h")));
   auto request = generate_request(make_prompt({std::string("abc")}), 20);
   request.on_token = [](std::int64_t id, const std::string&) {
-    return id == kEos ? TokenAction::kStop : TokenAction::kContinue;
+    return id == kEos ? OnToken::kStop : OnToken::kContinue;
   };
   EXPECT_EQ(bench.engine->submit(std::move(request)).get().finish, FinishReason::kStop);
 }
@@ -57,7 +57,7 @@ TEST(Callbacks, ExceptionsEndTheirOwnRequest) {
   auto request = endless(1);
   request.on_token = [n = 0](std::int64_t, const std::string&) mutable {
     if (++n == 3) throw Mine();
-    return TokenAction::kContinue;
+    return OnToken::kContinue;
   };
   auto bad = bench.engine->submit(std::move(request));
   auto good = bench.generate(text_prompt(5, 2), 10);
@@ -93,7 +93,7 @@ TEST(Callbacks, MaySubmitToTheirOwnEngine) {
   auto request = generate_request(text_prompt(5, 1), 3);
   request.on_token = [&, first = true](std::int64_t, const std::string&) mutable {
     if (std::exchange(first, false)) next.set_value(bench.encode(text_prompt(6, 2)));
-    return TokenAction::kContinue;
+    return OnToken::kContinue;
   };
   auto trace = bench.engine->submit(std::move(request));
   EXPECT_EQ(next.get_future().get().get().hidden.numel(), kHidden);
@@ -107,7 +107,7 @@ TEST(Cancel, ARunningSequenceKeepsWhatItWrote) {
   std::atomic<int> tokens = 0;
   request.on_token = [&](std::int64_t, const std::string&) {
     ++tokens;
-    return TokenAction::kContinue;
+    return OnToken::kContinue;
   };
   auto future = bench.engine->submit(std::move(request));
   while (tokens < 5) std::this_thread::yield();
@@ -125,7 +125,7 @@ TEST(Cancel, TakesEffectInTheNextStep) {
   const CancelToken cancel = request.cancel;
   request.on_token = [cancel, n = 0](std::int64_t, const std::string&) mutable {
     if (++n == 4) cancel.cancel();
-    return TokenAction::kContinue;
+    return OnToken::kContinue;
   };
   EXPECT_EQ(bench.engine->submit(std::move(request)).get().ids.size(), 4U);
 }
@@ -139,12 +139,12 @@ TEST(Cancel, WaitingRequestsNeedNotComeToRun) {
   std::promise<void> begun;
   first.on_token = [&, once = false](std::int64_t, const std::string&) mutable {
     if (!std::exchange(once, true)) begun.set_value();
-    return TokenAction::kContinue;
+    return OnToken::kContinue;
   };
   auto running = bench.engine->submit(std::move(first));
   begun.get_future().wait();
   auto generate = endless(2);
-  auto encode = encode_request(text_prompt(5, 3), prompt::Pooling::kLast, "item 3");
+  auto encode = encode_request(text_prompt(5, 3), Output::kRow, "item 3");
   encode.cancel = generate.cancel;
   const CancelToken cancel = generate.cancel;
   auto trace = bench.engine->submit(std::move(generate));
@@ -189,7 +189,7 @@ TEST(Destruction, ByTheEnginesOwnCallback) {
   auto request = endless(1);
   request.on_token = [&](std::int64_t, const std::string&) {
     engine.reset();
-    return TokenAction::kContinue;
+    return OnToken::kContinue;
   };
   auto* raw = engine.get();
   auto hold = Hold::on(*bench.executor);
@@ -211,7 +211,7 @@ TEST(Destruction, ByACallbackOfAnotherEngine) {
   auto request = generate_request(text_prompt(5, 2), 3);
   request.on_token = [&](std::int64_t, const std::string&) {
     other.reset();
-    return TokenAction::kContinue;
+    return OnToken::kContinue;
   };
   bench.engine->submit(std::move(request)).get();
   EXPECT_EQ(victim.get().finish, FinishReason::kCancelled);
@@ -237,7 +237,7 @@ TEST(Threads, ManyCallersGetTheirOwnResults) {
       std::atomic<int> tokens = 0;
       request.on_token = [&tokens](std::int64_t, const std::string&) {
         ++tokens;
-        return TokenAction::kContinue;
+        return OnToken::kContinue;
       };
       request.pin_state = i % 5 == 0;
       auto trace = bench.engine->submit(std::move(request));

@@ -105,7 +105,7 @@ bool fails_cleanly(std::int64_t n) {
     request.pin_state = i == 1;
     traces.push_back(engine->submit(std::move(request)));
   }
-  auto mean = engine->submit(encode_request(prompt(), prompt::Pooling::kMean));
+  auto mean = engine->submit(encode_request(prompt(), Output::kMean));
   auto last = engine->submit(encode_request(text_prompt(9, 4)));
   hold->let_go();
   int results = 0;

@@ -13,12 +13,12 @@ std::shared_ptr<const models::Prompt> text(const std::string& words) {
 
 // The vector of a prompt and how much of it was taken from the cache; checks the vector.
 std::int64_t reused(Bench& bench, const std::shared_ptr<const models::Prompt>& prompt,
-                    prompt::Pooling pooling = prompt::Pooling::kLast) {
-  const auto result = bench.encode(prompt, pooling).get();
+                    Output output = Output::kRow) {
+  const auto result = bench.encode(prompt, output).get();
   const at::Tensor all = bench.model->reference(*prompt);
-  if (pooling == prompt::Pooling::kLast) {
+  if (output == Output::kRow) {
     EXPECT_TRUE(at::equal(result.hidden, all[-1])) << "reuse changed the result";
-  } else if (pooling == prompt::Pooling::kNone) {
+  } else if (output == Output::kAllRows) {
     EXPECT_TRUE(at::equal(result.hidden, all)) << "reuse changed the result";
   }
   return result.reused_tokens;
@@ -37,10 +37,10 @@ TEST(PrefixReuse, TakesTheLongestCommonBeginning) {
 TEST(PrefixReuse, NotWhereAllRowsAreWanted) {
   Bench bench;
   reused(bench, text("instruction: one"));
-  EXPECT_EQ(reused(bench, text("instruction: one"), prompt::Pooling::kNone), 0);
-  EXPECT_EQ(reused(bench, text("instruction: one"), prompt::Pooling::kMean), 0);
-  auto request = encode_request(text("instruction: one"), prompt::Pooling::kToken);
-  request.pooling_row = 4;
+  EXPECT_EQ(reused(bench, text("instruction: one"), Output::kAllRows), 0);
+  EXPECT_EQ(reused(bench, text("instruction: one"), Output::kMean), 0);
+  auto request = encode_request(text("instruction: one"), Output::kRow);
+  request.row = 4;
   const auto result = bench.engine->submit(std::move(request)).get();
   EXPECT_EQ(result.reused_tokens, 4) << "the pooled row itself is run";
   EXPECT_TRUE(at::equal(result.hidden, bench.model->reference(*text("instruction: one"))[4]));
@@ -83,7 +83,8 @@ TEST(PrefixReuse, AnEmbeddingContinuesFromTheTrace) {
 TEST(PrefixReuse, StateOnlyRequestsPrepareLaterOnes) {
   Bench bench;
   auto request = encode_request(text("the question"));
-  request.state_only = request.pin_state = true;
+  request.output = Output::kNothing;
+  request.pin_state = true;
   const auto prepared = bench.engine->submit(std::move(request)).get();
   EXPECT_FALSE(prepared.hidden.defined());
   ASSERT_NE(prepared.pin, nullptr);
@@ -91,7 +92,8 @@ TEST(PrefixReuse, StateOnlyRequestsPrepareLaterOnes) {
   // Prepared a second time there is nothing to run.
   const auto steps = bench.engine->stats().steps;
   request = encode_request(text("the question"));
-  request.state_only = request.pin_state = true;
+  request.output = Output::kNothing;
+  request.pin_state = true;
   const auto again = bench.engine->submit(std::move(request)).get();
   EXPECT_EQ(again.reused_tokens, 12);
   EXPECT_NE(again.pin, nullptr);

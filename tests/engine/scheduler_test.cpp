@@ -56,10 +56,8 @@ GenerateRequest mixed_generate(int i) {
 }
 
 EncodeRequest mixed_encode(int i) {
-  static constexpr prompt::Pooling kPoolings[] = {prompt::Pooling::kLast, prompt::Pooling::kNone,
-                                                  prompt::Pooling::kToken};
-  auto request = encode_request(mixed_prompt(i), kPoolings[i % 3]);
-  request.pooling_row = 2;
+  auto request = encode_request(mixed_prompt(i), i % 3 == 1 ? Output::kAllRows : Output::kRow);
+  if (i % 3 == 2) request.row = 2;
   return request;
 }
 
@@ -228,13 +226,13 @@ TEST(Scheduler, AVectorWaitsForNoTrace) {
       request.caller = &traces;
       if (i == 0) {
         request.on_token = [&, n = 0](std::int64_t, const std::string&) mutable {
-          if (++n != 20) return TokenAction::kContinue;
+          if (++n != 20) return OnToken::kContinue;
           submitted = bench.engine->stats().steps;
           auto encode = encode_request(text_prompt(30, 99));
           encode.on_done = [&] { arrived = bench.engine->stats().steps; };
           encode.caller = &vectors;
           vectors.push_back(bench.engine->submit(std::move(encode)));
-          return TokenAction::kContinue;
+          return OnToken::kContinue;
         };
       }
       traces.push_back(bench.engine->submit(std::move(request)));
@@ -400,7 +398,8 @@ TEST(Scheduler, WhatCannotGrowAnyMoreFailsByItself) {
 EncodeRequest background_request(std::shared_ptr<const models::Prompt> prompt,
                                  std::shared_ptr<std::atomic<bool>> wanted) {
   auto request = encode_request(std::move(prompt));
-  request.state_only = request.pin_state = true;
+  request.output = Output::kNothing;
+  request.pin_state = true;
   request.wanted = std::move(wanted);
   return request;
 }
@@ -468,8 +467,8 @@ TEST(Scheduler, StatesThatNobodyWaitsForGiveWay) {
 TEST(Scheduler, NothingIsReadPastThePooledRow) {
   const auto encode = [](bool pin) {
     Bench bench;
-    auto request = encode_request(text_prompt(40, 1), prompt::Pooling::kToken);
-    request.pooling_row = 12;
+    auto request = encode_request(text_prompt(40, 1), Output::kRow);
+    request.row = 12;
     request.pin_state = pin;
     const auto result = bench.engine->submit(std::move(request)).get();
     EXPECT_TRUE(at::equal(result.hidden, bench.model->reference(*text_prompt(40, 1))[12]));

@@ -101,7 +101,7 @@ TEST(Vision, AFailingPictureFailsItsOwnRequestsOnly) {
   };
   auto hold = Hold::on(*bench.executor);
   auto good = bench.encode(with_picture(1, "a"));
-  auto bad = bench.encode(with_picture(2, "b", 8, 8), prompt::Pooling::kLast, "item 1");
+  auto bad = bench.encode(with_picture(2, "b", 8, 8), Output::kRow, "item 1");
   auto text = bench.encode(text_prompt(5, 1));
   hold->let_go();
   expect_correct(bench, with_picture(1, "a"), good);
