@@ -1,7 +1,7 @@
 """Measure the nano pair with tte itself: ``python models/nano/evaluate_tte.py`` (the weights and the dtype that ship).
 
 Test split, every task and seed: hit@1 of the no-think embedder, of the pair with the traces that its reasoner writes
-(`tte.think_then_embed`), and of the embedder with gold traces. A candidate is thought about and embedded once, however
+(`tte.think_then_embed`), and of the embedder with gold traces. A candidate is reasoned about and embedded once, however
 many queries share it. The result is logs/<out>.json with one character per query ("1": hit), so that gains can be
 judged query by query; the model card's tables are made from it by report.py. Resumable: what was measured with these
 very weights, dtype and number of queries is kept.

@@ -33,7 +33,7 @@ class Backend:
         vision_cache_bytes: memory for vision features that are kept for reuse.
 
     Raises:
-        DeviceError: the device is not there; the message lists those that are.
+        DeviceError: the device is not available; the message lists those that are.
 
     """
 
@@ -168,7 +168,7 @@ class Reasoner:
 
     Raises:
         ModelError: the checkpoint does not fit; names file, key or tensor.
-        DeviceError: the device is not there.
+        DeviceError: the device is not available.
 
     """
 

@@ -36,7 +36,7 @@ def shown(value: object, limit: int = _SHOWN) -> str:
     if isinstance(value, (str, bytes)) and len(value) > 4 * limit:  # A repr of it all would take its time.
         text = f"{value[: 2 * limit]!r}{value[-2 * limit :]!r}"
         return shortened(text, limit)
-    short = reprlib.Repr()  # Of a few elements: a repr of a large list would take its time, too.
+    short = reprlib.Repr()  # A few elements: a repr of a large list would take its time, too.
     short.maxlevel, short.maxstring, short.maxother = 2, 4 * limit, 4 * limit
     try:
         text = short.repr(value)

@@ -20,7 +20,7 @@
 namespace tte {
 namespace {
 
-constexpr std::int64_t kFallbackMemory = std::int64_t{4} << 30;  // Of a machine that does not say.
+constexpr std::int64_t kFallbackMemory = std::int64_t{4} << 30;  // For a machine that does not say.
 
 // Changes when a file of the checkpoint is written again, so that a retrained model at the same path is not
 // mistaken for the one in memory.

@@ -68,19 +68,19 @@ void Call::run(const std::function<void(std::size_t)>& start) {
         "the "
         "work to another thread.");
   }
-  attend();
+  check_caller();
   while (ended_ < state_.size()) {
     while (may_start()) {
       const std::size_t item = next_++;
       state_[item] = State::kRunning;
       ++running_;
-      perform(item, [&] { start(item); });
+      run_for_item(item, [&] { start(item); });
     }
     if (ended_ == state_.size()) break;
-    perform_all(wait());
-    attend();
+    handle(wait_for_events());
+    check_caller();
   }
-  attend();
+  check_caller();
 }
 
 std::shared_ptr<Call::Events> Call::event_of(std::size_t item, std::function<void()> action, bool token) {
@@ -89,7 +89,7 @@ std::shared_ptr<Call::Events> Call::event_of(std::size_t item, std::function<voi
   return one;
 }
 
-Call::Events Call::wait() {
+Call::Events Call::wait_for_events() {
   Events events;
   std::unique_lock lock(shared_->mutex);
   shared_->arrived.wait_for(lock, kPollEvery, [&] { return !shared_->events.empty(); });
@@ -97,23 +97,23 @@ Call::Events Call::wait() {
   return events;
 }
 
-void Call::perform_all(Events events) {
+void Call::handle(Events events) {
   for (auto event = events.begin(); event != events.end();) {
     if (!event->token) {
-      perform(event->item, event->action);
+      run_for_item(event->item, event->action);
       ++event;
     } else {
       const auto end = std::find_if(event, events.end(), [](const Event& next) { return !next.token; });
       const auto all = [&] {
-        for (; event != end; ++event) perform(event->item, event->action);
+        for (; event != end; ++event) run_for_item(event->item, event->action);
       };
       options_.around_tokens ? options_.around_tokens(all) : all();
     }
-    if (steady_clock::now() - last_poll_ > kPollEvery) attend();
+    if (steady_clock::now() - last_poll_ > kPollEvery) check_caller();
   }
 }
 
-void Call::perform(std::size_t item, const std::function<void()>& action) {
+void Call::run_for_item(std::size_t item, const std::function<void()>& action) {
   try {
     action();
   } catch (const InputError& error) {
@@ -124,7 +124,7 @@ void Call::perform(std::size_t item, const std::function<void()>& action) {
     fail(item, error.what());
   } catch (const std::bad_alloc&) {
     const auto error = base::plain_error(std::current_exception(), name_of(item), kLessOfAnItem);
-    perform(item, [&] { std::rethrow_exception(error); });
+    run_for_item(item, [&] { std::rethrow_exception(error); });
   }
 }
 
@@ -149,13 +149,13 @@ void Call::end(std::size_t item, State state) {
   if (options_.progress) options_.progress(ended_, state_.size());
 }
 
-void Call::hold(std::size_t item, std::int64_t bytes) {
+void Call::reserve_bytes(std::size_t item, std::int64_t bytes) {
   if (state_[item] != State::kRunning) return;
   held_[item] += bytes;
   held_bytes_ += bytes;
 }
 
-void Call::attend() {
+void Call::check_caller() {
   process_.check();
   if (options_.cancel.cancelled()) {
     throw CancelledError(fmt::format("The call was cancelled after {} of {} items.", ended_, state_.size()));
@@ -165,27 +165,27 @@ void Call::attend() {
   if (now - last_poll_ >= kPollEvery) last_poll_ = now;
 }
 
-std::function<engine::TokenAction(std::int64_t, const std::string&)> Call::tokens(
+std::function<OnToken(std::int64_t, const std::string&)> Call::tokens(
     std::size_t item, std::function<bool(std::int64_t, const std::string&)> take) {
   auto stopped = std::make_shared<std::atomic<bool>>(false);
   takers_[item] = {std::move(take), stopped};
   return [this, shared = shared_, item, stopped](std::int64_t id, const std::string& text) {
-    if (*stopped || shared->stop.cancelled()) return engine::TokenAction::kStop;
+    if (*stopped || shared->stop.cancelled()) return OnToken::kStop;
     // `this` is alive when the event runs: events run inside run() only.
     shared->post(*event_of(
         item, [this, item, id, text] { hand_over(item, id, text); }, /*token=*/true));
-    return engine::TokenAction::kContinue;
+    return OnToken::kContinue;
   };
 }
 
-std::function<engine::TokenAction(std::int64_t, const std::string&)> Call::first_token(
-    std::size_t item, std::function<void()> action) {
+std::function<OnToken(std::int64_t, const std::string&)> Call::first_token(std::size_t item,
+                                                                           std::function<void()> action) {
   auto event = event_of(item, [this, item, action = std::move(action)] {
     if (state_[item] == State::kRunning) action();
   });
   return [shared = shared_, event](std::int64_t, const std::string&) {
     if (!event->empty()) shared->post(*event);
-    return engine::TokenAction::kContinue;
+    return OnToken::kContinue;
   };
 }
 

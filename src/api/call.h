@@ -71,17 +71,17 @@ class Call {
   [[nodiscard]] const CancelToken& stopped() const { return shared_->stop; }
 
   // Bytes that the item holds until it finishes.
-  void hold(std::size_t item, std::int64_t bytes);
+  void reserve_bytes(std::size_t item, std::int64_t bytes);
   void finish(std::size_t item);
 
   // GenerateRequest::on_token of an item: take(id, text) follows on the calling thread, for all tokens that
   // have come together at once (CallOptions::around_tokens). Once take() has answered false the engine is
   // told to stop, which it does with its next token, and take() is not called again.
-  [[nodiscard]] std::function<engine::TokenAction(std::int64_t, const std::string&)> tokens(
+  [[nodiscard]] std::function<OnToken(std::int64_t, const std::string&)> tokens(
       std::size_t item, std::function<bool(std::int64_t, const std::string&)> take);
 
   // Likewise for an item whose tokens nobody wants, but for the first.
-  [[nodiscard]] std::function<engine::TokenAction(std::int64_t, const std::string&)> first_token(
+  [[nodiscard]] std::function<OnToken(std::int64_t, const std::string&)> first_token(
       std::size_t item, std::function<void()> action);
 
   [[nodiscard]] const std::vector<ItemError>& errors() const { return errors_; }
@@ -110,14 +110,14 @@ class Call {
   enum class State : std::int8_t { kWaiting, kRunning, kFinished, kFailed };
 
   [[nodiscard]] bool may_start() const;
-  void perform(std::size_t item, const std::function<void()>& action);
+  void run_for_item(std::size_t item, const std::function<void()>& action);
   void fail(std::size_t item, const std::string& message);
   void end(std::size_t item, State state);
   void hand_over(std::size_t item, std::int64_t id, const std::string& text);
   static std::shared_ptr<Events> event_of(std::size_t item, std::function<void()> action, bool token = false);
-  void perform_all(Events events);
-  void attend();  // Cancellation and the caller's poll.
-  Events wait();
+  void handle(Events events);
+  void check_caller();  // Cancellation and the caller's poll.
+  Events wait_for_events();
 
   const CallOptions options_;
   const base::ProcessMark process_;
@@ -126,7 +126,7 @@ class Call {
   std::vector<State> state_;
   std::vector<std::int64_t> held_;
   std::vector<ItemError> errors_;
-  std::map<std::size_t, Taker> takers_;  // Of items that are being written.
+  std::map<std::size_t, Taker> takers_;  // Items whose text is being written.
   std::size_t window_;
   std::size_t next_ = 0, running_ = 0, preparing_ = 0, ended_ = 0;
   std::int64_t held_bytes_ = 0;

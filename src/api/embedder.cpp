@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "api/call.h"
-#include "api/face.h"
+#include "api/model_with_recipe.h"
 #include "api/stages.h"
 
 namespace tte {
@@ -22,13 +22,13 @@ struct Ready {
 // Prepares and encodes every item; store(i, prompt, result) takes what comes out.
 void encode_all(const Embedder::Impl& self, const std::vector<Input>& inputs,
                 const std::vector<std::optional<Trace>>& traces, const EmbedCallOptions& options,
-                prompt::Pooling pooling, api::Call& call,
+                engine::Output output, api::Call& call,
                 const std::function<void(std::size_t, const models::Prompt&, const engine::EncodeResult&,
                                          Timings)>& store) {
   call.name_of = [&](std::size_t i) { return api::item_name(inputs[i], i); };
-  call.run([&, pooling](std::size_t i) {
+  call.run([&, output](std::size_t i) {
     const std::string name = api::item_name(inputs[i], i);
-    prompt::PromptRequest request{prompt::Stage::kEmbed, options.instruction, api::task_of(options, i)};
+    prompt::PromptRequest request{Stage::kEmbed, options.instruction, api::task_of(options, i)};
     std::function<Ready()> job = [builder = self.builder, input = inputs[i], name, request,
                                   trace = traces.empty() ? std::nullopt : traces[i], stop = call.stopped()] {
       const Trace* given = trace ? &*trace : nullptr;
@@ -37,11 +37,11 @@ void encode_all(const Embedder::Impl& self, const std::vector<Input>& inputs,
       return Ready{builder->close(opened, name, given), api::bytes_of(visuals)};
     };
     call.prepare<Ready>(i, std::move(job), [&, i, name](const Ready& ready, double seconds) {
-      call.hold(i, ready.bytes);
+      call.reserve_bytes(i, ready.bytes);
       engine::EncodeRequest encode;
       encode.prompt = ready.prompt.prompt;
-      encode.pooling = pooling;
-      encode.pooling_row = ready.prompt.pooled_row;
+      encode.output = output;
+      if (ready.prompt.pooled_row >= 0) encode.row = ready.prompt.pooled_row;
       encode.name = name;
       const auto begin = std::chrono::steady_clock::now();
       call.submit<engine::EncodeResult>(
@@ -74,7 +74,7 @@ Embeddings Embedder::embed(const std::vector<Input>& inputs, const std::vector<s
   api::VectorSink sink(*impl_, options, inputs.size());
   api::Call call(options, inputs.size(), impl_->backend.impl()->media_pool(), impl_->window());
   encode_all(
-      *impl_, inputs, traces, options, impl_->recipe().pooling, call,
+      *impl_, inputs, traces, options, api::output_of(impl_->recipe().pooling), call,
       [&](std::size_t i, const models::Prompt& prompt, const engine::EncodeResult& result, Timings timings) {
         const auto vector = sink.store(i, result.hidden);
         sink.result().timings[i] = timings;
@@ -95,7 +95,7 @@ std::vector<TokenEmbeddings> Embedder::embed_tokens(const std::vector<Input>& in
   const std::int64_t dim = api::checked_dim(*impl_, options);
   std::vector<TokenEmbeddings> out(inputs.size());
   api::Call call(options, inputs.size(), impl_->backend.impl()->media_pool(), impl_->window());
-  encode_all(*impl_, inputs, traces, options, prompt::Pooling::kNone, call,
+  encode_all(*impl_, inputs, traces, options, engine::Output::kAllRows, call,
              [&](std::size_t i, const models::Prompt& prompt, const engine::EncodeResult& result, Timings) {
                const at::Tensor states = result.hidden.contiguous();
                TokenEmbeddings& tokens = out[i];

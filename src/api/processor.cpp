@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "api/call.h"
-#include "api/face.h"
+#include "api/model_with_recipe.h"
 #include "base/plain_error.h"
 #include "prompt/prompt_builder.h"
 #include "tte/error.h"
@@ -74,7 +74,7 @@ ProcessedInput Processor::process(const Input& input, const ProcessOptions& opti
   const prompt::PromptBuilder& builder = impl_->builder;
   const std::string item = api::item_name(input, 0);
   prompt::PromptRequest request;
-  request.stage = options.stage == Stage::kReason ? prompt::Stage::kReason : prompt::Stage::kEmbed;
+  request.stage = options.stage;
   request.instruction = options.instruction;
   request.task = options.task;
   const Trace* trace = options.trace ? &*options.trace : nullptr;

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "api/call.h"
-#include "api/face.h"
+#include "api/model_with_recipe.h"
 #include "api/stages.h"
 
 namespace tte {
@@ -34,7 +34,7 @@ std::vector<Trace> Reasoner::think(const std::vector<Input>& inputs, const Think
   call.name_of = [&](std::size_t i) { return api::item_name(inputs[i], i); };
   call.run([&](std::size_t i) {
     const std::string name = api::item_name(inputs[i], i);
-    prompt::PromptRequest request{prompt::Stage::kReason, options.instruction, api::task_of(options, i)};
+    prompt::PromptRequest request{Stage::kReason, options.instruction, api::task_of(options, i)};
     // The job owns what it reads: it may still run when the call has been left.
     std::function<Opened()> job = [builder = self.builder, input = inputs[i], name, request,
                                    stop = call.stopped()] {
@@ -42,7 +42,7 @@ std::vector<Trace> Reasoner::think(const std::vector<Input>& inputs, const Think
       return Opened{builder->open(input, name, request, visuals), api::bytes_of(visuals)};
     };
     call.prepare<Opened>(i, std::move(job), [&, i, name](const Opened& opened, double seconds) {
-      call.hold(i, opened.bytes);
+      call.reserve_bytes(i, opened.bytes);
       api::ThinkJob think;
       think.item = i;
       think.name = name;

@@ -23,8 +23,8 @@ struct Stream {
 };
 
 // What the engine calls with each token; null if nobody wants to know.
-std::function<engine::TokenAction(std::int64_t, const std::string&)> token_callback(
-    Call& call, const ThinkJob& job, std::shared_ptr<Stream> stream) {
+std::function<OnToken(std::int64_t, const std::string&)> token_callback(Call& call, const ThinkJob& job,
+                                                                        std::shared_ptr<Stream> stream) {
   const bool watched = job.on_token != nullptr && *job.on_token;
   if (!watched) return job.on_begin ? call.first_token(job.item, job.on_begin) : nullptr;
   return call.tokens(job.item, [stream = std::move(stream), item = job.item, begin = job.on_begin,
@@ -63,6 +63,19 @@ std::int64_t bytes_of(const prompt::Visuals& visuals) {
   return bytes;
 }
 
+engine::Output output_of(prompt::Pooling pooling) {
+  switch (pooling) {
+    case prompt::Pooling::kMean:
+      return engine::Output::kMean;
+    case prompt::Pooling::kNone:
+      return engine::Output::kAllRows;
+    case prompt::Pooling::kLast:
+    case prompt::Pooling::kToken:
+      break;
+  }
+  return engine::Output::kRow;
+}
+
 void think(Call& call, const Reasoner::Impl& reasoner, const ThinkJob& job,
            std::function<void(Trace, std::shared_ptr<engine::PrefixPin>)> then) {
   const prompt::Recipe& recipe = reasoner.recipe();
@@ -99,7 +112,7 @@ void think(Call& call, const Reasoner::Impl& reasoner, const ThinkJob& job,
   call.submit<engine::GenerateResult>(job.item, reasoner.engine(), std::move(request), std::move(finish));
 }
 
-std::int64_t checked_dim(const Face& embedder, const EmbedOptions& options) {
+std::int64_t checked_dim(const ModelWithRecipe& embedder, const EmbedOptions& options) {
   const std::int64_t hidden = embedder.loaded->model->info().hidden_size;
   if (!options.truncate_dim) return hidden;
   const int dim = *options.truncate_dim;
@@ -126,7 +139,7 @@ void finish_vector(const float* state, std::int64_t dim, bool normalize, float* 
   for (std::int64_t i = 0; i < dim; ++i) out[i] = static_cast<float>(state[i] * scale);
 }
 
-VectorSink::VectorSink(const Face& embedder, const EmbedOptions& options, std::size_t items)
+VectorSink::VectorSink(const ModelWithRecipe& embedder, const EmbedOptions& options, std::size_t items)
     : normalize_(options.normalize.value_or(embedder.recipe().normalize)) {
   if (embedder.recipe().pooling == prompt::Pooling::kNone) {
     throw InputError(fmt::format("The recipe \"{}\" gives one vector per token: call embed_tokens.",

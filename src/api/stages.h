@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "api/call.h"
-#include "api/face.h"
+#include "api/model_with_recipe.h"
 #include "prompt/prompt_builder.h"
 #include "tte/embedder.h"
 #include "tte/error.h"
@@ -49,6 +49,9 @@ void check_generate_options(const Options& options, std::size_t items) {
 
 std::int64_t bytes_of(const prompt::Visuals& visuals);
 
+// What an engine computes for a recipe's pooling.
+engine::Output output_of(prompt::Pooling pooling);
+
 struct ThinkJob {
   std::size_t item = 0;
   std::string name;
@@ -57,7 +60,7 @@ struct ThinkJob {
   const TokenCallback* on_token = nullptr;  // The caller's, which outlives the call; may be empty.
   std::function<void()> on_begin;           // Called when the first token is there.
   bool pin_state = false;
-  std::shared_ptr<engine::PrefixPin> continues;  // Of a state that the prompt goes on from.
+  std::shared_ptr<engine::PrefixPin> continues;  // Holds the state that the prompt goes on from.
   double media_seconds = 0;
 };
 
@@ -70,7 +73,7 @@ class VectorSink {
  public:
   // Throws InputError for a truncate_dim that the model or the recipe does not have, or a recipe that pools
   // nothing.
-  VectorSink(const Face& embedder, const EmbedOptions& options, std::size_t items);
+  VectorSink(const ModelWithRecipe& embedder, const EmbedOptions& options, std::size_t items);
 
   // The pooled state (float32 [hidden], CPU) becomes row `item`.
   std::span<const float> store(std::size_t item, const at::Tensor& hidden);
@@ -82,7 +85,7 @@ class VectorSink {
 };
 
 // The dimension of vectors after truncation. Throws InputError as VectorSink does.
-std::int64_t checked_dim(const Face& embedder, const EmbedOptions& options);
+std::int64_t checked_dim(const ModelWithRecipe& embedder, const EmbedOptions& options);
 
 // Cuts a state of `hidden` floats to `dim` and normalises it, into `out`.
 void finish_vector(const float* state, std::int64_t dim, bool normalize, float* out);

@@ -8,9 +8,10 @@
 #include <cmath>
 #include <limits>
 #include <utility>
+#include <variant>
 
 #include "api/call.h"
-#include "api/face.h"
+#include "api/model_with_recipe.h"
 #include "api/stages.h"
 
 namespace tte {
@@ -99,26 +100,53 @@ class Run {
   }
 
  private:
+  using Prompt = std::shared_ptr<const models::Prompt>;
+  using Pin = std::shared_ptr<engine::PrefixPin>;
+
+  // The embedder's prompt, read while the reasoner writes: it takes its part of the pool as long as this lives.
+  class Prefix {
+   public:
+    Prefix(std::int64_t& total, std::int64_t bytes) : total_(total), bytes_(bytes) { total_ += bytes_; }
+    ~Prefix() { total_ -= bytes_; }
+    Prefix(const Prefix&) = delete;
+    Prefix& operator=(const Prefix&) = delete;
+
+    std::shared_ptr<std::atomic<bool>> wanted;  // Null once it is read.
+
+   private:
+    std::int64_t& total_;
+    std::int64_t bytes_;
+  };
+
+  // The stages of an item, in their order; each owns what the item needs from there on.
+  struct Opening {};  // Media and text become prompts.
+  struct Trying {     // ThinkMode::kAuto: its vector without a trace is made.
+    Opened prompts;
+  };
+  struct Thinking {
+    Prompt embed;
+    Pin pin;  // Holds the embedder's state of this prompt, where there is one.
+    std::unique_ptr<Prefix> prefix;
+  };
+  struct Waiting {  // The trace is there, the embedder still reads what comes before it.
+    Prompt embed;
+    std::unique_ptr<Prefix> prefix;
+  };
+  struct Embedding {
+    bool thought = false;  // A trace was written for it.
+    std::unique_ptr<Prefix> prefix;
+  };
+  struct Done {};
+
   struct Item {
-    ThinkMode mode = ThinkMode::kAlways;
     std::string name;
-    Opened opened;
     std::optional<Trace> trace;
     Timings timings;
-    std::shared_ptr<engine::PrefixPin> pin;     // Of the reasoner's state, or of the embedder's prefix.
-    std::int64_t prefilled = 0;                 // Bytes of the embedder's prefix that were asked for.
-    std::shared_ptr<std::atomic<bool>> wanted;  // Of the prefix while it is read; its vector waits for it.
-    bool trace_ready = false;
+    std::variant<Opening, Trying, Thinking, Waiting, Embedding, Done> stage;
   };
 
   // States and pixels are for the items that follow.
-  void drop(std::size_t i) {
-    Item& item = items_[i];
-    item.pin.reset();
-    item.opened = {};
-    prefilled_ -= item.prefilled;
-    item.prefilled = 0;
-  }
+  void drop(std::size_t i) { items_[i].stage = Done{}; }
 
   // Refuses a family that neither recipe has, in the words of one that has some.
   void check_task(std::size_t i) const {
@@ -156,14 +184,14 @@ class Run {
     item.name = api::item_name(inputs_[i], i);
     check_task(i);
     if (!options_.traces.empty()) item.trace = options_.traces[i];
-    item.mode = item.trace ? ThinkMode::kNever : mode_of(i);
-    prompt::PromptRequest request{prompt::Stage::kEmbed, options_.instruction,
+    const ThinkMode mode = item.trace ? ThinkMode::kNever : mode_of(i);
+    prompt::PromptRequest request{Stage::kEmbed, options_.instruction,
                                   task_of(i, embedder_.recipe(), reasoner_.recipe())};
     const Task reason_task = task_of(i, reasoner_.recipe(), embedder_.recipe());
     // The job owns what it reads: it may still run when the call has been left.
     std::function<Opened()> job = [reason = reasoner_.builder, embed = embedder_.builder, input = inputs_[i],
                                    name = item.name, trace = item.trace, request, reason_task,
-                                   one_media = one_media_, think = item.mode != ThinkMode::kNever,
+                                   one_media = one_media_, think = mode != ThinkMode::kNever,
                                    stop = call_.stopped()]() mutable {
       Opened out;
       const prompt::Visuals visuals = embed->media().read(input, name, stop);
@@ -172,41 +200,47 @@ class Run {
       if (think) {
         const prompt::Visuals own = one_media ? visuals : reason->media().read(input, name, stop);
         if (!one_media) out.bytes += api::bytes_of(own);
-        request.stage = prompt::Stage::kReason;
+        request.stage = Stage::kReason;
         request.task = reason_task;
         out.reason = reason->open(input, name, request, own);
       }
       return out;
     };
-    call_.prepare<Opened>(i, std::move(job), [this, i](Opened opened, double seconds) {
+    call_.prepare<Opened>(i, std::move(job), [this, i, mode](Opened opened, double seconds) {
       Item& ready = items_[i];
-      ready.opened = std::move(opened);
       ready.timings.media = seconds;
-      call_.hold(i, ready.opened.bytes);
-      if (ready.mode == ThinkMode::kAlways) {
-        think(i);
+      call_.reserve_bytes(i, opened.bytes);
+      if (mode == ThinkMode::kAlways) {
+        think(i, std::move(opened), nullptr);
       } else {
-        embed(i);
+        const Prompt embed_prompt = opened.embed;
+        if (mode == ThinkMode::kAuto) {
+          ready.stage = Trying{std::move(opened)};
+        } else {
+          ready.stage = Embedding{};
+        }
+        embed(i, embed_prompt, nullptr);
       }
     });
   }
 
-  void think(std::size_t i) {
+  // `pin`: of the embedder's state of the prompt.
+  void think(std::size_t i, Opened prompts, Pin pin) {
     Item& item = items_[i];
     api::ThinkJob job;
     job.item = i;
     job.name = item.name;
-    job.prompt = item.opened.reason;
+    job.prompt = std::move(prompts.reason);
     job.options = api::generate_options_of(options_, i);
     job.on_token = &options_.on_token;
     // One set of weights: the vector continues from the state that the trace left.
     job.pin_state = one_engine_;
-    if (one_engine_) job.continues = std::move(item.pin);
+    if (one_engine_) job.continues = std::exchange(pin, nullptr);
     if (!one_engine_ && embedder_.builder->appends_trace()) job.on_begin = [this, i] { prefill(i); };
     job.media_seconds = item.timings.media;
-    api::think(call_, reasoner_, job, [this, i](Trace trace, std::shared_ptr<engine::PrefixPin> pin) {
-      thought(i, std::move(trace), std::move(pin));
-    });
+    item.stage = Thinking{std::move(prompts.embed), std::move(pin), nullptr};
+    api::think(call_, reasoner_, job,
+               [this, i](Trace trace, Pin state) { thought(i, std::move(trace), std::move(state)); });
   }
 
   // Input comes before trace, so the embedder reads the prompt while the reasoner writes. Asked for when the
@@ -215,33 +249,41 @@ class Run {
   // most; an item beyond that is read when its trace is there.
   void prefill(std::size_t i) {
     Item& item = items_[i];
+    auto& stage = std::get<Thinking>(item.stage);
     const models::Model& model = *embedder_.loaded->model;
-    const std::int64_t bytes = model.state_bytes(item.opened.embed->size());
-    if (item.pin || prefilled_ + bytes > model.state_capacity() / 2) return;
+    const std::int64_t bytes = model.state_bytes(stage.embed->size());
+    if (stage.pin || prefilled_ + bytes > model.state_capacity() / 2) return;
     engine::EncodeRequest request;
-    request.prompt = item.opened.embed;
-    request.state_only = true;
+    request.prompt = stage.embed;
+    request.output = engine::Output::kNothing;
     request.pin_state = true;
     const auto wanted = std::make_shared<std::atomic<bool>>(false);
     request.wanted = wanted;
     request.name = item.name;
     try {
-      call_.submit<engine::EncodeResult>(i, embedder_.engine(), std::move(request),
-                                         [this, i](const engine::EncodeResult& result) {
-                                           Item& read = items_[i];
-                                           read.wanted.reset();
-                                           read.pin = result.pin;
-                                           if (read.trace_ready) embed(i);
-                                         });
+      call_.submit<engine::EncodeResult>(
+          i, embedder_.engine(), std::move(request),
+          [this, i](const engine::EncodeResult& result) { prefilled(i, result.pin); });
     } catch (const InputError&) {
       return;  // What is too long is said by embed(), once the trace has been handed out.
     }
-    item.wanted = wanted;
-    item.prefilled = bytes;
-    prefilled_ += bytes;
+    stage.prefix = std::make_unique<Prefix>(prefilled_, bytes);
+    stage.prefix->wanted = wanted;
   }
 
-  void thought(std::size_t i, Trace trace, std::shared_ptr<engine::PrefixPin> pin) {
+  void prefilled(std::size_t i, Pin pin) {
+    Item& item = items_[i];
+    if (auto* thinking = std::get_if<Thinking>(&item.stage)) {
+      thinking->prefix->wanted.reset();
+      thinking->pin = std::move(pin);
+    } else {
+      Waiting waiting = std::move(std::get<Waiting>(item.stage));
+      item.stage = Embedding{true, std::move(waiting.prefix)};
+      embed(i, waiting.embed, std::move(pin));
+    }
+  }
+
+  void thought(std::size_t i, Trace trace, Pin state) {
     Item& item = items_[i];
     ++stats_.thought;
     stats_.generated_tokens += static_cast<std::int64_t>(trace.token_ids.size());
@@ -251,34 +293,35 @@ class Run {
     item.timings.prefill = trace.timings.prefill;
     item.timings.decode = trace.timings.decode;
     item.trace = std::move(trace);
-    item.trace_ready = true;
-    if (pin) item.pin = std::move(pin);
-    item.mode = ThinkMode::kNever;  // Decided; what follows is the vector.
     if (options_.on_trace) options_.on_trace(i, *item.trace);
+    Thinking thinking = std::move(std::get<Thinking>(item.stage));
     if (!embedder_.builder->appends_trace()) {
-      const prompt::PromptRequest request{prompt::Stage::kEmbed, options_.instruction,
+      const prompt::PromptRequest request{Stage::kEmbed, options_.instruction,
                                           task_of(i, embedder_.recipe(), reasoner_.recipe())};
-      item.opened.embed =
-          embedder_.builder->open(inputs_[i], item.name, request, item.opened.embed->visuals, &*item.trace);
+      thinking.embed =
+          embedder_.builder->open(inputs_[i], item.name, request, thinking.embed->visuals, &*item.trace);
     }
-    if (item.wanted) {
-      item.wanted->store(true);  // embed() follows.
+    if (thinking.prefix && thinking.prefix->wanted) {
+      thinking.prefix->wanted->store(true);
+      item.stage = Waiting{std::move(thinking.embed), std::move(thinking.prefix)};
     } else {
-      embed(i);
+      item.stage = Embedding{true, std::move(thinking.prefix)};
+      embed(i, thinking.embed, state ? std::move(state) : std::move(thinking.pin));
     }
   }
 
-  void embed(std::size_t i) {
+  // `pin`: of a state that the prompt begins with.
+  void embed(std::size_t i, const Prompt& prompt, Pin pin) {
     Item& item = items_[i];
     const prompt::EmbedPrompt closed =
-        embedder_.builder->close(item.opened.embed, item.name, item.trace ? &*item.trace : nullptr);
+        embedder_.builder->close(prompt, item.name, item.trace ? &*item.trace : nullptr);
     engine::EncodeRequest request;
     request.prompt = closed.prompt;
-    request.pooling = embedder_.recipe().pooling;
-    request.pooling_row = closed.pooled_row;
-    // If this turns out to be a question worth thinking about, its prompt need not be read again.
-    request.pin_state = item.mode == ThinkMode::kAuto;
-    request.continues = std::move(item.pin);
+    request.output = api::output_of(embedder_.recipe().pooling);
+    if (closed.pooled_row >= 0) request.row = closed.pooled_row;
+    // If this turns out to be a question worth reasoning about, its prompt need not be read again.
+    request.pin_state = std::holds_alternative<Trying>(item.stage);
+    request.continues = std::move(pin);
     request.name = item.name;
     const auto begin = steady_clock::now();
     call_.submit<engine::EncodeResult>(
@@ -289,12 +332,11 @@ class Run {
           stats_.prompt_tokens += tokens;
           stats_.reused_tokens += result.reused_tokens;
           read.timings.embed += seconds_since(begin);
-          if (read.mode == ThinkMode::kAuto && worth_thinking(i, vector)) {
-            read.pin = result.pin;
-            think(i);
-            return;
-          }
-          if (read.opened.reason == nullptr || !read.trace_ready) read.timings.queue = result.queue_seconds;
+          auto* trying = std::get_if<Trying>(&read.stage);
+          if (trying != nullptr && worth_thinking(i, vector))
+            return think(i, std::move(trying->prompts), result.pin);
+          if (trying != nullptr || !std::get<Embedding>(read.stage).thought)
+            read.timings.queue = result.queue_seconds;
           if (read.trace) read.trace->timings.embed = read.timings.embed;
           sink_.result().timings[i] = read.timings;
           sink_.result().tokens[i] = tokens;
@@ -317,8 +359,8 @@ class Run {
   bool one_media_;
   steady_clock::time_point begin_ = steady_clock::now();
   CallStats stats_;
-  std::vector<Item> items_;
   std::int64_t prefilled_ = 0;  // Bytes of all prefixes that wait for their traces.
+  std::vector<Item> items_;
   std::optional<MarginRule> margin_;
   api::VectorSink sink_;
   api::Call call_;  // Last: left first, so that nothing arrives at members that are gone.

@@ -4,7 +4,7 @@
 
 #include <utility>
 
-#include "api/face.h"
+#include "api/model_with_recipe.h"
 #include "base/plain_error.h"
 #include "prompt/checkpoint_files.h"
 #include "tte/error.h"

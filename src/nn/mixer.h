@@ -17,14 +17,14 @@ namespace tte::nn {
 struct Step {
   RopeTable rope;
   kernels::PagedBatch batch;
-  std::span<kernels::PagedCache> caches;  // Of each layer that has one.
-  std::vector<std::int64_t> slots;        // Of each sequence's recurrent state; empty where a model has none.
+  std::span<kernels::PagedCache> caches;  // One for each layer that has one.
+  std::vector<std::int64_t> slots;        // One for each recurrent state; empty where a model has none.
 };
 
 // Some rows of a step, for a layer whose other rows nobody reads.
 struct Selection {
   at::Tensor rows;  // int64 [n] on the model's device, ascending.
-  Step step;        // Of these rows only, each as a sequence of its own: see nn::select_rows.
+  Step step;        // These rows only, each as a sequence of its own: see nn::select_rows.
 };
 
 class Mixer {

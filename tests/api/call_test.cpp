@@ -84,7 +84,7 @@ TEST(Call, NothingStartsBesideAFullGigabyte) {
     EXPECT_TRUE(holding.empty()) << "item " << i << " started beside " << holding.size() << " GB";
     ++started;
     call.prepare<int>(i, std::function<int()>([] { return 0; }), [&, i](int, double) {
-      call.hold(i, std::int64_t{1} << 30);
+      call.reserve_bytes(i, std::int64_t{1} << 30);
       holding.push_back(i);
       if (finished + holding.size() < started) return;
       for (const std::size_t item : holding) call.finish(item);
@@ -215,7 +215,7 @@ TEST(Call, TokensComeOnTheCallingThreadInTheirOrder) {
   std::vector<std::int64_t> seen;
   const auto caller = std::this_thread::get_id();
   std::thread engine;
-  std::function<engine::TokenAction(std::int64_t, const std::string&)> late;
+  std::function<OnToken(std::int64_t, const std::string&)> late;
   call.run([&](std::size_t i) {
     const auto tokens = call.tokens(i, [&, i](std::int64_t id, const std::string& text) {
       EXPECT_EQ(std::this_thread::get_id(), caller);
@@ -227,7 +227,7 @@ TEST(Call, TokensComeOnTheCallingThreadInTheirOrder) {
     });
     late = tokens;
     engine = std::thread([tokens] {
-      for (int id = 0; id < 10; ++id) EXPECT_EQ(tokens(id, "a"), engine::TokenAction::kContinue);
+      for (int id = 0; id < 10; ++id) EXPECT_EQ(tokens(id, "a"), OnToken::kContinue);
     });
   });
   engine.join();
@@ -238,16 +238,16 @@ TEST(Call, NoTokenIsHandedOverAfterAStop) {
   base::ThreadPool pool(1);
   Call call({}, 1, pool, 1);
   std::vector<std::int64_t> seen;
-  std::function<engine::TokenAction(std::int64_t, const std::string&)> tokens;
+  std::function<OnToken(std::int64_t, const std::string&)> tokens;
   call.run([&](std::size_t i) {
     tokens = call.tokens(i, [&](std::int64_t id, const std::string&) {
       seen.push_back(id);
       return id < 1;
     });
-    for (int id = 0; id < 4; ++id) EXPECT_EQ(tokens(id, "a"), engine::TokenAction::kContinue);
+    for (int id = 0; id < 4; ++id) EXPECT_EQ(tokens(id, "a"), OnToken::kContinue);
     // Jobs follow the tokens that were there before them.
     call.prepare<int>(i, std::function<int()>([] { return 0; }), [&, i](int, double) {
-      EXPECT_EQ(tokens(4, "a"), engine::TokenAction::kStop) << "the engine hears of it";
+      EXPECT_EQ(tokens(4, "a"), OnToken::kStop) << "the engine hears of it";
       call.finish(i);
     });
   });
@@ -256,7 +256,7 @@ TEST(Call, NoTokenIsHandedOverAfterAStop) {
 
 TEST(Call, TokensAfterTheCallGoNowhere) {
   base::ThreadPool pool(1);
-  std::function<engine::TokenAction(std::int64_t, const std::string&)> tokens;
+  std::function<OnToken(std::int64_t, const std::string&)> tokens;
   {
     Call call({}, 1, pool, 1);
     call.run([&](std::size_t i) {
@@ -265,7 +265,7 @@ TEST(Call, TokensAfterTheCallGoNowhere) {
       call.finish(i);
     });
   }
-  EXPECT_EQ(tokens(1, "a"), engine::TokenAction::kStop);
+  EXPECT_EQ(tokens(1, "a"), OnToken::kStop);
 }
 
 TEST(Call, WhatATokenCallbackThrowsComesOut) {

@@ -149,7 +149,7 @@ TEST(ThinkThenEmbed, ThinkingIsAChoice) {
   EXPECT_THAT(thought(pair().run(inputs, options)), ElementsAre(0, 2, 4));
 
   options.think = ThinkMode::kRecipe;
-  for (Task& task : options.tasks) task.family = "image_qa";  // Its targets are not thought about.
+  for (Task& task : options.tasks) task.family = "image_qa";  // Its targets are not reasoned about.
   EXPECT_THAT(thought(pair().run(inputs, options)), ElementsAre(0, 2, 4));
 
   options.tasks.clear();

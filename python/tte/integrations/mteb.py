@@ -57,7 +57,7 @@ class TteEncoder(AbsEncoder):
     Args:
         embedder: an Embedder, or the path or hub id of one; None (with no reasoner): the bundled nano pair.
         revision: name of the state of the weights in mteb's cache; default: fingerprint of weights, dtype and recipe.
-        reasoner: a Reasoner, or the path or hub id of one; None: nothing is thought about.
+        reasoner: a Reasoner, or the path or hub id of one; None: nothing is reasoned about.
         think: True, False, "queries" or "recipe"; default: as the recipe says where there is a reasoner.
         prompts: instructions by the task's name, its type ("Retrieval") or the side ("query", "document"); the first
             that is there is taken, and "" is none. An instruction of a name or type holds for queries.

@@ -58,7 +58,7 @@ class BatchEmbedder:
 
     Args:
         embedder: an Embedder, or the path or hub id of one; None (with no reasoner): the bundled nano pair.
-        reasoner: a Reasoner, or the path or hub id of one; None: nothing is thought about.
+        reasoner: a Reasoner, or the path or hub id of one; None: nothing is reasoned about.
         think: True, False, "queries" or "recipe"; default: as the recipe says where there is a reasoner.
         side: "query" or "target", for all rows.
         family: task family of the recipe's presets ("image_ret", ...), for all rows.
@@ -79,7 +79,7 @@ class BatchEmbedder:
     Raises:
         InputError: the settings do not go together, or a batch has none of the columns.
         ModelError: a checkpoint does not fit.
-        DeviceError: the device is not there, or was lost.
+        DeviceError: the device is not available, or was lost.
 
     """
 

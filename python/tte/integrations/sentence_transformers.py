@@ -57,7 +57,7 @@ class TteModule(InputModule):
 
     Args:
         embedder: an Embedder, or the path or hub id of one; None (with no reasoner): the bundled nano pair.
-        reasoner: a Reasoner, or the path or hub id of one; None: nothing is thought about.
+        reasoner: a Reasoner, or the path or hub id of one; None: nothing is reasoned about.
         think: True, False, "queries" or "recipe"; default: as the recipe says where there is a reasoner.
         family: task family of the recipe's presets ("image_qa", ...), for every call.
         device: "cpu", "cuda", "cuda:1"; default: where the SentenceTransformer is, also after `model.to(...)`.

@@ -29,7 +29,7 @@ NAMES = ["ImageNet-1K", "MSCOCO_i2t", "MSVD", "ViDoSeek-page"]
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four data sets, thought about and not: thinking fixes queries 0 to 3 of 10, breaks query 9, both miss query 8."""
+    """Four data sets, with and without traces: those fix queries 0 to 3 of 10 and break query 9, both miss query 8."""
     folder = tmp_path_factory.mktemp("runs")
     for task in tasks(NAMES):
         think = [i not in (8, 9) for i in range(10)]
@@ -286,7 +286,7 @@ def test_page_says_how_much_of_the_benchmark_it_is_and_against_what(made: Path) 
 
 def test_settings_are_words(shown: Page) -> None:
     rows = {row[0]: row[1:] for row in shown.rows if row}
-    assert rows["who is thought about"] == ["who the reasoner's recipe says, by task and side", "nobody"]
+    assert rows["who is reasoned about"] == ["who the reasoner's recipe says, by task and side", "nobody"]
     assert rows["embedder"] == ["some-embedder"] * 2
     assert rows["queries of each data set"] == ["all", "all"]
     assert not any(re.search(r"identity|fingerprint|checksum", str(name)) for name in rows)

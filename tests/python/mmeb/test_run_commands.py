@@ -73,7 +73,7 @@ def test_run_score_traces_and_merge(data: Path, tmp_path: Path, capsys: pytest.C
     ("arguments", "message"),
     [
         (["run", "--embedder", "nano", "--out", "o", "--think", "always"], "--think always needs --reasoner"),
-        (["run", "--embedder", "nano", "--out", "o", "--temperature", "1"], "nothing is thought about"),
+        (["run", "--embedder", "nano", "--out", "o", "--temperature", "1"], "nothing is reasoned about"),
         (["run", "--embedder", "nano", "--out", "o", "--shard", "0/2"], "shard is '0/2'"),
         (["run", "--embedder", "nano", "--out", "o", "--block", "0"], "--block is 0"),
         (["run", "--embedder", "nano", "--out", "o", "--limit", "0"], "--limit is 0"),

@@ -1,4 +1,4 @@
-"""What is run on a block: who is thought about, where traces come from, what a bad item does."""
+"""What is run on a block: who is reasoned about, where traces come from, what a bad item does."""
 
 from __future__ import annotations
 

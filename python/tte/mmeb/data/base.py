@@ -15,7 +15,7 @@ from tte.mmeb.data.tables import Row, Table
 from tte.mmeb.data.tasks import Task, shortfall
 from tte.mmeb.data.types import Dataset, Entry
 
-_FORMAT = 1  # Of names and prompts: another number makes results of older versions another data revision.
+_FORMAT = 1  # Version of names and prompts: another number makes results of older versions another data revision.
 
 
 @dataclass(frozen=True, slots=True)

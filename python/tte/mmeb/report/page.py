@@ -478,7 +478,7 @@ def _yes_no(value: bool | None, yes: str, no: str) -> str | None:
 
 
 _SETTINGS: tuple[tuple[str, Callable[[dict[str, Any]], Any]], ...] = (
-    ("who is thought about", lambda m: _WHO_THINKS.get(m.get("think", ""), m.get("think"))),
+    ("who is reasoned about", lambda m: _WHO_THINKS.get(m.get("think", ""), m.get("think"))),
     ("embedder", lambda m: _model(m, "embedder")),
     ("reasoner", lambda m: _model(m, "reasoner")),
     ("decoding", _decoding),

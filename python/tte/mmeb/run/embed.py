@@ -149,7 +149,7 @@ class System:
         ]
 
     def thinks(self, family: str, side: str) -> bool:
-        """Whether entries of this side are thought about."""
+        """Whether entries of this side are reasoned about."""
         if self.reasoner is None or self.think == "never":
             return False
         if self.think == "recipe":

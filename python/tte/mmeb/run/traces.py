@@ -36,13 +36,13 @@ def write_traces(
 
     Args:
         dataset: what to think about.
-        system: a reasoner with a store; who is thought about is its `think`.
+        system: a reasoner with a store; who is reasoned about is its `think`.
         block: items that are handed to the reasoner together.
         shard: which of the blocks.
         progress: show a bar.
 
     Returns:
-        How many items were thought about, now or earlier, and how many failed.
+        How many items were reasoned about, now or earlier, and how many failed.
 
     """
     thought = failed = 0
@@ -143,7 +143,7 @@ def add_traces(subparsers: Any) -> None:
     setup.add_source(parser, required=False)
     setup.add_reasoner(parser, store_required=True)
     setup.add_work(parser, in_flight=False)
-    parser.add_argument("--block", type=int, default=BLOCK, metavar="N", help=f"items thought about together ({BLOCK})")
+    parser.add_argument("--block", type=int, default=BLOCK, metavar="N", help=f"items in one call ({BLOCK})")
     parser.set_defaults(command=_command)
 
 

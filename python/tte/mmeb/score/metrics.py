@@ -41,7 +41,7 @@ def query_scores(
         out[f"ndcg_exponential@{k}"] = _ndcg(first, grades, k, exponential=True)
         out[f"precision@{k}"] = precision
         out[f"recall@{k}"] = recall
-        # Of no labels only recall is not 0.
+        # Without labels only recall is not 0.
         out[f"f1@{k}"] = 2 * precision * recall / (precision + recall) if found else 0.0
         out[f"map@{k}"] = _average_precision(first, grades, k)
         out[f"mrr@{k}"] = next((1 / i for i, name in enumerate(first, start=1) if name in grades), 0.0)

@@ -24,8 +24,9 @@ inline constexpr std::string_view kLessOfACheckpoint =
     "load it as bfloat16, lower the backend's state_bytes or vision_cache_bytes, or let other models go "
     "first";
 
-struct Face {
-  Face(const std::filesystem::path& checkpoint, const LoadOptions& options, const Backend& backend);
+struct ModelWithRecipe {
+  ModelWithRecipe(const std::filesystem::path& checkpoint, const LoadOptions& options,
+                  const Backend& backend);
 
   Backend backend;
   std::shared_ptr<const LoadedModel> loaded;
@@ -43,14 +44,14 @@ struct Face {
 
 }  // namespace api
 
-class Reasoner::Impl : public api::Face {
+class Reasoner::Impl : public api::ModelWithRecipe {
  public:
-  using Face::Face;
+  using ModelWithRecipe::ModelWithRecipe;
 };
 
-class Embedder::Impl : public api::Face {
+class Embedder::Impl : public api::ModelWithRecipe {
  public:
-  using Face::Face;
+  using ModelWithRecipe::ModelWithRecipe;
 };
 
 class Tokenizer::Impl {

@@ -1,4 +1,4 @@
-#include "api/face.h"
+#include "api/model_with_recipe.h"
 
 #include <utility>
 
@@ -27,12 +27,13 @@ ModelDescription describe(const LoadedModel& loaded, const prompt::Recipe& recip
 
 }  // namespace
 
-Face::Face(const std::filesystem::path& checkpoint, const LoadOptions& options, const Backend& backend_in)
+ModelWithRecipe::ModelWithRecipe(const std::filesystem::path& checkpoint, const LoadOptions& options,
+                                 const Backend& backend_in)
     : backend(backend_in) {
   base::in_plain_words(checkpoint.string(), kLessOfACheckpoint, [&] { load(checkpoint, options); });
 }
 
-void Face::load(const std::filesystem::path& checkpoint, const LoadOptions& options) {
+void ModelWithRecipe::load(const std::filesystem::path& checkpoint, const LoadOptions& options) {
   // A recipe is read in a moment, weights are not: a mistake in it shows first.
   prompt::Recipe recipe = prompt::load_recipe(prompt::model_folder(checkpoint), options.recipe);
   loaded = backend.impl()->load(checkpoint, options.dtype);
