@@ -58,9 +58,9 @@ struct Config {
   std::string file;  // For errors.
   TextConfig text;
   VisionConfig vision;
-  std::int64_t image_token = 151655;    // image_token_id
-  std::int64_t video_token = 151656;    // video_token_id
-  bool tied = false;                    // tie_word_embeddings, at the top level or in text_config
+  std::int64_t image_token = 151655;  // image_token_id
+  std::int64_t video_token = 151656;  // video_token_id
+  bool tied = false;                  // tie_word_embeddings, at the top level or in text_config
 };
 
 // Reads `checkpoint`/config.json. Throws ModelError naming file, key and value for what makes no sense or is
