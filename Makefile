@@ -11,7 +11,7 @@ VENV   ?= .venv
 PYTHON := $(VENV)/bin/python
 BUILD  := build/release
 # Everything is built once, by the build that also makes the Python package.
-INSTALL = $(PYTHON) -m pip install --quiet --no-build-isolation --no-deps --force-reinstall -C build-dir=$(BUILD)
+INSTALL = $(PYTHON) -m pip install --quiet --no-build-isolation --no-deps --force-reinstall --config-settings=build-dir=$(BUILD)
 
 .PHONY: demo mini install test build-tests test-cpp test-example test-python stress fuzz lint lint-format bench stubs clean
 
@@ -40,7 +40,7 @@ test-cpp test-example test-python: test-%: build-tests
 
 build-tests:
 	@tools/setup.sh test
-	$(INSTALL) -C cmake.define.TTE_BUILD_TESTS=ON .
+	$(INSTALL) --config-settings=cmake.define.TTE_BUILD_TESTS=ON .
 
 stress: build-tests
 	tools/stress.sh $(ARGS)

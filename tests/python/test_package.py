@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,13 @@ def test_types_are_shipped() -> None:
     folder = Path(tte.__file__).parent
     assert (folder / "py.typed").exists()
     assert (folder / "_tte.pyi").exists()
+
+
+def test_make_asks_no_more_of_pip_than_debians_has() -> None:
+    # Debian 12's pip, which a fresh virtual environment gets, knows --config-settings but not yet -C.
+    makefile = (Path(__file__).parents[2] / "Makefile").read_text()
+    assert "--config-settings=build-dir=" in makefile
+    assert re.search(r"pip install.* -C|\(INSTALL\) -C", makefile) is None
 
 
 def test_devices_list_the_cpu() -> None:
