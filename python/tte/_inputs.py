@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -55,6 +57,8 @@ def prepare(
     if isinstance(instruction, Iterable) and not isinstance(instruction, (str, bytes)):
         source = listed = list(source)
         each = _options.one_each(instruction, len(listed), "instruction")
+    most_held = _most_held()
+    held = 0
     given: list[Any] = []
     read: list[_items.Item | None] = []
     native: list[_tte.Input] = []
@@ -66,6 +70,14 @@ def prepare(
             if each is not None and found is not None and found.instruction is None:
                 own = None if _options.is_absent(each[index]) else each[index]
                 found = replace(found, instruction=_options.text(own, f"{name}: instruction"))
+            if found is not None:
+                if held + found.held > most_held:
+                    raise _tte.InputError(
+                        f"{_items.named(name, found.name)} makes it {held + found.held} bytes of images in memory in "
+                        f"one call, of which tte holds copies, and this machine takes {most_held}: give paths of "
+                        "files, or hand the items over in several calls."
+                    )
+                held += found.held
             native.append(item if found is None else to_native(found, name))
         except _tte.InputError as error:
             if on_error != "skip":
@@ -74,6 +86,17 @@ def prepare(
             native.append(_tte.Input(name=name, error=str(error)))
         read.append(found)
     return Inputs(given, read, native, None if each is not None else _options.text(instruction, "instruction"))
+
+
+def _most_held() -> int:
+    """Most bytes of images that a call copies: half of the machine's memory, or of the container's share of it."""
+    most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        share = Path("/sys/fs/cgroup/memory.max").read_text()
+        most = min(most, int(share))
+    except (OSError, ValueError):  # There is none.
+        pass
+    return most // 2
 
 
 def to_input(item: Item, name: str, allow_urls: bool = False, limits: MediaLimits = DEFAULT_LIMITS) -> _tte.Input:

@@ -99,6 +99,8 @@ class Item:
     turns: tuple[Turn, ...] = ()
     name: str | None = None
     """What the caller calls it."""
+    held: int = 0
+    """Bytes of its images that are in memory, as files' bytes or pixels."""
 
 
 def named(position: str, name: str | None) -> str:
@@ -144,7 +146,8 @@ def read(item: object, name: str, allow_urls: bool = False, most_bytes: int = MA
     if isinstance(item, Item):
         return item
     try:
-        return _Walk(name, allow_urls, most_bytes).item(item)
+        walk = _Walk(name, allow_urls, most_bytes)
+        return replace(walk.item(item), held=walk.held)
     except _tte.Error:
         raise
     except MemoryError:
@@ -356,9 +359,10 @@ class _Walk(Sources):
         frames = to_array(source, self.name) if is_array(source) else _elements(source, self.name)
         if frames is None or getattr(frames, "ndim", 4) != 4:
             shape = f" of shape {list(source.shape)}" if hasattr(source, "shape") else ""
+            still = isinstance(source, (PILImage.Image, Image)) or getattr(frames, "ndim", 0) in (2, 3)
             self.fail(
                 f": a video is a file, a folder of frames, a list of frames or frames [N, H, W, C] in one array, not "
-                f"a {type(source).__name__}{shape}."
+                f"a {type(source).__name__}{shape}{': give an image as one, under image' if still else ''}."
             )
         images = tuple(self.at("frame", i).image(frame) for i, frame in enumerate(self.bounded(frames)))
         if not images:
@@ -467,7 +471,9 @@ def _elements(value: Any, name: str) -> Iterable[Any] | None:
         return None
     if isinstance(value, (set, frozenset)):
         raise _tte.InputError(f"{name} is a {type(value).__name__}, which has no order: give a list.")
-    if hasattr(value, "columns") and hasattr(value, "dtypes"):
+    # Of pandas, polars and DuckDB; of pyarrow, where tables have a schema and columns have none.
+    kind = type(value)  # A frame that is not computed yet may say its columns at a price.
+    if hasattr(kind, "columns") and (hasattr(kind, "dtypes") or hasattr(kind, "schema")):
         raise _tte.InputError(f'{name} is a table: give a column of it (table["text"]) or its rows as dicts.')
     if hasattr(value, "to_pylist"):
         return list(value.to_pylist())

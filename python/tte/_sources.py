@@ -53,6 +53,11 @@ class Sources:
         inner._held = self._held
         return inner
 
+    @property
+    def held(self) -> int:
+        """Bytes of the item's images that are in memory."""
+        return self._held["bytes"]
+
     def hold(self, count: int) -> None:
         """Count the bytes of an image before they are copied: arrays may be views that are far larger than memory."""
         self._held["bytes"] += count

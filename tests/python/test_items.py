@@ -137,7 +137,7 @@ COLUMNS: dict[str, Callable[[list[str]], Any]] = {
     "numpy, objects": lambda t: np.array(t, object),
     "numpy, strings": lambda t: np.array(t, np.dtypes.StringDType()),
     "rows of pandas": lambda t: pd.DataFrame({"text": t, "image": [None] * len(t)}).to_dict("records"),
-    "rows of pyarrow": lambda t: pa.table({"text": t}),
+    "rows of pyarrow": lambda t: pa.table({"text": t}).to_pylist(),
 }
 
 
@@ -230,7 +230,8 @@ def test_the_size_is_as_the_processor_of_transformers_resizes(processor: tte.Pro
         ({"video": [PIXELS] * 2, "nframes": 2, "num_frames": 2}, "one option"),
         ({"video": b"\0" * 9}, "bytes of a video"),
         ({"video": io.BytesIO(b"\0" * 9)}, "bytes of a video"),
-        ({"video": PIXELS}, r"shape \[84, 112, 3\]"),
+        ({"video": PIXELS}, r"shape \[84, 112, 3\]: give an image as one"),
+        ({"video": Image.fromarray(PIXELS)}, "not a Image: give an image as one"),
         ({"video": "https://example.org/a.mp4"}, "does not download videos"),
         ({"video": "data:video/mp4;base64,AAAA"}, "data: URI"),
         (np.stack([PIXELS, PIXELS]), r"list\(array\) for 2 images"),
@@ -290,13 +291,29 @@ def test_what_does_not_fit_is_told(processor: tte.Processor, item: Any, words: s
         ({"a", "b"}, "no order"),
         (pd.DataFrame({"text": ["a"]}), "column"),
         (pl.DataFrame({"text": ["a"]}), "column"),
+        (pl.LazyFrame({"text": ["a"]}), "column"),
+        (pa.table({"text": ["a"]}), "column"),
+        (pa.record_batch({"text": ["a"]}), "column"),
         (np.array([["a", "b"]]), "list of items"),
     ],
-    ids=["set", "pandas", "polars", "numpy"],
+    ids=["set", "pandas", "polars", "lazy polars", "pyarrow", "a batch of pyarrow", "numpy"],
 )
 def test_what_is_no_list_is_told(embedder: tte.Embedder, inputs: Any, words: str) -> None:
     with pytest.raises(tte.InputError, match=words):
         embedder.embed(inputs, progress=False)
+
+
+def test_what_a_call_copies_is_bounded(embedder: tte.Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each of them is fine as an item; that they are views of three bytes makes the caller's own memory no measure.
+    view = np.broadcast_to(np.zeros((1, 1, 3), np.uint8), (100, 100, 3))
+    monkeypatch.setattr(tte._inputs, "_most_held", lambda: 65_000)
+    assert len(embedder.embed([view] * 2, progress=False)) == 2
+    with pytest.raises(tte.InputError, match=r"^item 2 makes it 90000 bytes .* takes 65000: give paths"):
+        embedder.embed([view] * 3, progress=False)
+    rows = embedder.embed([view, "a", view, view, "b"], on_error="skip", progress=False)
+    assert np.isnan(rows).any(axis=1).tolist() == [False, False, False, True, False]
+    monkeypatch.undo()
+    assert tte._inputs._most_held() >= 1 << 28
 
 
 class _Breaks:
