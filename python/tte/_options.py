@@ -10,7 +10,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set, Sized
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from numbers import Integral, Real
 from typing import Any, Literal, TypeVar
@@ -353,12 +353,23 @@ def progress_bar(progress: Progress, total: int, label: str) -> Iterator[Callabl
         return
     from tqdm.auto import tqdm
 
-    with tqdm(total=total, desc=label, unit="item", dynamic_ncols=True) as bar:
+    # A bar that cannot be shown, because the program's error output is closed or full, is no reason to stop.
+    unseen = (OSError, ValueError, AttributeError)
+    try:
+        bar = tqdm(total=total, desc=label, unit="item", dynamic_ncols=True)
+    except unseen:
+        yield None
+        return
 
-        def report(done: int, _total: int) -> None:
+    def report(done: int, _total: int) -> None:
+        with suppress(*unseen):
             bar.update(done - bar.n)
 
+    try:
         yield report
+    finally:
+        with suppress(*unseen):
+            bar.close()
 
 
 def on_error(value: Literal["raise", "skip"]) -> _tte.OnError:

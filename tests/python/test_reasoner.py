@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import signal
 import subprocess
@@ -126,6 +128,18 @@ def test_results_come_one_by_one(reasoner: tte.Reasoner) -> None:
         progress=False,
     )  # fmt: skip
     assert order == [1, 2, 0]
+
+
+def test_a_bar_that_cannot_be_shown_stops_nothing(reasoner: tte.Reasoner, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = io.StringIO()
+    closed.close()
+    full = open("/dev/full", "w")  # noqa: SIM115
+    for stream in (closed, full, None):
+        monkeypatch.setattr(sys, "stderr", stream)
+        assert len(reasoner.think(["a", "b", "c"], max_new_tokens=1)) == 3
+    monkeypatch.undo()
+    with contextlib.suppress(OSError):
+        full.close()
 
 
 def test_progress_counts_to_the_end(reasoner: tte.Reasoner) -> None:
