@@ -20,13 +20,22 @@ _pdfium = threading.RLock()
 
 
 class Pages(Sequence[dict[str, Any]]):
-    """The pages of a PDF document as items; each is rendered when it is asked for."""
+    """The pages of a PDF document as items; each is rendered when it is asked for. :func:`tte.pages` makes it."""
 
-    def __init__(self, document: Any, name: str, dpi: float, numbers: Sequence[int]) -> None:
-        self._document = document
-        self._name = name
-        self._dpi = dpi
-        self._numbers = numbers
+    _document: Any
+    _name: str
+    _dpi: float
+    _numbers: Sequence[int]
+
+    def __init__(self, *_: object, **__: object) -> None:
+        """Raise `InputError`: only :func:`tte.pages` makes one."""
+        raise _tte.InputError("tte.Pages is not made by calling it: call tte.pages(document).")
+
+    @classmethod
+    def _of(cls, document: Any, name: str, dpi: float, numbers: Sequence[int]) -> Pages:
+        made = cls.__new__(cls)
+        made._document, made._name, made._dpi, made._numbers = document, name, dpi, numbers
+        return made
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -37,7 +46,7 @@ class Pages(Sequence[dict[str, Any]]):
     def __getitem__(self, index: slice) -> Pages: ...
     def __getitem__(self, index: int | slice) -> dict[str, Any] | Pages:
         if isinstance(index, slice):
-            return Pages(self._document, self._name, self._dpi, self._numbers[index])
+            return self._of(self._document, self._name, self._dpi, self._numbers[index])
         number = self._numbers[index]
         name = f"{self._name}#page={number}"
         return {"image": _render(self._document, number, self._dpi, name), "name": name}
@@ -87,7 +96,7 @@ def pages(
         count = len(opened)
     if count == 0:
         raise _tte.InputError(f"{name} has no pages.")
-    return Pages(opened, name, dpi, range(1, count + 1) if pages is None else _numbers(pages, count, name))
+    return Pages._of(opened, name, dpi, range(1, count + 1) if pages is None else _numbers(pages, count, name))
 
 
 def _name_of(document: Any) -> str:

@@ -56,6 +56,27 @@ class Result:
     """The items as they were handed in."""
     _read: list[_items.Item | None] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        """Raise `InputError` for what is none of these, here and not where it is shown."""
+        self.embeddings = _vectors(self.embeddings, "Result.embeddings")
+        kinds: dict[str, Any] = {
+            "traces": (_tte.Trace, type(None)),
+            "timings": _tte.Timings,
+            "errors": _tte.ItemError,
+            "inputs": object,
+        }
+        for name, kind in kinds.items():
+            value = getattr(self, name)
+            if type(value) is not list or not all(isinstance(each, kind) for each in value):
+                raise _options.refuse(f"Result.{name}", value, f"a list as think_then_embed returns it in {name}")
+        if len(self.traces) != len(self.embeddings):
+            raise _tte.InputError(
+                f"Result.traces has {len(self.traces)} entries for {len(self.embeddings)} rows of embeddings: give one "
+                "(or None) for each."
+            )
+        if not isinstance(self.stats, _tte.CallStats):
+            raise _options.refuse("Result.stats", self.stats, "a tte.CallStats")
+
     def __len__(self) -> int:
         return len(self.embeddings)
 
@@ -97,7 +118,7 @@ class Result:
         near: list[list[tuple[int, float]]] = []
         for begin in range(rows.start, rows.stop, _BLOCK):
             some = range(begin, min(begin + _BLOCK, rows.stop))
-            part = Result(self.embeddings[some.start : some.stop], [], [], self.stats)
+            part = Result(self.embeddings[some.start : some.stop], [None] * len(some), [], self.stats)
             scores = part.similarity(self if other is None else other)
             if other is None:
                 scores[range(len(some)), some] = np.nan  # Itself.

@@ -138,6 +138,18 @@ def calls(
     pdf = io.BytesIO()
     Image.new("L", (9, 9)).save(pdf, "PDF")
     limits = ("max_pixels", "max_file_bytes", "max_item_bytes", "max_item_pixels")
+    two = tte.think_then_embed(["a", "b"], reasoner=reasoner, embedder=embedder, think=False)
+
+    def auto(**arguments: Any) -> None:
+        think = tte.AutoThink(**arguments)
+        tte.think_then_embed("a", reasoner=reasoner, embedder=embedder, think=think, max_new_tokens=1, progress=False)
+
+    def look_at(**arguments: Any) -> None:
+        made = tte.Result(**arguments)
+        assert repr(made)
+        assert made._repr_html_()
+        assert len(made.neighbours(1, two)) == len(made.similarity()) == len(made)
+
     tokenizer, processor = reasoner.tokenizer, tte.Processor(NANO / "reasoner")
     return {
         "Backend": (tte.Backend, {"device": "cpu", "threads": 1, "media_threads": 1}),
@@ -171,6 +183,19 @@ def calls(
         "neighbours": (result.neighbours, {}),
         "MediaLimits": (tte.MediaLimits, dict.fromkeys(limits, 1)),
         "pages": (tte.pages, {"document": pdf.getvalue()}),
+        "AutoThink": (auto, {"targets": two, "margin": 0.1}),
+        "Result": (
+            look_at,
+            {
+                "embeddings": result.embeddings,
+                "traces": result.traces,
+                "timings": result.timings,
+                "stats": result.stats,
+                "errors": [],
+                "inputs": ["a"],
+            },
+        ),
+        "Pages": (tte.Pages, {"document": pdf.getvalue()}),
     }
 
 
@@ -178,6 +203,7 @@ CALLS = [
     "Backend", "Reasoner", "Embedder", "Processor", "Tokenizer", "Trace", "think", "embed", "embed_tokens", "process",
     "encode", "decode", "apply_chat_template", "id_of", "think_then_embed", "TraceStore", "request", "get", "get_many",
     "put", "contains", "store.think", "export", "merge", "similarity", "neighbours", "MediaLimits", "pages",
+    "AutoThink", "Result", "Pages",
 ]  # fmt: skip
 
 
