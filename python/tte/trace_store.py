@@ -169,6 +169,10 @@ class TraceStore:
         if application != _APPLICATION_ID or version != _FORMAT:
             kind = f"a trace store of format {version}" if application == _APPLICATION_ID else "another SQLite database"
             raise _tte.InputError(f"{self._name} is {kind}: this version reads format {_FORMAT}; give another file.")
+        # A view may be endless, and a trigger does what its writer likes.
+        made = self._db.execute("SELECT type, name FROM sqlite_master LIMIT 100").fetchall()
+        if ("table", "traces") not in made or any(kind in ("view", "trigger") for kind, _ in made):
+            raise _tte.InputError(f"{self._name} has other parts than a trace store: give a file that tte made.")
 
     def _make(self) -> None:
         # Committed transactions outlive the process in either mode; WAL lets readers and a writer work side by side.

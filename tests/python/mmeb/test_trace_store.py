@@ -234,6 +234,19 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         other.execute("CREATE TABLE things (id)")
     with pytest.raises(tte.InputError, match="another SQLite database"):
         tte.TraceStore(database)
+    made = tmp_path / "made.sqlite"
+    tte.TraceStore(made)
+    for addition in (
+        "CREATE TRIGGER t AFTER INSERT ON traces BEGIN DELETE FROM traces; END",
+        "DROP TRIGGER t; CREATE VIEW v AS SELECT * FROM traces",
+        "DROP VIEW v; DROP TABLE traces; CREATE VIEW traces AS WITH RECURSIVE c(id) AS (SELECT 1 UNION ALL SELECT id "
+        "FROM c) SELECT id FROM c",
+    ):
+        with sqlite3.connect(made) as other:
+            other.executescript(addition)
+        for read_only in (True, False):
+            with pytest.raises(tte.InputError, match="has other parts than a trace store"):
+                tte.TraceStore(made, read_only=read_only)
     with pytest.raises(tte.InputError, match="is not there"):
         tte.TraceStore(tmp_path / "absent.sqlite", read_only=True)
     assert not (tmp_path / "absent.sqlite").exists()
