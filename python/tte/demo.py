@@ -145,7 +145,7 @@ def page(queries: list[Query], thought: list[Answer], plain: list[Answer], summa
             media = {key: value for key, value in candidate.items() if key != "text"}
             shown = _display.item_html(media or candidate)
             mark, style = ("✓", "good") if right else ("✗", "")
-            rows.append(f"<div class='near {style}'>{mark} {_display.score_html(score)} {shown}</div>")
+            rows.append(f"<div class='near {style}'>{mark} {_display.score_html(score)} <div>{shown}</div></div>")
         rank = answer.rank(query.label)
         if rank > SHOWN:
             rows.append(f"<div class='bad'>the right one is at {rank}</div>")
