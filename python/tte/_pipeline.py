@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set, Sized
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -376,9 +377,7 @@ def _decision(think: Callable[[int, NDArray[np.float32]], bool]) -> Callable[[in
 
 
 def _margin(value: Any) -> float:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise _tte.InputError(f"AutoThink.margin is {_text.shown(value)}: it must be a number, 0 or more.")
-    return float(value)
+    return _options.real(value, "AutoThink.margin", 0.0, sys.float_info.max)
 
 
 def _thinks(reasoner: Reasoner, mode: _tte.ThinkMode, task: _tte.Task) -> bool:
