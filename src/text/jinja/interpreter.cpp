@@ -5,18 +5,48 @@
 
 #include "base/printable.h"
 #include "base/stack.h"
+#include "text/jinja/builtins.h"
 #include "text/jinja/strings.h"
 #include "text/utf8.h"
 #include "tte/error.h"
 
 namespace tte::text::jinja {
 
-void refuse(const std::string& what) {
-  throw Failure(fmt::format("{} is not supported by tte", what));
-}
-
 void fail_undefined(const Undefined& undefined) {
   throw Failure(fmt::format("{} is not defined", base::printable(undefined.name, 60)));
+}
+
+namespace {
+
+void refuse_to_keep(const Value& value) {
+  if (value.list() != nullptr && value.list()->kind == List::Kind::kGenerator) {
+    refuse("keeping a generator (add |list to it)");
+  }
+}
+
+}  // namespace
+
+const std::optional<Value>& Loop::peek() {
+  for (; !after && position < rest.size(); ++position) {
+    if (!keeps || keeps(rest[position])) after = rest[position];
+  }
+  return after;
+}
+
+bool Loop::advance() {
+  if (!peek()) return false;
+  ++index;
+  before = std::exchange(current, *std::exchange(after, std::nullopt));
+  return true;
+}
+
+std::int64_t Loop::length() {
+  List kept;
+  while (peek()) kept.push_back(*std::exchange(after, std::nullopt));
+  rest = std::move(kept);
+  position = 0;
+  keeps = nullptr;
+  return index + 1 + static_cast<std::int64_t>(rest.size());
 }
 
 const Value* Scope::find(std::string_view name) const {
@@ -55,7 +85,7 @@ Interpreter::Level::~Level() {
 
 Interpreter::Interpreter(const std::string& name, const std::vector<std::pair<std::string, Value>>& globals)
     : name_(name) {
-  globals_->variables = global_functions(*this);
+  globals_->variables = global_functions();
   for (const auto& [key, value] : globals) globals_->set(key, value);
 }
 
@@ -80,63 +110,31 @@ std::shared_ptr<Namespace> Interpreter::make_namespace() {
   return namespaces_.emplace_back(std::make_shared<Namespace>());
 }
 
-Interpreter::Next Interpreter::iterate(const Value& value) {
-  if (value.list() != nullptr) {
-    return [this, value, i = std::size_t{0}]() mutable -> std::optional<Value> {
-      budget.step();
-      if (i == value.list()->size()) return std::nullopt;
-      return (*value.list())[i++];
-    };
-  }
-  if (value.text() != nullptr) {
-    return [this, value, at = std::size_t{0}]() mutable -> std::optional<Value> {
-      if (at == value.text()->size()) return std::nullopt;
-      const std::size_t begin = at;
-      next_code_point(*value.text(), at);
-      budget.step();
-      return made(value.text()->substr(begin, at - begin));
-    };
-  }
-  if (value.dict() != nullptr) {
-    return [this, value, i = std::size_t{0}]() mutable -> std::optional<Value> {
-      if (i == value.dict()->items.size()) return std::nullopt;
-      return made(value.dict()->items[i++].first);
-    };
-  }
-  if (value.iterator() != nullptr) {
-    return [this, value] {
-      const Level level(*this, line_);
-      budget.step();
-      Iterator& self = *value.iterator();
-      if (std::exchange(self.running, true)) throw Failure("a generator is read while it reads itself");
-      std::optional<Value> item = self.next();
-      self.running = false;
-      return item;
-    };
-  }
-  if (value.is_undefined()) return [] { return std::nullopt; };
-  refuse(fmt::format("going over a {}", value.type_name()));
-}
-
 List Interpreter::items_of(const Value& value) {
+  List out;
   if (const List* list = value.list()) {
     budget.take(list->size(), sizeof(Value));
-    List out(list->begin(), list->end());
-    return out;
+    out.assign(list->begin(), list->end());
+  } else if (const std::string* text = value.text()) {
+    for (std::size_t at = 0; at < text->size();) {
+      const std::size_t begin = at;
+      next_code_point(*text, at);
+      budget.take(1, sizeof(Value));
+      out.push_back(made(text->substr(begin, at - begin)));
+    }
+  } else if (const Dict* dict = value.dict()) {
+    for (const auto& [key, unused] : dict->items) out.push_back(made(key));
+  } else if (!value.is_undefined()) {
+    refuse(fmt::format("going over a {}", value.type_name()));
   }
-  List out;
-  const Next next = iterate(value);
-  while (std::optional<Value> item = next()) {
-    budget.take(1, sizeof(Value));
-    out.push_back(std::move(*item));
-  }
+  budget.step(static_cast<std::int64_t>(out.size()));
   return out;
 }
 
 std::string Interpreter::run(const Body& body) {
   std::string out;
   try {
-    execute(body, std::make_shared<Scope>(Scope{{}, globals_}), out);
+    execute(body, std::make_shared<Scope>(Scope{{}, globals_, nullptr}), out);
   } catch (const Failure& failure) {
     throw ModelError(fmt::format("{}, line {}: {}.", base::printable(name_, 200), line_, failure.what()));
   }
@@ -174,23 +172,22 @@ Interpreter::Flow Interpreter::execute(const Statement& node, const ScopePtr& sc
     case Kind::kFor:
       return execute_for(node, scope, out);
     case Kind::kSet:
-      assign_all(node.targets, evaluate(*node.value, scope), scope);
+      assign(node.targets.front(), evaluate(*node.value, scope), *scope);
       break;
     case Kind::kSetBlock:
-    case Kind::kFilter:
-      execute_filter(node, scope, out);
+      execute_set_block(node, scope);
       break;
     case Kind::kMacro:
       define_macro(node, scope);
       break;
-    case Kind::kWith:
-      return execute_with(node, scope, out);
     case Kind::kScope:
-      return execute(node.body, std::make_shared<Scope>(Scope{{}, scope}), out);
+      return execute(node.body, std::make_shared<Scope>(Scope{{}, scope, nullptr}), out);
     case Kind::kBreak:
       return Flow::kBreak;
     case Kind::kContinue:
       return Flow::kContinue;
+    case Kind::kUnsupported:
+      refuse(node.text);
   }
   return Flow::kNormal;
 }
@@ -203,99 +200,70 @@ Interpreter::Flow Interpreter::execute_if(const Statement& node, const ScopePtr&
 }
 
 Interpreter::Flow Interpreter::execute_for(const Statement& node, const ScopePtr& scope, std::string& out) {
-  const Value items = evaluate(*node.value, scope);
   const auto loop = std::make_shared<Loop>();
-  loop->next = iterate(items);
+  loop->rest = items_of(evaluate(*node.value, scope));
   if (node.filter != nullptr) {
-    loop->next = [this, &node, scope, all = std::move(loop->next)]() -> std::optional<Value> {
-      while (std::optional<Value> item = all()) {
-        const auto inner = std::make_shared<Scope>(Scope{{}, scope});
-        assign_all(node.targets, *item, inner);
-        if (evaluate(*node.filter, inner).truthy()) return item;
-      }
-      return std::nullopt;
+    loop->keeps = [&](const Value& item) {
+      const auto inner = std::make_shared<Scope>(Scope{{}, scope, nullptr});
+      assign_all(node.targets, item, *inner);
+      return evaluate(*node.filter, inner).truthy();
     };
-  } else if (items.list() != nullptr) {
-    loop->length = static_cast<std::int64_t>(items.list()->size());
   }
   bool completed = false;
-  while (true) {
-    std::optional<Value> item = loop->after ? *std::exchange(loop->after, std::nullopt) : loop->next();
-    if (!item) break;
-    ++loop->index;
-    loop->before = std::exchange(loop->current, *item);
-    const auto inner = std::make_shared<Scope>(Scope{{}, scope});
-    inner->set("loop", loop);
-    assign_all(node.targets, *item, inner);
+  while (loop->advance()) {
+    const auto inner = std::make_shared<Scope>(Scope{{}, scope, loop});
+    assign_all(node.targets, loop->current, *inner);
     const Flow flow = execute(node.body, inner, out);
     if (flow == Flow::kBreak) break;
     completed = completed || flow == Flow::kNormal;
   }
+  loop->over = true;
   // As in Jinja, else is for loops none of whose rounds came to its end.
   if (completed) return Flow::kNormal;
-  return execute(node.otherwise, std::make_shared<Scope>(Scope{{}, scope}), out);
+  return execute(node.otherwise, std::make_shared<Scope>(Scope{{}, scope, nullptr}), out);
 }
 
-Interpreter::Flow Interpreter::execute_with(const Statement& node, const ScopePtr& scope, std::string& out) {
-  const auto inner = std::make_shared<Scope>(Scope{{}, scope});
-  for (std::size_t i = 0; i < node.targets.size(); ++i)
-    inner->set(node.targets[i], evaluate(*node.defaults[i], scope));
-  return execute(node.body, inner, out);
-}
-
-void Interpreter::execute_filter(const Statement& node, const ScopePtr& scope, std::string& out) {
+void Interpreter::execute_set_block(const Statement& node, const ScopePtr& scope) {
   std::string text;
-  const auto inner = std::make_shared<Scope>(Scope{{}, scope});
+  const auto inner = std::make_shared<Scope>(Scope{{}, scope, nullptr});
   if (execute(node.body, inner, text) != Flow::kNormal) refuse("leaving a loop from inside a block");
-  Value value = made(std::move(text));
-  if (node.filter != nullptr) value = filter(*node.filter, scope, &value);
-  if (node.kind == Statement::Kind::kSetBlock) {
-    assign(node.targets.front(), std::move(value), scope);
-  } else {
-    write(out, text_of(value));
-  }
+  assign(node.targets.front(), made(std::move(text)), *scope);
 }
 
 void Interpreter::define_macro(const Statement& node, const ScopePtr& scope) {
   budget.take(1, sizeof(Function));
   if (closures_.empty() || closures_.back() != scope) closures_.push_back(scope);
-  // The scope outlives all its macros: it is kept in closures_.
-  scope->set(
-      node.text,
-      Function{node.text, [this, &node, closure = std::weak_ptr<Scope>(scope)](const Arguments& arguments) {
-                 return call_macro(node, closure.lock(), arguments);
-               }});
+  scope->set(node.text, std::make_shared<const Function>(Function{node.text, nullptr, &node, scope}));
 }
 
-Value Interpreter::call_macro(const Statement& node, const ScopePtr& closure, const Arguments& arguments) {
+Value Interpreter::call_macro(const Function& function, const Arguments& arguments) {
+  const Statement& node = *function.macro;
   const auto& names = node.targets;
-  if (arguments.positional.size() > names.size()) {
-    refuse(fmt::format("macro {} with {} arguments", base::printable(node.text, 60),
-                       arguments.positional.size()));
-  }
-  const auto scope = std::make_shared<Scope>(Scope{{}, closure});
-  for (std::size_t i = 0; i < arguments.positional.size(); ++i) scope->set(names[i], arguments.positional[i]);
+  const auto refuse_call = [&](const std::string& what) {
+    refuse(fmt::format("macro {} with {}", base::printable(node.text, 60), what));
+  };
+  const auto& given = arguments.positional;
+  if (given.size() > names.size()) refuse_call(fmt::format("{} arguments", given.size()));
+  const ScopePtr closure = function.scope.lock();
+  const auto scope = std::make_shared<Scope>(Scope{{}, closure, nullptr});
+  for (std::size_t i = 0; i < given.size(); ++i) scope->set(names[i], given[i]);
   for (const auto& [key, value] : arguments.named) {
-    const auto at = std::find(names.begin(), names.end(), key);
-    if (at == names.end() || at - names.begin() < static_cast<std::ptrdiff_t>(arguments.positional.size())) {
-      refuse(fmt::format("macro {} with an argument {}", base::printable(node.text, 60),
-                         base::printable(key, 60)));
-    }
+    const auto at = static_cast<std::size_t>(std::find(names.begin(), names.end(), key) - names.begin());
+    if (at == names.size() || at < given.size()) refuse_call("an argument " + base::printable(key, 60));
   }
-  for (std::size_t i = arguments.positional.size(); i < names.size(); ++i) {
-    const auto given = std::find_if(arguments.named.begin(), arguments.named.end(),
-                                    [&](const auto& named) { return named.first == names[i]; });
-    scope->set(names[i], given != arguments.named.end() ? given->second
+  for (std::size_t i = given.size(); i < names.size(); ++i) {
+    const auto named = std::find_if(arguments.named.begin(), arguments.named.end(),
+                                    [&](const auto& argument) { return argument.first == names[i]; });
+    scope->set(names[i], named != arguments.named.end() ? named->second
                          : node.defaults[i] == nullptr  ? Value(Undefined{names[i]})
-                                                        : evaluate(*node.defaults[i], scope));
+                                                        : evaluate_to_keep(*node.defaults[i], scope));
   }
   std::string out;
   execute(node.body, scope, out);
   return made(std::move(out));
 }
 
-void Interpreter::assign_all(const std::vector<std::string>& targets, const Value& value,
-                             const ScopePtr& scope) {
+void Interpreter::assign_all(const std::vector<std::string>& targets, const Value& value, Scope& scope) {
   if (targets.size() == 1) return assign(targets.front(), value, scope);
   const List items = items_of(value);
   if (items.size() != targets.size()) {
@@ -304,11 +272,12 @@ void Interpreter::assign_all(const std::vector<std::string>& targets, const Valu
   for (std::size_t i = 0; i < targets.size(); ++i) assign(targets[i], items[i], scope);
 }
 
-void Interpreter::assign(const std::string& target, Value value, const ScopePtr& scope) {
+void Interpreter::assign(const std::string& target, Value value, Scope& scope) {
+  refuse_to_keep(value);
   const std::size_t dot = target.find('.');
-  if (dot == std::string::npos) return scope->set(target, std::move(value));
+  if (dot == std::string::npos) return scope.set(target, std::move(value));
   const std::string object_name = target.substr(0, dot);
-  const Value* object = scope->find(object_name);
+  const Value* object = scope.find(object_name);
   Namespace* names = object == nullptr ? nullptr : object->names();
   if (names == nullptr) {
     throw Failure(fmt::format("{} is not a namespace(), so {} cannot be set",
@@ -321,8 +290,12 @@ void Interpreter::assign(const std::string& target, Value value, const ScopePtr&
 Value Interpreter::evaluate(const Expression& node, const ScopePtr& scope) {
   const Level level(*this, node.line);
   budget.step();
-  Value value = evaluate_here(node, scope);
-  if (value.shared<Loop>() != nullptr) refuse("loop as a value of its own");
+  return evaluate_here(node, scope);
+}
+
+Value Interpreter::evaluate_to_keep(const Expression& node, const ScopePtr& scope) {
+  Value value = evaluate(node, scope);
+  refuse_to_keep(value);
   return value;
 }
 
@@ -333,6 +306,8 @@ Value Interpreter::evaluate_here(const Expression& node, const ScopePtr& scope) 
       return node.value;
     case Kind::kName:
       return name(node, scope);
+    case Kind::kLoop:
+      return loop(node, scope);
     case Kind::kList:
       return list(node, scope);
     case Kind::kDict:
@@ -346,17 +321,17 @@ Value Interpreter::evaluate_here(const Expression& node, const ScopePtr& scope) 
     case Kind::kCondition:
       return condition(node, scope);
     case Kind::kAttribute:
-      return attribute(node, scope);
+      return get_attribute(evaluate(*node.args[0], scope), node.text);
     case Kind::kItem:
       return get_item(*this, evaluate(*node.args[0], scope), evaluate(*node.args[1], scope));
     case Kind::kSlice:
       return slice(node, scope);
     case Kind::kCall:
       return call(node, scope);
+    case Kind::kMethod:
     case Kind::kFilter:
-      return filter(node, scope, nullptr);
     case Kind::kTest:
-      return test(node, scope);
+      return call_builtin(node, scope);
   }
   return {};
 }
@@ -370,20 +345,31 @@ Value Interpreter::name(const Expression& node, const ScopePtr& scope) {
   return Undefined{node.text};
 }
 
-Value Interpreter::attribute(const Expression& node, const ScopePtr& scope) {
-  if (node.args[0]->kind == Expression::Kind::kName) {
-    const Value object = name(*node.args[0], scope);
-    if (const auto* loop = object.as<std::shared_ptr<Loop>>()) return loop_attribute(*this, *loop, node.text);
-    return get_attribute(*this, object, node.text);
-  }
-  return get_attribute(*this, evaluate(*node.args[0], scope), node.text);
+Value Interpreter::loop(const Expression& node, const ScopePtr& scope) {
+  const Scope* at = scope.get();
+  while (at != nullptr && at->loop == nullptr) at = at->parent.get();
+  if (at == nullptr && !node.text.empty()) fail_undefined({"loop"});
+  if (at == nullptr) return Undefined{"loop"};
+  Loop& loop = *at->loop;
+  if (loop.over) refuse("a loop after its end");
+  if (node.text == "index") return loop.index + 1;
+  if (node.text == "index0") return loop.index;
+  if (node.text == "revindex") return loop.length() - loop.index;
+  if (node.text == "revindex0") return loop.length() - loop.index - 1;
+  if (node.text == "first") return loop.index == 0;
+  if (node.text == "last") return !loop.peek();
+  if (node.text == "length") return loop.length();
+  if (node.text == "previtem") return loop.index == 0 ? Value(Undefined{"loop.previtem"}) : loop.before;
+  if (node.text == "nextitem") return loop.peek() ? *loop.peek() : Value(Undefined{"loop.nextitem"});
+  if (node.text.empty()) return true;  // There is one, which is all that can be asked of it.
+  refuse(fmt::format("loop.{}", base::printable(node.text, 60)));
 }
 
 Value Interpreter::list(const Expression& node, const ScopePtr& scope) {
   List items;
   if (node.text == "tuple") items.kind = List::Kind::kTuple;
   items.reserve(node.args.size());
-  for (const auto& arg : node.args) items.push_back(evaluate(*arg, scope));
+  for (const auto& arg : node.args) items.push_back(evaluate_to_keep(*arg, scope));
   return made(std::move(items));
 }
 
@@ -394,7 +380,7 @@ Value Interpreter::dict(const Expression& node, const ScopePtr& scope) {
     if (key.text() == nullptr) refuse(fmt::format("a {} as the key of a dict", key.type_name()));
     budget.take(1, key.text()->size() + sizeof(Value));
     budget.step(static_cast<std::int64_t>(dict.items.size()) / 16);
-    dict.set(*key.text(), evaluate(*node.args[i + 1], scope));
+    dict.set(*key.text(), evaluate_to_keep(*node.args[i + 1], scope));
   }
   return dict;
 }
@@ -402,7 +388,6 @@ Value Interpreter::dict(const Expression& node, const ScopePtr& scope) {
 Value Interpreter::unary(const Expression& node, const ScopePtr& scope) {
   const Value value = evaluate(*node.args[0], scope);
   if (node.text == "not") return !value.truthy();
-  if (const auto* number = value.as<double>()) return node.text == "-" ? -*number : *number;
   return arithmetic(*this, node.text, Value(std::int64_t{0}), value);
 }
 
@@ -433,85 +418,74 @@ Value Interpreter::condition(const Expression& node, const ScopePtr& scope) {
 
 Value Interpreter::slice(const Expression& node, const ScopePtr& scope) {
   const Value object = evaluate(*node.args[0], scope);
-  std::int64_t bounds[3] = {0, 0, 1};
-  bool given[3] = {};
-  for (std::size_t i = 0; i < 3; ++i) {
-    const Value value = node.args[i + 1] == nullptr ? Value(None{}) : evaluate(*node.args[i + 1], scope);
-    if (value.is_none()) continue;
-    given[i] = true;
-    if (!value.integer(bounds[i])) refuse(fmt::format("a {} as the bound of a slice", value.type_name()));
-  }
-  if (bounds[2] == 0) throw Failure("the step of a slice is 0");
+  const auto bound = [&](std::size_t i) -> std::optional<std::int64_t> {
+    const Value value = node.args[i] == nullptr ? Value(None{}) : evaluate(*node.args[i], scope);
+    if (value.is_none()) return std::nullopt;
+    if (!value.integer()) refuse(fmt::format("a {} as the bound of a slice", value.type_name()));
+    return value.integer();
+  };
+  const auto first = bound(1);
+  const auto last = bound(2);
+  const std::int64_t step = bound(3).value_or(1);
   const std::string* text = object.text();
-  if (text == nullptr && (object.list() == nullptr || object.list()->kind > List::Kind::kTuple)) {
+  const List* list = object.list();
+  if (text == nullptr && (list == nullptr || !list->plain())) {
     refuse(fmt::format("a slice of a {}", object.type_name()));
   }
+  const bool back = step == -1 && list != nullptr;
+  if (step != 1 && !back) refuse(fmt::format("a step of {} in a slice of a {}", step, object.type_name()));
   if (text != nullptr) budget.work(text->size());
-  const auto size = text != nullptr ? length(*text) : static_cast<std::int64_t>(object.list()->size());
-  const bool back = bounds[2] < 0;
-  const auto bound = [&](std::size_t i, std::int64_t fallback) {
-    if (!given[i]) return fallback;
-    const std::int64_t low = back ? -1 : 0;
-    return std::clamp(bounds[i] < 0 ? bounds[i] + size : bounds[i], low, back ? size - 1 : size);
+  const auto size = text != nullptr ? length(*text) : static_cast<std::int64_t>(list->size());
+  const auto clamped = [&](std::optional<std::int64_t> at, std::int64_t fallback) {
+    if (!at) return fallback;
+    return std::clamp<std::int64_t>(*at < 0 ? *at + size : *at, back ? -1 : 0, back ? size - 1 : size);
   };
-  const std::int64_t begin = bound(0, back ? size - 1 : 0);
-  const std::int64_t end = bound(1, back ? -1 : size);
-  if (text != nullptr && bounds[2] == 1) {
+  const std::int64_t begin = clamped(first, back ? size - 1 : 0);
+  const std::int64_t end = clamped(last, back ? -1 : size);
+  if (text != nullptr) {
     const std::size_t from = offset_of(*text, begin);
     return made(text->substr(from, offset_of(std::string_view(*text).substr(from), end - begin)));
   }
-  if (text != nullptr) budget.take(text->size(), sizeof(std::string_view));
-  const auto parts = text != nullptr ? characters(*text) : std::vector<std::string_view>{};
-  std::string characters_out;
-  List items;
-  if (text == nullptr) items.kind = object.list()->kind;
-  for (std::int64_t i = begin; back ? i > end : i < end;) {
-    const auto at = static_cast<std::size_t>(i);
-    text != nullptr ? void(characters_out += parts[at]) : items.push_back((*object.list())[at]);
-    if (back ? bounds[2] < end - i : bounds[2] > end - i) break;  // No overflow.
-    i += bounds[2];
+  List items(list->kind);
+  for (std::int64_t i = begin; back ? i > end : i < end; i += step) {
+    items.push_back((*list)[static_cast<std::size_t>(i)]);
   }
-  return text != nullptr ? made(std::move(characters_out)) : made(std::move(items));
+  return made(std::move(items));
 }
 
 Arguments Interpreter::arguments(const Expression& node, const ScopePtr& scope) {
   Arguments out;
-  for (std::size_t i = 1; i < node.args.size(); ++i) out.positional.push_back(evaluate(*node.args[i], scope));
-  for (const auto& [key, value] : node.named) out.named.emplace_back(key, evaluate(*value, scope));
+  for (std::size_t i = 1; i < node.args.size(); ++i) {
+    out.positional.push_back(evaluate_to_keep(*node.args[i], scope));
+  }
+  for (const auto& [key, value] : node.named) out.named.emplace_back(key, evaluate_to_keep(*value, scope));
   return out;
 }
 
 Value Interpreter::call(const Expression& node, const ScopePtr& scope) {
-  const Value function = evaluate(*node.args[0], scope);
-  if (const auto* undefined = function.as<Undefined>()) {
-    throw Failure(
-        fmt::format("{} is not defined or not supported by tte", base::printable(undefined->name, 60)));
-  }
-  if (function.function() == nullptr)
-    throw Failure(fmt::format("a {} cannot be called", function.type_name()));
-  return function.function()->call(arguments(node, scope));
+  const Value called = evaluate(*node.args[0], scope);
+  if (const auto* undefined = called.as<Undefined>()) fail_undefined(*undefined);
+  const Function* function = called.function();
+  if (function == nullptr) throw Failure(fmt::format("a {} cannot be called", called.type_name()));
+  const Arguments given = arguments(node, scope);
+  return function->macro != nullptr ? call_macro(*function, given)
+                                    : invoke(*this, *function->builtin, None{}, given);
 }
 
-Value Interpreter::filter(const Expression& node, const ScopePtr& scope, const Value* input) {
-  Value value;
-  const Expression* inner = node.args[0].get();
-  if (inner == nullptr) {
-    if (input == nullptr) throw Failure("a filter has no input");
-    value = *input;
-  } else {
-    value = input != nullptr && inner->kind == Expression::Kind::kFilter ? filter(*inner, scope, input)
-                                                                         : evaluate(*inner, scope);
+Value Interpreter::call_builtin(const Expression& node, const ScopePtr& scope) {
+  const bool method = node.kind == Expression::Kind::kMethod;
+  const Value input = evaluate(*node.args[0], scope);
+  if (node.builtin == nullptr) {
+    const char* kind = method ? "method" : node.kind == Expression::Kind::kTest ? "test" : "filter";
+    refuse(fmt::format("the {} {}", kind, base::printable(node.text, 60)));
   }
-  return call_filter(*this, node.text, value, arguments(node, scope));
-}
-
-Value Interpreter::test(const Expression& node, const ScopePtr& scope) {
-  // Whether there is a loop is all that can be asked of it.
-  const bool defined = node.text == "defined" || node.text == "undefined";
-  const Value value = defined && node.args[0]->kind == Expression::Kind::kName
-                          ? name(*node.args[0], scope)
-                          : evaluate(*node.args[0], scope);
-  return call_test(*this, node.text, value, arguments(node, scope));
+  if (method) {
+    if (const auto* undefined = input.as<Undefined>()) fail_undefined(*undefined);
+    if (node.builtin->of_dict ? input.dict() == nullptr : input.text() == nullptr) {
+      refuse(fmt::format("the method {} of a {}", node.text, input.type_name()));
+    }
+  }
+  return invoke(*this, *node.builtin, input, arguments(node, scope));
 }
 
 }  // namespace tte::text::jinja

@@ -4,7 +4,9 @@
 #include <fmt/core.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -15,30 +17,43 @@
 
 namespace tte::text::jinja {
 
+// A for loop while it runs. Its items are looked at only when they are needed, because what a loop's condition reads
+// may change in its body.
+struct Loop {
+  List rest;
+  std::size_t position = 0;                 // In `rest`.
+  std::function<bool(const Value&)> keeps;  // The condition of the loop; empty if it has none.
+  std::int64_t index = -1;
+  Value current, before;
+  std::optional<Value> after;  // The next item, where it has been looked at.
+  bool over = false;
+
+  const std::optional<Value>& peek();
+  bool advance();         // To the next item, if there is one.
+  std::int64_t length();  // Of all items, which looks at them, as in Jinja.
+};
+
 struct Scope {
   std::vector<std::pair<std::string, Value>> variables;
   std::shared_ptr<Scope> parent;
+  std::shared_ptr<Loop> loop;  // Whose round this is.
 
   [[nodiscard]] const Value* find(std::string_view name) const;
   void set(std::string_view name, Value value);
 };
 
-// One for loop while it runs. Not a value of its own: only its attributes are.
-struct Loop {
-  std::function<std::optional<Value>()> next;
-  std::optional<std::int64_t> length;  // Counted when it is asked for.
-  std::int64_t index = -1;
-  Value current, before;
-  // The next item, where it has been looked at; none at the end.
-  std::optional<std::optional<Value>> after;
-  std::optional<Value> last_changed;  // loop.changed(...)
+// A macro, whose scope is kept by the interpreter, or a global function.
+struct Function {
+  std::string name;
+  const Builtin* builtin = nullptr;
+  const Statement* macro = nullptr;
+  std::weak_ptr<Scope> scope;
 };
 
 class Interpreter {
  public:
   static constexpr int kMaxDepth = 1000;              // Calls of the interpreter inside itself.
   static constexpr std::int64_t kMaxRange = 100'000;  // As in Jinja's sandbox.
-  using Next = std::function<std::optional<Value>()>;
 
   // Counts how deep the interpreter is in itself, and knows the line.
   class Level {
@@ -72,9 +87,7 @@ class Interpreter {
   Value made(List list);
   // A dict that the template can change; kept until the end, because it may hold itself.
   std::shared_ptr<Namespace> make_namespace();
-  // What a for loop goes over, one by one. Throws Failure for what has no items.
-  Next iterate(const Value& value);
-  // The same, all at once.
+  // What a for loop goes over. Refuses what has no items.
   List items_of(const Value& value);
 
  private:
@@ -85,19 +98,19 @@ class Interpreter {
   Flow execute(const Statement& node, const ScopePtr& scope, std::string& out);
   Flow execute_if(const Statement& node, const ScopePtr& scope, std::string& out);
   Flow execute_for(const Statement& node, const ScopePtr& scope, std::string& out);
-  Flow execute_with(const Statement& node, const ScopePtr& scope, std::string& out);
+  void execute_set_block(const Statement& node, const ScopePtr& scope);
   void define_macro(const Statement& node, const ScopePtr& scope);
-  void execute_filter(const Statement& node, const ScopePtr& scope, std::string& out);
-  Value call_macro(const Statement& node, const ScopePtr& closure, const Arguments& arguments);
-  void assign(const std::string& target, Value value, const ScopePtr& scope);
-  void assign_all(const std::vector<std::string>& targets, const Value& value, const ScopePtr& scope);
+  Value call_macro(const Function& function, const Arguments& arguments);
+  void assign(const std::string& target, Value value, Scope& scope);
+  void assign_all(const std::vector<std::string>& targets, const Value& value, Scope& scope);
   void write(std::string& out, std::string_view text);
 
   Value evaluate(const Expression& node, const ScopePtr& scope);
+  // A value that is kept, which a generator cannot be.
+  Value evaluate_to_keep(const Expression& node, const ScopePtr& scope);
   Value evaluate_here(const Expression& node, const ScopePtr& scope);
-  // The value of a name; of a loop too, which the caller must not keep.
   Value name(const Expression& node, const ScopePtr& scope);
-  Value attribute(const Expression& node, const ScopePtr& scope);
+  Value loop(const Expression& node, const ScopePtr& scope);
   Value list(const Expression& node, const ScopePtr& scope);
   Value dict(const Expression& node, const ScopePtr& scope);
   Value unary(const Expression& node, const ScopePtr& scope);
@@ -106,9 +119,7 @@ class Interpreter {
   Value condition(const Expression& node, const ScopePtr& scope);
   Value slice(const Expression& node, const ScopePtr& scope);
   Value call(const Expression& node, const ScopePtr& scope);
-  // `input` stands in for a filter chain's missing beginning.
-  Value filter(const Expression& node, const ScopePtr& scope, const Value* input);
-  Value test(const Expression& node, const ScopePtr& scope);
+  Value call_builtin(const Expression& node, const ScopePtr& scope);
   Arguments arguments(const Expression& node, const ScopePtr& scope);
 
   const std::string& name_;
@@ -121,21 +132,12 @@ class Interpreter {
   int line_ = 1;
 };
 
-// "... is not supported by tte": for what Jinja can do, or may be able to do.
-[[noreturn]] void refuse(const std::string& what);
 [[noreturn]] void fail_undefined(const Undefined& undefined);
 
-// attributes.cpp
-Value get_attribute(Interpreter& run, const Value& object, const std::string& name);
-Value get_item(Interpreter& run, const Value& object, const Value& key);
-Value loop_attribute(Interpreter& run, const std::shared_ptr<Loop>& loop, const std::string& name);
-// range, dict, namespace, raise_exception, strftime_now.
-std::vector<std::pair<std::string, Value>> global_functions(Interpreter& run);
 // operators.cpp
+Value get_attribute(const Value& object, const std::string& name);
+Value get_item(Interpreter& run, const Value& object, const Value& key);
 Value arithmetic(Interpreter& run, const std::string& op, const Value& a, const Value& b);
 bool compares(Interpreter& run, const std::string& op, const Value& a, const Value& b);
-// filters.cpp, tests.cpp
-Value call_filter(Interpreter& run, const std::string& name, const Value& input, const Arguments& arguments);
-bool call_test(Interpreter& run, const std::string& name, const Value& input, const Arguments& arguments);
 
 }  // namespace tte::text::jinja

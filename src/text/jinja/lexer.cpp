@@ -8,6 +8,7 @@
 
 #include "base/printable.h"
 #include "text/jinja/strings.h"
+#include "text/jinja/value.h"
 #include "text/utf8.h"
 #include "tte/error.h"
 
@@ -221,45 +222,25 @@ class Lexer {
   }
 
   void number() {
-    std::string digits;
-    bool is_float = false;
-    const auto digit_at = [&](std::size_t i) { return i < source_.size() && is_digit(source_[i]); };
-    const auto take_digits = [&] {
-      while (digit_at(at_) || (at_ < source_.size() && source_[at_] == '_' && digit_at(at_ + 1))) {
-        if (source_[at_] != '_') digits += source_[at_];
-        ++at_;
-      }
+    const std::size_t begin = at_;
+    const auto more = [&] {
+      if (at_ >= source_.size()) return false;
+      const bool dot = source_[at_] == '.' && at_ + 1 < source_.size() && is_digit(source_[at_ + 1]);
+      return dot || is_digit(source_[at_]) || is_name_start(source_[at_]);
     };
-    if (source_[at_] == '0' && at_ + 1 < source_.size() && is_name_start(source_[at_ + 1]) &&
-        source_[at_ + 1] != '_' && source_[at_ + 1] != 'e' && source_[at_ + 1] != 'E') {
-      fail("a number in another base than ten is not supported by tte");
+    while (more()) ++at_;
+    const std::string text = source_.substr(begin, at_ - begin);
+    const bool whole = std::all_of(text.begin(), text.end(), is_digit);
+    if (!whole || (text.size() > 1 && text[0] == '0')) {
+      fail(unsupported(fmt::format("the number {}", base::printable(text, 40))));
     }
-    take_digits();
-    if (at_ < source_.size() && source_[at_] == '.' && digit_at(at_ + 1)) {
-      is_float = true;
-      digits += source_[at_++];
-      take_digits();
-    }
-    if (at_ < source_.size() && (source_[at_] == 'e' || source_[at_] == 'E')) {
-      const bool is_signed = at_ + 1 < source_.size() && (source_[at_ + 1] == '-' || source_[at_ + 1] == '+');
-      if (digit_at(at_ + (is_signed ? 2 : 1))) {
-        is_float = true;
-        digits += 'e';
-        if (is_signed && source_[at_ + 1] == '-') digits += '-';
-        at_ += is_signed ? 2 : 1;
-        take_digits();
-      }
-    }
-    if (!is_float && digits[0] == '0' && digits.find_first_not_of('0') != std::string::npos) {
-      fail("a number begins with a zero");
-    }
-    push(is_float ? Kind::kFloat : Kind::kInteger, digits);
+    push(Kind::kInteger, text);
   }
 
   void op(int& braces) {
-    static constexpr std::array<std::string_view, 29> kOperators = {
-        "//", "**", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~", "[", "]", "(",
-        ")",  "{",  "}",  ">",  "<",  "=",  ".", ":", "|", ",", ";", "&", "^", "@"};
+    static constexpr std::array<std::string_view, 25> kOperators = {
+        "//", "**", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~", "[",
+        "]",  "(",  ")",  "{",  "}",  ">",  "<", "=", ".", ":", "|", ","};
     for (const std::string_view known : kOperators) {
       if (!looking_at(known)) continue;
       if (known == "{" || known == "[" || known == "(") ++braces;
@@ -270,7 +251,7 @@ class Lexer {
       return;
     }
     if (static_cast<unsigned char>(source_[at_]) >= 0x80)
-      fail("a letter outside of ASCII in a name is not supported by tte");
+      fail(unsupported("a name in other than ASCII letters"));
     fail(fmt::format("unexpected character {}", base::printable(source_.substr(at_, 4))));
   }
 
@@ -312,16 +293,8 @@ class Lexer {
       }
       append_code_point(out, value);
       at_ += size;
-    } else if (c >= '0' && c <= '7') {
-      char32_t value = 0;
-      std::size_t i = at_;
-      for (; i < source_.size() && i < at_ + 3 && source_[i] >= '0' && source_[i] <= '7'; ++i) {
-        value = value * 8 + static_cast<char32_t>(source_[i] - '0');
-      }
-      append_code_point(out, value);
-      at_ = i - 1;
-    } else if (c == 'N') {
-      fail("\\N{...} in a string is not supported by tte");
+    } else if ((c >= '0' && c <= '7') || c == 'N') {
+      fail(unsupported(fmt::format("the escape \\{} in a string", c)));
     } else if (c != '\n') {  // Python keeps the backslash of an escape that it does not know.
       out += '\\';
       out += c;

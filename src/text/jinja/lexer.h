@@ -17,7 +17,6 @@ struct Token {
     kName,
     kString,
     kInteger,
-    kFloat,
     kOperator,
     kEnd
   };

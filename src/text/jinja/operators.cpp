@@ -1,13 +1,12 @@
-// The operators of chat templates, with Python's values.
+// The operators and the attributes of Python's values.
 #include <algorithm>
-#include <cmath>
 
+#include "base/printable.h"
 #include "text/jinja/interpreter.h"
+#include "text/jinja/strings.h"
 
 namespace tte::text::jinja {
 namespace {
-
-constexpr std::int64_t kExact = std::int64_t{1} << 53;  // Whole numbers up to here are doubles.
 
 std::int64_t whole(const std::string& op, std::int64_t a, std::int64_t b) {
   std::int64_t out = 0;
@@ -22,83 +21,17 @@ std::int64_t whole(const std::string& op, std::int64_t a, std::int64_t b) {
     const bool down = remainder != 0 && (remainder < 0) != (b < 0);  // Python rounds down.
     out = op == "%" ? remainder + (down ? b : 0) : a / b - (down ? 1 : 0);
   }
-  if (op == "**") {
-    if (b > 64 && a != 0 && a != 1) refuse(fmt::format("a power of {}", b));
-    out = 1;
-    for (std::int64_t i = 0; i < std::min<std::int64_t>(b, 64) && !overflow; ++i) {
-      overflow = __builtin_mul_overflow(out, a, &out);
-    }
-  }
   if (overflow) refuse(fmt::format("a number as large as {} {} {}", a, op, b));
   return out;
 }
 
-double real(const std::string& op, double x, double y) {
-  if (op == "+") return x + y;
-  if (op == "-") return x - y;
-  if (op == "*") return x * y;
-  if (op == "**") {
-    if (x == 0 && y < 0) throw Failure("0 has no negative power");
-    if (x < 0 && y != std::floor(y)) refuse("a broken power of a negative number");
-    const double power = std::pow(x, y);
-    if (std::isinf(power) && std::isfinite(x) && std::isfinite(y)) throw Failure("a power is too large");
-    return power;
-  }
-  if (y == 0) throw Failure("a number is divided by zero");
-  if (op == "/") return x / y;
-  // As Python's float_divmod.
-  double rest = std::fmod(x, y);
-  double quotient = (x - rest) / y;
-  if (rest == 0) {
-    rest = std::copysign(0.0, y);
-  } else if ((y < 0) != (rest < 0)) {
-    rest += y;
-    quotient -= 1;
-  }
-  if (op == "%") return rest;
-  if (quotient == 0) return std::copysign(0.0, x / y);
-  const double down = std::floor(quotient);
-  return quotient - down > 0.5 ? down + 1 : down;
-}
-
-Value numbers(const std::string& op, const Value& a, const Value& b) {
-  std::int64_t i = 0;
-  std::int64_t j = 0;
-  if (a.integer(i) && b.integer(j)) {
-    if (op != "/" && (op != "**" || j >= 0)) return whole(op, i, j);
-    if (std::max({i, j, -kExact}) > kExact || std::min({i, j, kExact}) < -kExact) {
-      refuse(fmt::format("{} {} {}", i, op, j));
-    }
-  }
-  double x = 0;
-  double y = 0;
-  if (!a.number(x) || !b.number(y)) refuse(fmt::format("{} {} {}", a.type_name(), op, b.type_name()));
-  const double out = real(op, x, y);
-  if (std::isnan(out)) refuse("a result that is not a number");
-  return out;
-}
-
-Value repeat(Interpreter& run, const Value& what, std::int64_t times) {
-  const auto n = static_cast<std::size_t>(std::max<std::int64_t>(times, 0));
-  if (const auto* text = what.text()) {
-    std::string out;
-    if (text->empty() || n == 0) return out;
-    if (n > kMaxText / text->size())
-      throw Failure(fmt::format("a text becomes longer than {} bytes", kMaxText));
-    for (std::size_t i = 0; i < n; ++i) out += *text;
-    return run.made(std::move(out));
-  }
-  List out;
-  out.kind = what.list()->kind;
-  if (what.list()->empty()) return out;
-  run.budget.take(n, what.list()->size() * sizeof(Value));
-  for (std::size_t i = 0; i < n; ++i) out.insert(out.end(), what.list()->begin(), what.list()->end());
-  return out;
-}
-
-const List* list_or_tuple(const Value& value) {
-  const List* list = value.list();
-  return list != nullptr && list->kind <= List::Kind::kTuple ? list : nullptr;
+Value repeat(Interpreter& run, const std::string& text, std::int64_t times) {
+  std::string out;
+  if (text.empty() || times <= 0) return out;
+  const auto n = static_cast<std::size_t>(times);
+  if (n > kMaxText / text.size()) throw Failure(fmt::format("a text becomes longer than {} bytes", kMaxText));
+  for (std::size_t i = 0; i < n; ++i) out += text;
+  return run.made(std::move(out));
 }
 
 bool contains(Interpreter& run, const Value& item, const Value& container) {
@@ -122,30 +55,52 @@ bool contains(Interpreter& run, const Value& item, const Value& container) {
   return false;
 }
 
+// What Python's objects have, after a space each: as values of their own they are refused.
+std::string_view python_attributes(const Value& object) {
+  if (object.text() != nullptr) {
+    return " capitalize casefold center count encode endswith expandtabs find format format_map index "
+           "isalnum isalpha"
+           " isascii isdecimal isdigit isidentifier islower isnumeric isprintable isspace istitle isupper "
+           "join ljust"
+           " lower lstrip maketrans partition removeprefix removesuffix replace rfind rindex rjust "
+           "rpartition rsplit"
+           " rstrip split splitlines startswith strip swapcase title translate upper zfill ";
+  }
+  if (object.list() != nullptr)
+    return " append clear copy count extend index insert pop remove reverse sort ";
+  if (object.dict() != nullptr) {
+    return " clear copy fromkeys get items keys pop popitem setdefault update values ";
+  }
+  return object.integer()
+             ? " as_integer_ratio bit_count bit_length conjugate denominator from_bytes imag is_integer"
+               " numerator real to_bytes "
+             : "";
+}
+
 }  // namespace
 
 Value arithmetic(Interpreter& run, const std::string& op, const Value& a, const Value& b) {
-  double number = 0;
-  std::int64_t times = 0;
-  if (a.number(number) && b.number(number)) return numbers(op, a, b);
-  if (op == "%" && a.text() != nullptr) refuse("formatting with %");
+  const auto i = a.integer();
+  const auto j = b.integer();
+  if (op == "/" || op == "**") refuse(fmt::format("the operator {}", op));
+  if (i && j) return whole(op, *i, *j);
   for (const Value* value : {&a, &b}) {
-    if (const auto* undefined = value->as<Undefined>()) fail_undefined(*undefined);
+    if (const auto* undefined = value->as<Undefined>();
+        undefined != nullptr && !(op == "%" && a.text() != nullptr)) {
+      fail_undefined(*undefined);
+    }
   }
   if (op == "+" && a.text() != nullptr && b.text() != nullptr) return run.made(*a.text() + *b.text());
-  const List* left = list_or_tuple(a);
-  const List* right = list_or_tuple(b);
-  if (op == "+" && left != nullptr && right != nullptr && left->kind == right->kind) {
-    List joined;
-    joined.reserve(left->size() + right->size());
-    joined.insert(joined.end(), left->begin(), left->end());
-    joined.insert(joined.end(), right->begin(), right->end());
-    joined.kind = left->kind;
+  if (op == "+" && a.list() != nullptr && b.list() != nullptr && a.list()->plain() &&
+      a.list()->kind == b.list()->kind) {
+    List joined(a.list()->kind);
+    joined.reserve(a.list()->size() + b.list()->size());
+    joined.insert(joined.end(), a.list()->begin(), a.list()->end());
+    joined.insert(joined.end(), b.list()->begin(), b.list()->end());
     return run.made(std::move(joined));
   }
-  if (op == "*" && (a.text() != nullptr || left != nullptr) && b.integer(times)) return repeat(run, a, times);
-  if (op == "*" && (b.text() != nullptr || right != nullptr) && a.integer(times))
-    return repeat(run, b, times);
+  if (op == "*" && a.text() != nullptr && j) return repeat(run, *a.text(), *j);
+  if (op == "*" && b.text() != nullptr && i) return repeat(run, *b.text(), *i);
   refuse(fmt::format("{} {} {}", a.type_name(), op, b.type_name()));
 }
 
@@ -160,6 +115,55 @@ bool compares(Interpreter& run, const std::string& op, const Value& a, const Val
   if (op == "<=") return *sign <= 0;
   if (op == ">") return *sign > 0;
   return *sign >= 0;
+}
+
+Value get_attribute(const Value& object, const std::string& name) {
+  const std::string shown = base::printable(name, 60);
+  const std::string what = fmt::format("the attribute {} of a {}", shown, object.type_name());
+  if (name.starts_with("__")) refuse(what);
+  if (const auto* undefined = object.as<Undefined>()) {
+    throw Failure(fmt::format("{} is not defined, so it has no attribute {}",
+                              base::printable(undefined->name, 60), shown));
+  }
+  const bool plain = object.list() != nullptr ? object.list()->plain()
+                                              : object.function() == nullptr && object.markup() == nullptr;
+  const bool hidden = object.names() != nullptr && name.starts_with('_');
+  if (!plain || hidden ||
+      python_attributes(object).find(fmt::format(" {} ", name)) != std::string_view::npos) {
+    refuse(what);
+  }
+  const Dict* dict = object.names() != nullptr ? object.names() : object.dict();
+  const Value* value = dict == nullptr ? nullptr : dict->find(name);
+  return value != nullptr ? *value : Value(Undefined{what});
+}
+
+Value get_item(Interpreter& run, const Value& object, const Value& key) {
+  if (const auto* undefined = object.as<Undefined>()) {
+    throw Failure(fmt::format("{} is not defined, so it has no items", base::printable(undefined->name, 60)));
+  }
+  const List* list = object.list();
+  const std::string* text = object.text();
+  if ((list != nullptr && !list->plain()) || object.markup() != nullptr || key.markup() != nullptr) {
+    refuse(fmt::format("an item of a {}", object.type_name()));
+  }
+  if (const auto number = key.integer()) {
+    if (text != nullptr) run.budget.work(text->size());
+    const std::int64_t size = list != nullptr   ? static_cast<std::int64_t>(list->size())
+                              : text != nullptr ? length(*text)
+                                                : 0;
+    const std::int64_t index = *number < 0 ? *number + size : *number;
+    if (index < 0 || index >= size)
+      return Undefined{fmt::format("item {} of a {}", *number, object.type_name())};
+    if (list != nullptr) return (*list)[static_cast<std::size_t>(index)];
+    const std::string_view rest = std::string_view(*text).substr(offset_of(*text, index));
+    return run.made(std::string(rest.substr(0, offset_of(rest, 1))));
+  }
+  if (key.text() == nullptr) return Undefined{fmt::format("an item of a {}", object.type_name())};
+  if (const auto* dict = object.dict()) {
+    run.budget.step(static_cast<std::int64_t>(dict->items.size() / 8));
+    if (const Value* value = dict->find(*key.text())) return *value;
+  }
+  return get_attribute(object, *key.text());
 }
 
 }  // namespace tte::text::jinja

@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <charconv>
 
-#include "text/jinja/interpreter.h"
+#include "base/printable.h"
 #include "text/utf8.h"
 
 namespace tte::text::jinja {
@@ -32,13 +32,6 @@ char32_t code_point_at(std::string_view text, std::size_t at) {
 // One part of a text that is split.
 constexpr std::size_t kPartBytes = 128;
 
-bool has_type(char32_t c, std::uint32_t mask) {
-  return (U_GET_GC_MASK(static_cast<UChar32>(c)) & mask) != 0;
-}
-int numeric_type(char32_t c) {
-  return u_getIntPropertyValue(static_cast<UChar32>(c), UCHAR_NUMERIC_TYPE);
-}
-
 // One character as a title begins, which may be several.
 std::string title_case(std::string_view character) {
   UErrorCode error = U_ZERO_ERROR;
@@ -50,35 +43,7 @@ std::string title_case(std::string_view character) {
   return out;
 }
 
-std::vector<std::string_view> split_at_spaces(Budget& budget, std::string_view text, std::int64_t limit,
-                                              bool from_right) {
-  std::vector<std::string_view> out;
-  std::string_view rest = strip(text, nullptr, !from_right, from_right);
-  while (!rest.empty()) {
-    budget.take(1, kPartBytes);
-    if (limit >= 0 && static_cast<std::int64_t>(out.size()) == limit) {
-      out.push_back(rest);
-      break;
-    }
-    std::size_t begin = 0;
-    std::size_t end = rest.size();
-    if (from_right) {
-      begin = end;
-      while (begin > 0 && !is_space(code_point_at(rest, previous(rest, begin))))
-        begin = previous(rest, begin);
-      out.push_back(rest.substr(begin));
-      rest = strip(rest.substr(0, begin), nullptr, false, true);
-    } else {
-      for (end = 0; end < rest.size() && !is_space(code_point_at(rest, end));) next_code_point(rest, end);
-      out.push_back(rest.substr(0, end));
-      rest = strip(rest.substr(end), nullptr, true, false);
-    }
-  }
-  return out;
-}
-
-}  // namespace
-
+// Where the character before `at` begins.
 std::size_t previous(std::string_view text, std::size_t at) {
   do {
     --at;
@@ -86,43 +51,10 @@ std::size_t previous(std::string_view text, std::size_t at) {
   return at;
 }
 
-bool is_letter(char32_t c) {
-  return has_type(c, U_GC_L_MASK);
-}
-bool is_digit(char32_t c) {
-  return numeric_type(c) == U_NT_DECIMAL || numeric_type(c) == U_NT_DIGIT;
-}
-bool is_numeric(char32_t c) {
-  return numeric_type(c) != U_NT_NONE;
-}
-bool is_letter_or_numeric(char32_t c) {
-  return is_letter(c) || is_numeric(c);
-}
-
-bool is_cased(std::string_view text, bool upper) {
-  bool any = false;
-  for (std::size_t at = 0; at < text.size();) {
-    const auto c = static_cast<UChar32>(next_code_point(text, at));
-    const bool is_upper = u_hasBinaryProperty(c, UCHAR_UPPERCASE) != 0;
-    const bool is_lower = u_hasBinaryProperty(c, UCHAR_LOWERCASE) != 0;
-    if ((upper ? is_lower : is_upper) || u_charType(c) == U_TITLECASE_LETTER) return false;
-    any = any || (upper ? is_upper : is_lower);
-  }
-  return any;
-}
+}  // namespace
 
 bool is_space(char32_t c) {
   return u_isUWhiteSpace(static_cast<UChar32>(c)) != 0 || (c >= 0x1C && c <= 0x1F);
-}
-
-std::vector<std::string_view> characters(std::string_view text) {
-  std::vector<std::string_view> out;
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t begin = at;
-    next_code_point(text, at);
-    out.push_back(text.substr(begin, at - begin));
-  }
-  return out;
 }
 
 std::size_t offset_of(std::string_view text, std::int64_t index) {
@@ -161,23 +93,38 @@ std::string_view strip(std::string_view text, const std::string* chars, bool lef
 std::vector<std::string_view> split(Budget& budget, std::string_view text, const std::string* separator,
                                     std::int64_t limit, bool from_right) {
   std::vector<std::string_view> out;
-  if (separator == nullptr) {
-    out = split_at_spaces(budget, text, limit, from_right);
-  } else {
-    while (limit < 0 || static_cast<std::int64_t>(out.size()) < limit) {
+  const auto trim = [&](std::string_view part) {
+    return separator == nullptr ? strip(part, nullptr, !from_right, from_right) : part;
+  };
+  // Where the part at the end that is cut from stops, and where the rest goes on.
+  const auto next_cut = [&]() -> std::pair<std::size_t, std::size_t> {
+    if (separator != nullptr) {
       const std::size_t at = from_right ? text.rfind(*separator) : text.find(*separator);
-      if (at == std::string_view::npos) break;
-      budget.take(1, kPartBytes);
-      out.push_back(from_right ? text.substr(at + separator->size()) : text.substr(0, at));
-      text = from_right ? text.substr(0, at) : text.substr(at + separator->size());
+      return {at, at + separator->size()};
     }
-    out.push_back(text);
+    std::size_t at = from_right ? text.size() : 0;
+    while (from_right ? at > 0 : at < text.size()) {
+      const std::size_t begin = from_right ? previous(text, at) : at;
+      std::size_t end = begin;
+      if (is_space(next_code_point(text, end))) return {begin, end};
+      at = from_right ? begin : end;
+    }
+    return {std::string_view::npos, 0};
+  };
+  text = trim(text);
+  while (limit < 0 || static_cast<std::int64_t>(out.size()) < limit) {
+    const auto [begin, end] = next_cut();
+    if (begin == std::string_view::npos) break;
+    budget.take(1, kPartBytes);
+    out.push_back(from_right ? text.substr(end) : text.substr(0, begin));
+    text = trim(from_right ? text.substr(0, begin) : text.substr(end));
   }
+  if (separator != nullptr || !text.empty()) out.push_back(text);
   if (from_right) std::reverse(out.begin(), out.end());
   return out;
 }
 
-std::vector<std::string_view> split_lines(Budget& budget, std::string_view text, bool keep_ends) {
+std::vector<std::string_view> split_lines(Budget& budget, std::string_view text) {
   std::vector<std::string_view> out;
   std::size_t begin = 0;
   for (std::size_t at = 0; at < text.size();) {
@@ -188,7 +135,7 @@ std::vector<std::string_view> split_lines(Budget& budget, std::string_view text,
     if (!is_end) continue;
     if (c == '\r' && at < text.size() && text[at] == '\n') ++at;
     budget.take(1, kPartBytes);
-    out.push_back(text.substr(begin, (keep_ends ? at : end) - begin));
+    out.push_back(text.substr(begin, end - begin));
     begin = at;
   }
   if (begin < text.size()) out.push_back(text.substr(begin));
@@ -211,7 +158,7 @@ std::string replace(Budget& budget, std::string_view text, std::string_view what
   if (what.empty()) {  // Between all characters.
     for (std::size_t at = 0;;) {
       if (limit >= 0 && limit-- == 0) {
-        append(budget, out, text.substr(at), "");
+        append(budget, out, text.substr(at));
         return out;
       }
       const std::size_t begin = at;
@@ -227,68 +174,23 @@ std::string replace(Budget& budget, std::string_view text, std::string_view what
     done = at + what.size();
     if (limit > 0) --limit;
   }
-  append(budget, out, text.substr(done), "");
+  append(budget, out, text.substr(done));
   return out;
 }
 
-namespace {
-
-// Without white space and without the underscores between digits; none if an underscore stands elsewhere.
-std::optional<std::string> digits_of(std::string_view text) {
-  std::string out;
-  text = strip(text, nullptr, true, true);
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t begin = at;
-    const char32_t c = next_code_point(text, at);
-    if (c >= 0x80) {
-      if (u_charDigitValue(static_cast<UChar32>(c)) < 0) return std::nullopt;
-      refuse("a number in other than ASCII digits");
-    }
-    const auto alnum = [&](std::size_t i) {
-      return i < text.size() && std::isalnum(static_cast<unsigned char>(text[i])) != 0;
-    };
-    if (c != '_') {
-      out += static_cast<char>(c);
-    } else if (begin == 0 || !alnum(begin - 1) || !alnum(at)) {
-      return std::nullopt;
-    }
-  }
-  return out;
-}
-
-}  // namespace
-
-std::optional<std::int64_t> parse_int(std::string_view text, std::int64_t base) {
-  if (base != 2 && base != 8 && base != 10 && base != 16) refuse(fmt::format("a base of {}", base));
-  const auto cleaned = digits_of(text);
-  if (!cleaned || cleaned->empty()) return std::nullopt;
-  const bool negative = cleaned->front() == '-';
-  std::string digits = cleaned->substr(negative || cleaned->front() == '+' ? 1 : 0);
-  const char mark = base == 2 ? 'b' : base == 8 ? 'o' : base == 16 ? 'x' : '\0';
-  if (mark != '\0' && digits.size() > 2 && digits[0] == '0' && (digits[1] | 0x20) == mark) digits.erase(0, 2);
-  if (digits.empty() || digits.front() == '-') return std::nullopt;
-  if (negative) digits.insert(0, 1, '-');
+std::optional<std::int64_t> parse_int(std::string_view text) {
+  const std::string_view number = strip(text, nullptr, true, true);
+  const std::string_view digits = number.substr(number.starts_with('+') ? 1 : 0);
   std::int64_t value = 0;
   const char* end = digits.data() + digits.size();
-  const auto parsed = std::from_chars(digits.data(), end, value, static_cast<int>(base));
-  if (parsed.ptr != end) return std::nullopt;
-  if (parsed.ec != std::errc{}) refuse("so large an int");
-  return value;
-}
-
-std::optional<double> parse_float(std::string_view text) {
-  const auto cleaned = digits_of(text);
-  if (!cleaned) return std::nullopt;
-  std::string_view digits = *cleaned;
-  if (digits.starts_with('+') && !digits.starts_with("+-")) digits.remove_prefix(1);
-  if (digits.find_first_of("(_") != std::string_view::npos) return std::nullopt;
-  double value = 0;
-  const char* end = digits.data() + digits.size();
   const auto parsed = std::from_chars(digits.data(), end, value);
-  if (parsed.ptr != end || parsed.ec == std::errc::invalid_argument) return std::nullopt;
-  if (parsed.ec != std::errc{}) refuse("so large or small a float");
-  if (value != value) refuse("what is not a number");
-  return value;
+  if (parsed.ptr == end && parsed.ec == std::errc{} && !number.starts_with("+-")) return value;
+  for (std::size_t at = 0; at < number.size();) {
+    if (u_charDigitValue(static_cast<UChar32>(next_code_point(number, at))) >= 0) {
+      refuse(fmt::format("int of \"{}\"", base::printable(number, 40)));
+    }
+  }
+  return std::nullopt;
 }
 
 std::string upper(std::string_view text) {

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -20,13 +19,15 @@ class Value;
 struct List;
 struct Dict;
 struct Namespace;
-struct Function;
-struct Loop;
+struct Function;  // A macro or a global function (interpreter.h).
 
 // What a template does wrong or asks for in vain: a clause without its place, which the interpreter adds.
 struct Failure : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
+// The clause for what Jinja can do and tte leaves out, or may leave out.
+std::string unsupported(std::string_view what);
+[[noreturn]] void refuse(std::string_view what);
 
 struct Undefined {
   std::string name;
@@ -37,13 +38,6 @@ struct Markup {
   std::string text;
 };
 
-// What a generator gives, one value at a time and only once.
-struct Iterator {
-  std::function<std::optional<Value>()> next;
-  int depth = 1;
-  bool running = false;
-};
-
 // Lists and dicts nest at most this deep, so that walks over them need little stack.
 inline constexpr int kMaxNesting = 100;
 // The longest text that is made of values.
@@ -51,10 +45,10 @@ inline constexpr std::size_t kMaxText = std::size_t{1} << 27;
 
 class Value {
  public:
-  using Data = std::variant<Undefined, None, bool, std::int64_t, double, std::shared_ptr<const std::string>,
-                            std::shared_ptr<const List>, std::shared_ptr<const Dict>,
-                            std::shared_ptr<Namespace>, std::shared_ptr<const Function>,
-                            std::shared_ptr<Iterator>, std::shared_ptr<const Markup>, std::shared_ptr<Loop>>;
+  using Data =
+      std::variant<Undefined, None, bool, std::int64_t, std::shared_ptr<const std::string>,
+                   std::shared_ptr<const List>, std::shared_ptr<const Dict>, std::shared_ptr<Namespace>,
+                   std::shared_ptr<const Function>, std::shared_ptr<const Markup>>;
 
   Value() = default;
   // NOLINTBEGIN(google-explicit-constructor): a value is made of any of these, as in a template.
@@ -62,17 +56,14 @@ class Value {
   Value(Undefined undefined) : data_(std::move(undefined)) {}
   Value(bool value) : data_(value) {}
   Value(std::int64_t value) : data_(value) {}
-  Value(double value) : data_(value) {}
   Value(std::string text) : data_(std::make_shared<const std::string>(std::move(text))) {}
   Value(std::string_view text) : Value(std::string(text)) {}
   Value(const char* text) : Value(std::string(text)) {}
   // Throw Failure for what nests deeper than kMaxNesting.
   Value(List list);
   Value(Dict dict);
-  Value(Function function);
-  Value(Iterator iterator);
   Value(std::shared_ptr<Namespace> names) : data_(std::move(names)) {}
-  Value(std::shared_ptr<Loop> loop) : data_(std::move(loop)) {}
+  Value(std::shared_ptr<const Function> function) : data_(std::move(function)) {}
   Value(Markup markup) : data_(std::make_shared<const Markup>(std::move(markup))) {}
   // NOLINTEND(google-explicit-constructor)
 
@@ -89,16 +80,13 @@ class Value {
   [[nodiscard]] bool is_undefined() const { return as<Undefined>() != nullptr; }
   [[nodiscard]] bool is_none() const { return as<None>() != nullptr; }
   [[nodiscard]] const std::string* text() const { return shared<const std::string>(); }
-  // A list, a tuple, a range or a view of a dict.
   [[nodiscard]] const List* list() const { return shared<const List>(); }
   [[nodiscard]] const Dict* dict() const { return shared<const Dict>(); }
   [[nodiscard]] const Function* function() const { return shared<const Function>(); }
   [[nodiscard]] Namespace* names() const { return shared<Namespace>(); }
-  [[nodiscard]] Iterator* iterator() const { return shared<Iterator>(); }
-  // The number as int (bool counts as 0 or 1); false if it is not one.
-  [[nodiscard]] bool integer(std::int64_t& value) const;
-  // The number as float; false if it is not one.
-  [[nodiscard]] bool number(double& value) const;
+  [[nodiscard]] const Markup* markup() const { return shared<const Markup>(); }
+  // The number (a bool counts as 0 or 1); none if it is not one.
+  [[nodiscard]] std::optional<std::int64_t> integer() const;
 
   [[nodiscard]] bool truthy() const;
   // What Python calls the type: "str", "list", ...
@@ -109,15 +97,17 @@ class Value {
   Data data_;
 };
 
-// A sequence; the kinds print and compare as different things.
+// A sequence. Views (a range, the keys of a dict) and generators have no text and cannot be compared. A generator,
+// which Jinja lets be read only once, can be gone over where it is made, but not kept.
 struct List : std::vector<Value> {
+  enum class Kind { kList, kTuple, kView, kGenerator };
   using std::vector<Value>::vector;
-  enum class Kind { kList, kTuple, kRange, kKeys, kValues, kItems };
+  explicit List(Kind of) : kind(of) {}
   Kind kind = Kind::kList;
-  std::string shown;  // repr() of a range.
   int depth = 1;
+
+  [[nodiscard]] bool plain() const { return kind <= Kind::kTuple; }
 };
-List tuple_of(std::vector<Value> items);
 
 // In the order of insertion; keys are strings.
 struct Dict {
@@ -134,13 +124,6 @@ struct Namespace : Dict {};
 struct Arguments {
   std::vector<Value> positional;
   std::vector<std::pair<std::string, Value>> named;
-};
-
-// A macro, a global function or a method.
-struct Function {
-  std::string name;
-  std::function<Value(const Arguments&)> call;
-  int depth = 1;
 };
 
 // What one run of a template may still spend, in steps and in bytes of strings and lists made on the way.
@@ -163,7 +146,7 @@ class Budget {
   std::size_t bytes_ = 0;
 };
 
-// str(value): what {{ value }} writes; undefined writes nothing. Throws Failure for what has no fixed text.
+// str(value): what {{ value }} writes; undefined writes nothing. Refuses what has no fixed text.
 std::string str(const Value& value, Budget& budget);
 // Python's ==.
 bool equal(const Value& a, const Value& b, Budget& budget);

@@ -16,7 +16,6 @@ Value value_of(const nlohmann::ordered_json& json) {
   if (json.is_null()) return None{};
   if (json.is_boolean()) return json.get<bool>();
   if (json.is_number_integer()) return json.get<std::int64_t>();
-  if (json.is_number()) return json.get<double>();
   if (json.is_string()) return json.get<std::string>();
   if (json.is_array()) {
     List list;
@@ -66,11 +65,11 @@ TEST(Jinja, ErrorsNameTheLine) {
       {"\n\n{{ x.y.z }}", "not defined"},
       {"\n\n{{ 'a' + 1 }}", "str + int"},
       {"\n\n{{ 1 // 0 }}", "divided by zero"},
-      {"\n\n{{ ''.__class__ }}", "__class__ is not supported"},
+      {"\n\n{{ ''.__class__ }}", "__class__ of a str is not supported"},
       {"\n\n{{ 'a'.format(1) }}", "not supported"},
       {"\n\n{% set x.y = 1 %}", "namespace"},
       {"\n\n{% for x in 5 %}{% endfor %}", "going over a int is not supported"},
-      {"\n\n{{ 99999999999999999999 }}", "too large"},
+      {"\n\n{{ 99999999999999999999 }}", "so large a number as 99999999999999999999"},
   };
   for (const auto& [source, what] : cases) {
     const std::string message = message_of<ModelError>([&, s = source] { render(s); });

@@ -5,6 +5,8 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "text/jinja/interpreter.h"
 
@@ -26,9 +28,10 @@ struct Call {
     return bound[index] != nullptr && bound[index]->truthy();
   }
   [[nodiscard]] std::int64_t integer(std::size_t index, std::int64_t fallback) const {
-    std::int64_t out = fallback;
-    if (bound[index] != nullptr && !bound[index]->integer(out)) refuse_argument(index);
-    return out;
+    if (bound[index] == nullptr) return fallback;
+    const auto value = bound[index]->integer();
+    if (!value) refuse_argument(index);
+    return *value;
   }
   // A string; null if it was not passed or is None.
   [[nodiscard]] const std::string* text_or_none(std::size_t index) const {
@@ -41,7 +44,7 @@ struct Call {
   }
   // str(input), which is what filters of strings work on.
   [[nodiscard]] std::string input_text() const {
-    if (input.shared<const Markup>() != nullptr) refuse_input();
+    if (input.markup() != nullptr) refuse_input();
     return run.text_of(input);
   }
   [[noreturn]] void refuse_input() const { refuse(fmt::format("{} of a {}", name, input.type_name())); }
@@ -53,14 +56,20 @@ struct Call {
 struct Builtin {
   std::string_view name;
   Value (*function)(const Call&);
-  std::array<const char*, Call::kMaxParameters> parameters{};
+  std::array<const char*, Call::kMaxParameters> parameters{};  // "" where it is passed by position alone.
   std::size_t required = 0;
-  bool by_name = false;  // Arguments may be passed by name.
   bool any = false;      // The function reads its arguments itself.
+  bool of_dict = false;  // Of a method; otherwise it is one of texts.
 };
 
 // The one called `name`; null if there is none.
 const Builtin* find_builtin(std::span<const Builtin> all, std::string_view name);
+const Builtin* find_filter(std::string_view name);
+const Builtin* find_test(std::string_view name);
+const Builtin* find_method(std::string_view name);
+// range, dict, namespace, raise_exception, strftime_now.
+std::vector<std::pair<std::string, Value>> global_functions();
+
 // Refuses arguments that the function does not have.
 Value invoke(Interpreter& run, const Builtin& builtin, const Value& input, const Arguments& arguments);
 
