@@ -114,17 +114,21 @@ void Call::handle(Events events) {
 }
 
 void Call::run_for_item(std::size_t item, const std::function<void()>& action) {
+  std::exception_ptr error;
   try {
-    action();
-  } catch (const InputError& error) {
-    if (options_.on_error == OnError::kThrow) throw;
-    fail(item, error.what());
-  } catch (const OutOfMemoryError& error) {
-    if (options_.on_error == OnError::kThrow) throw;
-    fail(item, error.what());
-  } catch (const std::bad_alloc&) {
-    const auto error = base::plain_error(std::current_exception(), name_of(item), kLessOfAnItem);
-    run_for_item(item, [&] { std::rethrow_exception(error); });
+    return action();
+  } catch (const base::AsItIs& thrown) {
+    error = thrown.error;
+  } catch (...) {
+    error = base::named_error(std::current_exception(), name_of(item), kLessOfAnItem);
+  }
+  if (options_.on_error == OnError::kThrow) std::rethrow_exception(error);
+  try {
+    std::rethrow_exception(error);
+  } catch (const InputError& e) {
+    fail(item, e.what());
+  } catch (const OutOfMemoryError& e) {
+    fail(item, e.what());
   }
 }
 
@@ -146,7 +150,7 @@ void Call::end(std::size_t item, State state) {
   held_[item] = 0;
   --running_;
   ++ended_;
-  if (options_.progress) options_.progress(ended_, state_.size());
+  if (options_.progress) base::as_it_is([&] { options_.progress(ended_, state_.size()); });
 }
 
 void Call::reserve_bytes(std::size_t item, std::int64_t bytes) {
@@ -190,7 +194,7 @@ std::function<OnToken(std::int64_t, const std::string&)> Call::first_token(std::
 }
 
 void Call::hand_over(std::size_t item, std::int64_t id, const std::string& text) {
-  process_.check();  // The callback before may have forked.
+  base::as_it_is([this] { process_.check(); });  // The callback before may have forked.
   const auto taker = takers_.find(item);
   if (taker == takers_.end() || *taker->second.stopped) return;
   if (!taker->second.take(id, text)) *taker->second.stopped = true;

@@ -52,7 +52,7 @@ class Call {
   void run(const std::function<void(std::size_t)>& start);
 
   // Runs job() on the media pool, then then(result, seconds). `job` may outlive the call: it owns what it
-  // uses.
+  // uses. Its errors name the item themselves.
   template <typename T>
   void prepare(std::size_t item, std::function<T()> job, std::function<void(T, double)> then);
 
@@ -62,7 +62,8 @@ class Call {
 
   // Called with each item that failed (OnError::kSkip), so that what it held can go.
   std::function<void(std::size_t)> on_failed;
-  // The name of an item in errors.
+  // The name of an item: errors of its own are handed out with it (but for those of callbacks), so whatever
+  // throws them need not know it.
   std::function<std::string(std::size_t)> name_of = [](std::size_t item) {
     return fmt::format("item {}", item);
   };
@@ -146,7 +147,8 @@ void Call::prepare(std::size_t item, std::function<T()> job, std::function<void(
   // `this` is alive when the event runs: events run inside run() only.
   auto event = event_of(item, [this, item, outcome, then = std::move(then)] {
     --preparing_;
-    if (state_[item] == State::kRunning) then(outcome->result.get_future().get(), outcome->seconds);
+    if (state_[item] != State::kRunning) return;
+    then(base::as_it_is([&] { return outcome->result.get_future().get(); }), outcome->seconds);
   });
   pool_.post([shared = shared_, event, outcome, name = name_of(item), job = std::move(job)] {
     if (shared->stop.cancelled()) return;

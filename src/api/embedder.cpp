@@ -36,13 +36,12 @@ void encode_all(const Embedder::Impl& self, const std::vector<Input>& inputs,
       const auto opened = builder->open(input, name, request, visuals, given);
       return Ready{builder->close(opened, name, given), api::bytes_of(visuals)};
     };
-    call.prepare<Ready>(i, std::move(job), [&, i, name](const Ready& ready, double seconds) {
+    call.prepare<Ready>(i, std::move(job), [&, i](const Ready& ready, double seconds) {
       call.reserve_bytes(i, ready.bytes);
       engine::EncodeRequest encode;
       encode.prompt = ready.prompt.prompt;
       encode.output = output;
       if (ready.prompt.pooled_row >= 0) encode.row = ready.prompt.pooled_row;
-      encode.name = name;
       const auto begin = std::chrono::steady_clock::now();
       call.submit<engine::EncodeResult>(
           i, self.engine(), std::move(encode),
@@ -79,7 +78,7 @@ Embeddings Embedder::embed(const std::vector<Input>& inputs, const std::vector<s
         const auto vector = sink.store(i, result.hidden);
         sink.result().timings[i] = timings;
         sink.result().tokens[i] = prompt.size();
-        if (options.on_result) options.on_result(i, vector);
+        if (options.on_result) base::as_it_is([&] { options.on_result(i, vector); });
       });
   sink.result().errors = call.errors();
   std::sort(sink.result().errors.begin(), sink.result().errors.end(),

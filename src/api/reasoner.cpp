@@ -41,18 +41,17 @@ std::vector<Trace> Reasoner::think(const std::vector<Input>& inputs, const Think
       const prompt::Visuals visuals = builder->media().read(input, name, stop);
       return Opened{builder->open(input, name, request, visuals), api::bytes_of(visuals)};
     };
-    call.prepare<Opened>(i, std::move(job), [&, i, name](const Opened& opened, double seconds) {
+    call.prepare<Opened>(i, std::move(job), [&, i](const Opened& opened, double seconds) {
       call.reserve_bytes(i, opened.bytes);
       api::ThinkJob think;
       think.item = i;
-      think.name = name;
       think.prompt = opened.prompt;
       think.options = api::generate_options_of(options, i);
       think.on_token = &options.on_token;
       think.media_seconds = seconds;
       api::think(call, self, think, [&, i](Trace trace, const auto&) {
         traces[i] = std::move(trace);
-        if (options.on_result) options.on_result(i, traces[i]);
+        if (options.on_result) base::as_it_is([&] { options.on_result(i, traces[i]); });
         call.finish(i);
       });
     });

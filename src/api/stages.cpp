@@ -30,7 +30,7 @@ std::function<OnToken(std::int64_t, const std::string&)> token_callback(Call& ca
   return call.tokens(job.item, [stream = std::move(stream), item = job.item, begin = job.on_begin,
                                 on_token = job.on_token](std::int64_t id, const std::string& text) {
     if (stream->seen++ == 0 && begin) begin();
-    if ((*on_token)(item, text, id) == OnToken::kContinue) return true;
+    if (base::as_it_is([&] { return (*on_token)(item, text, id); }) == OnToken::kContinue) return true;
     stream->kept = stream->seen;
     return false;
   });
@@ -88,7 +88,6 @@ void think(Call& call, const Reasoner::Impl& reasoner, const ThinkJob& job,
   request.think_close = recipe.trace.close;
   request.pin_state = job.pin_state;
   request.continues = job.continues;
-  request.name = job.name;
   auto stream = std::make_shared<Stream>();
   request.on_token = token_callback(call, job, stream);
   auto finish = [&reasoner, stream, stop = request.options.stop, prompt_tokens = job.prompt->size(),

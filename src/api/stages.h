@@ -54,7 +54,6 @@ engine::Output output_of(prompt::Pooling pooling);
 
 struct ThinkJob {
   std::size_t item = 0;
-  std::string name;
   std::shared_ptr<const models::Prompt> prompt;
   GenerateOptions options;                  // The caller's.
   const TokenCallback* on_token = nullptr;  // The caller's, which outlives the call; may be empty.

@@ -153,11 +153,7 @@ class Run {
     const Task task = api::task_of(options_, i);
     const prompt::Recipe &reason = reasoner_.recipe(), &embed = embedder_.recipe();
     if (reason.presets.contains(task.family) || embed.presets.contains(task.family)) return;
-    try {
-      (void)(embed.presets.empty() ? reason : embed).preset(task);
-    } catch (const InputError& error) {
-      throw InputError(fmt::format("{}: {}", items_[i].name, error.what()));
-    }
+    (void)(embed.presets.empty() ? reason : embed).preset(task);
   }
 
   // The item's task as `own` takes it: a family that only the other recipe has leaves it with its default
@@ -229,7 +225,6 @@ class Run {
     Item& item = items_[i];
     api::ThinkJob job;
     job.item = i;
-    job.name = item.name;
     job.prompt = std::move(prompts.reason);
     job.options = api::generate_options_of(options_, i);
     job.on_token = &options_.on_token;
@@ -259,7 +254,6 @@ class Run {
     request.pin_state = true;
     const auto wanted = std::make_shared<std::atomic<bool>>(false);
     request.wanted = wanted;
-    request.name = item.name;
     try {
       call_.submit<engine::EncodeResult>(
           i, embedder_.engine(), std::move(request),
@@ -293,13 +287,14 @@ class Run {
     item.timings.prefill = trace.timings.prefill;
     item.timings.decode = trace.timings.decode;
     item.trace = std::move(trace);
-    if (options_.on_trace) options_.on_trace(i, *item.trace);
+    if (options_.on_trace) base::as_it_is([&] { options_.on_trace(i, *item.trace); });
     Thinking thinking = std::move(std::get<Thinking>(item.stage));
     if (!embedder_.builder->appends_trace()) {
       const prompt::PromptRequest request{Stage::kEmbed, options_.instruction,
                                           task_of(i, embedder_.recipe(), reasoner_.recipe())};
-      thinking.embed =
-          embedder_.builder->open(inputs_[i], item.name, request, thinking.embed->visuals, &*item.trace);
+      thinking.embed = base::as_it_is([&] {
+        return embedder_.builder->open(inputs_[i], item.name, request, thinking.embed->visuals, &*item.trace);
+      });
     }
     if (thinking.prefix && thinking.prefix->wanted) {
       thinking.prefix->wanted->store(true);
@@ -313,8 +308,8 @@ class Run {
   // `pin`: of a state that the prompt begins with.
   void embed(std::size_t i, const Prompt& prompt, Pin pin) {
     Item& item = items_[i];
-    const prompt::EmbedPrompt closed =
-        embedder_.builder->close(prompt, item.name, item.trace ? &*item.trace : nullptr);
+    const prompt::EmbedPrompt closed = base::as_it_is(
+        [&] { return embedder_.builder->close(prompt, item.name, item.trace ? &*item.trace : nullptr); });
     engine::EncodeRequest request;
     request.prompt = closed.prompt;
     request.output = api::output_of(embedder_.recipe().pooling);
@@ -322,7 +317,6 @@ class Run {
     // If this turns out to be a question worth reasoning about, its prompt need not be read again.
     request.pin_state = std::holds_alternative<Trying>(item.stage);
     request.continues = std::move(pin);
-    request.name = item.name;
     const auto begin = steady_clock::now();
     call_.submit<engine::EncodeResult>(
         i, embedder_.engine(), std::move(request),
@@ -341,13 +335,15 @@ class Run {
           sink_.result().timings[i] = read.timings;
           sink_.result().tokens[i] = tokens;
           drop(i);
-          if (options_.on_vector) options_.on_vector(i, vector);
+          if (options_.on_vector) base::as_it_is([&] { options_.on_vector(i, vector); });
           call_.finish(i);
         });
   }
 
   [[nodiscard]] bool worth_thinking(std::size_t i, std::span<const float> vector) const {
-    if (options_.auto_think.decide) return options_.auto_think.decide(i, vector);
+    if (options_.auto_think.decide) {
+      return base::as_it_is([&] { return options_.auto_think.decide(i, vector); });
+    }
     return margin_->margin(vector) < options_.auto_think.margin;
   }
 

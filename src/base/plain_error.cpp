@@ -30,15 +30,27 @@ std::string wanted(std::string_view message) {
   return {};
 }
 
+// The words of ATen's allocator for the CPU, which throws a plain c10::Error.
 bool is_memory(std::string_view message) {
-  return message.find("can't allocate memory") != std::string_view::npos ||
-         message.find("not enough memory") != std::string_view::npos;
+  for (const char* words : {"can't allocate memory", "not enough memory", "alloc_cpu"}) {
+    if (message.find(words) != std::string_view::npos) return true;
+  }
+  return false;
+}
+
+std::string begun(std::string_view where, const std::string& message) {
+  return where.empty() ? message : fmt::format("{}: {}", where, message);
+}
+
+template <typename E>
+std::exception_ptr made(std::string_view where, const std::string& message) {
+  return std::make_exception_ptr(E(begun(where, message)));
 }
 
 std::exception_ptr out_of_memory(std::string_view where, std::string_view remedy, const std::string& amount) {
-  return std::make_exception_ptr(OutOfMemoryError(
-      amount.empty() ? fmt::format("{}: memory ran out: {}.", where, remedy)
-                     : fmt::format("{}: memory ran out where {} were wanted: {}.", where, amount, remedy)));
+  return made<OutOfMemoryError>(
+      where, amount.empty() ? fmt::format("memory ran out: {}.", remedy)
+                            : fmt::format("memory ran out where {} were wanted: {}.", amount, remedy));
 }
 
 }  // namespace
@@ -56,13 +68,36 @@ std::exception_ptr plain_error(const std::exception_ptr& error, std::string_view
   } catch (const c10::Error& e) {
     const std::string_view message = e.what_without_backtrace();
     if (is_memory(message)) return out_of_memory(where, remedy, wanted(message));
-    return std::make_exception_ptr(Error(fmt::format("{}: {}", where, printable(message, kLongest))));
+    return made<Error>(where, printable(message, kLongest));
   } catch (const std::system_error& e) {
     if (e.code() != std::errc::resource_unavailable_try_again) return error;
-    return std::make_exception_ptr(DeviceError(fmt::format(
-        "{}: the system gives no more threads ({}): lower threads and media_threads.", where, e.what())));
+    return made<DeviceError>(
+        where,
+        fmt::format("the system gives no more threads ({}): lower threads and media_threads.", e.what()));
   } catch (...) {
     return error;
+  }
+}
+
+std::exception_ptr named_error(const std::exception_ptr& error, std::string_view name,
+                               std::string_view remedy) {
+  const std::exception_ptr plain = plain_error(error, {}, remedy);
+  try {
+    std::rethrow_exception(plain);
+  } catch (const InputError& e) {
+    return made<InputError>(name, e.what());
+  } catch (const ModelError& e) {
+    return made<ModelError>(name, e.what());
+  } catch (const OutOfMemoryError& e) {
+    return made<OutOfMemoryError>(name, e.what());
+  } catch (const DeviceError& e) {
+    return made<DeviceError>(name, e.what());
+  } catch (const CancelledError&) {
+    return plain;
+  } catch (const Error& e) {
+    return made<Error>(name, e.what());
+  } catch (...) {
+    return plain;
   }
 }
 

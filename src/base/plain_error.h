@@ -12,10 +12,28 @@ namespace tte::base {
 //
 // std::bad_alloc and what ATen's allocators throw become an OutOfMemoryError that says how much was wanted,
 // if that is known, and `remedy`; threads that the system does not give become a DeviceError, and other
-// errors of ATen an Error without their backtrace. All begin with `where`. Everything else, tte's own errors
-// among it, stays as it is.
+// errors of ATen an Error without their backtrace. All begin with `where`, if it is not empty. Everything else,
+// tte's own errors among it, stays as it is.
 std::exception_ptr plain_error(const std::exception_ptr& error, std::string_view where,
                                std::string_view remedy);
+
+// The same for an error that is handed out: tte's own begin with `name` as well, but for CancelledError.
+std::exception_ptr named_error(const std::exception_ptr& error, std::string_view name,
+                               std::string_view remedy);
+
+// Around an exception that is handed out as it is, without a name: one of a caller's callback.
+struct AsItIs {
+  std::exception_ptr error;
+};
+
+template <typename F>
+auto as_it_is(F&& call) -> decltype(call()) {
+  try {
+    return std::forward<F>(call)();
+  } catch (...) {
+    throw AsItIs{std::current_exception()};
+  }
+}
 
 // Runs call(); what it throws comes out as plain_error() has it.
 template <typename F>

@@ -22,14 +22,13 @@ void check_options(const EngineOptions& options) {
   }
 }
 
-void check_prompt(const models::Prompt* prompt, const models::ModelInfo& info, const std::string& name) {
+void check_prompt(const models::Prompt* prompt, const models::ModelInfo& info) {
   if (prompt == nullptr || prompt->ids.empty()) {
-    throw InputError(fmt::format("{}: the prompt is empty; a model needs at least one token to read.", name));
+    throw InputError("the prompt is empty; a model needs at least one token to read.");
   }
   std::int64_t expected = 0;
   for (const std::int64_t tokens : prompt->visual_tokens) {
-    if (tokens < 1)
-      throw InputError(fmt::format("{}: a visual has {} tokens; it needs at least one.", name, tokens));
+    if (tokens < 1) throw InputError(fmt::format("a visual has {} tokens; it needs at least one.", tokens));
     expected += tokens;
   }
   std::int64_t visual = 0;
@@ -37,74 +36,68 @@ void check_prompt(const models::Prompt* prompt, const models::ModelInfo& info, c
   if (prompt->kinds.size() != prompt->ids.size() || prompt->positions.size() != prompt->ids.size() ||
       prompt->visual_tokens.size() != prompt->visuals.size() || visual != expected) {
     throw InputError(fmt::format(
-        "{}: the prompt contradicts itself: {} ids, {} kinds and {} positions; {} visual tokens where its "
+        "the prompt contradicts itself: {} ids, {} kinds and {} positions; {} visual tokens where its "
         "{} visuals have {} by visual_tokens. Let Layout::layout() make it.",
-        name, prompt->ids.size(), prompt->kinds.size(), prompt->positions.size(), visual,
-        prompt->visuals.size(), expected));
+        prompt->ids.size(), prompt->kinds.size(), prompt->positions.size(), visual, prompt->visuals.size(),
+        expected));
   }
   for (const std::int64_t id : prompt->ids) {
     if (id < 0 || id >= info.vocab_size) {
       throw InputError(
-          fmt::format("{}: token id {} is outside the model's vocabulary of {}; check that tokenizer and "
+          fmt::format("token id {} is outside the model's vocabulary of {}; check that tokenizer and "
                       "checkpoint belong together.",
-                      name, id, info.vocab_size));
+                      id, info.vocab_size));
     }
   }
 }
 
 // `extra` tokens may be generated.
-void check_fits(const models::Prompt& prompt, std::int64_t extra, const models::Model& model,
-                const std::string& name) {
+void check_fits(const models::Prompt& prompt, std::int64_t extra, const models::Model& model) {
   const std::int64_t room = prompt.size() + extra;
   const std::string what =
       extra == 0 ? fmt::format("a prompt of {} tokens needs", prompt.size())
                  : fmt::format("a prompt of {} tokens and max_new_tokens = {} need", prompt.size(), extra);
   if (const std::int64_t bytes = model.state_bytes(room); bytes > model.state_capacity()) {
-    throw InputError(fmt::format(
-        "{}: {} {} bytes of sequence states, but the model has {} in all; set "
-        "BackendOptions::state_bytes to at least {}, or shorten the input{}.",
-        name, what, bytes, model.state_capacity(), bytes, extra == 0 ? "" : " or max_new_tokens"));
+    throw InputError(
+        fmt::format("{} {} bytes of sequence states, but the model has {} in all; set "
+                    "BackendOptions::state_bytes to at least {}, or shorten the input{}.",
+                    what, bytes, model.state_capacity(), bytes, extra == 0 ? "" : " or max_new_tokens"));
   }
   // Positions, not tokens: a visual takes fewer positions than it has tokens.
   const std::int64_t positions = prompt.next_position + extra;
   if (model.info().max_positions > 0 && positions > model.info().max_positions) {
-    throw InputError(fmt::format("{}: {} {} positions, but the model knows {}; shorten the input{}.", name,
-                                 what, positions, model.info().max_positions,
+    throw InputError(fmt::format("{} {} positions, but the model knows {}; shorten the input{}.", what,
+                                 positions, model.info().max_positions,
                                  extra == 0 ? "" : " or max_new_tokens"));
   }
 }
 
 void check(GenerateRequest& request, const models::Model& model) {
-  try {
-    request.options.validate();
-  } catch (const InputError& error) {
-    throw InputError(fmt::format("{}: {}", request.name, error.what()));
-  }
+  request.options.validate();
   if (!request.options.max_new_tokens) request.options.max_new_tokens = 512;
-  check_prompt(request.prompt.get(), model.info(), request.name);
-  check_fits(*request.prompt, *request.options.max_new_tokens, model, request.name);
+  check_prompt(request.prompt.get(), model.info());
+  check_fits(*request.prompt, *request.options.max_new_tokens, model);
   for (const std::int64_t id : request.options.stop_token_ids) {
     if (id < model.info().vocab_size) continue;
-    throw InputError(fmt::format(
-        "{}: stop_token_ids has {}, but the model's vocabulary has {} tokens: give ids from 0 to {}.",
-        request.name, id, model.info().vocab_size, model.info().vocab_size - 1));
+    throw InputError(
+        fmt::format("stop_token_ids has {}, but the model's vocabulary has {} tokens: give ids from 0 to {}.",
+                    id, model.info().vocab_size, model.info().vocab_size - 1));
   }
   if (request.options.max_think_tokens && (request.think_open.empty() || request.think_close.empty())) {
     throw InputError(
-        fmt::format("{}: max_think_tokens is {}, but the recipe has no thinking tags to watch for; leave "
+        fmt::format("max_think_tokens is {}, but the recipe has no thinking tags to watch for; leave "
                     "it unset, or use a recipe with think_open and think_close.",
-                    request.name, *request.options.max_think_tokens));
+                    *request.options.max_think_tokens));
   }
 }
 
 void check(const EncodeRequest& request, const models::Model& model) {
-  check_prompt(request.prompt.get(), model.info(), request.name);
-  check_fits(*request.prompt, 0, model, request.name);
+  check_prompt(request.prompt.get(), model.info());
+  check_fits(*request.prompt, 0, model);
   if (request.output == Output::kRow && request.row &&
       (*request.row < 0 || *request.row >= request.prompt->size())) {
-    throw InputError(
-        fmt::format("{}: a prompt of {} tokens has no row {}; give the index of one of its tokens.",
-                    request.name, request.prompt->size(), *request.row));
+    throw InputError(fmt::format("a prompt of {} tokens has no row {}; give the index of one of its tokens.",
+                                 request.prompt->size(), *request.row));
   }
 }
 

@@ -53,7 +53,6 @@ struct GenerateRequest {
   // caller with many requests waits for whichever ends first.
   std::function<void()> on_done;
   CancelToken cancel;
-  std::string name;  // For errors.
 };
 
 struct GenerateResult {
@@ -77,7 +76,6 @@ struct EncodeRequest {
   const void* caller = nullptr;
   std::function<void()> on_done;  // As in GenerateRequest.
   CancelToken cancel;
-  std::string name;
 };
 
 struct EncodeResult {

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/plain_error.h"
 #include "engine/rows.h"
 #include "tte/error.h"
 
@@ -27,57 +28,29 @@ constexpr std::size_t kSearch = 8;
 // them hardly waits.
 constexpr std::int64_t kBackgroundPart = 8;
 
-const char* kNoMemory =
-    "the machine has no memory left for this step; lower BackendOptions::max_step_tokens, max_running or "
-    "state_bytes, or give smaller inputs.";
+constexpr std::string_view kLessOfAStep =
+    "lower BackendOptions::max_step_tokens, max_running or state_bytes, or give smaller inputs";
 
 // Made before it is needed: then there may be no memory for it.
 const std::exception_ptr& bare_no_memory() {
   static const std::exception_ptr error =
-      std::make_exception_ptr(OutOfMemoryError(fmt::format("An item failed: {}", kNoMemory)));
+      std::make_exception_ptr(OutOfMemoryError(fmt::format("memory ran out: {}.", kLessOfAStep)));
   return error;
-}
-
-// torch's allocator for the CPU throws a plain c10::Error.
-bool is_out_of_memory(const c10::Error& error) {
-  const std::string_view what = error.what_without_backtrace();
-  return what.find("alloc_cpu") != std::string_view::npos ||
-         what.find("not enough memory") != std::string_view::npos;
-}
-
-std::exception_ptr named(const std::exception_ptr& error, const std::string& name) {
-  const auto message = [&](const char* what) { return fmt::format("{}: {}", name, what); };
-  try {
-    std::rethrow_exception(error);
-  } catch (const InputError& e) {
-    return std::make_exception_ptr(InputError(message(e.what())));
-  } catch (const ModelError& e) {
-    return std::make_exception_ptr(ModelError(message(e.what())));
-  } catch (const OutOfMemoryError& e) {
-    return std::make_exception_ptr(OutOfMemoryError(message(e.what())));
-  } catch (const DeviceError& e) {
-    return std::make_exception_ptr(DeviceError(message(e.what())));
-  } catch (const c10::OutOfMemoryError&) {
-    return std::make_exception_ptr(OutOfMemoryError(message(kNoMemory)));
-  } catch (const std::bad_alloc&) {
-    return std::make_exception_ptr(OutOfMemoryError(message(kNoMemory)));
-  } catch (const c10::Error& e) {
-    if (is_out_of_memory(e)) return std::make_exception_ptr(OutOfMemoryError(message(kNoMemory)));
-    return std::make_exception_ptr(Error(message(e.what_without_backtrace())));
-  } catch (const std::exception& e) {
-    return std::make_exception_ptr(Error(message(e.what())));
-  } catch (...) {
-    return std::make_exception_ptr(Error(message("the model threw something that is not an exception.")));
-  }
 }
 
 }  // namespace
 
-std::exception_ptr name_error(const std::exception_ptr& error, const std::string& name) {
+std::exception_ptr plain_error(const std::exception_ptr& error) {
   try {
-    return named(error, name);
-  } catch (...) {
+    std::rethrow_exception(base::plain_error(error, {}, kLessOfAStep));
+  } catch (const Error&) {
+    return std::current_exception();
+  } catch (const std::bad_alloc&) {
     return bare_no_memory();
+  } catch (const std::exception& e) {
+    return std::make_exception_ptr(Error(e.what()));
+  } catch (...) {
+    return std::make_exception_ptr(Error("The model threw something that is not an exception."));
   }
 }
 
@@ -459,7 +432,7 @@ void Scheduler::finish(Sequence& sequence) {
 }
 
 void Scheduler::fail(Sequence& sequence, const std::exception_ptr& error) {
-  sequence.fail(name_error(error, sequence.name()));
+  sequence.fail(plain_error(error));
   sequence.ended = true;
 }
 

@@ -98,8 +98,8 @@ class Scheduler {
   EngineStats stats_;
 };
 
-// `error` as an exception of tte whose message names the request. Does not throw: where there is no memory
-// for a message, the exception says just that.
-std::exception_ptr name_error(const std::exception_ptr& error, const std::string& name);
+// `error` as an exception of tte. Does not throw: where there is no memory for a message, the exception says
+// just that.
+std::exception_ptr plain_error(const std::exception_ptr& error);
 
 }  // namespace tte::engine

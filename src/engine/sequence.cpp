@@ -61,7 +61,6 @@ Sequence::Sequence(Request& request, Output output)
       prompt_(request.prompt),
       output_(output),
       cancel_(request.cancel),
-      name_(request.name),
       pin_state_(request.pin_state),
       caller_(request.caller),
       continues_(std::move(request.continues)),
@@ -103,9 +102,9 @@ void Sequence::notify() const {
   try {
     on_done_();
   } catch (const std::exception& error) {
-    base::log().error("{}: on_done threw \"{}\"; it is ignored.", name_, error.what());
+    base::log().error("on_done threw \"{}\"; it is ignored.", error.what());
   } catch (...) {
-    base::log().error("{}: on_done threw; it is ignored.", name_);
+    base::log().error("on_done threw; it is ignored.");
   }
 }
 
@@ -247,10 +246,8 @@ void EncodeSequence::deliver(std::shared_ptr<PrefixPin> pin) {
 }
 
 void EncodeSequence::cancelled() {
-  fail(
-      std::make_exception_ptr(CancelledError(fmt::format("{}: the call was cancelled before its vector was "
-                                                         "computed; submit it again to get one.",
-                                                         name()))));
+  fail(std::make_exception_ptr(
+      CancelledError("The call was cancelled before its vector was computed; submit it again to get one.")));
 }
 
 void EncodeSequence::fail(std::exception_ptr error) {

@@ -55,7 +55,6 @@ class Sequence {
   [[nodiscard]] const models::Prompt& prompt() const { return *prompt_; }
   [[nodiscard]] const VisualRows& visual_rows() const { return visual_rows_; }
   [[nodiscard]] const TokenChain& chain() const { return chain_; }
-  [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] bool cancel_requested() const { return cancel_.cancelled(); }
   [[nodiscard]] bool pin_state() const { return pin_state_; }
   [[nodiscard]] const void* caller() const { return caller_; }
@@ -125,7 +124,6 @@ class Sequence {
   std::shared_ptr<const models::Prompt> prompt_;
   Output output_;
   CancelToken cancel_;
-  std::string name_;
   bool pin_state_;
   const void* caller_;
   std::shared_ptr<PrefixPin> continues_;

@@ -58,5 +58,32 @@ TEST(PlainError, EverythingElseStaysAsItIs) {
   EXPECT_EQ(in_plain_words("a", "b", [] { return 5; }), 5);
 }
 
+TEST(NamedError, BeginsWithTheNameAndKeepsItsType) {
+  const auto named = [](auto error) {
+    return named_error(std::make_exception_ptr(error), "item 4", "lower it");
+  };
+  const auto message = [&]<typename E>(E error) {
+    return message_of<E>([&] { std::rethrow_exception(named(error)); });
+  };
+  EXPECT_EQ(message(InputError("bad.")), "item 4: bad.");
+  EXPECT_EQ(message(ModelError("bad.")), "item 4: bad.");
+  EXPECT_EQ(message(DeviceError("bad.")), "item 4: bad.");
+  EXPECT_EQ(message(OutOfMemoryError("bad.")), "item 4: bad.");
+  EXPECT_EQ(message(Error("bad.")), "item 4: bad.");
+  EXPECT_EQ(message(CancelledError("Stopped.")), "Stopped.");
+  EXPECT_EQ(message(std::logic_error("mine")), "mine");
+  EXPECT_EQ(message_of<OutOfMemoryError>([&] { std::rethrow_exception(named(std::bad_alloc())); }),
+            "item 4: memory ran out: lower it.");
+}
+
+TEST(AsItIs, KeepsTheException) {
+  try {
+    as_it_is([] { throw InputError("mine"); });
+    FAIL() << "nothing was thrown";
+  } catch (const AsItIs& thrown) {
+    EXPECT_EQ(message_of<InputError>([&] { std::rethrow_exception(thrown.error); }), "mine");
+  }
+}
+
 }  // namespace
 }  // namespace tte::base

@@ -400,33 +400,29 @@ Bench::Bench(FakeModel::Options model_options, EngineOptions options)
       executor(std::make_shared<Executor>(1, std::int64_t{1} << 20)),
       engine(std::make_unique<Engine>(model, tokenizer, executor, options)) {}
 
-std::future<GenerateResult> Bench::generate(std::shared_ptr<const models::Prompt> prompt, int max_new_tokens,
-                                            std::string name) {
-  return engine->submit(generate_request(std::move(prompt), max_new_tokens, std::move(name)));
+std::future<GenerateResult> Bench::generate(std::shared_ptr<const models::Prompt> prompt,
+                                            int max_new_tokens) {
+  return engine->submit(generate_request(std::move(prompt), max_new_tokens));
 }
 
-std::future<EncodeResult> Bench::encode(std::shared_ptr<const models::Prompt> prompt, Output output,
-                                        std::string name) {
-  return engine->submit(encode_request(std::move(prompt), output, std::move(name)));
+std::future<EncodeResult> Bench::encode(std::shared_ptr<const models::Prompt> prompt, Output output) {
+  return engine->submit(encode_request(std::move(prompt), output));
 }
 
-GenerateRequest generate_request(std::shared_ptr<const models::Prompt> prompt, int max_new_tokens,
-                                 std::string name) {
+GenerateRequest generate_request(std::shared_ptr<const models::Prompt> prompt, int max_new_tokens) {
   GenerateRequest request;
   request.prompt = std::move(prompt);
   request.options.max_new_tokens = max_new_tokens;
   request.end_ids = {kEos};
   request.think_open = "<think>";
   request.think_close = "</think>";
-  request.name = std::move(name);
   return request;
 }
 
-EncodeRequest encode_request(std::shared_ptr<const models::Prompt> prompt, Output output, std::string name) {
+EncodeRequest encode_request(std::shared_ptr<const models::Prompt> prompt, Output output) {
   EncodeRequest request;
   request.prompt = std::move(prompt);
   request.output = output;
-  request.name = std::move(name);
   return request;
 }
 

@@ -118,15 +118,12 @@ struct Bench {
   std::shared_ptr<Executor> executor;
   std::unique_ptr<Engine> engine;
 
-  std::future<GenerateResult> generate(std::shared_ptr<const models::Prompt> prompt, int max_new_tokens,
-                                       std::string name = "item");
-  std::future<EncodeResult> encode(std::shared_ptr<const models::Prompt> prompt, Output output = Output::kRow,
-                                   std::string name = "item");
+  std::future<GenerateResult> generate(std::shared_ptr<const models::Prompt> prompt, int max_new_tokens);
+  std::future<EncodeResult> encode(std::shared_ptr<const models::Prompt> prompt,
+                                   Output output = Output::kRow);
 };
-GenerateRequest generate_request(std::shared_ptr<const models::Prompt> prompt, int max_new_tokens,
-                                 std::string name = "item");
-EncodeRequest encode_request(std::shared_ptr<const models::Prompt> prompt, Output output = Output::kRow,
-                             std::string name = "item");
+GenerateRequest generate_request(std::shared_ptr<const models::Prompt> prompt, int max_new_tokens);
+EncodeRequest encode_request(std::shared_ptr<const models::Prompt> prompt, Output output = Output::kRow);
 
 // Ids that a sequence of a FakeModel writes: `script` one by one after the prompt, then kEos.
 FakeModel::Options scripted(std::int64_t prompt_tokens, std::vector<std::int64_t> script);

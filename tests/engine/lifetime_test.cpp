@@ -16,8 +16,8 @@ namespace {
 
 using ::testing::HasSubstr;
 
-GenerateRequest endless(std::uint64_t seed, std::string name = "item") {
-  auto request = generate_request(text_prompt(5, seed), 1'000'000'000, std::move(name));
+GenerateRequest endless(std::uint64_t seed) {
+  auto request = generate_request(text_prompt(5, seed), 1'000'000'000);
   request.options.ignore_eos = true;
   return request;
 }
@@ -144,7 +144,7 @@ TEST(Cancel, WaitingRequestsNeedNotComeToRun) {
   auto running = bench.engine->submit(std::move(first));
   begun.get_future().wait();
   auto generate = endless(2);
-  auto encode = encode_request(text_prompt(5, 3), Output::kRow, "item 3");
+  auto encode = encode_request(text_prompt(5, 3), Output::kRow);
   encode.cancel = generate.cancel;
   const CancelToken cancel = generate.cancel;
   auto trace = bench.engine->submit(std::move(generate));
@@ -153,7 +153,7 @@ TEST(Cancel, WaitingRequestsNeedNotComeToRun) {
   const auto result = trace.get();
   EXPECT_EQ(result.finish, FinishReason::kCancelled);
   EXPECT_TRUE(result.ids.empty());
-  EXPECT_THAT(error_of<CancelledError>([&] { vector.get(); }), HasSubstr("item 3"));
+  EXPECT_THAT(error_of<CancelledError>([&] { vector.get(); }), HasSubstr("was cancelled"));
   cancel_first.cancel();
   running.get();
 }

@@ -74,7 +74,7 @@ Outcome outcome_of(std::future<T> future) {
     future.get();
     return Outcome::kResult;
   } catch (const DeviceError& error) {
-    EXPECT_NE(std::string(error.what()).find("no memory left"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("memory ran out"), std::string::npos) << error.what();
   } catch (const std::exception& error) {
     ADD_FAILURE() << "another error: " << error.what();
   }

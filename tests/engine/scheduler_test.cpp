@@ -44,7 +44,7 @@ std::string outcome(const EncodeResult& result) {
 }
 
 GenerateRequest mixed_generate(int i) {
-  auto request = generate_request(mixed_prompt(i), 3 + 5 * (i % 4), fmt::format("item {}", i));
+  auto request = generate_request(mixed_prompt(i), 3 + 5 * (i % 4));
   request.options.ignore_eos = true;
   if (i % 2 == 0) {
     request.options.temperature = 2.0;
@@ -142,7 +142,7 @@ TEST(Scheduler, AnEndedSequenceIsReplacedInTheNextStep) {
 
 // A trace of exactly `tokens`.
 GenerateRequest trace_request(std::int64_t prompt, int tokens, std::uint64_t seed) {
-  auto request = generate_request(text_prompt(prompt, seed), tokens, fmt::format("item {}", seed));
+  auto request = generate_request(text_prompt(prompt, seed), tokens);
   request.options.ignore_eos = true;
   return request;
 }
@@ -391,7 +391,7 @@ TEST(Scheduler, WhatCannotGrowAnyMoreFailsByItself) {
   Bench bench;
   Engine engine(std::make_shared<Tight>(options), bench.tokenizer, bench.executor, {});
   EXPECT_THAT(error_of<InputError>([&] { engine.submit(trace_request(20, 200, 7)).get(); }),
-              HasSubstr("item 7: it needs room for 101 tokens"));
+              HasSubstr("it needs room for 101 tokens"));
   EXPECT_EQ(engine.submit(trace_request(20, 50, 8)).get().ids.size(), 50U);
 }
 
@@ -532,21 +532,17 @@ TEST(Scheduler, RoundingOfAPoolThatCanNeverFitIsAnError) {
   };
   Bench bench;
   Engine engine(std::make_shared<Tight>(), bench.tokenizer, bench.executor, {});
-  const auto message =
-      error_of<InputError>([&] { engine.submit(encode_request(text_prompt(30, 1), {}, "item 9")).get(); });
-  EXPECT_THAT(message, HasSubstr("item 9: it needs room for 30 tokens"));
+  const auto message = error_of<InputError>([&] { engine.submit(encode_request(text_prompt(30, 1))).get(); });
+  EXPECT_THAT(message, HasSubstr("it needs room for 30 tokens"));
   EXPECT_THAT(message, HasSubstr("state_bytes"));
   EXPECT_NO_THROW(engine.submit(encode_request(text_prompt(10, 1))).get());
 }
 
-TEST(Scheduler, NamesErrorsAndKeepsTheirType) {
-  const auto rename = [](auto error) { return name_error(std::make_exception_ptr(error), "item 4"); };
-  EXPECT_EQ(error_of<ModelError>([&] { std::rethrow_exception(rename(ModelError("bad."))); }),
-            "item 4: bad.");
-  EXPECT_EQ(error_of<InputError>([&] { std::rethrow_exception(rename(InputError("bad."))); }),
-            "item 4: bad.");
-  EXPECT_EQ(error_of<Error>([&] { std::rethrow_exception(rename(std::logic_error("bad."))); }),
-            "item 4: bad.");
+TEST(Scheduler, ErrorsAreOfTteAndKeepTheirType) {
+  const auto plain = [](auto error) { return plain_error(std::make_exception_ptr(error)); };
+  EXPECT_EQ(error_of<ModelError>([&] { std::rethrow_exception(plain(ModelError("bad."))); }), "bad.");
+  EXPECT_EQ(error_of<InputError>([&] { std::rethrow_exception(plain(InputError("bad."))); }), "bad.");
+  EXPECT_EQ(error_of<Error>([&] { std::rethrow_exception(plain(std::logic_error("bad."))); }), "bad.");
 }
 
 }  // namespace
