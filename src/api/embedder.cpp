@@ -32,7 +32,7 @@ void encode_all(const Embedder::Impl& self, const std::vector<Input>& inputs,
     std::function<Ready()> job = [builder = self.builder, input = inputs[i], name, request,
                                   trace = traces.empty() ? std::nullopt : traces[i], stop = call.stopped()] {
       const Trace* given = trace ? &*trace : nullptr;
-      const prompt::Visuals visuals = builder->media().read(input, name, stop);
+      const models::Visuals visuals = builder->media().read(input, name, stop);
       const auto opened = builder->open(input, name, request, visuals, given);
       return Ready{builder->close(opened, name, given), api::bytes_of(visuals)};
     };

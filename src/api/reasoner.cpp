@@ -38,7 +38,7 @@ std::vector<Trace> Reasoner::think(const std::vector<Input>& inputs, const Think
     // The job owns what it reads: it may still run when the call has been left.
     std::function<Opened()> job = [builder = self.builder, input = inputs[i], name, request,
                                    stop = call.stopped()] {
-      const prompt::Visuals visuals = builder->media().read(input, name, stop);
+      const models::Visuals visuals = builder->media().read(input, name, stop);
       return Opened{builder->open(input, name, request, visuals), api::bytes_of(visuals)};
     };
     call.prepare<Opened>(i, std::move(job), [&, i](const Opened& opened, double seconds) {

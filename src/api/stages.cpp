@@ -57,7 +57,7 @@ void check_each(const char* name, std::size_t each, std::size_t items) {
   }
 }
 
-std::int64_t bytes_of(const prompt::Visuals& visuals) {
+std::int64_t bytes_of(const models::Visuals& visuals) {
   std::int64_t bytes = 0;
   for (const auto& visual : visuals) bytes += static_cast<std::int64_t>(visual->patches.values.nbytes());
   return bytes;

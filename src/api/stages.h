@@ -47,7 +47,7 @@ void check_generate_options(const Options& options, std::size_t items) {
   for (const GenerateOptions& each : options.generate_each) each.validate();
 }
 
-std::int64_t bytes_of(const prompt::Visuals& visuals);
+std::int64_t bytes_of(const models::Visuals& visuals);
 
 // What an engine computes for a recipe's pooling.
 engine::Output output_of(prompt::Pooling pooling);

@@ -190,11 +190,11 @@ class Run {
                                    one_media = one_media_, think = mode != ThinkMode::kNever,
                                    stop = call_.stopped()]() mutable {
       Opened out;
-      const prompt::Visuals visuals = embed->media().read(input, name, stop);
+      const models::Visuals visuals = embed->media().read(input, name, stop);
       out.embed = embed->open(input, name, request, visuals, trace ? &*trace : nullptr);
       out.bytes = api::bytes_of(visuals);
       if (think) {
-        const prompt::Visuals own = one_media ? visuals : reason->media().read(input, name, stop);
+        const models::Visuals own = one_media ? visuals : reason->media().read(input, name, stop);
         if (!one_media) out.bytes += api::bytes_of(own);
         request.stage = Stage::kReason;
         request.task = reason_task;

@@ -13,20 +13,22 @@
 namespace tte {
 namespace {
 
-Pixels shrink(const at::Tensor& image, int side) {
-  const std::int64_t height = image.size(0);
-  const std::int64_t width = image.size(1);
+// The longer side at most `side`.
+media::Size shrunk(media::Size size, int side) {
   const double scale =
-      std::min(1.0, static_cast<double>(side) / static_cast<double>(std::max(height, width)));
+      std::min(1.0, static_cast<double>(side) / static_cast<double>(std::max(size.height, size.width)));
   const auto scaled = [&](std::int64_t length) {
     return std::max<std::int64_t>(1, std::llround(static_cast<double>(length) * scale));
   };
-  const at::Tensor small = media::resize(image, {scaled(height), scaled(width)});
+  return {scaled(size.height), scaled(size.width)};
+}
+
+Pixels pixels_of(const at::Tensor& image) {
   Pixels pixels;
-  pixels.height = static_cast<int>(small.size(0));
-  pixels.width = static_cast<int>(small.size(1));
-  pixels.data = std::shared_ptr<const std::uint8_t>(std::make_shared<at::Tensor>(small),
-                                                    small.const_data_ptr<std::uint8_t>());
+  pixels.height = static_cast<int>(image.size(0));
+  pixels.width = static_cast<int>(image.size(1));
+  pixels.data = std::shared_ptr<const std::uint8_t>(std::make_shared<at::Tensor>(image),
+                                                    image.const_data_ptr<std::uint8_t>());
   return pixels;
 }
 
@@ -36,19 +38,21 @@ std::vector<Pixels> thumbnails(const Part& part, int side, int frames) {
   if (side < 1 || side > 1024) throw InputError(fmt::format("side is {}: it must be from 1 to 1024.", side));
   if (frames < 1) throw InputError(fmt::format("frames is {}: it must be at least 1.", frames));
   if (const auto* image = std::get_if<Image>(&part)) {
-    return {shrink(media::decode_image(*image, "thumbnail"), side)};
+    const at::Tensor decoded = media::decode_image(*image, "thumbnail");
+    return {pixels_of(media::resize(decoded, shrunk({decoded.size(0), decoded.size(1)}, side)))};
   }
   std::vector<Pixels> out;
-  if (const auto* given = std::get_if<Video>(&part)) {
-    Video video = *given;
-    video.fps.reset();
-    video.num_frames.reset();
-    media::FrameSampling few;
-    few.num_frames = frames;
-    few.temporal_patch_size = 1;
-    for (const at::Tensor& frame : media::read_video(video, few, "thumbnail").images) {
-      out.push_back(shrink(frame, side));
-    }
+  if (const auto* video = std::get_if<Video>(&part)) {
+    const auto evenly = [frames](int total, std::optional<double> /*source_fps*/) {
+      const int count = std::min(frames, total);
+      std::vector<int> indices;
+      for (int i = 0; i < count; ++i) indices.push_back(static_cast<int>(std::int64_t{i} * total / count));
+      return indices;
+    };
+    const auto fit = [side](media::Size frame, std::int64_t /*frames*/) { return shrunk(frame, side); };
+    media::Budget budget;
+    for (const at::Tensor& frame : media::read_video(*video, "thumbnail", budget, evenly, fit).images)
+      out.push_back(pixels_of(frame));
   }
   return out;
 }

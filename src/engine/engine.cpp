@@ -37,7 +37,7 @@ void check_prompt(const models::Prompt* prompt, const models::ModelInfo& info) {
       prompt->visual_tokens.size() != prompt->visuals.size() || visual != expected) {
     throw InputError(fmt::format(
         "the prompt contradicts itself: {} ids, {} kinds and {} positions; {} visual tokens where its "
-        "{} visuals have {} by visual_tokens. Let Layout::layout() make it.",
+        "{} visuals have {} by visual_tokens. Let Preprocessor::expand_placeholders() make it.",
         prompt->ids.size(), prompt->kinds.size(), prompt->positions.size(), visual, prompt->visuals.size(),
         expected));
   }

@@ -45,16 +45,6 @@ Levels normalised_levels(const PatchSpec& spec) {
   return levels;
 }
 
-void check_pixels(const at::Tensor& image, const std::string& item) {
-  if (!image.defined()) throw InputError(fmt::format("{}: there is no image tensor.", item));
-  if (image.dim() != 3 || image.size(2) != kChannels || image.scalar_type() != at::kByte ||
-      image.size(0) < 1 || image.size(1) < 1) {
-    throw InputError(
-        fmt::format("{}: an image must be uint8 [height, width, 3], not {} [{}]; decode it first.", item,
-                    c10::toString(image.scalar_type()), fmt::join(image.sizes(), ", ")));
-  }
-}
-
 // The size of the patch grid, and where a patch lies in the output.
 struct Layout {
   std::int64_t t, h, w;
@@ -116,62 +106,6 @@ void fill_block_row(const Layout& layout, const std::vector<const std::uint8_t*>
 }
 
 }  // namespace
-
-Size smart_resize(Size size, const PatchSpec& spec, const std::string& item) {
-  if (size.height < 1 || size.width < 1) {
-    throw InputError(
-        fmt::format("{}: an image of {}x{} (width x height) has no pixels.", item, size.width, size.height));
-  }
-  const auto height = static_cast<double>(size.height);
-  const auto width = static_cast<double>(size.width);
-  const double aspect = std::max(height, width) / std::min(height, width);
-  if (aspect > 200) {
-    throw InputError(
-        fmt::format("{}: an image of {}x{} (width x height) has an aspect ratio of {:.1f}, over the limit "
-                    "of 200; crop or split it.",
-                    item, size.width, size.height, aspect));
-  }
-  const double factor = spec.factor();
-  const auto min_pixels = static_cast<double>(spec.min_pixels);
-  const auto max_pixels = static_cast<double>(spec.max_pixels);
-  // nearbyint rounds halves to even, as Python's round does.
-  double h = std::nearbyint(height / factor) * factor;
-  double w = std::nearbyint(width / factor) * factor;
-  if (h * w > max_pixels) {
-    const double beta = std::sqrt(height * width / max_pixels);
-    h = std::max(factor, std::floor(height / beta / factor) * factor);
-    w = std::max(factor, std::floor(width / beta / factor) * factor);
-  } else if (h * w < min_pixels) {
-    const double beta = std::sqrt(min_pixels / (height * width));
-    h = std::ceil(height * beta / factor) * factor;
-    w = std::ceil(width * beta / factor) * factor;
-  }
-  return {static_cast<std::int64_t>(h), static_cast<std::int64_t>(w)};
-}
-
-Size image_size(Size size, const PatchSpec& spec, const std::string& item) {
-  if (spec.do_resize) return smart_resize(spec.aim.value_or(size), spec, item);
-  if (size.height % spec.factor() != 0 || size.width % spec.factor() != 0) {
-    throw InputError(
-        fmt::format("{}: an image of {}x{} (width x height) is not a multiple of {} pixels on each side, "
-                    "and this model's processor does not resize (\"do_resize\": false); resize it first.",
-                    item, size.width, size.height, spec.factor()));
-  }
-  return size;
-}
-
-Size video_size(Size frame, std::int64_t frames, const PatchSpec& spec, const std::string& item) {
-  PatchSpec frame_spec = spec;
-  if (spec.cap_pixels_per_frame) {
-    const double factor = spec.factor();
-    const auto budget =
-        static_cast<std::int64_t>(static_cast<double>(spec.max_video_tokens) * factor * factor * 0.9);
-    const std::int64_t share = budget * spec.temporal_patch_size / frames;
-    const auto floor = static_cast<std::int64_t>(static_cast<double>(spec.min_pixels) * 1.05);
-    frame_spec.max_pixels = std::max(std::min(spec.max_pixels, share), floor);
-  }
-  return image_size(frame, frame_spec, item);
-}
 
 at::Tensor resize(const at::Tensor& image, Size size) {
   at::Tensor pixels = image.device().is_cpu() ? image.contiguous() : image.cpu().contiguous();
@@ -255,67 +189,6 @@ Patches patchify(const std::vector<at::Tensor>& frames, const PatchSpec& spec, S
   }
   patches.digest = digester.finish();
   return patches;
-}
-
-PatchSpec with_resize(const PatchSpec& spec, const Resize& wanted, const std::string& item) {
-  const auto check = [&](const char* name, const std::optional<std::int64_t>& value) {
-    if (value && (*value < 1 || *value > kMaxImagePixels)) {
-      throw InputError(
-          fmt::format("{}: {} is {}, but it must be from 1 to {}.", item, name, *value, kMaxImagePixels));
-    }
-  };
-  check("min_pixels", wanted.min_pixels);
-  check("max_pixels", wanted.max_pixels);
-  check("resized_height", wanted.height);
-  check("resized_width", wanted.width);
-  PatchSpec out = spec;
-  if (wanted.min_pixels) {
-    out.min_pixels = *wanted.min_pixels;
-    out.max_pixels = std::max(out.max_pixels, out.min_pixels);
-  }
-  if (wanted.max_pixels) {
-    out.max_pixels = *wanted.max_pixels;
-    if (wanted.min_pixels && *wanted.min_pixels > out.max_pixels) {
-      throw InputError(fmt::format("{}: min_pixels is {}, but it must be at most max_pixels ({}).", item,
-                                   *wanted.min_pixels, out.max_pixels));
-    }
-    out.min_pixels = std::min(out.min_pixels, out.max_pixels);
-  }
-  if (wanted.height.has_value() != wanted.width.has_value()) {
-    throw InputError(fmt::format("{}: resized_height and resized_width go together: give both.", item));
-  }
-  if (wanted.height) out.aim = Size{*wanted.height, *wanted.width};
-  const bool asked = wanted.min_pixels || wanted.max_pixels || wanted.height;
-  if (asked && !spec.do_resize) {
-    throw InputError(
-        fmt::format("{}: a size is asked for, but this model's processor does not resize (\"do_resize\": "
-                    "false): leave it "
-                    "out.",
-                    item));
-  }
-  return out;
-}
-
-Patches patchify_image(const at::Tensor& image, const PatchSpec& spec, const std::string& item) {
-  check_pixels(image, item);
-  return patchify({image}, spec, image_size({image.size(0), image.size(1)}, spec, item));
-}
-
-Patches patchify_video(const std::vector<at::Tensor>& frames, const PatchSpec& spec,
-                       const std::string& item) {
-  if (frames.empty()) throw InputError(fmt::format("{}: a video has no frames; give it at least one.", item));
-  for (std::size_t i = 0; i < frames.size(); ++i) {
-    check_pixels(frames[i], fmt::format("{}, frame {}", item, i));
-    if (frames[i].sizes() != frames[0].sizes()) {
-      throw InputError(
-          fmt::format("{}: frame {} is {}x{} but frame 0 is {}x{} (width x height); all frames of a video "
-                      "must have one size.",
-                      item, i, frames[i].size(1), frames[i].size(0), frames[0].size(1), frames[0].size(0)));
-    }
-  }
-  return patchify(frames, spec,
-                  video_size({frames[0].size(0), frames[0].size(1)}, static_cast<std::int64_t>(frames.size()),
-                             spec, item));
 }
 
 }  // namespace tte::media

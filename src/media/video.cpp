@@ -1,14 +1,13 @@
 #include "media/video.h"
 
-#include <ATen/Functions.h>
 #include <fmt/core.h>
 
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <cmath>
 #include <filesystem>
 #include <new>
+#include <numeric>
 #include <string_view>
 #include <system_error>
 
@@ -20,11 +19,6 @@ namespace tte::media {
 namespace {
 
 namespace fs = std::filesystem;
-
-// Python's round: halves to even.
-std::int64_t round_half_even(double value) {
-  return static_cast<std::int64_t>(std::nearbyint(value));
-}
 
 bool is_image_name(const fs::path& path) {
   std::string extension = path.extension().string();
@@ -86,32 +80,12 @@ std::vector<Image> list_folder(const fs::path& folder, const std::string& label)
   return frames;
 }
 
-// The rule that holds for one video: the input's own, checked, or the recipe's, fitted to what there is.
-FrameSampling choose_rule(const Video& video, const FrameSampling& sampling, int total,
-                          std::optional<double> source_fps, const std::string& item) {
-  FrameSampling rule = sampling;
-  if (video.fps || video.num_frames) {
-    rule.fps = video.fps;
-    rule.num_frames = video.num_frames;
-    return rule;
-  }
-  if (rule.fps && rule.num_frames) {
-    throw InputError(
-        fmt::format("{}: the recipe samples video both by fps ({}) and by num_frames ({}); it must choose.",
-                    item, *rule.fps, *rule.num_frames));
-  }
-  if (rule.fps && !source_fps) rule.fps.reset();
-  if (total < rule.temporal_patch_size) rule.fps.reset();
-  if (rule.num_frames && *rule.num_frames > total) rule.num_frames.reset();
-  return rule;
-}
-
-// Takes the frames that a rule chooses from whatever can count and read frames.
+// Takes the frames that `sample` chooses from whatever can count and read frames.
 class FrameTaker {
  public:
-  FrameTaker(const Video& video, const FrameSampling& sampling, const std::string& item,
-             const std::string& label, Budget& budget, const Fit& fit)
-      : video_(video), sampling_(sampling), item_(item), label_(label), budget_(budget), fit_(fit) {}
+  FrameTaker(const Video& video, const std::string& item, const std::string& label, Budget& budget,
+             const Sample& sample, const Fit& fit)
+      : video_(video), item_(item), label_(label), budget_(budget), sample_(sample), fit_(fit) {}
 
   Frames from_images(const std::vector<Image>& images) {
     if (images.empty()) throw InputError(fmt::format("{} has no frames; give it at least one.", label_));
@@ -148,8 +122,12 @@ class FrameTaker {
 
  private:
   void choose(int total, std::optional<double> source_fps) {
-    frames_.indices =
-        sample_frames(total, source_fps, choose_rule(video_, sampling_, total, source_fps, item_), item_);
+    if (sample_) {
+      frames_.indices = sample_(total, source_fps);
+    } else {
+      frames_.indices.resize(static_cast<std::size_t>(total));
+      std::iota(frames_.indices.begin(), frames_.indices.end(), 0);
+    }
     frames_.source_fps = source_fps;
     if (source_fps) frames_.sampled_fps = static_cast<double>(frames_.indices.size()) / total * *source_fps;
   }
@@ -169,89 +147,22 @@ class FrameTaker {
   void add(const at::Tensor& frame) { frames_.images.push_back(resize(frame, size_)); }
 
   const Video& video_;
-  const FrameSampling& sampling_;
   const std::string& item_;
   const std::string& label_;
   Budget& budget_;
+  const Sample& sample_;
   const Fit& fit_;
   Frames frames_;
   Size size_;
 };
 
-void check_positive(const std::optional<double>& value, const char* name, const std::string& item) {
-  if (value && (!std::isfinite(*value) || *value <= 0)) {
-    throw InputError(fmt::format("{}: {} is {}, but it must be a positive number.", item, name, *value));
-  }
-}
-
 }  // namespace
 
-std::vector<int> sample_frames(int total, std::optional<double> source_fps, const FrameSampling& rule,
-                               const std::string& item) {
-  if (rule.fps && rule.num_frames) {
-    throw InputError(
-        fmt::format("{}: a video is sampled by fps ({}) or by num_frames ({}), not by both; give one.", item,
-                    *rule.fps, *rule.num_frames));
-  }
-  check_positive(rule.fps, "fps", item);
-  check_positive(source_fps, "source_fps", item);
-  const double temporal = rule.temporal_patch_size;
-  std::int64_t count = total;
-  if (rule.num_frames) {
-    count = round_half_even(*rule.num_frames / temporal) * rule.temporal_patch_size;
-    if (count < 1) {
-      throw InputError(
-          fmt::format("{}: num_frames is {}, but this model reads frames in groups of {}; ask for at least "
-                      "{}.",
-                      item, *rule.num_frames, rule.temporal_patch_size, rule.temporal_patch_size));
-    }
-    if (count > total) {
-      throw InputError(
-          fmt::format("{}: num_frames is {} (rounded to a multiple of {}), but the video has {} frames; ask "
-                      "for fewer.",
-                      item, count, rule.temporal_patch_size, total));
-    }
-  } else if (rule.fps) {
-    if (!source_fps) {
-      throw InputError(
-          fmt::format("{}: fps is {}, but the frames per second of the source are not known; give "
-                      "source_fps, or ask for num_frames.",
-                      item, *rule.fps));
-    }
-    const double most = std::floor(std::min(rule.max_frames, total) / temporal) * temporal;
-    double wanted = total / *source_fps * *rule.fps;
-    wanted =
-        std::min({std::max(wanted, static_cast<double>(rule.min_frames)), most, static_cast<double>(total)});
-    count = static_cast<std::int64_t>(std::floor(wanted / temporal)) * rule.temporal_patch_size;
-    if (count < 1) {
-      throw InputError(
-          fmt::format("{}: sampling {} frames per second leaves none of the video's {} frames (they are "
-                      "taken in groups of {}); take all frames, or ask for num_frames.",
-                      item, *rule.fps, total, rule.temporal_patch_size));
-    }
-  }
-  std::vector<int> indices;
-  if (!rule.fps && !rule.num_frames) {
-    for (int i = 0; i < total; ++i) indices.push_back(i);
-    return indices;
-  }
-  // The reference's own operation in its own precision, so that rounding agrees.
-  const double step = static_cast<double>(total) / static_cast<double>(count);
-  const at::Tensor positions = at::arange(0, total, step, at::kFloat).to(at::kInt);
-  const auto* data = positions.const_data_ptr<int>();
-  for (std::int64_t i = 0; i < positions.numel(); ++i) {
-    if (data[i] < total) indices.push_back(data[i]);
-  }
-  return indices;
-}
-
-Frames read_video(const Video& video, const FrameSampling& sampling, const std::string& item, Budget& budget,
+Frames read_video(const Video& video, const std::string& item, Budget& budget, const Sample& sample,
                   const Fit& fit) {
-  check_positive(video.fps, "fps", item);
-  check_positive(video.source_fps, "source_fps", item);
   std::string label = fmt::format("{}: the frame list", item);
   try {
-    FrameTaker taker(video, sampling, item, label, budget, fit);
+    FrameTaker taker(video, item, label, budget, sample, fit);
     if (const auto* images = std::get_if<std::vector<Image>>(&video.source))
       return taker.from_images(*images);
     const auto& path = std::get<fs::path>(video.source);
@@ -268,10 +179,10 @@ Frames read_video(const Video& video, const FrameSampling& sampling, const std::
   }
 }
 
-Frames read_video(const Video& video, const FrameSampling& sampling, const std::string& item,
+Frames read_video(const Video& video, const std::string& item, const Sample& sample,
                   const MediaLimits& limits) {
   Budget budget(limits);
-  Frames frames = read_video(video, sampling, item, budget);
+  Frames frames = read_video(video, item, budget, sample);
   frames.memory = {};  // The budget ends here.
   return frames;
 }

@@ -3,7 +3,6 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -13,52 +12,11 @@
 #include <vector>
 
 #include "base/digest.h"
-#include "media/patches.h"
+#include "models/preprocessor.h"
 #include "nn/sequence_state.h"
 #include "weights/state_dict.h"
 
 namespace tte::models {
-
-// One image or video as the vision tower reads it.
-struct Visual {
-  bool video = false;
-  media::Patches patches;
-  double seconds_per_grid = 0;  // Of a temporal patch; for families whose positions know time.
-};
-
-// What kind of token stands at a position.
-enum class TokenKind : std::int8_t { kText, kImage, kVideo };
-
-// A prompt as the model sees it: placeholders expanded, positions assigned.
-struct Prompt {
-  std::vector<std::int64_t> ids;
-  std::vector<TokenKind> kinds;                        // Same length as ids.
-  std::vector<std::array<std::int64_t, 3>> positions;  // (t, h, w) per token.
-  std::int64_t next_position = 0;                      // Of the first generated token, on all three axes.
-  std::vector<std::shared_ptr<const Visual>> visuals;  // In the order of their tokens.
-  std::vector<std::int64_t> visual_tokens;  // How many of the image / video tokens each visual has.
-  // Lengths at which other prompts may part from this one, ascending: what states that cannot be cut are kept
-  // at for them.
-  std::vector<std::int64_t> boundaries;
-
-  [[nodiscard]] std::int64_t size() const { return static_cast<std::int64_t>(ids.size()); }
-};
-
-// What a family does before any weight is read: config.json and the preprocessor files into sizes, ids,
-// positions.
-class Layout {
- public:
-  virtual ~Layout() = default;
-  [[nodiscard]] virtual const media::PatchSpec& image_spec() const = 0;
-  [[nodiscard]] virtual const media::PatchSpec& video_spec() const = 0;
-  // The placeholder ids that a template writes once per image / video.
-  [[nodiscard]] virtual std::int64_t image_token() const = 0;
-  [[nodiscard]] virtual std::int64_t video_token() const = 0;
-  // Expands each placeholder of `ids` to its visual's merged patches and assigns kinds and positions.
-  // Throws InputError if placeholders and visuals do not match in number, order or kind.
-  [[nodiscard]] virtual Prompt layout(const std::vector<std::int64_t>& ids,
-                                      std::vector<std::shared_ptr<const Visual>> visuals) const = 0;
-};
 
 using nn::Segment;
 using nn::SequenceState;
@@ -120,10 +78,8 @@ struct ModelOptions {
 // none if it names none. Throws ModelError for one that tte does not compute in.
 std::optional<at::ScalarType> declared_dtype(const std::filesystem::path& checkpoint);
 
-// The families, by config.json's model_type. Both throw ModelError naming the folder for a checkpoint that
-// does not fit, and listing the known families for an unknown one.
-std::shared_ptr<const Layout> load_layout(const std::filesystem::path& checkpoint);
-// Without a dtype in `options`, load_model() takes the declared one, else the one that the weights have.
+// The family's by config.json's model_type; throws as load_preprocessor(). Without a dtype in `options` it
+// takes the declared one, else the one that the weights have.
 std::shared_ptr<const Model> load_model(const std::filesystem::path& checkpoint, const ModelOptions& options);
 
 }  // namespace tte::models

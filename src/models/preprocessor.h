@@ -1,22 +1,104 @@
-// The preprocessor files of a checkpoint, wherever its generation keeps them.
+// What a family does with an item before any weight is read: media into patches, text into token ids with
+// positions.
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
 
+#include "base/digest.h"
+#include "media/budget.h"
 #include "media/patches.h"
+#include "tte/input.h"
 
 namespace tte::models {
 
-struct PatchSpecs {
-  media::PatchSpec image, video;
+// One image or video as the vision tower reads it.
+struct Visual {
+  bool video = false;
+  media::Patches patches;
+  // Seconds between two temporal patches, and the time of each frame that was taken. Of videos, for families
+  // whose positions or texts know time.
+  double seconds_per_grid = 0;
+  std::vector<double> frame_times;
+};
+using Visuals = std::vector<std::shared_ptr<const Visual>>;
+
+// What kind of token stands at a position.
+enum class TokenKind : std::int8_t { kText, kImage, kVideo };
+
+// A prompt as the model sees it: placeholders expanded, positions assigned.
+struct Prompt {
+  std::vector<std::int64_t> ids;
+  std::vector<TokenKind> kinds;                        // Same length as ids.
+  std::vector<std::array<std::int64_t, 3>> positions;  // (t, h, w) per token.
+  std::int64_t next_position = 0;                      // Of the first generated token, on all three axes.
+  Visuals visuals;                                     // In the order of their tokens.
+  std::vector<std::int64_t> visual_tokens;             // How many image / video tokens each visual has.
+  // Lengths at which other prompts may part from this one, ascending: what states that cannot be cut are kept
+  // at for them.
+  std::vector<std::int64_t> boundaries;
+
+  [[nodiscard]] std::int64_t size() const { return static_cast<std::int64_t>(ids.size()); }
 };
 
-// Reads, in transformers' order of preference,
-//   images: processor_config.json's "image_processor", else preprocessor_config.json;
-//   videos: processor_config.json's "video_processor", else video_preprocessor_config.json, else
-//           preprocessor_config.json.
-// Throws ModelError naming the folder when there is none of them, and the file whose patch_size, merge_size
-// or temporal_patch_size is not that of `tower` (what the vision tower of config.json reads).
-PatchSpecs load_patch_specs(const std::filesystem::path& checkpoint, const media::PatchSpec& tower);
+// How many frames to take where a video itself does not say: by `fps` or by `num_frames`, or (neither set)
+// all. What min_frames and max_frames bound is the family's rule.
+struct FrameSampling {
+  std::optional<double> fps;
+  std::optional<int> num_frames;
+  int min_frames = 4;
+  int max_frames = 768;
+};
+
+// What a recipe asks of all images and videos.
+struct VisualOptions {
+  std::string recipe;  // Its name, for errors.
+  std::optional<std::int64_t> image_min_pixels, image_max_pixels, video_min_pixels, video_max_pixels;
+  FrameSampling frames;
+};
+
+// Images and videos into patches: the family's numbers, with a recipe's over them. Immutable and thread-safe.
+class VisualReader {
+ public:
+  virtual ~VisualReader() = default;
+  // Throw InputError naming `item`, also where `budget` does not have what it would cost.
+  [[nodiscard]] virtual std::shared_ptr<const Visual> image(const Image& image, const std::string& item,
+                                                            media::Budget& budget) const = 0;
+  [[nodiscard]] virtual std::shared_ptr<const Visual> video(const Video& video, const std::string& item,
+                                                            media::Budget& budget) const = 0;
+  // Equal for two readers that make the same of every image and video.
+  [[nodiscard]] virtual base::Digest signature() const = 0;
+};
+
+class Preprocessor {
+ public:
+  virtual ~Preprocessor() = default;
+  // Throws ModelError for pixel limits that exclude each other.
+  [[nodiscard]] virtual std::shared_ptr<const VisualReader> visual_reader(
+      const VisualOptions& options) const = 0;
+  // The placeholder ids that a template writes once per image / video.
+  [[nodiscard]] virtual std::int64_t image_token() const = 0;
+  [[nodiscard]] virtual std::int64_t video_token() const = 0;
+  // A prompt's text with what each visual's placeholder stands for in text, as timestamps between the frames
+  // of a video. Throws InputError if placeholders and visuals do not match.
+  [[nodiscard]] virtual std::string expand_text(std::string text, const Visuals& visuals) const;
+  // Expands the placeholders of `ids` to their visuals' merged patches and assigns kinds and positions.
+  // Throws InputError if placeholders and visuals do not match in number, order or kind.
+  [[nodiscard]] virtual Prompt expand_placeholders(const std::vector<std::int64_t>& ids,
+                                                   Visuals visuals) const = 0;
+};
+
+inline std::string Preprocessor::expand_text(std::string text, const Visuals& /*visuals*/) const {
+  return text;
+}
+
+// The family's by config.json's model_type. Throws ModelError naming the folder for a checkpoint that does not
+// fit, and listing the known families for an unknown one.
+std::shared_ptr<const Preprocessor> load_preprocessor(const std::filesystem::path& checkpoint);
 
 }  // namespace tte::models

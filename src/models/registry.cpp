@@ -12,21 +12,21 @@
 #include "base/json.h"
 #include "base/printable.h"
 #include "models/model.h"
-#include "models/qwen2_vl/layout.h"
 #include "models/qwen2_vl/model.h"
+#include "models/qwen2_vl/preprocessor.h"
 #include "tte/error.h"
 
 namespace tte::models {
 namespace {
 
 struct Family {
-  std::function<std::shared_ptr<const Layout>(const std::filesystem::path&)> layout;
+  std::function<std::shared_ptr<const Preprocessor>(const std::filesystem::path&)> preprocessor;
   std::function<std::shared_ptr<const Model>(const std::filesystem::path&, const ModelOptions&)> model;
 };
 
 const std::map<std::string, Family>& families() {
   static const std::map<std::string, Family> known = {
-      {"qwen2_vl", {qwen2_vl::load_layout, qwen2_vl::load_model}},
+      {"qwen2_vl", {qwen2_vl::load_preprocessor, qwen2_vl::load_model}},
   };
   return known;
 }
@@ -82,8 +82,8 @@ std::optional<at::ScalarType> declared_dtype(const std::filesystem::path& checkp
   return std::nullopt;
 }
 
-std::shared_ptr<const Layout> load_layout(const std::filesystem::path& checkpoint) {
-  return family_of(checkpoint).layout(checkpoint);
+std::shared_ptr<const Preprocessor> load_preprocessor(const std::filesystem::path& checkpoint) {
+  return family_of(checkpoint).preprocessor(checkpoint);
 }
 
 std::shared_ptr<const Model> load_model(const std::filesystem::path& checkpoint,

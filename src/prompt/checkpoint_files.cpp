@@ -78,7 +78,7 @@ const std::filesystem::path& model_folder(const std::filesystem::path& path) {
 std::shared_ptr<const CheckpointFiles> load_checkpoint_files(const std::filesystem::path& path) {
   auto files = std::make_shared<CheckpointFiles>();
   files->path = model_folder(path);
-  files->layout = models::load_layout(path);
+  files->preprocessor = models::load_preprocessor(path);
   files->tokenizer = text::Tokenizer::load(path);
   files->chat_template = text::ChatTemplate::load(path, *files->tokenizer);
   files->vocabulary = vocabulary_digest(*files->tokenizer);

@@ -5,7 +5,7 @@
 #include <memory>
 #include <string>
 
-#include "models/model.h"
+#include "models/preprocessor.h"
 #include "prompt/decoding.h"
 #include "text/chat_template.h"
 #include "text/tokenizer/tokenizer.h"
@@ -14,7 +14,7 @@ namespace tte::prompt {
 
 struct CheckpointFiles {
   std::filesystem::path path;
-  std::shared_ptr<const models::Layout> layout;
+  std::shared_ptr<const models::Preprocessor> preprocessor;
   std::shared_ptr<const text::Tokenizer> tokenizer;
   std::shared_ptr<const text::ChatTemplate> chat_template;  // Null when there is none.
   std::string vocabulary;                                   // vocabulary_digest() of the tokenizer.

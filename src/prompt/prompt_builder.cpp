@@ -70,7 +70,7 @@ std::vector<std::string> added_contents(const text::Tokenizer& tokenizer) {
   return out;
 }
 
-// Runs `make`; an InputError of tokenizer, template or layout, which know no items, gets the item's name.
+// Runs `make`; an InputError of tokenizer, template or family, which know no items, gets the item's name.
 template <typename Make>
 auto named(const std::string& item, Make make) {
   try {
@@ -97,19 +97,20 @@ void set_sequential_positions(models::Prompt& prompt) {
 
 // Positions::kPastAllAxes: each text token and each visual begins one past the highest position before it.
 void move_text_past_all_axes(models::Prompt& prompt) {
-  std::int64_t next = 0, shift = 0, left = 0;  // The visual's tokens that are left move by `shift`.
+  std::int64_t next = 0, shift = 0;
+  std::int64_t left = 0;  // Tokens of the visual that `i` is in; text may stand between them.
+  bool goes_on = false;   // The token before is of the same visual.
   auto visual = prompt.visual_tokens.begin();
   for (std::size_t i = 0; i < prompt.positions.size(); ++i) {
     auto& axes = prompt.positions[i];
-    if (left == 0) {
-      shift = next - axes[0];
-      left = prompt.kinds[i] == models::TokenKind::kText ? 1 : *visual++;
-    }
+    const bool text = prompt.kinds[i] == models::TokenKind::kText;
+    if (!text && left == 0) left = *visual++;
+    if (text || !goes_on) shift = next - axes[0];
+    goes_on = !text && --left > 0;
     for (std::int64_t& position : axes) {
       position += shift;
       next = std::max(next, position + 1);
     }
-    --left;
   }
   prompt.next_position = next;
 }
@@ -136,7 +137,7 @@ PromptBuilder::PromptBuilder(std::shared_ptr<const CheckpointFiles> files, Recip
                              bool parse_control_tokens, const MediaLimits& media_limits)
     : files_(std::move(files)),
       recipe_(std::move(recipe)),
-      media_(*files_->layout, recipe_, media_limits),
+      media_(*files_->preprocessor, recipe_, media_limits),
       parse_control_tokens_(parse_control_tokens),
       trace_in_body_(recipe_.prompt.trace_in_body()) {
   const text::Tokenizer& tokenizer = *files_->tokenizer;
@@ -151,8 +152,10 @@ PromptBuilder::PromptBuilder(std::shared_ptr<const CheckpointFiles> files, Recip
   } else {
     control_ = text::ControlTokens(added_contents(tokenizer));
   }
-  image_text_ = replaced(recipe_.prompt.image, tokenizer.token_bytes(files_->layout->image_token(), false));
-  video_text_ = replaced(recipe_.prompt.video, tokenizer.token_bytes(files_->layout->video_token(), false));
+  image_text_ =
+      replaced(recipe_.prompt.image, tokenizer.token_bytes(files_->preprocessor->image_token(), false));
+  video_text_ =
+      replaced(recipe_.prompt.video, tokenizer.token_bytes(files_->preprocessor->video_token(), false));
   std::string eos;
   if (!placeholders(recipe_.trace.suffix).empty()) {
     if (!tokenizer.eos_id()) {
@@ -331,13 +334,15 @@ std::string PromptBuilder::render(const Input& input, const Slots& slots, const 
 
 std::shared_ptr<const models::Prompt> PromptBuilder::open(const Input& input, const std::string& item,
                                                           const PromptRequest& request,
-                                                          const Visuals& visuals, const Trace* trace) const {
+                                                          const models::Visuals& visuals,
+                                                          const Trace* trace) const {
   return named(item, [&] { return build(input, item, request, visuals, trace); });
 }
 
 std::shared_ptr<const models::Prompt> PromptBuilder::build(const Input& input, const std::string& item,
                                                            const PromptRequest& request,
-                                                           const Visuals& visuals, const Trace* trace) const {
+                                                           const models::Visuals& visuals,
+                                                           const Trace* trace) const {
   Slots slots;
   if (input.messages.empty()) {
     if (input.parts.empty()) {
@@ -360,9 +365,10 @@ std::shared_ptr<const models::Prompt> PromptBuilder::build(const Input& input, c
         fmt::format("{} has chat messages and {}: messages are written as they are, so put it into them.",
                     item, input.parts.empty() ? "an instruction" : "parts"));
   }
-  const std::string text = render(input, slots, item);
-  auto prompt =
-      std::make_shared<models::Prompt>(files_->layout->layout(files_->tokenizer->encode(text), visuals));
+  const models::Preprocessor& preprocessor = *files_->preprocessor;
+  const std::string text = preprocessor.expand_text(render(input, slots, item), visuals);
+  auto prompt = std::make_shared<models::Prompt>(
+      preprocessor.expand_placeholders(files_->tokenizer->encode(text), visuals));
   if (prompt->ids.empty()) {
     throw InputError(fmt::format("{} gives a prompt without a single token: it needs some content.", item));
   }

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "models/model.h"
+#include "models/preprocessor.h"
 #include "prompt/checkpoint_files.h"
 #include "prompt/media_reader.h"
 #include "prompt/recipe.h"
@@ -56,7 +56,7 @@ class PromptBuilder {
   // itself, or asks for what template or recipe do not have.
   [[nodiscard]] std::shared_ptr<const models::Prompt> open(const Input& input, const std::string& item,
                                                            const PromptRequest& request,
-                                                           const Visuals& visuals,
+                                                           const models::Visuals& visuals,
                                                            const Trace* trace = nullptr) const;
 
   // The embedder's prompt. `trace` may be null. Throws InputError naming `item` when the pooling token is
@@ -75,7 +75,8 @@ class PromptBuilder {
   struct Slots;
   [[nodiscard]] std::shared_ptr<const models::Prompt> build(const Input& input, const std::string& item,
                                                             const PromptRequest& request,
-                                                            const Visuals& visuals, const Trace* trace) const;
+                                                            const models::Visuals& visuals,
+                                                            const Trace* trace) const;
   void add_missing_text(std::vector<text::ChatPart>& content) const;
   [[nodiscard]] std::vector<text::ChatPart> fill(const Pieces& pieces, const Slots& slots) const;
   [[nodiscard]] std::string render(const Input& input, const Slots& slots, const std::string& item) const;

@@ -172,26 +172,28 @@ void parse_media(const JsonObject& recipe, Recipe& out) {
       object.fail("min_pixels", fmt::format("is {}, more than max_pixels", *least));
   };
   if (const Json* image = recipe.find("image")) {
-    limits(known_object(*image, recipe.where(), "image", {"min_pixels", "max_pixels"}), out.image_min_pixels,
-           out.image_max_pixels);
+    limits(known_object(*image, recipe.where(), "image", {"min_pixels", "max_pixels"}),
+           out.visuals.image_min_pixels, out.visuals.image_max_pixels);
   }
   if (const Json* video = recipe.find("video")) {
     const JsonObject object =
         known_object(*video, recipe.where(), "video",
                      {"min_pixels", "max_pixels", "fps", "num_frames", "min_frames", "max_frames"});
-    limits(object, out.video_min_pixels, out.video_max_pixels);
-    out.frames.fps = object.number("fps");
-    if (out.frames.fps && !(*out.frames.fps > 0 && *out.frames.fps <= 1000)) {
-      object.fail("fps", fmt::format("is {}: it must be more than 0 and at most 1000", *out.frames.fps));
+    limits(object, out.visuals.video_min_pixels, out.visuals.video_max_pixels);
+    out.visuals.frames.fps = object.number("fps");
+    if (out.visuals.frames.fps && !(*out.visuals.frames.fps > 0 && *out.visuals.frames.fps <= 1000)) {
+      object.fail("fps",
+                  fmt::format("is {}: it must be more than 0 and at most 1000", *out.visuals.frames.fps));
     }
-    out.frames.num_frames = object.integer("num_frames", 1, kMaxFrames);
-    if (out.frames.fps && out.frames.num_frames) object.fail("num_frames", "and \"fps\" exclude each other");
-    out.frames.min_frames =
-        static_cast<int>(object.integer("min_frames", out.frames.min_frames, 1, kMaxFrames));
-    out.frames.max_frames =
-        static_cast<int>(object.integer("max_frames", out.frames.max_frames, 1, kMaxFrames));
-    if (out.frames.min_frames > out.frames.max_frames) {
-      object.fail("min_frames", fmt::format("is {}, more than max_frames", out.frames.min_frames));
+    out.visuals.frames.num_frames = object.integer("num_frames", 1, kMaxFrames);
+    if (out.visuals.frames.fps && out.visuals.frames.num_frames)
+      object.fail("num_frames", "and \"fps\" exclude each other");
+    out.visuals.frames.min_frames =
+        static_cast<int>(object.integer("min_frames", out.visuals.frames.min_frames, 1, kMaxFrames));
+    out.visuals.frames.max_frames =
+        static_cast<int>(object.integer("max_frames", out.visuals.frames.max_frames, 1, kMaxFrames));
+    if (out.visuals.frames.min_frames > out.visuals.frames.max_frames) {
+      object.fail("min_frames", fmt::format("is {}, more than max_frames", out.visuals.frames.min_frames));
     }
   }
 }
@@ -260,6 +262,7 @@ Recipe parse_recipe(const Json& json, const std::string& where) {
   out.source = json;
   out.name = where;
   out.name = object.text("name", out.name);
+  out.visuals.recipe = out.name;
   out.description = object.text("description", out.description);
   if (const Json* prompt = object.find("prompt")) parse_prompt(*prompt, where, out.prompt);
   if (const Json* value = object.find("instruction"))

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "base/json.h"
-#include "media/video.h"
+#include "models/preprocessor.h"
 #include "tte/options.h"
 
 namespace tte::prompt {
@@ -30,7 +30,7 @@ using Pieces = std::vector<std::string>;
 
 // Where the tokens of a prompt stand.
 enum class Positions : std::uint8_t {
-  kFamily,       // As the family's layout says.
+  kFamily,       // As the family says.
   kPastAllAxes,  // Text goes on past the highest position of all axes, as with transformers 4: also past the
                  // temporal patches of a video that has more of them than rows and columns.
   kSequential,   // 0, 1, 2, ... on all axes.
@@ -72,8 +72,7 @@ struct Recipe {
   bool normalize = true;
   std::vector<int> dims;     // Matryoshka sizes that were trained; empty: any.
   GenerateOptions decoding;  // What holds where the caller says nothing.
-  std::optional<std::int64_t> image_min_pixels, image_max_pixels, video_min_pixels, video_max_pixels;
-  media::FrameSampling frames;
+  models::VisualOptions visuals;
   base::Json source;  // What it was read from.
 
   // The preset, or the default instruction for an empty family and for a side without preset. Throws

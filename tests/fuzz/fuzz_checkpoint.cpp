@@ -67,7 +67,7 @@ void read(std::size_t choice, std::string_view content) {
     weights::StateDict::open(folder(), {});
     return;
   }
-  models::load_layout(folder());
+  models::load_preprocessor(folder());
   if (choice < 3) return;
   const auto tokenizer = text::Tokenizer::load(folder());
   static_cast<void>(tokenizer->decode(tokenizer->encode("a <|im_end|> <think> b  c")));

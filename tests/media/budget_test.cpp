@@ -108,13 +108,13 @@ TEST(Budget, ACallThatWasLeftDecodesNothing) {
   decode_image(encoded(read_image("rgb.png")), "a", budget);
   const TempDir folder;
   const Video video{folder.write("raw.avi", i420_avi(16, 16, 2)), {}, {}, {}};
-  read_video(video, {}, "a", budget).memory = {};
+  read_video(video, "a", budget).memory = {};
   stop.cancel();
   for (const auto& golden : goldens().at("images")) {
     const Buffer bytes = read_image(golden.at("file").get<std::string>());
     EXPECT_THROW(decode_image(encoded(bytes), "a", budget), CancelledError) << golden.at("file");
   }
-  EXPECT_ANY_THROW(read_video(video, {}, "a", budget));
+  EXPECT_ANY_THROW(read_video(video, "a", budget));
 }
 
 TEST(Budget, Videos) {
@@ -122,9 +122,9 @@ TEST(Budget, Videos) {
   const std::string gif = dotted_gif(1000, 1000, 40);
   const auto allowance = 10'000 * static_cast<std::int64_t>(gif.size());
   const Video video{folder.write("dots.gif", gif), {}, {}, {}};
-  EXPECT_EQ(read_video(video, {}, "a").images.size(), 40U);
+  EXPECT_EQ(read_video(video, "a").images.size(), 40U);
   const auto error = [&](const MediaLimits& limits) {
-    return message_of<InputError>([&] { read_video(video, {}, "item 4", limits); });
+    return message_of<InputError>([&] { read_video(video, "item 4", {}, limits); });
   };
   EXPECT_THAT(error(with_pixels(39'000'000 - allowance)),
               AllOf(HasSubstr("item 4: video"), HasSubstr("dots.gif"), HasSubstr("max_item_pixels")));
@@ -139,7 +139,7 @@ TEST(Budget, FittedFrames) {
   const Video video{folder.write("dots.gif", dotted_gif(1000, 1000, 40)), {}, {}, {}};
   Budget budget(with_bytes(100'000'000));
   const auto fit = [](Size, std::int64_t) { return Size{56, 84}; };
-  const Frames frames = read_video(video, {}, "a", budget, fit);
+  const Frames frames = read_video(video, "a", budget, {}, fit);
   ASSERT_EQ(frames.images.size(), 40U);
   EXPECT_EQ(frames.images[39].sizes(), at::IntArrayRef({56, 84, 3}));
 }

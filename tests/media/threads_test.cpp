@@ -29,13 +29,13 @@ TEST(Threads, ImagesVideosAndPatches) {
     }
     for (const auto& golden : goldens().at("videos")) {
       const Frames frames =
-          read_video({data_folder() / golden.at("file").get<std::string>(), {}, {}, {}}, {}, "a");
+          read_video({data_folder() / golden.at("file").get<std::string>(), {}, {}, {}}, "a");
       for (std::size_t k = 0; k < frames.images.size(); ++k) {
         if (fnv1a(frames.images[k]) != golden.at("digests")[k].get<std::string>()) ++wrong;
       }
     }
-    const base::Digest digest = patchify_image(pattern(100, 140), {}, "a").digest;
-    if (digest != patchify_image(pattern(100, 140), {}, "a").digest) ++wrong;
+    const base::Digest digest = patchify({pattern(100, 140)}, {}, {112, 140}).digest;
+    if (digest != patchify({pattern(100, 140)}, {}, {112, 140}).digest) ++wrong;
   };
   std::vector<std::thread> threads;
   for (std::size_t i = 0; i < 4; ++i) threads.emplace_back(work, i * 13);

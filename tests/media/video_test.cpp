@@ -36,66 +36,24 @@ Video list(int count, std::int64_t height = 10, std::int64_t width = 12) {
   return {frames, {}, {}, {}};
 }
 
-std::string error(const Video& video, const FrameSampling& sampling = {}, const MediaLimits& limits = {}) {
-  const std::string message = message_of<InputError>([&] { read_video(video, sampling, "item 6", limits); });
+Sample evenly(int count) {
+  return [count](int total, std::optional<double> /*source_fps*/) {
+    std::vector<int> indices;
+    for (int i = 0; i < count; ++i) indices.push_back(i * total / count);
+    return indices;
+  };
+}
+
+std::string error(const Video& video, const MediaLimits& limits = {}) {
+  const std::string message = message_of<InputError>([&] { read_video(video, "item 6", {}, limits); });
   EXPECT_TRUE(message.starts_with("item 6")) << message;
   return message;
-}
-
-TEST(SampleFrames, EqualsTransformers) {
-  for (const auto& row : goldens().at("sampling")) {
-    SCOPED_TRACE(row.dump());
-    FrameSampling rule;
-    std::optional<double> source_fps;
-    if (!row.at("fps").is_null()) rule.fps = row.at("fps").get<double>();
-    if (!row.at("num_frames").is_null()) rule.num_frames = row.at("num_frames").get<int>();
-    if (!row.at("source_fps").is_null()) source_fps = row.at("source_fps").get<double>();
-    const int total = row.at("total");
-    if (row.contains("error")) {
-      message_of<InputError>([&] { sample_frames(total, source_fps, rule, "a"); });
-      continue;
-    }
-    const std::vector<int> indices = sample_frames(total, source_fps, rule, "a");
-    if (row.contains("indices")) {
-      EXPECT_EQ(indices, row.at("indices").get<std::vector<int>>());
-    } else {
-      EXPECT_EQ(indices.size(), row.at("count").get<std::size_t>());
-      EXPECT_EQ(fnv1a(at::tensor(indices, at::kInt)), row.at("digest").get<std::string>());
-    }
-  }
-}
-
-TEST(SampleFrames, RulesThatMakeNoSense) {
-  const auto sample_error = [](int total, std::optional<double> fps, std::optional<int> count) {
-    FrameSampling rule;
-    rule.fps = fps;
-    rule.num_frames = count;
-    return message_of<InputError>([&] { sample_frames(total, std::nullopt, rule, "item 6"); });
-  };
-  EXPECT_THAT(sample_error(10, 1.0, 4), AllOf(HasSubstr("item 6"), HasSubstr("not by both")));
-  EXPECT_THAT(sample_error(10, 1.0, {}), HasSubstr("source_fps"));
-  EXPECT_THAT(sample_error(10, 0.0, {}), HasSubstr("positive"));
-  EXPECT_THAT(sample_error(10, -1.0, {}), HasSubstr("positive"));
-  EXPECT_THAT(sample_error(10, std::nan(""), {}), HasSubstr("positive"));
-  EXPECT_THAT(sample_error(10, {}, 12), HasSubstr("has 10 frames"));
-  EXPECT_THAT(sample_error(10, {}, 0), HasSubstr("at least 2"));
-  EXPECT_THAT(sample_error(10, {}, -8), HasSubstr("at least 2"));
-}
-
-// An index that rounds up to the number of frames, which the reference yields and then cannot decode.
-TEST(SampleFrames, NeverPastTheEnd) {
-  for (int total = 1; total < 4000; total += 7) {
-    FrameSampling rule;
-    rule.num_frames = std::min(total / 2 * 2, 200);
-    if (*rule.num_frames == 0) continue;
-    for (const int index : sample_frames(total, std::nullopt, rule, "a")) ASSERT_LT(index, total);
-  }
 }
 
 TEST(Video, FramesEqualTorchcodecs) {
   for (const auto& golden : goldens().at("videos")) {
     SCOPED_TRACE(golden.at("file").get<std::string>());
-    const Frames frames = read_video(file(golden.at("file")), {}, "item 0");
+    const Frames frames = read_video(file(golden.at("file")), "item 0");
     ASSERT_EQ(frames.images.size(), golden.at("frames").get<std::size_t>());
     ASSERT_TRUE(frames.source_fps);
     EXPECT_NEAR(*frames.source_fps, golden.at("fps").get<double>(), 1e-9);
@@ -113,7 +71,7 @@ TEST(Video, FramesEqualTorchcodecs) {
 TEST(Video, EveryWidth) {
   const TempDir folder;
   const auto frames_of = [&](int width, int height) {
-    Frames frames = read_video({folder.write("raw.avi", i420_avi(width, height, 2)), {}, {}, {}}, {}, "a");
+    Frames frames = read_video({folder.write("raw.avi", i420_avi(width, height, 2)), {}, {}, {}}, "a");
     EXPECT_EQ(frames.images.size(), 2U);
     return frames.images;
   };
@@ -139,9 +97,7 @@ TEST(Video, SampledFramesAreTheRightOnes) {
   for (const auto& golden : goldens().at("videos")) {
     SCOPED_TRACE(golden.at("file").get<std::string>());
     for (const int count : {2, 4, 6, 10}) {
-      Video video = file(golden.at("file"));
-      video.num_frames = count;
-      const Frames frames = read_video(video, {}, "item 0");
+      const Frames frames = read_video(file(golden.at("file")), "item 0", evenly(count));
       ASSERT_EQ(frames.images.size(), static_cast<std::size_t>(count));
       for (int k = 0; k < count; ++k) {
         EXPECT_EQ(fnv1a(frames.images[k]), golden.at("digests")[frames.indices[k]].get<std::string>()) << k;
@@ -150,46 +106,8 @@ TEST(Video, SampledFramesAreTheRightOnes) {
   }
 }
 
-TEST(Video, TheInputsRuleWinsOverTheRecipes) {
-  FrameSampling recipe;
-  recipe.num_frames = 6;
-  Video video = file("clip.mp4");
-  EXPECT_EQ(read_video(video, recipe, "a").images.size(), 6U);
-  video.fps = 4;
-  const Frames frames = read_video(video, recipe, "a");  // 1.5 seconds.
-  EXPECT_EQ(frames.images.size(), 6U);
-  EXPECT_NEAR(*frames.sampled_fps, 4.0, 1e-9);
-  video.fps = std::nullopt;
-  video.num_frames = 4;
-  EXPECT_THAT(read_video(video, recipe, "a").indices, ElementsAre(0, 3, 7, 11));
-}
-
-TEST(Video, ARecipesRuleAsksForAtMostWhatThereIs) {
-  FrameSampling recipe;
-  recipe.num_frames = 64;
-  EXPECT_EQ(read_video(file("clip.mp4"), recipe, "a").images.size(), 15U);
-  EXPECT_EQ(read_video(list(3), recipe, "a").images.size(), 3U);
-  recipe = {};
-  recipe.fps = 1;
-  EXPECT_EQ(read_video(list(9), recipe, "a").images.size(), 9U);  // Its own fps is not known.
-  EXPECT_EQ(read_video(list(1), recipe, "a").images.size(), 1U);
-  Video timed = list(40);
-  timed.source_fps = 10;
-  EXPECT_EQ(read_video(timed, recipe, "a").images.size(), 4U);
-  Video asked = list(9);
-  asked.fps = 1;
-  EXPECT_THAT(error(asked), HasSubstr("source_fps"));
-  asked.fps = std::nullopt;
-  asked.num_frames = 20;
-  EXPECT_THAT(error(asked), HasSubstr("has 9 frames"));
-  recipe.num_frames = 4;
-  EXPECT_THAT(error(list(9), recipe), HasSubstr("it must choose"));
-}
-
 TEST(Video, FrameList) {
-  Video video = list(8);
-  video.num_frames = 4;
-  const Frames frames = read_video(video, {}, "a");
+  const Frames frames = read_video(list(8), "a", evenly(4));
   EXPECT_THAT(frames.indices, ElementsAre(0, 2, 4, 6));
   for (int k = 0; k < 4; ++k) EXPECT_TRUE(at::equal(frames.images[k], pattern(10, 12, 2 * k)));
   EXPECT_FALSE(frames.source_fps);
@@ -215,7 +133,7 @@ TEST(Video, FolderInNaturalOrder) {
   folder.write("frame0011.bmp", text(bmp));
   folder.write(".hidden.png", "not an image");
   folder.write("notes.txt", "not an image");
-  const Frames frames = read_video({folder.path(), {}, {}, {}}, {}, "a");
+  const Frames frames = read_video({folder.path(), {}, {}, {}}, "a");
   ASSERT_EQ(frames.images.size(), 3U);
   EXPECT_TRUE(at::equal(frames.images[0], decode_image(encoded(jpg), "a")));
   EXPECT_TRUE(at::equal(frames.images[1], decode_image(encoded(png), "a")));
@@ -230,18 +148,16 @@ TEST(Video, LimitsHoldBeforeDecoding) {
   MediaLimits limits;
   // Fifteen frames, beside what the decoder works in.
   limits.max_item_bytes = 64 * 48 * (12 * 3 / 2 + 6) + 64 * 48 * 3 * 14;
-  EXPECT_THAT(error(file("clip.mp4"), {}, limits),
+  EXPECT_THAT(error(file("clip.mp4"), limits),
               AllOf(HasSubstr("15 frames of 64x48"), HasSubstr("max_item_bytes"), HasSubstr("fewer")));
-  Video few = file("clip.mp4");
-  few.num_frames = 14;
-  EXPECT_EQ(read_video(few, {}, "a", limits).images.size(), 14U);
-  EXPECT_THAT(error(list(200, 64, 48), {}, limits), HasSubstr("200 frames"));
+  EXPECT_EQ(read_video(file("clip.mp4"), "a", evenly(14), limits).images.size(), 14U);
+  EXPECT_THAT(error(list(200, 64, 48), limits), HasSubstr("200 frames"));
   limits = {};
   limits.max_pixels = 64 * 48 - 1;
-  EXPECT_THAT(error(file("clip.mp4"), {}, limits), HasSubstr("64x48"));
+  EXPECT_THAT(error(file("clip.mp4"), limits), HasSubstr("64x48"));
   limits = {};
   limits.max_file_bytes = 1000;
-  EXPECT_THAT(error(file("clip.mp4"), {}, limits), HasSubstr("over the limit of 1000"));
+  EXPECT_THAT(error(file("clip.mp4"), limits), HasSubstr("over the limit of 1000"));
 }
 
 TEST(Video, FilesThatAreNoVideos) {
@@ -291,7 +207,7 @@ TEST(Video, CutFiles) {
   for (const auto& path : files) {
     const std::string name = path.filename();
     const Buffer whole = read_file(path);
-    EXPECT_EQ(read_video({path, {}, {}, {}}, {}, "a").images.size(), 15U) << name;
+    EXPECT_EQ(read_video({path, {}, {}, {}}, "a").images.size(), 15U) << name;
     int refused = 0, tried = 0;
     for (std::size_t size = whole.size() - 1; size > 0;
          size -= std::min(size, std::max<std::size_t>(1, size / 40))) {
@@ -300,7 +216,7 @@ TEST(Video, CutFiles) {
       const Video video{folder.write(name, std::string(whole.begin(), end)), {}, {}, {}};
       ++tried;
       try {
-        read_video(video, {}, "item 6");
+        read_video(video, "item 6");
         EXPECT_NE(std::find(endless.begin(), endless.end(), name), endless.end());
       } catch (const InputError& refusal) {
         EXPECT_THAT(refusal.what(), AllOf(HasSubstr("item 6"), HasSubstr(name)));
@@ -314,8 +230,8 @@ TEST(Video, CutFiles) {
 // A transport stream does not say how long it is: cut within a packet it is refused; cut between two, it
 // has whole frames only (one may be missing before the last, which is stored before it), or is refused.
 TEST(Video, TruncatedTransportStream) {
-  const Frames all = read_video(file("clip.mp4"), {}, "a");
-  EXPECT_EQ(read_video(file("clip.ts"), {}, "a").images.size(), all.images.size());
+  const Frames all = read_video(file("clip.mp4"), "a");
+  EXPECT_EQ(read_video(file("clip.ts"), "a").images.size(), all.images.size());
   const Buffer whole = read_file(data_folder() / "clip.ts");
   const TempDir folder;
   constexpr std::size_t kPacket = 188;
@@ -330,7 +246,7 @@ TEST(Video, TruncatedTransportStream) {
       continue;
     }
     try {
-      const Frames frames = read_video(video, {}, "a");
+      const Frames frames = read_video(video, "a");
       auto from = all.images.begin();
       for (std::size_t k = 0; k < frames.images.size(); ++k, ++from) {
         from = std::find_if(from, all.images.end(),

@@ -28,10 +28,10 @@ void run(const std::vector<std::string>& args) {
   const std::filesystem::path output = args[2];
   const auto dtype = args[3] == "bfloat16" ? at::kBFloat16 : at::kFloat;
   const std::int64_t step = std::stoll(args[4]), new_tokens = std::stoll(args[5]);
-  const auto layout = models::load_layout(args[0]);
+  const auto preprocessor = models::load_preprocessor(args[0]);
   const auto model = testing::open_model(args[0], dtype, std::int64_t{256} << 20);
   for (const auto& [name, item] : testing::load_items(args[1])) {
-    const models::Prompt prompt = layout->layout(item.ids, item.visuals);
+    const models::Prompt prompt = preprocessor->expand_placeholders(item.ids, item.visuals);
     testing::Sequence prefill(model, prompt), generate(model, prompt);
     const at::Tensor hidden = testing::hidden_states(*model, prefill, {step}).contiguous();
     const std::vector<std::int64_t> tokens = testing::greedy(*model, generate, new_tokens);

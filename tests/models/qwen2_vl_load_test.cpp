@@ -144,10 +144,10 @@ TEST(Qwen2VlLoad, ABareModelEmbedsButCannotGenerate) {
   const auto model = edited.open();
   const auto original = open_model(kFolder / "gqa_tied_new", at::kFloat);
   const auto items = load_items(kFolder / "items.safetensors");
-  const auto layout = models::load_layout(kFolder / "gqa_tied_new");
+  const auto preprocessor = models::load_preprocessor(kFolder / "gqa_tied_new");
   const Item& item = items.at("image");
-  Sequence bare(model, layout->layout(item.ids, item.visuals)),
-      whole(original, layout->layout(item.ids, item.visuals));
+  Sequence bare(model, preprocessor->expand_placeholders(item.ids, item.visuals)),
+      whole(original, preprocessor->expand_placeholders(item.ids, item.visuals));
   EXPECT_TRUE(at::equal(hidden_states(*model, bare, {64}), hidden_states(*original, whole, {64})));
   EXPECT_NO_THROW(original->check_generates());
   for (const auto& use : std::vector<std::function<void()>>{[&] { model->check_generates(); },
@@ -171,15 +171,13 @@ TEST(Qwen2VlLoad, StateBytesThatHoldNothing) {
               AllOf(HasSubstr("100 bytes"), HasSubstr("state_bytes")));
 }
 
-TEST(Qwen2VlLoad, TheLayoutNeedsNoWeights) {
+TEST(Qwen2VlLoad, ThePreprocessorNeedsNoWeights) {
   TempDir folder;
   folder.write("config.json", read(kFolder / "gqa_tied_new/config.json"));
   folder.write("preprocessor_config.json", read(kFolder / "gqa_tied_new/preprocessor_config.json"));
-  const auto layout = models::load_layout(folder.path());
-  EXPECT_EQ(layout->image_token(), 150);
-  EXPECT_EQ(layout->video_token(), 151);
-  EXPECT_EQ(layout->image_spec().patch_size, 4);
-  EXPECT_EQ(layout->video_spec().patch_size, 4);
+  const auto preprocessor = models::load_preprocessor(folder.path());
+  EXPECT_EQ(preprocessor->image_token(), 150);
+  EXPECT_EQ(preprocessor->video_token(), 151);
 }
 
 }  // namespace

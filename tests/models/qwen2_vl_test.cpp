@@ -38,7 +38,7 @@ constexpr const char* kItems[] = {"text",  "image",           "two_images",
 // Checkpoints and their goldens, opened once.
 struct Fixture {
   std::shared_ptr<const models::Model> model;
-  std::shared_ptr<const models::Layout> layout;
+  std::shared_ptr<const models::Preprocessor> preprocessor;
   std::optional<weights::StateDict> golden;
 };
 
@@ -47,7 +47,7 @@ Fixture& fixture(const std::string& checkpoint) {
   Fixture& fixture = fixtures[checkpoint];
   if (fixture.model == nullptr) {
     fixture.model = open_model(kFolder / checkpoint, at::kFloat);
-    fixture.layout = models::load_layout(kFolder / checkpoint);
+    fixture.preprocessor = models::load_preprocessor(kFolder / checkpoint);
     fixture.golden = weights::StateDict::open(kFolder / checkpoint / "golden.safetensors", {});
   }
   return fixture;
@@ -59,7 +59,7 @@ const Item& item(const std::string& name) {
 }
 
 Prompt prompt_of(const Fixture& fixture, const std::string& name) {
-  return fixture.layout->layout(item(name).ids, item(name).visuals);
+  return fixture.preprocessor->expand_placeholders(item(name).ids, item(name).visuals);
 }
 
 at::Tensor golden(const Fixture& fixture, const std::string& name) {

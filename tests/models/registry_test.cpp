@@ -18,15 +18,17 @@ TEST(Registry, AnUnknownFamilyListsTheKnownOnes) {
   const TempDir folder;
   folder.write("config.json", R"({"model_type": "bert"})");
   const auto expected = AllOf(HasSubstr("config.json"), HasSubstr("bert"), HasSubstr("qwen2_vl"));
-  EXPECT_THAT(message_of<ModelError>([&] { (void)load_layout(folder.path()); }), expected);
+  EXPECT_THAT(message_of<ModelError>([&] { (void)load_preprocessor(folder.path()); }), expected);
   EXPECT_THAT(message_of<ModelError>([&] { (void)load_model(folder.path(), {}); }), expected);
 }
 
 TEST(Registry, AFolderWithoutAConfig) {
   const TempDir folder;
-  EXPECT_THAT(message_of<ModelError>([&] { (void)load_layout(folder.path()); }), HasSubstr("config.json"));
+  EXPECT_THAT(message_of<ModelError>([&] { (void)load_preprocessor(folder.path()); }),
+              HasSubstr("config.json"));
   folder.write("config.json", "{}");
-  EXPECT_THAT(message_of<ModelError>([&] { (void)load_layout(folder.path()); }), HasSubstr("model_type"));
+  EXPECT_THAT(message_of<ModelError>([&] { (void)load_preprocessor(folder.path()); }),
+              HasSubstr("model_type"));
 }
 
 TEST(Registry, TheDeclaredDtype) {

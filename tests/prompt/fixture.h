@@ -1,4 +1,4 @@
-// Items made in memory, and the nano reasoner's tokenizer, template and layout (its weights are not read).
+// Items made in memory, and the nano reasoner's tokenizer, template and preprocessor (its weights are not read).
 #pragma once
 
 #include <cstdint>

@@ -20,11 +20,11 @@ using ::tte::testing::picture;
 using ::tte::testing::recipe_of;
 
 MediaReader reader(const std::string& json) {
-  return {*nano_files()->layout, recipe_of(json)};
+  return {*nano_files()->preprocessor, recipe_of(json)};
 }
 
 TEST(MediaReader, ReadsInTheOrderOfTheParts) {
-  const Visuals visuals = reader("{}").read(
+  const models::Visuals visuals = reader("{}").read(
       parts({picture(56, 84), std::string("text"), clip(4, 56, 56), picture(28, 28)}), "item 0");
   ASSERT_EQ(visuals.size(), 3U);
   EXPECT_FALSE(visuals[0]->video);
@@ -60,16 +60,16 @@ TEST(MediaReader, LimitsThatExcludeEachOtherAreAnError) {
 TEST(MediaReader, SecondsOfATemporalPatchFollowTheFrameRate) {
   Video video = clip(4, 56, 56);
   video.source_fps = 8.0;
-  const Visuals visuals = reader("{}").read(parts({video}), "item 0");
+  const models::Visuals visuals = reader("{}").read(parts({video}), "item 0");
   EXPECT_FLOAT_EQ(static_cast<float>(visuals[0]->seconds_per_grid), 0.25F);
   // Without any rate transformers assumes 24 frames a second.
-  const Visuals unknown = reader("{}").read(parts({clip(4, 56, 56)}), "item 0");
+  const models::Visuals unknown = reader("{}").read(parts({clip(4, 56, 56)}), "item 0");
   EXPECT_EQ(unknown[0]->seconds_per_grid, static_cast<double>(static_cast<float>(2.0 / 24.0)));
 }
 
 TEST(MediaReader, ABlankPictureStandsInForNone) {
   const MediaReader blank = reader(R"({"prompt": {"blank_image": 28}})");
-  const Visuals visuals = blank.read(Input("text"), "item 0");
+  const models::Visuals visuals = blank.read(Input("text"), "item 0");
   ASSERT_EQ(visuals.size(), 1U);
   EXPECT_EQ(visuals[0]->patches.h, 2);
   EXPECT_EQ(blank.read(parts({picture(56, 56)}), "item 0").size(), 1U);

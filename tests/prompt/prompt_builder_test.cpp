@@ -1,9 +1,11 @@
 #include "prompt/prompt_builder.h"
 
+#include <fmt/core.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "expect_error.h"
+#include "models/qwen/placeholders.h"
 #include "prompt/fixture.h"
 #include "temp_dir.h"
 #include "tte/error.h"
@@ -289,6 +291,62 @@ TEST(PromptBuilder, BoundariesAreWhereOtherPromptsMayPart) {
   const auto closed = built.close(prompt, "item 0", &trace).prompt;
   EXPECT_THAT(closed->boundaries, ::testing::ElementsAre(5, 8, prompt->size()));
   EXPECT_GT(closed->size(), prompt->size());
+}
+
+// A family that writes the time of each temporal patch of a video into the prompt's text.
+class TimedFamily final : public models::Preprocessor {
+ public:
+  [[nodiscard]] std::shared_ptr<const models::VisualReader> visual_reader(
+      const models::VisualOptions& options) const override {
+    return nano_->visual_reader(options);
+  }
+  [[nodiscard]] std::int64_t image_token() const override { return nano_->image_token(); }
+  [[nodiscard]] std::int64_t video_token() const override { return nano_->video_token(); }
+  [[nodiscard]] std::string expand_text(std::string text, const models::Visuals& visuals) const override {
+    const std::string placeholder = "<|vision_start|><|video_pad|><|vision_end|>";
+    std::string frames;
+    for (std::size_t i = 0; i < visuals.at(0)->frame_times.size(); i += 2)
+      frames += fmt::format("{:.0f} {}", visuals[0]->frame_times[i], placeholder);
+    return text.replace(text.find(placeholder), placeholder.size(), frames);
+  }
+  [[nodiscard]] models::Prompt expand_placeholders(const std::vector<std::int64_t>& ids,
+                                                   models::Visuals visuals) const override {
+    models::Prompt prompt;
+    const auto& patches = visuals.at(0)->patches;
+    const models::qwen::Grid row = {1, patches.h / 2, patches.w / 2};
+    for (const std::int64_t id : ids) {
+      if (id == video_token()) {
+        models::qwen::append_grid(prompt, id, models::TokenKind::kVideo, row, prompt.next_position, 1);
+        prompt.next_position += std::max(row.h, row.w);
+      } else {
+        models::qwen::append_text(prompt, id, prompt.next_position++);
+      }
+    }
+    prompt.visual_tokens = {patches.t * row.h * row.w};
+    prompt.visuals = std::move(visuals);
+    return prompt;
+  }
+
+ private:
+  std::shared_ptr<const models::Preprocessor> nano_ = nano_files()->preprocessor;
+};
+
+TEST(PromptBuilder, AFamilyMayExpandTheTextOfMedia) {
+  auto files = std::make_shared<CheckpointFiles>(*nano_files());
+  files->preprocessor = std::make_shared<TimedFamily>();
+  Video video = clip(4, 28, 56);
+  video.source_fps = 1.0;
+  const Input input = parts({video, std::string("q")});
+  const std::string frame = "<|vision_start|><|video_pad|><|video_pad|><|vision_end|>";
+  for (const char* recipe : {R"({"video": {"min_pixels": 1}})",
+                             R"({"video": {"min_pixels": 1}, "prompt": {"positions": "past_all_axes"}})"}) {
+    const PromptBuilder built(files, recipe_of(recipe), false);
+    const auto prompt = open(built, input);
+    EXPECT_EQ(text_of(*prompt),
+              "<|im_start|>user\n0 " + frame + "2 " + frame + "q<|im_end|>\n<|im_start|>assistant\n");
+    EXPECT_EQ(prompt->boundaries.size(), 2U);
+    EXPECT_EQ(prompt->next_position, prompt->size()) << "a row of 1 x 2 tokens takes two positions";
+  }
 }
 
 TEST(PromptBuilder, TextGoesOnPastTheRowsOrPastAllAxesOfAVideo) {

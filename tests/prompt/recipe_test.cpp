@@ -61,10 +61,10 @@ TEST(Recipe, EveryKeyIsRead) {
   EXPECT_EQ(recipe.pooling, Pooling::kToken);
   EXPECT_FALSE(recipe.normalize);
   EXPECT_THAT(recipe.dims, ElementsAre(64, 128));
-  EXPECT_EQ(recipe.image_max_pixels, 20);
-  EXPECT_EQ(recipe.video_max_pixels, 2);
-  EXPECT_EQ(recipe.frames.fps, 1.5);
-  EXPECT_EQ(recipe.frames.max_frames, 8);
+  EXPECT_EQ(recipe.visuals.image_max_pixels, 20);
+  EXPECT_EQ(recipe.visuals.video_max_pixels, 2);
+  EXPECT_EQ(recipe.visuals.frames.fps, 1.5);
+  EXPECT_EQ(recipe.visuals.frames.max_frames, 8);
   EXPECT_EQ(recipe.decoding.max_new_tokens, 7);
   EXPECT_EQ(recipe.decoding.max_think_tokens, 3);
   EXPECT_THAT(recipe.decoding.stop, ElementsAre("x"));
@@ -168,7 +168,7 @@ TEST(BundledRecipes, RawSaysNothingThatTransformersDoesNot) {
   EXPECT_EQ(recipe.instruction.reason, "");
   EXPECT_EQ(recipe.pooling, Pooling::kLast);
   EXPECT_TRUE(recipe.normalize);
-  EXPECT_FALSE(recipe.image_max_pixels);
+  EXPECT_FALSE(recipe.visuals.image_max_pixels);
 }
 
 TEST(BundledRecipes, TteHasTheNineFamiliesOnBothSides) {

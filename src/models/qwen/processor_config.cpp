@@ -1,14 +1,17 @@
-#include "media/patch_spec.h"
+#include "models/qwen/processor_config.h"
 
 #include <fmt/core.h>
 
 #include <algorithm>
 #include <cmath>
 #include <optional>
+#include <utility>
+#include <vector>
 
+#include "base/file.h"
 #include "tte/error.h"
 
-namespace tte::media {
+namespace tte::models::qwen {
 namespace {
 
 using base::Json;
@@ -35,7 +38,7 @@ std::optional<std::int64_t> find_pixels(const JsonObject& object, const std::str
 
 // As in transformers: min_pixels and max_pixels replace their part of "size"; a "size" must then have both
 // parts, and only where there is none the defaults count.
-void read_limits(const JsonObject& object, PatchSpec& spec) {
+void read_limits(const JsonObject& object, VisualSpec& spec) {
   struct Limit {
     const char* old_name;
     const char* new_name;
@@ -87,26 +90,75 @@ std::array<double, 3> read_channels(const JsonObject& object, const std::string&
   return {values[0], values[1], values[2]};
 }
 
+struct Source {
+  base::Json json;
+  std::string where;
+};
+
+// The first of: processor_config.json's `section`, and `files` one by one.
+std::optional<Source> find_source(const std::filesystem::path& checkpoint, const std::string& section,
+                                  const std::vector<std::string>& files) {
+  const std::filesystem::path nested = checkpoint / "processor_config.json";
+  if (base::is_present(nested)) {
+    const base::Json json = base::read_json_object(nested);
+    if (json.contains(section))
+      return Source{json[section], fmt::format("{}, \"{}\"", base::shown(nested), section)};
+  }
+  for (const std::string& name : files) {
+    const std::filesystem::path file = checkpoint / name;
+    if (base::is_present(file)) return Source{base::read_json(file), base::shown(file)};
+  }
+  return std::nullopt;
+}
+
+VisualSpec read_spec(const std::optional<Source>& source, const std::filesystem::path& checkpoint,
+                     const media::PatchSpec& tower, const VisualSpec& defaults) {
+  if (!source) {
+    throw ModelError(
+        fmt::format("{} has no preprocessor_config.json: copy it from the model's original repository.",
+                    base::shown(checkpoint)));
+  }
+  VisualSpec spec = parse_visual_spec(source->json, source->where, defaults);
+  const auto check = [&](const char* key, int value, int wanted) {
+    if (value == wanted) return;
+    throw ModelError(fmt::format("{}: \"{}\" is {}, but the vision tower of config.json reads {}.",
+                                 source->where, key, value, wanted));
+  };
+  check("patch_size", spec.patches.patch_size, tower.patch_size);
+  check("merge_size", spec.patches.merge_size, tower.merge_size);
+  check("temporal_patch_size", spec.patches.temporal_patch_size, tower.temporal_patch_size);
+  return spec;
+}
+
 }  // namespace
 
-PatchSpec parse_patch_spec(const Json& json, const std::string& where, const PatchSpec& defaults) {
+VisualSpec default_video_spec() {
+  VisualSpec spec;
+  spec.min_pixels = 128 * 28 * 28;
+  spec.max_pixels = 28 * 28 * 768;
+  return spec;
+}
+
+VisualSpec parse_visual_spec(const Json& json, const std::string& where, const VisualSpec& defaults) {
   const JsonObject object(json, where);
-  PatchSpec spec = defaults;
+  VisualSpec spec = defaults;
   const auto small = [&](const char* key, int fallback, int most) {
     return static_cast<int>(object.integer(key, fallback, 1, most));
   };
-  spec.patch_size = small("patch_size", spec.patch_size, 256);
-  spec.merge_size = small("merge_size", spec.merge_size, 64);
-  spec.temporal_patch_size = small("temporal_patch_size", spec.temporal_patch_size, 64);
+  media::PatchSpec& patches = spec.patches;
+  patches.patch_size = small("patch_size", patches.patch_size, 256);
+  patches.merge_size = small("merge_size", patches.merge_size, 64);
+  patches.temporal_patch_size = small("temporal_patch_size", patches.temporal_patch_size, 64);
   read_limits(object, spec);
-  spec.mean = read_channels(object, "image_mean", spec.mean);
-  spec.std = read_channels(object, "image_std", spec.std);
-  if (std::any_of(spec.std.begin(), spec.std.end(), [](double v) { return !(static_cast<float>(v) > 0); }))
+  patches.mean = read_channels(object, "image_mean", patches.mean);
+  patches.std = read_channels(object, "image_std", patches.std);
+  if (std::any_of(patches.std.begin(), patches.std.end(),
+                  [](double v) { return !(static_cast<float>(v) > 0); }))
     object.reject("image_std", "it must be positive");
-  spec.rescale = object.number("rescale_factor", spec.rescale, 0, 1e6);
+  patches.rescale = object.number("rescale_factor", patches.rescale, 0, 1e6);
   spec.do_resize = object.flag("do_resize", spec.do_resize);
-  spec.do_rescale = object.flag("do_rescale", spec.do_rescale);
-  spec.do_normalize = object.flag("do_normalize", spec.do_normalize);
+  patches.do_rescale = object.flag("do_rescale", patches.do_rescale);
+  patches.do_normalize = object.flag("do_normalize", patches.do_normalize);
   spec.cap_pixels_per_frame = object.flag("cap_pixels_per_frame", spec.cap_pixels_per_frame);
   spec.max_video_tokens = object.integer("max_video_tokens", spec.max_video_tokens, 1, 1 << 24);
   if (object.integer("resample", kBicubic, 0, 100) != kBicubic)
@@ -114,4 +166,11 @@ PatchSpec parse_patch_spec(const Json& json, const std::string& where, const Pat
   return spec;
 }
 
-}  // namespace tte::media
+VisualSpecs load_visual_specs(const std::filesystem::path& checkpoint, const media::PatchSpec& tower) {
+  const auto image = find_source(checkpoint, "image_processor", {"preprocessor_config.json"});
+  const auto video = find_source(checkpoint, "video_processor",
+                                 {"video_preprocessor_config.json", "preprocessor_config.json"});
+  return {read_spec(image, checkpoint, tower, {}), read_spec(video, checkpoint, tower, default_video_spec())};
+}
+
+}  // namespace tte::models::qwen

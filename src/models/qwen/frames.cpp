@@ -1,0 +1,108 @@
+#include "models/qwen/frames.h"
+
+#include <ATen/Functions.h>
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include "tte/error.h"
+
+namespace tte::models::qwen {
+namespace {
+
+// Python's round: halves to even.
+std::int64_t round_half_even(double value) {
+  return static_cast<std::int64_t>(std::nearbyint(value));
+}
+
+void check_positive(const std::optional<double>& value, const char* name, const std::string& item) {
+  if (value && (!std::isfinite(*value) || *value <= 0)) {
+    throw InputError(fmt::format("{}: {} is {}, but it must be a positive number.", item, name, *value));
+  }
+}
+
+}  // namespace
+
+FrameSampling choose_rule(const Video& video, const FrameSampling& recipe, int temporal_patch_size, int total,
+                          std::optional<double> source_fps, const std::string& item) {
+  check_positive(video.fps, "fps", item);
+  check_positive(video.source_fps, "source_fps", item);
+  FrameSampling rule = recipe;
+  if (video.fps || video.num_frames) {
+    rule.fps = video.fps;
+    rule.num_frames = video.num_frames;
+    return rule;
+  }
+  if (rule.fps && rule.num_frames) {
+    throw InputError(
+        fmt::format("{}: the recipe samples video both by fps ({}) and by num_frames ({}); it must choose.",
+                    item, *rule.fps, *rule.num_frames));
+  }
+  if (rule.fps && !source_fps) rule.fps.reset();
+  if (total < temporal_patch_size) rule.fps.reset();
+  if (rule.num_frames && *rule.num_frames > total) rule.num_frames.reset();
+  return rule;
+}
+
+std::vector<int> sample_frames(int total, std::optional<double> source_fps, const FrameSampling& rule,
+                               int temporal_patch_size, const std::string& item) {
+  if (rule.fps && rule.num_frames) {
+    throw InputError(
+        fmt::format("{}: a video is sampled by fps ({}) or by num_frames ({}), not by both; give one.", item,
+                    *rule.fps, *rule.num_frames));
+  }
+  check_positive(rule.fps, "fps", item);
+  check_positive(source_fps, "source_fps", item);
+  const double temporal = temporal_patch_size;
+  std::int64_t count = total;
+  if (rule.num_frames) {
+    count = round_half_even(*rule.num_frames / temporal) * temporal_patch_size;
+    if (count < 1) {
+      throw InputError(
+          fmt::format("{}: num_frames is {}, but this model reads frames in groups of {}; ask for at least "
+                      "{}.",
+                      item, *rule.num_frames, temporal_patch_size, temporal_patch_size));
+    }
+    if (count > total) {
+      throw InputError(
+          fmt::format("{}: num_frames is {} (rounded to a multiple of {}), but the video has {} frames; ask "
+                      "for fewer.",
+                      item, count, temporal_patch_size, total));
+    }
+  } else if (rule.fps) {
+    if (!source_fps) {
+      throw InputError(
+          fmt::format("{}: fps is {}, but the frames per second of the source are not known; give "
+                      "source_fps, or ask for num_frames.",
+                      item, *rule.fps));
+    }
+    const double most = std::floor(std::min(rule.max_frames, total) / temporal) * temporal;
+    double wanted = total / *source_fps * *rule.fps;
+    wanted =
+        std::min({std::max(wanted, static_cast<double>(rule.min_frames)), most, static_cast<double>(total)});
+    count = static_cast<std::int64_t>(std::floor(wanted / temporal)) * temporal_patch_size;
+    if (count < 1) {
+      throw InputError(
+          fmt::format("{}: sampling {} frames per second leaves none of the video's {} frames (they are "
+                      "taken in groups of {}); take all frames, or ask for num_frames.",
+                      item, *rule.fps, total, temporal_patch_size));
+    }
+  }
+  std::vector<int> indices;
+  if (!rule.fps && !rule.num_frames) {
+    for (int i = 0; i < total; ++i) indices.push_back(i);
+    return indices;
+  }
+  // The reference's own operation in its own precision, so that rounding agrees.
+  const double step = static_cast<double>(total) / static_cast<double>(count);
+  const at::Tensor positions = at::arange(0, total, step, at::kFloat).to(at::kInt);
+  const auto* data = positions.const_data_ptr<int>();
+  for (std::int64_t i = 0; i < positions.numel(); ++i) {
+    if (data[i] < total) indices.push_back(data[i]);
+  }
+  return indices;
+}
+
+}  // namespace tte::models::qwen

@@ -1,0 +1,108 @@
+#include "models/qwen/placeholders.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "tte/error.h"
+
+namespace tte::models::qwen {
+namespace {
+
+// Throws InputError unless there are as many visuals as placeholders, of the same kinds in the same order.
+void check_visuals(const std::vector<bool>& videos, const Visuals& visuals) {
+  if (videos.size() != visuals.size()) {
+    throw InputError(
+        fmt::format("The prompt has {} image and video placeholders, but {} images and videos were given: "
+                    "each needs one.",
+                    videos.size(), visuals.size()));
+  }
+  const auto name = [](bool video) { return video ? "video" : "image"; };
+  for (std::size_t i = 0; i < visuals.size(); ++i) {
+    if (visuals[i]->video == videos[i]) continue;
+    throw InputError(
+        fmt::format("Placeholder {} of the prompt is for one {}, but {} {} stands there: give them in the "
+                    "order of the prompt.",
+                    i + 1, name(videos[i]), visuals[i]->video ? "a" : "an", name(visuals[i]->video)));
+  }
+}
+
+}  // namespace
+
+void check_ids(const std::vector<std::int64_t>& ids, std::int64_t vocab_size) {
+  for (const std::int64_t id : ids) {
+    if (id >= 0 && id < vocab_size) continue;
+    throw InputError(
+        fmt::format("Token {} is outside of the model's vocabulary of {}: the tokenizer is of another "
+                    "checkpoint, or has tokens that the embedding was never resized for.",
+                    id, vocab_size));
+  }
+}
+
+void check_grids(const Visuals& visuals, std::int64_t merge_size) {
+  for (const auto& visual : visuals) {
+    const media::Patches& patches = visual->patches;
+    if (patches.t >= 1 && patches.h >= 1 && patches.w >= 1 && patches.h % merge_size == 0 &&
+        patches.w % merge_size == 0) {
+      continue;
+    }
+    throw InputError(
+        fmt::format("A visual of {} x {} x {} patches: height and width must be multiples of {}.", patches.t,
+                    patches.h, patches.w, merge_size));
+  }
+}
+
+void append_text(Prompt& prompt, std::int64_t id, std::int64_t position) {
+  prompt.ids.push_back(id);
+  prompt.kinds.push_back(TokenKind::kText);
+  prompt.positions.push_back({position, position, position});
+}
+
+void append_grid(Prompt& prompt, std::int64_t id, TokenKind kind, Grid grid, std::int64_t start,
+                 double time_step) {
+  const auto tokens = static_cast<std::size_t>(grid.t * grid.h * grid.w);
+  prompt.ids.insert(prompt.ids.end(), tokens, id);
+  prompt.kinds.insert(prompt.kinds.end(), tokens, kind);
+  for (std::int64_t t = 0; t < grid.t; ++t) {
+    const std::int64_t time = start + static_cast<std::int64_t>(static_cast<double>(t) * time_step);
+    for (std::int64_t y = 0; y < grid.h; ++y) {
+      for (std::int64_t x = 0; x < grid.w; ++x) prompt.positions.push_back({time, start + y, start + x});
+    }
+  }
+}
+
+Prompt expand_placeholders(const std::vector<std::int64_t>& ids, Visuals visuals,
+                           const PlaceholderTokens& tokens, TimeStep time_step) {
+  check_ids(ids, tokens.vocab_size);
+  std::vector<bool> videos;
+  for (const std::int64_t id : ids) {
+    if (id == tokens.image || id == tokens.video) videos.push_back(id == tokens.video);
+  }
+  check_visuals(videos, visuals);
+  check_grids(visuals, tokens.merge_size);
+
+  Prompt prompt;
+  std::int64_t position = 0;
+  auto next = visuals.begin();
+  for (const std::int64_t id : ids) {
+    if (id != tokens.image && id != tokens.video) {
+      append_text(prompt, id, position++);
+      continue;
+    }
+    const Visual& visual = **next++;
+    const media::Patches& patches = visual.patches;
+    const Grid grid = {patches.t, patches.h / tokens.merge_size, patches.w / tokens.merge_size};
+    append_grid(prompt, id, visual.video ? TokenKind::kVideo : TokenKind::kImage, grid, position,
+                time_step(visual));
+    prompt.visual_tokens.push_back(grid.t * grid.h * grid.w);
+    position += std::max(grid.h, grid.w);
+  }
+  // Where text would go on, which can be below the highest position: a trace that is generated stands where
+  // it would stand if it were part of the prompt.
+  prompt.next_position = position;
+  prompt.visuals = std::move(visuals);
+  return prompt;
+}
+
+}  // namespace tte::models::qwen

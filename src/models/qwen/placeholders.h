@@ -1,0 +1,41 @@
+// Prompts of token ids with placeholders, and where their tokens stand on the three axes of M-RoPE.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "models/preprocessor.h"
+
+namespace tte::models::qwen {
+
+struct PlaceholderTokens {
+  std::int64_t image, video;
+  std::int64_t vocab_size;
+  std::int64_t merge_size;  // Side of a merged token, in patches.
+};
+
+// Positions on the time axis between two temporal patches of a visual.
+using TimeStep = double (*)(const Visual& visual);
+
+// Positions as transformers' get_rope_index of Qwen2-VL and Qwen2.5-VL: text counts up on all three axes; a
+// visual's tokens count from where text stopped, t by `time_step` (rounded down) a temporal patch, h and w by
+// merged row and column; text then goes on max(h, w) further, even if t went past that. What is generated goes
+// on as text does, as with transformers' generate() (5.24; its forward(), given a cache and no positions, goes
+// on past the highest position of all).
+//
+// Throws InputError for ids outside of the vocabulary, and if placeholders and visuals do not match.
+Prompt expand_placeholders(const std::vector<std::int64_t>& ids, Visuals visuals,
+                           const PlaceholderTokens& tokens, TimeStep time_step);
+
+// The parts of it, for families that place visuals otherwise.
+void check_ids(const std::vector<std::int64_t>& ids, std::int64_t vocab_size);
+void check_grids(const Visuals& visuals, std::int64_t merge_size);
+void append_text(Prompt& prompt, std::int64_t id, std::int64_t position);
+// The tokens of t x h x w merged patches, each `id`, from position `start` on.
+struct Grid {
+  std::int64_t t, h, w;
+};
+void append_grid(Prompt& prompt, std::int64_t id, TokenKind kind, Grid grid, std::int64_t start,
+                 double time_step);
+
+}  // namespace tte::models::qwen

@@ -1,0 +1,107 @@
+#include "models/qwen/sizes.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "tte/error.h"
+
+namespace tte::models::qwen {
+
+Size smart_resize(Size size, const VisualSpec& spec, const std::string& item) {
+  if (size.height < 1 || size.width < 1) {
+    throw InputError(
+        fmt::format("{}: an image of {}x{} (width x height) has no pixels.", item, size.width, size.height));
+  }
+  const auto height = static_cast<double>(size.height);
+  const auto width = static_cast<double>(size.width);
+  const double aspect = std::max(height, width) / std::min(height, width);
+  if (aspect > 200) {
+    throw InputError(
+        fmt::format("{}: an image of {}x{} (width x height) has an aspect ratio of {:.1f}, over the limit "
+                    "of 200; crop or split it.",
+                    item, size.width, size.height, aspect));
+  }
+  const double factor = spec.factor();
+  const auto min_pixels = static_cast<double>(spec.min_pixels);
+  const auto max_pixels = static_cast<double>(spec.max_pixels);
+  // nearbyint rounds halves to even, as Python's round does.
+  double h = std::nearbyint(height / factor) * factor;
+  double w = std::nearbyint(width / factor) * factor;
+  if (h * w > max_pixels) {
+    const double beta = std::sqrt(height * width / max_pixels);
+    h = std::max(factor, std::floor(height / beta / factor) * factor);
+    w = std::max(factor, std::floor(width / beta / factor) * factor);
+  } else if (h * w < min_pixels) {
+    const double beta = std::sqrt(min_pixels / (height * width));
+    h = std::ceil(height * beta / factor) * factor;
+    w = std::ceil(width * beta / factor) * factor;
+  }
+  return {static_cast<std::int64_t>(h), static_cast<std::int64_t>(w)};
+}
+
+Size image_size(Size size, const VisualSpec& spec, const std::string& item) {
+  if (spec.do_resize) return smart_resize(spec.aim.value_or(size), spec, item);
+  if (size.height % spec.factor() != 0 || size.width % spec.factor() != 0) {
+    throw InputError(
+        fmt::format("{}: an image of {}x{} (width x height) is not a multiple of {} pixels on each side, "
+                    "and this model's processor does not resize (\"do_resize\": false); resize it first.",
+                    item, size.width, size.height, spec.factor()));
+  }
+  return size;
+}
+
+Size video_size(Size frame, std::int64_t frames, const VisualSpec& spec, const std::string& item) {
+  VisualSpec frame_spec = spec;
+  if (spec.cap_pixels_per_frame) {
+    const double factor = spec.factor();
+    const auto budget =
+        static_cast<std::int64_t>(static_cast<double>(spec.max_video_tokens) * factor * factor * 0.9);
+    const std::int64_t share = budget * spec.patches.temporal_patch_size / frames;
+    const auto floor = static_cast<std::int64_t>(static_cast<double>(spec.min_pixels) * 1.05);
+    frame_spec.max_pixels = std::max(std::min(spec.max_pixels, share), floor);
+  }
+  return image_size(frame, frame_spec, item);
+}
+
+VisualSpec with_resize(const VisualSpec& spec, const Resize& wanted, const std::string& item) {
+  const auto check = [&](const char* name, const std::optional<std::int64_t>& value) {
+    if (value && (*value < 1 || *value > kMaxImagePixels)) {
+      throw InputError(
+          fmt::format("{}: {} is {}, but it must be from 1 to {}.", item, name, *value, kMaxImagePixels));
+    }
+  };
+  check("min_pixels", wanted.min_pixels);
+  check("max_pixels", wanted.max_pixels);
+  check("resized_height", wanted.height);
+  check("resized_width", wanted.width);
+  VisualSpec out = spec;
+  if (wanted.min_pixels) {
+    out.min_pixels = *wanted.min_pixels;
+    out.max_pixels = std::max(out.max_pixels, out.min_pixels);
+  }
+  if (wanted.max_pixels) {
+    out.max_pixels = *wanted.max_pixels;
+    if (wanted.min_pixels && *wanted.min_pixels > out.max_pixels) {
+      throw InputError(fmt::format("{}: min_pixels is {}, but it must be at most max_pixels ({}).", item,
+                                   *wanted.min_pixels, out.max_pixels));
+    }
+    out.min_pixels = std::min(out.min_pixels, out.max_pixels);
+  }
+  if (wanted.height.has_value() != wanted.width.has_value()) {
+    throw InputError(fmt::format("{}: resized_height and resized_width go together: give both.", item));
+  }
+  if (wanted.height) out.aim = Size{*wanted.height, *wanted.width};
+  const bool asked = wanted.min_pixels || wanted.max_pixels || wanted.height;
+  if (asked && !spec.do_resize) {
+    throw InputError(
+        fmt::format("{}: a size is asked for, but this model's processor does not resize (\"do_resize\": "
+                    "false): leave it "
+                    "out.",
+                    item));
+  }
+  return out;
+}
+
+}  // namespace tte::models::qwen

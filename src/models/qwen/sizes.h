@@ -1,0 +1,45 @@
+// The sizes that Qwen's processors resize images and videos to.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "media/patches.h"
+#include "tte/input.h"
+
+namespace tte::models::qwen {
+
+using media::Size;
+
+// The numbers of preprocessor_config.json / video_preprocessor_config.json.
+struct VisualSpec {
+  media::PatchSpec patches;
+  std::int64_t min_pixels = 56 * 56;
+  std::int64_t max_pixels = 28 * 28 * 1280;
+  bool do_resize = true;
+  // Videos only: bounds each frame to an even share of a budget of max_video_tokens tokens' worth of pixels.
+  bool cap_pixels_per_frame = false;
+  std::int64_t max_video_tokens = 128'000;
+
+  // Resize as if the image had this size; unset: its own.
+  std::optional<Size> aim;
+
+  [[nodiscard]] int factor() const { return patches.patch_size * patches.merge_size; }
+};
+
+// The spec with what one image or video asks for over it; where only one limit is asked for and the spec's
+// other one excludes it, that one gives way. Throws InputError naming `item` for values out of range.
+VisualSpec with_resize(const VisualSpec& spec, const Resize& wanted, const std::string& item);
+
+// The size an image is resized to: sides rounded (half to even) to multiples of factor(), area within
+// [min_pixels, max_pixels]. Qwen2-VL's smart_resize. Throws InputError naming `item` for an aspect ratio over
+// 200.
+Size smart_resize(Size size, const VisualSpec& spec, const std::string& item);
+
+// The size that the patches of an image, and of a video's frames, are cut from: smart_resize, or their own
+// when the spec does not resize.
+Size image_size(Size image, const VisualSpec& spec, const std::string& item);
+Size video_size(Size frame, std::int64_t frames, const VisualSpec& spec, const std::string& item);
+
+}  // namespace tte::models::qwen

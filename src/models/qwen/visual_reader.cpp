@@ -1,0 +1,104 @@
+#include "models/qwen/visual_reader.h"
+
+#include <fmt/core.h>
+
+#include <bit>
+#include <utility>
+
+#include "media/image.h"
+#include "media/video.h"
+#include "tte/error.h"
+
+namespace tte::models::qwen {
+namespace {
+
+// What transformers assumes of a video that does not say.
+constexpr double kDefaultFps = 24.0;
+
+void limit(VisualSpec& spec, const std::optional<std::int64_t>& least,
+           const std::optional<std::int64_t>& most, const std::string& recipe, const char* what) {
+  if (least) spec.min_pixels = *least;
+  if (most) spec.max_pixels = *most;
+  // The checkpoint's own limits count as they are, as in transformers: the most before the least.
+  if ((least || most) && spec.min_pixels > spec.max_pixels) {
+    throw ModelError(
+        fmt::format("The recipe \"{}\" leaves {}s with min_pixels {} above max_pixels {}: it must set both, "
+                    "as the checkpoint's "
+                    "own limits do not fit.",
+                    recipe, what, spec.min_pixels, spec.max_pixels));
+  }
+}
+
+void digest(base::Digester& out, const VisualSpec& spec) {
+  const media::PatchSpec& patches = spec.patches;
+  out.number(patches.patch_size).number(patches.merge_size).number(patches.temporal_patch_size);
+  out.number(spec.min_pixels).number(spec.max_pixels);
+  for (const auto& values : {patches.mean, patches.std}) out.bytes(values.data(), sizeof(values));
+  out.number(std::bit_cast<std::int64_t>(patches.rescale));
+  out.number(spec.do_resize).number(patches.do_rescale).number(patches.do_normalize);
+  out.number(spec.cap_pixels_per_frame).number(spec.max_video_tokens);
+}
+
+}  // namespace
+
+QwenVisualReader::QwenVisualReader(const VisualSpecs& files, const VisualOptions& recipe, VideoRules rules)
+    : image_(files.image), video_(files.video), sampling_(recipe.frames), rules_(rules) {
+  limit(image_, recipe.image_min_pixels, recipe.image_max_pixels, recipe.recipe, "image");
+  limit(video_, recipe.video_min_pixels, recipe.video_max_pixels, recipe.recipe, "video");
+}
+
+base::Digest QwenVisualReader::signature() const {
+  base::Digester out;
+  digest(out, image_);
+  digest(out, video_);
+  out.number(std::bit_cast<std::int64_t>(sampling_.fps.value_or(-1.0)))
+      .number(sampling_.num_frames.value_or(-1));
+  out.number(sampling_.min_frames).number(sampling_.max_frames);
+  return out.finish();
+}
+
+std::shared_ptr<const Visual> QwenVisualReader::image(const Image& image, const std::string& item,
+                                                      media::Budget& budget) const {
+  const VisualSpec spec = with_resize(image_, image.resize, item);
+  const at::Tensor pixels = media::decode_image(image, item, budget);
+  const Size size = image_size({pixels.size(0), pixels.size(1)}, spec, item);
+  const std::int64_t bytes = media::patch_bytes(size, 1, spec.patches);
+  const std::string label = fmt::format("{}: an image for the model, {}x{} pixels (width x height),", item,
+                                        size.width, size.height);
+  budget.keep(bytes, label);
+  // The image itself, and its resized copy: a byte where patches have a float, or less.
+  const auto loan = budget.borrow(static_cast<std::int64_t>(pixels.nbytes()) + bytes / 4, label);
+  auto visual = std::make_shared<Visual>();
+  visual->patches = media::patchify({pixels}, spec.patches, size);
+  return visual;
+}
+
+std::shared_ptr<const Visual> QwenVisualReader::video(const Video& video, const std::string& item,
+                                                      media::Budget& budget) const {
+  const VisualSpec spec = with_resize(video_, video.resize, item);
+  const int temporal = spec.patches.temporal_patch_size;
+  const auto sample = [&](int total, std::optional<double> source_fps) {
+    const FrameSampling rule = choose_rule(video, sampling_, temporal, total, source_fps, item);
+    return rules_.sample_frames(total, source_fps, rule, temporal, item);
+  };
+  const auto fit = [&](Size frame, std::int64_t count) {
+    const Size size = rules_.size(frame, count, spec, item);
+    budget.keep(media::patch_bytes(size, count, spec.patches),
+                fmt::format("{}: a video for the model, {} frames of {}x{} pixels (width x height),", item,
+                            count, size.width, size.height));
+    return size;
+  };
+  const media::Frames frames = media::read_video(video, item, budget, sample, fit);
+  auto visual = std::make_shared<Visual>();
+  visual->video = true;
+  const at::Tensor& first = frames.images.front();
+  visual->patches = media::patchify(frames.images, spec.patches, {first.size(0), first.size(1)});
+  // Rounded to float32, which is how transformers hands it to the position index.
+  const double fps = frames.sampled_fps.value_or(frames.source_fps.value_or(kDefaultFps));
+  visual->seconds_per_grid = static_cast<float>(temporal / fps);
+  for (const int index : frames.indices)
+    visual->frame_times.push_back(index / frames.source_fps.value_or(kDefaultFps));
+  return visual;
+}
+
+}  // namespace tte::models::qwen
