@@ -60,12 +60,12 @@ void append_text(Prompt& prompt, std::int64_t id, std::int64_t position) {
 }
 
 void append_grid(Prompt& prompt, std::int64_t id, TokenKind kind, Grid grid, std::int64_t start,
-                 double time_step) {
+                 float time_step) {
   const auto tokens = static_cast<std::size_t>(grid.t * grid.h * grid.w);
   prompt.ids.insert(prompt.ids.end(), tokens, id);
   prompt.kinds.insert(prompt.kinds.end(), tokens, kind);
   for (std::int64_t t = 0; t < grid.t; ++t) {
-    const std::int64_t time = start + static_cast<std::int64_t>(static_cast<double>(t) * time_step);
+    const std::int64_t time = start + static_cast<std::int64_t>(static_cast<float>(t) * time_step);
     for (std::int64_t y = 0; y < grid.h; ++y) {
       for (std::int64_t x = 0; x < grid.w; ++x) prompt.positions.push_back({time, start + y, start + x});
     }
@@ -73,7 +73,7 @@ void append_grid(Prompt& prompt, std::int64_t id, TokenKind kind, Grid grid, std
 }
 
 Prompt expand_placeholders(const std::vector<std::int64_t>& ids, Visuals visuals,
-                           const PlaceholderTokens& tokens, TimeStep time_step) {
+                           const PlaceholderTokens& tokens, const TimeStep& time_step) {
   check_ids(ids, tokens.vocab_size);
   std::vector<bool> videos;
   for (const std::int64_t id : ids) {

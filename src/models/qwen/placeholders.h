@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "models/preprocessor.h"
@@ -14,8 +15,8 @@ struct PlaceholderTokens {
   std::int64_t merge_size;  // Side of a merged token, in patches.
 };
 
-// Positions on the time axis between two temporal patches of a visual.
-using TimeStep = double (*)(const Visual& visual);
+// Positions on the time axis between two temporal patches of a visual; float32, as transformers computes it.
+using TimeStep = std::function<float(const Visual& visual)>;
 
 // Positions as transformers' get_rope_index of Qwen2-VL and Qwen2.5-VL: text counts up on all three axes; a
 // visual's tokens count from where text stopped, t by `time_step` (rounded down) a temporal patch, h and w by
@@ -25,7 +26,7 @@ using TimeStep = double (*)(const Visual& visual);
 //
 // Throws InputError for ids outside of the vocabulary, and if placeholders and visuals do not match.
 Prompt expand_placeholders(const std::vector<std::int64_t>& ids, Visuals visuals,
-                           const PlaceholderTokens& tokens, TimeStep time_step);
+                           const PlaceholderTokens& tokens, const TimeStep& time_step);
 
 // The parts of it, for families that place visuals otherwise.
 void check_ids(const std::vector<std::int64_t>& ids, std::int64_t vocab_size);
@@ -36,6 +37,6 @@ struct Grid {
   std::int64_t t, h, w;
 };
 void append_grid(Prompt& prompt, std::int64_t id, TokenKind kind, Grid grid, std::int64_t start,
-                 double time_step);
+                 float time_step);
 
 }  // namespace tte::models::qwen

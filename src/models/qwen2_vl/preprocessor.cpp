@@ -14,8 +14,7 @@ namespace {
 class Qwen2VlPreprocessor final : public Preprocessor {
  public:
   Qwen2VlPreprocessor(const Config& config, const qwen::VisualSpecs& specs)
-      : specs_(specs),
-        tokens_{config.image_token, config.video_token, config.text.vocab_size, config.vision.merge_size} {}
+      : specs_(specs), tokens_(config.tokens) {}
 
   [[nodiscard]] std::shared_ptr<const VisualReader> visual_reader(
       const VisualOptions& options) const override {
@@ -26,7 +25,7 @@ class Qwen2VlPreprocessor final : public Preprocessor {
   [[nodiscard]] Prompt expand_placeholders(const std::vector<std::int64_t>& ids,
                                            Visuals visuals) const override {
     return qwen::expand_placeholders(ids, std::move(visuals), tokens_,
-                                     [](const Visual& /*visual*/) { return 1.0; });
+                                     [](const Visual& /*visual*/) { return 1.0F; });
   }
 
  private:

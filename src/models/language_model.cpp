@@ -1,0 +1,169 @@
+#include "models/language_model.h"
+
+#include <ATen/ATen.h>
+#include <fmt/core.h>
+
+#include <utility>
+
+#include "kernels/kernels.h"
+#include "nn/attention.h"
+#include "tte/error.h"
+
+namespace tte::models {
+namespace {
+
+constexpr const char* kEmbedding = "model.embed_tokens.weight";
+constexpr const char* kHead = "lm_head.weight";
+
+// Below this share of wanted rows the last layer works on them alone.
+constexpr std::int64_t kSelectBelow = 2;  // rows / wanted rows
+
+nn::Selection select(const nn::Step& step, const std::vector<std::int64_t>& rows, const at::Tensor& index) {
+  return {index, {step.rope.select(index), nn::select_rows(step.batch, rows), step.caches, {}}};
+}
+
+// The embedding, or the head that it is tied to where only that was saved.
+at::Tensor load_embedding(const TextConfig& config, const weights::StateDict& weights) {
+  const std::vector<std::int64_t> shape = {config.vocab_size, config.hidden_size};
+  if (config.tied && !weights.has(kEmbedding) && weights.has(kHead)) {
+    return weights.get(kHead, shape);
+  }
+  return weights.get(kEmbedding, shape);
+}
+
+// The head; null for an embedder saved without one. A checkpoint that says "tied" and yet has a head of other
+// values keeps it, as transformers does.
+std::optional<kernels::Weight> load_head(const TextConfig& config, const weights::StateDict& weights,
+                                         const at::Tensor& embedding) {
+  const std::vector<std::int64_t> shape = {config.vocab_size, config.hidden_size};
+  std::optional<at::Tensor> head = weights.find(kHead, shape);
+  if (!config.tied) return head;
+  return head && !at::equal(*head, embedding) ? *head : embedding;
+}
+
+nn::AttentionShape attention_shape(const TextConfig& config) {
+  nn::AttentionShape shape{config.hidden_size, config.heads, config.kv_heads, config.head_dim, {}};
+  if (config.qk_norm) shape.qk_norm = nn::RmsNormOptions{.eps = config.rms_norm_eps};
+  return shape;
+}
+
+}  // namespace
+
+void TextConfig::add_to(base::Digester& digester) const {
+  for (const std::int64_t value : {heads, kv_heads, std::int64_t{qk_norm}}) digester.number(value);
+  for (const std::int64_t axis : rope_axes) digester.number(axis);
+  for (const double value : {rms_norm_eps, rope_theta}) digester.bytes(&value, sizeof value);
+}
+
+LanguageModel::LanguageModel(const TextConfig& config, const weights::StateDict& weights,
+                             std::int64_t state_bytes, std::int64_t deepstack)
+    : config_(config),
+      deepstack_(deepstack),
+      embedding_(load_embedding(config, weights)),
+      head_(load_head(config, weights, embedding_)),
+      rope_(nn::Rope::text(config.head_dim, config.rope_theta, config.rope_axes)),
+      norm_(weights, "model.norm", config.hidden_size, {.eps = config.rms_norm_eps}) {
+  for (std::int64_t i = 0; i < config.layers; ++i) {
+    const weights::StateDict layer = weights.select(fmt::format("model.layers.{}.", i));
+    auto attention = std::make_unique<nn::Attention>(layer.select("self_attn."), attention_shape(config), i);
+    layers_.emplace_back(layer, std::move(attention), config.hidden_size, config.intermediate_size,
+                         nn::RmsNormOptions{.eps = config.rms_norm_eps});
+  }
+  pool_ = nn::KvPool::create(
+      {config.layers, config.kv_heads, config.head_dim, embedding_.scalar_type(), embedding_.device()},
+      state_bytes);
+}
+
+at::ScalarType LanguageModel::stored_dtype(const weights::StateDict& weights) {
+  return weights.stored_dtype(weights.has(kEmbedding) ? kEmbedding : kHead);
+}
+
+std::unique_ptr<SequenceState> LanguageModel::start(std::int64_t reserve) const {
+  return pool_->start(reserve);
+}
+
+void LanguageModel::check_batch(const RaggedBatch& batch) const {
+  std::int64_t rows = 0;
+  for (const Segment& segment : batch.segments) rows += segment.tokens;
+  const std::int64_t visual = batch.visual_rows.defined() ? batch.visual_rows.numel() : 0;
+  const bool features_fit =
+      visual == 0 || (batch.visual_features.defined() && batch.visual_features.dim() == 2 &&
+                      batch.visual_features.size(0) == visual &&
+                      batch.visual_features.size(1) == (1 + deepstack_) * config_.hidden_size);
+  if (rows < 1 || batch.ids.numel() != rows || batch.positions.dim() != 2 || batch.positions.size(0) != 3 ||
+      batch.positions.size(1) != rows || !features_fit) {
+    throw Error(fmt::format(
+        "A batch of {} rows in {} segments has {} ids, {} positions and {} visual rows: its parts "
+        "must agree.",
+        rows, batch.segments.size(), batch.ids.numel(), batch.positions.numel(), visual));
+  }
+  std::int64_t last = -1;
+  for (const std::int64_t row : batch.output_rows) {
+    if (row <= last || row >= rows) {
+      throw Error(fmt::format("Output row {} of a batch of {} rows: rows must ascend and exist.", row, rows));
+    }
+    last = row;
+  }
+  const std::int64_t least = batch.ids.min().item<std::int64_t>(),
+                     most = batch.ids.max().item<std::int64_t>();
+  if (least < 0 || most >= config_.vocab_size) {
+    throw InputError(fmt::format("Token {} is outside of the model's vocabulary of {}.",
+                                 least < 0 ? least : most, config_.vocab_size));
+  }
+}
+
+at::Tensor LanguageModel::embed(const RaggedBatch& batch) const {
+  at::Tensor hidden = embedding_.index_select(0, batch.ids.to(embedding_.device()));
+  if (batch.visual_rows.defined() && batch.visual_rows.numel() > 0) {
+    hidden.index_copy_(0, batch.visual_rows.to(embedding_.device()),
+                       batch.visual_features.narrow(1, 0, config_.hidden_size)
+                           .to(embedding_.device(), embedding_.scalar_type()));
+  }
+  return hidden;
+}
+
+void LanguageModel::add_deepstack(at::Tensor& residual, const RaggedBatch& batch, std::int64_t layer) const {
+  if (layer >= deepstack_ || !batch.visual_rows.defined() || batch.visual_rows.numel() == 0) return;
+  residual.index_add_(0, batch.visual_rows.to(residual.device()),
+                      batch.visual_features.narrow(1, (1 + layer) * config_.hidden_size, config_.hidden_size)
+                          .to(residual.device(), residual.scalar_type()));
+}
+
+at::Tensor LanguageModel::forward(const RaggedBatch& batch) const {
+  check_batch(batch);
+  const std::vector<nn::KvState*> states = nn::kv_states(batch.segments, *pool_);
+  std::vector<std::int64_t> tokens;
+  for (const Segment& segment : batch.segments) tokens.push_back(segment.tokens);
+  const nn::Step step{rope_.table(batch.positions, embedding_.device(), embedding_.scalar_type()),
+                      nn::page(states, tokens, *pool_),
+                      pool_->caches(),
+                      {}};
+  const auto wanted = static_cast<std::int64_t>(batch.output_rows.size());
+  const bool all_wanted = wanted == batch.ids.numel();
+  const bool few_wanted = wanted * kSelectBelow <= batch.ids.numel() && deepstack_ < config_.layers;
+  const at::Tensor rows = at::tensor(batch.output_rows, at::kLong).to(embedding_.device());
+
+  at::Tensor residual = embed(batch), delta;
+  for (std::size_t i = 0; i + 1 < layers_.size(); ++i) {
+    delta = layers_[i](residual, delta, step);
+    add_deepstack(residual, batch, static_cast<std::int64_t>(i));
+  }
+  const nn::DecoderLayer& last = layers_.back();
+  delta = few_wanted ? last(residual, delta, step, select(step, batch.output_rows, rows))
+                     : last(residual, delta, step);
+  add_deepstack(residual, batch, config_.layers - 1);
+  for (std::size_t i = 0; i < states.size(); ++i) states[i]->advance(tokens[i]);
+
+  if (wanted == 0) return residual.narrow(0, 0, 0);
+  if (!all_wanted && !few_wanted) {
+    residual = residual.index_select(0, rows);
+    delta = delta.index_select(0, rows);
+  }
+  return norm_.add(residual, delta);
+}
+
+at::Tensor LanguageModel::logits(const at::Tensor& hidden) const {
+  return kernels::linear_float(hidden, *head_);
+}
+
+}  // namespace tte::models

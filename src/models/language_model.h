@@ -1,0 +1,77 @@
+// A decoder language model of Llama's kind: embedding, layers of attention and gated MLP, final norm, head.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "kernels/weight.h"
+#include "models/model.h"
+#include "nn/decoder_layer.h"
+#include "nn/kv_cache.h"
+#include "nn/norm.h"
+#include "nn/rope.h"
+#include "weights/state_dict.h"
+
+namespace tte::models {
+
+// Keys of config.json stand beside the fields they fill.
+struct TextConfig {
+  std::int64_t vocab_size = 0;         // vocab_size
+  std::int64_t hidden_size = 0;        // hidden_size
+  std::int64_t intermediate_size = 0;  // intermediate_size
+  std::int64_t layers = 0;             // num_hidden_layers
+  std::int64_t heads = 0;              // num_attention_heads
+  std::int64_t kv_heads = 0;           // num_key_value_heads
+  std::int64_t head_dim = 0;           // head_dim, or hidden_size / num_attention_heads
+  std::int64_t max_positions = 0;      // max_position_embeddings
+  double rms_norm_eps = 1e-6;          // rms_norm_eps
+  double rope_theta = 1e4;             // rope_theta
+  // The axis of positions that each of head_dim / 2 frequencies turns with.
+  std::vector<std::int64_t> rope_axes;
+  bool qk_norm = false;  // Each head's queries and keys are normed before they are rotated.
+  bool tied = false;     // tie_word_embeddings
+
+  // Of all that decides what the model computes, but for the weights and what their shapes say.
+  void add_to(base::Digester& digester) const;
+};
+
+class LanguageModel {
+ public:
+  // `weights` has "model." and "lm_head.". `deepstack`: after how many layers visual features are added to the
+  // hidden states; visual features then have 1 + deepstack times hidden_size columns.
+  LanguageModel(const TextConfig& config, const weights::StateDict& weights, std::int64_t state_bytes,
+                std::int64_t deepstack = 0);
+
+  // The type of the embedding in a checkpoint.
+  [[nodiscard]] static at::ScalarType stored_dtype(const weights::StateDict& weights);
+
+  [[nodiscard]] const at::Tensor& embedding() const { return embedding_; }  // [vocab, hidden]
+  [[nodiscard]] bool has_head() const { return head_.has_value(); }
+  [[nodiscard]] const nn::KvPool& pool() const { return *pool_; }
+  [[nodiscard]] std::unique_ptr<SequenceState> start(std::int64_t reserve) const;
+  // As Model's.
+  [[nodiscard]] at::Tensor forward(const RaggedBatch& batch) const;
+  [[nodiscard]] at::Tensor logits(const at::Tensor& hidden) const;
+
+ private:
+  void check_batch(const RaggedBatch& batch) const;
+  // Embeddings of the batch's ids with visual features in their places, [tokens, hidden].
+  [[nodiscard]] at::Tensor embed(const RaggedBatch& batch) const;
+  // Adds the features that belong after `layer` to the rows of the visuals.
+  void add_deepstack(at::Tensor& residual, const RaggedBatch& batch, std::int64_t layer) const;
+
+  TextConfig config_;
+  std::int64_t deepstack_;
+  at::Tensor embedding_;
+  std::optional<kernels::Weight> head_;  // hidden -> vocab; the embedding itself when tied
+  nn::Rope rope_;
+  std::vector<nn::DecoderLayer> layers_;
+  nn::RmsNorm norm_;
+  std::shared_ptr<nn::KvPool> pool_;
+};
+
+}  // namespace tte::models

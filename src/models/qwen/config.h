@@ -1,0 +1,85 @@
+// What the config.json of Qwen vision-language families have in common.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "kernels/kernels.h"
+#include "media/patches.h"
+#include "models/language_model.h"
+#include "models/qwen/placeholders.h"
+
+namespace tte::models::qwen {
+
+// Far past every model there is, and small enough that no product of two overflows.
+inline constexpr std::int64_t kMostSize = std::int64_t{1} << 24;
+inline constexpr std::int64_t kMostLayers = 1024;
+inline constexpr double kMostTheta = 1e12;
+
+// "vision_config"; the names of some sizes differ between the families.
+struct VisionConfig {
+  std::int64_t depth = 32;          // depth
+  std::int64_t hidden_size = 1280;  // embed_dim (Qwen2-VL), else hidden_size
+  std::int64_t out_size = 3584;     // hidden_size (Qwen2-VL), else out_hidden_size: equal to the text model's
+  std::int64_t heads = 16;          // num_heads
+  std::int64_t head_dim = 80;       // hidden_size / num_heads
+  std::int64_t mlp_dim = 5120;      // hidden_size * mlp_ratio (Qwen2-VL), else intermediate_size
+  kernels::Activation activation = kernels::Activation::kQuickGelu;  // hidden_act
+  std::int64_t in_channels = 3;                                      // in_channels: 3 (checked)
+  std::int64_t patch_size = 14;                                      // patch_size
+  std::int64_t merge_size = 2;                                       // spatial_merge_size
+  std::int64_t temporal_patch_size = 2;                              // temporal_patch_size
+  double rope_theta = 1e4;  // rope_parameters.rope_theta (rope_type "axial" or "default")
+
+  [[nodiscard]] std::int64_t patch_values() const {
+    return in_channels * temporal_patch_size * patch_size * patch_size;
+  }
+  // Of one merged token, in patches.
+  [[nodiscard]] std::int64_t merge_area() const { return merge_size * merge_size; }
+  [[nodiscard]] media::PatchSpec patch_spec() const;  // The tower's sizes.
+  // Of all that decides what the tower computes, but for its weights.
+  void add_to(base::Digester& digester) const;
+};
+
+// A config.json.
+struct ConfigFile {
+  std::string name;  // For errors.
+  base::Json json;
+
+  [[nodiscard]] base::JsonObject root() const { return {json, name}; }
+  // "text_config", or the top level of files written before it existed.
+  [[nodiscard]] base::JsonObject text() const;
+  [[nodiscard]] base::JsonObject vision() const { return root().object("vision_config"); }
+};
+ConfigFile read_config_file(const std::filesystem::path& checkpoint);
+
+// What a family's text model may differ in.
+struct TextRules {
+  TextConfig defaults;
+  std::vector<std::int64_t> sections;  // The default of mrope_section.
+  // Sections, whose sum is half of head_dim, into TextConfig::rope_axes.
+  std::vector<std::int64_t> (*axes)(const std::vector<std::int64_t>& sections) = nullptr;
+  bool free_head_dim = false;  // head_dim need not be hidden_size / num_attention_heads.
+};
+
+// All throw ModelError naming file, key and value for what makes no sense or is not supported (sliding windows,
+// other rope types, other activations).
+TextConfig read_text(const ConfigFile& file, const TextRules& rules);
+// The keys whose names the families share; the others keep what `vision` says.
+void read_shared(const base::JsonObject& config, VisionConfig& vision);
+// hidden_act of the tower's MLP.
+kernels::Activation read_activation(const base::JsonObject& config, const std::string& fallback);
+// Once all sizes are read: sets head_dim; `keys` are the family's names of hidden_size and out_size.
+struct VisionKeys {
+  const char* hidden_size;
+  const char* out_size;
+};
+void finish(const base::JsonObject& config, const VisionKeys& keys, const TextConfig& text,
+            VisionConfig& vision);
+// image_token_id and video_token_id.
+PlaceholderTokens read_tokens(const ConfigFile& file, const TextConfig& text, const VisionConfig& vision);
+
+}  // namespace tte::models::qwen

@@ -1,0 +1,40 @@
+// A Qwen vision-language model: a vision tower and a language model.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "models/language_model.h"
+#include "models/model.h"
+#include "models/qwen/vision_tower.h"
+#include "weights/state_dict.h"
+
+namespace tte::models::qwen {
+
+// What a family says of itself.
+struct Parts {
+  std::string family;  // config.json's model_type
+  std::string file;    // config.json, for errors.
+  TextConfig text;
+  std::int64_t deepstack = 0;  // See LanguageModel.
+  // Of the weights below "visual."; null for a model of text only.
+  std::function<std::unique_ptr<const VisionTower>(const weights::StateDict& weights)> vision;
+  // Adds all that decides what the tower computes, but for its weights.
+  std::function<void(base::Digester& digester)> add_vision;
+  PlaceholderTokens tokens;
+};
+
+// The checkpoint's tensors must all be used, but for inv_freq of old tools. Their names may be those of any
+// generation:
+//   model.visual.*          -> visual.*  (transformers 4.52 and later, in memory; some repositories saved so)
+//   model.language_model.*  -> model.*
+//   language_model.*, embed_tokens.*, layers.*, norm.*  -> model.*  (a bare text model)
+std::shared_ptr<const Model> load_model(const std::filesystem::path& checkpoint, const ModelOptions& options,
+                                        const Parts& parts);
+
+}  // namespace tte::models::qwen
