@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "expect_error.h"
 #include "models/qwen2_vl/config.h"
+#include "nn/rope.h"
 #include "temp_dir.h"
 #include "tte/error.h"
 
@@ -73,19 +74,19 @@ void expect_2b(const Config& config) {
   EXPECT_EQ(config.text.max_positions, 32768);
   EXPECT_EQ(config.text.rms_norm_eps, 1e-6);
   EXPECT_EQ(config.text.rope_theta, 1e6);
-  EXPECT_EQ(config.text.mrope_section, (std::array<std::int64_t, 3>{16, 24, 24}));
+  EXPECT_EQ(config.text.rope_axes, nn::contiguous_sections({16, 24, 24}));
   EXPECT_EQ(config.vision.depth, 32);
-  EXPECT_EQ(config.vision.embed_dim, 1280);
-  EXPECT_EQ(config.vision.hidden_size, 1536);
+  EXPECT_EQ(config.vision.hidden_size, 1280);
+  EXPECT_EQ(config.vision.out_size, 1536);
   EXPECT_EQ(config.vision.heads, 16);
   EXPECT_EQ(config.vision.head_dim, 80);
   EXPECT_EQ(config.vision.mlp_dim, 5120);
   EXPECT_EQ(config.vision.activation, kernels::Activation::kQuickGelu);
   EXPECT_EQ(config.vision.patch_values(), 1176);
   EXPECT_EQ(config.vision.rope_theta, 1e4);
-  EXPECT_EQ(config.image_token, 151655);
-  EXPECT_EQ(config.video_token, 151656);
-  EXPECT_TRUE(config.tied);
+  EXPECT_EQ(config.tokens.image, 151655);
+  EXPECT_EQ(config.tokens.video, 151656);
+  EXPECT_TRUE(config.text.tied);
 }
 
 TEST(Qwen2VlConfig, Flat) {
@@ -107,9 +108,9 @@ TEST(Qwen2VlConfig, NestedWithTheOldRopeNames) {
 TEST(Qwen2VlConfig, TiedMayStandInTheTextConfig) {
   Json config = nested();
   config.erase("tie_word_embeddings");
-  EXPECT_FALSE(load(config).tied);
+  EXPECT_FALSE(load(config).text.tied);
   config["text_config"]["tie_word_embeddings"] = true;
-  EXPECT_TRUE(load(config).tied);
+  EXPECT_TRUE(load(config).text.tied);
 }
 
 TEST(Qwen2VlConfig, DefaultsAreThoseOfTransformers) {
@@ -121,7 +122,7 @@ TEST(Qwen2VlConfig, DefaultsAreThoseOfTransformers) {
   EXPECT_EQ(loaded.text.rms_norm_eps, 1e-5);
   EXPECT_EQ(loaded.text.rope_theta, 1e6);
   EXPECT_EQ(loaded.vision.depth, 32);
-  EXPECT_FALSE(loaded.tied);
+  EXPECT_FALSE(loaded.text.tied);
 }
 
 TEST(Qwen2VlConfig, AnEmbedderWithoutAHead) {
