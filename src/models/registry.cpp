@@ -12,6 +12,8 @@
 #include "base/json.h"
 #include "base/printable.h"
 #include "models/model.h"
+#include "models/qwen2_5_vl/model.h"
+#include "models/qwen2_5_vl/preprocessor.h"
 #include "models/qwen2_vl/model.h"
 #include "models/qwen2_vl/preprocessor.h"
 #include "tte/error.h"
@@ -27,6 +29,7 @@ struct Family {
 const std::map<std::string, Family>& families() {
   static const std::map<std::string, Family> known = {
       {"qwen2_vl", {qwen2_vl::load_preprocessor, qwen2_vl::load_model}},
+      {"qwen2_5_vl", {qwen2_5_vl::load_preprocessor, qwen2_5_vl::load_model}},
   };
   return known;
 }

@@ -5,20 +5,12 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import (
-    PreTrainedTokenizerFast,
-    Qwen2VLConfig,
-    Qwen2VLForConditionalGeneration,
-    Qwen2VLImageProcessor,
-    Qwen2VLProcessor,
-    Qwen2VLVideoProcessor,
-)
+from families import FAMILIES, Shape
+from transformers import PreTrainedTokenizerFast
 
 TEMPLATE = Path(__file__).parent.parent / "data" / "templates" / "qwen2_vl.jinja"
 SPECIAL = [
@@ -35,32 +27,13 @@ WORDS = (
 )
 
 
-@dataclass(frozen=True)
-class Shape:
-    """Sizes of a random Qwen2-VL; `scale` multiplies every matrix, so that mistakes show."""
-
-    name: str
-    hidden: int = 64
-    layers: int = 2
-    heads: int = 4
-    kv_heads: int = 2
-    ffn: int = 96
-    tied: bool = True
-    mrope: tuple[int, int, int] = (2, 3, 3)
-    vision_embed: int = 32
-    vision_depth: int = 2
-    vision_heads: int = 2
-    scale: float = 3.0
-    dtype: str = "float32"
-    flat: bool = False
-    options: dict[str, Any] = field(default_factory=dict)
-
-
 SHAPES = [
     Shape("tied-gqa"),
     Shape("untied-mha", heads=4, kv_heads=4, tied=False, layers=3),
     Shape("mqa-wide", hidden=96, heads=6, kv_heads=1, mrope=(2, 4, 2), vision_embed=48, vision_heads=3),
     Shape("old-layout", flat=True, tied=False),
+    Shape("qwen2.5-vl", family="qwen2_5_vl", vision_depth=3),
+    Shape("qwen2.5-vl-untied", family="qwen2_5_vl", tied=False, vision_embed=48, vision_heads=3, vision_depth=3),
 ]
 
 
@@ -86,28 +59,25 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def make_checkpoint(folder: Path, shape: Shape, seed: int = 0) -> Path:
-    """Write a random-weight Qwen2-VL with tokenizer, processors and chat template to `folder`."""
+    """Write a random-weight model with tokenizer, processors and chat template to `folder`."""
     tokenizer = make_tokenizer()
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL}
-    config = Qwen2VLConfig(
+    family = FAMILIES[shape.family]
+    config = family.config(
         text_config={
             "hidden_size": shape.hidden, "num_hidden_layers": shape.layers, "num_attention_heads": shape.heads,
             "num_key_value_heads": shape.kv_heads, "intermediate_size": shape.ffn, "vocab_size": len(tokenizer) + 13,
-            "max_position_embeddings": 4096, "rms_norm_eps": 1e-6,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": list(shape.mrope)},
-            "bos_token_id": ids["<|endoftext|>"], "eos_token_id": ids["<|im_end|>"], **shape.options,
+            "max_position_embeddings": 4096, "rms_norm_eps": 1e-6, "rope_parameters": family.rope(shape),
+            "bos_token_id": ids["<|endoftext|>"], "eos_token_id": ids["<|im_end|>"], **family.text(shape),
+            **shape.options,
         },
-        vision_config={
-            "embed_dim": shape.vision_embed, "depth": shape.vision_depth, "num_heads": shape.vision_heads,
-            "hidden_size": shape.hidden, "mlp_ratio": 2, "patch_size": 14, "spatial_merge_size": 2,
-            "temporal_patch_size": 2,
-        },
+        vision_config=family.vision(shape),
         image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
         vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"],
         tie_word_embeddings=shape.tied,
     )  # fmt: skip
     torch.manual_seed(seed)
-    model = Qwen2VLForConditionalGeneration(config).eval()
+    model = family.model(config).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim >= 2:
@@ -120,11 +90,7 @@ def make_checkpoint(folder: Path, shape: Shape, seed: int = 0) -> Path:
     model.generation_config.eos_token_id = [ids["<|im_end|>"], ids["<|endoftext|>"]]
     model.generation_config.pad_token_id = ids["<|endoftext|>"]
     model.save_pretrained(folder)
-    limits = {"min_pixels": 56 * 56, "max_pixels": 28 * 28 * 64}
-    Qwen2VLProcessor(
-        image_processor=Qwen2VLImageProcessor(**limits), video_processor=Qwen2VLVideoProcessor(**limits),
-        tokenizer=tokenizer, chat_template=TEMPLATE.read_text(),
-    ).save_pretrained(folder)  # fmt: skip
+    family.processor(tokenizer, TEMPLATE.read_text()).save_pretrained(folder)
     if shape.flat:
         _to_old_layout(folder)
     return folder

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 
 class Reference:
@@ -15,7 +15,7 @@ class Reference:
 
     def __init__(self, folder: Path, dtype: torch.dtype = torch.float32) -> None:
         self.folder = folder
-        self.model = Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=dtype).eval()
+        self.model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype).eval()
         self.processor = AutoProcessor.from_pretrained(folder)
 
     def inputs(self, messages: list[dict[str, Any]], **options: Any) -> dict[str, torch.Tensor]:
@@ -24,7 +24,7 @@ class Reference:
         batch = self.processor.apply_chat_template(
             [messages], tokenize=True, return_dict=True, return_tensors="pt", **options
         )
-        return {k: v for k, v in batch.items() if torch.is_tensor(v)}
+        return {k: torch.as_tensor(v) for k, v in batch.items()}
 
     @torch.inference_mode()
     def hidden(self, messages: list[dict[str, Any]], **options: Any) -> np.ndarray:
@@ -46,7 +46,8 @@ class Reference:
     def positions(self, messages: list[dict[str, Any]]) -> np.ndarray:
         """M-RoPE positions [3, 1, L]."""
         inputs = self.inputs(messages)
-        keys = ("input_ids", "mm_token_type_ids", "image_grid_thw", "video_grid_thw", "attention_mask")
+        keys = ("input_ids", "mm_token_type_ids", "image_grid_thw", "video_grid_thw", "second_per_grid_ts",
+                "attention_mask")  # fmt: skip
         positions, _ = self.model.model.get_rope_index(**{k: inputs[k] for k in keys if k in inputs})
         return positions.numpy()
 

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "base/file.h"
+#include "nn/rope.h"
 
 namespace tte::models::qwen {
 namespace {
@@ -79,6 +80,20 @@ void VisionConfig::add_to(base::Digester& digester) const {
     digester.number(value);
   }
   digester.bytes(&rope_theta, sizeof rope_theta);
+}
+
+TextRules qwen2_rules() {
+  TextConfig text;
+  text.vocab_size = 152064;
+  text.hidden_size = 8192;
+  text.intermediate_size = 29568;
+  text.layers = 80;
+  text.heads = 64;
+  text.kv_heads = 8;
+  text.max_positions = 32768;
+  text.rms_norm_eps = 1e-5;
+  text.rope_theta = 1e6;
+  return {text, {16, 24, 24}, nn::contiguous_sections};
 }
 
 JsonObject ConfigFile::text() const {

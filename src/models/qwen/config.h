@@ -65,6 +65,9 @@ struct TextRules {
   bool free_head_dim = false;  // head_dim need not be hidden_size / num_attention_heads.
 };
 
+// Of Qwen2-VL and Qwen2.5-VL.
+TextRules qwen2_rules();
+
 // All throw ModelError naming file, key and value for what makes no sense or is not supported (sliding windows,
 // other rope types, other activations).
 TextConfig read_text(const ConfigFile& file, const TextRules& rules);

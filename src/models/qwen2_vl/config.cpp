@@ -1,23 +1,7 @@
 #include "models/qwen2_vl/config.h"
 
-#include "nn/rope.h"
-
 namespace tte::models::qwen2_vl {
 namespace {
-
-qwen::TextRules text_rules() {
-  TextConfig text;
-  text.vocab_size = 152064;
-  text.hidden_size = 8192;
-  text.intermediate_size = 29568;
-  text.layers = 80;
-  text.heads = 64;
-  text.kv_heads = 8;
-  text.max_positions = 32768;
-  text.rms_norm_eps = 1e-5;
-  text.rope_theta = 1e6;
-  return {text, {16, 24, 24}, nn::contiguous_sections};
-}
 
 qwen::VisionConfig read_vision(const base::JsonObject& config, const TextConfig& text) {
   qwen::VisionConfig vision;
@@ -38,7 +22,7 @@ Config load_config(const std::filesystem::path& checkpoint) {
   const qwen::ConfigFile file = qwen::read_config_file(checkpoint);
   Config config;
   config.file = file.name;
-  config.text = qwen::read_text(file, text_rules());
+  config.text = qwen::read_text(file, qwen::qwen2_rules());
   config.vision = read_vision(file.vision(), config.text);
   config.tokens = qwen::read_tokens(file, config.text, config.vision);
   return config;

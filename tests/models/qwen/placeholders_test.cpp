@@ -24,7 +24,7 @@ constexpr std::int64_t kImage = 90, kVideo = 91;
 // `step`: positions between two temporal patches.
 Prompt expand(
     const std::vector<std::int64_t>& ids, Visuals visuals,
-    TimeStep step = [](const Visual&) { return 1.0; }) {
+    const TimeStep& step = [](const Visual&) { return 1.0F; }) {
   return expand_placeholders(ids, std::move(visuals), {kImage, kVideo, 100, 2}, step);
 }
 
@@ -73,7 +73,7 @@ TEST(QwenPlaceholders, TextResumesBelowALongVideo) {
 
 // Half a second a temporal patch, at 5 positions a second: 2.5 positions, rounded down.
 TEST(QwenPlaceholders, TimeCanStepFurther) {
-  const Prompt prompt = expand({kVideo, 4}, {visual(true, 4, 2, 2)}, [](const Visual&) { return 2.5; });
+  const Prompt prompt = expand({kVideo, 4}, {visual(true, 4, 2, 2)}, [](const Visual&) { return 2.5F; });
   EXPECT_THAT(prompt.positions, ElementsAre(Position{0, 0, 0}, Position{2, 0, 0}, Position{5, 0, 0},
                                             Position{7, 0, 0}, Position{1, 1, 1}));
 }

@@ -1,0 +1,28 @@
+#include "models/qwen2_5_vl/model.h"
+
+#include "models/qwen/model.h"
+#include "models/qwen2_5_vl/config.h"
+#include "models/qwen2_5_vl/vision.h"
+
+namespace tte::models::qwen2_5_vl {
+
+std::shared_ptr<const Model> load_model(const std::filesystem::path& checkpoint,
+                                        const ModelOptions& options) {
+  const Config config = load_config(checkpoint);
+  qwen::Parts parts;
+  parts.family = "qwen2_5_vl";
+  parts.file = config.file;
+  parts.text = config.text;
+  parts.tokens = config.tokens;
+  parts.vision = [&](const weights::StateDict& weights) {
+    return std::make_unique<const VisionTower>(weights, config.vision);
+  };
+  parts.add_vision = [&](base::Digester& digester) {
+    config.vision.add_to(digester);
+    digester.number(config.vision.window_size);
+    for (const std::int64_t block : config.vision.full_blocks) digester.number(block);
+  };
+  return qwen::load_model(checkpoint, options, parts);
+}
+
+}  // namespace tte::models::qwen2_5_vl

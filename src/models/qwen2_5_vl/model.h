@@ -1,0 +1,13 @@
+// Qwen2.5-VL: a vision tower and a decoder with M-RoPE.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+
+#include "models/model.h"
+
+namespace tte::models::qwen2_5_vl {
+
+std::shared_ptr<const Model> load_model(const std::filesystem::path& checkpoint, const ModelOptions& options);
+
+}  // namespace tte::models::qwen2_5_vl

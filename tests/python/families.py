@@ -1,0 +1,85 @@
+"""What a random-weight checkpoint of each family is made of: transformers' classes, and the sizes of its tower."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import transformers
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a random model; `scale` multiplies every matrix, so that mistakes show."""
+
+    name: str
+    family: str = "qwen2_vl"
+    hidden: int = 64
+    layers: int = 2
+    heads: int = 4
+    kv_heads: int = 2
+    ffn: int = 96
+    tied: bool = True
+    mrope: tuple[int, int, int] = (2, 3, 3)
+    vision_embed: int = 32
+    vision_depth: int = 2
+    vision_heads: int = 2
+    scale: float = 3.0
+    dtype: str = "float32"
+    flat: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a family's checkpoint is made."""
+
+    config: Callable[..., transformers.PreTrainedConfig]
+    model: Callable[..., transformers.PreTrainedModel]
+    vision: Callable[[Shape], dict[str, Any]]
+    processor: Callable[[Any, str], transformers.ProcessorMixin]
+    text: Callable[[Shape], dict[str, Any]] = lambda shape: {}
+    rope: Callable[[Shape], dict[str, Any]] = lambda shape: {
+        "rope_type": "default",
+        "rope_theta": 10000.0,
+        "mrope_section": list(shape.mrope),
+    }
+
+
+LIMITS = {"min_pixels": 56 * 56, "max_pixels": 28 * 28 * 64}
+
+
+def _qwen2_processor(kind: type) -> Callable[[Any, str], transformers.ProcessorMixin]:
+    return lambda tokenizer, template: kind(
+        image_processor=transformers.Qwen2VLImageProcessor(**LIMITS),
+        video_processor=transformers.Qwen2VLVideoProcessor(**LIMITS),
+        tokenizer=tokenizer,
+        chat_template=template,
+    )
+
+
+FAMILIES = {
+    "qwen2_vl": Family(
+        transformers.Qwen2VLConfig,
+        transformers.Qwen2VLForConditionalGeneration,
+        lambda shape: {
+            "embed_dim": shape.vision_embed, "depth": shape.vision_depth, "num_heads": shape.vision_heads,
+            "hidden_size": shape.hidden, "mlp_ratio": 2, "patch_size": 14, "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+        },
+        _qwen2_processor(transformers.Qwen2VLProcessor),
+    ),
+    # Windows of 2 x 2 merged tokens: most images have several, some cut; one block sees whole frames.
+    "qwen2_5_vl": Family(
+        transformers.Qwen2_5_VLConfig,
+        transformers.Qwen2_5_VLForConditionalGeneration,
+        lambda shape: {
+            "hidden_size": shape.vision_embed, "depth": shape.vision_depth, "num_heads": shape.vision_heads,
+            "out_hidden_size": shape.hidden, "intermediate_size": 2 * shape.vision_embed, "patch_size": 14,
+            "spatial_merge_size": 2, "temporal_patch_size": 2, "window_size": 56, "fullatt_block_indexes": [1],
+            "tokens_per_second": 5,
+        },
+        _qwen2_processor(transformers.Qwen2_5_VLProcessor),
+    ),
+}  # fmt: skip
