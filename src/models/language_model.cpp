@@ -112,54 +112,55 @@ void LanguageModel::check_batch(const RaggedBatch& batch) const {
   }
 }
 
-at::Tensor LanguageModel::embed(const RaggedBatch& batch) const {
-  at::Tensor hidden = embedding_.index_select(0, batch.ids.to(embedding_.device()));
+LanguageModel::Prepared LanguageModel::prepare(const RaggedBatch& batch,
+                                               std::span<nn::KvState* const> states) const {
+  const at::Device device = embedding_.device();
+  const at::ScalarType dtype = embedding_.scalar_type();
+  std::vector<std::int64_t> tokens;
+  for (const Segment& segment : batch.segments) tokens.push_back(segment.tokens);
+  Prepared out;
+  out.ids = batch.ids.to(device);
+  out.step = {
+      rope_.table(batch.positions, device, dtype), nn::page(states, tokens, *pool_), pool_->caches(), {}};
   if (batch.visual_rows.defined() && batch.visual_rows.numel() > 0) {
-    hidden.index_copy_(0, batch.visual_rows.to(embedding_.device()),
-                       batch.visual_features.narrow(1, 0, config_.hidden_size)
-                           .to(embedding_.device(), embedding_.scalar_type()));
+    out.visual_rows = batch.visual_rows.to(device);
+    out.visual_features = batch.visual_features.to(device, dtype);
   }
-  return hidden;
+  const auto wanted = static_cast<std::int64_t>(batch.output_rows.size());
+  if (wanted == batch.ids.numel()) return out;
+  out.output_rows = at::tensor(batch.output_rows, at::kLong).to(device);
+  if (wanted * kSelectBelow <= batch.ids.numel() && deepstack_ < config_.layers)
+    out.selection = select(out.step, batch.output_rows, out.output_rows);
+  return out;
 }
 
-void LanguageModel::add_deepstack(at::Tensor& residual, const RaggedBatch& batch, std::int64_t layer) const {
-  if (layer >= deepstack_ || !batch.visual_rows.defined() || batch.visual_rows.numel() == 0) return;
-  residual.index_add_(0, batch.visual_rows.to(residual.device()),
-                      batch.visual_features.narrow(1, (1 + layer) * config_.hidden_size, config_.hidden_size)
-                          .to(residual.device(), residual.scalar_type()));
+at::Tensor LanguageModel::run(const Prepared& prepared) const {
+  const auto features = [&](std::int64_t layer) {
+    return prepared.visual_features.narrow(1, layer * config_.hidden_size, config_.hidden_size);
+  };
+  at::Tensor residual = embedding_.index_select(0, prepared.ids), delta;
+  if (prepared.visual_rows.defined()) residual.index_copy_(0, prepared.visual_rows, features(0));
+  for (std::int64_t i = 0; i < config_.layers; ++i) {
+    const nn::DecoderLayer& layer = layers_[static_cast<std::size_t>(i)];
+    delta = prepared.selection && i + 1 == config_.layers
+                ? layer(residual, delta, prepared.step, *prepared.selection)
+                : layer(residual, delta, prepared.step);
+    if (i < deepstack_ && prepared.visual_rows.defined())
+      residual.index_add_(0, prepared.visual_rows, features(1 + i));
+  }
+  if (prepared.output_rows.defined() && !prepared.selection) {
+    residual = residual.index_select(0, prepared.output_rows);
+    delta = delta.index_select(0, prepared.output_rows);
+  }
+  return residual.size(0) == 0 ? residual : norm_.add(residual, delta);
 }
 
 at::Tensor LanguageModel::forward(const RaggedBatch& batch) const {
   check_batch(batch);
   const std::vector<nn::KvState*> states = nn::kv_states(batch.segments, *pool_);
-  std::vector<std::int64_t> tokens;
-  for (const Segment& segment : batch.segments) tokens.push_back(segment.tokens);
-  const nn::Step step{rope_.table(batch.positions, embedding_.device(), embedding_.scalar_type()),
-                      nn::page(states, tokens, *pool_),
-                      pool_->caches(),
-                      {}};
-  const auto wanted = static_cast<std::int64_t>(batch.output_rows.size());
-  const bool all_wanted = wanted == batch.ids.numel();
-  const bool few_wanted = wanted * kSelectBelow <= batch.ids.numel() && deepstack_ < config_.layers;
-  const at::Tensor rows = at::tensor(batch.output_rows, at::kLong).to(embedding_.device());
-
-  at::Tensor residual = embed(batch), delta;
-  for (std::size_t i = 0; i + 1 < layers_.size(); ++i) {
-    delta = layers_[i](residual, delta, step);
-    add_deepstack(residual, batch, static_cast<std::int64_t>(i));
-  }
-  const nn::DecoderLayer& last = layers_.back();
-  delta = few_wanted ? last(residual, delta, step, select(step, batch.output_rows, rows))
-                     : last(residual, delta, step);
-  add_deepstack(residual, batch, config_.layers - 1);
-  for (std::size_t i = 0; i < states.size(); ++i) states[i]->advance(tokens[i]);
-
-  if (wanted == 0) return residual.narrow(0, 0, 0);
-  if (!all_wanted && !few_wanted) {
-    residual = residual.index_select(0, rows);
-    delta = delta.index_select(0, rows);
-  }
-  return norm_.add(residual, delta);
+  at::Tensor hidden = run(prepare(batch, states));
+  for (std::size_t i = 0; i < states.size(); ++i) states[i]->advance(batch.segments[i].tokens);
+  return hidden;
 }
 
 at::Tensor LanguageModel::logits(const at::Tensor& hidden) const {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "kernels/weight.h"
@@ -59,10 +60,18 @@ class LanguageModel {
 
  private:
   void check_batch(const RaggedBatch& batch) const;
-  // Embeddings of the batch's ids with visual features in their places, [tokens, hidden].
-  [[nodiscard]] at::Tensor embed(const RaggedBatch& batch) const;
-  // Adds the features that belong after `layer` to the rows of the visuals.
-  void add_deepstack(at::Tensor& residual, const RaggedBatch& batch, std::int64_t layer) const;
+  // All that a step needs, on the model's device.
+  struct Prepared {
+    at::Tensor ids;  // int64 [tokens]
+    nn::Step step;
+    at::Tensor visual_rows, visual_features;  // Undefined where the step has none.
+    at::Tensor output_rows;                   // Undefined where all are wanted.
+    std::optional<nn::Selection>
+        selection;  // Where so few are wanted that the last layer works on them alone.
+  };
+  [[nodiscard]] Prepared prepare(const RaggedBatch& batch, std::span<nn::KvState* const> states) const;
+  // Reads nothing but `prepared` and the sequences' pages.
+  [[nodiscard]] at::Tensor run(const Prepared& prepared) const;
 
   TextConfig config_;
   std::int64_t deepstack_;
