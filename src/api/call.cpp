@@ -23,6 +23,10 @@ constexpr std::int64_t kMaxHeldBytes = std::int64_t{1} << 30;
 
 }  // namespace
 
+void check_input(const Input& input) {
+  if (!input.error.empty()) base::as_it_is([&] { throw InputError(input.error); });
+}
+
 std::string item_name(const Input& input, std::size_t index) {
   return input.name.empty() ? fmt::format("item {}", index) : base::printable(input.name, 80);
 }

@@ -52,7 +52,7 @@ class Call {
   void run(const std::function<void(std::size_t)>& start);
 
   // Runs job() on the media pool, then then(result, seconds). `job` may outlive the call: it owns what it
-  // uses. Its errors name the item themselves.
+  // uses.
   template <typename T>
   void prepare(std::size_t item, std::function<T()> job, std::function<void(T, double)> then);
 
@@ -134,6 +134,9 @@ class Call {
   std::chrono::steady_clock::time_point last_poll_;
 };
 
+// Throws the error of an input that could not be made, which names it already.
+void check_input(const Input& input);
+
 // "item 3", or the name that the caller gave it.
 std::string item_name(const Input& input, std::size_t index);
 
@@ -147,14 +150,13 @@ void Call::prepare(std::size_t item, std::function<T()> job, std::function<void(
   // `this` is alive when the event runs: events run inside run() only.
   auto event = event_of(item, [this, item, outcome, then = std::move(then)] {
     --preparing_;
-    if (state_[item] != State::kRunning) return;
-    then(base::as_it_is([&] { return outcome->result.get_future().get(); }), outcome->seconds);
+    if (state_[item] == State::kRunning) then(outcome->result.get_future().get(), outcome->seconds);
   });
-  pool_.post([shared = shared_, event, outcome, name = name_of(item), job = std::move(job)] {
+  pool_.post([shared = shared_, event, outcome, job = std::move(job)] {
     if (shared->stop.cancelled()) return;
     const auto begin = std::chrono::steady_clock::now();
     try {
-      outcome->result.set_value(base::in_plain_words(name, kLessOfAnItem, job));
+      outcome->result.set_value(job());
     } catch (...) {
       outcome->result.set_exception(std::current_exception());
     }

@@ -27,14 +27,14 @@ void encode_all(const Embedder::Impl& self, const std::vector<Input>& inputs,
                                          Timings)>& store) {
   call.name_of = [&](std::size_t i) { return api::item_name(inputs[i], i); };
   call.run([&, output](std::size_t i) {
-    const std::string name = api::item_name(inputs[i], i);
+    api::check_input(inputs[i]);
     prompt::PromptRequest request{Stage::kEmbed, options.instruction, api::task_of(options, i)};
-    std::function<Ready()> job = [builder = self.builder, input = inputs[i], name, request,
+    std::function<Ready()> job = [builder = self.builder, input = inputs[i], request,
                                   trace = traces.empty() ? std::nullopt : traces[i], stop = call.stopped()] {
       const Trace* given = trace ? &*trace : nullptr;
-      const models::Visuals visuals = builder->media().read(input, name, stop);
-      const auto opened = builder->open(input, name, request, visuals, given);
-      return Ready{builder->close(opened, name, given), api::bytes_of(visuals)};
+      const models::Visuals visuals = builder->media().read(input, stop);
+      const auto opened = builder->open(input, request, visuals, given);
+      return Ready{builder->close(opened, given), api::bytes_of(visuals)};
     };
     call.prepare<Ready>(i, std::move(job), [&, i](const Ready& ready, double seconds) {
       call.reserve_bytes(i, ready.bytes);

@@ -72,16 +72,16 @@ ProcessedInput Processor::process(const Input& input, const ProcessOptions& opti
         "A trace is given with Stage::kReason, whose prompt has none: use Stage::kEmbed, or leave it out.");
   }
   const prompt::PromptBuilder& builder = impl_->builder;
-  const std::string item = api::item_name(input, 0);
   prompt::PromptRequest request;
   request.stage = options.stage;
   request.instruction = options.instruction;
   request.task = options.task;
   const Trace* trace = options.trace ? &*options.trace : nullptr;
-  return base::in_plain_words(item, api::kLessOfAnItem, [&] {
+  return base::with_name(api::item_name(input, 0), api::kLessOfAnItem, [&] {
+    api::check_input(input);
     prompt::EmbedPrompt built;
-    built.prompt = builder.open(input, item, request, builder.media().read(input, item), trace);
-    if (options.stage == Stage::kEmbed) built = builder.close(built.prompt, item, trace);
+    built.prompt = builder.open(input, request, builder.media().read(input), trace);
+    if (options.stage == Stage::kEmbed) built = builder.close(built.prompt, trace);
     return unpack(built);
   });
 }

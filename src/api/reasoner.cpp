@@ -33,13 +33,13 @@ std::vector<Trace> Reasoner::think(const std::vector<Input>& inputs, const Think
   api::Call call(options, inputs.size(), self.backend.impl()->media_pool(), self.window());
   call.name_of = [&](std::size_t i) { return api::item_name(inputs[i], i); };
   call.run([&](std::size_t i) {
-    const std::string name = api::item_name(inputs[i], i);
+    api::check_input(inputs[i]);
     prompt::PromptRequest request{Stage::kReason, options.instruction, api::task_of(options, i)};
     // The job owns what it reads: it may still run when the call has been left.
-    std::function<Opened()> job = [builder = self.builder, input = inputs[i], name, request,
+    std::function<Opened()> job = [builder = self.builder, input = inputs[i], request,
                                    stop = call.stopped()] {
-      const models::Visuals visuals = builder->media().read(input, name, stop);
-      return Opened{builder->open(input, name, request, visuals), api::bytes_of(visuals)};
+      const models::Visuals visuals = builder->media().read(input, stop);
+      return Opened{builder->open(input, request, visuals), api::bytes_of(visuals)};
     };
     call.prepare<Opened>(i, std::move(job), [&, i](const Opened& opened, double seconds) {
       call.reserve_bytes(i, opened.bytes);

@@ -139,7 +139,6 @@ class Run {
   struct Done {};
 
   struct Item {
-    std::string name;
     std::optional<Trace> trace;
     Timings timings;
     std::variant<Opening, Trying, Thinking, Waiting, Embedding, Done> stage;
@@ -177,7 +176,7 @@ class Run {
 
   void open(std::size_t i) {
     Item& item = items_[i];
-    item.name = api::item_name(inputs_[i], i);
+    api::check_input(inputs_[i]);
     check_task(i);
     if (!options_.traces.empty()) item.trace = options_.traces[i];
     const ThinkMode mode = item.trace ? ThinkMode::kNever : mode_of(i);
@@ -186,19 +185,18 @@ class Run {
     const Task reason_task = task_of(i, reasoner_.recipe(), embedder_.recipe());
     // The job owns what it reads: it may still run when the call has been left.
     std::function<Opened()> job = [reason = reasoner_.builder, embed = embedder_.builder, input = inputs_[i],
-                                   name = item.name, trace = item.trace, request, reason_task,
-                                   one_media = one_media_, think = mode != ThinkMode::kNever,
-                                   stop = call_.stopped()]() mutable {
+                                   trace = item.trace, request, reason_task, one_media = one_media_,
+                                   think = mode != ThinkMode::kNever, stop = call_.stopped()]() mutable {
       Opened out;
-      const models::Visuals visuals = embed->media().read(input, name, stop);
-      out.embed = embed->open(input, name, request, visuals, trace ? &*trace : nullptr);
+      const models::Visuals visuals = embed->media().read(input, stop);
+      out.embed = embed->open(input, request, visuals, trace ? &*trace : nullptr);
       out.bytes = api::bytes_of(visuals);
       if (think) {
-        const models::Visuals own = one_media ? visuals : reason->media().read(input, name, stop);
+        const models::Visuals own = one_media ? visuals : reason->media().read(input, stop);
         if (!one_media) out.bytes += api::bytes_of(own);
         request.stage = Stage::kReason;
         request.task = reason_task;
-        out.reason = reason->open(input, name, request, own);
+        out.reason = reason->open(input, request, own);
       }
       return out;
     };
@@ -292,9 +290,7 @@ class Run {
     if (!embedder_.builder->appends_trace()) {
       const prompt::PromptRequest request{Stage::kEmbed, options_.instruction,
                                           task_of(i, embedder_.recipe(), reasoner_.recipe())};
-      thinking.embed = base::as_it_is([&] {
-        return embedder_.builder->open(inputs_[i], item.name, request, thinking.embed->visuals, &*item.trace);
-      });
+      thinking.embed = embedder_.builder->open(inputs_[i], request, thinking.embed->visuals, &*item.trace);
     }
     if (thinking.prefix && thinking.prefix->wanted) {
       thinking.prefix->wanted->store(true);
@@ -308,8 +304,7 @@ class Run {
   // `pin`: of a state that the prompt begins with.
   void embed(std::size_t i, const Prompt& prompt, Pin pin) {
     Item& item = items_[i];
-    const prompt::EmbedPrompt closed = base::as_it_is(
-        [&] { return embedder_.builder->close(prompt, item.name, item.trace ? &*item.trace : nullptr); });
+    const prompt::EmbedPrompt closed = embedder_.builder->close(prompt, item.trace ? &*item.trace : nullptr);
     engine::EncodeRequest request;
     request.prompt = closed.prompt;
     request.output = api::output_of(embedder_.recipe().pooling);

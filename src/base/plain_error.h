@@ -26,6 +26,18 @@ struct AsItIs {
   std::exception_ptr error;
 };
 
+// Runs call(); what it throws is handed out with the name.
+template <typename F>
+auto with_name(std::string_view name, std::string_view remedy, F&& call) -> decltype(call()) {
+  try {
+    return std::forward<F>(call)();
+  } catch (const AsItIs& thrown) {
+    std::rethrow_exception(thrown.error);
+  } catch (...) {
+    std::rethrow_exception(named_error(std::current_exception(), name, remedy));
+  }
+}
+
 template <typename F>
 auto as_it_is(F&& call) -> decltype(call()) {
   try {

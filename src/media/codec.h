@@ -19,7 +19,7 @@ using Bytes = std::span<const std::uint8_t>;
 struct Source {
   Budget& budget;  // The item's.
   Bytes bytes;
-  std::string label;        // "item 3: image \"cat.jpg\"".
+  std::string label;        // "image \"cat.jpg\"".
   bool want_alpha = false;  // Whether transparency matters to the caller.
 
   // Throws InputError: label, then `why`.

@@ -155,10 +155,10 @@ at::Tensor decode_bytes(const Source& source, Alpha alpha) {
   }
 }
 
-at::Tensor decode_image(const Image& image, const std::string& item, Budget& budget) {
+at::Tensor decode_image(const Image& image, Budget& budget, const std::string& where) {
   Source source{budget, {}, {}, image.alpha != Alpha::kDrop};
   if (const auto* path = std::get_if<std::filesystem::path>(&image.source)) {
-    source.label = fmt::format("{}: image \"{}\"", item, printable_path(*path));
+    source.label = fmt::format("{}image \"{}\"", where, printable_path(*path));
     const File file(*path, source.label, budget.limits().max_file_bytes);
     const Budget::Loan loan = source.borrow(file.size());
     const std::vector<std::uint8_t> bytes = file.read_all();
@@ -167,7 +167,7 @@ at::Tensor decode_image(const Image& image, const std::string& item, Budget& bud
     return decode_bytes(source, image.alpha);
   }
   if (const auto* encoded = std::get_if<EncodedImage>(&image.source)) {
-    source.label = fmt::format("{}: the encoded image", item);
+    source.label = where + "the encoded image";
     if (!encoded->bytes || encoded->bytes->empty()) source.fail("is empty (0 bytes).");
     const auto size = static_cast<std::int64_t>(encoded->bytes->size());
     if (size > budget.limits().max_file_bytes) {
@@ -178,7 +178,7 @@ at::Tensor decode_image(const Image& image, const std::string& item, Budget& bud
     budget.add_image(size);
     return decode_bytes(source, image.alpha);
   }
-  source.label = fmt::format("{}: the pixel array", item);
+  source.label = where + "the pixel array";
   return copy_pixels(std::get<Pixels>(image.source), image.alpha, source);
 }
 

@@ -18,12 +18,12 @@ namespace tte::media {
 // scale at all. As Pillow, a file that ends too early is refused and damaged entropy-coded data in a JPEG
 // that is otherwise complete is not; a bad checksum in a PNG is refused.
 //
-// Throws InputError naming `item` (and the file, when there is one).
-at::Tensor decode_image(const Image& image, const std::string& item, Budget& budget);
+// `where` begins errors, as "frame 3: " of a video. Throws InputError naming the file, when there is one.
+at::Tensor decode_image(const Image& image, Budget& budget, const std::string& where = {});
 // The image as an item of its own.
-inline at::Tensor decode_image(const Image& image, const std::string& item, const MediaLimits& limits = {}) {
+inline at::Tensor decode_image(const Image& image, const MediaLimits& limits = {}) {
   Budget budget(limits);
-  return decode_image(image, item, budget);
+  return decode_image(image, budget);
 }
 
 }  // namespace tte::media

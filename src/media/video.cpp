@@ -83,9 +83,9 @@ std::vector<Image> list_folder(const fs::path& folder, const std::string& label)
 // Takes the frames that `sample` chooses from whatever can count and read frames.
 class FrameTaker {
  public:
-  FrameTaker(const Video& video, const std::string& item, const std::string& label, Budget& budget,
-             const Sample& sample, const Fit& fit)
-      : video_(video), item_(item), label_(label), budget_(budget), sample_(sample), fit_(fit) {}
+  FrameTaker(const Video& video, const std::string& label, Budget& budget, const Sample& sample,
+             const Fit& fit)
+      : video_(video), label_(label), budget_(budget), sample_(sample), fit_(fit) {}
 
   Frames from_images(const std::vector<Image>& images) {
     if (images.empty()) throw InputError(fmt::format("{} has no frames; give it at least one.", label_));
@@ -94,8 +94,8 @@ class FrameTaker {
     choose(static_cast<int>(images.size()), video_.source_fps);
     Size first;
     for (const int index : frames_.indices) {
-      const at::Tensor image = decode_image(images[static_cast<std::size_t>(index)],
-                                            fmt::format("{}, frame {}", item_, index), budget_);
+      const at::Tensor image =
+          decode_image(images[static_cast<std::size_t>(index)], budget_, fmt::format("frame {}: ", index));
       const Size size{image.size(0), image.size(1)};
       if (frames_.images.empty()) {
         first = size;
@@ -147,7 +147,6 @@ class FrameTaker {
   void add(const at::Tensor& frame) { frames_.images.push_back(resize(frame, size_)); }
 
   const Video& video_;
-  const std::string& item_;
   const std::string& label_;
   Budget& budget_;
   const Sample& sample_;
@@ -158,15 +157,14 @@ class FrameTaker {
 
 }  // namespace
 
-Frames read_video(const Video& video, const std::string& item, Budget& budget, const Sample& sample,
-                  const Fit& fit) {
-  std::string label = fmt::format("{}: the frame list", item);
+Frames read_video(const Video& video, Budget& budget, const Sample& sample, const Fit& fit) {
+  std::string label = "the frame list";
   try {
-    FrameTaker taker(video, item, label, budget, sample, fit);
+    FrameTaker taker(video, label, budget, sample, fit);
     if (const auto* images = std::get_if<std::vector<Image>>(&video.source))
       return taker.from_images(*images);
     const auto& path = std::get<fs::path>(video.source);
-    label = fmt::format("{}: video \"{}\"", item, printable_path(path));
+    label = fmt::format("video \"{}\"", printable_path(path));
     std::error_code code;
     if (path.native().find('\0') == std::string::npos && fs::is_directory(path, code)) {
       return taker.from_images(list_folder(path, label));
@@ -179,10 +177,9 @@ Frames read_video(const Video& video, const std::string& item, Budget& budget, c
   }
 }
 
-Frames read_video(const Video& video, const std::string& item, const Sample& sample,
-                  const MediaLimits& limits) {
+Frames read_video(const Video& video, const Sample& sample, const MediaLimits& limits) {
   Budget budget(limits);
-  Frames frames = read_video(video, item, budget, sample);
+  Frames frames = read_video(video, budget, sample);
   frames.memory = {};  // The budget ends here.
   return frames;
 }

@@ -34,14 +34,12 @@ using Fit = std::function<Size(Size frame, std::int64_t frames)>;
 // Each frame is resized to fit(its size, number of frames) before the next one is decoded, so that no more
 // than one is held in full; without `fit`, frames keep their size. Without `sample` all frames are taken.
 //
-// Throws InputError naming `item` and the file for anything that is not wholly decodable, for frames of
+// Throws InputError naming the file for anything that is not wholly decodable, for frames of
 // differing sizes, and, before any frame is decoded, for more frames than the budget has memory for. Only
 // where nothing in a file says how long it is may a cut one pass for a shorter one: an MPEG stream cut
 // between two packets, a fragmented MP4 between two fragments, a live recording between two frames.
-Frames read_video(const Video& video, const std::string& item, Budget& budget, const Sample& sample = {},
-                  const Fit& fit = {});
+Frames read_video(const Video& video, Budget& budget, const Sample& sample = {}, const Fit& fit = {});
 // The video as an item of its own.
-Frames read_video(const Video& video, const std::string& item, const Sample& sample = {},
-                  const MediaLimits& limits = {});
+Frames read_video(const Video& video, const Sample& sample = {}, const MediaLimits& limits = {});
 
 }  // namespace tte::media

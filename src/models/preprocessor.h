@@ -66,10 +66,10 @@ struct VisualOptions {
 class VisualReader {
  public:
   virtual ~VisualReader() = default;
-  // Throw InputError naming `item`, also where `budget` does not have what it would cost.
-  [[nodiscard]] virtual std::shared_ptr<const Visual> image(const Image& image, const std::string& item,
+  // Throw InputError, also where `budget` does not have what it would cost.
+  [[nodiscard]] virtual std::shared_ptr<const Visual> image(const Image& image,
                                                             media::Budget& budget) const = 0;
-  [[nodiscard]] virtual std::shared_ptr<const Visual> video(const Video& video, const std::string& item,
+  [[nodiscard]] virtual std::shared_ptr<const Visual> video(const Video& video,
                                                             media::Budget& budget) const = 0;
   // Equal for two readers that make the same of every image and video.
   [[nodiscard]] virtual base::Digest signature() const = 0;

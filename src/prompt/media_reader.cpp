@@ -37,15 +37,12 @@ MediaReader::MediaReader(const models::Preprocessor& preprocessor, const Recipe&
   signature_ = hash.finish();
 }
 
-models::Visuals MediaReader::read(const Input& input, const std::string& item,
-                                  const CancelToken& stop) const {
-  if (!input.error.empty()) throw InputError(input.error);
+models::Visuals MediaReader::read(const Input& input, const CancelToken& stop) const {
   media::Budget budget(limits_, stop);
   models::Visuals visuals;
   for_each_part(input, [&](const Part& part) {
-    if (const auto* still = std::get_if<Image>(&part))
-      visuals.push_back(reader_->image(*still, item, budget));
-    if (const auto* clip = std::get_if<Video>(&part)) visuals.push_back(reader_->video(*clip, item, budget));
+    if (const auto* still = std::get_if<Image>(&part)) visuals.push_back(reader_->image(*still, budget));
+    if (const auto* clip = std::get_if<Video>(&part)) visuals.push_back(reader_->video(*clip, budget));
   });
   if (visuals.empty() && blank_image_ > 0 && input.messages.empty()) {
     const auto size = static_cast<std::size_t>(blank_image_);
@@ -53,7 +50,7 @@ models::Visuals MediaReader::read(const Input& input, const std::string& item,
     Image blank;
     blank.source =
         Pixels{std::shared_ptr<const std::uint8_t>(white, white->data()), blank_image_, blank_image_, 3};
-    visuals.push_back(reader_->image(blank, item, budget));
+    visuals.push_back(reader_->image(blank, budget));
   }
   return visuals;
 }

@@ -70,17 +70,6 @@ std::vector<std::string> added_contents(const text::Tokenizer& tokenizer) {
   return out;
 }
 
-// Runs `make`; an InputError of tokenizer, template or family, which know no items, gets the item's name.
-template <typename Make>
-auto named(const std::string& item, Make make) {
-  try {
-    return make();
-  } catch (const InputError& error) {
-    if (std::string_view(error.what()).starts_with(item)) throw;
-    throw InputError(fmt::format("{}: {}", item, error.what()));
-  }
-}
-
 void append_ids(models::Prompt& prompt, const std::vector<std::int64_t>& ids) {
   for (const std::int64_t id : ids) {
     prompt.ids.push_back(id);
@@ -279,13 +268,13 @@ std::vector<ChatPart> PromptBuilder::fill(const Pieces& pieces, const Slots& slo
   return out;
 }
 
-std::string PromptBuilder::render_messages(std::vector<ChatMessage> messages, const std::string& item) const {
+std::string PromptBuilder::render_messages(std::vector<ChatMessage> messages) const {
   for (ChatMessage& message : messages) {
     // A list of parts is a list for templates that take one, and a string for the others.
     if (!(message.role == "system" ? takes_system_lists_ : takes_lists_)) message.plain = true;
     if (message.plain && !all_text(message.parts)) {
-      throw InputError(fmt::format("{} has an image or a video, but the chat template of {} takes text only.",
-                                   item, files_->path.string()));
+      throw InputError(fmt::format("it has an image or a video, but the chat template of {} takes text only.",
+                                   files_->path.string()));
     }
     if (message.parts.empty()) message.parts.push_back({ChatPart::Kind::kText, ""});
   }
@@ -307,19 +296,19 @@ std::string PromptBuilder::render_raw(const std::vector<ChatPart>& parts) const 
   return control().settle(out);
 }
 
-std::string PromptBuilder::render(const Input& input, const Slots& slots, const std::string& item) const {
+std::string PromptBuilder::render(const Input& input, const Slots& slots) const {
   if (!input.messages.empty()) {
     if (!files_->chat_template) {
       throw InputError(
-          fmt::format("{} is a list of chat messages, but {} has no chat template to write them with.", item,
+          fmt::format("it is a list of chat messages, but {} has no chat template to write them with.",
                       files_->path.string()));
     }
     std::vector<ChatMessage> messages;
     for (const Message& message : input.messages) {
-      if (message.role.empty()) throw InputError(fmt::format("{} has a message without a role.", item));
+      if (message.role.empty()) throw InputError("it has a message without a role.");
       messages.push_back({user_text(message.role, false), user_parts(message.parts), message.plain});
     }
-    return render_messages(std::move(messages), item);
+    return render_messages(std::move(messages));
   }
   const PromptTemplate& prompt = recipe_.prompt;
   std::vector<ChatPart> body = fill(prompt.body(), slots);
@@ -329,25 +318,16 @@ std::string PromptBuilder::render(const Input& input, const Slots& slots, const 
     messages.push_back({"system", std::move(system), false});
   }
   messages.push_back({"user", std::move(body), false});
-  return render_messages(std::move(messages), item);
+  return render_messages(std::move(messages));
 }
 
-std::shared_ptr<const models::Prompt> PromptBuilder::open(const Input& input, const std::string& item,
-                                                          const PromptRequest& request,
+std::shared_ptr<const models::Prompt> PromptBuilder::open(const Input& input, const PromptRequest& request,
                                                           const models::Visuals& visuals,
                                                           const Trace* trace) const {
-  return named(item, [&] { return build(input, item, request, visuals, trace); });
-}
-
-std::shared_ptr<const models::Prompt> PromptBuilder::build(const Input& input, const std::string& item,
-                                                           const PromptRequest& request,
-                                                           const models::Visuals& visuals,
-                                                           const Trace* trace) const {
   Slots slots;
   if (input.messages.empty()) {
     if (input.parts.empty()) {
-      throw InputError(
-          fmt::format("{} is empty: it needs a text, an image, a video or chat messages.", item));
+      throw InputError("it is empty: it needs a text, an image, a video or chat messages.");
     }
     const std::string& preset = recipe_.preset(request.task).of(request.stage);
     // The recipe's own words may hold control tokens; a caller's are text.
@@ -362,15 +342,15 @@ std::shared_ptr<const models::Prompt> PromptBuilder::build(const Input& input, c
     if (trace != nullptr && trace_in_body_) slots.trace = trace_text(*trace);
   } else if (!input.parts.empty() || input.instruction || request.instruction) {
     throw InputError(
-        fmt::format("{} has chat messages and {}: messages are written as they are, so put it into them.",
-                    item, input.parts.empty() ? "an instruction" : "parts"));
+        fmt::format("it has chat messages and {}: messages are written as they are, so put it into them.",
+                    input.parts.empty() ? "an instruction" : "parts"));
   }
   const models::Preprocessor& preprocessor = *files_->preprocessor;
-  const std::string text = preprocessor.expand_text(render(input, slots, item), visuals);
+  const std::string text = preprocessor.expand_text(render(input, slots), visuals);
   auto prompt = std::make_shared<models::Prompt>(
       preprocessor.expand_placeholders(files_->tokenizer->encode(text), visuals));
   if (prompt->ids.empty()) {
-    throw InputError(fmt::format("{} gives a prompt without a single token: it needs some content.", item));
+    throw InputError("it gives a prompt without a single token: it needs some content.");
   }
   if (recipe_.prompt.positions == Positions::kSequential) set_sequential_positions(*prompt);
   if (recipe_.prompt.positions == Positions::kPastAllAxes) move_text_past_all_axes(*prompt);
@@ -378,10 +358,10 @@ std::shared_ptr<const models::Prompt> PromptBuilder::build(const Input& input, c
   return prompt;
 }
 
-EmbedPrompt PromptBuilder::close(const std::shared_ptr<const models::Prompt>& opened, const std::string& item,
+EmbedPrompt PromptBuilder::close(const std::shared_ptr<const models::Prompt>& opened,
                                  const Trace* trace) const {
   std::vector<std::int64_t> tail;
-  if (trace != nullptr && appends_trace()) tail = named(item, [&] { return trace_ids(*trace); });
+  if (trace != nullptr && appends_trace()) tail = trace_ids(*trace);
   tail.insert(tail.end(), suffix_ids_.begin(), suffix_ids_.end());
   EmbedPrompt out;
   out.prompt = opened;
@@ -397,9 +377,9 @@ EmbedPrompt PromptBuilder::close(const std::shared_ptr<const models::Prompt>& op
     const auto last = std::find(ids.rbegin(), ids.rend(), pooling_id_);
     if (last == ids.rend()) {
       throw InputError(
-          fmt::format("{}: the prompt has no \"{}\", which the recipe \"{}\" pools: the recipe or the trace "
+          fmt::format("the prompt has no \"{}\", which the recipe \"{}\" pools: the recipe or the trace "
                       "must write it.",
-                      item, base::printable(recipe_.pooling_token, 40), recipe_.name));
+                      base::printable(recipe_.pooling_token, 40), recipe_.name));
     }
     out.pooled_row = ids.rend() - last - 1;
   }

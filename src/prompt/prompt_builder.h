@@ -52,17 +52,16 @@ class PromptBuilder {
   [[nodiscard]] const std::string& vocabulary() const { return files_->vocabulary; }
 
   // The prompt up to where the trace begins: what the reasoner continues. `trace` matters only to a recipe
-  // that puts it into the user's turn. Throws InputError naming `item` for an item that is empty, contradicts
+  // that puts it into the user's turn. Throws InputError for an item that is empty, contradicts
   // itself, or asks for what template or recipe do not have.
-  [[nodiscard]] std::shared_ptr<const models::Prompt> open(const Input& input, const std::string& item,
-                                                           const PromptRequest& request,
+  [[nodiscard]] std::shared_ptr<const models::Prompt> open(const Input& input, const PromptRequest& request,
                                                            const models::Visuals& visuals,
                                                            const Trace* trace = nullptr) const;
 
-  // The embedder's prompt. `trace` may be null. Throws InputError naming `item` when the pooling token is
+  // The embedder's prompt. `trace` may be null. Throws InputError when the pooling token is
   // missing.
   [[nodiscard]] EmbedPrompt close(const std::shared_ptr<const models::Prompt>& opened,
-                                  const std::string& item, const Trace* trace) const;
+                                  const Trace* trace) const;
 
   // True if close() only appends to open(), whatever the trace.
   [[nodiscard]] bool appends_trace() const { return !trace_in_body_; }
@@ -73,15 +72,10 @@ class PromptBuilder {
 
  private:
   struct Slots;
-  [[nodiscard]] std::shared_ptr<const models::Prompt> build(const Input& input, const std::string& item,
-                                                            const PromptRequest& request,
-                                                            const models::Visuals& visuals,
-                                                            const Trace* trace) const;
   void add_missing_text(std::vector<text::ChatPart>& content) const;
   [[nodiscard]] std::vector<text::ChatPart> fill(const Pieces& pieces, const Slots& slots) const;
-  [[nodiscard]] std::string render(const Input& input, const Slots& slots, const std::string& item) const;
-  [[nodiscard]] std::string render_messages(std::vector<text::ChatMessage> messages,
-                                            const std::string& item) const;
+  [[nodiscard]] std::string render(const Input& input, const Slots& slots) const;
+  [[nodiscard]] std::string render_messages(std::vector<text::ChatMessage> messages) const;
   [[nodiscard]] std::string render_raw(const std::vector<text::ChatPart>& parts) const;
   [[nodiscard]] std::vector<text::ChatPart> user_parts(const std::vector<Part>& parts) const;
   // `text` guarded, also where it will meet other text, unless the caller's control tokens are to be read.

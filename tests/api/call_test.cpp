@@ -103,12 +103,12 @@ TEST(Call, AnErrorStopsTheCall) {
                 run(
                     call,
                     [](std::size_t i) -> int {
-                      if (i == 5) throw InputError("item 5 is bad.");
+                      if (i == 5) throw InputError("it is bad.");
                       return 0;
                     },
                     [&](std::size_t, int) { ++finished; });
               }),
-              HasSubstr("item 5"));
+              HasSubstr("item 5: it is bad."));
   EXPECT_LT(finished, 20U);
 }
 
@@ -123,14 +123,14 @@ TEST(Call, SkippedErrorsAreKept) {
   run(
       call,
       [](std::size_t i) -> int {
-        if (i == 3) throw InputError("item 3 is bad.");
+        if (i == 3) throw InputError("it is bad.");
         return 0;
       },
       [&](std::size_t, int) { ++finished; });
   EXPECT_EQ(finished, 9U);
   EXPECT_THAT(failed, ElementsAre(3));
   ASSERT_EQ(call.errors().size(), 1U);
-  EXPECT_EQ(call.errors()[0].message, "item 3 is bad.");
+  EXPECT_EQ(call.errors()[0].message, "item 3: it is bad.");
   EXPECT_TRUE(call.failed(3));
 }
 
@@ -162,6 +162,19 @@ TEST(Call, MemoryThatRunsOutIsTheErrorOfTheItemThatWantedIt) {
   EXPECT_THAT(
       message_of<OutOfMemoryError>([&] { run(strict, [](std::size_t) -> int { throw std::bad_alloc(); }); }),
       HasSubstr("item 0: memory ran out"));
+}
+
+TEST(Call, WhatNamesItsItemAlreadyAndWhatACallbackThrowsIsHandedOutAsItIs) {
+  base::ThreadPool pool(1);
+  Input input("a");
+  input.error = "row 7 has no image.";
+  Call given({}, 1, pool, 1);
+  EXPECT_EQ(message_of<InputError>([&] { given.run([&](std::size_t) { check_input(input); }); }),
+            "row 7 has no image.");
+  CallOptions options;
+  options.progress = [](std::size_t, std::size_t) { throw ModelError("mine"); };
+  Call watched(options, 1, pool, 1);
+  EXPECT_EQ(message_of<ModelError>([&] { run(watched, [](std::size_t) { return 0; }); }), "mine");
 }
 
 TEST(Call, ErrorsOfMoreThanAnItemAreNotSkipped) {

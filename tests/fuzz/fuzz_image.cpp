@@ -23,7 +23,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto copy = std::make_shared<const std::vector<std::uint8_t>>(data, data + size);
   for (const Alpha alpha : {Alpha::kDrop, Alpha::kOverWhite}) {
     try {
-      const at::Tensor pixels = media::decode_image({EncodedImage{copy}, alpha}, "item 0", limits);
+      const at::Tensor pixels = media::decode_image({EncodedImage{copy}, alpha}, limits);
       if (pixels.dim() != 3 || pixels.size(2) != 3 || pixels.numel() > 3 * limits.max_pixels) std::abort();
     } catch (const InputError&) {
     }

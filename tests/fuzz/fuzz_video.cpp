@@ -28,7 +28,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   video.source = std::filesystem::path(path);
   video.num_frames = 4;
   try {
-    const media::Frames frames = media::read_video(video, "item 0", {}, limits);
+    const media::Frames frames = media::read_video(video, {}, limits);
     for (const at::Tensor& image : frames.images) {
       if (image.dim() != 3 || image.size(2) != 3 || image.sizes() != frames.images[0].sizes()) std::abort();
     }

@@ -28,7 +28,7 @@ TEST(Bmp, EveryKindEqualsPillows) {
         decode_error(file);
         continue;
       }
-      const at::Tensor pixels = decode_image(encoded(file, alpha), "a");
+      const at::Tensor pixels = decode_image(encoded(file, alpha));
       ASSERT_EQ(pixels.sizes(),
                 at::IntArrayRef({golden.at("height").get<int>(), golden.at("width").get<int>(), 3}));
       const auto* data = pixels.const_data_ptr<std::uint8_t>();

@@ -147,9 +147,9 @@ TEST(HostileImage, TruncatedAnywhere) {
 TEST(HostileImage, TrailingBytesAreHarmless) {
   for (const char* name : {"rgb420.jpg", "rgb.png", "lossy.webp", "palette.gif", "rgb.bmp", "raw.tif"}) {
     Buffer bytes = read_image(name);
-    const at::Tensor clean = decode_image(encoded(bytes), "a");
+    const at::Tensor clean = decode_image(encoded(bytes));
     bytes.insert(bytes.end(), 100, 0xAB);
-    EXPECT_TRUE(at::equal(clean, decode_image(encoded(bytes), "a"))) << name;
+    EXPECT_TRUE(at::equal(clean, decode_image(encoded(bytes)))) << name;
   }
 }
 
@@ -196,7 +196,7 @@ TEST(HostileImage, SizesAreCheckedBeforeDecoding) {
   refuses(webp, "16001x16001");
   MediaLimits limits;
   limits.max_pixels = 17 * 11;
-  decode_image(encoded(read_image("rgb420.jpg")), "a", limits);
+  decode_image(encoded(read_image("rgb420.jpg")), limits);
   limits.max_pixels = 17 * 11 - 1;
   for (const char* name : {"rgb420.jpg", "rgb.png", "lossy.webp", "palette.gif", "rgb.bmp", "raw.tif"}) {
     EXPECT_THAT(decode_error(read_image(name), limits), HasSubstr("17x11")) << name;
@@ -216,8 +216,8 @@ TEST(HostileImage, TiffDirectories) {
   using Entries = std::vector<std::array<std::uint32_t, 4>>;
   const Entries image = {{256, 4, 1, 2}, {257, 4, 1, 2}, {258, 3, 1, 8}, {259, 3, 1, 1}, {262, 3, 1, 1},
                          {273, 4, 1, 8}, {277, 3, 1, 1}, {278, 4, 1, 2}, {279, 4, 1, 4}};
-  EXPECT_EQ(decode_image(encoded(tiff(image)), "a").size(0), 2);  // The good one.
-  EXPECT_EQ(decode_image(encoded(tiff(image, 8)), "a").size(0),
+  EXPECT_EQ(decode_image(encoded(tiff(image))).size(0), 2);  // The good one.
+  EXPECT_EQ(decode_image(encoded(tiff(image, 8))).size(0),
             2);  // Its next directory is itself: not looked at.
   const auto with = [&](std::uint32_t tag, std::uint32_t type, std::uint32_t count, std::uint32_t value) {
     Entries entries = image;
@@ -269,7 +269,7 @@ TEST(HostileImage, FlippedBits) {
       bytes[random() % bytes.size()] ^= static_cast<std::uint8_t>(1U << random() % 8);
       try {
         const at::Tensor pixels =
-            decode_image(encoded(bytes, round % 2 == 0 ? Alpha::kDrop : Alpha::kOverWhite), "a", limits);
+            decode_image(encoded(bytes, round % 2 == 0 ? Alpha::kDrop : Alpha::kOverWhite), limits);
         EXPECT_EQ(pixels.size(2), 3);
       } catch (const InputError&) {
       }

@@ -19,17 +19,16 @@ TEST(Threads, ImagesVideosAndPatches) {
   const auto work = [&](std::size_t offset) {
     for (std::size_t i = 0; i < names.size(); ++i) {
       const auto& golden = goldens().at("images")[(i + offset) % names.size()];
-      const at::Tensor pixels = decode_image(encoded(read_image(golden.at("file"))), "a");
+      const at::Tensor pixels = decode_image(encoded(read_image(golden.at("file"))));
       if (fnv1a(pixels) != golden.at("drop").get<std::string>()) ++wrong;
       try {
-        decode_image(encoded(Buffer(50, static_cast<std::uint8_t>(i))), "a");
+        decode_image(encoded(Buffer(50, static_cast<std::uint8_t>(i))));
         ++wrong;
       } catch (const InputError&) {
       }
     }
     for (const auto& golden : goldens().at("videos")) {
-      const Frames frames =
-          read_video({data_folder() / golden.at("file").get<std::string>(), {}, {}, {}}, "a");
+      const Frames frames = read_video({data_folder() / golden.at("file").get<std::string>(), {}, {}, {}});
       for (std::size_t k = 0; k < frames.images.size(); ++k) {
         if (fnv1a(frames.images[k]) != golden.at("digests")[k].get<std::string>()) ++wrong;
       }

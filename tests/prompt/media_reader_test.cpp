@@ -24,8 +24,8 @@ MediaReader reader(const std::string& json) {
 }
 
 TEST(MediaReader, ReadsInTheOrderOfTheParts) {
-  const models::Visuals visuals = reader("{}").read(
-      parts({picture(56, 84), std::string("text"), clip(4, 56, 56), picture(28, 28)}), "item 0");
+  const models::Visuals visuals =
+      reader("{}").read(parts({picture(56, 84), std::string("text"), clip(4, 56, 56), picture(28, 28)}));
   ASSERT_EQ(visuals.size(), 3U);
   EXPECT_FALSE(visuals[0]->video);
   EXPECT_EQ(visuals[0]->patches.h, 4);
@@ -39,15 +39,15 @@ TEST(MediaReader, ReadsTheMessagesToo) {
   Input input;
   input.messages = {{"system", {std::string("s")}},
                     {"user", {picture(56, 56), std::string("q"), picture(28, 28)}}};
-  EXPECT_EQ(reader("{}").read(input, "item 0").size(), 2U);
+  EXPECT_EQ(reader("{}").read(input).size(), 2U);
   EXPECT_TRUE(has_media(input));
   EXPECT_FALSE(has_media(Input("text")));
 }
 
 TEST(MediaReader, TheRecipesLimitsWinOverTheCheckpoints) {
-  const auto small = reader(R"({"image": {"max_pixels": 3136}})").read(parts({picture(112, 112)}), "item 0");
+  const auto small = reader(R"({"image": {"max_pixels": 3136}})").read(parts({picture(112, 112)}));
   EXPECT_EQ(small[0]->patches.h, 4);
-  const auto own = reader("{}").read(parts({picture(112, 112)}), "item 0");
+  const auto own = reader("{}").read(parts({picture(112, 112)}));
   EXPECT_EQ(own[0]->patches.h, 8);
 }
 
@@ -60,19 +60,19 @@ TEST(MediaReader, LimitsThatExcludeEachOtherAreAnError) {
 TEST(MediaReader, SecondsOfATemporalPatchFollowTheFrameRate) {
   Video video = clip(4, 56, 56);
   video.source_fps = 8.0;
-  const models::Visuals visuals = reader("{}").read(parts({video}), "item 0");
+  const models::Visuals visuals = reader("{}").read(parts({video}));
   EXPECT_FLOAT_EQ(static_cast<float>(visuals[0]->seconds_per_grid), 0.25F);
   // Without any rate transformers assumes 24 frames a second.
-  const models::Visuals unknown = reader("{}").read(parts({clip(4, 56, 56)}), "item 0");
+  const models::Visuals unknown = reader("{}").read(parts({clip(4, 56, 56)}));
   EXPECT_EQ(unknown[0]->seconds_per_grid, static_cast<double>(static_cast<float>(2.0 / 24.0)));
 }
 
 TEST(MediaReader, ABlankPictureStandsInForNone) {
   const MediaReader blank = reader(R"({"prompt": {"blank_image": 28}})");
-  const models::Visuals visuals = blank.read(Input("text"), "item 0");
+  const models::Visuals visuals = blank.read(Input("text"));
   ASSERT_EQ(visuals.size(), 1U);
   EXPECT_EQ(visuals[0]->patches.h, 2);
-  EXPECT_EQ(blank.read(parts({picture(56, 56)}), "item 0").size(), 1U);
+  EXPECT_EQ(blank.read(parts({picture(56, 56)})).size(), 1U);
 }
 
 TEST(MediaReader, SignaturesTellReadersApart) {
@@ -87,8 +87,8 @@ TEST(MediaReader, SignaturesTellReadersApart) {
 TEST(MediaReader, ErrorsNameTheItem) {
   Image missing;
   missing.source = std::filesystem::path("/no/such/picture.png");
-  EXPECT_THAT(message_of<InputError>([&] { (void)reader("{}").read(parts({missing}), "item 7"); }),
-              AllOf(HasSubstr("item 7"), HasSubstr("picture.png")));
+  EXPECT_THAT(message_of<InputError>([&] { (void)reader("{}").read(parts({missing})); }),
+              AllOf(HasSubstr("picture.png")));
 }
 
 }  // namespace

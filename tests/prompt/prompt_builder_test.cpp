@@ -35,7 +35,7 @@ PromptBuilder builder(const std::string& json, bool parse_control_tokens = false
 
 std::shared_ptr<const models::Prompt> open(const PromptBuilder& built, const Input& input,
                                            const PromptRequest& request = {}, const Trace* trace = nullptr) {
-  return built.open(input, "item 0", request, built.media().read(input, "item 0"), trace);
+  return built.open(input, request, built.media().read(input), trace);
 }
 
 // The prompt as text, each picture token for itself.
@@ -145,7 +145,7 @@ TEST(PromptBuilder, TheOpenedPromptIsAPrefixWhateverTheTrace) {
       given.text = text;
       return given;
     }();
-    const EmbedPrompt closed = built.close(opened, "item 0", &trace);
+    const EmbedPrompt closed = built.close(opened, &trace);
     EXPECT_TRUE(starts_with(closed.prompt->ids, opened->ids));
     EXPECT_EQ(closed.prompt->ids.back(), nano_files()->tokenizer->id_of("<|im_end|>"));
     EXPECT_EQ(closed.pooled_row, closed.prompt->size() - 1);
@@ -166,11 +166,11 @@ TEST(PromptBuilder, TheOpenedPromptIsAPrefixWhateverTheTrace) {
 TEST(PromptBuilder, NoTraceIsThePromptAndTheSuffix) {
   const auto built = builder(kPlain);
   const auto opened = open(built, "a");
-  const EmbedPrompt closed = built.close(opened, "item 0", nullptr);
+  const EmbedPrompt closed = built.close(opened, nullptr);
   EXPECT_EQ(closed.prompt->size(), opened->size() + 1);
   const auto raw = builder("{}");
-  EXPECT_EQ(raw.close(opened, "item 0", nullptr).prompt, opened);
-  EXPECT_EQ(raw.close(opened, "item 0", nullptr).pooled_row, opened->size() - 1);
+  EXPECT_EQ(raw.close(opened, nullptr).prompt, opened);
+  EXPECT_EQ(raw.close(opened, nullptr).pooled_row, opened->size() - 1);
 }
 
 TEST(PromptBuilder, GeneratedTracesKeepTheirTokens) {
@@ -215,12 +215,12 @@ TEST(PromptBuilder, ControlTokensOfUsersStayText) {
   EXPECT_EQ(count(*open(built, chat), "<|im_end|>"), 1);
   Trace trace;
   trace.text = attack;
-  EXPECT_EQ(count(*built.close(plain, "item 0", &trace).prompt, "<|im_end|>"),
+  EXPECT_EQ(count(*built.close(plain, &trace).prompt, "<|im_end|>"),
             2);  // The user's turn, the suffix.
 
   const auto unguarded = builder(kPlain, true);
   EXPECT_EQ(count(*open(unguarded, "<|im_end|>"), "<|im_end|>"), 2);
-  EXPECT_THAT(message_of<InputError>([&] { open(unguarded, "<|image_pad|>"); }), HasSubstr("item 0"));
+  EXPECT_THAT(message_of<InputError>([&] { open(unguarded, "<|image_pad|>"); }), HasSubstr("image"));
 }
 
 TEST(PromptBuilder, ControlTokensOfRecipesAct) {
@@ -254,7 +254,7 @@ TEST(PromptBuilder, ATraceContinuesTheAssistantsTurn) {
   chat.messages = {{"user", {std::string("what ?")}}};
   Trace trace;
   trace.text = "<think>red</think> red";
-  const auto closed = built.close(open(built, chat), "item 0", &trace);
+  const auto closed = built.close(open(built, chat), &trace);
   text::RenderOptions options;
   options.add_generation_prompt = false;
   options.continue_final_message = true;
@@ -288,7 +288,7 @@ TEST(PromptBuilder, BoundariesAreWhereOtherPromptsMayPart) {
   EXPECT_THAT(prompt->boundaries, ::testing::ElementsAre(5, 8)) << "after the tokens of each image";
   Trace trace;
   trace.text = "a leaf";
-  const auto closed = built.close(prompt, "item 0", &trace).prompt;
+  const auto closed = built.close(prompt, &trace).prompt;
   EXPECT_THAT(closed->boundaries, ::testing::ElementsAre(5, 8, prompt->size()));
   EXPECT_GT(closed->size(), prompt->size());
 }
@@ -400,7 +400,7 @@ TEST(PromptBuilder, ATraceInTheUsersTurn) {
   EXPECT_THAT(text_of(*open(built, "a", {}, &trace)), HasSubstr("user\na red .<|im_end|>"));
   EXPECT_THAT(text_of(*open(built, "a")), HasSubstr("user\na .<|im_end|>"));
   const auto opened = open(built, "a", {}, &trace);
-  EXPECT_EQ(built.close(opened, "item 0", &trace).prompt, opened);
+  EXPECT_EQ(built.close(opened, &trace).prompt, opened);
 }
 
 TEST(PromptBuilder, KeepsOnlyTheConclusionWhenTold) {
@@ -422,19 +422,19 @@ TEST(PromptBuilder, PoolsTheLastOccurrenceOfAToken) {
   const auto built = builder(R"({"pooling": "token", "pooling_token": "<|vision_end|>"})");
   const auto opened =
       open(built, parts({picture(28, 28), std::string("a"), picture(28, 28), std::string("b")}));
-  const EmbedPrompt closed = built.close(opened, "item 0", nullptr);
+  const EmbedPrompt closed = built.close(opened, nullptr);
   const std::int64_t id = *nano_files()->tokenizer->id_of("<|vision_end|>");
   EXPECT_EQ(closed.prompt->ids[static_cast<std::size_t>(closed.pooled_row)], id);
   EXPECT_EQ(std::count(closed.prompt->ids.begin() + closed.pooled_row + 1, closed.prompt->ids.end(), id), 0);
-  EXPECT_THAT(message_of<InputError>([&] { (void)built.close(open(built, "text only"), "item 4", nullptr); }),
-              AllOf(HasSubstr("item 4"), HasSubstr("<|vision_end|>")));
+  EXPECT_THAT(message_of<InputError>([&] { (void)built.close(open(built, "text only"), nullptr); }),
+              AllOf(HasSubstr("<|vision_end|>")));
   EXPECT_THAT(message_of<ModelError>([] { builder(R"({"pooling": "token", "pooling_token": "<emb>"})"); }),
               HasSubstr("<emb>"));
 }
 
 TEST(PromptBuilder, EosStandsForTheEndToken) {
   const auto built = builder(R"({"trace": {"suffix": "{eos}"}})");
-  const auto closed = built.close(open(built, "a"), "item 0", nullptr);
+  const auto closed = built.close(open(built, "a"), nullptr);
   EXPECT_EQ(closed.prompt->ids.back(), nano_files()->tokenizer->eos_id());
 }
 
@@ -446,8 +446,7 @@ TEST(PromptBuilder, ABlankPictureGoesBeforeItemsWithoutAny) {
 
 TEST(PromptBuilder, ItemsThatContradictThemselvesAreErrors) {
   const auto built = builder("{}");
-  EXPECT_THAT(message_of<InputError>([&] { open(built, Input()); }),
-              AllOf(HasSubstr("item 0"), HasSubstr("empty")));
+  EXPECT_THAT(message_of<InputError>([&] { open(built, Input()); }), AllOf(HasSubstr("empty")));
   Input chat;
   chat.messages = {{"user", {std::string("a")}}};
   Input both = chat;
@@ -459,7 +458,7 @@ TEST(PromptBuilder, ItemsThatContradictThemselvesAreErrors) {
               HasSubstr("messages and an instruction"));
   chat.messages[0].role.clear();
   EXPECT_THAT(message_of<InputError>([&] { open(built, chat); }), HasSubstr("role"));
-  EXPECT_THAT(message_of<InputError>([&] { open(built, "\xFF"); }), HasSubstr("item 0"));
+  EXPECT_THAT(message_of<InputError>([&] { open(built, "\xFF"); }), HasSubstr("not UTF-8"));
 }
 
 TEST(VocabularyDigest, TellsTokenizersApart) {

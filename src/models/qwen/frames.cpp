@@ -17,18 +17,18 @@ std::int64_t round_half_even(double value) {
   return static_cast<std::int64_t>(std::nearbyint(value));
 }
 
-void check_positive(const std::optional<double>& value, const char* name, const std::string& item) {
+void check_positive(const std::optional<double>& value, const char* name) {
   if (value && (!std::isfinite(*value) || *value <= 0)) {
-    throw InputError(fmt::format("{}: {} is {}, but it must be a positive number.", item, name, *value));
+    throw InputError(fmt::format("{} is {}, but it must be a positive number.", name, *value));
   }
 }
 
 }  // namespace
 
 FrameSampling choose_rule(const Video& video, const FrameSampling& recipe, int temporal_patch_size, int total,
-                          std::optional<double> source_fps, const std::string& item) {
-  check_positive(video.fps, "fps", item);
-  check_positive(video.source_fps, "source_fps", item);
+                          std::optional<double> source_fps) {
+  check_positive(video.fps, "fps");
+  check_positive(video.source_fps, "source_fps");
   FrameSampling rule = recipe;
   if (video.fps || video.num_frames) {
     rule.fps = video.fps;
@@ -37,8 +37,8 @@ FrameSampling choose_rule(const Video& video, const FrameSampling& recipe, int t
   }
   if (rule.fps && rule.num_frames) {
     throw InputError(
-        fmt::format("{}: the recipe samples video both by fps ({}) and by num_frames ({}); it must choose.",
-                    item, *rule.fps, *rule.num_frames));
+        fmt::format("the recipe samples video both by fps ({}) and by num_frames ({}); it must choose.",
+                    *rule.fps, *rule.num_frames));
   }
   if (rule.fps && !source_fps) rule.fps.reset();
   if (total < temporal_patch_size) rule.fps.reset();
@@ -47,36 +47,36 @@ FrameSampling choose_rule(const Video& video, const FrameSampling& recipe, int t
 }
 
 std::vector<int> sample_frames(int total, std::optional<double> source_fps, const FrameSampling& rule,
-                               int temporal_patch_size, const std::string& item) {
+                               int temporal_patch_size) {
   if (rule.fps && rule.num_frames) {
     throw InputError(
-        fmt::format("{}: a video is sampled by fps ({}) or by num_frames ({}), not by both; give one.", item,
-                    *rule.fps, *rule.num_frames));
+        fmt::format("a video is sampled by fps ({}) or by num_frames ({}), not by both; give one.", *rule.fps,
+                    *rule.num_frames));
   }
-  check_positive(rule.fps, "fps", item);
-  check_positive(source_fps, "source_fps", item);
+  check_positive(rule.fps, "fps");
+  check_positive(source_fps, "source_fps");
   const double temporal = temporal_patch_size;
   std::int64_t count = total;
   if (rule.num_frames) {
     count = round_half_even(*rule.num_frames / temporal) * temporal_patch_size;
     if (count < 1) {
       throw InputError(
-          fmt::format("{}: num_frames is {}, but this model reads frames in groups of {}; ask for at least "
+          fmt::format("num_frames is {}, but this model reads frames in groups of {}; ask for at least "
                       "{}.",
-                      item, *rule.num_frames, temporal_patch_size, temporal_patch_size));
+                      *rule.num_frames, temporal_patch_size, temporal_patch_size));
     }
     if (count > total) {
       throw InputError(
-          fmt::format("{}: num_frames is {} (rounded to a multiple of {}), but the video has {} frames; ask "
+          fmt::format("num_frames is {} (rounded to a multiple of {}), but the video has {} frames; ask "
                       "for fewer.",
-                      item, count, temporal_patch_size, total));
+                      count, temporal_patch_size, total));
     }
   } else if (rule.fps) {
     if (!source_fps) {
       throw InputError(
-          fmt::format("{}: fps is {}, but the frames per second of the source are not known; give "
+          fmt::format("fps is {}, but the frames per second of the source are not known; give "
                       "source_fps, or ask for num_frames.",
-                      item, *rule.fps));
+                      *rule.fps));
     }
     const double most = std::floor(std::min(rule.max_frames, total) / temporal) * temporal;
     double wanted = total / *source_fps * *rule.fps;
@@ -85,9 +85,9 @@ std::vector<int> sample_frames(int total, std::optional<double> source_fps, cons
     count = static_cast<std::int64_t>(std::floor(wanted / temporal)) * temporal_patch_size;
     if (count < 1) {
       throw InputError(
-          fmt::format("{}: sampling {} frames per second leaves none of the video's {} frames (they are "
+          fmt::format("sampling {} frames per second leaves none of the video's {} frames (they are "
                       "taken in groups of {}); take all frames, or ask for num_frames.",
-                      item, *rule.fps, total, temporal_patch_size));
+                      *rule.fps, total, temporal_patch_size));
     }
   }
   std::vector<int> indices;

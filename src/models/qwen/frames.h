@@ -13,15 +13,15 @@ namespace tte::models::qwen {
 // The rule that holds for one video of `total` frames: its own fps / num_frames, else the recipe's, which asks
 // for at most what there is: it takes all frames of a video that is too short, and its fps leaves alone
 // folders and lists that do not say theirs (those frames were sampled by whoever made them). Throws InputError
-// naming `item` for numbers that are not positive.
+// for numbers that are not positive.
 FrameSampling choose_rule(const Video& video, const FrameSampling& recipe, int temporal_patch_size, int total,
-                          std::optional<double> source_fps, const std::string& item);
+                          std::optional<double> source_fps);
 
 // Indices of the frames to take out of `total`, in groups of temporal_patch_size, as transformers'
 // Qwen2VLVideoProcessor.sample_frames gives them. Exactly one of `rule.fps` (needs source_fps) and
-// `rule.num_frames` may be set; with neither, all are taken. Throws InputError naming `item` where the
+// `rule.num_frames` may be set; with neither, all are taken. Throws InputError where the
 // reference fails: more frames asked for than there are, or none left.
 std::vector<int> sample_frames(int total, std::optional<double> source_fps, const FrameSampling& rule,
-                               int temporal_patch_size, const std::string& item);
+                               int temporal_patch_size);
 
 }  // namespace tte::models::qwen

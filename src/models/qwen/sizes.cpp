@@ -9,19 +9,19 @@
 
 namespace tte::models::qwen {
 
-Size smart_resize(Size size, const VisualSpec& spec, const std::string& item) {
+Size smart_resize(Size size, const VisualSpec& spec) {
   if (size.height < 1 || size.width < 1) {
     throw InputError(
-        fmt::format("{}: an image of {}x{} (width x height) has no pixels.", item, size.width, size.height));
+        fmt::format("an image of {}x{} (width x height) has no pixels.", size.width, size.height));
   }
   const auto height = static_cast<double>(size.height);
   const auto width = static_cast<double>(size.width);
   const double aspect = std::max(height, width) / std::min(height, width);
   if (aspect > 200) {
     throw InputError(
-        fmt::format("{}: an image of {}x{} (width x height) has an aspect ratio of {:.1f}, over the limit "
+        fmt::format("an image of {}x{} (width x height) has an aspect ratio of {:.1f}, over the limit "
                     "of 200; crop or split it.",
-                    item, size.width, size.height, aspect));
+                    size.width, size.height, aspect));
   }
   const double factor = spec.factor();
   const auto min_pixels = static_cast<double>(spec.min_pixels);
@@ -41,18 +41,18 @@ Size smart_resize(Size size, const VisualSpec& spec, const std::string& item) {
   return {static_cast<std::int64_t>(h), static_cast<std::int64_t>(w)};
 }
 
-Size image_size(Size size, const VisualSpec& spec, const std::string& item) {
-  if (spec.do_resize) return smart_resize(spec.aim.value_or(size), spec, item);
+Size image_size(Size size, const VisualSpec& spec) {
+  if (spec.do_resize) return smart_resize(spec.aim.value_or(size), spec);
   if (size.height % spec.factor() != 0 || size.width % spec.factor() != 0) {
     throw InputError(
-        fmt::format("{}: an image of {}x{} (width x height) is not a multiple of {} pixels on each side, "
+        fmt::format("an image of {}x{} (width x height) is not a multiple of {} pixels on each side, "
                     "and this model's processor does not resize (\"do_resize\": false); resize it first.",
-                    item, size.width, size.height, spec.factor()));
+                    size.width, size.height, spec.factor()));
   }
   return size;
 }
 
-Size video_size(Size frame, std::int64_t frames, const VisualSpec& spec, const std::string& item) {
+Size video_size(Size frame, std::int64_t frames, const VisualSpec& spec) {
   VisualSpec frame_spec = spec;
   if (spec.cap_pixels_per_frame) {
     const double factor = spec.factor();
@@ -62,14 +62,13 @@ Size video_size(Size frame, std::int64_t frames, const VisualSpec& spec, const s
     const auto floor = static_cast<std::int64_t>(static_cast<double>(spec.min_pixels) * 1.05);
     frame_spec.max_pixels = std::max(std::min(spec.max_pixels, share), floor);
   }
-  return image_size(frame, frame_spec, item);
+  return image_size(frame, frame_spec);
 }
 
-VisualSpec with_resize(const VisualSpec& spec, const Resize& wanted, const std::string& item) {
+VisualSpec with_resize(const VisualSpec& spec, const Resize& wanted) {
   const auto check = [&](const char* name, const std::optional<std::int64_t>& value) {
     if (value && (*value < 1 || *value > kMaxImagePixels)) {
-      throw InputError(
-          fmt::format("{}: {} is {}, but it must be from 1 to {}.", item, name, *value, kMaxImagePixels));
+      throw InputError(fmt::format("{} is {}, but it must be from 1 to {}.", name, *value, kMaxImagePixels));
     }
   };
   check("min_pixels", wanted.min_pixels);
@@ -84,22 +83,21 @@ VisualSpec with_resize(const VisualSpec& spec, const Resize& wanted, const std::
   if (wanted.max_pixels) {
     out.max_pixels = *wanted.max_pixels;
     if (wanted.min_pixels && *wanted.min_pixels > out.max_pixels) {
-      throw InputError(fmt::format("{}: min_pixels is {}, but it must be at most max_pixels ({}).", item,
+      throw InputError(fmt::format("min_pixels is {}, but it must be at most max_pixels ({}).",
                                    *wanted.min_pixels, out.max_pixels));
     }
     out.min_pixels = std::min(out.min_pixels, out.max_pixels);
   }
   if (wanted.height.has_value() != wanted.width.has_value()) {
-    throw InputError(fmt::format("{}: resized_height and resized_width go together: give both.", item));
+    throw InputError("resized_height and resized_width go together: give both.");
   }
   if (wanted.height) out.aim = Size{*wanted.height, *wanted.width};
   const bool asked = wanted.min_pixels || wanted.max_pixels || wanted.height;
   if (asked && !spec.do_resize) {
     throw InputError(
-        fmt::format("{}: a size is asked for, but this model's processor does not resize (\"do_resize\": "
-                    "false): leave it "
-                    "out.",
-                    item));
+        "a size is asked for, but this model's processor does not resize (\"do_resize\": "
+        "false): leave it "
+        "out.");
   }
   return out;
 }

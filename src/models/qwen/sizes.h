@@ -29,17 +29,17 @@ struct VisualSpec {
 };
 
 // The spec with what one image or video asks for over it; where only one limit is asked for and the spec's
-// other one excludes it, that one gives way. Throws InputError naming `item` for values out of range.
-VisualSpec with_resize(const VisualSpec& spec, const Resize& wanted, const std::string& item);
+// other one excludes it, that one gives way. Throws InputError for values out of range.
+VisualSpec with_resize(const VisualSpec& spec, const Resize& wanted);
 
 // The size an image is resized to: sides rounded (half to even) to multiples of factor(), area within
-// [min_pixels, max_pixels]. Qwen2-VL's smart_resize. Throws InputError naming `item` for an aspect ratio over
+// [min_pixels, max_pixels]. Qwen2-VL's smart_resize. Throws InputError for an aspect ratio over
 // 200.
-Size smart_resize(Size size, const VisualSpec& spec, const std::string& item);
+Size smart_resize(Size size, const VisualSpec& spec);
 
 // The size that the patches of an image, and of a video's frames, are cut from: smart_resize, or their own
 // when the spec does not resize.
-Size image_size(Size image, const VisualSpec& spec, const std::string& item);
-Size video_size(Size frame, std::int64_t frames, const VisualSpec& spec, const std::string& item);
+Size image_size(Size image, const VisualSpec& spec);
+Size video_size(Size frame, std::int64_t frames, const VisualSpec& spec);
 
 }  // namespace tte::models::qwen

@@ -57,14 +57,13 @@ base::Digest QwenVisualReader::signature() const {
   return out.finish();
 }
 
-std::shared_ptr<const Visual> QwenVisualReader::image(const Image& image, const std::string& item,
-                                                      media::Budget& budget) const {
-  const VisualSpec spec = with_resize(image_, image.resize, item);
-  const at::Tensor pixels = media::decode_image(image, item, budget);
-  const Size size = image_size({pixels.size(0), pixels.size(1)}, spec, item);
+std::shared_ptr<const Visual> QwenVisualReader::image(const Image& image, media::Budget& budget) const {
+  const VisualSpec spec = with_resize(image_, image.resize);
+  const at::Tensor pixels = media::decode_image(image, budget);
+  const Size size = image_size({pixels.size(0), pixels.size(1)}, spec);
   const std::int64_t bytes = media::patch_bytes(size, 1, spec.patches);
-  const std::string label = fmt::format("{}: an image for the model, {}x{} pixels (width x height),", item,
-                                        size.width, size.height);
+  const std::string label =
+      fmt::format("an image for the model, {}x{} pixels (width x height),", size.width, size.height);
   budget.keep(bytes, label);
   // The image itself, and its resized copy: a byte where patches have a float, or less.
   const auto loan = budget.borrow(static_cast<std::int64_t>(pixels.nbytes()) + bytes / 4, label);
@@ -73,22 +72,21 @@ std::shared_ptr<const Visual> QwenVisualReader::image(const Image& image, const 
   return visual;
 }
 
-std::shared_ptr<const Visual> QwenVisualReader::video(const Video& video, const std::string& item,
-                                                      media::Budget& budget) const {
-  const VisualSpec spec = with_resize(video_, video.resize, item);
+std::shared_ptr<const Visual> QwenVisualReader::video(const Video& video, media::Budget& budget) const {
+  const VisualSpec spec = with_resize(video_, video.resize);
   const int temporal = spec.patches.temporal_patch_size;
   const auto sample = [&](int total, std::optional<double> source_fps) {
-    const FrameSampling rule = choose_rule(video, sampling_, temporal, total, source_fps, item);
-    return rules_.sample_frames(total, source_fps, rule, temporal, item);
+    const FrameSampling rule = choose_rule(video, sampling_, temporal, total, source_fps);
+    return rules_.sample_frames(total, source_fps, rule, temporal);
   };
   const auto fit = [&](Size frame, std::int64_t count) {
-    const Size size = rules_.size(frame, count, spec, item);
+    const Size size = rules_.size(frame, count, spec);
     budget.keep(media::patch_bytes(size, count, spec.patches),
-                fmt::format("{}: a video for the model, {} frames of {}x{} pixels (width x height),", item,
-                            count, size.width, size.height));
+                fmt::format("a video for the model, {} frames of {}x{} pixels (width x height),", count,
+                            size.width, size.height));
     return size;
   };
-  const media::Frames frames = media::read_video(video, item, budget, sample, fit);
+  const media::Frames frames = media::read_video(video, budget, sample, fit);
   auto visual = std::make_shared<Visual>();
   visual->video = true;
   const at::Tensor& first = frames.images.front();

@@ -18,10 +18,8 @@ class QwenVisualReader final : public VisualReader {
  public:
   // Throws ModelError for limits of the recipe and the files that exclude each other.
   QwenVisualReader(const VisualSpecs& files, const VisualOptions& recipe, VideoRules rules = {});
-  [[nodiscard]] std::shared_ptr<const Visual> image(const Image& image, const std::string& item,
-                                                    media::Budget& budget) const override;
-  [[nodiscard]] std::shared_ptr<const Visual> video(const Video& video, const std::string& item,
-                                                    media::Budget& budget) const override;
+  [[nodiscard]] std::shared_ptr<const Visual> image(const Image& image, media::Budget& budget) const override;
+  [[nodiscard]] std::shared_ptr<const Visual> video(const Video& video, media::Budget& budget) const override;
   [[nodiscard]] base::Digest signature() const override;
 
  private:

@@ -30,10 +30,10 @@ std::shared_ptr<const Visual> read(const base::Json& golden) {
                              parse_visual_spec(golden.at("config"), "golden", default_video_spec())};
   const QwenVisualReader reader(specs, {});
   media::Budget budget;
-  if (!golden.at("video")) return reader.image(pattern(golden.at("frames")[0]), "item 0", budget);
+  if (!golden.at("video")) return reader.image(pattern(golden.at("frames")[0]), budget);
   std::vector<Image> frames;
   for (const auto& frame : golden.at("frames")) frames.push_back(pattern(frame));
-  return reader.video({std::move(frames), {}, {}, {}}, "item 0", budget);
+  return reader.video({std::move(frames), {}, {}, {}}, budget);
 }
 
 TEST(QwenVisualReader, PatchesBitEqualToTransformers) {
@@ -58,7 +58,7 @@ TEST(QwenVisualReader, PatchesBitEqualToTransformers) {
 TEST(QwenVisualReader, FramesOfAVideoHaveTimes) {
   Video video{media::testing::data_folder() / "clip.mp4", {}, 4, {}};
   media::Budget budget;
-  const auto visual = QwenVisualReader({}, {}).video(video, "item 0", budget);
+  const auto visual = QwenVisualReader({}, {}).video(video, budget);
   EXPECT_EQ(visual->patches.t, 2);
   EXPECT_THAT(visual->frame_times,
               ElementsAre(::testing::DoubleNear(0, 1e-9), ::testing::DoubleNear(0.3, 1e-9),
