@@ -22,7 +22,7 @@ struct Pixels {
   int channels = 3;
 };
 
-/// An encoded image file held in memory (JPEG, PNG, WebP, BMP, TIFF or GIF).
+/// An encoded image file held in memory (JPEG, PNG, WebP, BMP without run lengths, TIFF or GIF).
 struct EncodedImage {
   std::shared_ptr<const std::vector<std::uint8_t>> bytes;
 };

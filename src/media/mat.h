@@ -1,14 +1,11 @@
 // OpenCV on the pixels of a tensor. Internal to media/.
 //
-// OpenCV decodes bitmaps, turns images, and moves, scales and looks up channels. Where it cannot give what
-// is promised, another library does the work:
-// - JPEG, PNG, WebP and TIFF by the formats' own libraries: cv::imdecode gives a cut baseline JPEG as if it
-//   were whole (the last rows repeated, or never written) and drops alpha such that hidden colours show; CMYK
-//   and 16 bits a channel come out otherwise than promised.
-// - GIF by giflib: cv::imdecode reads none before OpenCV 4.11.
-// - Video by FFmpeg's libraries: cv::VideoCapture also opens playlists, addresses and GStreamer pipelines,
-//   counts frames by what the header says, and is up to 79 levels away from the reference's colours on 10-bit
-//   video.
+// OpenCV turns images, and moves, scales and looks up channels. It decodes none:
+// - cv::imdecode gives a cut baseline JPEG as if it were whole (the last rows repeated, or never written) and drops
+//   alpha such that hidden colours show; CMYK and 16 bits a channel come out otherwise than promised; it heeds the
+//   masks of some bitmaps only, and reads no GIF before OpenCV 4.11.
+// - cv::VideoCapture also opens playlists, addresses and GStreamer pipelines, counts frames by what the header says,
+//   and is up to 79 levels away from the reference's colours on 10-bit video.
 #pragma once
 
 #include <ATen/core/Tensor.h>

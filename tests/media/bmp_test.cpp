@@ -18,14 +18,15 @@ Buffer from_hex(const std::string& text) {
 
 TEST(Bmp, EveryKindEqualsPillows) {
   const base::Json bitmaps = base::read_json(data_folder() / "bitmaps.json");
-  ASSERT_GE(bitmaps.size(), 120U);
+  ASSERT_GE(bitmaps.size(), 110U);
   for (const auto& golden : bitmaps) {
     SCOPED_TRACE(golden.at("name").get<std::string>());
     const Buffer file = from_hex(golden.at("bytes"));
     for (const Alpha alpha : {Alpha::kDrop, Alpha::kOverWhite}) {
       const Buffer expected = from_hex(golden.at(alpha == Alpha::kDrop ? "drop" : "white"));
       if (expected.empty()) {
-        decode_error(file);
+        const bool runs = golden.at("name").get<std::string>().find("rle") != std::string::npos;
+        EXPECT_THAT(decode_error(file), ::testing::HasSubstr(runs ? "run-length compression" : "BMP"));
         continue;
       }
       const at::Tensor pixels = decode_image(encoded(file, alpha));

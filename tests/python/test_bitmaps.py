@@ -22,12 +22,12 @@ def test_pixels_equal_pillows(seed: int, reference: Callable[[Shape], Reference]
     rng = np.random.default_rng(seed)
     width, height = (int(n) for n in rng.integers(60, 90, 2))
     for name, data in bitmaps(width, height, rng):
-        path = tmp_path / "picture.bmp"
+        path = tmp_path / "image.bmp"
         path.write_bytes(data)
         messages = [user(image(path), "what is this")]
         pixels = pillows_pixels(data)
-        if pixels is None:
-            with pytest.raises(tte.InputError):
+        if pixels is None or "rle" in name:
+            with pytest.raises(tte.InputError, match="run-length compression" if "rle" in name else "BMP"):
                 processor(messages)
             continue
         # Given a path, transformers asks torchvision, which reads no bitmaps.

@@ -154,12 +154,12 @@ SUPPORTED = [
 ]
 # What Jinja has beside that is refused by its name, where it is certain to run before any message is seen.
 REFUSED = {
-    "the filter": "abs attr batch center e escape filesizeformat float forceescape format groupby max min pprint random "
-    "round slice sort striptags sum truncate unique urlencode urlize wordcount wordwrap xmlattr",
+    "the filter": "abs attr batch center e escape filesizeformat float forceescape format groupby max min pprint "
+    "random round slice sort striptags sum truncate unique urlencode urlize wordcount wordwrap xmlattr",
     "the test": "callable divisibleby escaped filter gt ge le lt lower sameas upper test",
     "the method": "append casefold center clear copy encode expandtabs extend format format_map index insert isalnum "
-    "isalpha isdigit islower isnumeric isspace isupper ljust partition pop popitem setdefault swapcase translate update "
-    "zfill",
+    "isalpha isdigit islower isnumeric isspace isupper ljust partition pop popitem setdefault swapcase translate "
+    "update zfill",
 }
 REFUSED_STATEMENTS = {
     "{% with a = 1 %}{% endwith %}": "{% with %}",
