@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
@@ -184,12 +183,8 @@ class Tiff {
     read_layout();
     Decoded decoded;
     decoded.orientation = orientation();
-    if (uses_rgba_interface()) {
-      decoded.pixels = read_rgba();
-    } else {
-      read_colors();
-      decoded.pixels = read_blocks();
-    }
+    read_colors();
+    decoded.pixels = read_blocks();
     return decoded;
   }
 
@@ -237,6 +232,13 @@ class Tiff {
       case PHOTOMETRIC_MINISBLACK:
         l.colors = 1;
         break;
+      case PHOTOMETRIC_YCBCR:
+        if (l.compression != COMPRESSION_JPEG || l.planar != PLANARCONFIG_CONTIG) {
+          fail("is a TIFF of YCbCr colours without JPEG compression, which tte does not read; convert it");
+        }
+        TIFFSetField(tiff_.get(), TIFFTAG_JPEGCOLORMODE, JPEGCOLORMODE_RGB);
+        l.colors = 3;
+        break;
       case PHOTOMETRIC_RGB:
         l.colors = 3;
         break;
@@ -280,39 +282,6 @@ class Tiff {
     void* xmp = nullptr;
     if (TIFFGetField(tiff_.get(), TIFFTAG_XMLPACKET, &count, &xmp) != 1 || xmp == nullptr) return 1;
     return choose_orientation({}, Bytes(static_cast<const std::uint8_t*>(xmp), count));
-  }
-
-  // Subsampled colour is left to libtiff's own conversion.
-  [[nodiscard]] bool uses_rgba_interface() const { return layout_.photometric == PHOTOMETRIC_YCBCR; }
-
-  at::Tensor read_rgba() {
-    std::array<char, 1024> why{};
-    if (TIFFRGBAImageOK(tiff_.get(), why.data()) == 0) {
-      stream_.message = why.data();
-      fail("is a TIFF that cannot be decoded");
-    }
-    const std::size_t count = std::size_t{layout_.width} * layout_.height;
-    const bool tiled = TIFFIsTiled(tiff_.get()) != 0;
-    const std::uint32_t blocks = tiled ? TIFFNumberOfTiles(tiff_.get()) : TIFFNumberOfStrips(tiff_.get());
-    const auto block_pixels = static_cast<std::int64_t>(count) / std::max<std::uint32_t>(blocks, 1) + 1;
-    for (std::uint32_t i = 0; i < blocks; ++i) account_block(i, block_pixels);
-    // The raster, and the strip that libtiff converts from.
-    const Budget::Loan loan = source_.borrow(static_cast<std::int64_t>(count) * 8);
-    std::vector<std::uint32_t> raster(count);
-    TIFFRGBAImage image;
-    if (TIFFRGBAImageBegin(&image, tiff_.get(), /*stop=*/1, why.data()) == 0)
-      fail("is a TIFF that cannot be decoded");
-    image.req_orientation = ORIENTATION_TOPLEFT;
-    image.orientation = ORIENTATION_TOPLEFT;  // Turned later, like every other format.
-    const int ok = TIFFRGBAImageGet(&image, raster.data(), layout_.width, layout_.height);
-    TIFFRGBAImageEnd(&image);
-    if (ok == 0 || !stream_.message.empty()) fail("is a TIFF whose image data is truncated or damaged");
-    at::Tensor pixels = source_.allocate(layout_.height, layout_.width, 3);
-    const cv::Mat to = as_mat(pixels);
-    // Red is the lowest byte of a raster's number.
-    static_assert(std::endian::native == std::endian::little);
-    pick_channels(cv::Mat(to.rows, to.cols, CV_8UC4, raster.data()), to, {0, 1, 2});
-    return pixels;
   }
 
   // Strips or tiles, each decoded into a buffer and converted where it lies in the image.

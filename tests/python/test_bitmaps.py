@@ -1,4 +1,7 @@
-"""Bitmaps of every kind as pixels of the models' processor: tte's decoder against Pillow, which transformers uses."""
+"""Bitmaps of every kind and TIFF with JPEG inside: the pixels that the models' processor makes of them.
+
+tte's decoder against Pillow, which transformers uses.
+"""
 
 from __future__ import annotations
 
@@ -34,3 +37,29 @@ def test_pixels_equal_pillows(seed: int, reference: Callable[[Shape], Reference]
         decoded = [user({"type": "image", "image": Image.fromarray(pixels)}, "what is this")]
         ours, expected = processor(messages), theirs.inputs(decoded)
         np.testing.assert_array_equal(ours["pixel_values"], expected["pixel_values"].numpy(), err_msg=name)
+
+
+def patches(processor: tte.Processor, source: object) -> np.ndarray:
+    return np.asarray(processor([user({"type": "image", "image": source}, "what is this")])["pixel_values"])
+
+
+@pytest.mark.parametrize("mode", ["RGB", "YCbCr", "L", "CMYK"])
+def test_jpeg_in_tiff_equals_pillows(mode: str, reference: Callable[[Shape], Reference], tmp_path: Path) -> None:
+    """Strips of one and of several blocks; Pillow stores RGB as YCbCr with halved colour."""
+    processor = tte.Processor(reference(SHAPES[0]).folder)
+    rng = np.random.default_rng(0)
+    for width, height in [(61, 83), (200, 130)]:
+        image = Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).convert(mode)
+        for quality in (50, 95):
+            path = tmp_path / f"{width} {quality}.tif"
+            image.save(path, compression="jpeg", quality=quality)
+            with Image.open(path) as opened:
+                expected = patches(processor, opened.convert("RGB"))
+            np.testing.assert_array_equal(patches(processor, str(path)), expected)
+
+
+def test_ycbcr_in_tiff_without_jpeg_is_refused(reference: Callable[[Shape], Reference], tmp_path: Path) -> None:
+    path = tmp_path / "image.tif"
+    Image.new("YCbCr", (60, 60)).save(path, compression="tiff_lzw")
+    with pytest.raises(tte.InputError, match="YCbCr colours without JPEG compression"):
+        patches(tte.Processor(reference(SHAPES[0]).folder), str(path))
