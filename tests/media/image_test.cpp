@@ -112,7 +112,7 @@ TEST(Image, PixelArraysThatMakeNoSense) {
   const auto error = [&](Pixels pixels, const MediaLimits& limits = {}) {
     return message_of<InputError>([&] { decode_image({pixels, Alpha::kDrop}, limits); });
   };
-  EXPECT_THAT(error({shared, 2, 2, 2}), AllOf(HasSubstr("2 channels")));
+  EXPECT_THAT(error({shared, 2, 2, 2}), HasSubstr("2 channels"));
   EXPECT_THAT(error({shared, 0, 2, 3}), HasSubstr("2x0"));
   EXPECT_THAT(error({shared, 2, -1, 3}), HasSubstr("-1x2"));
   EXPECT_THAT(error({nullptr, 2, 2, 3}), HasSubstr("no data"));

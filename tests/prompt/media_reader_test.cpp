@@ -88,7 +88,7 @@ TEST(MediaReader, ErrorsNameTheItem) {
   Image missing;
   missing.source = std::filesystem::path("/no/such/picture.png");
   EXPECT_THAT(message_of<InputError>([&] { (void)reader("{}").read(parts({missing})); }),
-              AllOf(HasSubstr("picture.png")));
+              HasSubstr("picture.png"));
 }
 
 }  // namespace

@@ -427,7 +427,7 @@ TEST(PromptBuilder, PoolsTheLastOccurrenceOfAToken) {
   EXPECT_EQ(closed.prompt->ids[static_cast<std::size_t>(closed.pooled_row)], id);
   EXPECT_EQ(std::count(closed.prompt->ids.begin() + closed.pooled_row + 1, closed.prompt->ids.end(), id), 0);
   EXPECT_THAT(message_of<InputError>([&] { (void)built.close(open(built, "text only"), nullptr); }),
-              AllOf(HasSubstr("<|vision_end|>")));
+              HasSubstr("<|vision_end|>"));
   EXPECT_THAT(message_of<ModelError>([] { builder(R"({"pooling": "token", "pooling_token": "<emb>"})"); }),
               HasSubstr("<emb>"));
 }
@@ -446,7 +446,7 @@ TEST(PromptBuilder, ABlankPictureGoesBeforeItemsWithoutAny) {
 
 TEST(PromptBuilder, ItemsThatContradictThemselvesAreErrors) {
   const auto built = builder("{}");
-  EXPECT_THAT(message_of<InputError>([&] { open(built, Input()); }), AllOf(HasSubstr("empty")));
+  EXPECT_THAT(message_of<InputError>([&] { open(built, Input()); }), HasSubstr("empty"));
   Input chat;
   chat.messages = {{"user", {std::string("a")}}};
   Input both = chat;

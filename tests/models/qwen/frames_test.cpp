@@ -45,7 +45,7 @@ TEST(SampleFrames, RulesThatMakeNoSense) {
     rule.num_frames = count;
     return message_of<InputError>([&] { sample_frames(total, std::nullopt, rule, 2); });
   };
-  EXPECT_THAT(sample_error(10, 1.0, 4), AllOf(HasSubstr("not by both")));
+  EXPECT_THAT(sample_error(10, 1.0, 4), HasSubstr("not by both"));
   EXPECT_THAT(sample_error(10, 1.0, {}), HasSubstr("source_fps"));
   EXPECT_THAT(sample_error(10, 0.0, {}), HasSubstr("positive"));
   EXPECT_THAT(sample_error(10, -1.0, {}), HasSubstr("positive"));
@@ -107,7 +107,7 @@ TEST(ChooseRule, ARecipesRuleAsksForAtMostWhatThereIs) {
   EXPECT_THAT(error(9, {}, recipe), HasSubstr("it must choose"));
   asked = {};
   asked.source_fps = -1;
-  EXPECT_THAT(error(9, asked, {}), AllOf(HasSubstr("source_fps is -1")));
+  EXPECT_THAT(error(9, asked, {}), HasSubstr("source_fps is -1"));
 }
 
 }  // namespace

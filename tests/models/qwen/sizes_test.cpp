@@ -37,7 +37,7 @@ TEST(SmartResize, Refuses) {
 TEST(QwenSizes, WithoutResizingASideMustFit) {
   VisualSpec fixed;
   fixed.do_resize = false;
-  EXPECT_THAT(message_of<InputError>([&] { image_size({56, 60}, fixed); }), AllOf(HasSubstr("60x56")));
+  EXPECT_THAT(message_of<InputError>([&] { image_size({56, 60}, fixed); }), HasSubstr("60x56"));
   EXPECT_EQ(image_size({56, 84}, fixed).width, 84);
 }
 
@@ -60,7 +60,7 @@ TEST(QwenSizes, ASizeThatCannotBeIsToldWithItsName) {
   const auto told = [](const Resize& wanted, const VisualSpec& spec = {}) {
     return message_of<InputError>([&] { (void)with_resize(spec, wanted); });
   };
-  EXPECT_THAT(told({.min_pixels = 0}), AllOf(HasSubstr("min_pixels is 0")));
+  EXPECT_THAT(told({.min_pixels = 0}), HasSubstr("min_pixels is 0"));
   EXPECT_THAT(told({.max_pixels = std::int64_t{1} << 40}), HasSubstr("max_pixels is 1099511627776"));
   EXPECT_THAT(told({.min_pixels = 9, .max_pixels = 8}), HasSubstr("at most max_pixels (8)"));
   EXPECT_THAT(told({.height = -1, .width = 9}), HasSubstr("resized_height is -1"));
