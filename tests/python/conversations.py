@@ -10,6 +10,7 @@ from PIL import Image
 from references import picture
 
 Messages = list[dict[str, Any]]
+CLIP = Path(__file__).parent.parent / "data" / "media" / "clip.mp4"  # 15 frames in 1.5 seconds.
 
 
 def user(*content: Any) -> dict[str, Any]:
@@ -61,5 +62,6 @@ def conversations(folder: Path) -> dict[str, Messages]:
         "grey": [user(image(folder / "grey.png"), "grey")],
         "video": [user(video(frames), "what moves")],
         "odd video": [user(video(frames[:3]), "what moves")],
+        "video file": [user({"type": "video", "video": str(CLIP)}, "when")],
         "image and video": [user(image(paths["small"]), video(frames[:4]), "both")],
     }  # fmt: skip

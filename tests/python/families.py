@@ -78,7 +78,7 @@ FAMILIES = {
             "hidden_size": shape.vision_embed, "depth": shape.vision_depth, "num_heads": shape.vision_heads,
             "out_hidden_size": shape.hidden, "intermediate_size": 2 * shape.vision_embed, "patch_size": 14,
             "spatial_merge_size": 2, "temporal_patch_size": 2, "window_size": 56, "fullatt_block_indexes": [1],
-            "tokens_per_second": 5,
+            "tokens_per_second": 12,
         },
         _qwen2_processor(transformers.Qwen2_5_VLProcessor),
     ),

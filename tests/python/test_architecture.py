@@ -56,3 +56,24 @@ def test_public_headers_use_each_other_and_the_standard_library_only() -> None:
     for header in _sources(ROOT / "include"):
         if header.name != "torch.h":
             assert [i for i in _includes(header) if not allowed.fullmatch(i)] == [], header.name
+
+
+def test_families_do_not_use_each_other() -> None:
+    models = ROOT / "src/models"
+    registry = _includes(models / "registry.cpp")
+    families = {name.split("/")[1] for name in registry if re.match(r"models/\w+/", name)}
+    wrong = [
+        f"{path.relative_to(ROOT)} includes {name}"
+        for folder in [p for p in models.iterdir() if p.is_dir()]
+        for path in _sources(folder)
+        for name in _includes(path)
+        if re.match(r"models/\w+/", name) and name.split("/")[1] in families - {folder.name}
+    ]
+    assert not wrong, wrong
+
+
+def test_the_data_flow_names_files_that_exist() -> None:
+    flow = (ROOT / "src/README.md").read_text().split("## From `think_then_embed()` to the vector")[1]
+    hops = re.findall(r"^ *((?:src|python)/\S+)", flow, re.MULTILINE)
+    assert 15 <= len(hops) <= 25
+    assert not [hop for hop in hops if not (ROOT / hop).is_file()]
