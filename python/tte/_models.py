@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -209,19 +209,6 @@ class Reasoner:
         instruction: str | Sequence[str | None] | None = None,
         task: str | Sequence[str | None] | None = None,
         side: Literal["query", "target"] | Sequence[str] = "query",
-        max_new_tokens: int | Sequence[int] | None = None,
-        temperature: float | Sequence[float] | None = None,
-        top_p: float | Sequence[float] | None = None,
-        top_k: int | Sequence[int] | None = None,
-        min_p: float | Sequence[float] | None = None,
-        repetition_penalty: float | Sequence[float] | None = None,
-        min_new_tokens: int | Sequence[int] | None = None,
-        seed: int | Sequence[int] | None = None,
-        stop: str | Sequence[str] | None = None,
-        stop_token_ids: Sequence[int] = (),
-        ignore_eos: bool = False,
-        max_think_tokens: int | Sequence[int] | None = None,
-        checkpoint_sampling: bool = False,
         on_token: Callable[[int, str, int], bool | None] | None = None,
         on_result: Callable[[int, _tte.Trace], None] | None = None,
         on_error: Literal["raise", "skip"] = "raise",
@@ -229,6 +216,7 @@ class Reasoner:
         cancel: _tte.CancelToken | None = None,
         max_in_flight: int = 0,
         allow_urls: bool = False,
+        **decoding: Unpack[_options.Decoding],
     ) -> list[_tte.Trace]:
         """Write one trace per input, in their order.
 
@@ -237,20 +225,6 @@ class Reasoner:
             instruction: placed where the recipe says, one or one per item; an item's own comes first.
             task: task family of the recipe's presets ("image_qa", ...), one or one per item.
             side: "query" or "target".
-            max_new_tokens: most tokens per trace; default: the recipe's, else 512.
-            temperature: 0 is greedy, and top_p, top_k, min_p and seed then do nothing, which a warning says.
-            top_p: keep the smallest set of tokens with this probability.
-            top_k: keep this many tokens.
-            min_p: keep tokens with at least this fraction of the best one's probability.
-            repetition_penalty: divides the logits of tokens seen before; 1 is off.
-            min_new_tokens: no end token before.
-            seed: makes sampling repeatable, whatever else is in the batch.
-            stop: strings that end the text; they are cut off.
-            stop_token_ids: further end tokens.
-            ignore_eos: go on past the end tokens.
-            max_think_tokens: when spent inside <think>, the closing tag is forced.
-            checkpoint_sampling: take what is not given here or in the recipe from the checkpoint's
-                generation_config.json, as `generate` of transformers does.
             on_token: called as ``(item, text, id)`` with every token, on the calling thread, while the model writes on;
                 it may call models itself. Returning False ends that trace with exactly this token; the model hears of
                 it one step later.
@@ -260,9 +234,24 @@ class Reasoner:
             cancel: stops the call from another thread.
             max_in_flight: items whose pixels and states are held at the same time; 0: twice what the engine runs.
             allow_urls: download images that are named by http(s) addresses; never done without it.
+            **decoding: how traces are written. Numbers are one value, or one per item; what is not given (None) is as
+                the recipe says, and greedy if it says nothing: the same in C++. End tokens and stop strings of
+                generation_config.json hold always.
 
-        Numeric options are one value, or one per item. What is not given (None) is as the recipe says, and greedy if it
-        says nothing: the same in C++. End tokens and stop strings of generation_config.json hold always.
+                * `max_new_tokens`: most tokens per trace; default: the recipe's, else 512.
+                * `temperature`: 0 is greedy, and top_p, top_k, min_p and seed then do nothing, which a warning says.
+                * `top_p`: keep the smallest set of tokens with this probability.
+                * `top_k`: keep this many tokens.
+                * `min_p`: keep tokens with at least this fraction of the best one's probability.
+                * `repetition_penalty`: divides the logits of tokens seen before; 1 is off.
+                * `min_new_tokens`: no end token before.
+                * `seed`: makes sampling repeatable, whatever else is in the batch.
+                * `stop`: strings that end the text; they are cut off.
+                * `stop_token_ids`: further end tokens.
+                * `ignore_eos`: go on past the end tokens.
+                * `max_think_tokens`: when spent inside <think>, the closing tag is forced.
+                * `checkpoint_sampling`: take what is not given here or in the recipe from the checkpoint's
+                  generation_config.json, as `generate` of transformers does.
 
         Raises:
             InputError: names the item.
@@ -271,13 +260,7 @@ class Reasoner:
         """
         what = prepare(inputs, instruction, on_error, allow_urls, self._limits)
         items = what.native
-        generate = _options.generate_options(
-            len(items), stop=stop, stop_token_ids=stop_token_ids, ignore_eos=ignore_eos,
-            checkpoint_sampling=checkpoint_sampling, recipe=self.model.recipe,
-            max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p,
-            repetition_penalty=repetition_penalty, min_new_tokens=min_new_tokens, seed=seed,
-            max_think_tokens=max_think_tokens,
-        )  # fmt: skip
+        generate = _options.generate_options(len(items), self.model.recipe, **decoding)
         with _options.progress_bar(progress, len(items), "think") as report:
             return self._native.think(
                 items,

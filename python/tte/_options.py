@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from itertools import islice
 from numbers import Integral, Real
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar, Unpack
 
 import numpy as np
 
@@ -31,6 +31,43 @@ OF_THE_CALL = ("stop", "stop_token_ids", "ignore_eos", "checkpoint_sampling")
 """Decoding options that are for all items alike; a list of them is one value."""
 DECODING = (*_NUMBERS, *OF_THE_CALL)
 """Names of the decoding options, as :func:`tte.think_then_embed` has them."""
+
+
+class Decoding(TypedDict, total=False):
+    """How traces are written: what :func:`tte.think_then_embed` and :meth:`tte.Reasoner.think` take by name.
+
+    Numbers are one value, or one per item. What is absent or None is as the recipe says, and greedy if it says nothing:
+    the same in C++. End tokens and stop strings of generation_config.json hold always.
+    """
+
+    max_new_tokens: int | Sequence[int] | None
+    """Most tokens per trace; default: the recipe's, else 512."""
+    temperature: float | Sequence[float] | None
+    """0 is greedy, and `top_p`, `top_k`, `min_p` and `seed` then do nothing, which a warning says."""
+    top_p: float | Sequence[float] | None
+    """Keep the smallest set of tokens with this probability."""
+    top_k: int | Sequence[int] | None
+    """Keep this many tokens."""
+    min_p: float | Sequence[float] | None
+    """Keep tokens with at least this fraction of the best one's probability."""
+    repetition_penalty: float | Sequence[float] | None
+    """Divides the logits of tokens seen before; 1 is off."""
+    min_new_tokens: int | Sequence[int] | None
+    """No end token before."""
+    seed: int | Sequence[int] | None
+    """Makes sampling repeatable, whatever else is in the batch."""
+    max_think_tokens: int | Sequence[int] | None
+    """When spent inside <think>, the closing tag is forced."""
+    stop: str | Sequence[str] | None
+    """Strings that end the text; they are cut off."""
+    stop_token_ids: Sequence[int]
+    """Further end tokens."""
+    ignore_eos: bool
+    """Go on past the end tokens."""
+    checkpoint_sampling: bool
+    """Take what is given neither here nor in the recipe from the checkpoint's generation_config.json."""
+
+
 _SIDES = {"query": _tte.Side.QUERY, "target": _tte.Side.TARGET}
 _TEXTS = (str, bytes, bytearray, memoryview)
 
@@ -228,17 +265,11 @@ def per_item(value: Any, count: int, name: str) -> list[Any]:
     return one_each(value, count, name)
 
 
-def generate_options(
-    count: int,
-    *,
-    stop: str | Sequence[str] | None = None,
-    stop_token_ids: Sequence[int] = (),
-    ignore_eos: bool = False,
-    checkpoint_sampling: bool = False,
-    recipe: str | None = None,
-    **settings: Any,
-) -> list[_tte.GenerateOptions]:
+def generate_options(count: int, recipe: str | None = None, **decoding: Unpack[Decoding]) -> list[_tte.GenerateOptions]:
     """Build the decoding settings of each item and check them; `recipe` is the reasoner's, where there is one."""
+    settings: dict[str, Any] = {**decoding}
+    stop, stop_token_ids = settings.pop("stop", None), settings.pop("stop_token_ids", ())
+    ignore_eos, checkpoint_sampling = settings.pop("ignore_eos", False), settings.pop("checkpoint_sampling", False)
     for name in sorted(settings):
         known_option(name)
     strings, ids, go_on = _stops(stop), _stop_ids(stop_token_ids), flag(ignore_eos, "ignore_eos")

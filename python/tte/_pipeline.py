@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set, Sized
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -220,19 +220,6 @@ def think_then_embed(
     side: Literal["query", "target"] | Sequence[str] = "query",
     normalize: bool | None = None,
     truncate_dim: int | None = None,
-    max_new_tokens: int | Sequence[int] | None = None,
-    temperature: float | Sequence[float] | None = None,
-    top_p: float | Sequence[float] | None = None,
-    top_k: int | Sequence[int] | None = None,
-    min_p: float | Sequence[float] | None = None,
-    repetition_penalty: float | Sequence[float] | None = None,
-    min_new_tokens: int | Sequence[int] | None = None,
-    seed: int | Sequence[int] | None = None,
-    stop: str | Sequence[str] | None = None,
-    stop_token_ids: Sequence[int] = (),
-    ignore_eos: bool = False,
-    max_think_tokens: int | Sequence[int] | None = None,
-    checkpoint_sampling: bool = False,
     on_token: Callable[[int, str, int], bool | None] | None = None,
     on_trace: Callable[[int, _tte.Trace], None] | None = None,
     on_vector: Callable[[int, NDArray[np.float32]], None] | None = None,
@@ -242,6 +229,7 @@ def think_then_embed(
     max_in_flight: int = 0,
     allow_urls: bool = False,
     store: TraceStore | None = None,
+    **decoding: Unpack[_options.Decoding],
 ) -> Result:
     """Reason about every input, then embed input and trace into one vector.
 
@@ -278,20 +266,6 @@ def think_then_embed(
         side: "query" or "target", one or one per item.
         normalize: divide by the L2 norm; default: as the recipe says (yes, unless it says no).
         truncate_dim: keep the first dimensions (Matryoshka), before normalising.
-        max_new_tokens: and the other decoding options: as in :meth:`tte.Reasoner.think`; one value or one per item, and
-            where None as the reasoner's recipe says, else greedy.
-        temperature: 0 is greedy.
-        top_p: nucleus sampling.
-        top_k: keep this many tokens.
-        min_p: keep tokens with at least this fraction of the best one's probability.
-        repetition_penalty: 1 is off.
-        min_new_tokens: no end token before.
-        seed: makes sampling repeatable.
-        stop: strings that end a trace.
-        stop_token_ids: further end tokens.
-        ignore_eos: go on past the end tokens.
-        max_think_tokens: when spent inside <think>, the closing tag is forced.
-        checkpoint_sampling: sample as the reasoner's generation_config.json says where nothing else does.
         on_token: called as ``(item, text, id)`` on the calling thread; returning False ends that trace with this token.
         on_trace: called as ``(item, trace)`` as soon as a trace ends.
         on_vector: called as ``(item, vector)`` as soon as a vector is there.
@@ -303,6 +277,8 @@ def think_then_embed(
         allow_urls: download images that are named by http(s) addresses (64 MiB and 60 seconds at most each);
             nothing is ever downloaded without it.
         store: traces that are kept there are not written again, and those that are written are kept there.
+        **decoding: `max_new_tokens`, `temperature` and the other decoding options of :meth:`tte.Reasoner.think`; one
+            value or one per item, and where None as the reasoner's recipe says, else greedy.
 
     Raises:
         InputError: names the item and the file.
@@ -321,13 +297,7 @@ def think_then_embed(
     pair = _pair(reasoner, embedder)
     count = len(what.native)
     modes, traces, auto = _think_modes(think, count)
-    decoding = dict(
-        stop=stop, stop_token_ids=stop_token_ids, ignore_eos=ignore_eos, max_new_tokens=max_new_tokens,
-        checkpoint_sampling=checkpoint_sampling,
-        temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p, repetition_penalty=repetition_penalty,
-        min_new_tokens=min_new_tokens, seed=seed, max_think_tokens=max_think_tokens,
-    )  # fmt: skip
-    generate = _options.generate_options(count, recipe=pair[0].model.recipe, **decoding)  # type: ignore[arg-type]
+    generate = _options.generate_options(count, pair[0].model.recipe, **decoding)
     tasks = _options.tasks(task, side, count)
     keep = _options.function(on_trace, "on_trace")
     if store is not None:
@@ -337,7 +307,7 @@ def think_then_embed(
             raise _tte.InputError("store goes with think=True, False, 'queries', 'recipe' or one entry per item.")
         each = _options.per_item(task, count, "task"), _options.per_item(side, count, "side")
         wanted = [m != _tte.ThinkMode.NEVER and _thinks(pair[0], m, t) for m, t in zip(modes, tasks, strict=True)]
-        kept = _Kept(store, pair[0], what, wanted, each, decoding)
+        kept = _Kept(store, pair[0], what, wanted, each, {**decoding})
         traces = [t if t is not None else kept.traces.get(i) for i, t in enumerate(traces or [None] * count)]
         keep = kept.keeping(on_trace)
     with _options.progress_bar(progress, count, "think, then embed") as report:

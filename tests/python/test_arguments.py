@@ -19,6 +19,7 @@ import torch
 import tte
 from PIL import Image
 from tte import _text
+from tte._options import DECODING, Decoding
 
 
 class BadRepr:
@@ -212,7 +213,12 @@ def parameters(function: Callable[..., Any], good: dict[str, Any]) -> list[str]:
         return ["text"]
     named = inspect.signature(function).parameters
     own = [name for name, each in named.items() if name != "self" and each.kind != each.VAR_KEYWORD]
-    return list(dict.fromkeys([*own, *good]))
+    gathered = DECODING if "decoding" in named else ()
+    return list(dict.fromkeys([*own, *gathered, *good]))
+
+
+def test_the_gathered_options_are_those_of_the_engine() -> None:
+    assert set(Decoding.__annotations__) == set(DECODING)
 
 
 @pytest.mark.parametrize("name", CALLS)
