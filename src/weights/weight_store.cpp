@@ -13,6 +13,9 @@
 #include <utility>
 #include <vector>
 
+#include "tte/error.h"
+#include "weights/mapped_file.h"
+
 namespace tte::weights {
 namespace {
 
@@ -74,6 +77,20 @@ bool same_bytes(const at::Tensor& a, const at::Tensor& b) {
   return as_bytes(a).equal(as_bytes(b));
 }
 
+// Whether it is no view of a file that was written to since it was opened: what it was compared with would be
+// gone, and touching a page that is gone ends the process.
+bool may_be_read(const at::Tensor& tensor) {
+  if (!tensor.is_cpu()) return true;
+  const auto file = MappedFile::containing(tensor.const_data_ptr());
+  if (!file) return true;
+  try {
+    file->check_unchanged();
+    return true;
+  } catch (const ModelError&) {
+    return false;
+  }
+}
+
 base::Digest kind_of(const at::Tensor& tensor) {
   base::Digester digester;
   digester.number(static_cast<std::int64_t>(tensor.scalar_type()));
@@ -115,7 +132,7 @@ struct WeightStore::Impl {
     for (auto& entry : entries) {
       if (entry.samples && *entry.samples != *samples) continue;
       at::Tensor other = entry.tensor.lock();
-      if (!other.defined()) continue;
+      if (!other.defined() || !may_be_read(other)) continue;
       if (!entry.samples) entry.samples = sample(other);
       if (*entry.samples == *samples && same_bytes(other, tensor)) return other;
     }

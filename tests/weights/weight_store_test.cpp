@@ -151,6 +151,24 @@ class TwoCheckpoints : public ::testing::Test {
   testing::TempDir folder_;
 };
 
+TEST_F(TwoCheckpoints, WeightsThatWereCutAreNotReadForTheOther) {
+  const auto large = [](double first) { return numbered({4096, 8}, first); };
+  folder_.write("cut/model.safetensors", safetensors({{"a", large(0)}, {"b", large(9)}}));
+  folder_.write("whole/model.safetensors", safetensors({{"a", large(0)}, {"b", large(9)}}));
+  const Placement placement = {.store = std::make_shared<WeightStore>()};
+  const StateDict cut = open("cut", placement);
+  const at::Tensor first = cut.get("a", {4096, 8});
+  const at::Tensor second = cut.get("b", {4096, 8});
+  std::filesystem::resize_file(folder_.path() / "cut/model.safetensors", 4096);
+  const StateDict whole = open("whole", placement);
+  for (const char* name : {"a", "b"}) {
+    const at::Tensor own = whole.get(name, {4096, 8});
+    EXPECT_FALSE(same_memory(own, first));
+    EXPECT_FALSE(same_memory(own, second));
+  }
+  EXPECT_TRUE(whole.get("b", {4096, 8}).equal(large(9)));
+}
+
 TEST_F(TwoCheckpoints, HoldTheirCommonTensorsOnce) {
   for (const auto dtype : {std::optional<at::ScalarType>(), std::optional<at::ScalarType>(at::kHalf)}) {
     const Placement placement = {.dtype = dtype, .store = std::make_shared<WeightStore>()};
