@@ -81,7 +81,7 @@ std::exception_ptr plain_error(const std::exception_ptr& error, std::string_view
 
 std::exception_ptr named_error(const std::exception_ptr& error, std::string_view name,
                                std::string_view remedy) {
-  const std::exception_ptr plain = plain_error(error, {}, remedy);
+  std::exception_ptr plain = plain_error(error, {}, remedy);
   try {
     std::rethrow_exception(plain);
   } catch (const InputError& e) {
