@@ -3,7 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
+#include <cctype>
+#include <string>
 
 #include "expect_error.h"
 #include "temp_dir.h"
@@ -147,7 +150,13 @@ INSTANTIATE_TEST_SUITE_P(
         Hostile{R"({"decoding": {"max_new_tokens": 0}})", "decoding.max_new_tokens", "from 1"},
         Hostile{R"({"decoding": {"temperature": "hot"}})", "decoding.temperature", "a number"},
         Hostile{R"({"decoding": {"temperature": -1}})", "decoding", "temperature is -1"},
-        Hostile{R"({"decoding": {"stop": [""]}})", "decoding", "stop[0]"}));
+        Hostile{R"({"decoding": {"stop": [""]}})", "decoding", "stop[0]"}),
+    [](const auto& info) {
+      std::string name = info.param.key;
+      std::replace_if(
+          name.begin(), name.end(), [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
+      return name + "_" + std::to_string(info.index);
+    });
 
 TEST(BundledRecipes, AllParse) {
   EXPECT_GE(bundled_recipes().size(), 3U);

@@ -2,10 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
+
 namespace tte::prompt {
 namespace {
 
 struct Case {
+  const char* name;
   const char* text;
   const char* thinking;
   const char* conclusion;
@@ -23,12 +26,14 @@ TEST_P(SplitTrace, AtTheTags) {
 
 INSTANTIATE_TEST_SUITE_P(
     Traces, SplitTrace,
-    ::testing::Values(Case{"<think> a b </think> c\n", "a b", "c"}, Case{"no tags", "", "no tags"},
-                      Case{"opened in the prompt</think>c", "opened in the prompt", "c"},
-                      Case{"a</think> b <think> c </think>", "a", "b <think> c </think>"},
-                      Case{"<think>cut short", "cut short", ""}, Case{"", "", ""},
-                      Case{"<think></think>", "", ""},
-                      Case{"a <think>b</think> c </think> d", "b", "c </think> d"}));
+    ::testing::Values(Case{"Both", "<think> a b </think> c\n", "a b", "c"},
+                      Case{"NoTags", "no tags", "", "no tags"},
+                      Case{"OpenedInThePrompt", "opened in the prompt</think>c", "opened in the prompt", "c"},
+                      Case{"OpenedAgain", "a</think> b <think> c </think>", "a", "b <think> c </think>"},
+                      Case{"CutShort", "<think>cut short", "cut short", ""}, Case{"Empty", "", "", ""},
+                      Case{"OnlyTags", "<think></think>", "", ""},
+                      Case{"ClosedTwice", "a <think>b</think> c </think> d", "b", "c </think> d"}),
+    [](const auto& info) { return std::string(info.param.name); });
 
 TEST(SplitTrace, OfARecipeWithoutTagsIsAllConclusion) {
   Trace trace;
