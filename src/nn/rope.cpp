@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <numeric>
 #include <utility>
 
 namespace tte::nn {
@@ -48,6 +50,16 @@ std::vector<std::int64_t> contiguous_sections(const std::vector<std::int64_t>& s
   std::vector<std::int64_t> axes;
   for (std::size_t axis = 0; axis < sections.size(); ++axis) {
     axes.insert(axes.end(), static_cast<std::size_t>(sections[axis]), static_cast<std::int64_t>(axis));
+  }
+  return axes;
+}
+
+std::vector<std::int64_t> interleaved_sections(const std::vector<std::int64_t>& sections) {
+  std::vector<std::int64_t> axes(
+      static_cast<std::size_t>(std::accumulate(sections.begin(), sections.end(), std::int64_t{0})), 0);
+  for (std::size_t axis = 1; axis < sections.size(); ++axis) {
+    const std::size_t end = std::min(axes.size(), static_cast<std::size_t>(sections[axis]) * sections.size());
+    for (std::size_t i = axis; i < end; i += sections.size()) axes[i] = static_cast<std::int64_t>(axis);
   }
   return axes;
 }

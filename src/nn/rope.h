@@ -42,4 +42,8 @@ class Rope {
 // axis 1, ...
 std::vector<std::int64_t> contiguous_sections(const std::vector<std::int64_t>& sections);
 
+// Interleaved M-RoPE of Qwen3-VL: axis 0, 1, 2, 0, 1, 2, ... until axis k > 0 has sections[k] frequencies or the
+// last is reached; all others turn with axis 0.
+std::vector<std::int64_t> interleaved_sections(const std::vector<std::int64_t>& sections);
+
 }  // namespace tte::nn

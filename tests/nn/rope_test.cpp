@@ -16,6 +16,13 @@ TEST(Rope, ContiguousSections) {
   EXPECT_THAT(contiguous_sections({2, 1, 3}), ElementsAre(0, 0, 1, 2, 2, 2));
 }
 
+TEST(Rope, InterleavedSections) {
+  EXPECT_THAT(interleaved_sections({3, 2, 2}), ElementsAre(0, 1, 2, 0, 1, 2, 0));
+  EXPECT_THAT(interleaved_sections({4, 1, 1}), ElementsAre(0, 1, 2, 0, 0, 0));
+  EXPECT_THAT(interleaved_sections({2, 3, 3}), ElementsAre(0, 1, 2, 0, 1, 2, 0, 1)) << "axis 2 is cut";
+  EXPECT_THAT(interleaved_sections({3, 0, 0}), ElementsAre(0, 0, 0));
+}
+
 TEST(Rope, TextFrequenciesTurnWithTheirAxis) {
   const Rope rope = Rope::text(8, 10000.0, {0, 1, 2, 2});
   const at::Tensor positions = at::tensor({0, 3, 0, 5, 0, 7}, at::kLong).view({3, 2});
