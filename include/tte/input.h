@@ -38,7 +38,8 @@ enum class Alpha {
 inline constexpr std::int64_t kMaxImagePixels = 178'956'970;
 
 /// What one image, or the frames of one video, are resized to, instead of what the model's files and the
-/// recipe say. Sides are rounded to what the model reads (multiples of 28 for Qwen2-VL).
+/// recipe say. Sides are rounded to what the model reads (multiples of 28 for Qwen2-VL, of 32 for
+/// Qwen3-VL).
 struct Resize {
   std::optional<std::int64_t> min_pixels = {};  ///< Least width times height; a smaller image is enlarged.
   std::optional<std::int64_t> max_pixels = {};  ///< Most width times height; a larger image is shrunk.
@@ -57,7 +58,8 @@ struct Image {
 /// One video: a file, a folder of frames in natural order, or a list of frames.
 struct Video {
   std::variant<std::filesystem::path, std::vector<Image>> source;
-  /// Frames per second to sample. Excludes `num_frames`. Unset: the recipe's rule, else every frame.
+  /// Frames per second to sample. Excludes `num_frames`. Unset: the recipe's rule, else the checkpoint's
+  /// (Qwen3-VL: two a second), else every frame.
   std::optional<double> fps;
   /// Number of frames to sample, evenly spread from first to last.
   std::optional<int> num_frames;

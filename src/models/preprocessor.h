@@ -49,17 +49,30 @@ struct Prompt {
 // How many frames to take where a video itself does not say: by `fps` or by `num_frames`, or (neither set)
 // all. What min_frames and max_frames bound is the family's rule.
 struct FrameSampling {
-  std::optional<double> fps;
-  std::optional<int> num_frames;
+  std::optional<double> fps = {};
+  std::optional<int> num_frames = {};
   int min_frames = 4;
   int max_frames = 768;
 };
 
-// What a recipe asks of all images and videos.
+// Whose rule for the size of a video's frames holds.
+enum class VideoResize : std::uint8_t {
+  kProcessor,    // transformers' processor of the family.
+  kQwenVlUtils,  // The package qwen-vl-utils, which Qwen's own examples resize with before the processor.
+};
+
+// What a recipe asks of all images and videos; unset: what the checkpoint's files say.
 struct VisualOptions {
   std::string recipe;  // Its name, for errors.
   std::optional<std::int64_t> image_min_pixels, image_max_pixels, video_min_pixels, video_max_pixels;
-  FrameSampling frames;
+  struct {
+    std::optional<double> fps;
+    std::optional<int> num_frames, min_frames, max_frames;
+  } frames;
+  VideoResize video_resize = VideoResize::kProcessor;
+  std::optional<std::int64_t> video_total_pixels;  // kQwenVlUtils: of all frames of a video together.
+  // Families that write times between frames: the template's own vision tokens stay around all of them.
+  bool video_outer_tokens = true;
 };
 
 // Images and videos into patches: the family's numbers, with a recipe's over them. Immutable and thread-safe.
@@ -81,19 +94,23 @@ class Preprocessor {
   // Throws ModelError for pixel limits that exclude each other.
   [[nodiscard]] virtual std::shared_ptr<const VisualReader> visual_reader(
       const VisualOptions& options) const = 0;
-  // The placeholder ids that a template writes once per image / video.
-  [[nodiscard]] virtual std::int64_t image_token() const = 0;
-  [[nodiscard]] virtual std::int64_t video_token() const = 0;
+  // The placeholder ids that a template writes once per image / video; none for a model that reads text only,
+  // whose visual_reader() refuses every visual.
+  [[nodiscard]] virtual std::optional<std::int64_t> image_token() const = 0;
+  [[nodiscard]] virtual std::optional<std::int64_t> video_token() const = 0;
   // A prompt's text with what each visual's placeholder stands for in text, as timestamps between the frames
-  // of a video. Throws InputError if placeholders and visuals do not match.
-  [[nodiscard]] virtual std::string expand_text(std::string text, const Visuals& visuals) const;
+  // of a video. Control tokens in the text of users are guarded (text/tokenizer/tokenizer.h). Throws InputError
+  // if placeholders and visuals do not match.
+  [[nodiscard]] virtual std::string expand_text(std::string text, const Visuals& visuals,
+                                                const VisualOptions& options) const;
   // Expands the placeholders of `ids` to their visuals' merged patches and assigns kinds and positions.
   // Throws InputError if placeholders and visuals do not match in number, order or kind.
   [[nodiscard]] virtual Prompt expand_placeholders(const std::vector<std::int64_t>& ids,
                                                    Visuals visuals) const = 0;
 };
 
-inline std::string Preprocessor::expand_text(std::string text, const Visuals& /*visuals*/) const {
+inline std::string Preprocessor::expand_text(std::string text, const Visuals& /*visuals*/,
+                                             const VisualOptions& /*options*/) const {
   return text;
 }
 

@@ -141,10 +141,17 @@ PromptBuilder::PromptBuilder(std::shared_ptr<const CheckpointFiles> files, Recip
   } else {
     control_ = text::ControlTokens(added_contents(tokenizer));
   }
-  image_text_ =
-      replaced(recipe_.prompt.image, tokenizer.token_bytes(files_->preprocessor->image_token(), false));
-  video_text_ =
-      replaced(recipe_.prompt.video, tokenizer.token_bytes(files_->preprocessor->video_token(), false));
+  const auto visual_text = [&](const std::string& piece, std::optional<std::int64_t> token) {
+    return token ? replaced(piece, tokenizer.token_bytes(*token, false)) : std::string();
+  };
+  image_text_ = visual_text(recipe_.prompt.image, files_->preprocessor->image_token());
+  video_text_ = visual_text(recipe_.prompt.video, files_->preprocessor->video_token());
+  if (recipe_.prompt.blank_image > 0 && !files_->preprocessor->image_token()) {
+    throw ModelError(fmt::format(
+        "The recipe \"{}\" puts a blank image before items without one, but the model of {} reads text only: "
+        "leave \"blank_image\" out.",
+        recipe_.name, files_->path.string()));
+  }
   std::string eos;
   if (!placeholders(recipe_.trace.suffix).empty()) {
     if (!tokenizer.eos_id()) {
@@ -346,7 +353,7 @@ std::shared_ptr<const models::Prompt> PromptBuilder::open(const Input& input, co
                     input.parts.empty() ? "an instruction" : "parts"));
   }
   const models::Preprocessor& preprocessor = *files_->preprocessor;
-  const std::string text = preprocessor.expand_text(render(input, slots), visuals);
+  const std::string text = preprocessor.expand_text(render(input, slots), visuals, recipe_.visuals);
   auto prompt = std::make_shared<models::Prompt>(
       preprocessor.expand_placeholders(files_->tokenizer->encode(text), visuals));
   if (prompt->ids.empty()) {

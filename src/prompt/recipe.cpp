@@ -163,6 +163,26 @@ void parse_pooling(const JsonObject& recipe, Recipe& out) {
   }
 }
 
+void parse_frames(const JsonObject& object, Recipe& out) {
+  auto& frames = out.visuals.frames;
+  const auto count = [&](const char* key) -> std::optional<int> {
+    const auto value = object.integer(key, 1, kMaxFrames);
+    return value ? std::optional(static_cast<int>(*value)) : std::nullopt;
+  };
+  frames.fps = object.number("fps");
+  if (frames.fps && !(*frames.fps > 0 && *frames.fps <= 1000))
+    object.fail("fps", fmt::format("is {}: it must be more than 0 and at most 1000", *frames.fps));
+  frames.num_frames = count("num_frames");
+  if (frames.fps && frames.num_frames) object.fail("num_frames", "and \"fps\" exclude each other");
+  frames.min_frames = count("min_frames");
+  frames.max_frames = count("max_frames");
+  const models::FrameSampling defaults;
+  if (frames.min_frames.value_or(defaults.min_frames) > frames.max_frames.value_or(defaults.max_frames)) {
+    object.fail("min_frames",
+                fmt::format("is {}, more than max_frames", frames.min_frames.value_or(defaults.min_frames)));
+  }
+}
+
 void parse_media(const JsonObject& recipe, Recipe& out) {
   const auto limits = [](const JsonObject& object, std::optional<std::int64_t>& least,
                          std::optional<std::int64_t>& most) {
@@ -176,25 +196,17 @@ void parse_media(const JsonObject& recipe, Recipe& out) {
            out.visuals.image_min_pixels, out.visuals.image_max_pixels);
   }
   if (const Json* video = recipe.find("video")) {
-    const JsonObject object =
-        known_object(*video, recipe.where(), "video",
-                     {"min_pixels", "max_pixels", "fps", "num_frames", "min_frames", "max_frames"});
+    const JsonObject object = known_object(*video, recipe.where(), "video",
+                                           {"min_pixels", "max_pixels", "total_pixels", "resize",
+                                            "outer_tokens", "fps", "num_frames", "min_frames", "max_frames"});
     limits(object, out.visuals.video_min_pixels, out.visuals.video_max_pixels);
-    out.visuals.frames.fps = object.number("fps");
-    if (out.visuals.frames.fps && !(*out.visuals.frames.fps > 0 && *out.visuals.frames.fps <= 1000)) {
-      object.fail("fps",
-                  fmt::format("is {}: it must be more than 0 and at most 1000", *out.visuals.frames.fps));
-    }
-    out.visuals.frames.num_frames = object.integer("num_frames", 1, kMaxFrames);
-    if (out.visuals.frames.fps && out.visuals.frames.num_frames)
-      object.fail("num_frames", "and \"fps\" exclude each other");
-    out.visuals.frames.min_frames =
-        static_cast<int>(object.integer("min_frames", out.visuals.frames.min_frames, 1, kMaxFrames));
-    out.visuals.frames.max_frames =
-        static_cast<int>(object.integer("max_frames", out.visuals.frames.max_frames, 1, kMaxFrames));
-    if (out.visuals.frames.min_frames > out.visuals.frames.max_frames) {
-      object.fail("min_frames", fmt::format("is {}, more than max_frames", out.visuals.frames.min_frames));
-    }
+    if (const auto resize = object.choice("resize", {"processor", "qwen_vl_utils"}))
+      out.visuals.video_resize = static_cast<models::VideoResize>(*resize);
+    out.visuals.video_total_pixels = object.integer("total_pixels", 1, kMaxPixels);
+    if (out.visuals.video_total_pixels && out.visuals.video_resize != models::VideoResize::kQwenVlUtils)
+      object.fail("total_pixels", "belongs to \"resize\": \"qwen_vl_utils\"");
+    out.visuals.video_outer_tokens = object.flag("outer_tokens", out.visuals.video_outer_tokens);
+    parse_frames(object, out);
   }
 }
 

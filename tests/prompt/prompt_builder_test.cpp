@@ -300,9 +300,10 @@ class TimedFamily final : public models::Preprocessor {
       const models::VisualOptions& options) const override {
     return nano_->visual_reader(options);
   }
-  [[nodiscard]] std::int64_t image_token() const override { return nano_->image_token(); }
-  [[nodiscard]] std::int64_t video_token() const override { return nano_->video_token(); }
-  [[nodiscard]] std::string expand_text(std::string text, const models::Visuals& visuals) const override {
+  [[nodiscard]] std::optional<std::int64_t> image_token() const override { return nano_->image_token(); }
+  [[nodiscard]] std::optional<std::int64_t> video_token() const override { return nano_->video_token(); }
+  [[nodiscard]] std::string expand_text(std::string text, const models::Visuals& visuals,
+                                        const models::VisualOptions& /*options*/) const override {
     const std::string placeholder = "<|vision_start|><|video_pad|><|vision_end|>";
     std::string frames;
     for (std::size_t i = 0; i < visuals.at(0)->frame_times.size(); i += 2)

@@ -47,7 +47,8 @@ TEST(Recipe, EveryKeyIsRead) {
     "trace": {"open": "<a>", "close": "</a>", "keep": "conclusion", "suffix": "{eos}"},
     "pooling": "token", "pooling_token": "<emb>", "normalize": false, "dims": [64, 128],
     "image": {"min_pixels": 10, "max_pixels": 20},
-    "video": {"min_pixels": 1, "max_pixels": 2, "fps": 1.5, "min_frames": 2, "max_frames": 8},
+    "video": {"min_pixels": 1, "max_pixels": 2, "fps": 1.5, "min_frames": 2, "max_frames": 8,
+              "resize": "qwen_vl_utils", "total_pixels": 9, "outer_tokens": false},
     "decoding": {"max_new_tokens": 7, "min_new_tokens": 1, "temperature": 0.5, "top_k": 3, "top_p": 0.9, "min_p": 0.1,
                  "repetition_penalty": 1.1, "stop": ["x"], "stop_token_ids": [5], "ignore_eos": true,
                  "max_think_tokens": 3}})");
@@ -68,6 +69,9 @@ TEST(Recipe, EveryKeyIsRead) {
   EXPECT_EQ(recipe.visuals.video_max_pixels, 2);
   EXPECT_EQ(recipe.visuals.frames.fps, 1.5);
   EXPECT_EQ(recipe.visuals.frames.max_frames, 8);
+  EXPECT_EQ(recipe.visuals.video_resize, models::VideoResize::kQwenVlUtils);
+  EXPECT_EQ(recipe.visuals.video_total_pixels, 9);
+  EXPECT_FALSE(recipe.visuals.video_outer_tokens);
   EXPECT_EQ(recipe.decoding.max_new_tokens, 7);
   EXPECT_EQ(recipe.decoding.max_think_tokens, 3);
   EXPECT_THAT(recipe.decoding.stop, ElementsAre("x"));
@@ -127,6 +131,9 @@ INSTANTIATE_TEST_SUITE_P(
         Hostile{R"({"image": {"fps": 1}})", "image.fps", "is not a known key"},
         Hostile{R"({"video": {"fps": 0}})", "video.fps", "more than 0"},
         Hostile{R"({"video": {"fps": 1, "num_frames": 8}})", "video.num_frames", "exclude"},
+        Hostile{R"({"video": {"resize": "none"}})", "video.resize", "qwen_vl_utils"},
+        Hostile{R"({"video": {"total_pixels": 9}})", "video.total_pixels", "belongs to"},
+        Hostile{R"({"video": {"min_frames": 1000}})", "video.min_frames", "more than max_frames"},
         Hostile{R"({"video": {"min_frames": 9, "max_frames": 8}})", "video.min_frames",
                 "more than max_frames"},
         Hostile{R"({"prompt": {"style": "jinja"}})", "prompt.style", "chat, raw"},

@@ -6,11 +6,14 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <numeric>
 
 #include "tte/error.h"
 
 namespace tte::models::qwen {
 namespace {
+
+constexpr std::int64_t kMostFrames = 100'000;
 
 // Python's round: halves to even.
 std::int64_t round_half_even(double value) {
@@ -21,6 +24,22 @@ void check_positive(const std::optional<double>& value, const char* name) {
   if (value && (!std::isfinite(*value) || *value <= 0)) {
     throw InputError(fmt::format("{} is {}, but it must be a positive number.", name, *value));
   }
+}
+
+void check_rule(std::optional<double> source_fps, const FrameSampling& rule) {
+  if (rule.fps && rule.num_frames) {
+    throw InputError(
+        fmt::format("a video is sampled by fps ({}) or by num_frames ({}), not by both; give one.", *rule.fps,
+                    *rule.num_frames));
+  }
+  check_positive(rule.fps, "fps");
+  check_positive(source_fps, "source_fps");
+}
+
+std::vector<int> all_frames(int total) {
+  std::vector<int> indices(static_cast<std::size_t>(total));
+  std::iota(indices.begin(), indices.end(), 0);
+  return indices;
 }
 
 }  // namespace
@@ -48,13 +67,8 @@ FrameSampling choose_rule(const Video& video, const FrameSampling& recipe, int t
 
 std::vector<int> sample_frames(int total, std::optional<double> source_fps, const FrameSampling& rule,
                                int temporal_patch_size) {
-  if (rule.fps && rule.num_frames) {
-    throw InputError(
-        fmt::format("a video is sampled by fps ({}) or by num_frames ({}), not by both; give one.", *rule.fps,
-                    *rule.num_frames));
-  }
-  check_positive(rule.fps, "fps");
-  check_positive(source_fps, "source_fps");
+  check_rule(source_fps, rule);
+  if (!rule.fps && !rule.num_frames) return all_frames(total);
   const double temporal = temporal_patch_size;
   std::int64_t count = total;
   if (rule.num_frames) {
@@ -91,10 +105,6 @@ std::vector<int> sample_frames(int total, std::optional<double> source_fps, cons
     }
   }
   std::vector<int> indices;
-  if (!rule.fps && !rule.num_frames) {
-    for (int i = 0; i < total; ++i) indices.push_back(i);
-    return indices;
-  }
   // The reference's own operation in its own precision, so that rounding agrees.
   const double step = static_cast<double>(total) / static_cast<double>(count);
   const at::Tensor positions = at::arange(0, total, step, at::kFloat).to(at::kInt);
@@ -102,6 +112,32 @@ std::vector<int> sample_frames(int total, std::optional<double> source_fps, cons
   for (std::int64_t i = 0; i < positions.numel(); ++i) {
     if (data[i] < total) indices.push_back(data[i]);
   }
+  return indices;
+}
+
+std::vector<int> sample_frames_evenly(int total, std::optional<double> source_fps, const FrameSampling& rule,
+                                      int /*temporal_patch_size*/) {
+  check_rule(source_fps, rule);
+  if (!rule.fps && !rule.num_frames) return all_frames(total);
+  std::int64_t count = 0;
+  if (rule.num_frames) {
+    count = *rule.num_frames;
+  } else {
+    const double wanted = total / source_fps.value_or(kDefaultFps) * *rule.fps;
+    const double most = std::min(rule.max_frames, total);
+    count = static_cast<std::int64_t>(
+        std::min(std::max(std::floor(wanted), static_cast<double>(rule.min_frames)), most));
+  }
+  if (count < 1 || count > kMostFrames) {
+    throw InputError(fmt::format("{} frames of a video are asked for; ask for 1 to {}.", count, kMostFrames));
+  }
+  // numpy's linspace, and its rounding of halves to even.
+  std::vector<int> indices;
+  const double step =
+      static_cast<double>(total - 1) / static_cast<double>(std::max<std::int64_t>(count - 1, 1));
+  for (std::int64_t i = 0; i < count; ++i)
+    indices.push_back(static_cast<int>(round_half_even(static_cast<double>(i) * step)));
+  if (count > 1) indices.back() = total - 1;
   return indices;
 }
 

@@ -1,4 +1,4 @@
-// The frames that Qwen2-VL's video processor takes.
+// The frames that Qwen's video processors take.
 #pragma once
 
 #include <optional>
@@ -23,5 +23,14 @@ FrameSampling choose_rule(const Video& video, const FrameSampling& recipe, int t
 // reference fails: more frames asked for than there are, or none left.
 std::vector<int> sample_frames(int total, std::optional<double> source_fps, const FrameSampling& rule,
                                int temporal_patch_size);
+
+// The same as transformers' Qwen3VLVideoProcessor.sample_frames gives them: spread from the first frame to the
+// last, in any number; more than there are repeat some. A source that does not say how many frames it has a
+// second is taken to have kDefaultFps.
+std::vector<int> sample_frames_evenly(int total, std::optional<double> source_fps, const FrameSampling& rule,
+                                      int temporal_patch_size);
+
+// What transformers assumes of a video that does not say.
+inline constexpr double kDefaultFps = 24.0;
 
 }  // namespace tte::models::qwen

@@ -17,8 +17,8 @@ class QwenPreprocessor final : public Preprocessor {
       const VisualOptions& options) const override {
     return std::make_shared<QwenVisualReader>(specs_, options);
   }
-  [[nodiscard]] std::int64_t image_token() const override { return tokens_.image; }
-  [[nodiscard]] std::int64_t video_token() const override { return tokens_.video; }
+  [[nodiscard]] std::optional<std::int64_t> image_token() const override { return tokens_.image; }
+  [[nodiscard]] std::optional<std::int64_t> video_token() const override { return tokens_.video; }
   [[nodiscard]] Prompt expand_placeholders(const std::vector<std::int64_t>& ids,
                                            Visuals visuals) const override {
     return qwen::expand_placeholders(ids, std::move(visuals), tokens_, time_step_);

@@ -38,7 +38,7 @@ std::optional<std::int64_t> find_pixels(const JsonObject& object, const std::str
 
 // As in transformers: min_pixels and max_pixels replace their part of "size"; a "size" must then have both
 // parts, and only where there is none the defaults count.
-void read_limits(const JsonObject& object, VisualSpec& spec) {
+void read_limits(const JsonObject& object, LimitKeys keys, VisualSpec& spec) {
   struct Limit {
     const char* old_name;
     const char* new_name;
@@ -48,6 +48,7 @@ void read_limits(const JsonObject& object, VisualSpec& spec) {
   const Limit limits[] = {{"min_pixels", "shortest_edge", kMostMinPixels, spec.min_pixels},
                           {"max_pixels", "longest_edge", kMostPixels, spec.max_pixels}};
   if (!object.has("size")) {
+    if (keys == LimitKeys::kSize) return;
     for (const Limit& limit : limits)
       limit.out = find_pixels(object, limit.old_name, limit.most).value_or(limit.out);
     return;
@@ -64,7 +65,7 @@ void read_limits(const JsonObject& object, VisualSpec& spec) {
       object.reject("size", kWanted);
   }
   for (const Limit& limit : limits) {
-    auto pixels = find_pixels(object, limit.old_name, limit.most);
+    auto pixels = keys == LimitKeys::kAll ? find_pixels(object, limit.old_name, limit.most) : std::nullopt;
     if (!pixels) {
       if (size.has(limit.old_name) && size.has(limit.new_name)) object.reject("size", kWanted);
       pixels = find_pixels(size, size.has(limit.new_name) ? limit.new_name : limit.old_name, limit.most);
@@ -72,6 +73,26 @@ void read_limits(const JsonObject& object, VisualSpec& spec) {
     if (!pixels) object.reject("size", kWanted);
     limit.out = *pixels;
   }
+}
+
+void read_sampling(const JsonObject& object, std::optional<FrameSampling>& sampling) {
+  if (!object.flag("do_sample_frames", true)) {
+    sampling.reset();
+    return;
+  }
+  constexpr std::int64_t kMost = 1 << 20;
+  // A null is no rate, not the default one.
+  if (object.json().contains("fps"))
+    sampling->fps = object.has("fps") ? std::optional(object.number("fps", 0, 0, 1e6)) : std::nullopt;
+  if (const auto count = object.integer("num_frames", 1, kMost))
+    sampling->num_frames = static_cast<int>(*count);
+  if (sampling->fps && sampling->num_frames) {
+    object.reject(
+        "num_frames",
+        fmt::format("it and \"fps\", which is {}, exclude each other: write null for one", *sampling->fps));
+  }
+  sampling->min_frames = static_cast<int>(object.integer("min_frames", sampling->min_frames, 1, kMost));
+  sampling->max_frames = static_cast<int>(object.integer("max_frames", sampling->max_frames, 1, kMost));
 }
 
 // Three numbers, or one for all channels.
@@ -112,13 +133,14 @@ std::optional<Source> find_source(const std::filesystem::path& checkpoint, const
 }
 
 VisualSpec read_spec(const std::optional<Source>& source, const std::filesystem::path& checkpoint,
-                     const media::PatchSpec& tower, const VisualSpec& defaults) {
+                     const media::PatchSpec& tower, const VisualSpec& defaults,
+                     LimitKeys keys = LimitKeys::kAll) {
   if (!source) {
     throw ModelError(
         fmt::format("{} has no preprocessor_config.json: copy it from the model's original repository.",
                     base::shown(checkpoint)));
   }
-  VisualSpec spec = parse_visual_spec(source->json, source->where, defaults);
+  VisualSpec spec = parse_visual_spec(source->json, source->where, defaults, keys);
   const auto check = [&](const char* key, int value, int wanted) {
     if (value == wanted) return;
     throw ModelError(fmt::format("{}: \"{}\" is {}, but the vision tower of config.json reads {}.",
@@ -139,7 +161,19 @@ VisualSpec default_video_spec() {
   return spec;
 }
 
-VisualSpec parse_visual_spec(const Json& json, const std::string& where, const VisualSpec& defaults) {
+VisualSpec default_sampled_video_spec() {
+  VisualSpec spec;
+  spec.patches.patch_size = 16;
+  spec.patches.mean = spec.patches.std = {0.5, 0.5, 0.5};
+  spec.min_pixels = 128 * 32 * 32;
+  spec.max_pixels = 32 * 32 * 768;
+  spec.max_video_tokens = 768;
+  spec.sampling = FrameSampling{.fps = 2.0};
+  return spec;
+}
+
+VisualSpec parse_visual_spec(const Json& json, const std::string& where, const VisualSpec& defaults,
+                             LimitKeys keys) {
   const JsonObject object(json, where);
   VisualSpec spec = defaults;
   const auto small = [&](const char* key, int fallback, int most) {
@@ -149,7 +183,7 @@ VisualSpec parse_visual_spec(const Json& json, const std::string& where, const V
   patches.patch_size = small("patch_size", patches.patch_size, 256);
   patches.merge_size = small("merge_size", patches.merge_size, 64);
   patches.temporal_patch_size = small("temporal_patch_size", patches.temporal_patch_size, 64);
-  read_limits(object, spec);
+  read_limits(object, keys, spec);
   patches.mean = read_channels(object, "image_mean", patches.mean);
   patches.std = read_channels(object, "image_std", patches.std);
   if (std::any_of(patches.std.begin(), patches.std.end(),
@@ -161,16 +195,19 @@ VisualSpec parse_visual_spec(const Json& json, const std::string& where, const V
   patches.do_normalize = object.flag("do_normalize", patches.do_normalize);
   spec.cap_pixels_per_frame = object.flag("cap_pixels_per_frame", spec.cap_pixels_per_frame);
   spec.max_video_tokens = object.integer("max_video_tokens", spec.max_video_tokens, 1, 1 << 24);
+  if (spec.sampling) read_sampling(object, spec.sampling);
   if (object.integer("resample", kBicubic, 0, 100) != kBicubic)
     object.reject("resample", "it must be 3 (bicubic), the only one tte has");
   return spec;
 }
 
-VisualSpecs load_visual_specs(const std::filesystem::path& checkpoint, const media::PatchSpec& tower) {
+VisualSpecs load_visual_specs(const std::filesystem::path& checkpoint, const media::PatchSpec& tower,
+                              const VisualSpec& video_defaults, LimitKeys video_keys) {
   const auto image = find_source(checkpoint, "image_processor", {"preprocessor_config.json"});
   const auto video = find_source(checkpoint, "video_processor",
                                  {"video_preprocessor_config.json", "preprocessor_config.json"});
-  return {read_spec(image, checkpoint, tower, {}), read_spec(video, checkpoint, tower, default_video_spec())};
+  return {read_spec(image, checkpoint, tower, {}),
+          read_spec(video, checkpoint, tower, video_defaults, video_keys)};
 }
 
 }  // namespace tte::models::qwen

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "media/patches.h"
+#include "models/preprocessor.h"
 #include "tte/input.h"
 
 namespace tte::models::qwen {
@@ -21,6 +22,8 @@ struct VisualSpec {
   // Videos only: bounds each frame to an even share of a budget of max_video_tokens tokens' worth of pixels.
   bool cap_pixels_per_frame = false;
   std::int64_t max_video_tokens = 128'000;
+  // Videos only: the frames that are taken where neither the input nor the recipe says; unset: all.
+  std::optional<FrameSampling> sampling;
 
   // Resize as if the image had this size; unset: its own.
   std::optional<Size> aim;
@@ -38,8 +41,14 @@ VisualSpec with_resize(const VisualSpec& spec, const Resize& wanted);
 Size smart_resize(Size size, const VisualSpec& spec);
 
 // The size that the patches of an image, and of a video's frames, are cut from: smart_resize, or their own
-// when the spec does not resize.
+// when the spec does not resize. What the limits of a video hold for is the family's rule:
+// - video_size: one frame, and with cap_pixels_per_frame a share of max_video_tokens (Qwen2-VL, Qwen2.5-VL);
+// - clip_size: all frames together, and with cap_pixels_per_frame at most max_video_tokens for one (Qwen3-VL).
+//   Throws InputError for a clip of fewer frames than a temporal patch has, as the reference does;
+// - utils_size: one frame, and a share of `total_pixels` (fetch_video of the package qwen-vl-utils).
 Size image_size(Size image, const VisualSpec& spec);
 Size video_size(Size frame, std::int64_t frames, const VisualSpec& spec);
+Size clip_size(Size frame, std::int64_t frames, const VisualSpec& spec);
+Size utils_size(Size frame, std::int64_t frames, const VisualSpec& spec, double total_pixels);
 
 }  // namespace tte::models::qwen

@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <bit>
 #include <utility>
 
@@ -12,8 +13,8 @@
 namespace tte::models::qwen {
 namespace {
 
-// What transformers assumes of a video that does not say.
-constexpr double kDefaultFps = 24.0;
+// Tokens that qwen-vl-utils leaves for a video: of a context of 128,000.
+constexpr double kUtilsTokens = 128'000 * 0.9;
 
 void limit(VisualSpec& spec, const std::optional<std::int64_t>& least,
            const std::optional<std::int64_t>& most, const std::string& recipe, const char* what) {
@@ -42,7 +43,24 @@ void digest(base::Digester& out, const VisualSpec& spec) {
 }  // namespace
 
 QwenVisualReader::QwenVisualReader(const VisualSpecs& files, const VisualOptions& recipe, VideoRules rules)
-    : image_(files.image), video_(files.video), sampling_(recipe.frames), rules_(rules) {
+    : image_(files.image),
+      video_(files.video),
+      sampling_(files.video.sampling.value_or(FrameSampling{})),
+      family_samples_(files.video.sampling && !recipe.frames.fps && !recipe.frames.num_frames),
+      rules_(rules) {
+  if (!family_samples_) {
+    sampling_.fps = recipe.frames.fps;
+    sampling_.num_frames = recipe.frames.num_frames;
+  }
+  sampling_.min_frames = recipe.frames.min_frames.value_or(sampling_.min_frames);
+  sampling_.max_frames = recipe.frames.max_frames.value_or(sampling_.max_frames);
+  if (recipe.video_resize == VideoResize::kQwenVlUtils) {
+    const std::int64_t token = std::int64_t{video_.factor()} * video_.factor();
+    video_.min_pixels = 128 * token;
+    video_.max_pixels = 768 * token;
+    utils_pixels_ = recipe.video_total_pixels ? static_cast<double>(*recipe.video_total_pixels)
+                                              : kUtilsTokens * static_cast<double>(token);
+  }
   limit(image_, recipe.image_min_pixels, recipe.image_max_pixels, recipe.recipe, "image");
   limit(video_, recipe.video_min_pixels, recipe.video_max_pixels, recipe.recipe, "video");
 }
@@ -53,7 +71,8 @@ base::Digest QwenVisualReader::signature() const {
   digest(out, video_);
   out.number(std::bit_cast<std::int64_t>(sampling_.fps.value_or(-1.0)))
       .number(sampling_.num_frames.value_or(-1));
-  out.number(sampling_.min_frames).number(sampling_.max_frames);
+  out.number(sampling_.min_frames).number(sampling_.max_frames).number(family_samples_);
+  out.number(std::bit_cast<std::int64_t>(utils_pixels_.value_or(-1.0)));
   return out.finish();
 }
 
@@ -72,15 +91,29 @@ std::shared_ptr<const Visual> QwenVisualReader::image(const Image& image, media:
   return visual;
 }
 
+FrameSampling QwenVisualReader::choose(const Video& video, int total,
+                                       std::optional<double> source_fps) const {
+  if (!family_samples_ || video.fps || video.num_frames)
+    return choose_rule(video, sampling_, video_.patches.temporal_patch_size, total, source_fps);
+  FrameSampling rule = sampling_;
+  // As the reference, where its file names neither: within the bounds, even of fewer frames.
+  if (!rule.fps && !rule.num_frames)
+    rule.num_frames = std::min(std::max(total, rule.min_frames), rule.max_frames);
+  return rule;
+}
+
+Size QwenVisualReader::size(Size frame, std::int64_t frames, const VisualSpec& spec) const {
+  return utils_pixels_ ? utils_size(frame, frames, spec, *utils_pixels_) : rules_.size(frame, frames, spec);
+}
+
 std::shared_ptr<const Visual> QwenVisualReader::video(const Video& video, media::Budget& budget) const {
   const VisualSpec spec = with_resize(video_, video.resize);
   const int temporal = spec.patches.temporal_patch_size;
   const auto sample = [&](int total, std::optional<double> source_fps) {
-    const FrameSampling rule = choose_rule(video, sampling_, temporal, total, source_fps);
-    return rules_.sample_frames(total, source_fps, rule, temporal);
+    return rules_.sample_frames(total, source_fps, choose(video, total, source_fps), temporal);
   };
   const auto fit = [&](Size frame, std::int64_t count) {
-    const Size size = rules_.size(frame, count, spec);
+    const Size size = this->size(frame, count, spec);
     budget.keep(media::patch_bytes(size, count, spec.patches),
                 fmt::format("a video for the model, {} frames of {}x{} pixels (width x height),", count,
                             size.width, size.height));

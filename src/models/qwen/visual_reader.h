@@ -13,6 +13,7 @@ struct VideoRules {
   decltype(&qwen::sample_frames) sample_frames = &qwen::sample_frames;
   decltype(&qwen::video_size) size = &qwen::video_size;
 };
+inline constexpr VideoRules kQwen3VideoRules = {&sample_frames_evenly, &clip_size};
 
 class QwenVisualReader final : public VisualReader {
  public:
@@ -23,8 +24,14 @@ class QwenVisualReader final : public VisualReader {
   [[nodiscard]] base::Digest signature() const override;
 
  private:
+  // The frames to take of `total`, and the size of each.
+  [[nodiscard]] FrameSampling choose(const Video& video, int total, std::optional<double> source_fps) const;
+  [[nodiscard]] Size size(Size frame, std::int64_t frames, const VisualSpec& spec) const;
+
   VisualSpec image_, video_;
   FrameSampling sampling_;
+  bool family_samples_;                 // sampling_ is the family's own, not the recipe's.
+  std::optional<double> utils_pixels_;  // Of all frames together, where qwen-vl-utils' rule holds.
   VideoRules rules_;
 };
 

@@ -65,6 +65,32 @@ TEST(SampleFrames, NeverPastTheEnd) {
   }
 }
 
+// transformers' Qwen3VLVideoProcessor.sample_frames, whose own rule is two frames a second.
+TEST(SampleFramesEvenly, EqualsTransformers) {
+  const auto taken = [](int total, std::optional<double> source_fps, const FrameSampling& rule) {
+    return sample_frames_evenly(total, source_fps, rule, 2);
+  };
+  EXPECT_THAT(taken(15, 10.0, {.fps = 2}), ElementsAre(0, 5, 9, 14)) << "4.67 and 9.33";
+  EXPECT_THAT(taken(6, {}, {.fps = 2}), ElementsAre(0, 2, 3, 5)) << "24 frames a second, at least 4";
+  EXPECT_THAT(taken(3, {}, {.fps = 2}), ElementsAre(0, 1, 2));
+  EXPECT_THAT(taken(1, {}, {.fps = 2}), ElementsAre(0));
+  EXPECT_THAT(taken(100, 29.97, {.fps = 2}), ElementsAre(0, 20, 40, 59, 79, 99));
+  EXPECT_THAT(taken(47, {}, {.fps = 5}), ElementsAre(0, 6, 12, 17, 23, 29, 34, 40, 46)) << "halves to even";
+  EXPECT_THAT(taken(4, 3.0, {.fps = 30}), ElementsAre(0, 1, 2, 3));
+  EXPECT_THAT(taken(1000, 24.0, {.fps = 1, .max_frames = 3}), ElementsAre(0, 500, 999)) << "499.5";
+  EXPECT_THAT(taken(7, 25.0, {.num_frames = 4}), ElementsAre(0, 2, 4, 6));
+  EXPECT_THAT(taken(5, 25.0, {.num_frames = 8}), ElementsAre(0, 1, 1, 2, 2, 3, 3, 4));
+  EXPECT_THAT(taken(10, {}, {.num_frames = 1}), ElementsAre(0));
+  EXPECT_EQ(taken(1000, {}, {}).size(), 1000U);
+  const auto error = [&](std::optional<double> source_fps, const FrameSampling& rule) {
+    return message_of<InputError>([&] { (void)taken(10, source_fps, rule); });
+  };
+  EXPECT_THAT(error({}, {.fps = 1, .num_frames = 2}), HasSubstr("not by both"));
+  EXPECT_THAT(error(-1, {.fps = 1}), HasSubstr("source_fps is -1"));
+  EXPECT_THAT(error({}, {.num_frames = 0}), HasSubstr("0 frames"));
+  EXPECT_THAT(error({}, {.num_frames = 2'000'000'000}), HasSubstr("1 to 100000"));
+}
+
 // The indices taken of a list of `total` frames.
 std::vector<int> taken(int total, const Video& video, const FrameSampling& recipe,
                        std::optional<double> source_fps = std::nullopt) {

@@ -37,6 +37,36 @@ TEST(QwenProcessorConfig, BothNamingGenerations) {
       0.5);
 }
 
+VisualSpec sampled(const char* json) {
+  return parse_visual_spec(base::Json::parse(json), "video_preprocessor_config.json",
+                           default_sampled_video_spec(), LimitKeys::kSize);
+}
+
+TEST(QwenProcessorConfig, AFamilyThatSamplesReadsHow) {
+  const VisualSpec defaults = sampled("{}");
+  EXPECT_EQ(defaults.sampling->fps, 2);
+  EXPECT_EQ(defaults.sampling->min_frames, 4);
+  EXPECT_EQ(defaults.sampling->max_frames, 768);
+  EXPECT_EQ(defaults.max_video_tokens, 768);
+  EXPECT_EQ(sampled(R"({"fps": 1.5, "min_frames": 2, "max_frames": 9})").sampling->max_frames, 9);
+  EXPECT_EQ(sampled(R"({"fps": null, "num_frames": 8})").sampling->num_frames, 8);
+  EXPECT_FALSE(sampled(R"({"fps": null})").sampling->fps.has_value());
+  EXPECT_FALSE(sampled(R"({"do_sample_frames": false, "fps": 2})").sampling.has_value());
+  EXPECT_FALSE(parse_visual_spec(base::Json::parse(R"({"fps": 2})"), "f").sampling.has_value());
+  EXPECT_THAT(message_of<ModelError>([] { (void)sampled(R"({"num_frames": 8})"); }),
+              AllOf(HasSubstr("num_frames"), HasSubstr("\"fps\", which is 2")));
+  EXPECT_THAT(message_of<ModelError>([] { (void)sampled(R"({"fps": 0})"); }), HasSubstr("fps"));
+}
+
+TEST(QwenProcessorConfig, WhereOnlySizeCounts) {
+  const VisualSpec old = sampled(R"({"min_pixels": 1000, "max_pixels": 2000})");
+  EXPECT_EQ(old.min_pixels, 128 * 32 * 32);
+  EXPECT_EQ(old.max_pixels, 768 * 32 * 32);
+  const VisualSpec both = sampled(R"({"min_pixels": 1, "size": {"shortest_edge": 5, "longest_edge": 6}})");
+  EXPECT_EQ(both.min_pixels, 5);
+  EXPECT_EQ(both.max_pixels, 6);
+}
+
 TEST(QwenProcessorConfig, ValuesThatMakeNoSense) {
   const struct {
     const char* json;

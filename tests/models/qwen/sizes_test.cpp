@@ -34,6 +34,74 @@ TEST(SmartResize, Refuses) {
   EXPECT_EQ(smart_resize({1, 200}, VisualSpec{}).height, 28);
 }
 
+// The numbers are those of transformers' Qwen3VLVideoProcessor.resize.
+TEST(QwenSizes, AClipSharesItsPixels) {
+  struct Case {
+    std::int64_t frames;
+    Size frame;
+    std::int64_t least, most;
+    bool cap;
+    std::int64_t tokens;
+    std::int64_t height, width;
+  };
+  for (const Case& c : {Case{4, {84, 112}, 4096, 98304, false, 768, 96, 128},
+                        Case{3, {84, 112}, 4096, 98304, false, 768, 96, 128},
+                        Case{5, {480, 640}, 131072, 786432, false, 768, 320, 448},
+                        Case{8, {1080, 1920}, 131072, 25165824, false, 768, 1088, 1920},
+                        Case{8, {1080, 1920}, 131072, 25165824, true, 768, 640, 1152},
+                        Case{64, {360, 640}, 131072, 786432, true, 16, 256, 480},
+                        Case{2, {10, 400}, 4096, 98304, false, 768, 32, 1280},
+                        Case{2, {17, 20}, 131072, 786432, false, 768, 256, 288},
+                        Case{6, {31, 31}, 1024, 786432, false, 768, 32, 32},
+                        Case{3, {32, 32}, 4096, 98304, false, 768, 32, 32}}) {
+    VisualSpec spec;
+    spec.patches.patch_size = 16;
+    spec.min_pixels = c.least;
+    spec.max_pixels = c.most;
+    spec.cap_pixels_per_frame = c.cap;
+    spec.max_video_tokens = c.tokens;
+    const Size size = clip_size(c.frame, c.frames, spec);
+    EXPECT_EQ(size.height, c.height) << c.frames << " frames of " << c.frame.height;
+    EXPECT_EQ(size.width, c.width) << c.frames << " frames of " << c.frame.height;
+  }
+  EXPECT_THAT(message_of<InputError>([&] {
+                clip_size({64, 64}, 1, VisualSpec{});
+              }),
+              AllOf(HasSubstr("1 frame is taken"), HasSubstr("groups of 2")));
+  EXPECT_THAT(message_of<InputError>([&] {
+                clip_size({1, 201}, 2, VisualSpec{});
+              }),
+              HasSubstr("aspect ratio"));
+}
+
+// The numbers are those of fetch_video of qwen-vl-utils 0.0.14.
+TEST(QwenSizes, AFrameHasAShareOfTheTotal) {
+  struct Case {
+    std::int64_t frames;
+    Size frame;
+    int patch;
+    double total_tokens;
+    std::int64_t least, most;  // Tokens.
+    std::int64_t height, width;
+  };
+  for (const Case& c :
+       {Case{64, {480, 640}, 16, 115200, 128, 768, 480, 640},
+        Case{64, {480, 640}, 16, 7680, 128, 768, 416, 544}, Case{7, {360, 480}, 16, 2304, 128, 768, 352, 480},
+        Case{16, {1080, 1920}, 14, 115200, 128, 768, 560, 1008},
+        Case{200, {720, 1280}, 14, 115200, 128, 768, 560, 1008},
+        Case{2, {20, 20}, 16, 115200, 128, 768, 384, 384},
+        Case{5, {300, 300}, 16, 115200, 16, 64, 256, 256}}) {
+    VisualSpec spec;
+    spec.patches.patch_size = c.patch;
+    const std::int64_t token = std::int64_t{spec.factor()} * spec.factor();
+    spec.min_pixels = c.least * token;
+    spec.max_pixels = c.most * token;
+    const Size size = utils_size(c.frame, c.frames, spec, c.total_tokens * static_cast<double>(token));
+    EXPECT_EQ(size.height, c.height) << c.frames << " frames of " << c.frame.height;
+    EXPECT_EQ(size.width, c.width) << c.frames << " frames of " << c.frame.height;
+  }
+}
+
 TEST(QwenSizes, WithoutResizingASideMustFit) {
   VisualSpec fixed;
   fixed.do_resize = false;

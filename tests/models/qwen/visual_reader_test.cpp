@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <memory>
 
 #include "media/media_test_util.h"
@@ -63,6 +64,53 @@ TEST(QwenVisualReader, FramesOfAVideoHaveTimes) {
   EXPECT_THAT(visual->frame_times,
               ElementsAre(::testing::DoubleNear(0, 1e-9), ::testing::DoubleNear(0.3, 1e-9),
                           ::testing::DoubleNear(0.7, 1e-9), ::testing::DoubleNear(1.1, 1e-9)));
+}
+
+// A file of 15 frames in 1.5 seconds.
+TEST(QwenVisualReader, AFamilyMaySampleByItself) {
+  VisualSpecs specs;
+  specs.video = default_sampled_video_spec();
+  const auto times = [&](const VisualOptions& recipe, std::optional<int> count = std::nullopt) {
+    Video video{media::testing::data_folder() / "clip.mp4", {}, count, {}};
+    media::Budget budget;
+    auto found = QwenVisualReader(specs, recipe, kQwen3VideoRules).video(video, budget)->frame_times;
+    for (double& time : found) time = std::round(time * 10);
+    return found;
+  };
+  VisualOptions recipe;
+  EXPECT_THAT(times(recipe), ElementsAre(0, 5, 9, 14));
+  EXPECT_THAT(times(recipe, 3), ElementsAre(0, 7, 14)) << "the item's own number wins";
+  recipe.frames.max_frames = 2;
+  EXPECT_THAT(times(recipe), ElementsAre(0, 14)) << "a recipe may bound the family's rule";
+  recipe.frames.num_frames = 5;
+  EXPECT_THAT(times(recipe), ElementsAre(0, 4, 7, 10, 14)) << "3.5, 10.5";
+  recipe.frames.num_frames = 100;
+  EXPECT_EQ(times(recipe).size(), 15U) << "a recipe asks for at most what there is";
+  specs.video.sampling.reset();
+  EXPECT_EQ(times({}).size(), 15U);
+  specs.video.sampling = FrameSampling{.max_frames = 4};
+  EXPECT_EQ(times({}).size(), 4U) << "neither fps nor num_frames: within the bounds";
+}
+
+TEST(QwenVisualReader, ARecipeMayResizeAsQwenVlUtils) {
+  VisualSpecs specs;
+  specs.video = default_sampled_video_spec();
+  const auto grid = [&](const VisualOptions& recipe) {
+    Video video{media::testing::data_folder() / "clip.mp4", {}, 4, {}};
+    media::Budget budget;
+    const QwenVisualReader reader(specs, recipe, kQwen3VideoRules);
+    const media::Patches patches = reader.video(video, budget)->patches;
+    return patches.t * patches.h * patches.w / 4;
+  };
+  VisualOptions recipe;
+  const base::Digest own = QwenVisualReader(specs, recipe, kQwen3VideoRules).signature();
+  EXPECT_LE(grid(recipe), 100) << "the least is 128 tokens for four frames: 64 for two pairs, rounded up";
+  recipe.video_resize = VideoResize::kQwenVlUtils;
+  EXPECT_GE(grid(recipe), 2 * 128) << "128 tokens for each";
+  EXPECT_NE(QwenVisualReader(specs, recipe, kQwen3VideoRules).signature(), own);
+  const base::Digest utils = QwenVisualReader(specs, recipe, kQwen3VideoRules).signature();
+  recipe.video_total_pixels = 1000;
+  EXPECT_NE(QwenVisualReader(specs, recipe, kQwen3VideoRules).signature(), utils);
 }
 
 TEST(QwenVisualReader, LimitsThatExcludeEachOther) {
