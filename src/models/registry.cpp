@@ -16,6 +16,10 @@
 #include "models/qwen2_5_vl/preprocessor.h"
 #include "models/qwen2_vl/model.h"
 #include "models/qwen2_vl/preprocessor.h"
+#include "models/qwen3/model.h"
+#include "models/qwen3/preprocessor.h"
+#include "models/qwen3_vl/model.h"
+#include "models/qwen3_vl/preprocessor.h"
 #include "tte/error.h"
 
 namespace tte::models {
@@ -30,6 +34,8 @@ const std::map<std::string, Family>& families() {
   static const std::map<std::string, Family> known = {
       {"qwen2_vl", {qwen2_vl::load_preprocessor, qwen2_vl::load_model}},
       {"qwen2_5_vl", {qwen2_5_vl::load_preprocessor, qwen2_5_vl::load_model}},
+      {"qwen3_vl", {qwen3_vl::load_preprocessor, qwen3_vl::load_model}},
+      {"qwen3", {qwen3::load_preprocessor, qwen3::load_model}},
   };
   return known;
 }

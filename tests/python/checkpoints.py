@@ -12,7 +12,6 @@ from families import FAMILIES, Shape
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-TEMPLATE = Path(__file__).parent.parent / "data" / "templates" / "qwen2_vl.jinja"
 SPECIAL = [
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>",
     "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
@@ -34,7 +33,11 @@ SHAPES = [
     Shape("old-layout", flat=True, tied=False),
     Shape("qwen2.5-vl", family="qwen2_5_vl", vision_depth=3),
     Shape("qwen2.5-vl-untied", family="qwen2_5_vl", tied=False, vision_embed=48, vision_heads=3, vision_depth=3),
-]
+    # As many blocks reach the decoder as it has layers; fewer; and heads larger than hidden size allows.
+    Shape("qwen3-vl", family="qwen3_vl", vision_depth=3),
+    Shape("qwen3-vl-untied", family="qwen3_vl", tied=False, layers=3, head_dim=24, mrope=(6, 3, 3), kv_heads=4,
+          vision_embed=48, vision_heads=3, vision_depth=4, deepstack=(1,)),
+]  # fmt: skip
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -90,7 +93,7 @@ def make_checkpoint(folder: Path, shape: Shape, seed: int = 0) -> Path:
     model.generation_config.eos_token_id = [ids["<|im_end|>"], ids["<|endoftext|>"]]
     model.generation_config.pad_token_id = ids["<|endoftext|>"]
     model.save_pretrained(folder)
-    family.processor(tokenizer, TEMPLATE.read_text()).save_pretrained(folder)
+    family.processor(tokenizer, family.template.read_text()).save_pretrained(folder)
     if shape.flat:
         _to_old_layout(folder)
     return folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import transformers
@@ -25,10 +26,15 @@ class Shape:
     vision_embed: int = 32
     vision_depth: int = 2
     vision_heads: int = 2
+    head_dim: int | None = None
+    deepstack: tuple[int, ...] = (0, 2)
     scale: float = 3.0
     dtype: str = "float32"
     flat: bool = False
     options: dict[str, Any] = field(default_factory=dict)
+
+
+DATA = Path(__file__).parent.parent / "data"
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ class Family:
         "rope_theta": 10000.0,
         "mrope_section": list(shape.mrope),
     }
+    template: Path = DATA / "templates" / "qwen2_vl.jinja"
 
 
 LIMITS = {"min_pixels": 56 * 56, "max_pixels": 28 * 28 * 64}
@@ -54,6 +61,21 @@ def _qwen2_processor(kind: type) -> Callable[[Any, str], transformers.ProcessorM
     return lambda tokenizer, template: kind(
         image_processor=transformers.Qwen2VLImageProcessor(**LIMITS),
         video_processor=transformers.Qwen2VLVideoProcessor(**LIMITS),
+        tokenizer=tokenizer,
+        chat_template=template,
+    )
+
+
+def _qwen3_vl_processor(tokenizer: Any, template: str) -> transformers.ProcessorMixin:
+    means = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "patch_size": 16}
+    return transformers.Qwen3VLProcessor(
+        image_processor=transformers.Qwen2VLImageProcessor(
+            size={"shortest_edge": 4 * 32 * 32, "longest_edge": 64 * 32 * 32}, **means
+        ),
+        # Of all frames together: less than the larger clips have.
+        video_processor=transformers.Qwen3VLVideoProcessor(
+            size={"shortest_edge": 8 * 32 * 32, "longest_edge": 32 * 32 * 32}, **means
+        ),
         tokenizer=tokenizer,
         chat_template=template,
     )
@@ -81,5 +103,19 @@ FAMILIES = {
             "tokens_per_second": 12,
         },
         _qwen2_processor(transformers.Qwen2_5_VLProcessor),
+    ),
+    # A grid of 5 x 5 learned positions: those of nearly every image lie between them.
+    "qwen3_vl": Family(
+        transformers.Qwen3VLConfig,
+        transformers.Qwen3VLForConditionalGeneration,
+        lambda shape: {
+            "hidden_size": shape.vision_embed, "depth": shape.vision_depth, "num_heads": shape.vision_heads,
+            "out_hidden_size": shape.hidden, "intermediate_size": 2 * shape.vision_embed, "patch_size": 16,
+            "spatial_merge_size": 2, "temporal_patch_size": 2, "num_position_embeddings": 25,
+            "deepstack_visual_indexes": list(shape.deepstack),
+        },
+        _qwen3_vl_processor,
+        lambda shape: {"head_dim": shape.head_dim or shape.hidden // shape.heads},
+        template=DATA / "text" / "templates" / "qwen3_vl_embedding.jinja",
     ),
 }  # fmt: skip

@@ -1,6 +1,7 @@
 #include "models/qwen/config.h"
 
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <map>
@@ -22,15 +23,20 @@ void check_rope_type(const JsonObject& rope, const std::vector<std::string>& kno
   const std::string key = rope.has("rope_type") ? "rope_type" : "type";
   const std::string type = rope.text(key, known.front());
   if (std::find(known.begin(), known.end(), type) == known.end()) {
-    rope.reject(key, fmt::format("tte knows \"{}\" and \"{}\" for this family", known[0], known[1]));
+    rope.reject(key, fmt::format("tte knows \"{}\" for this family", fmt::join(known, "\" and \"")));
   }
 }
 
 void read_text_rope(const JsonObject& config, const TextRules& rules, TextConfig& text) {
   const JsonObject rope = rope_of(config);
-  check_rope_type(rope, {"default", "mrope"});
   text.rope_theta = config.number("rope_theta", text.rope_theta, 0, kMostTheta);
   text.rope_theta = rope.number("rope_theta", text.rope_theta, 0, kMostTheta);
+  if (rules.sections.empty()) {
+    check_rope_type(rope, {"default"});
+    text.rope_axes.assign(static_cast<std::size_t>(text.head_dim / 2), 0);
+    return;
+  }
+  check_rope_type(rope, {"default", "mrope"});
   const std::vector<std::int64_t> sections = rope.integers("mrope_section", rules.sections);
   std::int64_t sum = 0;
   for (const std::int64_t section : sections) {
@@ -94,6 +100,23 @@ TextRules qwen2_rules() {
   text.rms_norm_eps = 1e-5;
   text.rope_theta = 1e6;
   return {text, {16, 24, 24}, nn::contiguous_sections};
+}
+
+TextRules qwen3_rules() {
+  TextConfig text;
+  text.vocab_size = 151936;
+  text.hidden_size = 4096;
+  text.intermediate_size = 22016;
+  text.layers = 32;
+  text.heads = 32;
+  text.kv_heads = 32;
+  text.head_dim = 128;
+  text.max_positions = 32768;
+  text.qk_norm = true;
+  TextRules rules;
+  rules.defaults = text;
+  rules.free_head_dim = true;
+  return rules;
 }
 
 JsonObject ConfigFile::text() const {
@@ -176,6 +199,10 @@ PlaceholderTokens read_tokens(const ConfigFile& file, const TextConfig& text, co
   const std::int64_t video = root.integer("video_token_id", 151656, 0, text.vocab_size - 1);
   if (image == video) root.reject("video_token_id", "images and videos need different placeholders");
   return {image, video, text.vocab_size, vision.merge_size};
+}
+
+PlaceholderTokens no_placeholders(const TextConfig& text) {
+  return {-1, -1, text.vocab_size, 1};
 }
 
 }  // namespace tte::models::qwen

@@ -59,7 +59,7 @@ ConfigFile read_config_file(const std::filesystem::path& checkpoint);
 // What a family's text model may differ in.
 struct TextRules {
   TextConfig defaults;
-  std::vector<std::int64_t> sections;  // The default of mrope_section.
+  std::vector<std::int64_t> sections;  // The default of mrope_section; empty: positions have one axis.
   // Sections, whose sum is half of head_dim, into TextConfig::rope_axes.
   std::vector<std::int64_t> (*axes)(const std::vector<std::int64_t>& sections) = nullptr;
   bool free_head_dim = false;  // head_dim need not be hidden_size / num_attention_heads.
@@ -67,6 +67,8 @@ struct TextRules {
 
 // Of Qwen2-VL and Qwen2.5-VL.
 TextRules qwen2_rules();
+// What Qwen3's and Qwen3-VL's text models have in common.
+TextRules qwen3_rules();
 
 // All throw ModelError naming file, key and value for what makes no sense or is not supported (sliding windows,
 // other rope types, other activations).
@@ -84,5 +86,7 @@ void finish(const base::JsonObject& config, const VisionKeys& keys, const TextCo
             VisionConfig& vision);
 // image_token_id and video_token_id.
 PlaceholderTokens read_tokens(const ConfigFile& file, const TextConfig& text, const VisionConfig& vision);
+// Of a model of text only: no id is a placeholder.
+PlaceholderTokens no_placeholders(const TextConfig& text);
 
 }  // namespace tte::models::qwen

@@ -8,9 +8,7 @@
 #include "tte/error.h"
 
 namespace tte::models::qwen {
-namespace {
 
-// Throws InputError unless there are as many visuals as placeholders, of the same kinds in the same order.
 void check_visuals(const std::vector<bool>& videos, const Visuals& visuals) {
   if (videos.size() != visuals.size()) {
     throw InputError(
@@ -27,8 +25,6 @@ void check_visuals(const std::vector<bool>& videos, const Visuals& visuals) {
                     i + 1, name(videos[i]), visuals[i]->video ? "a" : "an", name(visuals[i]->video)));
   }
 }
-
-}  // namespace
 
 void check_ids(const std::vector<std::int64_t>& ids, std::int64_t vocab_size) {
   for (const std::int64_t id : ids) {

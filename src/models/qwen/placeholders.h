@@ -29,6 +29,9 @@ Prompt expand_placeholders(const std::vector<std::int64_t>& ids, Visuals visuals
                            const PlaceholderTokens& tokens, const TimeStep& time_step);
 
 // The parts of it, for families that place visuals otherwise.
+// Throws InputError unless there are as many visuals as placeholders, of the same kinds in the same order;
+// `videos`: whether each placeholder is for a video.
+void check_visuals(const std::vector<bool>& videos, const Visuals& visuals);
 void check_ids(const std::vector<std::int64_t>& ids, std::int64_t vocab_size);
 void check_grids(const Visuals& visuals, std::int64_t merge_size);
 void append_text(Prompt& prompt, std::int64_t id, std::int64_t position);

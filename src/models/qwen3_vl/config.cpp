@@ -1,0 +1,53 @@
+#include "models/qwen3_vl/config.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <functional>
+
+#include "nn/rope.h"
+
+namespace tte::models::qwen3_vl {
+namespace {
+
+qwen::TextRules text_rules() {
+  qwen::TextRules rules = qwen::qwen3_rules();
+  rules.defaults.max_positions = 128000;
+  rules.defaults.rope_theta = 5e5;
+  rules.sections = {24, 20, 20};
+  rules.axes = nn::interleaved_sections;
+  return rules;
+}
+
+VisionConfig read_vision(const base::JsonObject& config, const TextConfig& text) {
+  VisionConfig vision;
+  vision.depth = 27;
+  vision.patch_size = 16;
+  qwen::read_shared(config, vision);
+  vision.hidden_size = config.integer("hidden_size", 1152, 1, qwen::kMostSize);
+  vision.out_size = config.integer("out_hidden_size", 3584, 1, qwen::kMostSize);
+  vision.mlp_dim = config.integer("intermediate_size", 4304, 1, qwen::kMostSize);
+  vision.activation = qwen::read_activation(config, "gelu_pytorch_tanh");
+  vision.num_positions = config.integer("num_position_embeddings", vision.num_positions, 1, qwen::kMostSize);
+  vision.deepstack = config.integers("deepstack_visual_indexes", {8, 16, 24}, 0, vision.depth - 1);
+  if (std::adjacent_find(vision.deepstack.begin(), vision.deepstack.end(), std::greater_equal<>()) !=
+      vision.deepstack.end()) {
+    config.reject("deepstack_visual_indexes", "each block must be above the one before it");
+  }
+  qwen::finish(config, {"hidden_size", "out_hidden_size"}, text, vision);
+  return vision;
+}
+
+}  // namespace
+
+Config load_config(const std::filesystem::path& checkpoint) {
+  const qwen::ConfigFile file = qwen::read_config_file(checkpoint);
+  Config config;
+  config.file = file.name;
+  config.text = qwen::read_text(file, text_rules());
+  config.vision = read_vision(file.vision(), config.text);
+  config.tokens = qwen::read_tokens(file, config.text, config.vision);
+  return config;
+}
+
+}  // namespace tte::models::qwen3_vl
