@@ -1,4 +1,4 @@
-"""Data flows one way: what a folder may include, and what the public headers may show."""
+"""Data flows one way: what a folder may include, what the public headers may show, and that what is there is called."""
 
 from __future__ import annotations
 
@@ -9,6 +9,15 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 INCLUDE = re.compile(r'^\s*#\s*include\s*["<]([^">]+)[">]', re.MULTILINE)
+# A function's name where a header, or the start of a line in a source file, declares it; and what is not code.
+DECLARATION = re.compile(
+    r"(?:  )?(?=\S)(?!return\b|else\b|throw\b)[\w:<>,&*\[\]\s\"]+[\s&*>:](?!alignas\b)([a-z_]\w*)\("
+)
+TEXT = re.compile(r'"(?:\\.|[^"\\\n])*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
+CALLED_BY_TESTS_ONLY = {
+    "choose_products": "a processor without instructions for oneDNN shall test what oneDNN computes",
+    "free_blocks": "that blocks come back shows nowhere else until they run out",
+}
 TORCH = ("ATen/", "torch/", "c10/", "caffe2/")
 
 
@@ -77,3 +86,21 @@ def test_the_data_flow_names_files_that_exist() -> None:
     hops = re.findall(r"^ *((?:src|python)/\S+)", flow, re.MULTILINE)
     assert 15 <= len(hops) <= 25
     assert not [hop for hop in hops if not (ROOT / hop).is_file()]
+
+
+def test_every_function_that_a_header_declares_is_called() -> None:
+    declared: dict[str, str] = {}
+    used: set[str] = set()
+    for path in [p for folder in ("include", "src", "python/bindings") for p in _sources(ROOT / folder)]:
+        is_header = path.suffix in {".h", ".cuh"}
+        for line in TEXT.sub('""', path.read_text(encoding="utf-8")).splitlines():
+            names = re.findall(r"\w+", line)
+            if (is_header or not line.startswith(" ")) and (found := DECLARATION.match(line)):
+                names.remove(found[1])
+                # Who calls what include/ declares is outside. Between double underscores are words of the compiler.
+                if is_header and (ROOT / "src") in path.parents and not found[1].startswith("__"):
+                    declared[found[1]] = str(path.relative_to(ROOT))
+            used.update(names)
+    assert len(declared) > 400
+    assert {name: file for name, file in declared.items() if name not in used | set(CALLED_BY_TESTS_ONLY)} == {}
+    assert [name for name in CALLED_BY_TESTS_ONLY if name not in declared or name in used] == []
