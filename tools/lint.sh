@@ -9,6 +9,8 @@ echo "ruff"
 ruff check .
 ruff format --check .
 [ "${1:-}" = --format-only ] && { echo "lint: formatting passes"; exit 0; }
+echo "vulture"
+vulture
 echo "mypy"
 mypy
 echo "stubs"

@@ -3,7 +3,7 @@
 #   tools/setup.sh run     what tte itself needs (without an NVIDIA GPU 1.5 GB, a quarter of the whole)
 #   tools/setup.sh eval    also what `python -m tte.mmeb` reads tables and draws its page with
 #   tools/setup.sh test    also what the tests compare with: transformers and the whole of torch
-#   tools/setup.sh lint    also clang-format, clang-tidy, ruff, mypy
+#   tools/setup.sh lint    also clang-format, clang-tidy, ruff, vulture, mypy
 #   tools/setup.sh fuzz    as run, and Clang with libFuzzer
 # Does nothing that is already done, so it is cheap to call again.
 set -euo pipefail

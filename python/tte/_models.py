@@ -110,18 +110,7 @@ def _again(kind: Callable[..., Any], keywords: Mapping[str, Any]) -> Any:
     return kind(**keywords)
 
 
-def _load_arguments(
-    path: PathLike,
-    device: str,
-    dtype: str,
-    recipe: PathLike | None,
-    backend: Backend | None,
-    quantization: str | None,
-    adapter: PathLike | None,
-    parse_control_tokens: bool,
-    media_limits: MediaLimits | None,
-    role: str,
-) -> tuple[Any, _tte.LoadOptions, _tte.Backend]:
+def _refuse_unavailable(quantization: str | None, adapter: PathLike | None) -> None:
     if quantization is not None:
         raise _tte.InputError(
             f"quantization={_text.shown(quantization)} is not available in this version: load the checkpoint in "
@@ -132,6 +121,18 @@ def _load_arguments(
             f"adapter={_text.shown(adapter)}: this version loads merged checkpoints only: merge the adapter first "
             "(peft's merge_and_unload) and save the result."
         )
+
+
+def _load_arguments(
+    path: PathLike,
+    device: str,
+    dtype: str,
+    recipe: PathLike | None,
+    backend: Backend | None,
+    parse_control_tokens: bool,
+    media_limits: MediaLimits | None,
+    role: str,
+) -> tuple[Any, _tte.LoadOptions, _tte.Backend]:
     if backend is not None and not isinstance(backend, Backend):
         raise _options.refuse("backend", backend, "a tte.Backend, or None")
     device = _options.device(device)
@@ -172,7 +173,7 @@ class Reasoner:
 
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         path_or_id: PathLike,
         *,
@@ -186,23 +187,13 @@ class Reasoner:
         media_limits: MediaLimits | None = None,
     ) -> None:
         self._given = _arguments(locals())
+        _refuse_unavailable(quantization, adapter)
         self._native = _tte.Reasoner.load(
-            *_load_arguments(
-                path_or_id,
-                device,
-                dtype,
-                recipe,
-                backend,
-                quantization,
-                adapter,
-                parse_control_tokens,
-                media_limits,
-                "reasoner",
-            )
+            *_load_arguments(path_or_id, device, dtype, recipe, backend, parse_control_tokens, media_limits, "reasoner")
         )
         self._limits = media_limits or DEFAULT_LIMITS
 
-    def think(
+    def think(  # noqa: PLR0913
         self,
         inputs: Item | Iterable[Item],
         *,
@@ -300,7 +291,7 @@ class Reasoner:
 class Embedder:
     """A multimodal embedding model. Arguments and errors are those of :class:`Reasoner`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         path_or_id: PathLike,
         *,
@@ -314,23 +305,13 @@ class Embedder:
         media_limits: MediaLimits | None = None,
     ) -> None:
         self._given = _arguments(locals())
+        _refuse_unavailable(quantization, adapter)
         self._native = _tte.Embedder.load(
-            *_load_arguments(
-                path_or_id,
-                device,
-                dtype,
-                recipe,
-                backend,
-                quantization,
-                adapter,
-                parse_control_tokens,
-                media_limits,
-                "embedder",
-            )
+            *_load_arguments(path_or_id, device, dtype, recipe, backend, parse_control_tokens, media_limits, "embedder")
         )
         self._limits = media_limits or DEFAULT_LIMITS
 
-    def embed(
+    def embed(  # noqa: PLR0913
         self,
         inputs: Item | Iterable[Item],
         traces: Sequence[TraceLike | None] | TraceLike | None = None,

@@ -209,7 +209,7 @@ def _pair(reasoner: Reasoner | PathLike | None, embedder: Embedder | PathLike | 
     return reasoner, embedder
 
 
-def think_then_embed(
+def think_then_embed(  # noqa: PLR0913
     inputs: Item | Iterable[Item],
     *,
     reasoner: Reasoner | PathLike | None = None,

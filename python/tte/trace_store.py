@@ -366,7 +366,7 @@ class TraceStore:
             if self._read_only:
                 raise _tte.InputError(f"{self._name} is open for reading only: open it without read_only to write.")
 
-    def think(
+    def think(  # noqa: PLR0913
         self,
         reasoner: Reasoner,
         inputs: Item | Iterable[Item],

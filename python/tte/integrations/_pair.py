@@ -85,7 +85,7 @@ class Pair:
 
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         embedder: tte.Embedder | PathLike | None = None,
         reasoner: tte.Reasoner | PathLike | None = None,

@@ -84,7 +84,7 @@ class TteEncoder(AbsEncoder):
 
     mteb_model_meta: ModelMeta
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         embedder: tte.Embedder | PathLike | None = None,
         revision: str | None = None,

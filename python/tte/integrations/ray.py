@@ -83,7 +83,7 @@ class BatchEmbedder:
 
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         embedder: tte.Embedder | PathLike | None = None,
         reasoner: tte.Reasoner | PathLike | None = None,
@@ -227,7 +227,7 @@ class JobSummary:
     """Rows of this run with an error; the next run tries them again."""
 
 
-def run_job(
+def run_job(  # noqa: PLR0913
     data: Any,
     output: PathLike,
     *,
@@ -272,7 +272,6 @@ def run_job(
 
     """
     try:
-        import pyarrow as pa
         import pyarrow.compute as pc
         import ray
         import ray.data
@@ -292,18 +291,10 @@ def run_job(
     for name in arguments["keep"]:
         if name not in names:
             raise tte.InputError(f"there is no column {name!r} in the data, but {', '.join(names) or 'nothing'}.")
-    tables = dataset.select_columns([id_column]).iter_batches(batch_format="pyarrow", batch_size=1 << 16)
-    chunks = [chunk for table in tables for chunk in table[id_column].chunks]
-    ids = _jobs.check_ids(pa.chunked_array(chunks) if chunks else pa.chunked_array([], pa.string()), id_column)
+    ids = _ids(dataset, id_column)
     remote = {"num_cpus": num_cpus, "num_gpus": num_gpus, **(ray_remote_args or {})}
-    # The models may only fit where the workers are, so that one of them says what they are.
     once = {"max_calls": 1} if num_gpus else {}  # A worker that has used a GPU gives it back only by ending.
-    try:
-        job = ray.get(ray.remote(max_retries=0, **once, **remote)(_settings_of).remote(arguments))
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, tte.Error):
-            raise type(error.cause)(str(error.cause)) from None
-        raise
+    job = _job_of(arguments, once | remote)
     folder = _jobs.JobFolder(output, id_column)
     run = folder.open(job)
     finished = folder.finished()
@@ -311,13 +302,7 @@ def run_job(
     if skipped == len(ids):
         return JobSummary(len(ids), skipped, 0, 0)
     if skipped:
-        finished_ref = ray.put(finished)
-
-        def unfinished(table: Any) -> Any:
-            done = pc.is_in(pc.cast(table[id_column], pa.string()), value_set=ray.get(finished_ref))
-            return table.filter(pc.invert(done))
-
-        dataset = dataset.map_batches(unfinished, batch_format="pyarrow", batch_size=1 << 12)
+        dataset = _without(dataset, id_column, finished)
     written = dataset.map_batches(
         _ShardWriter,
         fn_constructor_kwargs={
@@ -333,6 +318,45 @@ def run_job(
         rows += int(batch["rows"].sum())
         errors += int(batch["errors"].sum())
     return JobSummary(len(ids), skipped, rows - errors, errors)
+
+
+def _ids(dataset: Any, id_column: str) -> Any:
+    """All ids of a data set as a pyarrow array of texts. Raises InputError where one is missing or there twice."""
+    import pyarrow as pa
+
+    from tte.integrations import _jobs
+
+    tables = dataset.select_columns([id_column]).iter_batches(batch_format="pyarrow", batch_size=1 << 16)
+    chunks = [chunk for table in tables for chunk in table[id_column].chunks]
+    return _jobs.check_ids(pa.chunked_array(chunks) if chunks else pa.chunked_array([], pa.string()), id_column)
+
+
+def _job_of(arguments: Mapping[str, Any], remote: Mapping[str, Any]) -> dict[str, Any]:
+    """What a worker says of its models and settings: the models may only fit where the workers are."""
+    import ray
+
+    try:
+        job: dict[str, Any] = ray.get(ray.remote(max_retries=0, **remote)(_settings_of).remote(arguments))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, tte.Error):
+            raise type(error.cause)(str(error.cause)) from None
+        raise
+    return job
+
+
+def _without(dataset: Any, id_column: str, finished: Any) -> Any:
+    """The rows whose ids are not among `finished`."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import ray
+
+    finished_ref = ray.put(finished)
+
+    def unfinished(table: Any) -> Any:
+        done = pc.is_in(pc.cast(table[id_column], pa.string()), value_set=ray.get(finished_ref))
+        return table.filter(pc.invert(done))
+
+    return dataset.map_batches(unfinished, batch_format="pyarrow", batch_size=1 << 12)
 
 
 def read_results(folder: PathLike) -> Any:

@@ -79,7 +79,7 @@ class TteModule(InputModule):
     save_in_root = False
     config_file_name = "tte_config.json"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         embedder: tte.Embedder | PathLike | None = None,
         reasoner: tte.Reasoner | PathLike | None = None,

@@ -89,7 +89,7 @@ def _report(arguments: argparse.Namespace) -> int:
     return 3 if any(run.damaged for run in runs) else 0
 
 
-def make(
+def make(  # noqa: PLR0913
     results: Sequence[Path],
     out: Path,
     *,

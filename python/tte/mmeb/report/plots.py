@@ -15,7 +15,6 @@ INK = "#0a0b0c"
 COLOURS = {"think": "#3b6fd4", "no-think": "#98a2ad", "queries-only": "#d98a2b"}
 """Colour of each way of running; further runs take `OTHERS` in turn."""
 OTHERS = ("#8a5bc7", "#2f9e8f", "#c2557a", "#7d8a2e")
-GOOD, BAD = "#2c9a5b", "#cf4a3c"
 
 
 def colour(name: str, index: int = 0) -> str:
