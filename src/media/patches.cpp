@@ -105,6 +105,18 @@ void fill_block_row(const Layout& layout, const std::vector<const std::uint8_t*>
   }
 }
 
+// The patch sizes that models have are known to the compiler.
+auto fill_for(int patch_size) {
+  switch (patch_size) {
+    case 14:
+      return fill_block_row<14>;
+    case 16:
+      return fill_block_row<16>;
+    default:
+      return fill_block_row<0>;
+  }
+}
+
 }  // namespace
 
 at::Tensor resize(const at::Tensor& image, Size size) {
@@ -138,6 +150,7 @@ Patches patchify(const std::vector<at::Tensor>& frames, const PatchSpec& spec, S
   layout.h = size.height / layout.patch;
   layout.w = size.width / layout.patch;
   const Levels levels = normalised_levels(spec);
+  const auto fill = fill_for(layout.patch);
 
   Patches patches;
   patches.t = layout.t;
@@ -172,18 +185,7 @@ Patches patchify(const std::vector<at::Tensor>& frames, const PatchSpec& spec, S
     float* group_out = out + t * group_floats;
     at::parallel_for(0, block_rows, 4, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t r = begin; r < end; ++r) {
-        float* to = group_out + r * (group_floats / block_rows);
-        switch (layout.patch) {
-          case 14:
-            fill_block_row<14>(layout, group, r, levels, to);
-            break;
-          case 16:
-            fill_block_row<16>(layout, group, r, levels, to);
-            break;
-          default:
-            fill_block_row<0>(layout, group, r, levels, to);
-            break;
-        }
+        fill(layout, group, r, levels, group_out + r * (group_floats / block_rows));
       }
     });
   }

@@ -13,7 +13,6 @@ namespace {
 class Launch {
  public:
   explicit Launch(const at::Tensor& x) : guard_(x.device()) {}
-  ~Launch() = default;
   Launch(const Launch&) = delete;
   Launch& operator=(const Launch&) = delete;
   [[nodiscard]] cudaStream_t stream() const { return c10::cuda::getCurrentCUDAStream().stream(); }
