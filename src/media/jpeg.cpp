@@ -56,8 +56,8 @@ void source_end(j_decompress_ptr /*info*/) {}
 struct Progress {
   jpeg_progress_mgr manager;  // First: libjpeg hands back a pointer to it.
   const Source* source;
-  std::int64_t pixels = 0;  // Of the image, once its size is known.
-  int scans = 0;            // Those that are accounted for.
+  std::int64_t pixels = 0;  // Width times height; 0 until the header is read.
+  int scans = 0;            // How many passes are accounted for.
   std::exception_ptr refused;
 };
 

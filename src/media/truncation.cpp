@@ -244,7 +244,7 @@ bool is_cut_gif(Reader& reader) {
       default:
         return false;  // Damaged, which the decoder will say.
     }
-    std::uint64_t size = 0;  // Of the blocks that follow, up to an empty one.
+    std::uint64_t size = 0;  // Bytes of the next data block; an empty block is the last.
     do {
       if (!reader.holds(at, 1)) return true;
       size = reader.number(at, 1, Order::kBig);

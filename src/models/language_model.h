@@ -36,7 +36,7 @@ struct TextConfig {
   bool qk_norm = false;  // Each head's queries and keys are normed before they are rotated.
   bool tied = false;     // tie_word_embeddings
 
-  // Of all that decides what the model computes, but for the weights and what their shapes say.
+  // Adds every setting that decides what the model computes, but for those that the weights' shapes tell.
   void add_to(base::Digester& digester) const;
 };
 

@@ -39,8 +39,8 @@ struct ModelInfo {
   std::int64_t max_positions = 0;
   at::ScalarType dtype = at::kFloat;
   at::Device device = at::kCPU;
-  base::Digest fingerprint;         // Of config and the checkpoint's tensors (names, shapes, bytes).
-  base::Digest vision_fingerprint;  // Of the vision tower's.
+  base::Digest fingerprint;         // Digest of config and the checkpoint's tensors (names, shapes, bytes).
+  base::Digest vision_fingerprint;  // Likewise, of the vision tower's config and tensors only.
   // Equal for two models only while their vision towers are the same memory, set up alike: features of one
   // are features of the other. Means nothing outside of this process.
   base::Digest vision_identity;

@@ -36,7 +36,7 @@ struct Prompt {
   std::vector<std::int64_t> ids;
   std::vector<TokenKind> kinds;                        // Same length as ids.
   std::vector<std::array<std::int64_t, 3>> positions;  // (t, h, w) per token.
-  std::int64_t next_position = 0;                      // Of the first generated token, on all three axes.
+  std::int64_t next_position = 0;                      // The first generated token has it, on all three axes.
   Visuals visuals;                                     // In the order of their tokens.
   std::vector<std::int64_t> visual_tokens;             // How many image / video tokens each visual has.
   // Lengths at which other prompts may part from this one, ascending: what states that cannot be cut are kept

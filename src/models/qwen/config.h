@@ -37,10 +37,10 @@ struct VisionConfig {
   [[nodiscard]] std::int64_t patch_values() const {
     return in_channels * temporal_patch_size * patch_size * patch_size;
   }
-  // Of one merged token, in patches.
+  // How many patches make one merged token.
   [[nodiscard]] std::int64_t merge_area() const { return merge_size * merge_size; }
   [[nodiscard]] media::PatchSpec patch_spec() const;  // The tower's sizes.
-  // Of all that decides what the tower computes, but for its weights.
+  // Adds every setting that decides what the tower computes.
   void add_to(base::Digester& digester) const;
 };
 
@@ -65,7 +65,7 @@ struct TextRules {
   bool free_head_dim = false;  // head_dim need not be hidden_size / num_attention_heads.
 };
 
-// Of Qwen2-VL and Qwen2.5-VL.
+// The rules of Qwen2-VL and Qwen2.5-VL.
 TextRules qwen2_rules();
 // What Qwen3's and Qwen3-VL's text models have in common.
 TextRules qwen3_rules();

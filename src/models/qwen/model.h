@@ -22,15 +22,15 @@ struct Parts {
   std::string file;    // config.json, for errors.
   TextConfig text;
   std::int64_t deepstack = 0;  // See LanguageModel.
-  // Of the weights below "visual."; null for a model of text only.
+  // Makes the tower from the weights below "visual."; null for a model of text only.
   std::function<std::unique_ptr<const VisionTower>(const weights::StateDict& weights)> vision;
-  // Adds all that decides what the tower computes, but for its weights.
+  // Adds every setting that decides what the tower computes.
   std::function<void(base::Digester& digester)> add_vision;
   PlaceholderTokens tokens;
 };
 
-// The checkpoint's tensors must all be used, but for inv_freq of old tools. Their names may be those of any
-// generation:
+// The checkpoint's tensors must all be used, but for inv_freq of old tools. Each generation named
+// them its own way; all of these are read:
 //   model.visual.*          -> visual.*  (transformers 4.52 and later, in memory; some repositories saved so)
 //   model.language_model.*  -> model.*
 //   language_model.*, embed_tokens.*, layers.*, norm.*  -> model.*  (a bare text model)

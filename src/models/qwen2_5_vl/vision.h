@@ -33,7 +33,7 @@ class VisionTower final : public qwen::VisionTower {
   [[nodiscard]] at::Tensor encode(std::span<const qwen::Frame> frames) const override;
 
   std::int64_t window_;
-  std::vector<bool> full_;  // Of each block.
+  std::vector<bool> full_;  // For each block: does it attend to whole frames?
   std::vector<qwen::VisionBlock<nn::RmsNorm, nn::GatedMlp>> blocks_;
   nn::RmsNorm merger_norm_;
   nn::Mlp merger_mlp_;
