@@ -18,7 +18,7 @@ struct Step {
   RopeTable rope;
   kernels::PagedBatch batch;
   std::span<kernels::PagedCache> caches;  // One for each layer that has one.
-  std::vector<std::int64_t> slots;        // One for each recurrent state; empty where a model has none.
+  std::vector<std::int64_t> slots;        // One for each recurrent state, which no family has yet.
 };
 
 // Some rows of a step, for a layer whose other rows nobody reads.
