@@ -30,14 +30,6 @@ std::string wanted(std::string_view message) {
   return {};
 }
 
-// The words of ATen's allocator for the CPU, which throws a plain c10::Error.
-bool is_memory(std::string_view message) {
-  for (const char* words : {"can't allocate memory", "not enough memory", "alloc_cpu"}) {
-    if (message.find(words) != std::string_view::npos) return true;
-  }
-  return false;
-}
-
 std::string begun(std::string_view where, const std::string& message) {
   return where.empty() ? message : fmt::format("{}: {}", where, message);
 }
@@ -55,6 +47,14 @@ std::exception_ptr out_of_memory(std::string_view where, std::string_view remedy
 
 }  // namespace
 
+bool is_out_of_memory(const c10::Error& error) {
+  const std::string_view message = error.what_without_backtrace();
+  for (const char* words : {"can't allocate memory", "not enough memory", "alloc_cpu"}) {
+    if (message.find(words) != std::string_view::npos) return true;
+  }
+  return false;
+}
+
 std::exception_ptr plain_error(const std::exception_ptr& error, std::string_view where,
                                std::string_view remedy) {
   try {
@@ -67,7 +67,7 @@ std::exception_ptr plain_error(const std::exception_ptr& error, std::string_view
     return out_of_memory(where, remedy, wanted(e.what_without_backtrace()));
   } catch (const c10::Error& e) {
     const std::string_view message = e.what_without_backtrace();
-    if (is_memory(message)) return out_of_memory(where, remedy, wanted(message));
+    if (is_out_of_memory(e)) return out_of_memory(where, remedy, wanted(message));
     return made<Error>(where, printable(message, kLongest));
   } catch (const std::system_error& e) {
     if (e.code() != std::errc::resource_unavailable_try_again) return error;

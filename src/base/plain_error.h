@@ -6,7 +6,14 @@
 #include <string_view>
 #include <utility>
 
+namespace c10 {
+class Error;
+}
+
 namespace tte::base {
+
+// Whether an error of ATen is of memory that ran out: its allocator for the CPU throws no type of its own.
+bool is_out_of_memory(const c10::Error& error);
 
 // What memory that ran out leads to: `where` (an item, a folder) ran out of it.
 //
