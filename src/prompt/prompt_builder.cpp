@@ -290,7 +290,11 @@ std::string PromptBuilder::render_messages(std::vector<ChatMessage> messages) co
   options.continue_final_message = messages.back().role == "assistant";
   options.add_generation_prompt = recipe_.prompt.generation_prompt && !options.continue_final_message;
   options.guard_control_tokens = false;  // Done already, for the text of users only.
-  return files_->chat_template->render(messages, options);
+  try {
+    return files_->chat_template->render(messages, options);
+  } catch (const ModelError& error) {  // A template that fails for this item may well take others.
+    throw InputError(fmt::format("the checkpoint makes no prompt of it: {}", error.what()));
+  }
 }
 
 std::string PromptBuilder::render_raw(const std::vector<ChatPart>& parts) const {
@@ -313,6 +317,14 @@ std::string PromptBuilder::render(const Input& input, const Slots& slots) const 
     std::vector<ChatMessage> messages;
     for (const Message& message : input.messages) {
       if (message.role.empty()) throw InputError("it has a message without a role.");
+      // Most templates write down whatever role there is, so that a mistyped one would pass unnoticed.
+      if (message.role != "system" && message.role != "user" && message.role != "assistant" &&
+          !files_->chat_template->names_role(message.role)) {
+        throw InputError(fmt::format(
+            "it has a message of the role \"{}\", which the chat template of {} does not know: use "
+            "\"system\", \"user\" or \"assistant\".",
+            base::printable(message.role, 40), base::printable(files_->path.string(), 160)));
+      }
       messages.push_back({user_text(message.role, false), user_parts(message.parts), message.plain});
     }
     return render_messages(std::move(messages));

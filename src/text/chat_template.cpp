@@ -127,6 +127,7 @@ class LoadedTemplate final : public ChatTemplate {
                  const std::optional<std::vector<std::string>>& declared)
       : template_(source.text, source.where),
         control_(control_tokens(tokenizer, template_.literals(), declared)),
+        source_(source.text),
         names_content_(source.text.find("content") != std::string::npos) {
     for (const auto& [name, content] : tokenizer.named_tokens()) variables_.emplace_back(name, content);
   }
@@ -134,6 +135,10 @@ class LoadedTemplate final : public ChatTemplate {
   [[nodiscard]] std::string render(const std::vector<ChatMessage>& messages,
                                    const RenderOptions& options) const override;
   [[nodiscard]] const ControlTokens& control() const override { return control_; }
+  [[nodiscard]] bool names_role(std::string_view role) const override {
+    return source_.find(fmt::format("'{}'", role)) != std::string::npos ||
+           source_.find(fmt::format("\"{}\"", role)) != std::string::npos;
+  }
 
  private:
   // The text of messages that are guarded already, joints and all.
@@ -142,6 +147,7 @@ class LoadedTemplate final : public ChatTemplate {
 
   jinja::Template template_;
   ControlTokens control_;
+  std::string source_;
   bool names_content_;
   std::vector<std::pair<std::string, Value>> variables_;
 };

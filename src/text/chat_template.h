@@ -54,6 +54,9 @@ class ChatTemplate {
   [[nodiscard]] virtual std::string render(const std::vector<ChatMessage>& messages,
                                            const RenderOptions& options) const = 0;
 
+  // Whether the template itself speaks of a role: as a string, in quotes.
+  [[nodiscard]] virtual bool names_role(std::string_view role) const = 0;
+
   // What render() guards message text against. Callers that mix text of users with control tokens of their own
   // (a recipe's) call its guard_ends() themselves, and then render without guarding; joints in the text of
   // messages are settled in what is rendered.

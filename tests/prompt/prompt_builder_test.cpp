@@ -457,6 +457,9 @@ TEST(PromptBuilder, ItemsThatContradictThemselvesAreErrors) {
   instructed.instruction = "x";
   EXPECT_THAT(message_of<InputError>([&] { open(built, instructed); }),
               HasSubstr("messages and an instruction"));
+  chat.messages[0].role = "usr";
+  EXPECT_THAT(message_of<InputError>([&] { open(built, chat); }),
+              AllOf(HasSubstr("item 0"), HasSubstr("the role \"usr\""), HasSubstr("\"user\"")));
   chat.messages[0].role.clear();
   EXPECT_THAT(message_of<InputError>([&] { open(built, chat); }), HasSubstr("role"));
   EXPECT_THAT(message_of<InputError>([&] { open(built, "\xFF"); }), HasSubstr("not UTF-8"));

@@ -138,6 +138,29 @@ def test_damaged_checkpoints_are_named(
         tte.Embedder(damaged, device="cpu").embed("x")
 
 
+def test_a_template_that_fails_for_an_item_is_its_error(tmp_path: Path) -> None:
+    models = Path(tte.__file__).parent / "models" / "nano"
+    shutil.copytree(models / "reasoner", tmp_path / "reasoner")
+    template = tmp_path / "reasoner" / "chat_template.jinja"
+    fails = {"refused": "raise_exception('no')", "divided": "1 // 0", "deep": "f()"}
+    branches = "".join(
+        f"{{%- if '{word}' in messages | string -%}}{{{{- {how} -}}}}{{%- endif -%}}" for word, how in fails.items()
+    )
+    template.write_text("{%- macro f() -%}{{- f() -}}{%- endmacro -%}" + branches + template.read_text())
+    reasoner = tte.Reasoner(tmp_path / "reasoner", device="cpu")
+    items = ["a", "refused", "divided", "b", "deep"]
+    options: dict[str, Any] = {"max_new_tokens": 2, "progress": False}
+    for word in fails:
+        with pytest.raises(tte.InputError, match=r"^item 1: "):
+            reasoner.think(["a", word], **options)
+    traces = reasoner.think(items, on_error="skip", **options)
+    assert [trace.finish == tte.FinishReason.ERROR for trace in traces] == [False, True, True, False, True]
+    embedder = tte.Embedder(models / "embedder", backend=reasoner.backend)
+    result = tte.think_then_embed(items, reasoner=reasoner, embedder=embedder, on_error="skip", **options)
+    assert [error.index for error in result.errors] == [1, 2, 4]
+    assert np.isfinite(result.embeddings[[0, 3]]).all()
+
+
 def test_exceptions_are_also_builtin_ones() -> None:
     assert issubclass(tte.InputError, ValueError)
     assert issubclass(tte.ModelError, RuntimeError)

@@ -3,6 +3,10 @@
 #include "text/jinja/template.h"
 
 #include <gmock/gmock.h>
+#include <pthread.h>
+
+#include <string>
+#include <vector>
 
 #include "text/text_test_util.h"
 #include "tte/error.h"
@@ -93,11 +97,40 @@ std::string repeated(const std::string& text, int times) {
   return out;
 }
 
-// None of these may crash, hang or fill the memory.
-TEST(Jinja, HostileTemplatesAreBounded) {
-  const std::string cases[] = {
+void expect_refused(const std::vector<std::string>& templates) {
+  for (const std::string& source : templates) {
+    if (source.starts_with("((")) {
+      EXPECT_EQ(render(source), source);  // Just text.
+    } else {
+      EXPECT_THROW(render(source), Error) << source.substr(0, 100);
+    }
+  }
+}
+
+std::vector<std::string> deep_templates() {
+  return {
       "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
       "{% macro f(n) %}{% for i in range(9) %}{{ f(n) }}{% endfor %}{% endmacro %}{{ f(1) }}",
+      repeated("(", 100000),
+      "{{ " + repeated("(", 100000) + "1" + repeated(")", 100000) + " }}",
+      "{{ " + repeated("[", 100000) + " }}",
+      "{{ " + repeated("not ", 100000) + "1 }}",
+      "{{ " + repeated("-", 100000) + "1 }}",
+      "{{ 1" + repeated(" + 1", 100000) + " }}",
+      "{{ x" + repeated(".y", 100000) + " }}",
+      "{{ x" + repeated("|d", 100000) + " }}",
+      "{{ 1" + repeated(" if 1 else 1", 100000) + " }}",
+      repeated("{% if 1 %}", 100000),
+      "{% if 0 %}" + repeated("{% elif 0 %}", 100000) + "{% endif %}{{ 1 / 0 }}",
+      repeated("{{", 100000),
+      repeated("{% for x in [1] %}", 100) + repeated("{% endfor %}", 50),
+  };
+}
+
+// None of these may crash, hang or fill the memory.
+TEST(Jinja, HostileTemplatesAreBounded) {
+  expect_refused(deep_templates());
+  expect_refused({
       "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
       "{{ range(100000000) }}",
       "{{ 'a' * 1000000000000 }}",
@@ -116,28 +149,22 @@ TEST(Jinja, HostileTemplatesAreBounded) {
       "{% set a = 'a' * 1000000 %}{{ (range(100000) | list).__class__ }}",
       "{% set a = 'a' * 1000000 %}{{ range(100000) | join(a) }}",
       "{% set a = 'a\n' * 1000000 %}{{ a | indent(1000) }}",
-      repeated("(", 100000),
-      "{{ " + repeated("(", 100000) + "1" + repeated(")", 100000) + " }}",
-      "{{ " + repeated("[", 100000) + " }}",
-      "{{ " + repeated("not ", 100000) + "1 }}",
-      "{{ " + repeated("-", 100000) + "1 }}",
-      "{{ 1" + repeated(" + 1", 100000) + " }}",
-      "{{ x" + repeated(".y", 100000) + " }}",
-      "{{ x" + repeated("|d", 100000) + " }}",
-      "{{ 1" + repeated(" if 1 else 1", 100000) + " }}",
-      repeated("{% if 1 %}", 100000),
-      "{% if 0 %}" + repeated("{% elif 0 %}", 100000) + "{% endif %}{{ 1 / 0 }}",
-      repeated("{{", 100000),
-      repeated("{% for x in [1] %}", 100) + repeated("{% endfor %}", 50),
       std::string("{{ '\0\xff' }}", 10),
+  });
+}
+
+TEST(Jinja, DeepTemplatesAreBoundedOnASmallStack) {
+  pthread_attr_t attributes;
+  ASSERT_EQ(pthread_attr_init(&attributes), 0);
+  ASSERT_EQ(pthread_attr_setstacksize(&attributes, std::size_t{256} << 10), 0);
+  pthread_t thread;
+  const auto run = [](void*) -> void* {
+    expect_refused(deep_templates());
+    return nullptr;
   };
-  for (const std::string& source : cases) {
-    if (source.starts_with("((")) {
-      EXPECT_EQ(render(source), source);  // Just text.
-    } else {
-      EXPECT_THROW(render(source), Error) << source.substr(0, 100);
-    }
-  }
+  ASSERT_EQ(pthread_create(&thread, &attributes, run, nullptr), 0);
+  pthread_join(thread, nullptr);
+  pthread_attr_destroy(&attributes);
 }
 
 TEST(Jinja, ValuesThatHoldThemselvesAreFreed) {
