@@ -24,7 +24,8 @@ class MediaLimits:
         max_item_bytes: bytes of memory that an item holds at a time: what decoders work in, pixels, and patches of all
             its images and videos.
         max_item_pixels: pixels that decoders pass over for an item, each scan of a progressive JPEG and each frame of
-            a video counted. Every byte of the item's images allows 1,000 more, of its videos 10,000 more.
+            a video counted. Every byte of the item's images allows 1,000 more, of its videos 10,000 more; a
+            file that is there twice, once.
 
     Raises:
         InputError: a limit is no whole number, or out of range.

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <unordered_set>
 #include <utility>
 
 #include "tte/options.h"
@@ -47,8 +48,9 @@ class Budget {
 
   // The item has a file (or bytes, or an array) of that size, which allows more work. Videos of still scenes
   // have some thousand pixels for a byte; files made to keep a decoder busy, a million.
-  void add_image(std::int64_t bytes) { allowed_pixels_ += 1'000 * bytes; }
-  void add_video(std::int64_t bytes) { allowed_pixels_ += 10'000 * bytes; }
+  // What has been seen before, by `identity`, allows no more.
+  void add_image(std::int64_t bytes, std::uint64_t identity) { add(1'000 * bytes, identity); }
+  void add_video(std::int64_t bytes, std::uint64_t identity) { add(10'000 * bytes, identity); }
   // A decoder is about to pass over so many pixels. Throws InputError when that is more than the item may
   // have, CancelledError when the call was left.
   void work(std::int64_t pixels, const std::string& label);
@@ -57,12 +59,17 @@ class Budget {
   void check_cancelled() const;
 
  private:
+  void add(std::int64_t pixels, std::uint64_t identity) {
+    if (seen_.insert(identity).second) allowed_pixels_ += pixels;
+  }
+
   MediaLimits limits_;
   CancelToken stop_;
   std::int64_t bytes_ = 0;
   std::int64_t kept_ = 0;
   std::int64_t allowed_pixels_;
   std::int64_t pixels_ = 0;
+  std::unordered_set<std::uint64_t> seen_;
 };
 
 }  // namespace tte::media

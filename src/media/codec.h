@@ -19,8 +19,9 @@ using Bytes = std::span<const std::uint8_t>;
 struct Source {
   Budget& budget;  // The item's.
   Bytes bytes;
-  std::string label;        // "image \"cat.jpg\"".
-  bool want_alpha = false;  // Whether transparency matters to the caller.
+  std::string label;          // "image \"cat.jpg\"".
+  bool want_alpha = false;    // Whether transparency matters to the caller.
+  Size* announced = nullptr;  // If set: becomes the size that the header tells.
 
   // Throws InputError: label, then `why`.
   [[noreturn]] void fail(std::string_view why) const;

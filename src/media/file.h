@@ -16,6 +16,10 @@ class File : public base::File {
   // `max_bytes`.
   File(const std::filesystem::path& path, const std::string& label, std::int64_t max_bytes);
 
+  // The same for the same file, by whatever name it was opened.
+  [[nodiscard]] std::uint64_t identity() const {
+    return static_cast<std::uint64_t>(info().st_dev) * 0x9E3779B97F4A7C15U + info().st_ino;
+  }
   [[nodiscard]] std::vector<std::uint8_t> read_all() const;
 };
 

@@ -4,9 +4,11 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <functional>
 #include <new>
 #include <string_view>
 
+#include "base/plain_error.h"
 #include "media/codec.h"
 #include "media/exif.h"
 #include "media/file.h"
@@ -17,6 +19,9 @@ namespace tte::media {
 namespace {
 
 using namespace std::string_view_literals;
+
+// Where the header of nearly every file ends.
+constexpr std::int64_t kHeadBytes = 64 << 10;
 
 bool has_magic(Bytes bytes, std::string_view magic, std::size_t offset = 0) {
   if (bytes.size() < offset + magic.size()) return false;
@@ -77,6 +82,23 @@ at::Tensor flatten_alpha(const at::Tensor& pixels, Alpha alpha) {
   return out;
 }
 
+std::string label_of(const Image& image) {
+  if (const auto* path = std::get_if<std::filesystem::path>(&image.source)) {
+    return fmt::format("image \"{}\"", printable_path(*path));
+  }
+  return std::holds_alternative<EncodedImage>(image.source) ? "the encoded image" : "the pixel array";
+}
+
+// Two files that end alike and are of one size may be taken for one: they allow less work then.
+std::uint64_t identity_of(Bytes bytes) {
+  const Bytes end = bytes.last(std::min<std::size_t>(bytes.size(), 4096));
+  return std::hash<std::string_view>()({reinterpret_cast<const char*>(end.data()), end.size()}) +
+         bytes.size();
+}
+std::uint64_t identity_of(const std::uint8_t* pixels) {
+  return std::hash<const void*>()(pixels);
+}
+
 // Decoded pixels of the caller, copied: they may go away while the model still works.
 at::Tensor copy_pixels(const Pixels& pixels, Alpha alpha, const Source& source) {
   if (!pixels.data) source.fail("has no data; give a uint8 array.");
@@ -85,7 +107,7 @@ at::Tensor copy_pixels(const Pixels& pixels, Alpha alpha, const Source& source) 
     source.fail(fmt::format("has {} channels; tte takes 1 (grey), 3 (RGB) or 4 (RGBA).", pixels.channels));
   }
   const std::int64_t count = std::int64_t{pixels.height} * pixels.width;
-  source.budget.add_image(count * pixels.channels);
+  source.budget.add_image(count * pixels.channels, identity_of(pixels.data.get()));
   source.work(count);
   const Budget::Loan loan = source.borrow(count * 3);
   const at::Tensor view = at::from_blob(const_cast<std::uint8_t*>(pixels.data.get()),
@@ -115,6 +137,8 @@ void Source::check_size(std::int64_t width, std::int64_t height) const {
         "of MediaLimits if the file is trusted.",
         width, height, budget.limits().max_pixels));
   }
+  // The first is the image's; a decoder may check the size of its parts too.
+  if (announced != nullptr && announced->width == 0) *announced = {height, width};
 }
 
 at::Tensor Source::allocate(std::int64_t height, std::int64_t width, int channels) const {
@@ -148,6 +172,7 @@ at::Tensor decode_bytes(const Source& source, Alpha alpha) {
   } catch (const std::bad_alloc&) {
     source.fail("needs more memory than there is; shrink it.");
   } catch (const c10::Error& error) {
+    if (base::is_out_of_memory(error)) source.fail("needs more memory than there is; shrink it.");
     source.fail(fmt::format("cannot be decoded: {}.", error.what_without_backtrace()));
   } catch (const cv::Exception& error) {
     source.fail(error.code == cv::Error::StsNoMem ? "needs more memory than there is; shrink it."
@@ -156,18 +181,16 @@ at::Tensor decode_bytes(const Source& source, Alpha alpha) {
 }
 
 at::Tensor decode_image(const Image& image, Budget& budget, const std::string& where) {
-  Source source{budget, {}, {}, image.alpha != Alpha::kDrop};
+  Source source{budget, {}, where + label_of(image), image.alpha != Alpha::kDrop};
   if (const auto* path = std::get_if<std::filesystem::path>(&image.source)) {
-    source.label = fmt::format("{}image \"{}\"", where, printable_path(*path));
     const File file(*path, source.label, budget.limits().max_file_bytes);
     const Budget::Loan loan = source.borrow(file.size());
     const std::vector<std::uint8_t> bytes = file.read_all();
     source.bytes = bytes;
-    budget.add_image(file.size());
+    budget.add_image(file.size(), file.identity());
     return decode_bytes(source, image.alpha);
   }
   if (const auto* encoded = std::get_if<EncodedImage>(&image.source)) {
-    source.label = where + "the encoded image";
     if (!encoded->bytes || encoded->bytes->empty()) source.fail("is empty (0 bytes).");
     const auto size = static_cast<std::int64_t>(encoded->bytes->size());
     if (size > budget.limits().max_file_bytes) {
@@ -175,11 +198,53 @@ at::Tensor decode_image(const Image& image, Budget& budget, const std::string& w
                               budget.limits().max_file_bytes));
     }
     source.bytes = *encoded->bytes;
-    budget.add_image(size);
+    budget.add_image(size, identity_of(source.bytes));
     return decode_bytes(source, image.alpha);
   }
-  source.label = where + "the pixel array";
   return copy_pixels(std::get<Pixels>(image.source), image.alpha, source);
+}
+
+std::optional<Announced> look_at(const Image& image, const MediaLimits& limits) {
+  Announced found;
+  found.label = label_of(image);
+  if (const auto* pixels = std::get_if<Pixels>(&image.source)) {
+    found.size = {pixels->height, pixels->width};
+    found.bytes = std::int64_t{pixels->height} * pixels->width * pixels->channels;
+    found.identity = identity_of(pixels->data.get());
+    return found;
+  }
+  // Every decoder tells the size before it asks for work or memory, and here it gets neither.
+  MediaLimits nothing = limits;
+  nothing.max_item_bytes = nothing.max_item_pixels = 0;
+  Budget none(nothing);
+  Source source{none, {}, found.label};
+  source.announced = &found.size;
+  const auto told = [&](Bytes bytes) {
+    source.bytes = bytes;
+    try {
+      (void)decode_bytes(source, Alpha::kDrop);
+    } catch (const InputError&) {  // Always: there is no work to be had.
+    }
+    return found.size.width > 0;
+  };
+  if (const auto* encoded = std::get_if<EncodedImage>(&image.source)) {
+    if (!encoded->bytes || !told(*encoded->bytes)) return std::nullopt;
+    found.bytes = static_cast<std::int64_t>(encoded->bytes->size());
+    found.identity = identity_of(*encoded->bytes);
+    return found;
+  }
+  try {
+    const File file(std::get<std::filesystem::path>(image.source), found.label, limits.max_file_bytes);
+    found.bytes = file.size();
+    found.identity = file.identity();
+    std::vector<std::uint8_t> head(static_cast<std::size_t>(std::min(file.size(), kHeadBytes)));
+    head.resize(static_cast<std::size_t>(file.read(head.data(), 0, static_cast<std::int64_t>(head.size()))));
+    if (told(head)) return found;
+    if (file.size() > kHeadBytes && told(file.read_all())) return found;
+  } catch (const InputError&) {
+  } catch (const std::bad_alloc&) {
+  }
+  return std::nullopt;
 }
 
 }  // namespace tte::media

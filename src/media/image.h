@@ -3,12 +3,19 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
+#include <optional>
 #include <string>
 
 #include "media/budget.h"
 #include "tte/input.h"
 
 namespace tte::media {
+
+struct Size {
+  std::int64_t height = 0;
+  std::int64_t width = 0;
+};
 
 // One image as uint8 [height, width, 3] RGB, upright (EXIF orientation applied for files and bytes).
 //
@@ -25,5 +32,16 @@ inline at::Tensor decode_image(const Image& image, const MediaLimits& limits = {
   Budget budget(limits);
   return decode_image(image, budget);
 }
+
+// What an image says of itself before anything is decoded.
+struct Announced {
+  std::string label;           // "image \"cat.jpg\"".
+  Size size;                   // Before its orientation is applied.
+  std::int64_t bytes = 0;      // Of the file, or of the pixels.
+  std::uint64_t identity = 0;  // The same for the same file, bytes or pixels.
+};
+
+// Nothing where it cannot be told: decode_image says why. Of a file as much is read as that takes.
+std::optional<Announced> look_at(const Image& image, const MediaLimits& limits);
 
 }  // namespace tte::media

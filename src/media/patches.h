@@ -8,13 +8,9 @@
 #include <vector>
 
 #include "base/digest.h"
+#include "media/image.h"
 
 namespace tte::media {
-
-struct Size {
-  std::int64_t height = 0;
-  std::int64_t width = 0;
-};
 
 // How pixels become patches.
 struct PatchSpec {

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <system_error>
 
+#include "base/plain_error.h"
 #include "media/file.h"
 #include "media/video_file.h"
 #include "tte/error.h"
@@ -143,8 +144,14 @@ class FrameTaker {
                        fmt::format("{}, of which {} frames of {}x{} pixels (width x height) are taken,",
                                    label_, count, size_.width, size_.height));
     frames_.images.reserve(frames_.indices.size());
+    kept_ = at::empty({count, size_.height, size_.width, 3}, at::kByte);
   }
-  void add(const at::Tensor& frame) { frames_.images.push_back(resize(frame, size_)); }
+  // Into one block: blocks of their own would lie between those that decoders free, and the process would keep
+  // all of these.
+  void add(const at::Tensor& frame) {
+    frames_.images.push_back(kept_[static_cast<std::int64_t>(frames_.images.size())]);
+    frames_.images.back().copy_(resize(frame, size_));
+  }
 
   const Video& video_;
   const std::string& label_;
@@ -153,6 +160,7 @@ class FrameTaker {
   const Fit& fit_;
   Frames frames_;
   Size size_;
+  at::Tensor kept_;  // uint8 [frames, height, width, 3]
 };
 
 }  // namespace
@@ -173,6 +181,9 @@ Frames read_video(const Video& video, Budget& budget, const Sample& sample, cons
   } catch (const std::bad_alloc&) {
     throw InputError(fmt::format("{} needs more memory than there is; ask for fewer frames.", label));
   } catch (const c10::Error& error) {
+    if (base::is_out_of_memory(error)) {
+      throw InputError(fmt::format("{} needs more memory than there is; ask for fewer frames.", label));
+    }
     throw InputError(fmt::format("{} cannot be decoded: {}.", label, error.what_without_backtrace()));
   }
 }

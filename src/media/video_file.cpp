@@ -98,7 +98,7 @@ class VideoFile::Impl {
  public:
   Impl(const std::filesystem::path& path, const std::string& label, Budget& budget)
       : label_(label), budget_(budget), file_(path, label, budget.limits().max_file_bytes) {
-    budget_.add_video(file_.size());
+    budget_.add_video(file_.size(), file_.identity());
     // FFmpeg's log is the process's: it must not print whatever it thinks of a user's file.
     static std::once_flag silenced;
     std::call_once(silenced, [] { av_log_set_level(AV_LOG_QUIET); });
@@ -124,6 +124,12 @@ class VideoFile::Impl {
  private:
   [[noreturn]] void fail(std::string_view why) const { throw InputError(fmt::format("{} {}", label_, why)); }
 
+  [[nodiscard]] bool is_image() const {
+    std::vector<std::uint8_t> head(static_cast<std::size_t>(std::min<std::int64_t>(file_.size(), kIoBytes)));
+    head.resize(static_cast<std::size_t>(file_.read(head.data(), 0, static_cast<std::int64_t>(head.size()))));
+    const auto bytes = std::make_shared<const std::vector<std::uint8_t>>(std::move(head));
+    return look_at(Image{EncodedImage{bytes}}, budget_.limits()).has_value();
+  }
   [[nodiscard]] bool is_format(std::string_view name) const { return format_->iformat->name == name; }
   [[nodiscard]] std::int64_t stream_height() const { return stream_->codecpar->height; }
   [[nodiscard]] std::int64_t stream_width() const { return stream_->codecpar->width; }
@@ -182,6 +188,7 @@ class VideoFile::Impl {
     const int code = avformat_open_input(&format, "", nullptr, &options);  // Frees `format` when it fails.
     av_dict_free(&options);
     if (code < 0) {
+      if (is_image()) fail("is an image, not a video; give it as one.");
       fail(fmt::format(
           "is not a video that tte can open ({}); it reads MP4, MOV, MKV, WebM, AVI, MPEG, FLV, Ogg, WMV "
           "and GIF files that are whole.",

@@ -1,6 +1,7 @@
 #include "prompt/media_reader.h"
 
 #include "media/budget.h"
+#include "media/image.h"
 #include "tte/error.h"
 
 namespace tte::prompt {
@@ -37,7 +38,27 @@ MediaReader::MediaReader(const models::Preprocessor& preprocessor, const Recipe&
   signature_ = hash.finish();
 }
 
+// Thousands of images would else be decoded, one after the other, until the first that is too many.
+void MediaReader::check_together(const Input& input, const CancelToken& stop) const {
+  std::vector<const Image*> images;
+  for_each_part(input, [&](const Part& part) {
+    if (const auto* still = std::get_if<Image>(&part)) images.push_back(still);
+  });
+  if (images.size() < 2) return;
+  media::Budget budget(limits_, stop);
+  std::vector<media::Budget::Loan> patches;
+  for (const Image* image : images) {
+    budget.check_cancelled();
+    const auto found = media::look_at(*image, limits_);
+    if (!found) continue;
+    budget.add_image(found->bytes, found->identity);
+    budget.work(found->size.height * found->size.width, found->label);
+    patches.push_back(budget.borrow(reader_->image_bytes(found->size, image->resize), found->label));
+  }
+}
+
 models::Visuals MediaReader::read(const Input& input, const CancelToken& stop) const {
+  check_together(input, stop);
   media::Budget budget(limits_, stop);
   models::Visuals visuals;
   for_each_part(input, [&](const Part& part) {

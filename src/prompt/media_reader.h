@@ -19,14 +19,16 @@ class MediaReader {
   MediaReader(const models::Preprocessor& preprocessor, const Recipe& recipe, const MediaLimits& limits = {});
 
   // All images and videos in the order of the item's parts (of its messages, when it has them), or the
-  // recipe's blank image where there are none. Throws InputError, also when they would
-  // together cost more than the limits allow, and CancelledError soon after `stop`.
+  // recipe's blank image where there are none. Throws InputError, also when they would together cost more than the
+  // limits allow (before the first is decoded, where their headers tell), and CancelledError soon after `stop`.
   [[nodiscard]] models::Visuals read(const Input& input, const CancelToken& stop = {}) const;
 
   // Equal for two readers that make the same of every item.
   [[nodiscard]] const base::Digest& signature() const { return signature_; }
 
  private:
+  void check_together(const Input& input, const CancelToken& stop) const;
+
   std::shared_ptr<const models::VisualReader> reader_;
   int blank_image_;
   MediaLimits limits_;

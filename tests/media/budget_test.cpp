@@ -68,7 +68,8 @@ TEST(Budget, WorkAddsUp) {
   budget.work(600, "a");
   EXPECT_THAT(message_of<InputError>([&] { budget.work(401, "item 2: this"); }),
               AllOf(HasSubstr("item 2: this"), HasSubstr("1001"), HasSubstr("max_item_pixels")));
-  budget.add_image(1);
+  budget.add_image(1, 7);
+  budget.add_image(1, 7);  // The same image again.
   budget.work(1400, "a");
   EXPECT_TRUE(budget.refuses(1));
 }
@@ -96,10 +97,29 @@ TEST(Budget, EveryFormatIsMeasured) {
     const MediaLimits few = with_pixels(1);
     Budget spent(few);
     spent.work(1, "a");
-    spent.add_image(-static_cast<std::int64_t>(bytes.size()));  // What the file itself allows.
+    spent.add_image(-static_cast<std::int64_t>(bytes.size()), 0);  // What the file itself allows.
     EXPECT_THAT(message_of<InputError>([&] { decode_image(encoded(bytes), spent); }),
                 HasSubstr("max_item_pixels"));
   }
+}
+
+TEST(Budget, AFileThatIsThereAgainAllowsNoMore) {
+  const TempDir folder;
+  const std::string bytes = i420_avi(16, 16, 2);
+  const Video video{folder.write("raw.avi", bytes), {}, {}, {}};
+  const Image image{data_folder() / "images" / "rgb.png"};
+  Budget budget(with_pixels(1));
+  for (int i = 0; i < 2; ++i) {
+    read_video(video, {}, "a", budget).memory = {};
+    decode_image(image, "a", budget);
+  }
+  const auto once = 1 + 10'000 * static_cast<std::int64_t>(bytes.size()) +
+                    1'000 * static_cast<std::int64_t>(read_image("rgb.png").size());
+  EXPECT_TRUE(budget.refuses(once));
+  Budget again(with_pixels(1));
+  for (int i = 0; i < 3; ++i) again.add_image(10, 5);
+  EXPECT_TRUE(again.refuses(10'002));
+  EXPECT_FALSE(again.refuses(10'001));
 }
 
 TEST(Budget, ACallThatWasLeftDecodesNothing) {

@@ -12,6 +12,7 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::UnorderedElementsAreArray;
 using tte::testing::message_of;
 using tte::testing::TempDir;
 
@@ -79,6 +80,45 @@ TEST(Image, BytesAndPathGiveTheSame) {
   for (const char* name : {"rgb420.jpg", "rgba.png", "exif8.webp", "palette.gif", "rgb.bmp", "exif5.tif"}) {
     const at::Tensor from_path = decode_image({data_folder() / "images" / name, Alpha::kDrop});
     EXPECT_TRUE(at::equal(from_path, decode_image(encoded(read_image(name))))) << name;
+  }
+}
+
+TEST(Image, LooksAtTheSizeWithoutDecoding) {
+  for (const auto& golden : goldens().at("images")) {
+    const std::string name = golden.at("file");
+    SCOPED_TRACE(name);
+    const std::array<std::int64_t, 2> upright = {golden.at("height"), golden.at("width")};
+    for (const Image& image : {Image{data_folder() / "images" / name}, encoded(read_image(name))}) {
+      const auto found = look_at(image, {});
+      ASSERT_TRUE(found);
+      EXPECT_THAT((std::array{found->size.height, found->size.width}), UnorderedElementsAreArray(upright));
+      EXPECT_EQ(found->bytes, static_cast<std::int64_t>(read_image(name).size()));
+      EXPECT_THAT(found->label, AnyOf(HasSubstr(name), "the encoded image"));
+    }
+  }
+  // Its header says all, and there is no more.
+  Buffer jpeg = read_image("rgb420.jpg");
+  jpeg.resize(jpeg.size() - 20);
+  EXPECT_THAT(decode_error(jpeg), HasSubstr("truncated"));
+  EXPECT_EQ(look_at(encoded(jpeg), {}).value().size.width, 17);
+  // Behind more than is read at first.
+  const TempDir folder;
+  const std::string marker = "\xFF\xE5\xFF\xFF" + std::string(65533, '\0');
+  const std::string far = "\xFF\xD8" + marker + marker + std::string(jpeg.begin() + 2, jpeg.end());
+  const auto path = folder.write("far.jpg", far);
+  EXPECT_EQ(look_at(Image{path}, {}).value().size.width, 17);
+  EXPECT_EQ(look_at(Image{Pixels{nullptr, 3, 4, 1}}, {}).value().size.width, 4);
+}
+
+TEST(Image, LooksInVainAtWhatIsNoImage) {
+  const TempDir folder;
+  MediaLimits small;
+  small.max_pixels = 100;
+  for (const Image& image :
+       {Image{folder.path() / "none.jpg"}, Image{folder.path()}, Image{folder.write("empty.png", "")},
+        Image{folder.write("text.png", "text")}, Image{EncodedImage{}}, encoded({}),
+        encoded({0xFF, 0xD8, 0xFF}), encoded(read_image("rgb.png"))}) {
+    EXPECT_FALSE(look_at(image, small));
   }
 }
 

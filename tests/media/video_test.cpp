@@ -173,6 +173,7 @@ TEST(Video, FilesThatAreNoVideos) {
   EXPECT_THAT(at_path(folder.write("zeros.mp4", std::string(100000, '\0'))), HasSubstr("not a video"));
   EXPECT_THAT(at_path(data_folder() / "images/rgb.png"), HasSubstr("not a video"));
   EXPECT_THAT(at_path(data_folder() / "sound.m4a"), HasSubstr("no video stream"));
+  EXPECT_THAT(at_path(data_folder() / "images" / "rgb420.jpg"), HasSubstr("is an image, not a video"));
   const auto pipe = folder.path() / "pipe.mp4";
   ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
   EXPECT_THAT(at_path(pipe), HasSubstr("pipe"));

@@ -84,6 +84,38 @@ TEST(MediaReader, SignaturesTellReadersApart) {
   }
 }
 
+// A bitmap of 2000 x 1500 pixels, all of which are missing.
+Image header_only() {
+  auto bytes = std::make_shared<std::vector<std::uint8_t>>();
+  const auto put = [&](std::uint32_t value, int size) {
+    for (int i = 0; i < size; ++i) bytes->push_back(static_cast<std::uint8_t>(value >> (8 * i)));
+  };
+  put(0x4D42, 2);
+  for (const std::uint32_t value : {54U, 0U, 54U, 40U, 2000U, 1500U}) put(value, 4);
+  put(1, 2);
+  put(24, 2);
+  for (int i = 0; i < 6; ++i) put(0, 4);
+  return {EncodedImage{bytes}};
+}
+
+TEST(MediaReader, ImagesThatAreTooMuchTogetherAreRefusedBeforeAnyIsDecoded) {
+  const auto error = [](int count, const MediaLimits& limits) {
+    std::vector<Part> list(static_cast<std::size_t>(count), Part(header_only()));
+    return message_of<InputError>(
+        [&] { (void)MediaReader(*nano_files()->preprocessor, recipe_of("{}"), limits).read(parts(list)); });
+  };
+  EXPECT_THAT(error(1, {}), HasSubstr("truncated"));
+  EXPECT_THAT(error(3, {}), HasSubstr("truncated"));
+  MediaLimits bytes;
+  bytes.max_item_bytes = 20'000'000;  // Some of the nano reader's patches.
+  EXPECT_THAT(error(3, bytes), HasSubstr("truncated"));
+  EXPECT_THAT(error(3000, bytes), HasSubstr("max_item_bytes"));
+  MediaLimits pixels;
+  pixels.max_item_pixels = 9'000'000;
+  EXPECT_THAT(error(3, pixels), HasSubstr("truncated"));
+  EXPECT_THAT(error(4, pixels), AllOf(HasSubstr("12000000"), HasSubstr("max_item_pixels")));
+}
+
 TEST(MediaReader, ErrorsNameTheItem) {
   Image missing;
   missing.source = std::filesystem::path("/no/such/picture.png");

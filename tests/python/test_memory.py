@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from test_process_ends import check
 
 LIMITS = """
@@ -50,6 +52,29 @@ except MemoryError as error:
 print(np.array_equal(embedder.embed(["a", "b"]), plain))
 """,
         out="[1] True True True OutOfMemoryError True True",
+    )
+
+
+def test_files_that_want_too_much_are_told_plainly(tmp_path: Path) -> None:
+    check(
+        LIMITS
+        + f"""
+from PIL import Image
+told = []
+for suffix in ("jpg", "png", "tif", "gif", "bmp"):
+    path = "{tmp_path}/x." + suffix
+    Image.new("RGB", (2500, 2500)).save(path)
+    for extra in (1 << 20, 8 << 20):
+        try:
+            limited(extra, lambda: embedder.embed({{"image": path}}))
+        except (tte.Error, MemoryError) as error:
+            told.append("memory" in str(error) and "item 0" in str(error) and is_plain(str(error)))
+print(len(told), all(told))
+"""
+        + """
+print(embedder.embed("a").shape)
+""",
+        out="10 True (1, 192)",
     )
 
 

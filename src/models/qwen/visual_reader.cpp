@@ -65,6 +65,11 @@ QwenVisualReader::QwenVisualReader(const VisualSpecs& files, const VisualOptions
   limit(video_, recipe.video_min_pixels, recipe.video_max_pixels, recipe.recipe, "video");
 }
 
+std::int64_t QwenVisualReader::image_bytes(media::Size size, const Resize& wanted) const {
+  const VisualSpec spec = with_resize(image_, wanted);
+  return media::patch_bytes(image_size(size, spec), 1, spec.patches);
+}
+
 base::Digest QwenVisualReader::signature() const {
   base::Digester out;
   digest(out, image_);

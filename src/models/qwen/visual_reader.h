@@ -21,6 +21,7 @@ class QwenVisualReader final : public VisualReader {
   QwenVisualReader(const VisualSpecs& files, const VisualOptions& recipe, VideoRules rules = {});
   [[nodiscard]] std::shared_ptr<const Visual> image(const Image& image, media::Budget& budget) const override;
   [[nodiscard]] std::shared_ptr<const Visual> video(const Video& video, media::Budget& budget) const override;
+  [[nodiscard]] std::int64_t image_bytes(media::Size size, const Resize& wanted) const override;
   [[nodiscard]] base::Digest signature() const override;
 
  private:
