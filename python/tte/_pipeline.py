@@ -247,7 +247,8 @@ def think_then_embed(  # noqa: PLR0913
             * a list of parts in order, as in chat content: ``{"type": "text", "text": ...}``,
               ``{"type": "image", "image": ...}``, ``{"type": "image_url", "image_url": {"url": ...}}``,
               ``{"type": "video", "video": ..., "fps": ...}``;
-            * whole chat messages, a list of ``{"role": ..., "content": ...}``.
+            * whole chat messages, a list of ``{"role": ..., "content": ...}``; a role is "system", "user",
+              "assistant", or one that the checkpoint's chat template names.
 
             Where a key says that it is an image, a `str` is a path, a ``file://`` or ``data:`` URI, base64, or (with
             `allow_urls`) an http(s) address. A video is a file, a folder of frames, a list of frames or an array

@@ -41,8 +41,10 @@ MediaReader::MediaReader(const models::Preprocessor& preprocessor, const Recipe&
 // Thousands of images would else be decoded, one after the other, until the first that is too many.
 void MediaReader::check_together(const Input& input, const CancelToken& stop) const {
   std::vector<const Image*> images;
+  bool has_video = false;  // Whose bytes allow work too: how much is told by its file.
   for_each_part(input, [&](const Part& part) {
     if (const auto* still = std::get_if<Image>(&part)) images.push_back(still);
+    has_video = has_video || std::holds_alternative<Video>(part);
   });
   if (images.size() < 2) return;
   media::Budget budget(limits_, stop);
@@ -52,7 +54,7 @@ void MediaReader::check_together(const Input& input, const CancelToken& stop) co
     const auto found = media::look_at(*image, limits_);
     if (!found) continue;
     budget.add_image(found->bytes, found->identity);
-    budget.work(found->size.height * found->size.width, found->label);
+    if (!has_video) budget.work(found->size.height * found->size.width, found->label);
     patches.push_back(budget.borrow(reader_->image_bytes(found->size, image->resize), found->label));
   }
 }

@@ -11,6 +11,7 @@ namespace tte::media::testing {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::AnyOf;
 using ::testing::HasSubstr;
 using ::testing::UnorderedElementsAreArray;
 using tte::testing::message_of;
