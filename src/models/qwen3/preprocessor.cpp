@@ -24,6 +24,9 @@ class NoVisuals final : public VisualReader {
                                                     media::Budget& /*budget*/) const override {
     refuse("a video");
   }
+  [[nodiscard]] std::int64_t image_bytes(media::Size /*size*/, const Resize& /*wanted*/) const override {
+    return 0;  // image() refuses it.
+  }
   [[nodiscard]] base::Digest signature() const override {
     return base::Digester().text("text only").finish();
   }
