@@ -46,9 +46,10 @@ struct ThinkOptions : CallOptions {
 
 /// What is known of a loaded checkpoint.
 struct ModelDescription {
-  std::filesystem::path path;
-  std::string family;  ///< config.json's model_type.
-  std::string dtype;   ///< "float32", "bfloat16", "float16".
+  std::filesystem::path path;  ///< Folder of the checkpoint; of its adapter where it has one.
+  std::filesystem::path base;  ///< Folder of the model that the adapter changes; empty without an adapter.
+  std::string family;          ///< config.json's model_type.
+  std::string dtype;           ///< "float32", "bfloat16", "float16".
   std::string device;
   std::int64_t hidden_size = 0;
   std::int64_t num_layers = 0;
@@ -62,7 +63,8 @@ struct ModelDescription {
 /// same batches. Copies share the model.
 class TTE_API Reasoner {
  public:
-  /// Loads a checkpoint folder as written by save_pretrained. Throws ModelError naming file, key or tensor
+  /// Loads a checkpoint folder as written by save_pretrained, or that of a PEFT adapter (LoRA, DoRA), which is merged
+  /// into its base; see LoadOptions::adapter. Throws ModelError naming file, key or tensor
   /// for a checkpoint that does not fit, and DeviceError for a dtype that the device cannot run.
   ///
   /// Weights are mapped, not copied, where device and dtype are those of the file. A file that is written to

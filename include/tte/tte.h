@@ -2,6 +2,7 @@
 /// Think-Then-Embed: everything but tte/torch.h.
 #pragma once
 
+#include "tte/adapter.h"           // IWYU pragma: export
 #include "tte/backend.h"           // IWYU pragma: export
 #include "tte/embedder.h"          // IWYU pragma: export
 #include "tte/error.h"             // IWYU pragma: export

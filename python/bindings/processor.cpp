@@ -47,15 +47,17 @@ void bind_processor(py::module_& module) {
       .def_static(
           "load",
           [](const std::filesystem::path& checkpoint, const std::string& recipe, bool parse_control_tokens,
-             const std::optional<MediaLimits>& media_limits) {
+             const std::optional<MediaLimits>& media_limits, std::optional<std::filesystem::path> adapter) {
             LoadOptions options;
+            if (adapter) options.adapter = std::move(*adapter);
             options.recipe = recipe;
             options.parse_control_tokens = parse_control_tokens;
             if (media_limits) options.media_limits = *media_limits;
             return Processor::load(checkpoint, options);
           },
           py::arg("checkpoint"), py::arg("recipe") = "", py::arg("parse_control_tokens") = false,
-          py::arg("media_limits") = py::none(), py::call_guard<RunningCall>())
+          py::arg("media_limits") = py::none(), py::arg("adapter") = py::none(),
+          py::call_guard<RunningCall>())
       .def(
           "process",
           [](const Processor& self, const Input& input, Stage stage, std::optional<std::string> instruction,

@@ -2,14 +2,24 @@
 
 #include "bindings.h"
 #include "call.h"
+#include "tte/adapter.h"
 
 namespace tte::python {
+namespace {
+
+std::optional<std::filesystem::path> unless_empty(const std::filesystem::path& path) {
+  return path.empty() ? std::nullopt : std::optional(path);
+}
+
+}  // namespace
 
 void bind_reasoner(py::module_& module) {
   py::class_<LoadOptions>(module, "LoadOptions", "How a checkpoint is loaded.")
       .def(py::init([](std::string dtype, std::string recipe, bool parse_control_tokens,
-                       const std::optional<MediaLimits>& media_limits) {
+                       const std::optional<MediaLimits>& media_limits,
+                       std::optional<std::filesystem::path> adapter) {
              LoadOptions options;
+             if (adapter) options.adapter = std::move(*adapter);
              options.dtype = std::move(dtype);
              options.recipe = std::move(recipe);
              options.parse_control_tokens = parse_control_tokens;
@@ -17,10 +27,18 @@ void bind_reasoner(py::module_& module) {
              return options;
            }),
            py::arg("dtype") = "auto", py::arg("recipe") = "", py::arg("parse_control_tokens") = false,
-           py::arg("media_limits") = py::none());
+           py::arg("media_limits") = py::none(), py::arg("adapter") = py::none());
+
+  py::class_<AdapterBase>(module, "AdapterBase", "The model that an adapter changes.")
+      .def_readonly("name", &AdapterBase::name)
+      .def_readonly("revision", &AdapterBase::revision)
+      .def_property_readonly("folder", [](const AdapterBase& base) { return unless_empty(base.folder); });
+  module.def("adapter_base", &adapter_base, py::arg("folder"),
+             "The base of a PEFT adapter's folder; None for another folder.");
 
   py::class_<ModelDescription>(module, "ModelDescription", "What is known of a loaded checkpoint.")
       .def_readonly("path", &ModelDescription::path)
+      .def_property_readonly("base", [](const ModelDescription& m) { return unless_empty(m.base); })
       .def_readonly("family", &ModelDescription::family)
       .def_readonly("dtype", &ModelDescription::dtype)
       .def_readonly("device", &ModelDescription::device)

@@ -141,7 +141,8 @@ def _pixels(alpha: str, pixels: NDArray[np.uint8]) -> str:
 
 def model_identity(model: _tte.ModelDescription) -> dict[str, str]:
     """What tells a loaded checkpoint from another: weights, dtype, and the small files beside the weights."""
-    files = sorted({path for pattern in _SIDE_FILES for path in Path(model.path).glob(pattern)})
+    folders = [Path(folder) for folder in (model.path, model.base) if folder is not None]
+    files = [path for f in folders for path in sorted({path for p in _SIDE_FILES for path in f.glob(p)})]
     # Another recipe may be in force than the folder's, and an index of shards says nothing about their content.
     kept = [path for path in files if path.name != "recipe.json" and not path.name.endswith(".index.json")]
     parts: Iterable[str] = (part for path in kept for part in (path.name, file_digest(path)))

@@ -51,6 +51,29 @@ def resolve(path_or_id: str | os.PathLike[str], role: str = "reasoner") -> Path:
         ) from error
 
 
+def locate(
+    path_or_id: str | os.PathLike[str], adapter: str | os.PathLike[str] | None = None, role: str = "reasoner"
+) -> tuple[Path, Path | None]:
+    """Return the folders of a checkpoint and of its adapter; the base of an adapter given alone is resolved too.
+
+    Raises `ModelError` saying what was tried.
+    """
+    path = resolve(path_or_id, role)
+    if adapter is not None:
+        return path, resolve(adapter, "adapter")
+    base = _tte.adapter_base(path)
+    if base is None or base.folder is not None or not base.name:
+        return path, None
+    name = f"{base.name}@{base.revision}" if base.revision else base.name
+    try:
+        return resolve(name), path
+    except _tte.ModelError as error:
+        raise _tte.ModelError(
+            f"{_text.shown(str(path))} is an adapter of {_text.shown(base.name)}, which was not found: give the model "
+            f"that it changes and adapter=... ({_text.shown(str(error))})"
+        ) from None
+
+
 def bundled(name: str) -> Path:
     """Folder of a model of the bundled nano pair: 'reasoner', 'embedder' or 'embedder-no-think'."""
     folder = Path(__file__).parent / "models" / "nano" / name

@@ -97,7 +97,7 @@ _BACKEND_OPTIONS = (
 def _arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     """What a model was made with, so that another process can make it again."""
     arguments = {name: value for name, value in given.items() if name != "self"}
-    for name, is_there in (("path_or_id", os.path.isdir), ("recipe", os.path.isfile)):
+    for name, is_there in (("path_or_id", os.path.isdir), ("adapter", os.path.isdir), ("recipe", os.path.isfile)):
         path = arguments.get(name)
         with suppress(Exception):  # What is no path is told where it is loaded.
             if isinstance(path, (str, os.PathLike)) and is_there(path):
@@ -110,28 +110,29 @@ def _again(kind: Callable[..., Any], keywords: Mapping[str, Any]) -> Any:
     return kind(**keywords)
 
 
-def _refuse_unavailable(quantization: str | None, adapter: PathLike | None) -> None:
+def folders(model: _tte.ModelDescription) -> dict[str, Any]:
+    """What to load a model from again: where it was found, whatever it was given as."""
+    if model.base is None:
+        return {"path_or_id": model.path, "adapter": None}
+    return {"path_or_id": model.base, "adapter": model.path}
+
+
+def _refuse_unavailable(quantization: str | None) -> None:
     if quantization is not None:
         raise _tte.InputError(
             f"quantization={_text.shown(quantization)} is not available in this version: load the checkpoint in "
             "bfloat16."
         )
-    if adapter is not None:
-        raise _tte.InputError(
-            f"adapter={_text.shown(adapter)}: this version loads merged checkpoints only: merge the adapter first "
-            "(peft's merge_and_unload) and save the result."
-        )
 
 
 def _load_arguments(
-    path: PathLike,
+    where: tuple[PathLike, PathLike | None, str],
     device: str,
     dtype: str,
     recipe: PathLike | None,
     backend: Backend | None,
     parse_control_tokens: bool,
     media_limits: MediaLimits | None,
-    role: str,
 ) -> tuple[Any, _tte.LoadOptions, _tte.Backend]:
     if backend is not None and not isinstance(backend, Backend):
         raise _options.refuse("backend", backend, "a tte.Backend, or None")
@@ -140,13 +141,14 @@ def _load_arguments(
         raise _tte.InputError(
             f"device={_text.shown(device)} contradicts the backend, which is on {backend.device!r}: give one of them."
         )
-    options = _tte.LoadOptions(
+    given = (
         _options.dtype(dtype),
         _options.recipe(recipe),
         _options.flag(parse_control_tokens, "parse_control_tokens"),
         native(media_limits),
     )
-    return _hub.resolve(path, role), options, (backend or Backend(device))._native
+    folder, changes = _hub.locate(*where)
+    return folder, _tte.LoadOptions(*given, adapter=changes), (backend or Backend(device))._native
 
 
 class Reasoner:
@@ -155,14 +157,16 @@ class Reasoner:
     It can be pickled: where it is unpickled, it is loaded again from the same folder with the same arguments.
 
     Args:
-        path_or_id: folder of a checkpoint as `save_pretrained` writes it, a hub id, or "nano" for the bundled one.
+        path_or_id: folder of a checkpoint as `save_pretrained` writes it, a hub id, or "nano" for the bundled one. The
+            folder or id of a PEFT adapter loads the model that its adapter_config.json names, with the adapter.
         device: "auto", "cpu", "cuda", "cuda:1"; or hand in a `backend`.
         dtype: "auto" (the checkpoint's own), "float32", "bfloat16", "float16".
         recipe: a recipe file or the name of a bundled recipe; default: `recipe.json` of the checkpoint, else the
             checkpoint's chat template as it is.
         backend: share this backend; by default models on the same device share one.
         quantization: not available in this version.
-        adapter: not available in this version.
+        adapter: folder or hub id of a PEFT adapter (LoRA, DoRA) of the checkpoint, which is merged into its weights as
+            they are loaded. Tokenizer, template and recipe are the adapter's where its folder has them.
         parse_control_tokens: let strings such as ``<|im_end|>`` in the text of inputs act as control tokens, which
             is the default of transformers. By default they stay text.
         media_limits: what the images and videos of one item may cost.
@@ -187,9 +191,11 @@ class Reasoner:
         media_limits: MediaLimits | None = None,
     ) -> None:
         self._given = _arguments(locals())
-        _refuse_unavailable(quantization, adapter)
+        _refuse_unavailable(quantization)
         self._native = _tte.Reasoner.load(
-            *_load_arguments(path_or_id, device, dtype, recipe, backend, parse_control_tokens, media_limits, "reasoner")
+            *_load_arguments(
+                (path_or_id, adapter, "reasoner"), device, dtype, recipe, backend, parse_control_tokens, media_limits
+            )
         )
         self._limits = media_limits or DEFAULT_LIMITS
 
@@ -282,7 +288,7 @@ class Reasoner:
         return Tokenizer._wrap(self._native.tokenizer)
 
     def __reduce__(self) -> Any:
-        return _again, (type(self), {**self._given, "path_or_id": self.model.path})
+        return _again, (type(self), {**self._given, **folders(self.model)})
 
     def __repr__(self) -> str:
         return _describe("Reasoner", self.model)
@@ -305,9 +311,11 @@ class Embedder:
         media_limits: MediaLimits | None = None,
     ) -> None:
         self._given = _arguments(locals())
-        _refuse_unavailable(quantization, adapter)
+        _refuse_unavailable(quantization)
         self._native = _tte.Embedder.load(
-            *_load_arguments(path_or_id, device, dtype, recipe, backend, parse_control_tokens, media_limits, "embedder")
+            *_load_arguments(
+                (path_or_id, adapter, "embedder"), device, dtype, recipe, backend, parse_control_tokens, media_limits
+            )
         )
         self._limits = media_limits or DEFAULT_LIMITS
 
@@ -411,7 +419,7 @@ class Embedder:
         return Tokenizer._wrap(self._native.tokenizer)
 
     def __reduce__(self) -> Any:
-        return _again, (type(self), {**self._given, "path_or_id": self.model.path})
+        return _again, (type(self), {**self._given, **folders(self.model)})
 
     def __repr__(self) -> str:
         return _describe("Embedder", self.model)
@@ -425,15 +433,18 @@ class Processor:
         path_or_id: PathLike,
         *,
         recipe: PathLike | None = None,
+        adapter: PathLike | None = None,
         parse_control_tokens: bool = False,
         media_limits: MediaLimits | None = None,
     ) -> None:
         self._given = _arguments(locals())
+        folder, changes = _hub.locate(path_or_id, adapter)
         self._native = _tte.Processor.load(
-            _hub.resolve(path_or_id),
+            folder,
             _options.recipe(recipe),
             _options.flag(parse_control_tokens, "parse_control_tokens"),
             native(media_limits),
+            changes,
         )
         self._limits = media_limits or DEFAULT_LIMITS
 

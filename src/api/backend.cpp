@@ -22,11 +22,11 @@ namespace {
 
 constexpr std::int64_t kFallbackMemory = std::int64_t{4} << 30;  // For a machine that does not say.
 
-// Changes when a file of the checkpoint is written again, so that a retrained model at the same path is not
-// mistaken for the one in memory.
-std::string stamp(const std::filesystem::path& checkpoint) {
+// A folder, and what changes when one of its files is written again, so that a retrained model at the same path is
+// not mistaken for the one in memory.
+std::string stamp(const std::filesystem::path& folder) {
   std::vector<std::string> entries;
-  for (const auto& entry : std::filesystem::directory_iterator(checkpoint)) {
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
     std::error_code error;
     const auto size = entry.file_size(error);
     if (error) continue;
@@ -36,7 +36,7 @@ std::string stamp(const std::filesystem::path& checkpoint) {
   std::sort(entries.begin(), entries.end());
   base::Digester digester;
   for (const std::string& entry : entries) digester.text(entry);
-  return digester.finish().hex();
+  return fmt::format("{}|{}|", std::filesystem::canonical(folder).string(), digester.finish().hex());
 }
 
 int resolved_media_threads(int wanted) {
@@ -63,9 +63,8 @@ Backend::Impl::Impl(const BackendOptions& options) : options_(options) {
   media_pool_ = std::make_unique<base::ThreadPool>(options_.media_threads);
 }
 
-std::shared_ptr<const api::LoadedModel> Backend::Impl::load(const std::filesystem::path& checkpoint,
+std::shared_ptr<const api::LoadedModel> Backend::Impl::load(const base::Checkpoint& checkpoint,
                                                             const std::string& dtype) {
-  prompt::model_folder(checkpoint);
   weights::Placement placement;
   placement.device = api::torch_device(device_);
   placement.store = store_;
@@ -74,9 +73,8 @@ std::shared_ptr<const api::LoadedModel> Backend::Impl::load(const std::filesyste
     throw InputError(fmt::format("dtype is \"{}\": it must be \"auto\", {}.", base::printable(dtype, 40),
                                  base::dtype_list()));
   }
-  const std::string key =
-      fmt::format("{}|{}|{}", std::filesystem::canonical(checkpoint).string(),
-                  placement.dtype ? base::dtype_name(*placement.dtype) : "stored", stamp(checkpoint));
+  std::string key = placement.dtype ? base::dtype_name(*placement.dtype) : "stored";
+  for (const std::filesystem::path& folder : checkpoint.folders()) key.append("|").append(stamp(folder));
   const std::lock_guard loading(load_mutex_);
   {
     const std::lock_guard lock(models_mutex_);

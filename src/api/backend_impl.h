@@ -3,12 +3,12 @@
 
 #include <c10/core/Device.h>
 
-#include <filesystem>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
 
+#include "base/checkpoint.h"
 #include "base/thread_pool.h"
 #include "engine/engine.h"
 #include "engine/executor.h"
@@ -33,10 +33,9 @@ class Backend::Impl {
  public:
   explicit Impl(const BackendOptions& options);
 
-  // The live model of the same folder and dtype, or a newly loaded one. Loads of one backend wait for each
+  // The live model of the same folders and dtype, or a newly loaded one. Loads of one backend wait for each
   // other, so that two threads that ask for the same model get the same.
-  std::shared_ptr<const api::LoadedModel> load(const std::filesystem::path& checkpoint,
-                                               const std::string& dtype);
+  std::shared_ptr<const api::LoadedModel> load(const base::Checkpoint& checkpoint, const std::string& dtype);
 
   [[nodiscard]] const DeviceInfo& device() const { return device_; }
   [[nodiscard]] const BackendOptions& options() const { return options_; }

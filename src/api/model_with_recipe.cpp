@@ -35,11 +35,13 @@ ModelWithRecipe::ModelWithRecipe(const std::filesystem::path& checkpoint, const 
 
 void ModelWithRecipe::load(const std::filesystem::path& checkpoint, const LoadOptions& options) {
   // A recipe is read in a moment, weights are not: a mistake in it shows first.
-  prompt::Recipe recipe = prompt::load_recipe(prompt::model_folder(checkpoint), options.recipe);
-  loaded = backend.impl()->load(checkpoint, options.dtype);
+  const base::Checkpoint found = prompt::find_checkpoint(checkpoint, options.adapter);
+  prompt::Recipe recipe = prompt::load_recipe(found, options.recipe);
+  loaded = backend.impl()->load(found, options.dtype);
   builder = std::make_shared<prompt::PromptBuilder>(loaded->files, std::move(recipe),
                                                     options.parse_control_tokens, options.media_limits);
   description = describe(*loaded, builder->recipe(), backend);
+  if (found.is_adapted()) description.base = found.base();
 }
 
 Tokenizer tokenizer_of(const prompt::CheckpointFiles& files) {

@@ -15,7 +15,7 @@ namespace tte {
 
 class Processor::Impl {
  public:
-  Impl(const std::filesystem::path& checkpoint, const LoadOptions& options)
+  Impl(const base::Checkpoint& checkpoint, const LoadOptions& options)
       : files(prompt::load_checkpoint_files(checkpoint)),
         builder(files, prompt::load_recipe(checkpoint, options.recipe), options.parse_control_tokens,
                 options.media_limits) {}
@@ -62,7 +62,7 @@ Processor::Processor(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) 
 
 Processor Processor::load(const std::filesystem::path& checkpoint, const LoadOptions& options) {
   return base::in_plain_words(checkpoint.string(), api::kLessOfACheckpoint, [&] {
-    return Processor(std::make_shared<Impl>(prompt::model_folder(checkpoint), options));
+    return Processor(std::make_shared<Impl>(prompt::find_checkpoint(checkpoint, options.adapter), options));
   });
 }
 

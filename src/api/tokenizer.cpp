@@ -15,8 +15,9 @@ Tokenizer::Tokenizer(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) 
 
 Tokenizer Tokenizer::load(const std::filesystem::path& checkpoint) {
   return base::in_plain_words(checkpoint.string(), api::kLessOfACheckpoint, [&] {
-    auto tokenizer = text::Tokenizer::load(prompt::checkpoint_folder(checkpoint));
-    auto chat_template = text::ChatTemplate::load(checkpoint, *tokenizer, text::TemplateOf::kTokenizer);
+    const base::Checkpoint found = prompt::tokenizer_checkpoint(checkpoint);
+    auto tokenizer = text::Tokenizer::load(found);
+    auto chat_template = text::ChatTemplate::load(found, *tokenizer, text::TemplateOf::kTokenizer);
     auto vocabulary = prompt::vocabulary_digest(*tokenizer);
     return Tokenizer(std::make_shared<Impl>(std::move(tokenizer), std::move(chat_template),
                                             std::move(vocabulary), checkpoint.string()));

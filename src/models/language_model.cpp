@@ -74,6 +74,11 @@ LanguageModel::LanguageModel(const TextConfig& config, const weights::StateDict&
       state_bytes);
 }
 
+std::optional<std::pair<std::string, std::string>> LanguageModel::tied_tensors(const TextConfig& config) {
+  if (!config.tied) return std::nullopt;
+  return std::pair(kEmbedding, kHead);
+}
+
 at::ScalarType LanguageModel::stored_dtype(const weights::StateDict& weights) {
   return weights.stored_dtype(weights.has(kEmbedding) ? kEmbedding : kHead);
 }

@@ -7,6 +7,8 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/weight.h"
@@ -46,6 +48,10 @@ class LanguageModel {
   // hidden states; visual features then have 1 + deepstack times hidden_size columns.
   LanguageModel(const TextConfig& config, const weights::StateDict& weights, std::int64_t state_bytes,
                 std::int64_t deepstack = 0);
+
+  // The embedding's name and the head's, where config.json says that they are one tensor.
+  [[nodiscard]] static std::optional<std::pair<std::string, std::string>> tied_tensors(
+      const TextConfig& config);
 
   // The type of the embedding in a checkpoint.
   [[nodiscard]] static at::ScalarType stored_dtype(const weights::StateDict& weights);

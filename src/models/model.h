@@ -4,13 +4,13 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "base/checkpoint.h"
 #include "base/digest.h"
 #include "models/preprocessor.h"
 #include "nn/sequence_state.h"
@@ -76,10 +76,10 @@ struct ModelOptions {
 
 // The dtype that config.json names ("dtype", or "torch_dtype" in older files; at the top or in "text_config");
 // none if it names none. Throws ModelError for one that tte does not compute in.
-std::optional<at::ScalarType> declared_dtype(const std::filesystem::path& checkpoint);
+std::optional<at::ScalarType> declared_dtype(const base::Checkpoint& checkpoint);
 
 // The family's by config.json's model_type; throws as load_preprocessor(). Without a dtype in `options` it
 // takes the declared one, else the one that the weights have.
-std::shared_ptr<const Model> load_model(const std::filesystem::path& checkpoint, const ModelOptions& options);
+std::shared_ptr<const Model> load_model(const base::Checkpoint& checkpoint, const ModelOptions& options);
 
 }  // namespace tte::models

@@ -4,12 +4,12 @@
 
 #include <array>
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "base/checkpoint.h"
 #include "base/digest.h"
 #include "media/budget.h"
 #include "media/patches.h"
@@ -118,6 +118,6 @@ inline std::string Preprocessor::expand_text(std::string text, const Visuals& /*
 
 // The family's by config.json's model_type. Throws ModelError naming the folder for a checkpoint that does not
 // fit, and listing the known families for an unknown one.
-std::shared_ptr<const Preprocessor> load_preprocessor(const std::filesystem::path& checkpoint);
+std::shared_ptr<const Preprocessor> load_preprocessor(const base::Checkpoint& checkpoint);
 
 }  // namespace tte::models

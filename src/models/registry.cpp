@@ -26,8 +26,8 @@ namespace tte::models {
 namespace {
 
 struct Family {
-  std::function<std::shared_ptr<const Preprocessor>(const std::filesystem::path&)> preprocessor;
-  std::function<std::shared_ptr<const Model>(const std::filesystem::path&, const ModelOptions&)> model;
+  std::function<std::shared_ptr<const Preprocessor>(const base::Checkpoint&)> preprocessor;
+  std::function<std::shared_ptr<const Model>(const base::Checkpoint&, const ModelOptions&)> model;
 };
 
 const std::map<std::string, Family>& families() {
@@ -54,7 +54,7 @@ void check_plain(const base::JsonObject& config) {
                   base::printable(method, 40)));
 }
 
-const Family& family_of(const std::filesystem::path& checkpoint) {
+const Family& family_of(const base::Checkpoint& checkpoint) {
   const std::filesystem::path file = checkpoint / "config.json";
   const base::Json json = base::read_json_object(file);
   const base::JsonObject config(json, base::shown(file));
@@ -72,7 +72,7 @@ const Family& family_of(const std::filesystem::path& checkpoint) {
 
 }  // namespace
 
-std::optional<at::ScalarType> declared_dtype(const std::filesystem::path& checkpoint) {
+std::optional<at::ScalarType> declared_dtype(const base::Checkpoint& checkpoint) {
   const std::filesystem::path file = checkpoint / "config.json";
   const base::Json json = base::read_json_object(file);
   const base::JsonObject root(json, base::shown(file));
@@ -91,12 +91,11 @@ std::optional<at::ScalarType> declared_dtype(const std::filesystem::path& checkp
   return std::nullopt;
 }
 
-std::shared_ptr<const Preprocessor> load_preprocessor(const std::filesystem::path& checkpoint) {
+std::shared_ptr<const Preprocessor> load_preprocessor(const base::Checkpoint& checkpoint) {
   return family_of(checkpoint).preprocessor(checkpoint);
 }
 
-std::shared_ptr<const Model> load_model(const std::filesystem::path& checkpoint,
-                                        const ModelOptions& options) {
+std::shared_ptr<const Model> load_model(const base::Checkpoint& checkpoint, const ModelOptions& options) {
   const Family& family = family_of(checkpoint);
   ModelOptions complete = options;
   if (!complete.placement.dtype) complete.placement.dtype = declared_dtype(checkpoint);

@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "base/printable.h"
 #include "tte/error.h"
+#include "weights/adapter.h"
 
 namespace tte::prompt {
 
@@ -28,15 +29,10 @@ constexpr std::string_view kWhatItIs =
 // What a folder without config.json is.
 [[noreturn]] void fail_folder(const std::filesystem::path& folder) {
   const std::string name = base::shown(folder);
-  if (const auto adapter = folder / "adapter_config.json"; base::is_present(adapter)) {
-    const base::Json json = base::read_json_object(adapter);
-    const auto model =
-        base::get_or<std::string>(json, "base_model_name_or_path", "unknown", base::shown(adapter));
-    throw ModelError(
-        fmt::format("{} holds a PEFT adapter of the model \"{}\", not a model: merge the two with "
-                    "peft's merge_and_unload(), write them with save_pretrained(folder), and load "
-                    "that folder.",
-                    name, base::printable(model, 80)));
+  if (base::is_present(folder / "adapter_config.json")) {
+    throw ModelError(fmt::format(
+        "{} holds a PEFT adapter, not the model that an adapter changes: give the folder of its base.",
+        name));
   }
   std::error_code code;
   for (std::filesystem::directory_iterator it(folder, code), end; !code && it != end; it.increment(code)) {
@@ -49,8 +45,7 @@ constexpr std::string_view kWhatItIs =
   throw ModelError(fmt::format("{} has no config.json: {}.", name, kWhatItIs));
 }
 
-}  // namespace
-
+// `path` if it is a folder. Throws ModelError saying what a checkpoint is otherwise.
 const std::filesystem::path& checkpoint_folder(const std::filesystem::path& path) {
   const std::string name = base::shown(path);
   if (path.native().find('\0') != std::string::npos)
@@ -70,19 +65,50 @@ const std::filesystem::path& checkpoint_folder(const std::filesystem::path& path
       fmt::format("\"{}\" is not a folder: {}; download models of a hub first.", name, kWhatItIs));
 }
 
-const std::filesystem::path& model_folder(const std::filesystem::path& path) {
-  if (!base::is_present(checkpoint_folder(path) / "config.json")) fail_folder(path);
+}  // namespace
+
+base::Checkpoint tokenizer_checkpoint(const std::filesystem::path& path) {
+  if (!weights::is_adapter(checkpoint_folder(path))) return path;
+  const weights::AdapterBase base = weights::base_of_adapter(path);
+  return base.folder.empty() ? base::Checkpoint(path) : base::Checkpoint(path, base.folder);
+}
+
+base::Checkpoint find_checkpoint(const std::filesystem::path& path, const std::filesystem::path& adapter) {
+  if (!adapter.empty()) {
+    if (!base::is_present(checkpoint_folder(adapter) / "adapter_config.json")) {
+      throw ModelError(
+          fmt::format("{} is no adapter: it has no adapter_config.json, which PEFT's save_pretrained writes.",
+                      base::shown(adapter)));
+    }
+    base::Checkpoint both(adapter, checkpoint_folder(path));
+    if (!base::is_present(both / "config.json")) fail_folder(path);
+    return both;
+  }
+  if (weights::is_adapter(checkpoint_folder(path))) {
+    const weights::AdapterBase base = weights::base_of_adapter(path);
+    if (base.folder.empty()) {
+      throw ModelError(fmt::format(
+          "{} holds a PEFT adapter of {}: give that model's folder as the checkpoint, and this one as its "
+          "adapter.",
+          base::shown(path),
+          base.name.empty() ? "a model that its adapter_config.json does not name"
+                            : fmt::format("the model \"{}\", which is no folder with config.json here",
+                                          base::printable(base.name, 80))));
+    }
+    return {path, base.folder};
+  }
+  if (!base::is_present(path / "config.json")) fail_folder(path);
   return path;
 }
 
-std::shared_ptr<const CheckpointFiles> load_checkpoint_files(const std::filesystem::path& path) {
+std::shared_ptr<const CheckpointFiles> load_checkpoint_files(const base::Checkpoint& checkpoint) {
   auto files = std::make_shared<CheckpointFiles>();
-  files->path = model_folder(path);
-  files->preprocessor = models::load_preprocessor(path);
-  files->tokenizer = text::Tokenizer::load(path);
-  files->chat_template = text::ChatTemplate::load(path, *files->tokenizer);
+  files->path = checkpoint.folder();
+  files->preprocessor = models::load_preprocessor(checkpoint);
+  files->tokenizer = text::Tokenizer::load(checkpoint);
+  files->chat_template = text::ChatTemplate::load(checkpoint, *files->tokenizer);
   files->vocabulary = vocabulary_digest(*files->tokenizer);
-  files->generation = load_generation_config(path, *files->tokenizer);
+  files->generation = load_generation_config(checkpoint, *files->tokenizer);
   return files;
 }
 

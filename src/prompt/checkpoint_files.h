@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "base/checkpoint.h"
 #include "models/preprocessor.h"
 #include "prompt/decoding.h"
 #include "text/chat_template.h"
@@ -13,7 +14,7 @@
 namespace tte::prompt {
 
 struct CheckpointFiles {
-  std::filesystem::path path;
+  std::filesystem::path path;  // The adapter's where there is one.
   std::shared_ptr<const models::Preprocessor> preprocessor;
   std::shared_ptr<const text::Tokenizer> tokenizer;
   std::shared_ptr<const text::ChatTemplate> chat_template;  // Null when there is none.
@@ -24,13 +25,15 @@ struct CheckpointFiles {
 // Digest of all tokens of a tokenizer and their ids.
 std::string vocabulary_digest(const text::Tokenizer& tokenizer);
 
-// Throws ModelError for a path that is not a folder, and naming the file for one that is missing or damaged.
-std::shared_ptr<const CheckpointFiles> load_checkpoint_files(const std::filesystem::path& path);
+// Throws ModelError naming the file for one that is missing or damaged.
+std::shared_ptr<const CheckpointFiles> load_checkpoint_files(const base::Checkpoint& checkpoint);
 
-// `path` if it is a folder. Throws ModelError saying what a checkpoint is otherwise.
-const std::filesystem::path& checkpoint_folder(const std::filesystem::path& path);
-// The same for a folder with config.json; of one without it the error says what it is instead (an adapter, a
-// GGUF file).
-const std::filesystem::path& model_folder(const std::filesystem::path& path);
+// The checkpoint that a caller names: a folder with config.json, perhaps with an adapter of it; or, where `adapter` is
+// empty, an adapter's folder alone, whose base is then the one that it names. Throws ModelError saying what a path is
+// instead (a GGUF file, an adapter whose base is not there).
+base::Checkpoint find_checkpoint(const std::filesystem::path& path,
+                                 const std::filesystem::path& adapter = {});
+// The same of a folder that needs nothing but a tokenizer: an adapter's base is not missed.
+base::Checkpoint tokenizer_checkpoint(const std::filesystem::path& path);
 
 }  // namespace tte::prompt

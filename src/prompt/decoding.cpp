@@ -134,7 +134,7 @@ void complete(GenerateOptions& options, const GenerateOptions& next) {
 
 }  // namespace
 
-GenerationConfig load_generation_config(const std::filesystem::path& checkpoint,
+GenerationConfig load_generation_config(const base::Checkpoint& checkpoint,
                                         const text::Tokenizer& tokenizer) {
   GenerationConfig out;
   const auto file = checkpoint / "generation_config.json";

@@ -3,10 +3,10 @@
 
 #include <concepts>
 #include <cstdint>
-#include <filesystem>
 #include <string>
 #include <vector>
 
+#include "base/checkpoint.h"
 #include "base/json.h"
 #include "text/tokenizer/tokenizer.h"
 #include "tte/options.h"
@@ -28,8 +28,7 @@ struct GenerationConfig {
 // caches, beams, assistants and outputs; max_length, which max_new_tokens overrides), or is noted as refused
 // unless its value is the one that changes nothing; other keys say nothing. Throws ModelError naming file and
 // key for values of the wrong type or out of range.
-GenerationConfig load_generation_config(const std::filesystem::path& checkpoint,
-                                        const text::Tokenizer& tokenizer);
+GenerationConfig load_generation_config(const base::Checkpoint& checkpoint, const text::Tokenizer& tokenizer);
 
 // The caller's settings, completed by the recipe's, then, if one of the two asks for it, by the checkpoint's, then
 // by those that hold otherwise. The file's stop strings hold in any case where no others are given. Every optional

@@ -293,7 +293,7 @@ Recipe parse_recipe(const Json& json, const std::string& where) {
   return out;
 }
 
-Recipe load_recipe(const std::filesystem::path& checkpoint, const std::string& wanted) {
+Recipe load_recipe(const base::Checkpoint& checkpoint, const std::string& wanted) {
   if (!wanted.empty()) {
     if (bundled_recipes().count(wanted) != 0) return bundled(wanted);
     if (!base::is_present(wanted)) {

@@ -2,13 +2,13 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <map>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/checkpoint.h"
 #include "base/json.h"
 #include "models/preprocessor.h"
 #include "tte/options.h"
@@ -86,7 +86,7 @@ Recipe parse_recipe(const base::Json& json, const std::string& where);
 
 // `wanted` (a file, or a bundled recipe's name), else recipe.json in `checkpoint`, else the raw recipe: the
 // checkpoint's chat template with the generation prompt, last token, L2.
-Recipe load_recipe(const std::filesystem::path& checkpoint, const std::string& wanted);
+Recipe load_recipe(const base::Checkpoint& checkpoint, const std::string& wanted);
 
 // The JSON of the recipes that are compiled in (models/recipes/*.json), by name, in alphabetical order.
 const std::map<std::string, std::string_view>& bundled_recipes();

@@ -268,12 +268,17 @@ std::string LoadedTemplate::render_as_is(const std::vector<ChatMessage>& message
 
 }  // namespace
 
-std::shared_ptr<const ChatTemplate> ChatTemplate::load(const std::filesystem::path& folder,
+std::shared_ptr<const ChatTemplate> ChatTemplate::load(const base::Checkpoint& checkpoint,
                                                        const Tokenizer& tokenizer, TemplateOf rule) {
-  const auto source = find_template(folder, rule);
+  std::optional<Source> source;
+  std::filesystem::path config;
+  for (const std::filesystem::path& folder : checkpoint.folders()) {
+    source = find_template(folder, rule);
+    config = folder / "tokenizer_config.json";
+    if (source) break;
+  }
   if (!source) return nullptr;
   std::optional<std::vector<std::string>> declared;
-  const std::filesystem::path config = folder / "tokenizer_config.json";
   if (std::filesystem::is_regular_file(config)) {
     const base::Json json = base::read_json(config);
     if (json.is_object() && json.contains("chat_control_tokens") && !json["chat_control_tokens"].is_null()) {

@@ -1,12 +1,12 @@
 // The checkpoint's own chat template, rendered as transformers' apply_chat_template renders it.
 #pragma once
 
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/checkpoint.h"
 #include "text/control_tokens.h"
 #include "text/tokenizer/tokenizer.h"
 
@@ -45,7 +45,7 @@ class ChatTemplate {
  public:
   // Null when there is none. Of several with names "default" counts. Throws ModelError naming file and line for
   // a template that cannot be parsed, is longer than 4 MB, or has no default.
-  static std::shared_ptr<const ChatTemplate> load(const std::filesystem::path& folder,
+  static std::shared_ptr<const ChatTemplate> load(const base::Checkpoint& checkpoint,
                                                   const Tokenizer& tokenizer,
                                                   TemplateOf rule = TemplateOf::kProcessor);
   virtual ~ChatTemplate() = default;

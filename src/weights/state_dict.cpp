@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
-#include <cstring>
 #include <map>
 #include <mutex>
 #include <stdexcept>
@@ -17,48 +16,49 @@
 #include "base/file.h"
 #include "base/printable.h"
 #include "tte/error.h"
+#include "weights/adapter.h"
 #include "weights/checkpoint_files.h"
-#include "weights/content_digest.h"
+#include "weights/tensor_file.h"
 #include "weights/weight_store.h"
 
 namespace tte::weights {
 
 using base::printable;
 
-namespace {
+struct StateDict::Entry {
+  std::shared_ptr<const TensorFile> file;
+  std::size_t index;  // Where it is in its file.
+  StoredTensor stored;
+  std::string dtype;          // As which it counts: that of the base's tensor where an adapter's replaces it.
+  std::vector<Delta> deltas;  // Added when it is taken out.
+  mutable std::atomic<bool> used = false;
 
-// Digests of the tensors of one file, made when the first is asked for.
-struct Contents {
-  std::shared_ptr<const MappedFile> file;
-  std::vector<StoredTensor> tensors;
-  mutable std::once_flag once;
-  mutable std::vector<base::Digest> digests;
-
-  const base::Digest& operator[](std::size_t index) const {
-    std::call_once(once, [&] { digests = content_digests(*file, tensors); });
-    return digests[index];
+  Entry(std::shared_ptr<const TensorFile> all, std::size_t at)
+      : file(std::move(all)), index(at), stored(file->tensors()[at]), dtype(stored.dtype) {}
+  [[nodiscard]] const MappedFile& mapped() const { return *file->file(); }
+  [[nodiscard]] std::string_view bytes() const { return mapped().bytes().substr(stored.begin, stored.size); }
+  [[nodiscard]] at::Tensor load() const {  // As it is in the file.
+    return map_tensor(file->file(), stored.begin, stored.shape, *scalar_type(stored.dtype));
   }
 };
 
-}  // namespace
-
-struct StateDict::Entry {
-  std::shared_ptr<const MappedFile> file;
-  StoredTensor stored;
-  std::shared_ptr<const Contents> contents;  // All of its file,
-  std::size_t index;                         // where it is this one.
-  mutable std::atomic<bool> used = false;
-
-  Entry(std::shared_ptr<const Contents> all, std::size_t at)
-      : file(all->file), stored(all->tensors[at]), contents(std::move(all)), index(at) {}
-  [[nodiscard]] const char* data() const { return file->bytes().data() + stored.begin; }
-};
-
 struct StateDict::Checkpoint {
-  std::string name;  // What was opened, fit for messages.
+  std::string name;                                // What was opened, fit for messages.
+  std::shared_ptr<const TensorFile> adapter_file;  // Null without an adapter.
   Placement placement;
   // By name; in order, so that those under a prefix are neighbours.
   std::map<std::string, std::unique_ptr<Entry>, std::less<>> entries;
+
+  void rename(const Naming& naming);
+  // Applies an adapter's tensors to those of their names.
+  void adapt(const Adapter& adapter, const Naming& naming);
+  [[nodiscard]] Entry* find(const std::string& entry) const;
+  // Who brings a tensor, for messages: the checkpoint, or its adapter's file.
+  [[nodiscard]] std::string owner(const Entry& entry) const {
+    return entry.file == adapter_file ? entry.mapped().name() : name;
+  }
+  // The names of the tensor that `target` is: itself, or both names of a tied one, of which one may be missing.
+  [[nodiscard]] std::vector<std::string> names_of(const std::string& target, const Naming& naming) const;
 
   // What was taken out, by the first of its parts.
   mutable std::mutex mutex;
@@ -78,32 +78,10 @@ namespace {
 
 constexpr std::size_t kMostNamesListed = 10;
 
-// A range of a mapped file as a tensor: a view, or a copy where the bytes do not lie as their type wants
-// them.
-at::Tensor map_tensor(const std::shared_ptr<const MappedFile>& file, std::size_t begin, at::IntArrayRef shape,
-                      at::ScalarType dtype) {
-  const auto options = at::TensorOptions(dtype);
-  const char* data = file->bytes().data() + begin;
-  const std::size_t element = c10::elementSize(dtype);
-  std::size_t bytes = element;
-  for (const std::int64_t size : shape) bytes *= static_cast<std::size_t>(size);
-  if (bytes == 0) return at::empty(shape, options);
-  file->check_unchanged();
-  file->will_need(begin, bytes);
-  if (reinterpret_cast<std::uintptr_t>(data) % element != 0) {
-    at::Tensor copy = at::empty(shape, options);
-    std::memcpy(copy.mutable_data_ptr(), data, bytes);
-    return copy;
-  }
-  // The tensor keeps the mapping alive. libtorch has no read-only tensors: that nobody writes is our
-  // contract.
-  return at::from_blob(
-      const_cast<char*>(data), shape, [file](void*) {}, options);
-}
-
-// Whether the parts are one range of bytes of one file, and of one dtype.
+// Whether the parts are one range of bytes of one file, of one dtype, as they are.
 template <typename Entry>
 bool adjacent(const std::vector<const Entry*>& parts) {
+  if (std::ranges::any_of(parts, [](const Entry* part) { return !part->deltas.empty(); })) return false;
   for (std::size_t i = 1; i < parts.size(); ++i) {
     const auto& before = parts[i - 1]->stored;
     const auto& stored = parts[i]->stored;
@@ -146,19 +124,21 @@ at::Tensor StateDict::Checkpoint::take(const std::vector<const Entry*>& parts,
 
 at::Tensor StateDict::Checkpoint::place(const std::vector<const Entry*>& parts,
                                         const std::vector<std::int64_t>& shape) const {
-  const at::ScalarType stored = *scalar_type(parts[0]->stored.dtype);
-  const at::ScalarType dtype = placement.dtype.value_or(stored);
+  const at::ScalarType dtype = placement.dtype.value_or(*scalar_type(parts[0]->dtype));
   const auto make = [&] {
     if (adjacent(parts)) {
-      return map_tensor(parts[0]->file, parts[0]->stored.begin, shape, stored).to(placement.device, dtype);
+      const StoredTensor& first = parts[0]->stored;
+      return map_tensor(parts[0]->file->file(), first.begin, shape, *scalar_type(first.dtype))
+          .to(placement.device, dtype);
     }
     at::Tensor whole = at::empty(shape, at::TensorOptions(dtype).device(placement.device));
     std::int64_t row = 0;
     for (const Entry* part : parts) {
-      const auto& tensor = part->stored;
-      const std::int64_t rows = tensor.shape[0];
-      whole.narrow(0, row, rows)
-          .copy_(map_tensor(part->file, tensor.begin, tensor.shape, *scalar_type(tensor.dtype)));
+      at::Tensor tensor = part->load();
+      if (!part->deltas.empty()) tensor = tensor.to(placement.device);
+      for (const Delta& delta : part->deltas) tensor = delta.merge(tensor);
+      const std::int64_t rows = tensor.size(0);
+      whole.narrow(0, row, rows).copy_(tensor);
       row += rows;
     }
     return whole;
@@ -166,53 +146,137 @@ at::Tensor StateDict::Checkpoint::place(const std::vector<const Entry*>& parts,
   if (!placement.store) return make();
   base::Digester origin;
   for (const Entry* part : parts) {
-    const base::Digest& file = part->file->identity();
+    const base::Digest& file = part->mapped().identity();
     origin.bytes(&file, sizeof(file)).number(static_cast<std::int64_t>(part->stored.begin));
     origin.number(static_cast<std::int64_t>(part->stored.size));
+    for (const Delta& delta : part->deltas) delta.add_origin(origin);
   }
   origin.number(static_cast<std::int64_t>(dtype));
   origin.number(static_cast<std::int64_t>(placement.device.type())).number(placement.device.index());
   return placement.store->share(origin.finish(), make);
 }
 
-StateDict StateDict::open(const std::filesystem::path& path, Placement placement) {
+void StateDict::Checkpoint::rename(const Naming& naming) {
+  decltype(entries) renamed;
+  std::map<std::string, std::string, std::less<>> sources;
+  for (auto& [source, entry] : entries) {
+    const std::string target = naming.rename(source).value_or(source);
+    const auto [it, inserted] = sources.emplace(target, source);
+    if (!inserted) {
+      throw ModelError(
+          fmt::format("{} has tensors \"{}\" and \"{}\", which are both known as \"{}\": it mixes two "
+                      "generations of names.",
+                      name, printable(it->second), printable(source), printable(target)));
+    }
+    renamed.emplace(target, std::move(entry));
+  }
+  entries = std::move(renamed);
+}
+
+StateDict::Entry* StateDict::Checkpoint::find(const std::string& entry) const {
+  const auto it = entries.find(entry);
+  return it == entries.end() ? nullptr : it->second.get();
+}
+
+std::vector<std::string> StateDict::Checkpoint::names_of(const std::string& target,
+                                                         const Naming& naming) const {
+  if (!naming.tied) return {target};
+  const auto& [first, second] = *naming.tied;
+  if (target != first && target != second) return {target};
+  const Entry* one = find(first);
+  const Entry* two = find(second);
+  if (one == nullptr && two == nullptr) return {target};
+  if (one != nullptr && two != nullptr &&
+      (one->stored.dtype != two->stored.dtype || one->stored.shape != two->stored.shape ||
+       one->bytes() != two->bytes()))
+    return {target};
+  return {first, second};
+}
+
+void StateDict::Checkpoint::adapt(const Adapter& adapter, const Naming& naming) {
+  adapter_file = adapter.file;
+  const auto named = [&](const std::string& target) {
+    return naming.rename ? naming.rename(target).value_or(target) : target;
+  };
+  // What is tied is told from the base's own tensors.
+  std::map<std::string, std::vector<std::string>> places;
+  const auto place_of = [&](const std::string& target) -> std::vector<std::string>& {
+    const auto [it, is_new] = places.try_emplace(target);
+    if (is_new) it->second = names_of(target, naming);
+    return it->second;
+  };
+  for (const Replacement& replacement : adapter.replacements)
+    static_cast<void>(place_of(named(replacement.target)));
+  for (const Delta& delta : adapter.deltas) static_cast<void>(place_of(named(delta.target())));
+
+  std::map<std::string, std::size_t> replaced;
+  for (const Replacement& replacement : adapter.replacements) {
+    const std::string target = named(replacement.target);
+    if (const auto [it, is_new] = replaced.emplace(target, replacement.index); !is_new) {
+      const auto& tensors = adapter.file->tensors();
+      throw ModelError(fmt::format("{} has tensors \"{}\" and \"{}\", which are both known as \"{}\".",
+                                   adapter.file->file()->name(), printable(tensors[it->second].name),
+                                   printable(tensors[replacement.index].name), printable(target)));
+    }
+    const std::vector<std::string> both = place_of(target);
+    if (replacement.untied && both.size() > 1) {
+      const std::string& other = both[0] == target ? both[1] : both[0];
+      if (find(other) == nullptr) {
+        const Entry& kept = *find(target);
+        entries.emplace(other, std::make_unique<Entry>(kept.file, kept.index));
+      }
+      for (const std::string& each : both) place_of(each) = {each};
+    }
+    for (const std::string& each : place_of(target)) {
+      const Entry* before = find(each);
+      if (before == nullptr && each != target) continue;
+      auto entry = std::make_unique<Entry>(adapter.file, replacement.index);
+      if (before != nullptr && scalar_type(before->dtype)) entry->dtype = before->dtype;
+      entries[each] = std::move(entry);
+    }
+  }
+  for (const Delta& delta : adapter.deltas) {
+    const std::string target = named(delta.target());
+    bool found = false;
+    for (const std::string& each : place_of(target)) {
+      Entry* entry = find(each);
+      if (entry == nullptr) continue;
+      found = true;
+      delta.check_fits(entry->stored.shape, each);
+      if (!scalar_type(entry->stored.dtype)) {
+        throw ModelError(
+            fmt::format("{} stores tensor \"{}\" as {}, to which an adapter cannot add: it must be F32, F16 "
+                        "or BF16.",
+                        entry->mapped().name(), printable(each), entry->stored.dtype));
+      }
+      entry->deltas.push_back(delta);
+    }
+    if (!found) {
+      throw ModelError(
+          fmt::format("{} for \"{}\", which {} does not have{}: the adapter is of another model.",
+                      delta.shown(), printable(target, 80), name, resembling(target)));
+    }
+  }
+}
+
+StateDict StateDict::open(const base::Checkpoint& where, Placement placement, const Naming& naming) {
   auto checkpoint = std::make_shared<Checkpoint>();
-  checkpoint->name = base::shown(path);
+  checkpoint->name = base::shown(where.base());
   if (placement.dtype && !at::isFloatingType(*placement.dtype)) {
     throw InputError(fmt::format("{} cannot be loaded as {}: weights are {}.", checkpoint->name,
                                  base::dtype_name(*placement.dtype), base::dtype_list()));
   }
   checkpoint->placement = std::move(placement);
-  for (auto& shard : open_checkpoint(path)) {
-    const auto contents = std::make_shared<Contents>();
-    contents->file = std::move(shard.file);
-    contents->tensors = std::move(shard.tensors);
-    for (std::size_t i = 0; i < contents->tensors.size(); ++i)
-      checkpoint->entries.emplace(contents->tensors[i].name, std::make_unique<Entry>(contents, i));
+  for (auto& shard : open_checkpoint(where.base())) {
+    const auto file = std::make_shared<const TensorFile>(std::move(shard.file), std::move(shard.tensors));
+    for (std::size_t i = 0; i < file->tensors().size(); ++i)
+      checkpoint->entries.emplace(file->tensors()[i].name, std::make_unique<Entry>(file, i));
   }
+  if (naming.rename) checkpoint->rename(naming);
+  if (where.is_adapted()) checkpoint->adapt(Adapter::open(where.folder()), naming);
   StateDict dict;
   dict.checkpoint_ = std::move(checkpoint);
   return dict;
-}
-
-void StateDict::rename(const std::function<std::optional<std::string>(std::string_view)>& rule) {
-  decltype(Checkpoint::entries) renamed;
-  // All names are worked out before anything moves: an error leaves the checkpoint as it was.
-  std::map<std::string, std::string_view, std::less<>> sources;
-  for (const auto& [name, entry] : checkpoint_->entries) {
-    std::string target = rule(name).value_or(name);
-    const auto [it, inserted] = sources.emplace(std::move(target), name);
-    if (!inserted) {
-      throw ModelError(
-          fmt::format("{} has tensors \"{}\" and \"{}\", which are both known as \"{}\": it mixes two "
-                      "generations of names.",
-                      checkpoint_->name, printable(it->second), printable(name), printable(it->first)));
-    }
-  }
-  for (const auto& [target, source] : sources) {
-    renamed.emplace(target, std::move(checkpoint_->entries.find(source)->second));
-  }
-  checkpoint_->entries = std::move(renamed);
 }
 
 StateDict StateDict::select(std::string_view prefix) const {
@@ -248,9 +312,9 @@ std::vector<std::int64_t> StateDict::shape(std::string_view name) const {
 
 at::ScalarType StateDict::stored_dtype(std::string_view name) const {
   const Entry& entry = lookup_or_throw(name);
-  if (const auto dtype = scalar_type(entry.stored.dtype)) return *dtype;
+  if (const auto dtype = scalar_type(entry.dtype)) return *dtype;
   throw ModelError(fmt::format("{} stores tensor \"{}\" as {}: tte computes with F32, F16 and BF16.",
-                               entry.file->name(), printable(full(name)), entry.stored.dtype));
+                               entry.mapped().name(), printable(full(name)), entry.dtype));
 }
 
 const StateDict::Entry& StateDict::expect(std::string_view name, at::IntArrayRef shape) const {
@@ -260,7 +324,7 @@ const StateDict::Entry& StateDict::expect(std::string_view name, at::IntArrayRef
     throw ModelError(fmt::format(
         "{} has tensor \"{}\" of shape {}, but its config.json calls for {}: config and "
         "weights do not belong together.",
-        entry.file->name(), printable(full(name)), shape_text(entry.stored.shape), shape_text(shape)));
+        entry.mapped().name(), printable(full(name)), shape_text(entry.stored.shape), shape_text(shape)));
   }
   return entry;
 }
@@ -292,10 +356,10 @@ at::Tensor StateDict::stacked(const std::vector<std::string>& names,
     }
     if (i > 0) whole[0] += shape[0];
     parts.push_back(&expect(names[i], shape));
-    if (!checkpoint_->placement.dtype && parts[i]->stored.dtype != parts[0]->stored.dtype) {
+    if (!checkpoint_->placement.dtype && parts[i]->dtype != parts[0]->dtype) {
       throw ModelError(fmt::format("{} stores \"{}\" as {} but \"{}\" as {}: load it with one dtype for all.",
-                                   checkpoint_->name, printable(full(names[0])), parts[0]->stored.dtype,
-                                   printable(full(names[i])), parts[i]->stored.dtype));
+                                   checkpoint_->name, printable(full(names[0])), parts[0]->dtype,
+                                   printable(full(names[i])), parts[i]->dtype));
     }
   }
   at::Tensor tensor = checkpoint_->take(parts, whole);
@@ -324,14 +388,16 @@ std::vector<std::string> StateDict::names() const {
 void StateDict::check_all_used() const {
   std::vector<std::string> listed;
   std::size_t unused = 0;
+  std::string where;
   visit([&](std::string_view name, const Entry& entry) {
     if (entry.used) return;
+    if (where.empty()) where = checkpoint_->owner(entry);
     if (++unused <= kMostNamesListed) listed.push_back(fmt::format("\"{}\"", printable(full(name))));
   });
   if (unused == 0) return;
   const std::string more = unused > listed.size() ? fmt::format(" and {} more", unused - listed.size()) : "";
-  throw ModelError(fmt::format("{} has tensors that the model of its config.json does not use: {}{}.",
-                               checkpoint_->name, fmt::join(listed, ", "), more));
+  throw ModelError(fmt::format("{} has tensors that the model of its config.json does not use: {}{}.", where,
+                               fmt::join(listed, ", "), more));
 }
 
 base::Digest StateDict::fingerprint() const {
@@ -340,8 +406,9 @@ base::Digest StateDict::fingerprint() const {
     const StoredTensor& tensor = entry.stored;
     digester.text(name).text(tensor.dtype).number(static_cast<std::int64_t>(tensor.shape.size()));
     for (const std::int64_t size : tensor.shape) digester.number(size);
-    const base::Digest& content = (*entry.contents)[entry.index];
+    const base::Digest& content = entry.file->digest(entry.index);
     digester.bytes(&content.low, sizeof content.low).bytes(&content.high, sizeof content.high);
+    for (const Delta& delta : entry.deltas) delta.add_content(digester);
   });
   return digester.finish();
 }

@@ -4,14 +4,15 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "base/checkpoint.h"
 #include "base/digest.h"
 
 namespace tte::weights {
@@ -26,8 +27,17 @@ struct Placement {
   std::shared_ptr<WeightStore> store = {};   // Shares identical tensors between models; may be null.
 };
 
-// A view of a checkpoint's tensors under a prefix of their names. Copies share the checkpoint. Thread-safe
-// but for rename(). Tensors taken out must never be written to: they may be views of the file (which writing
+// What a family calls the tensors of its checkpoints.
+struct Naming {
+  // For checkpoints of another naming generation: gets the name of a tensor and returns the family's, or nothing to
+  // keep it. Null: all are kept.
+  std::function<std::optional<std::string>(std::string_view)> rename;
+  // Two names of what is one tensor, unless the checkpoint has two that differ.
+  std::optional<std::pair<std::string, std::string>> tied;
+};
+
+// A view of a checkpoint's tensors under a prefix of their names. Copies share the checkpoint. Thread-safe. What an
+// adapter of the checkpoint changes is changed in every tensor that is taken out. Tensors taken out must never be written to: they may be views of the file (which writing
 // to would crash) or shared with other models. They are aligned for their element type, not more. A
 // checkpoint's files may be replaced (renamed over) while they are open, but not be written to in place: see
 // MappedFile.
@@ -35,13 +45,9 @@ class StateDict {
  public:
   // A .safetensors file, or a folder with model.safetensors or model.safetensors.index.json.
   // Throws ModelError naming the file for anything missing, truncated, overlapping or contradictory, and
-  // saying how to convert a checkpoint that is only there as pickled weights.
-  static StateDict open(const std::filesystem::path& path, Placement placement);
-
-  // Renames every tensor; for checkpoints of another naming generation. The rule gets the whole name,
-  // whatever the prefix, and returns the new one, or nothing to keep it. For all copies of this view: call it
-  // right after open(). Throws ModelError when two tensors would get the same name.
-  void rename(const std::function<std::optional<std::string>(std::string_view)>& rule);
+  // saying how to convert a checkpoint that is only there as pickled weights; for two tensors of one name; and for a
+  // tensor of an adapter that has no place in the checkpoint.
+  static StateDict open(const base::Checkpoint& checkpoint, Placement placement, const Naming& naming = {});
 
   [[nodiscard]] StateDict select(std::string_view prefix) const;  // "model.layers.0."
   [[nodiscard]] bool has(std::string_view name) const;
@@ -69,7 +75,7 @@ class StateDict {
   void check_all_used() const;
 
   // What the tensors below the prefix are: their names (without the prefix), stored dtypes, shapes and all of
-  // their bytes. See content_digests() for what it costs.
+  // their bytes, and what an adapter adds to them. See content_digests() for what it costs.
   [[nodiscard]] base::Digest fingerprint() const;
 
   // A number for the memory of the tensors that were taken out below the prefix: equal for two models that

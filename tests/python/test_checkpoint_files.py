@@ -449,7 +449,7 @@ def test_what_is_no_checkpoint_is_told(tmp_path: Path, folder: Path) -> None:
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
     cases = {
-        adapter: r"PEFT adapter of the model .Qwen/Qwen2-VL-2B-Instruct.*merge_and_unload",
+        adapter: r"is an adapter of .Qwen/Qwen2-VL-2B-Instruct.* was not found: give the model",
         gguf: r"GGUF file \(model-q4\.gguf\)",
         gguf / "model-q4.gguf": "is a GGUF file",
         pickled: r"pickled weights \(weights\.pth\)",

@@ -171,31 +171,33 @@ TEST_F(StateDictTest, ADtypeThatTteDoesNotComputeWithIsAnErrorWhenAskedFor) {
   EXPECT_THROW(static_cast<void>(dict.stored_dtype("position_ids")), ModelError);
 }
 
-TEST_F(StateDictTest, RenamesForEveryCopy) {
-  StateDict dict =
-      open({{"visual.a", numbered({1}, 1)}, {"model.b", numbered({1}, 2)}, {"lm_head", numbered({1}, 3)}});
-  const StateDict other = dict.select("model.");
-  dict.rename([](std::string_view name) -> std::optional<std::string> {
+TEST_F(StateDictTest, RenamesWhatItOpens) {
+  const auto rule = [](std::string_view name) -> std::optional<std::string> {
     if (name.starts_with("visual.")) return "model." + std::string(name);
     if (name.starts_with("model.")) return "model.language_model." + std::string(name.substr(6));
     return std::nullopt;
-  });
+  };
+  folder_.write("model.safetensors", safetensors({{"visual.a", numbered({1}, 1)},
+                                                  {"model.b", numbered({1}, 2)},
+                                                  {"lm_head", numbered({1}, 3)}}));
+  const StateDict dict = StateDict::open(folder_.path(), {}, {rule, {}});
+  const StateDict other = dict.select("model.");
   EXPECT_THAT(dict.names(), ElementsAre("lm_head", "model.language_model.b", "model.visual.a"));
   EXPECT_THAT(other.names(), ElementsAre("language_model.b", "visual.a"));
   EXPECT_EQ(other.get("visual.a", {1}).item<float>(), 1);
   EXPECT_EQ(other.get("language_model.b", {1}).item<float>(), 2);
 }
 
-TEST_F(StateDictTest, RenamingIntoOneNameIsAnErrorThatChangesNothing) {
-  StateDict dict = open({{"a.w", numbered({1}, 1)}, {"b.w", numbered({1}, 2)}, {"c", numbered({1})}});
+TEST_F(StateDictTest, RenamingIntoOneNameIsAnError) {
+  folder_.write("model.safetensors",
+                safetensors({{"a.w", numbered({1}, 1)}, {"b.w", numbered({1}, 2)}, {"c", numbered({1})}}));
+  const auto rule = [](std::string_view name) -> std::optional<std::string> {
+    return name == "c" ? std::optional<std::string>() : "same";
+  };
   EXPECT_THAT(message_of<ModelError>([&] {
-                dict.rename([](std::string_view name) -> std::optional<std::string> {
-                  return name == "c" ? std::optional<std::string>() : "same";
-                });
+                StateDict::open(folder_.path(), {}, {rule, {}});
               }),
               AllOf(HasSubstr("\"a.w\""), HasSubstr("\"b.w\""), HasSubstr("\"same\"")));
-  EXPECT_THAT(dict.names(), ElementsAre("a.w", "b.w", "c"));
-  EXPECT_EQ(dict.get("b.w", {1}).item<float>(), 2);
 }
 
 TEST_F(StateDictTest, StacksAlongTheFirstDimension) {

@@ -22,7 +22,7 @@ import tte
 from tte import _hub, _tte
 from tte._inputs import to_messages, to_part
 from tte._items import read_image
-from tte._models import PathLike
+from tte._models import PathLike, folders
 from tte._options import is_absent
 from tte.integrations import missing_extra
 from tte.integrations._media import MAX_DECODER_FRAMES, is_decoder, to_video
@@ -342,6 +342,8 @@ class _Source:
             self.processor()  # What does not fit is found now, without reading the weights.
 
     def processor(self) -> tte.Processor:
+        if self.given is not None:
+            return tte.Processor(**folders(self.given.model), recipe=self.recipe)
         return tte.Processor(self.path, recipe=self.recipe)
 
     def load(self, kind: type[Any], device: str) -> Any:

@@ -123,7 +123,7 @@ JsonObject ConfigFile::text() const {
   return root().has("text_config") ? root().object("text_config") : root();
 }
 
-ConfigFile read_config_file(const std::filesystem::path& checkpoint) {
+ConfigFile read_config_file(const base::Checkpoint& checkpoint) {
   return {base::shown(checkpoint / "config.json"), base::read_json(checkpoint / "config.json")};
 }
 

@@ -2,10 +2,10 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <string>
 #include <vector>
 
+#include "base/checkpoint.h"
 #include "base/json.h"
 #include "kernels/kernels.h"
 #include "media/patches.h"
@@ -54,7 +54,7 @@ struct ConfigFile {
   [[nodiscard]] base::JsonObject text() const;
   [[nodiscard]] base::JsonObject vision() const { return root().object("vision_config"); }
 };
-ConfigFile read_config_file(const std::filesystem::path& checkpoint);
+ConfigFile read_config_file(const base::Checkpoint& checkpoint);
 
 // What a family's text model may differ in.
 struct TextRules {

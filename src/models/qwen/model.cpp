@@ -127,23 +127,17 @@ class QwenModel final : public Model {
   std::vector<std::weak_ptr<const weights::MappedFile>> files_;
 };
 
-weights::StateDict open_weights(const std::filesystem::path& checkpoint,
-                                const weights::Placement& placement) {
-  weights::StateDict weights = weights::StateDict::open(checkpoint, placement);
-  weights.rename(first_generation);
-  return weights;
-}
-
 }  // namespace
 
-std::shared_ptr<const Model> load_model(const std::filesystem::path& checkpoint, const ModelOptions& options,
+std::shared_ptr<const Model> load_model(const base::Checkpoint& checkpoint, const ModelOptions& options,
                                         const Parts& parts) {
   weights::Placement placement = options.placement;
-  weights::StateDict weights = open_weights(checkpoint, placement);
+  const weights::Naming naming = {first_generation, LanguageModel::tied_tensors(parts.text)};
+  auto weights = weights::StateDict::open(checkpoint, placement, naming);
   if (!placement.dtype) {
     // Mixed checkpoints compute in the embedding's type.
     placement.dtype = LanguageModel::stored_dtype(weights);
-    weights = open_weights(checkpoint, placement);
+    weights = weights::StateDict::open(checkpoint, placement, naming);
   }
   // Frequencies that old tools saved: computed here.
   for (const std::string& name : weights.names()) {

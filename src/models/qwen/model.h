@@ -1,7 +1,6 @@
 // A Qwen vision-language model: a vision tower and a language model.
 #pragma once
 
-#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -9,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/checkpoint.h"
 #include "models/language_model.h"
 #include "models/model.h"
 #include "models/qwen/vision_tower.h"
@@ -34,7 +34,7 @@ struct Parts {
 //   model.visual.*          -> visual.*  (transformers 4.52 and later, in memory; some repositories saved so)
 //   model.language_model.*  -> model.*
 //   language_model.*, embed_tokens.*, layers.*, norm.*  -> model.*  (a bare text model)
-std::shared_ptr<const Model> load_model(const std::filesystem::path& checkpoint, const ModelOptions& options,
+std::shared_ptr<const Model> load_model(const base::Checkpoint& checkpoint, const ModelOptions& options,
                                         const Parts& parts);
 
 }  // namespace tte::models::qwen

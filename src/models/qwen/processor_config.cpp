@@ -116,29 +116,31 @@ struct Source {
   std::string where;
 };
 
-// The first of: processor_config.json's `section`, and `files` one by one.
-std::optional<Source> find_source(const std::filesystem::path& checkpoint, const std::string& section,
+// The first of: processor_config.json's `section`, and `files` one by one; all of one folder before the next.
+std::optional<Source> find_source(const base::Checkpoint& checkpoint, const std::string& section,
                                   const std::vector<std::string>& files) {
-  const std::filesystem::path nested = checkpoint / "processor_config.json";
-  if (base::is_present(nested)) {
-    const base::Json json = base::read_json_object(nested);
-    if (json.contains(section))
-      return Source{json[section], fmt::format("{}, \"{}\"", base::shown(nested), section)};
-  }
-  for (const std::string& name : files) {
-    const std::filesystem::path file = checkpoint / name;
-    if (base::is_present(file)) return Source{base::read_json(file), base::shown(file)};
+  for (const std::filesystem::path& folder : checkpoint.folders()) {
+    const std::filesystem::path nested = folder / "processor_config.json";
+    if (base::is_present(nested)) {
+      const base::Json json = base::read_json_object(nested);
+      if (json.contains(section))
+        return Source{json[section], fmt::format("{}, \"{}\"", base::shown(nested), section)};
+    }
+    for (const std::string& name : files) {
+      const std::filesystem::path file = folder / name;
+      if (base::is_present(file)) return Source{base::read_json(file), base::shown(file)};
+    }
   }
   return std::nullopt;
 }
 
-VisualSpec read_spec(const std::optional<Source>& source, const std::filesystem::path& checkpoint,
+VisualSpec read_spec(const std::optional<Source>& source, const base::Checkpoint& checkpoint,
                      const media::PatchSpec& tower, const VisualSpec& defaults,
                      LimitKeys keys = LimitKeys::kAll) {
   if (!source) {
     throw ModelError(
         fmt::format("{} has no preprocessor_config.json: copy it from the model's original repository.",
-                    base::shown(checkpoint)));
+                    base::shown(checkpoint.base())));
   }
   VisualSpec spec = parse_visual_spec(source->json, source->where, defaults, keys);
   const auto check = [&](const char* key, int value, int wanted) {
@@ -201,7 +203,7 @@ VisualSpec parse_visual_spec(const Json& json, const std::string& where, const V
   return spec;
 }
 
-VisualSpecs load_visual_specs(const std::filesystem::path& checkpoint, const media::PatchSpec& tower,
+VisualSpecs load_visual_specs(const base::Checkpoint& checkpoint, const media::PatchSpec& tower,
                               const VisualSpec& video_defaults, LimitKeys video_keys) {
   const auto image = find_source(checkpoint, "image_processor", {"preprocessor_config.json"});
   const auto video = find_source(checkpoint, "video_processor",

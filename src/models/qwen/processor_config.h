@@ -2,9 +2,9 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <string>
 
+#include "base/checkpoint.h"
 #include "base/json.h"
 #include "models/qwen/sizes.h"
 
@@ -37,7 +37,7 @@ VisualSpec parse_visual_spec(const base::Json& json, const std::string& where,
 //           preprocessor_config.json.
 // Throws ModelError naming the folder when there is none of them, and the file whose patch_size, merge_size
 // or temporal_patch_size is not that of `tower` (what the vision tower of config.json reads).
-VisualSpecs load_visual_specs(const std::filesystem::path& checkpoint, const media::PatchSpec& tower,
+VisualSpecs load_visual_specs(const base::Checkpoint& checkpoint, const media::PatchSpec& tower,
                               const VisualSpec& video_defaults = default_video_spec(),
                               LimitKeys video_keys = LimitKeys::kAll);
 

@@ -5,7 +5,7 @@
 
 namespace tte::models::qwen2_5_vl {
 
-std::shared_ptr<const Preprocessor> load_preprocessor(const std::filesystem::path& checkpoint) {
+std::shared_ptr<const Preprocessor> load_preprocessor(const base::Checkpoint& checkpoint) {
   const Config config = load_config(checkpoint);
   return qwen::make_preprocessor(
       qwen::load_visual_specs(checkpoint, config.vision.patch_spec()), config.tokens,

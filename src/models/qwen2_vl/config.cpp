@@ -18,7 +18,7 @@ qwen::VisionConfig read_vision(const base::JsonObject& config, const TextConfig&
 
 }  // namespace
 
-Config load_config(const std::filesystem::path& checkpoint) {
+Config load_config(const base::Checkpoint& checkpoint) {
   const qwen::ConfigFile file = qwen::read_config_file(checkpoint);
   Config config;
   config.file = file.name;

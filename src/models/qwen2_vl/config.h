@@ -1,9 +1,9 @@
 // config.json of Qwen2-VL.
 #pragma once
 
-#include <filesystem>
 #include <string>
 
+#include "base/checkpoint.h"
 #include "models/language_model.h"
 #include "models/qwen/config.h"
 
@@ -19,6 +19,6 @@ struct Config {
 // Reads `checkpoint`/config.json; what is absent has transformers' defaults (Qwen2VLTextConfig,
 // Qwen2VLVisionConfig). Throws ModelError naming file, key and value for what makes no sense or is not
 // supported.
-Config load_config(const std::filesystem::path& checkpoint);
+Config load_config(const base::Checkpoint& checkpoint);
 
 }  // namespace tte::models::qwen2_vl

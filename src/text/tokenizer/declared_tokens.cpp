@@ -138,16 +138,22 @@ AddedToken read_added_token(const base::Json& json, const std::string& where) {
   return token;
 }
 
-TokenizerConfig TokenizerConfig::read(const std::filesystem::path& folder) {
+TokenizerConfig TokenizerConfig::read(const base::Checkpoint& checkpoint) {
+  const auto& folders = checkpoint.folders();
+  const auto found = std::find_if(folders.begin(), folders.end(), [](const auto& folder) {
+    return base::is_present(folder / "tokenizer.json") || base::is_present(folder / "tokenizer.model") ||
+           (base::is_present(folder / "vocab.json") && base::is_present(folder / "merges.txt"));
+  });
+  const std::filesystem::path& folder = found == folders.end() ? folders.back() : *found;
   TokenizerConfig config;
   config.folder = folder;
   config.where = base::shown(folder / "tokenizer_config.json");
   config.json = read_if_there(folder / "tokenizer_config.json").value_or(base::Json::object());
   config.class_name = base::get_or<std::string>(config.json, "tokenizer_class", "", config.where);
   if (config.class_name.ends_with("Fast")) config.class_name.resize(config.class_name.size() - 4);
-  if (const auto model = read_if_there(folder / "config.json"))
-    config.model_type =
-        base::get_or<std::string>(*model, "model_type", "", base::shown(folder / "config.json"));
+  const std::filesystem::path model_file = checkpoint / "config.json";
+  if (const auto model = read_if_there(model_file))
+    config.model_type = base::get_or<std::string>(*model, "model_type", "", base::shown(model_file));
   return config;
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/checkpoint.h"
 #include "base/json.h"
 #include "text/tokenizer/pipeline.h"
 
@@ -13,13 +14,13 @@ namespace tte::text {
 
 // tokenizer_config.json and what else says how a checkpoint's tokenizer files are to be read.
 struct TokenizerConfig {
-  std::filesystem::path folder;
-  std::string where;       // tokenizer_config.json, for messages.
-  base::Json json;         // An object; empty when there is no such file.
-  std::string class_name;  // tokenizer_class without "Fast"; empty when unknown.
-  std::string model_type;  // config.json's; empty when unknown.
+  std::filesystem::path folder;  // Of all tokenizer files: the first that has a tokenizer.
+  std::string where;             // tokenizer_config.json, for messages.
+  base::Json json;               // An object; empty when there is no such file.
+  std::string class_name;        // tokenizer_class without "Fast"; empty when unknown.
+  std::string model_type;        // config.json's; empty when unknown.
 
-  static TokenizerConfig read(const std::filesystem::path& folder);
+  static TokenizerConfig read(const base::Checkpoint& checkpoint);
 
   // What transformers builds the tokenizer with whatever tokenizer.json says, because the class makes its
   // own.

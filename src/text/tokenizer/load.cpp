@@ -31,8 +31,8 @@ TokenizerParts read_parts(const TokenizerConfig& config, std::string& where) {
 
 }  // namespace
 
-std::shared_ptr<const Tokenizer> Tokenizer::load(const std::filesystem::path& folder) {
-  const TokenizerConfig config = TokenizerConfig::read(folder);
+std::shared_ptr<const Tokenizer> Tokenizer::load(const base::Checkpoint& checkpoint) {
+  const TokenizerConfig config = TokenizerConfig::read(checkpoint);
   std::string where;
   TokenizerParts parts = read_parts(config, where);
   add_declared_tokens(parts, config);

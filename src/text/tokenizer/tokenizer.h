@@ -2,13 +2,14 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include "base/checkpoint.h"
 
 namespace tte::text {
 
@@ -36,7 +37,7 @@ class Tokenizer {
   // Loads tokenizer.json, or tokenizer.model, or vocab.json + merges.txt (the first that is there, as
   // transformers 5 does) from a checkpoint folder, with tokenizer_config.json / added_tokens.json /
   // special_tokens_map.json beside it. Throws ModelError naming the file that is missing or damaged.
-  static std::shared_ptr<const Tokenizer> load(const std::filesystem::path& folder);
+  static std::shared_ptr<const Tokenizer> load(const base::Checkpoint& checkpoint);
 
   // Ids of `text`. With parse_control, strings of added tokens become those tokens (unless guarded); without,
   // everything is plain text. No BOS or EOS is added. Throws InputError for text that is not UTF-8, and for

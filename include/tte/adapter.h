@@ -1,0 +1,26 @@
+/// @file
+/// PEFT adapters: which model one changes.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "tte/export.h"
+
+namespace tte {
+
+/// The model that an adapter changes, as its adapter_config.json names it.
+struct AdapterBase {
+  std::string name;      ///< A folder, or a repository of a hub; empty: none is named.
+  std::string revision;  ///< Of the repository; empty: any.
+  std::filesystem::path
+      folder;  ///< Where it is here; empty: fetch it, and give it to LoadOptions with the adapter.
+};
+
+/// The base of an adapter's folder; nothing for a folder of something else. The name is looked for as a path, absolute or
+/// seen from the current folder, then in the adapter's folder and beside it. Throws ModelError for an
+/// adapter_config.json that cannot be read.
+TTE_API std::optional<AdapterBase> adapter_base(const std::filesystem::path& folder);
+
+}  // namespace tte
