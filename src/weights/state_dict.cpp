@@ -235,7 +235,12 @@ void StateDict::Checkpoint::adapt(const Adapter& adapter, const Naming& naming) 
       entries[each] = std::move(entry);
     }
   }
-  for (const Delta& delta : adapter.deltas) {
+  std::vector<Delta> deltas = adapter.deltas;
+  // PEFT merges modules in the model's order, in which a head comes last; of two magnitudes the later one counts.
+  std::ranges::stable_partition(deltas, [&](const Delta& delta) {
+    return !naming.tied || named(delta.target()) != naming.tied->second;
+  });
+  for (const Delta& delta : deltas) {
     const std::string target = named(delta.target());
     bool found = false;
     for (const std::string& each : place_of(target)) {

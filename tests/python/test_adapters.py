@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import tte
+from adapters import base_model, make_adapter
 from checkpoints import SHAPES, Shape
 from conversations import conversations
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from references import Reference
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForImageTextToText
 
 GetFolder = Callable[[Shape], Path]
 Talks = dict[str, list[dict[str, Any]]]
@@ -64,30 +63,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "head": ("old-layout", {"target_modules": ["lm_head"]}),
     "head-tied": ("tied-gqa", {"target_modules": ["lm_head"]}),
     "embedding-and-head-tied": ("qwen2.5-vl", {"target_modules": ["lm_head", "embed_tokens"]}),
+    "dora-embedding-and-head-tied": (
+        "tied-gqa",
+        {"target_modules": ["lm_head", "embed_tokens"], "use_dora": True},
+    ),
     "old-layout": ("old-layout", {"target_modules": "all-linear", "use_dora": True}),
 }  # fmt: skip
-
-
-def base_model(folder: Path) -> Any:
-    return AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
-
-
-def make_adapter(folder: Path, base: Path, seed: int = 0, **options: Any) -> Path:
-    """Write an adapter whose every trained tensor differs from where it started."""
-    config = LoraConfig(**{"r": 4, "lora_alpha": 8, **options})
-    model = get_peft_model(base_model(base), config)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if not parameter.requires_grad:
-                continue
-            noise = torch.randn(parameter.shape, generator=generator)
-            if "magnitude" in name:
-                parameter.mul_(1 + 0.2 * noise)
-            else:
-                parameter.add_(0.1 * noise)
-    model.save_pretrained(folder)
-    return folder
 
 
 def merged(base: Path, adapter: Path) -> Reference:

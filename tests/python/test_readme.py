@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tte
+from adapters import make_adapter
 from checkpoints import Shape
 from PIL import Image
 from references import picture
@@ -25,13 +26,14 @@ def test_snippets_run(checkpoint: Callable[[Shape], Path], tmp_path: Path, monke
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     (tmp_path / "path" / "to").mkdir(parents=True)
     (tmp_path / "path" / "to" / "embedder").symlink_to(checkpoint(EMBEDDER))
+    make_adapter(tmp_path / "path" / "to" / "adapter", checkpoint(EMBEDDER), target_modules=["q_proj"])
     (tmp_path / "Qwen").mkdir()
     (tmp_path / "Qwen" / "Qwen2-VL-2B-Instruct").symlink_to(checkpoint(REASONER))
     pages = [Image.fromarray(picture(120, 100, i)) for i in range(3)]
     pages[0].save(tmp_path / "report.pdf", save_all=True, append_images=pages[1:])
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    assert len(SNIPPETS) == 3
+    assert len(SNIPPETS) == 4
 
     exec(SNIPPETS[0], names)
     corpus, queries = names["corpus"], names["queries"]
@@ -48,6 +50,12 @@ def test_snippets_run(checkpoint: Callable[[Shape], Path], tmp_path: Path, monke
     with pytest.raises(tte.InputError, match=r"task \"image_quality\" is not one of"):
         tte.think_then_embed("a", reasoner=names["reasoner"], embedder=names["embedder"], task="image_quality")
 
+    plain = names["vectors"]
     exec(SNIPPETS[2], names)
+    adapted = names["embedder"].embed(names["items"], names["traces"])
+    assert names["embedder"].model.path == tmp_path / "path" / "to" / "adapter"
+    assert np.abs(adapted - plain).max() > 1e-3
+
+    exec(SNIPPETS[3], names)
     assert names["best"] in (1, 2, 3)
     assert len(names["corpus"]) == 3
