@@ -63,6 +63,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "head": ("old-layout", {"target_modules": ["lm_head"]}),
     "head-tied": ("tied-gqa", {"target_modules": ["lm_head"]}),
     "embedding-and-head-tied": ("qwen2.5-vl", {"target_modules": ["lm_head", "embed_tokens"]}),
+    "qwen3-vl": ("qwen3-vl", {"target_modules": "all-linear", "use_dora": True}),
+    "qwen3-vl-untied": ("qwen3-vl-untied", {"target_modules": LINEARS, "modules_to_save": ["q_norm", "lm_head"]}),
     "dora-embedding-and-head-tied": (
         "tied-gqa",
         {"target_modules": ["lm_head", "embed_tokens"], "use_dora": True},

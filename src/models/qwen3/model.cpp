@@ -5,8 +5,7 @@
 
 namespace tte::models::qwen3 {
 
-std::shared_ptr<const Model> load_model(const std::filesystem::path& checkpoint,
-                                        const ModelOptions& options) {
+std::shared_ptr<const Model> load_model(const base::Checkpoint& checkpoint, const ModelOptions& options) {
   const qwen::ConfigFile file = qwen::read_config_file(checkpoint);
   qwen::Parts parts;
   parts.family = "qwen3";

@@ -61,9 +61,9 @@ class Qwen3Preprocessor final : public Preprocessor {
 
 }  // namespace
 
-std::shared_ptr<const Preprocessor> load_preprocessor(const std::filesystem::path& checkpoint) {
+std::shared_ptr<const Preprocessor> load_preprocessor(const base::Checkpoint& checkpoint) {
   const TextConfig text = qwen::read_text(qwen::read_config_file(checkpoint), qwen::qwen3_rules());
-  return std::make_shared<Qwen3Preprocessor>(base::shown(checkpoint), qwen::no_placeholders(text));
+  return std::make_shared<Qwen3Preprocessor>(base::shown(checkpoint.folder()), qwen::no_placeholders(text));
 }
 
 }  // namespace tte::models::qwen3

@@ -1,13 +1,13 @@
 // What Qwen3 does with items before any weight is read.
 #pragma once
 
-#include <filesystem>
 #include <memory>
 
+#include "base/checkpoint.h"
 #include "models/preprocessor.h"
 
 namespace tte::models::qwen3 {
 
-std::shared_ptr<const Preprocessor> load_preprocessor(const std::filesystem::path& checkpoint);
+std::shared_ptr<const Preprocessor> load_preprocessor(const base::Checkpoint& checkpoint);
 
 }  // namespace tte::models::qwen3

@@ -40,7 +40,7 @@ VisionConfig read_vision(const base::JsonObject& config, const TextConfig& text)
 
 }  // namespace
 
-Config load_config(const std::filesystem::path& checkpoint) {
+Config load_config(const base::Checkpoint& checkpoint) {
   const qwen::ConfigFile file = qwen::read_config_file(checkpoint);
   Config config;
   config.file = file.name;

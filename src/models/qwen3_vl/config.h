@@ -2,10 +2,10 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <string>
 #include <vector>
 
+#include "base/checkpoint.h"
 #include "models/language_model.h"
 #include "models/qwen/config.h"
 
@@ -27,6 +27,6 @@ struct Config {
 // Reads `checkpoint`/config.json; what is absent has transformers' defaults (Qwen3VLTextConfig,
 // Qwen3VLVisionConfig). Throws ModelError naming file, key and value for what makes no sense or is not
 // supported.
-Config load_config(const std::filesystem::path& checkpoint);
+Config load_config(const base::Checkpoint& checkpoint);
 
 }  // namespace tte::models::qwen3_vl

@@ -6,8 +6,7 @@
 
 namespace tte::models::qwen3_vl {
 
-std::shared_ptr<const Model> load_model(const std::filesystem::path& checkpoint,
-                                        const ModelOptions& options) {
+std::shared_ptr<const Model> load_model(const base::Checkpoint& checkpoint, const ModelOptions& options) {
   const Config config = load_config(checkpoint);
   qwen::Parts parts;
   parts.family = "qwen3_vl";

@@ -1,13 +1,13 @@
 // Qwen3-VL: a vision tower whose middle blocks also reach the first layers of a decoder with M-RoPE.
 #pragma once
 
-#include <filesystem>
 #include <memory>
 
+#include "base/checkpoint.h"
 #include "models/model.h"
 
 namespace tte::models::qwen3_vl {
 
-std::shared_ptr<const Model> load_model(const std::filesystem::path& checkpoint, const ModelOptions& options);
+std::shared_ptr<const Model> load_model(const base::Checkpoint& checkpoint, const ModelOptions& options);
 
 }  // namespace tte::models::qwen3_vl

@@ -142,7 +142,7 @@ class Qwen3VlPreprocessor final : public Preprocessor {
 
 }  // namespace
 
-std::shared_ptr<const Preprocessor> load_preprocessor(const std::filesystem::path& checkpoint) {
+std::shared_ptr<const Preprocessor> load_preprocessor(const base::Checkpoint& checkpoint) {
   const Config config = load_config(checkpoint);
   return std::make_shared<Qwen3VlPreprocessor>(
       qwen::load_visual_specs(checkpoint, config.vision.patch_spec(), qwen::default_sampled_video_spec(),
