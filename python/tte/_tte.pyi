@@ -11,6 +11,7 @@ import pathlib
 import typing
 
 __all__: list[str] = [
+    "AdapterBase",
     "Alpha",
     "Backend",
     "BackendOptions",
@@ -52,6 +53,7 @@ __all__: list[str] = [
     "Tokenizer",
     "Trace",
     "Video",
+    "adapter_base",
     "check_text",
     "thumbnails",
 ]
@@ -661,6 +663,7 @@ class Processor:
         recipe: str = "",
         parse_control_tokens: bool = False,
         media_limits: MediaLimits | None = None,
+        adapter: os.PathLike | str | bytes | None = None,
     ) -> Processor: ...
     def process(
         self,
@@ -772,7 +775,19 @@ class LoadOptions:
         recipe: str = "",
         parse_control_tokens: bool = False,
         media_limits: MediaLimits | None = None,
+        adapter: os.PathLike | str | bytes | None = None,
     ) -> None: ...
+
+class AdapterBase:
+    """
+    The model that an adapter changes.
+    """
+    @property
+    def folder(self) -> pathlib.Path | None: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def revision(self) -> str: ...
 
 class ModelDescription:
     """
@@ -780,6 +795,8 @@ class ModelDescription:
     """
     def __init__(self) -> typing.NoReturn: ...
     def __repr__(self) -> str: ...
+    @property
+    def base(self) -> pathlib.Path | None: ...
     @property
     def device(self) -> str: ...
     @property
@@ -976,6 +993,11 @@ class ThinkThenEmbed:
         cancel: CancelToken | None = None,
         max_in_flight: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> ThinkThenEmbedResult: ...
+
+def adapter_base(folder: os.PathLike | str | bytes) -> AdapterBase | None:
+    """
+    The base of a PEFT adapter's folder; None for another folder.
+    """
 
 def check_text(value: typing.Any, name: str) -> str:
     """

@@ -16,6 +16,7 @@ def base_model(folder: Path) -> Any:
 
 def make_adapter(folder: Path, base: Path, seed: int = 0, **options: Any) -> Path:
     """Write an adapter whose every trained tensor differs from where it started."""
+    torch.manual_seed(seed)  # What PEFT starts from is random.
     config = LoraConfig(**{"r": 4, "lora_alpha": 8, **options})
     model = get_peft_model(base_model(base), config)
     generator = torch.Generator().manual_seed(seed)

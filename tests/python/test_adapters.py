@@ -43,7 +43,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
             "alpha_pattern": {"down_proj": 5, ".*self_attn.*": 12, "q_proj": 1},
         },
     ),
-    "rslora": ("qwen2.5-vl", {"target_modules": LINEARS, "use_rslora": True, "rank_pattern": {"o_proj": 7}}),
+    "rslora": (
+        "qwen2.5-vl",
+        {"target_modules": LINEARS, "use_rslora": True, "lora_alpha": 4, "rank_pattern": {"o_proj": 7}},
+    ),
     "dora": ("tied-gqa", {"target_modules": LINEARS, "use_dora": True}),
     "dora-everywhere": ("qwen2.5-vl-untied", {"target_modules": "all-linear", "use_dora": True, "use_rslora": True}),
     "fan-in-fan-out": ("tied-gqa", {"target_modules": ATTENTION, "fan_in_fan_out": True}),
