@@ -473,7 +473,7 @@ TEST(VocabularyDigest, TellsTokenizersApart) {
 
 TEST(CheckpointFolder, SaysWhatACheckpointIs) {
   EXPECT_THAT(
-      message_of<ModelError>([] { load_checkpoint_files("Qwen/Qwen2-VL-2B-Instruct"); }),
+      message_of<ModelError>([] { (void)find_checkpoint("Qwen/Qwen2-VL-2B-Instruct"); }),
       AllOf(HasSubstr("Qwen/Qwen2-VL-2B-Instruct"), HasSubstr("is not a folder"), HasSubstr("download")));
 }
 
