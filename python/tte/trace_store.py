@@ -689,6 +689,10 @@ def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     return _files.json_lines(path, _text.shown_path(path), _EXPORT_AGAIN)
 
 
+_COUNT = "tte.traces"
+"""Key of a parquet export's own number of rows: a damaged footer may say that there are fewer, or none."""
+
+
 def _write_parquet(path: Path, records: Iterator[Mapping[str, Any]]) -> int:
     pa, parquet = _extras.pyarrow()
     kinds = {name: pa.string() for name in (*_TEXTS, "key", "finish", "checksum")}
@@ -700,14 +704,21 @@ def _write_parquet(path: Path, records: Iterator[Mapping[str, Any]]) -> int:
         while rows := list(itertools.islice(records, 1000)):
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
             count += len(rows)
+        writer.add_key_value_metadata({_COUNT: str(count)})
     return count
 
 
 def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
     _, parquet = _extras.pyarrow()
     with _files.reading(path, _EXPORT_AGAIN), parquet.ParquetFile(path) as file:
+        count = 0
         for batch in file.iter_batches(batch_size=1000):
             yield from batch.to_pylist()
+            count += batch.num_rows
+        told = (file.metadata.metadata or {}).get(_COUNT.encode())
+        if told is not None and told != str(count).encode():
+            name = _text.shown_path(path)
+            raise _tte.InputError(f"{name} is damaged: {count} of its traces can be read; {_EXPORT_AGAIN}.")
 
 
 _WRITERS: dict[str, Callable[[Path, Iterator[Mapping[str, Any]]], int]] = {

@@ -15,9 +15,10 @@ namespace tte::base {
 // adapter's folder has counts, be it a tokenizer or a config.json; the rest is the base's.
 class Checkpoint {
  public:
+  // Most checkpoints are one folder, by whatever a path is made of (which no Checkpoint is).
   template <std::convertible_to<std::filesystem::path> Path>
-  Checkpoint(Path&& folder)  // NOLINT(google-explicit-constructor): most checkpoints are one folder.
-      : folders_{std::filesystem::path(std::forward<Path>(folder))} {}
+  // NOLINTNEXTLINE(bugprone-forwarding-reference-overload, google-explicit-constructor)
+  Checkpoint(Path&& folder) : folders_{std::filesystem::path(std::forward<Path>(folder))} {}
   // The two may be one folder, which then has tensors of its own beside the adapter's.
   Checkpoint(std::filesystem::path adapter, std::filesystem::path base)
       : folders_{std::move(adapter), std::move(base)} {}

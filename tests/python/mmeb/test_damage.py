@@ -131,7 +131,8 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with its two exports."""
     folder = tmp_path_factory.mktemp("stores")
     named: Any = type("Named", (), {})()
-    named.model = type("Model", (), {"path": folder / "m", "fingerprint": "f", "dtype": "float32", "recipe": "{}"})()
+    fields = {"path": folder / "m", "fingerprint": "f", "dtype": "float32", "recipe": "{}", "base": None}
+    named.model = type("Model", (), fields)()
     with tte.TraceStore(folder / "traces.sqlite") as store:
         for i in range(20):
             store.put(store.request(named, f"item {i}"), complete(f"<think>{i}</think> öä {i}" * 10), seconds=0.5)

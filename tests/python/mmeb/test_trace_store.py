@@ -29,7 +29,7 @@ class Named:
 
 
 def reasoner(folder: Path, fingerprint: str = "f0", recipe: str = '{"name": "a"}') -> Named:
-    return Named(SimpleNamespace(path=folder, fingerprint=fingerprint, dtype="float32", recipe=recipe))
+    return Named(SimpleNamespace(path=folder, fingerprint=fingerprint, dtype="float32", recipe=recipe, base=None))
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ from pathlib import Path
 from types import SimpleNamespace
 import tte
 folder = Path(sys.argv[1])
-named = SimpleNamespace(model=SimpleNamespace(path=folder, fingerprint="f", dtype="float32", recipe="{}"))
+named = SimpleNamespace(model=SimpleNamespace(path=folder, fingerprint="f", dtype="float32", recipe="{}", base=None))
 with tte.TraceStore(folder / "traces.sqlite") as store:
     for i in range(100000):
         store.put(store.request(named, f"item {i}"), tte.Trace(f"trace {i}"))
@@ -158,7 +158,7 @@ with tte.TraceStore(folder / "traces.sqlite") as store:
 
 
 def test_nothing_that_was_put_is_lost_when_the_writer_is_killed(tmp_path: Path) -> None:
-    named = Named(SimpleNamespace(path=tmp_path, fingerprint="f", dtype="float32", recipe="{}"))
+    named = Named(SimpleNamespace(path=tmp_path, fingerprint="f", dtype="float32", recipe="{}", base=None))
     process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     last = -1
