@@ -49,6 +49,7 @@ std::vector<Pixels> thumbnails(const Part& part, int side, int frames) {
       const auto evenly = [frames](int total, std::optional<double> /*source_fps*/) {
         const int count = std::min(frames, total);
         std::vector<int> indices;
+        indices.reserve(static_cast<std::size_t>(count));
         for (int i = 0; i < count; ++i) indices.push_back(static_cast<int>(std::int64_t{i} * total / count));
         return indices;
       };

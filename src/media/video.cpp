@@ -1,5 +1,6 @@
 #include "media/video.h"
 
+#include <ATen/Functions.h>
 #include <fmt/core.h>
 
 #include <algorithm>
