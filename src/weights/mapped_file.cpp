@@ -50,7 +50,7 @@ MappedFile::MappedFile(const std::filesystem::path& path)
 }
 
 std::shared_ptr<const MappedFile> MappedFile::open(const std::filesystem::path& path) {
-  const std::shared_ptr<const MappedFile> file(new MappedFile(path));
+  std::shared_ptr<const MappedFile> file(new MappedFile(path));
   const std::lock_guard lock(live().mutex);
   std::erase_if(live().files, [](const auto& other) { return other.expired(); });
   live().files.push_back(file);
