@@ -52,6 +52,8 @@ struct StateDict::Checkpoint {
   void rename(const Naming& naming);
   // Applies an adapter's tensors to those of their names.
   void adapt(const Adapter& adapter, const Naming& naming);
+  // Adds to the tensors `names`, which `target` stands for, as far as they are there. Throws ModelError if none is.
+  void add(const Delta& delta, const std::string& target, const std::vector<std::string>& names);
   [[nodiscard]] Entry* find(const std::string& entry) const;
   // Who brings a tensor, for messages: the checkpoint, or its adapter's file.
   [[nodiscard]] std::string owner(const Entry& entry) const {
@@ -235,32 +237,36 @@ void StateDict::Checkpoint::adapt(const Adapter& adapter, const Naming& naming) 
       entries[each] = std::move(entry);
     }
   }
-  std::vector<Delta> deltas = adapter.deltas;
   // PEFT merges modules in the model's order, in which a head comes last; of two magnitudes the later one counts.
-  std::ranges::stable_partition(deltas, [&](const Delta& delta) {
+  std::vector<Delta> deltas = adapter.deltas;
+  std::stable_partition(deltas.begin(), deltas.end(), [&](const Delta& delta) {
     return !naming.tied || named(delta.target()) != naming.tied->second;
   });
   for (const Delta& delta : deltas) {
     const std::string target = named(delta.target());
-    bool found = false;
-    for (const std::string& each : place_of(target)) {
-      Entry* entry = find(each);
-      if (entry == nullptr) continue;
-      found = true;
-      delta.check_fits(entry->stored.shape, each);
-      if (!scalar_type(entry->stored.dtype)) {
-        throw ModelError(
-            fmt::format("{} stores tensor \"{}\" as {}, to which an adapter cannot add: it must be F32, F16 "
-                        "or BF16.",
-                        entry->mapped().name(), printable(each), entry->stored.dtype));
-      }
-      entry->deltas.push_back(delta);
-    }
-    if (!found) {
+    add(delta, target, place_of(target));
+  }
+}
+
+void StateDict::Checkpoint::add(const Delta& delta, const std::string& target,
+                                const std::vector<std::string>& names) {
+  bool found = false;
+  for (const std::string& each : names) {
+    Entry* entry = find(each);
+    if (entry == nullptr) continue;
+    found = true;
+    delta.check_fits(entry->stored.shape, each);
+    if (!scalar_type(entry->stored.dtype)) {
       throw ModelError(
-          fmt::format("{} for \"{}\", which {} does not have{}: the adapter is of another model.",
-                      delta.shown(), printable(target, 80), name, resembling(target)));
+          fmt::format("{} stores tensor \"{}\" as {}, to which an adapter cannot add: it must be F32, F16 "
+                      "or BF16.",
+                      entry->mapped().name(), printable(each), entry->stored.dtype));
     }
+    entry->deltas.push_back(delta);
+  }
+  if (!found) {
+    throw ModelError(fmt::format("{} for \"{}\", which {} does not have{}: the adapter is of another model.",
+                                 delta.shown(), printable(target, 80), name, resembling(target)));
   }
 }
 
