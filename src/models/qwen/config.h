@@ -89,4 +89,22 @@ PlaceholderTokens read_tokens(const ConfigFile& file, const TextConfig& text, co
 // Of a model of text only: no id is a placeholder.
 PlaceholderTokens no_placeholders(const TextConfig& text);
 
+// A vision-language family's config.json; `Vision` is its VisionConfig.
+template <typename Vision>
+struct Config {
+  std::string file;  // For errors.
+  TextConfig text;
+  Vision vision;
+  PlaceholderTokens tokens;
+};
+
+template <typename Vision>
+Config<Vision> load_config(const base::Checkpoint& checkpoint, const TextRules& rules,
+                           Vision (*read_vision)(const base::JsonObject& config, const TextConfig& text)) {
+  const ConfigFile file = read_config_file(checkpoint);
+  const TextConfig text = read_text(file, rules);
+  const Vision vision = read_vision(file.vision(), text);
+  return {file.name, text, vision, read_tokens(file, text, vision)};
+}
+
 }  // namespace tte::models::qwen

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/checkpoint.h"
@@ -28,6 +29,21 @@ struct Parts {
   std::function<void(base::Digester& digester)> add_vision;
   PlaceholderTokens tokens;
 };
+
+// Of a family with a tower; `config`, a qwen::Config, outlives it.
+template <typename Tower, typename Config>
+Parts parts_of(std::string family, const Config& config) {
+  Parts parts;
+  parts.family = std::move(family);
+  parts.file = config.file;
+  parts.text = config.text;
+  parts.tokens = config.tokens;
+  parts.vision = [&config](const weights::StateDict& weights) {
+    return std::make_unique<const Tower>(weights, config.vision);
+  };
+  parts.add_vision = [&config](base::Digester& digester) { config.vision.add_to(digester); };
+  return parts;
+}
 
 // The checkpoint's tensors must all be used, but for inv_freq of old tools. Each generation named
 // them its own way; all of these are read:

@@ -2,11 +2,9 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
 #include <vector>
 
 #include "base/checkpoint.h"
-#include "models/language_model.h"
 #include "models/qwen/config.h"
 
 namespace tte::models::qwen2_5_vl {
@@ -18,14 +16,12 @@ struct VisionConfig : qwen::VisionConfig {
 
   // Merged tokens on a side of a window.
   [[nodiscard]] std::int64_t window() const { return window_size / merge_size / patch_size; }
+
+  // As the base's, with what this family adds.
+  void add_to(base::Digester& digester) const;
 };
 
-struct Config {
-  std::string file;  // For errors.
-  TextConfig text;
-  VisionConfig vision;
-  qwen::PlaceholderTokens tokens;
-};
+using Config = qwen::Config<VisionConfig>;
 
 // Reads `checkpoint`/config.json; what is absent has transformers' defaults (Qwen2_5_VLTextConfig,
 // Qwen2_5_VLVisionConfig). Throws ModelError naming file, key and value for what makes no sense or is not

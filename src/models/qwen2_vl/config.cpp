@@ -19,13 +19,7 @@ qwen::VisionConfig read_vision(const base::JsonObject& config, const TextConfig&
 }  // namespace
 
 Config load_config(const base::Checkpoint& checkpoint) {
-  const qwen::ConfigFile file = qwen::read_config_file(checkpoint);
-  Config config;
-  config.file = file.name;
-  config.text = qwen::read_text(file, qwen::qwen2_rules());
-  config.vision = read_vision(file.vision(), config.text);
-  config.tokens = qwen::read_tokens(file, config.text, config.vision);
-  return config;
+  return qwen::load_config(checkpoint, qwen::qwen2_rules(), read_vision);
 }
 
 }  // namespace tte::models::qwen2_vl

@@ -40,14 +40,14 @@ VisionConfig read_vision(const base::JsonObject& config, const TextConfig& text)
 
 }  // namespace
 
+void VisionConfig::add_to(base::Digester& digester) const {
+  qwen::VisionConfig::add_to(digester);
+  digester.number(num_positions);
+  for (const std::int64_t block : deepstack) digester.number(block);
+}
+
 Config load_config(const base::Checkpoint& checkpoint) {
-  const qwen::ConfigFile file = qwen::read_config_file(checkpoint);
-  Config config;
-  config.file = file.name;
-  config.text = qwen::read_text(file, text_rules());
-  config.vision = read_vision(file.vision(), config.text);
-  config.tokens = qwen::read_tokens(file, config.text, config.vision);
-  return config;
+  return qwen::load_config(checkpoint, text_rules(), read_vision);
 }
 
 }  // namespace tte::models::qwen3_vl
