@@ -272,7 +272,7 @@ class Trace:
     """
     def __eq__(self, other: typing.Any) -> bool:
         """
-        Whether all but the timings is equal.
+        Whether all but `timings` and `reused_tokens` is equal.
         """
     def __getstate__(self) -> tuple: ...
     def __hash__(self) -> int: ...

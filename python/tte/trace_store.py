@@ -51,6 +51,7 @@ _COLUMNS = (
 _STORED = (*_COLUMNS, "checksum")
 _INSERT = f"INSERT INTO traces ({', '.join(_STORED)}) VALUES ({', '.join('?' * len(_STORED))}) ON CONFLICT DO NOTHING"
 _SELECT = f"SELECT id, {', '.join(_STORED)} FROM traces"
+_WAIT_SECONDS = 120.0  # For other processes that write to a store.
 _SQLITE_RAISES = (sqlite3.Error, UnicodeError, OverflowError, MemoryError)
 """What a damaged file can raise: SQLite's own words about it may quote bytes that are not UTF-8."""
 _KEY_BYTES = 20
@@ -142,7 +143,7 @@ class TraceStore:
     def _connect(self, uri: str, read_only: bool) -> None:
         def connect(mode: str) -> None:
             self._db = sqlite3.connect(
-                f"{uri}?{mode}", uri=True, timeout=120, isolation_level=None, check_same_thread=False
+                f"{uri}?{mode}", uri=True, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
             )
             try:
                 self._open(read_only)
@@ -174,9 +175,21 @@ class TraceStore:
         if ("table", "traces") not in made or any(kind in ("view", "trigger") for kind, _ in made):
             raise _tte.InputError(f"{self._name} has other parts than a trace store: give a file that tte made.")
 
+    def _write_ahead(self) -> None:
+        """Let readers and a writer work side by side; committed transactions outlive the process in either mode."""
+        end = time.monotonic() + _WAIT_SECONDS
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL").fetchone()
+                return
+            except sqlite3.OperationalError as error:
+                # While a file changes to this mode SQLite does not wait for others that open it.
+                if "locked" not in str(error) or time.monotonic() > end:
+                    raise
+                time.sleep(0.01)
+
     def _make(self) -> None:
-        # Committed transactions outlive the process in either mode; WAL lets readers and a writer work side by side.
-        self._db.execute("PRAGMA journal_mode = WAL").fetchone()
+        self._write_ahead()
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute("BEGIN IMMEDIATE")
         (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()

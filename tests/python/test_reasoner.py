@@ -219,3 +219,10 @@ def test_many_threads_join_the_same_batches(reasoner: tte.Reasoner) -> None:
 def test_bad_options_are_named(reasoner: tte.Reasoner, options: dict, words: str) -> None:
     with pytest.raises(tte.InputError, match=words):
         reasoner.think("the cat", **options)
+
+
+def test_traces_are_equal_whatever_was_read_before(reasoner: tte.Reasoner) -> None:
+    first, again = (reasoner.think("a prompt of this test alone", max_new_tokens=2)[0] for _ in range(2))
+    assert again.reused_tokens > first.reused_tokens
+    assert again == first
+    assert again != reasoner.think("another prompt", max_new_tokens=2)[0]

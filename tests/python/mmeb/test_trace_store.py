@@ -143,6 +143,24 @@ def test_writers_side_by_side(tmp_path: Path) -> None:
         assert len(store) == 40 + 4 * 10
 
 
+def test_a_new_store_is_opened_by_many_at_once(tmp_path: Path) -> None:
+    for turn in range(20):
+        start, opened = threading.Barrier(8), []
+
+        def open_it(path: Path, start: threading.Barrier, opened: list[int]) -> None:
+            start.wait()
+            with tte.TraceStore(path) as mine:
+                opened.append(len(mine))
+
+        arguments = (tmp_path / f"{turn}.sqlite", start, opened)
+        threads = [threading.Thread(target=open_it, args=arguments) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert opened == [0] * 8
+
+
 WRITER = """
 import sys
 from pathlib import Path
