@@ -40,30 +40,13 @@ const std::map<std::string, Family>& families() {
   return known;
 }
 
-// Weights of few bits: their tensors have names and types of their own.
-void check_plain(const base::JsonObject& config) {
-  const base::Json* quantised = config.find("quantization_config");
-  if (quantised == nullptr) return;
-  std::string method = "unknown";
-  if (quantised->is_object())
-    method = base::JsonObject(*quantised, config.where()).text("quant_method", method);
-  config.fail(
-      "quantization_config",
-      fmt::format("says that the weights are quantised ({}), which tte does not read: use the original "
-                  "checkpoint, or save it as bfloat16 with transformers' model.dequantize()",
-                  base::printable(method, 40)));
-}
-
 const Family& family_of(const base::Checkpoint& checkpoint) {
   const std::filesystem::path file = checkpoint / "config.json";
   const base::Json json = base::read_json_object(file);
   const base::JsonObject config(json, base::shown(file));
   const auto type = base::require<std::string>(config, "model_type");
   const auto it = families().find(type);
-  if (it != families().end()) {
-    check_plain(config);
-    return it->second;
-  }
+  if (it != families().end()) return it->second;
   std::vector<std::string> names;
   for (const auto& [name, family] : families()) names.push_back(name);
   throw ModelError(fmt::format("{}: \"model_type\" is \"{}\"; the families that tte knows are: {}.",

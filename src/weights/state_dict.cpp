@@ -18,6 +18,7 @@
 #include "tte/error.h"
 #include "weights/adapter.h"
 #include "weights/checkpoint_files.h"
+#include "weights/quantization.h"
 #include "weights/tensor_file.h"
 #include "weights/weight_store.h"
 
@@ -29,15 +30,23 @@ struct StateDict::Entry {
   std::shared_ptr<const TensorFile> file;
   std::size_t index;  // Where it is in its file.
   StoredTensor stored;
-  std::string dtype;          // As which it counts: that of the base's tensor where an adapter's replaces it.
-  std::vector<Delta> deltas;  // Added when it is taken out.
+  std::string dtype;  // As which it counts: that of the base's tensor where an adapter's replaces it.
+  std::vector<std::int64_t> shape;
+  std::shared_ptr<const QuantizedWeight> quantized;  // What it is the codes of; null: it is as it is stored.
+  std::vector<Delta> deltas;                         // Added when it is taken out.
   mutable std::atomic<bool> used = false;
 
   Entry(std::shared_ptr<const TensorFile> all, std::size_t at)
-      : file(std::move(all)), index(at), stored(file->tensors()[at]), dtype(stored.dtype) {}
+      : file(std::move(all)),
+        index(at),
+        stored(file->tensors()[at]),
+        dtype(stored.dtype),
+        shape(stored.shape) {}
+  [[nodiscard]] bool is_as_stored() const { return quantized == nullptr && deltas.empty(); }
   [[nodiscard]] const MappedFile& mapped() const { return *file->file(); }
   [[nodiscard]] std::string_view bytes() const { return mapped().bytes().substr(stored.begin, stored.size); }
-  [[nodiscard]] at::Tensor load() const {  // As it is in the file.
+  [[nodiscard]] at::Tensor load() const {  // Without what is added.
+    if (quantized != nullptr) return quantized->dequantize();
     return map_tensor(file->file(), stored.begin, stored.shape, *scalar_type(stored.dtype));
   }
 };
@@ -50,6 +59,8 @@ struct StateDict::Checkpoint {
   std::map<std::string, std::unique_ptr<Entry>, std::less<>> entries;
 
   void rename(const Naming& naming);
+  // Weights of few bits become tensors of numbers, under the names that they have in a checkpoint without any.
+  void dequantize(const Quantization& quantization);
   // Applies an adapter's tensors to those of their names.
   void adapt(const Adapter& adapter, const Naming& naming);
   // Adds to the tensors `names`, which `target` stands for, as far as they are there. Throws ModelError if none is.
@@ -83,7 +94,7 @@ constexpr std::size_t kMostNamesListed = 10;
 // Whether the parts are one range of bytes of one file, of one dtype, as they are.
 template <typename Entry>
 bool adjacent(const std::vector<const Entry*>& parts) {
-  if (std::ranges::any_of(parts, [](const Entry* part) { return !part->deltas.empty(); })) return false;
+  if (std::ranges::any_of(parts, [](const Entry* part) { return !part->is_as_stored(); })) return false;
   for (std::size_t i = 1; i < parts.size(); ++i) {
     const auto& before = parts[i - 1]->stored;
     const auto& stored = parts[i]->stored;
@@ -151,6 +162,7 @@ at::Tensor StateDict::Checkpoint::place(const std::vector<const Entry*>& parts,
     const base::Digest& file = part->mapped().identity();
     origin.bytes(&file, sizeof(file)).number(static_cast<std::int64_t>(part->stored.begin));
     origin.number(static_cast<std::int64_t>(part->stored.size));
+    if (part->quantized != nullptr) part->quantized->add_origin(origin);
     for (const Delta& delta : part->deltas) delta.add_origin(origin);
   }
   origin.number(static_cast<std::int64_t>(dtype));
@@ -175,6 +187,28 @@ void StateDict::Checkpoint::rename(const Naming& naming) {
   entries = std::move(renamed);
 }
 
+void StateDict::Checkpoint::dequantize(const Quantization& quantization) {
+  const auto place = [&](const std::string& tensor) -> std::optional<StoredPlace> {
+    const Entry* entry = find(tensor);
+    if (entry == nullptr) return std::nullopt;
+    return StoredPlace{entry->file, entry->index};
+  };
+  std::vector<std::string> modules;
+  for (const auto& [tensor, entry] : entries) {
+    if (auto module = quantization.module_of(tensor, entry->dtype)) modules.push_back(*std::move(module));
+  }
+  for (const std::string& module : modules) {
+    const auto [weight, parts] = quantization.weight_of(module, place);
+    for (const std::string& part : parts) find(fmt::format("{}.{}", module, part))->used = true;
+    const Entry& codes = *find(fmt::format("{}.{}", module, parts.front()));
+    auto entry = std::make_unique<Entry>(codes.file, codes.index);
+    entry->quantized = weight;
+    entry->shape = weight->shape();
+    entry->dtype = weight->dtype();
+    entries[module + ".weight"] = std::move(entry);
+  }
+}
+
 StateDict::Entry* StateDict::Checkpoint::find(const std::string& entry) const {
   const auto it = entries.find(entry);
   return it == entries.end() ? nullptr : it->second.get();
@@ -189,8 +223,7 @@ std::vector<std::string> StateDict::Checkpoint::names_of(const std::string& targ
   const Entry* two = find(second);
   if (one == nullptr && two == nullptr) return {target};
   if (one != nullptr && two != nullptr &&
-      (one->stored.dtype != two->stored.dtype || one->stored.shape != two->stored.shape ||
-       one->bytes() != two->bytes()))
+      (one->dtype != two->dtype || one->shape != two->shape || one->bytes() != two->bytes()))
     return {target};
   return {first, second};
 }
@@ -255,12 +288,12 @@ void StateDict::Checkpoint::add(const Delta& delta, const std::string& target,
     Entry* entry = find(each);
     if (entry == nullptr) continue;
     found = true;
-    delta.check_fits(entry->stored.shape, each);
-    if (!scalar_type(entry->stored.dtype)) {
+    delta.check_fits(entry->shape, each);
+    if (!scalar_type(entry->dtype)) {
       throw ModelError(
           fmt::format("{} stores tensor \"{}\" as {}, to which an adapter cannot add: it must be F32, F16 "
                       "or BF16.",
-                      entry->mapped().name(), printable(each), entry->stored.dtype));
+                      entry->mapped().name(), printable(each), entry->dtype));
     }
     entry->deltas.push_back(delta);
   }
@@ -284,6 +317,7 @@ StateDict StateDict::open(const base::Checkpoint& where, Placement placement, co
       checkpoint->entries.emplace(file->tensors()[i].name, std::make_unique<Entry>(file, i));
   }
   if (naming.rename) checkpoint->rename(naming);
+  if (const auto quantization = Quantization::read(where.base())) checkpoint->dequantize(*quantization);
   if (where.is_adapted()) checkpoint->adapt(Adapter::open(where.folder()), naming);
   StateDict dict;
   dict.checkpoint_ = std::move(checkpoint);
@@ -318,7 +352,7 @@ bool StateDict::has(std::string_view name) const {
 }
 
 std::vector<std::int64_t> StateDict::shape(std::string_view name) const {
-  return lookup_or_throw(name).stored.shape;
+  return lookup_or_throw(name).shape;
 }
 
 at::ScalarType StateDict::stored_dtype(std::string_view name) const {
@@ -331,11 +365,11 @@ at::ScalarType StateDict::stored_dtype(std::string_view name) const {
 const StateDict::Entry& StateDict::expect(std::string_view name, at::IntArrayRef shape) const {
   const Entry& entry = lookup_or_throw(name);
   static_cast<void>(stored_dtype(name));  // Throws for a dtype that no tensor has.
-  if (shape != at::IntArrayRef(entry.stored.shape)) {
+  if (shape != at::IntArrayRef(entry.shape)) {
     throw ModelError(fmt::format(
         "{} has tensor \"{}\" of shape {}, but its config.json calls for {}: config and "
         "weights do not belong together.",
-        entry.mapped().name(), printable(full(name)), shape_text(entry.stored.shape), shape_text(shape)));
+        entry.mapped().name(), printable(full(name)), shape_text(entry.shape), shape_text(shape)));
   }
   return entry;
 }
@@ -419,6 +453,7 @@ base::Digest StateDict::fingerprint() const {
     for (const std::int64_t size : tensor.shape) digester.number(size);
     const base::Digest& content = entry.file->digest(entry.index);
     digester.bytes(&content.low, sizeof content.low).bytes(&content.high, sizeof content.high);
+    if (entry.quantized != nullptr) entry.quantized->add_format(digester);
     for (const Delta& delta : entry.deltas) delta.add_content(digester);
   });
   return digester.finish();

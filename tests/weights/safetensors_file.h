@@ -32,11 +32,14 @@ inline std::string safetensors(const NamedTensors& tensors, std::size_t padding 
   std::string data;
   for (const auto& [name, tensor] : tensors) {
     const at::Tensor plain = tensor.contiguous();
-    const char* dtype = plain.scalar_type() == at::kFloat      ? "F32"
-                        : plain.scalar_type() == at::kHalf     ? "F16"
-                        : plain.scalar_type() == at::kBFloat16 ? "BF16"
-                        : plain.scalar_type() == at::kLong     ? "I64"
-                                                               : nullptr;
+    const char* dtype = plain.scalar_type() == at::kFloat           ? "F32"
+                        : plain.scalar_type() == at::kHalf          ? "F16"
+                        : plain.scalar_type() == at::kBFloat16      ? "BF16"
+                        : plain.scalar_type() == at::kLong          ? "I64"
+                        : plain.scalar_type() == at::kInt           ? "I32"
+                        : plain.scalar_type() == at::kChar          ? "I8"
+                        : plain.scalar_type() == at::kFloat8_e4m3fn ? "F8_E4M3"
+                                                                    : nullptr;
     if (dtype == nullptr) throw std::invalid_argument("a dtype that this writer does not know");
     const std::size_t begin = data.size();
     if (plain.nbytes() != 0) data.append(static_cast<const char*>(plain.const_data_ptr()), plain.nbytes());
