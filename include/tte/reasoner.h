@@ -64,7 +64,8 @@ struct ModelDescription {
 class TTE_API Reasoner {
  public:
   /// Loads a checkpoint folder as written by save_pretrained, or that of a PEFT adapter (LoRA, DoRA), which is merged
-  /// into its base; see LoadOptions::adapter. Throws ModelError naming file, key or tensor
+  /// into its base (see LoadOptions::adapter), or one whose weights are FP8 or compressed-tensors, which become numbers
+  /// of the dtype. Throws ModelError naming file, key or tensor
   /// for a checkpoint that does not fit, and DeviceError for a dtype that the device cannot run.
   ///
   /// Weights are mapped, not copied, where device and dtype are those of the file. A file that is written to
