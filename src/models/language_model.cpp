@@ -53,6 +53,12 @@ void TextConfig::add_to(base::Digester& digester) const {
   for (const std::int64_t value : {heads, kv_heads, std::int64_t{qk_norm}}) digester.number(value);
   for (const std::int64_t axis : rope_axes) digester.number(axis);
   for (const double value : {rms_norm_eps, rope_theta}) digester.bytes(&value, sizeof value);
+  if (rope_scaling.factor == 1 && !rope_scaling.low_freq_factor) return;
+  for (const double value : {rope_scaling.factor, rope_scaling.low_freq_factor.value_or(0),
+                             rope_scaling.high_freq_factor.value_or(0)}) {
+    digester.bytes(&value, sizeof value);
+  }
+  digester.number(rope_scaling.original_positions);
 }
 
 LanguageModel::LanguageModel(const TextConfig& config, const weights::StateDict& weights,
@@ -61,7 +67,7 @@ LanguageModel::LanguageModel(const TextConfig& config, const weights::StateDict&
       deepstack_(deepstack),
       embedding_(load_embedding(config, weights)),
       head_(load_head(config, weights, embedding_)),
-      rope_(nn::Rope::text(config.head_dim, config.rope_theta, config.rope_axes)),
+      rope_(nn::Rope::text(config.head_dim, config.rope_theta, config.rope_axes, config.rope_scaling)),
       norm_(weights, "model.norm", config.hidden_size, {.eps = config.rms_norm_eps}) {
   for (std::int64_t i = 0; i < config.layers; ++i) {
     const weights::StateDict layer = weights.select(fmt::format("model.layers.{}.", i));

@@ -35,8 +35,9 @@ struct TextConfig {
   double rope_theta = 1e4;             // rope_theta
   // The axis of positions that each of head_dim / 2 frequencies turns with.
   std::vector<std::int64_t> rope_axes;
-  bool qk_norm = false;  // Each head's queries and keys are normed before they are rotated.
-  bool tied = false;     // tie_word_embeddings
+  nn::RopeScaling rope_scaling;  // rope_scaling, or rope_parameters
+  bool qk_norm = false;          // Each head's queries and keys are normed before they are rotated.
+  bool tied = false;             // tie_word_embeddings
 
   // Adds every setting that decides what the model computes, but for those that the weights' shapes tell.
   void add_to(base::Digester& digester) const;

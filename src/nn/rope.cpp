@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <numbers>
 #include <numeric>
 #include <utility>
 
@@ -16,6 +17,20 @@ at::Tensor inverse_frequencies(std::int64_t dim, double theta) {
   return at::pow(at::Scalar(theta), exponents).reciprocal();
 }
 
+// As transformers' "linear" and "llama3".
+at::Tensor scaled(const at::Tensor& frequencies, const RopeScaling& scaling) {
+  if (!scaling.low_freq_factor) return scaling.factor == 1 ? frequencies : frequencies / scaling.factor;
+  const double low = *scaling.low_freq_factor, high = *scaling.high_freq_factor;
+  const auto positions = static_cast<double>(scaling.original_positions);
+  // Positions that a frequency needs to turn once.
+  const at::Tensor length = frequencies.reciprocal() * (2 * std::numbers::pi);
+  const at::Tensor slow = length > positions / low, fast = length < positions / high;
+  const at::Tensor divided = at::where(slow, frequencies / scaling.factor, frequencies);
+  const at::Tensor share = (length.reciprocal() * positions - low) / (high - low);
+  const at::Tensor between = (1 - share) * divided / scaling.factor + share * divided;
+  return at::where(slow.logical_or(fast), divided, between);
+}
+
 }  // namespace
 
 RopeTable RopeTable::select(const at::Tensor& rows) const {
@@ -25,8 +40,9 @@ RopeTable RopeTable::select(const at::Tensor& rows) const {
 Rope::Rope(at::Tensor inverse_frequencies, at::Tensor axes)
     : inverse_frequencies_(std::move(inverse_frequencies)), axes_(std::move(axes)) {}
 
-Rope Rope::text(std::int64_t head_dim, double theta, const std::vector<std::int64_t>& axes) {
-  return {inverse_frequencies(head_dim, theta), at::tensor(axes, at::kLong)};
+Rope Rope::text(std::int64_t head_dim, double theta, const std::vector<std::int64_t>& axes,
+                const RopeScaling& scaling) {
+  return {scaled(inverse_frequencies(head_dim, theta), scaling), at::tensor(axes, at::kLong)};
 }
 
 Rope Rope::vision(std::int64_t head_dim, double theta) {

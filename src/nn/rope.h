@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 namespace tte::nn {
@@ -16,13 +17,24 @@ struct RopeTable {
   [[nodiscard]] RopeTable select(const at::Tensor& rows) const;
 };
 
+// How the frequencies of a text model were changed to read longer texts than it was first trained on. With a
+// factor alone all are divided by it ("linear" in config.json). With the others ("llama3", Llama 3.1) only those
+// are that turn less than low_freq_factor times within original_positions; those that turn more than
+// high_freq_factor times stay, and between the two it goes over smoothly.
+struct RopeScaling {
+  double factor = 1;
+  std::optional<double> low_freq_factor = {}, high_freq_factor = {};
+  std::int64_t original_positions = 0;
+};
+
 // Frequency i (of head_dim / 2) turns with the position on axis axes[i]. Both halves of a head carry the same
 // angles (rotate-half form).
 class Rope {
  public:
   // Text: one base frequency per pair of dimensions, theta^(-2i / head_dim), in float32 as transformers
   // computes it. `axes` has head_dim / 2 entries.
-  static Rope text(std::int64_t head_dim, double theta, const std::vector<std::int64_t>& axes);
+  static Rope text(std::int64_t head_dim, double theta, const std::vector<std::int64_t>& axes,
+                   const RopeScaling& scaling = {});
   // Vision: the first half of the frequencies turns with axis 0 (h), the second with axis 1 (w); each half
   // has the frequencies of a head of head_dim / 2. head_dim must be a multiple of 4.
   static Rope vision(std::int64_t head_dim, double theta);
