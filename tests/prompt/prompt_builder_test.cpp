@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "expect_error.h"
-#include "models/qwen/placeholders.h"
+#include "models/placeholders.h"
 #include "prompt/fixture.h"
 #include "temp_dir.h"
 #include "tte/error.h"
@@ -320,7 +320,7 @@ class TimedFamily final : public models::Preprocessor {
         models::qwen::append_grid(prompt, id, models::TokenKind::kVideo, row, prompt.next_position, 1);
         prompt.next_position += std::max(row.h, row.w);
       } else {
-        models::qwen::append_text(prompt, id, prompt.next_position++);
+        models::append_text(prompt, id, prompt.next_position++);
       }
     }
     prompt.visual_tokens = {patches.t * row.h * row.w};

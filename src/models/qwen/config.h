@@ -9,15 +9,11 @@
 #include "base/json.h"
 #include "kernels/kernels.h"
 #include "media/patches.h"
+#include "models/config_file.h"
 #include "models/language_model.h"
 #include "models/qwen/placeholders.h"
 
 namespace tte::models::qwen {
-
-// Far past every model there is, and small enough that no product of two overflows.
-inline constexpr std::int64_t kMostSize = std::int64_t{1} << 24;
-inline constexpr std::int64_t kMostLayers = 1024;
-inline constexpr double kMostTheta = 1e12;
 
 // "vision_config"; the names of some sizes differ between the families.
 struct VisionConfig {
@@ -44,39 +40,15 @@ struct VisionConfig {
   void add_to(base::Digester& digester) const;
 };
 
-// A config.json.
-struct ConfigFile {
-  std::string name;  // For errors.
-  base::Json json;
-
-  [[nodiscard]] base::JsonObject root() const { return {json, name}; }
-  // "text_config", or the top level of files written before it existed.
-  [[nodiscard]] base::JsonObject text() const;
-  [[nodiscard]] base::JsonObject vision() const { return root().object("vision_config"); }
-};
-ConfigFile read_config_file(const base::Checkpoint& checkpoint);
-
-// What a family's text model may differ in.
-struct TextRules {
-  TextConfig defaults;
-  std::vector<std::int64_t> sections;  // The default of mrope_section; empty: positions have one axis.
-  // Sections, whose sum is half of head_dim, into TextConfig::rope_axes.
-  std::vector<std::int64_t> (*axes)(const std::vector<std::int64_t>& sections) = nullptr;
-  bool free_head_dim = false;  // head_dim need not be hidden_size / num_attention_heads.
-};
-
 // The rules of Qwen2-VL and Qwen2.5-VL.
 TextRules qwen2_rules();
 // What Qwen3's and Qwen3-VL's text models have in common.
 TextRules qwen3_rules();
 
-// All throw ModelError naming file, key and value for what makes no sense or is not supported (sliding windows,
-// other rope types, other activations).
-TextConfig read_text(const ConfigFile& file, const TextRules& rules);
+// All throw ModelError naming file, key and value for what makes no sense or is not supported (other rope types,
+// other activations).
 // The keys whose names the families share; the others keep what `vision` says.
 void read_shared(const base::JsonObject& config, VisionConfig& vision);
-// hidden_act of the tower's MLP.
-kernels::Activation read_activation(const base::JsonObject& config, const std::string& fallback);
 // Once all sizes are read: sets head_dim; `keys` are the family's names of hidden_size and out_size.
 struct VisionKeys {
   const char* hidden_size;
@@ -86,8 +58,6 @@ void finish(const base::JsonObject& config, const VisionKeys& keys, const TextCo
             VisionConfig& vision);
 // image_token_id and video_token_id.
 PlaceholderTokens read_tokens(const ConfigFile& file, const TextConfig& text, const VisionConfig& vision);
-// Of a model of text only: no id is a placeholder.
-PlaceholderTokens no_placeholders(const TextConfig& text);
 
 // A vision-language family's config.json; `Vision` is its VisionConfig.
 template <typename Vision>

@@ -1,18 +1,11 @@
 #include "models/qwen/model.h"
 
-#include <fmt/core.h>
-
 #include <array>
-#include <span>
-#include <utility>
-
-#include "tte/error.h"
-#include "weights/mapped_file.h"
+#include <optional>
+#include <string_view>
 
 namespace tte::models::qwen {
 namespace {
-
-constexpr const char* kVision = "visual.";
 
 std::optional<std::string> first_generation(std::string_view name) {
   static constexpr std::array<std::pair<std::string_view, std::string_view>, 6> rules = {{
@@ -29,123 +22,12 @@ std::optional<std::string> first_generation(std::string_view name) {
   return std::nullopt;
 }
 
-void add_digest(base::Digester& digester, const base::Digest& digest) {
-  digester.bytes(&digest.low, sizeof digest.low).bytes(&digest.high, sizeof digest.high);
-}
-
-// Settings of the tower and the type it computes in, then what `add_weights` says of its weights.
-template <typename AddWeights>
-base::Digest digest_vision(const Parts& parts, const ModelInfo& info, AddWeights add_weights) {
-  base::Digester digester;
-  digester.text(parts.family + " vision");
-  parts.add_vision(digester);
-  digester.number(static_cast<std::int64_t>(info.dtype))
-      .number(static_cast<std::int64_t>(info.device.type()));
-  add_weights(digester);
-  return digester.finish();
-}
-
-ModelInfo describe(const Parts& parts, const LanguageModel& language, const weights::StateDict& weights) {
-  ModelInfo info;
-  info.family = parts.family;
-  info.hidden_size = parts.text.hidden_size;
-  info.vocab_size = parts.text.vocab_size;
-  info.num_layers = parts.text.layers;
-  info.max_positions = parts.text.max_positions;
-  info.dtype = language.embedding().scalar_type();
-  info.device = language.embedding().device();
-  base::Digester digester;
-  digester.text(parts.family).number(parts.tokens.image).number(parts.tokens.video);
-  parts.text.add_to(digester);
-  digester.number(static_cast<std::int64_t>(info.dtype))
-      .number(static_cast<std::int64_t>(info.device.type()));
-  if (parts.vision) {
-    const weights::StateDict tower = weights.select(kVision);
-    info.vision_fingerprint =
-        digest_vision(parts, info, [&](base::Digester& out) { add_digest(out, tower.fingerprint()); });
-    info.vision_identity = digest_vision(
-        parts, info, [&](base::Digester& out) { out.number(static_cast<std::int64_t>(tower.identity())); });
-  }
-  add_digest(digester, info.vision_fingerprint);
-  add_digest(digester, weights.fingerprint());
-  info.fingerprint = digester.finish();
-  return info;
-}
-
-class QwenModel final : public Model {
- public:
-  QwenModel(const Parts& parts, const weights::StateDict& weights, const ModelOptions& options)
-      : file_(parts.file),
-        language_(parts.text, weights, options.state_bytes, parts.deepstack),
-        vision_(parts.vision ? parts.vision(weights.select(kVision)) : nullptr),
-        info_(describe(parts, language_, weights)),
-        files_(weights.sources()) {}
-
-  [[nodiscard]] const ModelInfo& info() const override { return info_; }
-  [[nodiscard]] std::int64_t state_capacity() const override { return language_.pool().capacity(); }
-  [[nodiscard]] std::int64_t state_bytes(std::int64_t tokens) const override {
-    return language_.pool().bytes(tokens);
-  }
-  [[nodiscard]] std::unique_ptr<SequenceState> start(std::int64_t reserve) const override {
-    return language_.start(reserve);
-  }
-  [[nodiscard]] std::vector<at::Tensor> encode_vision(
-      std::span<const std::shared_ptr<const Visual>> visuals) const override {
-    check_files();
-    if (vision_ == nullptr && !visuals.empty())
-      throw InputError(fmt::format("The model of {} reads text only: leave images and videos out.", file_));
-    return vision_ == nullptr ? std::vector<at::Tensor>{} : (*vision_)(visuals);
-  }
-  [[nodiscard]] at::Tensor forward(const RaggedBatch& batch) const override {
-    check_files();
-    return language_.forward(batch);
-  }
-  void check_generates() const override {
-    if (language_.has_head()) return;
-    throw ModelError(
-        fmt::format("The checkpoint of {} has no lm_head.weight, without which it embeds but cannot generate "
-                    "text: load it as an Embedder, or use a checkpoint with its head.",
-                    file_));
-  }
-  [[nodiscard]] at::Tensor logits(const at::Tensor& hidden) const override {
-    check_generates();
-    return language_.logits(hidden);
-  }
-
- private:
-  // Throws ModelError when a file that the weights are views of was cut or written to.
-  void check_files() const {
-    for (const auto& weak : files_) {
-      if (const auto file = weak.lock()) file->check_unchanged();
-    }
-  }
-
-  std::string file_;
-  LanguageModel language_;
-  std::unique_ptr<const VisionTower> vision_;
-  ModelInfo info_;
-  std::vector<std::weak_ptr<const weights::MappedFile>> files_;
-};
-
 }  // namespace
 
 std::shared_ptr<const Model> load_model(const base::Checkpoint& checkpoint, const ModelOptions& options,
-                                        const Parts& parts) {
-  weights::Placement placement = options.placement;
-  const weights::Naming naming = {first_generation, LanguageModel::tied_tensors(parts.text)};
-  auto weights = weights::StateDict::open(checkpoint, placement, naming);
-  if (!placement.dtype) {
-    // Mixed checkpoints compute in the embedding's type.
-    placement.dtype = LanguageModel::stored_dtype(weights);
-    weights = weights::StateDict::open(checkpoint, placement, naming);
-  }
-  // Frequencies that old tools saved: computed here.
-  for (const std::string& name : weights.names()) {
-    if (name.ends_with("inv_freq")) weights.mark_used(name);
-  }
-  auto model = std::make_shared<const QwenModel>(parts, weights, options);
-  weights.check_all_used();
-  return model;
+                                        Parts parts) {
+  parts.rename = first_generation;
+  return assemble(checkpoint, options, parts);
 }
 
 }  // namespace tte::models::qwen

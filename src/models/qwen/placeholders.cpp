@@ -9,33 +9,6 @@
 
 namespace tte::models::qwen {
 
-void check_visuals(const std::vector<bool>& videos, const Visuals& visuals) {
-  if (videos.size() != visuals.size()) {
-    throw InputError(
-        fmt::format("The prompt has {} image and video placeholders, but {} images and videos were given: "
-                    "each needs one.",
-                    videos.size(), visuals.size()));
-  }
-  const auto name = [](bool video) { return video ? "video" : "image"; };
-  for (std::size_t i = 0; i < visuals.size(); ++i) {
-    if (visuals[i]->video == videos[i]) continue;
-    throw InputError(
-        fmt::format("Placeholder {} of the prompt is for one {}, but {} {} stands there: give them in the "
-                    "order of the prompt.",
-                    i + 1, name(videos[i]), visuals[i]->video ? "a" : "an", name(visuals[i]->video)));
-  }
-}
-
-void check_ids(const std::vector<std::int64_t>& ids, std::int64_t vocab_size) {
-  for (const std::int64_t id : ids) {
-    if (id >= 0 && id < vocab_size) continue;
-    throw InputError(
-        fmt::format("Token {} is outside of the model's vocabulary of {}: the tokenizer is of another "
-                    "checkpoint, or has tokens that the embedding was never resized for.",
-                    id, vocab_size));
-  }
-}
-
 void check_grids(const Visuals& visuals, std::int64_t merge_size) {
   for (const auto& visual : visuals) {
     const media::Patches& patches = visual->patches;
@@ -47,12 +20,6 @@ void check_grids(const Visuals& visuals, std::int64_t merge_size) {
         fmt::format("A visual of {} x {} x {} patches: height and width must be multiples of {}.", patches.t,
                     patches.h, patches.w, merge_size));
   }
-}
-
-void append_text(Prompt& prompt, std::int64_t id, std::int64_t position) {
-  prompt.ids.push_back(id);
-  prompt.kinds.push_back(TokenKind::kText);
-  prompt.positions.push_back({position, position, position});
 }
 
 void append_grid(Prompt& prompt, std::int64_t id, TokenKind kind, Grid grid, std::int64_t start,

@@ -5,6 +5,7 @@
 #include <functional>
 #include <vector>
 
+#include "models/placeholders.h"
 #include "models/preprocessor.h"
 
 namespace tte::models::qwen {
@@ -29,12 +30,7 @@ Prompt expand_placeholders(const std::vector<std::int64_t>& ids, Visuals visuals
                            const PlaceholderTokens& tokens, const TimeStep& time_step);
 
 // The parts of it, for families that place visuals otherwise.
-// Throws InputError unless there are as many visuals as placeholders, of the same kinds in the same order;
-// `videos`: whether each placeholder is for a video.
-void check_visuals(const std::vector<bool>& videos, const Visuals& visuals);
-void check_ids(const std::vector<std::int64_t>& ids, std::int64_t vocab_size);
 void check_grids(const Visuals& visuals, std::int64_t merge_size);
-void append_text(Prompt& prompt, std::int64_t id, std::int64_t position);
 // The tokens of t x h x w merged patches, each `id`, from position `start` on.
 struct Grid {
   std::int64_t t, h, w;

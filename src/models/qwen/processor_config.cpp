@@ -5,10 +5,8 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
-#include <utility>
-#include <vector>
 
-#include "base/file.h"
+#include "models/processor_files.h"
 #include "tte/error.h"
 
 namespace tte::models::qwen {
@@ -17,7 +15,6 @@ namespace {
 using base::Json;
 using base::JsonObject;
 
-constexpr int kBicubic = 3;  // Pillow's number.
 // A small image is enlarged to min_pixels: what a file asks for is bounded before any image comes.
 constexpr std::int64_t kMostMinPixels = std::int64_t{1} << 26;
 constexpr std::int64_t kMostPixels = std::int64_t{1} << 40;
@@ -95,58 +92,13 @@ void read_sampling(const JsonObject& object, std::optional<FrameSampling>& sampl
   sampling->max_frames = static_cast<int>(object.integer("max_frames", sampling->max_frames, 1, kMost));
 }
 
-// Three numbers, or one for all channels.
-std::array<double, 3> read_channels(const JsonObject& object, const std::string& key,
-                                    std::array<double, 3> fallback) {
-  const Json* value = object.find(key);
-  if (value == nullptr) return fallback;
-  std::vector<double> values;
-  if (value->is_number()) values = {value->get<double>()};
-  if (auto list = base::strict_cast<std::vector<double>>(*value)) values = std::move(*list);
-  if (values.size() == 1) values.assign(3, values[0]);
-  if (values.size() != 3 || !std::all_of(values.begin(), values.end(),
-                                         [](double v) { return std::isfinite(static_cast<float>(v)); })) {
-    object.reject(key, "it must be a number, or one for each of the three colours");
-  }
-  return {values[0], values[1], values[2]};
-}
-
-struct Source {
-  base::Json json;
-  std::string where;
-};
-
-// The first of: processor_config.json's `section`, and `files` one by one; all of one folder before the next.
-std::optional<Source> find_source(const base::Checkpoint& checkpoint, const std::string& section,
-                                  const std::vector<std::string>& files) {
-  for (const std::filesystem::path& folder : checkpoint.folders()) {
-    const std::filesystem::path nested = folder / "processor_config.json";
-    if (base::is_present(nested)) {
-      const base::Json json = base::read_json_object(nested);
-      if (json.contains(section))
-        return Source{json[section], fmt::format("{}, \"{}\"", base::shown(nested), section)};
-    }
-    for (const std::string& name : files) {
-      const std::filesystem::path file = folder / name;
-      if (base::is_present(file)) return Source{base::read_json(file), base::shown(file)};
-    }
-  }
-  return std::nullopt;
-}
-
-VisualSpec read_spec(const std::optional<Source>& source, const base::Checkpoint& checkpoint,
-                     const media::PatchSpec& tower, const VisualSpec& defaults,
+VisualSpec read_spec(const ProcessorFile& source, const media::PatchSpec& tower, const VisualSpec& defaults,
                      LimitKeys keys = LimitKeys::kAll) {
-  if (!source) {
-    throw ModelError(
-        fmt::format("{} has no preprocessor_config.json: copy it from the model's original repository.",
-                    base::shown(checkpoint.base())));
-  }
-  VisualSpec spec = parse_visual_spec(source->json, source->where, defaults, keys);
+  VisualSpec spec = parse_visual_spec(source.json, source.where, defaults, keys);
   const auto check = [&](const char* key, int value, int wanted) {
     if (value == wanted) return;
     throw ModelError(fmt::format("{}: \"{}\" is {}, but the vision tower of config.json reads {}.",
-                                 source->where, key, value, wanted));
+                                 source.where, key, value, wanted));
   };
   check("patch_size", spec.patches.patch_size, tower.patch_size);
   check("merge_size", spec.patches.merge_size, tower.merge_size);
@@ -186,30 +138,20 @@ VisualSpec parse_visual_spec(const Json& json, const std::string& where, const V
   patches.merge_size = small("merge_size", patches.merge_size, 64);
   patches.temporal_patch_size = small("temporal_patch_size", patches.temporal_patch_size, 64);
   read_limits(object, keys, spec);
-  patches.mean = read_channels(object, "image_mean", patches.mean);
-  patches.std = read_channels(object, "image_std", patches.std);
-  if (std::any_of(patches.std.begin(), patches.std.end(),
-                  [](double v) { return !(static_cast<float>(v) > 0); }))
-    object.reject("image_std", "it must be positive");
-  patches.rescale = object.number("rescale_factor", patches.rescale, 0, 1e6);
+  read_pixels(object, patches);
   spec.do_resize = object.flag("do_resize", spec.do_resize);
-  patches.do_rescale = object.flag("do_rescale", patches.do_rescale);
-  patches.do_normalize = object.flag("do_normalize", patches.do_normalize);
   spec.cap_pixels_per_frame = object.flag("cap_pixels_per_frame", spec.cap_pixels_per_frame);
   spec.max_video_tokens = object.integer("max_video_tokens", spec.max_video_tokens, 1, 1 << 24);
   if (spec.sampling) read_sampling(object, spec.sampling);
-  if (object.integer("resample", kBicubic, 0, 100) != kBicubic)
-    object.reject("resample", "it must be 3 (bicubic), the only one tte has");
   return spec;
 }
 
 VisualSpecs load_visual_specs(const base::Checkpoint& checkpoint, const media::PatchSpec& tower,
                               const VisualSpec& video_defaults, LimitKeys video_keys) {
-  const auto image = find_source(checkpoint, "image_processor", {"preprocessor_config.json"});
-  const auto video = find_source(checkpoint, "video_processor",
-                                 {"video_preprocessor_config.json", "preprocessor_config.json"});
-  return {read_spec(image, checkpoint, tower, {}),
-          read_spec(video, checkpoint, tower, video_defaults, video_keys)};
+  const ProcessorFile image = find_processor(checkpoint, "image_processor", {"preprocessor_config.json"});
+  const ProcessorFile video = find_processor(checkpoint, "video_processor",
+                                             {"video_preprocessor_config.json", "preprocessor_config.json"});
+  return {read_spec(image, tower, {}), read_spec(video, tower, video_defaults, video_keys)};
 }
 
 }  // namespace tte::models::qwen

@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "models/assemble.h"
 #include "models/preprocessor.h"
 #include "models/qwen/config.h"
 #include "nn/linear.h"
@@ -22,13 +23,10 @@ struct Frame {
   std::int64_t h = 0, w = 0;
 };
 
-class VisionTower {
+class VisionTower : public VisionEncoder {
  public:
-  virtual ~VisionTower() = default;
-  // [merged patches, columns] of each visual, in the weights' type on their device. Throws InputError for
-  // patches of another shape than the tower's.
   [[nodiscard]] std::vector<at::Tensor> operator()(
-      std::span<const std::shared_ptr<const Visual>> visuals) const;
+      std::span<const std::shared_ptr<const Visual>> visuals) const final;
 
  protected:
   // Reads "patch_embed.proj" of the weights below "visual.".

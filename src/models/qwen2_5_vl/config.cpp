@@ -8,16 +8,16 @@ namespace {
 VisionConfig read_vision(const base::JsonObject& config, const TextConfig& text) {
   VisionConfig vision;
   qwen::read_shared(config, vision);
-  vision.hidden_size = config.integer("hidden_size", 3584, 1, qwen::kMostSize);
-  vision.out_size = config.integer("out_hidden_size", 3584, 1, qwen::kMostSize);
-  vision.mlp_dim = config.integer("intermediate_size", 3420, 1, qwen::kMostSize);
+  vision.hidden_size = config.integer("hidden_size", 3584, 1, kMostSize);
+  vision.out_size = config.integer("out_hidden_size", 3584, 1, kMostSize);
+  vision.mlp_dim = config.integer("intermediate_size", 3420, 1, kMostSize);
   if (config.text("hidden_act", "silu") != "silu") config.reject("hidden_act", "tte knows \"silu\" here");
   vision.window_size = config.integer("window_size", vision.window_size, 1, 1 << 16);
   if (vision.window() < 1) {
     config.reject("window_size", fmt::format("a window must hold at least one merged token, {} pixels",
                                              vision.merge_size * vision.patch_size));
   }
-  vision.full_blocks = config.integers("fullatt_block_indexes", {7, 15, 23, 31}, 0, qwen::kMostLayers);
+  vision.full_blocks = config.integers("fullatt_block_indexes", {7, 15, 23, 31}, 0, kMostLayers);
   vision.tokens_per_second = config.number("tokens_per_second", vision.tokens_per_second, 0, 1e6);
   qwen::finish(config, {"hidden_size", "out_hidden_size"}, text, vision);
   return vision;

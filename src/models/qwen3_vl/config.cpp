@@ -10,8 +10,8 @@
 namespace tte::models::qwen3_vl {
 namespace {
 
-qwen::TextRules text_rules() {
-  qwen::TextRules rules = qwen::qwen3_rules();
+TextRules text_rules() {
+  TextRules rules = qwen::qwen3_rules();
   rules.defaults.max_positions = 128000;
   rules.defaults.rope_theta = 5e5;
   rules.sections = {24, 20, 20};
@@ -24,11 +24,11 @@ VisionConfig read_vision(const base::JsonObject& config, const TextConfig& text)
   vision.depth = 27;
   vision.patch_size = 16;
   qwen::read_shared(config, vision);
-  vision.hidden_size = config.integer("hidden_size", 1152, 1, qwen::kMostSize);
-  vision.out_size = config.integer("out_hidden_size", 3584, 1, qwen::kMostSize);
-  vision.mlp_dim = config.integer("intermediate_size", 4304, 1, qwen::kMostSize);
-  vision.activation = qwen::read_activation(config, "gelu_pytorch_tanh");
-  vision.num_positions = config.integer("num_position_embeddings", vision.num_positions, 1, qwen::kMostSize);
+  vision.hidden_size = config.integer("hidden_size", 1152, 1, kMostSize);
+  vision.out_size = config.integer("out_hidden_size", 3584, 1, kMostSize);
+  vision.mlp_dim = config.integer("intermediate_size", 4304, 1, kMostSize);
+  vision.activation = read_activation(config, "hidden_act", "gelu_pytorch_tanh");
+  vision.num_positions = config.integer("num_position_embeddings", vision.num_positions, 1, kMostSize);
   vision.deepstack = config.integers("deepstack_visual_indexes", {8, 16, 24}, 0, vision.depth - 1);
   if (std::adjacent_find(vision.deepstack.begin(), vision.deepstack.end(), std::greater_equal<>()) !=
       vision.deepstack.end()) {

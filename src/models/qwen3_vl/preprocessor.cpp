@@ -80,7 +80,7 @@ class Qwen3VlPreprocessor final : public Preprocessor {
     std::vector<bool> videos;
     videos.reserve(written.size());
     for (const Written& placeholder : written) videos.push_back(placeholder.video);
-    qwen::check_visuals(videos, visuals);
+    check_visuals(videos, visuals);
     std::string out;
     std::size_t done = 0;
     for (std::size_t i = 0; i < written.size(); ++i) {
@@ -100,7 +100,7 @@ class Qwen3VlPreprocessor final : public Preprocessor {
   // A video has a placeholder for each temporal patch.
   [[nodiscard]] Prompt expand_placeholders(const std::vector<std::int64_t>& ids,
                                            Visuals visuals) const override {
-    qwen::check_ids(ids, tokens_.vocab_size);
+    check_ids(ids, tokens_.vocab_size);
     qwen::check_grids(visuals, tokens_.merge_size);
     Visuals grids;  // The visual of each placeholder.
     for (const auto& visual : visuals)
@@ -109,14 +109,14 @@ class Qwen3VlPreprocessor final : public Preprocessor {
     for (const std::int64_t id : ids) {
       if (id == tokens_.image || id == tokens_.video) videos.push_back(id == tokens_.video);
     }
-    qwen::check_visuals(videos, grids);
+    check_visuals(videos, grids);
 
     Prompt prompt;
     std::int64_t position = 0;
     auto next = grids.begin();
     for (const std::int64_t id : ids) {
       if (id != tokens_.image && id != tokens_.video) {
-        qwen::append_text(prompt, id, position++);
+        append_text(prompt, id, position++);
         continue;
       }
       const Visual& visual = **next++;

@@ -1,0 +1,53 @@
+// A model made of its parts: a language model, and what its family sees with.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/checkpoint.h"
+#include "base/digest.h"
+#include "models/language_model.h"
+#include "models/model.h"
+#include "weights/state_dict.h"
+
+namespace tte::models {
+
+// const and thread-compatible.
+class VisionEncoder {
+ public:
+  virtual ~VisionEncoder() = default;
+  // [merged patches, columns] of each visual, in the weights' type on their device. Throws InputError for
+  // patches of another shape than the tower's.
+  [[nodiscard]] virtual std::vector<at::Tensor> operator()(
+      std::span<const std::shared_ptr<const Visual>> visuals) const = 0;
+};
+
+// What a family says of itself.
+struct Parts {
+  std::string family;  // config.json's model_type
+  std::string file;    // config.json, for errors.
+  TextConfig text;
+  std::int64_t deepstack = 0;  // See LanguageModel.
+  std::int64_t image_token = -1, video_token = -1;
+  // Names of other generations of the family's checkpoints into "model.", "lm_head." and "visual."; as
+  // weights::Naming's.
+  std::function<std::optional<std::string>(std::string_view)> rename;
+  // Makes the tower from the weights below "visual."; null for a model of text only.
+  std::function<std::unique_ptr<const VisionEncoder>(const weights::StateDict& weights)> vision;
+  // Adds every setting that decides what the tower computes.
+  std::function<void(base::Digester& digester)> add_vision;
+};
+
+// The checkpoint's tensors must all be used, but for inv_freq of old tools.
+std::shared_ptr<const Model> assemble(const base::Checkpoint& checkpoint, const ModelOptions& options,
+                                      const Parts& parts);
+
+}  // namespace tte::models

@@ -1,0 +1,176 @@
+#include "models/config_file.h"
+
+#include <fmt/core.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <map>
+
+#include "base/file.h"
+
+namespace tte::models {
+
+namespace {
+
+using base::JsonObject;
+
+// Of rope_scaling.original_max_position_embeddings and its like.
+constexpr std::int64_t kMostPositions = std::int64_t{1} << 40;
+constexpr std::int64_t kMostHeadDim = 4096;
+
+// The scaling that rope_type "linear" and "llama3" ask for.
+nn::RopeScaling read_scaling(const JsonObject& config, const JsonObject& rope, const std::string& type,
+                             std::int64_t max_positions) {
+  nn::RopeScaling scaling;
+  if (type == "default") return scaling;
+  const auto factor = [&](const char* key) {
+    if (!rope.has(key)) rope.fail(key, fmt::format("is missing, which ropes of type \"{}\" need", type));
+    return rope.number(key, 1, 0, kMostTheta);
+  };
+  scaling.factor = factor("factor");
+  if (type == "linear") return scaling;
+  scaling.low_freq_factor = factor("low_freq_factor");
+  scaling.high_freq_factor = factor("high_freq_factor");
+  if (*scaling.high_freq_factor <= *scaling.low_freq_factor) {
+    rope.reject("high_freq_factor",
+                fmt::format("it must be above low_freq_factor, {}", *scaling.low_freq_factor));
+  }
+  // transformers prefers the one that a few checkpoints keep outside of the rope's parameters.
+  constexpr const char* kOriginal = "original_max_position_embeddings";
+  const JsonObject& source = config.has(kOriginal) ? config : rope;
+  scaling.original_positions = source.integer(kOriginal, max_positions, 1, kMostPositions);
+  return scaling;
+}
+
+void read_text_rope(const JsonObject& config, const TextRules& rules, TextConfig& text) {
+  const JsonObject rope = rope_of(config);
+  text.rope_theta = config.number("rope_theta", text.rope_theta, 0, kMostTheta);
+  text.rope_theta = rope.number("rope_theta", text.rope_theta, 0, kMostTheta);
+  if (rules.sections.empty()) {
+    text.rope_scaling =
+        read_scaling(config, rope, rope_type(rope, {"default", "linear", "llama3"}), text.max_positions);
+    text.rope_axes.assign(static_cast<std::size_t>(text.head_dim / 2), 0);
+    return;
+  }
+  rope_type(rope, {"default", "mrope"});
+  const std::vector<std::int64_t> sections = rope.integers("mrope_section", rules.sections);
+  std::int64_t sum = 0;
+  for (const std::int64_t section : sections) {
+    if (section < 0 || section > text.head_dim)
+      rope.reject("mrope_section", "a section cannot have this size");
+    sum += section;
+  }
+  if (sections.size() != 3 || sum != text.head_dim / 2) {
+    rope.reject("mrope_section", fmt::format("it must be three sizes whose sum is half of the head size, {}",
+                                             text.head_dim / 2));
+  }
+  text.rope_axes = rules.axes(sections);
+}
+
+void read_head_dim(const JsonObject& config, const TextRules& rules, TextConfig& text) {
+  const bool divides = text.hidden_size % text.heads == 0;
+  std::int64_t head_dim = rules.defaults.head_dim;
+  if (head_dim == 0 && (!rules.free_head_dim || !config.has("head_dim"))) {
+    if (!divides)
+      config.reject("num_attention_heads", fmt::format("it must divide hidden_size, {}", text.hidden_size));
+    head_dim = text.hidden_size / text.heads;
+  }
+  text.head_dim = config.integer("head_dim", head_dim, 1, kMostHeadDim);
+  if (!rules.free_head_dim && text.head_dim != head_dim) {
+    config.reject("head_dim",
+                  fmt::format("this family needs hidden_size / num_attention_heads, {}", head_dim));
+  }
+  if (text.head_dim % 2 != 0) {
+    config.reject(config.has("head_dim") ? "head_dim" : "num_attention_heads",
+                  fmt::format("heads of odd size {} cannot be rotated", text.head_dim));
+  }
+}
+
+// A null stands for as many as there are heads, in every family.
+std::int64_t read_kv_heads(const JsonObject& config, const TextConfig& text) {
+  const bool as_many = text.kv_heads == 0 || config.json().contains("num_key_value_heads");
+  const std::int64_t kv_heads =
+      config.integer("num_key_value_heads", as_many ? text.heads : text.kv_heads, 1, text.heads);
+  if (text.heads % kv_heads != 0) {
+    config.reject("num_key_value_heads", fmt::format("it must divide num_attention_heads, {}", text.heads));
+  }
+  return kv_heads;
+}
+
+void check_attention(const JsonObject& config, const TextRules& rules, const TextConfig& text) {
+  if (config.flag("use_sliding_window", false)) {
+    config.reject("use_sliding_window", "sliding-window attention is not supported for this family");
+  }
+  for (const std::string& type : config.texts("layer_types")) {
+    if (type != "full_attention") config.reject("layer_types", "only \"full_attention\" is supported");
+  }
+  if (rules.sliding_window == 0) return;
+  // A null is no window, nothing the family's own. One that no prompt is longer than does nothing.
+  const bool none = config.json().contains("sliding_window") && !config.has("sliding_window");
+  const std::int64_t window = config.integer("sliding_window", rules.sliding_window, 1, kMostPositions);
+  if (none || window >= text.max_positions) return;
+  config.fail(
+      "sliding_window",
+      fmt::format("is {}{}: sliding-window attention is not supported. Write null, and {} as "
+                  "max_position_embeddings, to use the model for prompts no longer than its window",
+                  window, config.has("sliding_window") ? "" : " where the file says nothing", window));
+}
+
+}  // namespace
+
+JsonObject rope_of(const JsonObject& config) {
+  return config.object(config.has("rope_scaling") ? "rope_scaling" : "rope_parameters");
+}
+
+std::string rope_type(const JsonObject& rope, const std::vector<std::string>& known) {
+  const std::string key = rope.has("rope_type") ? "rope_type" : "type";
+  std::string type = rope.text(key, known.front());
+  if (std::find(known.begin(), known.end(), type) == known.end()) {
+    rope.reject(key, fmt::format("tte knows \"{}\" for this family", fmt::join(known, "\" and \"")));
+  }
+  return type;
+}
+
+JsonObject ConfigFile::text() const {
+  return root().has("text_config") ? root().object("text_config") : root();
+}
+
+ConfigFile read_config_file(const base::Checkpoint& checkpoint) {
+  return {base::shown(checkpoint / "config.json"), base::read_json(checkpoint / "config.json")};
+}
+
+TextConfig read_text(const ConfigFile& file, const TextRules& rules) {
+  const JsonObject config = file.text();
+  TextConfig text = rules.defaults;
+  text.vocab_size = config.integer("vocab_size", text.vocab_size, 1, kMostSize);
+  text.hidden_size = config.integer("hidden_size", text.hidden_size, 1, kMostSize);
+  text.intermediate_size = config.integer("intermediate_size", text.intermediate_size, 1, kMostSize);
+  text.layers = config.integer("num_hidden_layers", text.layers, 1, kMostLayers);
+  text.heads = config.integer("num_attention_heads", text.heads, 1, text.hidden_size);
+  text.kv_heads = read_kv_heads(config, text);
+  text.max_positions = config.integer("max_position_embeddings", text.max_positions, 1, kMostPositions);
+  text.rms_norm_eps = config.number("rms_norm_eps", text.rms_norm_eps, 0, 1);
+  read_head_dim(config, rules, text);
+  if (config.text("hidden_act", "silu") != "silu") config.reject("hidden_act", "tte knows \"silu\" here");
+  check_attention(config, rules, text);
+  read_text_rope(config, rules, text);
+  text.tied = file.root().flag("tie_word_embeddings", false) || config.flag("tie_word_embeddings", false);
+  return text;
+}
+
+kernels::Activation read_activation(const JsonObject& config, const std::string& key,
+                                    const std::string& fallback) {
+  static const std::map<std::string, kernels::Activation> activations = {
+      {"quick_gelu", kernels::Activation::kQuickGelu},
+      {"gelu", kernels::Activation::kGelu},
+      {"gelu_pytorch_tanh", kernels::Activation::kGeluTanh},
+      {"silu", kernels::Activation::kSilu},
+  };
+  const auto activation = activations.find(config.text(key, fallback));
+  if (activation == activations.end()) {
+    config.reject(key, "tte knows quick_gelu, gelu, gelu_pytorch_tanh and silu here");
+  }
+  return activation->second;
+}
+
+}  // namespace tte::models

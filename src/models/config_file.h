@@ -1,0 +1,54 @@
+// What the config.json of all families have in common: first of all their decoder, as language_model.h has it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/checkpoint.h"
+#include "base/json.h"
+#include "kernels/kernels.h"
+#include "models/language_model.h"
+
+namespace tte::models {
+
+// Far past every model there is, and small enough that no product of two overflows.
+inline constexpr std::int64_t kMostSize = std::int64_t{1} << 24;
+inline constexpr std::int64_t kMostLayers = 1024;
+inline constexpr double kMostTheta = 1e12;
+
+// A config.json.
+struct ConfigFile {
+  std::string name;  // For errors.
+  base::Json json;
+
+  [[nodiscard]] base::JsonObject root() const { return {json, name}; }
+  // "text_config", or the top level of files written before it existed.
+  [[nodiscard]] base::JsonObject text() const;
+  [[nodiscard]] base::JsonObject vision() const { return root().object("vision_config"); }
+};
+ConfigFile read_config_file(const base::Checkpoint& checkpoint);
+
+// What a family's text model may differ in.
+struct TextRules {
+  TextConfig defaults;  // kv_heads and head_dim 0: the number of heads, and hidden_size divided by it.
+  std::vector<std::int64_t> sections;  // The default of mrope_section; empty: positions have one axis.
+  // Sections, whose sum is half of head_dim, into TextConfig::rope_axes.
+  std::vector<std::int64_t> (*axes)(const std::vector<std::int64_t>& sections) = nullptr;
+  bool free_head_dim = false;       // head_dim need not be hidden_size / num_attention_heads.
+  std::int64_t sliding_window = 0;  // The default of sliding_window; 0: the family does not know that key.
+};
+
+// Throws ModelError naming file, key and value for what makes no sense or is not supported (sliding windows,
+// other rope types, other activations).
+TextConfig read_text(const ConfigFile& file, const TextRules& rules);
+
+// The rope parameters of `config`, whichever of their two names they have.
+base::JsonObject rope_of(const base::JsonObject& config);
+// The type of rope that they name, "default" where they name none. Throws ModelError unless it is one of `known`.
+std::string rope_type(const base::JsonObject& rope, const std::vector<std::string>& known);
+// The activation at `key`. Throws ModelError for one that is not known.
+kernels::Activation read_activation(const base::JsonObject& config, const std::string& key,
+                                    const std::string& fallback);
+
+}  // namespace tte::models
