@@ -16,11 +16,12 @@ namespace {
 constexpr std::array<const char*, 7> kNamedTokens = {"bos_token", "eos_token", "unk_token", "sep_token",
                                                      "pad_token", "cls_token", "mask_token"};
 
-// Model types for which transformers takes tokenizer.json as it is, whatever class the checkpoint names
-// (MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS), as far as they name LlamaTokenizer.
-constexpr std::array<const char*, 12> kJsonAsItIs = {"llava",    "llava_next", "vipllava",     "phi3",
-                                                     "phi3_v",   "internlm2",  "hyperclovax",  "minicpmv",
-                                                     "ernie4_5", "fuyu",       "paddleocr_vl", "openvla"};
+// Model types for which transformers takes the files as they are, whatever class the checkpoint names: those of
+// MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS, as far as they name LlamaTokenizer, and Mistral's, whose own class
+// belongs to another package.
+constexpr std::array<const char*, 16> kJsonAsItIs = {
+    "llava",    "llava_next", "vipllava", "phi3",     "phi3_v",  "internlm2",    "hyperclovax", "minicpmv",
+    "ernie4_5", "fuyu",       "mistral",  "mistral3", "mixtral", "paddleocr_vl", "openvla",     "pixtral"};
 
 std::optional<base::Json> read_if_there(const std::filesystem::path& file) {
   if (!base::is_present(file)) return std::nullopt;

@@ -1,6 +1,8 @@
 // Which of a checkpoint's tokenizer files counts.
 #include <fmt/core.h>
 
+#include <algorithm>
+
 #include "base/file.h"
 #include "text/tokenizer/files.h"
 #include "text/tokenizer/pipeline.h"
@@ -8,6 +10,20 @@
 
 namespace tte::text {
 namespace {
+
+// add_bos_token and add_eos_token, which count only where no tokenizer.json says it in its own way.
+void add_ends(TokenizerParts& parts, const TokenizerConfig& config) {
+  const auto add = [&](const char* flag, std::string_view name, std::vector<std::int64_t>& out) {
+    if (!base::get_or<bool>(config.json, flag, false, config.where)) return;
+    const auto token = std::find_if(parts.named.begin(), parts.named.end(),
+                                    [&](const auto& entry) { return entry.first == name; });
+    if (token == parts.named.end()) return;
+    const auto added = parts.added_index.find(token->second);
+    if (added != parts.added_index.end()) out.push_back(parts.added[added->second].id);
+  };
+  add("add_bos_token", "bos_token", parts.begin_ids);
+  add("add_eos_token", "eos_token", parts.end_ids);
+}
 
 TokenizerParts read_parts(const TokenizerConfig& config, std::string& where) {
   const auto there = [&](const char* name) { return base::is_present(config.folder / name); };
@@ -40,6 +56,7 @@ std::shared_ptr<const Tokenizer> Tokenizer::load(const base::Checkpoint& checkpo
     if (!parts.added_index.contains(token.content)) add_token(parts, std::move(token));
   }
   parts.added_last.clear();
+  if (!base::is_present(config.folder / "tokenizer.json")) add_ends(parts, config);
   return std::make_shared<PipelineTokenizer>(std::move(parts), where);
 }
 

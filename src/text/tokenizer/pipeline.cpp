@@ -67,6 +67,8 @@ PipelineTokenizer::PipelineTokenizer(TokenizerParts parts, const std::string& wh
     if (name == "eos_token") eos_id_ = id_of(content);
     if (name == "pad_token") pad_id_ = id_of(content);
   }
+  begin_ids_ = parts_.begin_ids;
+  end_ids_ = parts_.end_ids;
   encode_control("\n", newline_);
 }
 

@@ -56,6 +56,7 @@ struct TokenizerParts {
   std::vector<AddedToken> added_last;  // To be added after those that the checkpoint declares.
   TextMap<std::size_t> added_index;
   std::int64_t next_id = -1;  // For a token without one; known once it is needed.
+  std::vector<std::int64_t> begin_ids, end_ids;  // Around every text of its own.
   // "eos_token" and the like. Of a name given twice the first counts.
   std::vector<std::pair<std::string, std::string>> named;
   // What the tokenizer's class says where the checkpoint says nothing.

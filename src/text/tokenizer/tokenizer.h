@@ -66,12 +66,17 @@ class Tokenizer {
   // see them.
   [[nodiscard]] virtual const std::vector<std::pair<std::string, std::string>>& named_tokens() const;
   [[nodiscard]] virtual bool is_special(std::int64_t id) const;
+  // What stands before and behind every text that is a prompt of its own (transformers' add_special_tokens): the
+  // post-processor of tokenizer.json, or else add_bos_token and add_eos_token. encode() leaves both out.
+  [[nodiscard]] const std::vector<std::int64_t>& begin_ids() const { return begin_ids_; }
+  [[nodiscard]] const std::vector<std::int64_t>& end_ids() const { return end_ids_; }
   [[nodiscard]] std::optional<std::int64_t> eos_id() const { return eos_id_; }
   [[nodiscard]] std::optional<std::int64_t> pad_id() const { return pad_id_; }
 
  protected:
   std::optional<std::int64_t> eos_id_;
   std::optional<std::int64_t> pad_id_;
+  std::vector<std::int64_t> begin_ids_, end_ids_;
 };
 
 // Incremental detokenisation: feeds ids one by one and returns text that is complete. Never emits half a

@@ -57,6 +57,7 @@ class Reader {
         json != nullptr && !(own_pipeline && declared_elsewhere)) {
       added_tokens(*json);
     }
+    if (const Json* json = part(json_, "post_processor")) post_processor(*json);
   }
 
  private:
@@ -211,6 +212,44 @@ class Reader {
     } else if (type != "Fuse") {
       unsupported("decoder", json);
     }
+  }
+
+  // Tokens around a text of its own; what there is for pairs of texts does not matter.
+  void post_processor(const Json& json) {
+    const std::string type = type_of("post-processor", json);
+    count_step();
+    std::vector<std::int64_t> begin, end;
+    if (type == "Sequence") {
+      for (const Json& step : list(json, "processors")) post_processor(step);
+    } else if (type == "TemplateProcessing") {
+      bool behind = false;
+      for (const Json& piece : list(json, "single")) {
+        const base::JsonObject object(piece, where_);
+        behind = behind || object.has("Sequence");
+        if (!object.has("SpecialToken")) continue;
+        const auto name = base::require<std::string>(object.object("SpecialToken"), "id");
+        const base::JsonObject token = base::JsonObject(json, where_).object("special_tokens").object(name);
+        const auto ids = base::require<std::vector<std::int64_t>>(token, "ids");
+        auto& side = behind ? end : begin;
+        side.insert(side.end(), ids.begin(), ids.end());
+      }
+    } else if (type == "BertProcessing" || type == "RobertaProcessing") {
+      begin = {paired_id(json, "cls")};
+      end = {paired_id(json, "sep")};
+    } else if (type != "ByteLevel") {
+      unsupported("post-processor", json);
+    }
+    parts_.begin_ids.insert(parts_.begin_ids.begin(), begin.begin(), begin.end());
+    parts_.end_ids.insert(parts_.end_ids.end(), end.begin(), end.end());
+    if (parts_.begin_ids.size() + parts_.end_ids.size() > kMostSteps)
+      throw ModelError(fmt::format("{} puts more than {} tokens around every text.", where_, kMostSteps));
+  }
+  // Of ["</s>", 2].
+  [[nodiscard]] std::int64_t paired_id(const Json& json, const char* key) const {
+    const Json& pair = list(json, key);
+    const auto id = pair.size() == 2 ? base::whole_number(pair[1], 0) : std::nullopt;
+    if (!id) unsupported("post-processor", json);
+    return *id;
   }
 
   [[nodiscard]] std::pair<std::string, std::string> merge_of(const Json& merge) const {
