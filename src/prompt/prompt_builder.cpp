@@ -162,6 +162,10 @@ PromptBuilder::PromptBuilder(std::shared_ptr<const CheckpointFiles> files, Recip
     eos = tokenizer.token_bytes(*tokenizer.eos_id(), false);
   }
   suffix_ids_ = tokenizer.encode(replaced(recipe_.trace.suffix, eos));
+  if (!recipe_.prompt.chat && recipe_.trace.suffix.empty()) suffix_ids_ = tokenizer.end_ids();
+  for (const auto& [name, content] : tokenizer.named_tokens()) {
+    if (name == "bos_token") bos_ = content;
+  }
   if (recipe_.pooling == Pooling::kToken) {
     const auto id = tokenizer.id_of(recipe_.pooling_token);
     if (!id) {
@@ -340,6 +344,17 @@ std::string PromptBuilder::render(const Input& input, const Slots& slots) const 
   return render_messages(std::move(messages));
 }
 
+std::vector<std::int64_t> PromptBuilder::encode(const std::string& text) const {
+  std::vector<std::int64_t> ids = files_->tokenizer->encode(text);
+  const bool begun = !bos_.empty() && text.starts_with(bos_);
+  // As in transformers, where a tokenizer's chat template writes all there is, and a processor's text is a text.
+  if (!begun && (!recipe_.prompt.chat || files_->preprocessor->image_token())) {
+    const std::vector<std::int64_t>& begin = files_->tokenizer->begin_ids();
+    ids.insert(ids.begin(), begin.begin(), begin.end());
+  }
+  return ids;
+}
+
 std::shared_ptr<const models::Prompt> PromptBuilder::open(const Input& input, const PromptRequest& request,
                                                           const models::Visuals& visuals,
                                                           const Trace* trace) const {
@@ -366,8 +381,7 @@ std::shared_ptr<const models::Prompt> PromptBuilder::open(const Input& input, co
   }
   const models::Preprocessor& preprocessor = *files_->preprocessor;
   const std::string text = preprocessor.expand_text(render(input, slots), visuals, recipe_.visuals);
-  auto prompt = std::make_shared<models::Prompt>(
-      preprocessor.expand_placeholders(files_->tokenizer->encode(text), visuals));
+  auto prompt = std::make_shared<models::Prompt>(preprocessor.expand_placeholders(encode(text), visuals));
   if (prompt->ids.empty()) {
     throw InputError("it gives a prompt without a single token: it needs some content.");
   }

@@ -75,6 +75,8 @@ class PromptBuilder {
   void add_missing_text(std::vector<text::ChatPart>& content) const;
   [[nodiscard]] std::vector<text::ChatPart> fill(const Pieces& pieces, const Slots& slots) const;
   [[nodiscard]] std::string render(const Input& input, const Slots& slots) const;
+  // Ids of a rendered prompt, with what the tokenizer begins a text with, once.
+  [[nodiscard]] std::vector<std::int64_t> encode(const std::string& text) const;
   [[nodiscard]] std::string render_messages(std::vector<text::ChatMessage> messages) const;
   [[nodiscard]] std::string render_raw(const std::vector<text::ChatPart>& parts) const;
   [[nodiscard]] std::vector<text::ChatPart> user_parts(const std::vector<Part>& parts) const;
@@ -92,6 +94,7 @@ class PromptBuilder {
   bool takes_system_lists_ = true;       // The same for a system turn.
   std::string image_text_, video_text_;  // Raw: what stands for an image and a video.
   text::ControlTokens control_{{}};      // What is guarded where there is no template.
+  std::string bos_;                      // Empty where the tokenizer has none.
   std::vector<std::int64_t> suffix_ids_;
   std::int64_t pooling_id_ = -1;
 };

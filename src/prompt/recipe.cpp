@@ -13,6 +13,7 @@
 #include "base/printable.h"
 #include "prompt/decoding.h"
 #include "prompt/pieces.h"
+#include "text/chat_template.h"
 #include "tte/error.h"
 
 namespace tte::prompt {
@@ -304,7 +305,7 @@ Recipe load_recipe(const base::Checkpoint& checkpoint, const std::string& wanted
   }
   const std::filesystem::path own = checkpoint / "recipe.json";
   if (base::is_present(own)) return parse_recipe(base::read_json(own), base::shown(own));
-  return bundled("raw");
+  return bundled(text::ChatTemplate::exists(checkpoint) ? "raw" : "plain");
 }
 
 }  // namespace tte::prompt

@@ -84,8 +84,9 @@ struct Recipe {
 // range.
 Recipe parse_recipe(const base::Json& json, const std::string& where);
 
-// `wanted` (a file, or a bundled recipe's name), else recipe.json in `checkpoint`, else the raw recipe: the
-// checkpoint's chat template with the generation prompt, last token, L2.
+// `wanted` (a file, or a bundled recipe's name), else recipe.json in `checkpoint`, else the raw recipe (the
+// checkpoint's chat template with the generation prompt, last token, L2), or the plain one where there is no
+// template: the text itself.
 Recipe load_recipe(const base::Checkpoint& checkpoint, const std::string& wanted);
 
 // The JSON of the recipes that are compiled in (models/recipes/*.json), by name, in alphabetical order.

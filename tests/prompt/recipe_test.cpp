@@ -205,6 +205,8 @@ TEST(BundledRecipes, TteHasTheNineFamiliesOnBothSides) {
 
 TEST(LoadRecipe, LooksInItsOrder) {
   const TempDir folder;
+  EXPECT_EQ(load_recipe(folder.path(), "").name, "plain") << "there is no chat template";
+  folder.write("chat_template.jinja", "{{ messages }}");
   EXPECT_EQ(load_recipe(folder.path(), "").name, "raw");
   folder.write("recipe.json", R"({"name": "own"})");
   EXPECT_EQ(load_recipe(folder.path(), "").name, "own");
