@@ -11,6 +11,10 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/printable.h"
+#include "models/llama/model.h"
+#include "models/llama/preprocessor.h"
+#include "models/llava_next/model.h"
+#include "models/llava_next/preprocessor.h"
 #include "models/model.h"
 #include "models/qwen2_5_vl/model.h"
 #include "models/qwen2_5_vl/preprocessor.h"
@@ -36,6 +40,9 @@ const std::map<std::string, Family>& families() {
       {"qwen2_5_vl", {qwen2_5_vl::load_preprocessor, qwen2_5_vl::load_model}},
       {"qwen3_vl", {qwen3_vl::load_preprocessor, qwen3_vl::load_model}},
       {"qwen3", {qwen3::load_preprocessor, qwen3::load_model}},
+      {"llama", {llama::load_preprocessor, llama::load_model}},
+      {"mistral", {llama::load_preprocessor, llama::load_model}},
+      {"llava_next", {llava_next::load_preprocessor, llava_next::load_model}},
   };
   return known;
 }

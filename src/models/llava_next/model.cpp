@@ -1,0 +1,53 @@
+#include "models/llava_next/model.h"
+
+#include <array>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "models/assemble.h"
+#include "models/llava_next/config.h"
+#include "models/llava_next/vision.h"
+
+namespace tte::models::llava_next {
+namespace {
+
+std::optional<std::string> first_generation(std::string_view name) {
+  static constexpr std::array<std::pair<std::string_view, std::string_view>, 7> rules = {{
+      {"language_model.model.", "model."},
+      {"language_model.lm_head.", "lm_head."},
+      {"language_model.", "model."},
+      {"vision_tower.vision_model.", "visual.tower."},
+      {"vision_tower.", "visual.tower."},
+      {"multi_modal_projector.", "visual.projector."},
+      {"image_newline", "visual.newline"},
+  }};
+  if (name.starts_with("model.")) name.remove_prefix(6);
+  for (const auto& [from, to] : rules) {
+    if (name.starts_with(from)) return std::string(to).append(name.substr(from.size()));
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::shared_ptr<const Model> load_model(const base::Checkpoint& checkpoint, const ModelOptions& options) {
+  const Config config = load_config(checkpoint);
+  Parts parts;
+  parts.family = "llava_next";
+  parts.file = config.file;
+  parts.text = config.text;
+  parts.image_token = config.image_token;
+  parts.rename = first_generation;
+  parts.vision = [&config](const weights::StateDict& weights) {
+    return std::make_unique<const VisionTower>(weights, config);
+  };
+  parts.add_vision = [&config](base::Digester& digester) {
+    config.vision.add_to(digester);
+    for (const Size& size : config.tiling.pinpoints) digester.number(size.height).number(size.width);
+  };
+  return assemble(checkpoint, options, parts);
+}
+
+}  // namespace tte::models::llava_next

@@ -1,0 +1,13 @@
+// What LLaVA-NeXT does with items before any weight is read.
+#pragma once
+
+#include <memory>
+
+#include "base/checkpoint.h"
+#include "models/preprocessor.h"
+
+namespace tte::models::llava_next {
+
+std::shared_ptr<const Preprocessor> load_preprocessor(const base::Checkpoint& checkpoint);
+
+}  // namespace tte::models::llava_next
