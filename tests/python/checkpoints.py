@@ -37,6 +37,10 @@ SHAPES = [
     Shape("qwen3-vl", family="qwen3_vl", vision_depth=3),
     Shape("qwen3-vl-untied", family="qwen3_vl", tied=False, layers=3, head_dim=24, mrope=(6, 3, 3), kv_heads=4,
           vision_embed=48, vision_heads=3, vision_depth=4, deepstack=(1,)),
+    Shape("llava-next", family="llava_next", vision_depth=3),
+    # Llama's decoder; features of two layers side by side, the tower's last among them.
+    Shape("llava-next-llama", family="llava_next", tied=False, layers=3, kv_heads=4, head_dim=24, vision_embed=48,
+          vision_heads=3, vision_depth=3, feature_layer=[1, -1], options={"model_type": "llama"}),
 ]  # fmt: skip
 
 
@@ -77,7 +81,7 @@ def make_checkpoint(folder: Path, shape: Shape, seed: int = 0) -> Path:
         vision_config=family.vision(shape),
         image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
         vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"],
-        tie_word_embeddings=shape.tied,
+        tie_word_embeddings=shape.tied, **family.top(shape),
     )  # fmt: skip
     torch.manual_seed(seed)
     model = family.model(config).eval()

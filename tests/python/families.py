@@ -28,6 +28,7 @@ class Shape:
     vision_heads: int = 2
     head_dim: int | None = None
     deepstack: tuple[int, ...] = (0, 2)
+    feature_layer: int | list[int] = -2
     scale: float = 3.0
     dtype: str = "float32"
     flat: bool = False
@@ -52,6 +53,8 @@ class Family:
         "mrope_section": list(shape.mrope),
     }
     template: Path = DATA / "templates" / "qwen2_vl.jinja"
+    top: Callable[[Shape], dict[str, Any]] = lambda shape: {}  # Of config.json, outside of its parts.
+    videos: bool = True
 
 
 LIMITS = {"min_pixels": 56 * 56, "max_pixels": 28 * 28 * 64}
@@ -78,6 +81,25 @@ def _qwen3_vl_processor(tokenizer: Any, template: str) -> transformers.Processor
         ),
         tokenizer=tokenizer,
         chat_template=template,
+    )
+
+
+# Tiles of 3 x 3 patches: what is cut off as margin is an odd number of them, or none.
+TILE = 42
+PINPOINTS = [[TILE, 2 * TILE], [2 * TILE, TILE], [2 * TILE, 2 * TILE], [3 * TILE, TILE], [TILE, 3 * TILE]]
+
+
+def _llava_next_processor(tokenizer: Any, template: str) -> transformers.ProcessorMixin:
+    return transformers.LlavaNextProcessor(
+        image_processor=transformers.LlavaNextImageProcessor(
+            size={"shortest_edge": TILE}, crop_size={"height": TILE, "width": TILE}, image_grid_pinpoints=PINPOINTS
+        ),
+        tokenizer=tokenizer,
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        chat_template=template,
+        image_token="<|image_pad|>",
+        num_additional_image_tokens=1,
     )
 
 
@@ -117,5 +139,19 @@ FAMILIES = {
         _qwen3_vl_processor,
         lambda shape: {"head_dim": shape.head_dim or shape.hidden // shape.heads},
         template=DATA / "text" / "templates" / "qwen3_vl_embedding.jinja",
+    ),
+    "llava_next": Family(
+        transformers.LlavaNextConfig,
+        transformers.LlavaNextForConditionalGeneration,
+        lambda shape: {
+            "model_type": "clip_vision_model", "hidden_size": shape.vision_embed, "intermediate_size": 80,
+            "num_hidden_layers": shape.vision_depth, "num_attention_heads": shape.vision_heads, "image_size": TILE,
+            "patch_size": 14, "projection_dim": 16,
+        },
+        _llava_next_processor,
+        lambda shape: {"model_type": "mistral", "sliding_window": None, "head_dim": shape.head_dim},
+        lambda shape: {"rope_type": "default", "rope_theta": 10000.0},
+        top=lambda shape: {"image_grid_pinpoints": PINPOINTS, "vision_feature_layer": shape.feature_layer},
+        videos=False,
     ),
 }  # fmt: skip

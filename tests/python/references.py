@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
 
 
 class Reference:
@@ -43,9 +44,26 @@ class Reference:
         )  # fmt: skip
         return out[0, inputs["input_ids"].shape[1] :].tolist()
 
+    def seen(self, messages: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Tensors of one conversation, images that are given as tiles as patches."""
+        inputs = self.inputs(messages, processor_kwargs={"return_mm_token_type_ids": True})
+        if "image_sizes" not in inputs:
+            return inputs
+        config, patches, grids = self.model.config, [], []
+        for tiles, size in zip(inputs["pixel_values"], inputs.pop("image_sizes"), strict=True):
+            count = image_size_to_num_patches(size, config.image_grid_pinpoints, config.vision_config.image_size)
+            step = config.vision_config.patch_size
+            cut = tiles[:count].unfold(2, step, step).unfold(3, step, step)
+            patches.append(cut.permute(0, 2, 3, 1, 4, 5).reshape(-1, 3 * step * step))
+            grids.append([count, cut.shape[2], cut.shape[3]])
+        return {**inputs, "pixel_values": torch.cat(patches), "image_grid_thw": torch.tensor(grids)}
+
     def positions(self, messages: list[dict[str, Any]]) -> np.ndarray:
-        """M-RoPE positions [3, 1, L]."""
+        """Positions on three axes, [3, 1, L]."""
         inputs = self.inputs(messages)
+        if not hasattr(self.model.model, "get_rope_index"):
+            length = inputs["input_ids"].shape[1]
+            return np.broadcast_to(np.arange(length), (3, 1, length))
         keys = ("input_ids", "mm_token_type_ids", "image_grid_thw", "video_grid_thw", "second_per_grid_ts",
                 "attention_mask")  # fmt: skip
         positions, _ = self.model.model.get_rope_index(**{k: inputs[k] for k in keys if k in inputs})

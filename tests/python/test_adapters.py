@@ -68,6 +68,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "embedding-and-head-tied": ("qwen2.5-vl", {"target_modules": ["lm_head", "embed_tokens"]}),
     "qwen3-vl": ("qwen3-vl", {"target_modules": "all-linear", "use_dora": True}),
     "qwen3-vl-untied": ("qwen3-vl-untied", {"target_modules": LINEARS, "modules_to_save": ["q_norm", "lm_head"]}),
+    # Of the tower's last layer, too, whose states nobody reads.
+    "llava-next": ("llava-next", {"target_modules": "all-linear", "use_dora": True}),
+    "llava-next-llama": ("llava-next-llama", {"target_modules": LINEARS, "modules_to_save": ["lm_head"]}),
     "dora-embedding-and-head-tied": (
         "tied-gqa",
         {"target_modules": ["lm_head", "embed_tokens"], "use_dora": True},

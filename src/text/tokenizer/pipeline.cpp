@@ -69,6 +69,13 @@ PipelineTokenizer::PipelineTokenizer(TokenizerParts parts, const std::string& wh
   }
   begin_ids_ = parts_.begin_ids;
   end_ids_ = parts_.end_ids;
+  for (const auto* ids : {&begin_ids_, &end_ids_}) {
+    for (const std::int64_t id : *ids) {
+      if (id >= 0 && id < vocab_size()) continue;
+      throw ModelError(
+          fmt::format("{}: the post-processor writes the token {}, which there is not.", where, id));
+    }
+  }
   encode_control("\n", newline_);
 }
 

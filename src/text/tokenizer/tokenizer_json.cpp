@@ -94,8 +94,9 @@ class Reader {
 
   void count_step() {
     if (++steps_ > kMostSteps)
-      throw ModelError(fmt::format("{} has more than {} steps of normalizers, pre-tokenizers and decoders.",
-                                   where_, kMostSteps));
+      throw ModelError(fmt::format(
+          "{} has more than {} steps of normalizers, pre-tokenizers, post-processors and decoders.", where_,
+          kMostSteps));
   }
   [[nodiscard]] std::string content(const Json& json, const char* key) const {
     auto text = base::require<std::string>(json, key, where_);

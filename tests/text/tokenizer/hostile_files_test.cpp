@@ -90,6 +90,35 @@ TEST_F(HostileFiles, WrongJson) {
   for (const auto& [content, what] : cases) refused("tokenizer.json", content, what);
 }
 
+TEST_F(HostileFiles, WrongPostProcessors) {
+  const std::pair<std::string, const char*> cases[] = {
+      {"5", "post-processor"},
+      {R"({"type": "Martian"})", "Martian"},
+      {R"({"type": "Sequence"})", "processors"},
+      {R"({"type": "BertProcessing", "sep": ["a", 0]})", "cls"},
+      {R"({"type": "RobertaProcessing", "sep": ["a", 0], "cls": ["a"]})", "RobertaProcessing"},
+      {R"({"type": "TemplateProcessing"})", "single"},
+      {R"({"type": "TemplateProcessing", "single": [5]})", "tokenizer.json"},
+      {R"({"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "a"}}]})", "ids"},
+      {R"({"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "a"}}],
+           "special_tokens": {"a": {"ids": [7]}}})",
+       "token 7"},
+      {R"({"type": "BertProcessing", "sep": ["a", 0], "cls": ["a", -1]})", "BertProcessing"},
+  };
+  for (const auto& [content, what] : cases) {
+    refused(
+        "tokenizer.json",
+        with_model(R"({"vocab": {"a": 0}, "merges": []})", fmt::format(R"("post_processor": {}, )", content)),
+        what);
+  }
+  std::string nested = R"({"type": "ByteLevel"})";
+  for (int i = 0; i < 100; ++i) nested = fmt::format(R"({{"type": "Sequence", "processors": [{}]}})", nested);
+  refused(
+      "tokenizer.json",
+      with_model(R"({"vocab": {"a": 0}, "merges": []})", fmt::format(R"("post_processor": {}, )", nested)),
+      "more than 64");
+}
+
 TEST_F(HostileFiles, DeepJson) {
   refused("tokenizer.json", std::string(std::size_t{100} << 20, '['), "nests deeper");
   refused("tokenizer.json", R"({"normalizer": )" + std::string(1 << 20, '['), "nests deeper");
