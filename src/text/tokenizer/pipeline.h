@@ -55,7 +55,7 @@ struct TokenizerParts {
   std::vector<AddedToken> added;       // Filled by add_token().
   std::vector<AddedToken> added_last;  // To be added after those that the checkpoint declares.
   TextMap<std::size_t> added_index;
-  std::int64_t next_id = -1;  // For a token without one; known once it is needed.
+  std::int64_t next_id = -1;                     // For a token without one; known once it is needed.
   std::vector<std::int64_t> begin_ids, end_ids;  // Around every text of its own.
   // "eos_token" and the like. Of a name given twice the first counts.
   std::vector<std::pair<std::string, std::string>> named;
