@@ -17,6 +17,7 @@
 #include "tte/input.h"
 #include "tte/options.h"
 #include "tte/reasoner.h"
+#include "tte/token_embeddings.h"
 #include "tte/tokenizer.h"
 #include "tte/trace.h"
 
@@ -45,13 +46,22 @@ struct Embeddings {
   }
 };
 
-/// Hidden states of every token of one prompt, after the final norm.
+/// Vectors of the tokens of each input: rows offsets[i] .. offsets[i + 1] are input i's. An input of which no token is
+/// kept has one row, its pooled vector; one that failed (OnError::kSkip) has none.
 struct TokenEmbeddings {
-  std::vector<float> data;  ///< [tokens, dim] row-major.
-  std::int64_t tokens = 0;
+  std::vector<std::uint16_t> half;  ///< [offsets.back(), dim] row-major, IEEE float16; empty with float32.
+  std::vector<float> data;          ///< The same in float32; empty without.
   std::int64_t dim = 0;
-  std::vector<std::int64_t> input_ids;  ///< [tokens]
-  std::string error;                    ///< One sentence; empty unless skipped (OnError::kSkip).
+  std::vector<std::int64_t> offsets;  ///< [inputs + 1]
+  std::vector<std::int64_t>
+      positions;  ///< Of each row: its token's index in the prompt (the first of several); -1: none.
+  std::vector<std::int64_t> ids;     ///< Of each row: the id of that token; -1: none.
+  std::vector<TokenOrigin> origins;  ///< Of each row.
+  /// One vector per input from the same pass, as embed() gives it, with errors and timings. Where the recipe pools
+  /// nothing: the last token's.
+  Embeddings pooled;
+
+  [[nodiscard]] TokenSets sets() const;  ///< A view, valid as long as this is.
 };
 
 /// A multimodal embedding model. const and thread-safe: concurrent calls join the same batches. Copies share
@@ -69,11 +79,12 @@ class TTE_API Embedder {
                                  const std::vector<std::optional<Trace>>& traces = {},
                                  const EmbedCallOptions& options = {}) const;
 
-  /// Hidden states of all tokens, whatever the recipe pools. `normalize` (default: no) and `truncate_dim`
-  /// apply to each token; `on_result` is not called.
-  [[nodiscard]] std::vector<TokenEmbeddings> embed_tokens(
-      const std::vector<Input>& inputs, const std::vector<std::optional<Trace>>& traces = {},
-      const EmbedCallOptions& options = {}) const;
+  /// Vectors of the tokens of each input: hidden states after the final norm. `truncate_dim` applies to each, and
+  /// `normalize` too, unset: yes. `on_result` gets the pooled vector. Throws as embed().
+  [[nodiscard]] TokenEmbeddings embed_tokens(const std::vector<Input>& inputs,
+                                             const std::vector<std::optional<Trace>>& traces = {},
+                                             const EmbedCallOptions& options = {},
+                                             const TokenOptions& tokens = {}) const;
 
   [[nodiscard]] std::int64_t dim() const;  ///< Dimensions of a vector that is not truncated.
   [[nodiscard]] const ModelDescription& model() const;

@@ -44,6 +44,20 @@ struct ThinkOptions : CallOptions {
   std::function<void(std::size_t item, const Trace& trace)> on_result;
 };
 
+struct ScoreOptions : CallOptions {
+  std::optional<std::string> instruction;  ///< Instead of the recipe's; an item's own comes first.
+  Task task;
+  std::vector<Task> tasks;  ///< One per item instead of `task`; empty: `task` for all.
+};
+
+/// How likely each label is as what the model would write next.
+struct LabelScores {
+  std::vector<float>
+      data;  ///< [rows, labels] row-major: natural logarithms of probabilities; NaN where skipped.
+  std::int64_t rows = 0;
+  std::vector<ItemError> errors;  ///< In the order of the items.
+};
+
 /// What is known of a loaded checkpoint.
 struct ModelDescription {
   std::filesystem::path path;  ///< Folder of the checkpoint; of its adapter where it has one.
@@ -80,6 +94,14 @@ class TTE_API Reasoner {
   [[nodiscard]] std::vector<Trace> think(const std::vector<Input>& inputs,
                                          const ThinkOptions& options = {}) const;
   [[nodiscard]] Trace think(const Input& input, const ThinkOptions& options = {}) const;
+
+  /// Log-probabilities of `labels` as the next text after each prompt, or after its trace where there is one; nothing
+  /// is written. Each label is tokenised by itself, its control tokens as such; a label of several tokens is scored as
+  /// a sequence, by the sum over its tokens. A prompt is read once, whatever the number of labels. `traces` is empty or
+  /// has one entry per input. Throws InputError for labels that are none, empty or equal, otherwise as think().
+  [[nodiscard]] LabelScores score(const std::vector<Input>& inputs, const std::vector<std::string>& labels,
+                                  const std::vector<std::optional<Trace>>& traces = {},
+                                  const ScoreOptions& options = {}) const;
 
   /// Whether ThinkMode::kRecipe reasons about items of a task; a family that the recipe
   /// does not have counts as none.

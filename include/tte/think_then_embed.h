@@ -52,6 +52,8 @@ struct ThinkThenEmbedOptions : CallOptions, EmbedOptions {
   /// Traces made earlier, one entry per item: an item that has one is not reasoned about. Empty: none.
   std::vector<std::optional<Trace>> traces;
 
+  std::optional<TokenOptions> tokens;  ///< Vectors of each item's tokens too (ThinkThenEmbedResult::tokens).
+
   GenerateOptions generate;
   std::vector<GenerateOptions>
       generate_each;                 ///< One per item instead of `generate`; empty: `generate` for all.
@@ -72,7 +74,8 @@ struct CallStats {
 };
 
 struct ThinkThenEmbedResult {
-  Embeddings embeddings;                     ///< With `errors` when items were skipped.
+  Embeddings embeddings;                  ///< With `errors` when items were skipped.
+  std::optional<TokenEmbeddings> tokens;  ///< As Embedder::embed_tokens, its `pooled` moved to `embeddings`.
   std::vector<std::optional<Trace>> traces;  ///< One per item; none where it was not reasoned about.
   std::vector<Timings> timings;              ///< One per item.
   CallStats stats;

@@ -12,6 +12,7 @@
 #include "tte/reasoner.h"          // IWYU pragma: export
 #include "tte/think_then_embed.h"  // IWYU pragma: export
 #include "tte/thumbnails.h"        // IWYU pragma: export
+#include "tte/token_embeddings.h"  // IWYU pragma: export
 #include "tte/tokenizer.h"         // IWYU pragma: export
 #include "tte/trace.h"             // IWYU pragma: export
 #include "tte/version.h"           // IWYU pragma: export

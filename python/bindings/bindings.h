@@ -29,6 +29,7 @@ void bind_processor(py::module_& module);
 void bind_backend(py::module_& module);
 void bind_reasoner(py::module_& module);
 void bind_embedder(py::module_& module);
+void bind_maxsim(py::module_& module);
 void bind_think_then_embed(py::module_& module);
 
 }  // namespace tte::python

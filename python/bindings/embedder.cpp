@@ -6,11 +6,22 @@
 namespace tte::python {
 namespace {
 
-py::array_t<float> take_rows(std::vector<float>& data, std::int64_t rows, std::int64_t dim) {
+template <typename T>
+py::array_t<T> take_rows(std::vector<T>& data, std::int64_t rows, std::int64_t dim) {
   if (data.size() != static_cast<std::size_t>(rows * dim)) {
     throw InputError("take_data() has moved the vectors out already: keep the array that it returned.");
   }
   return to_array(std::exchange(data, {}), {static_cast<py::ssize_t>(rows), static_cast<py::ssize_t>(dim)});
+}
+
+// float16 has no type in C++20.
+py::array take_half(std::vector<std::uint16_t>& data, std::int64_t rows, std::int64_t dim) {
+  return take_rows(data, rows, dim).attr("view")("float16").cast<py::array>();
+}
+
+template <typename T>
+py::array_t<T> copy_of(const std::vector<T>& values) {
+  return to_array(std::vector<T>(values), {static_cast<py::ssize_t>(values.size())});
 }
 
 }  // namespace
@@ -26,14 +37,42 @@ void bind_embedder(py::module_& module) {
       .def_readonly("timings", &Embeddings::timings)
       .def_readonly("tokens", &Embeddings::tokens);
 
-  py::class_<TokenEmbeddings>(module, "TokenEmbeddings", "Hidden states of every token of one prompt.")
+  py::enum_<TokenPooling>(module, "TokenPooling", "How neighbouring or similar vectors become one.")
+      .value("NEIGHBOURS", TokenPooling::kNeighbours)
+      .value("HIERARCHICAL", TokenPooling::kHierarchical);
+
+  py::class_<TokenOptions>(module, "TokenOptions",
+                           "Which tokens get a vector, and which of these are merged.")
+      .def(py::init([](bool text, bool visual, bool trace, bool special, TokenPooling pooling, int factor,
+                       bool float32) {
+             const TokenOptions options{text, visual, trace, special, pooling, factor, float32};
+             options.validate();
+             return options;
+           }),
+           py::arg("text"), py::arg("visual"), py::arg("trace"), py::arg("special"), py::arg("pooling"),
+           py::arg("factor"), py::arg("float32"));
+
+  py::class_<TokenEmbeddings>(module, "TokenEmbeddings", "Vectors of the tokens of each input.")
       .def(
-          "take_data", [](TokenEmbeddings& self) { return take_rows(self.data, self.tokens, self.dim); },
-          "float32 [tokens, dim]; moves the memory out, so a second call raises InputError.")
-      .def_readonly("tokens", &TokenEmbeddings::tokens)
-      .def_readonly("dim", &TokenEmbeddings::dim)
-      .def_readonly("input_ids", &TokenEmbeddings::input_ids)
-      .def_readonly("error", &TokenEmbeddings::error);
+          "take_data",
+          [](TokenEmbeddings& self) -> py::array {
+            if (self.data.empty()) return take_half(self.half, self.offsets.back(), self.dim);
+            return take_rows(self.data, self.offsets.back(), self.dim);
+          },
+          "float16 or float32 [rows, dim]; moves the memory out.")
+      .def_property_readonly("offsets", [](const TokenEmbeddings& self) { return copy_of(self.offsets); })
+      .def_property_readonly("positions", [](const TokenEmbeddings& self) { return copy_of(self.positions); })
+      .def_property_readonly("ids", [](const TokenEmbeddings& self) { return copy_of(self.ids); })
+      .def_property_readonly("origins",
+                             [](const TokenEmbeddings& self) {
+                               std::vector<std::uint8_t> out;
+                               for (const TokenOrigin origin : self.origins)
+                                 out.push_back(static_cast<std::uint8_t>(origin));
+                               return copy_of(out);
+                             })
+      .def_property_readonly(
+          "pooled", [](TokenEmbeddings& self) -> Embeddings& { return self.pooled; },
+          py::return_value_policy::reference_internal);
 
   const auto call_options = [](std::optional<std::string> instruction, std::vector<Task> tasks,
                                std::optional<bool> normalize, std::optional<int> truncate_dim,
@@ -81,19 +120,20 @@ void bind_embedder(py::module_& module) {
           [call_options](const Embedder& self, const std::vector<Input>& inputs,
                          const std::vector<std::optional<Trace>>& traces,
                          std::optional<std::string> instruction, std::vector<Task> tasks,
-                         std::optional<bool> normalize, std::optional<int> truncate_dim, OnError on_error,
-                         Progress progress, std::optional<CancelToken> cancel, int max_in_flight) {
+                         std::optional<bool> normalize, std::optional<int> truncate_dim,
+                         const TokenOptions& tokens, OnError on_error, Progress progress,
+                         std::optional<CancelToken> cancel, int max_in_flight) {
             const auto options =
                 call_options(std::move(instruction), std::move(tasks), normalize, truncate_dim, on_error,
                              std::move(progress), std::move(cancel), max_in_flight);
             const RunningCall running;
-            return self.embed_tokens(inputs, traces, options);
+            return self.embed_tokens(inputs, traces, options, tokens);
           },
           py::arg("inputs"), py::arg("traces") = std::vector<std::optional<Trace>>{},
           py::arg("instruction") = py::none(), py::arg("tasks") = std::vector<Task>{},
-          py::arg("normalize") = py::none(), py::arg("truncate_dim") = py::none(),
-          py::arg_v("on_error", OnError::kThrow, "OnError.THROW"), py::arg("progress") = py::none(),
-          py::arg("cancel") = py::none(), py::arg("max_in_flight") = 0)
+          py::arg("normalize") = py::none(), py::arg("truncate_dim") = py::none(), py::kw_only(),
+          py::arg("tokens"), py::arg_v("on_error", OnError::kThrow, "OnError.THROW"),
+          py::arg("progress") = py::none(), py::arg("cancel") = py::none(), py::arg("max_in_flight") = 0)
       .def_property_readonly("dim", &Embedder::dim)
       .def_property_readonly("model", &Embedder::model)
       .def_property_readonly("backend", &Embedder::backend)

@@ -15,6 +15,7 @@ PYBIND11_MODULE(_tte, module) {
   bind_backend(module);
   bind_reasoner(module);
   bind_embedder(module);
+  bind_maxsim(module);
   bind_think_then_embed(module);
   // Those that the package exports as they are.
   for (const char* name : {"BackendStats", "CallStats", "CancelToken", "DeviceInfo", "FinishReason",

@@ -80,6 +80,28 @@ void bind_reasoner(py::module_& module) {
           py::arg("generate_each") = std::vector<GenerateOptions>{}, py::arg("on_token") = py::none(),
           py::arg("on_result") = py::none(), py::arg_v("on_error", OnError::kThrow, "OnError.THROW"),
           py::arg("progress") = py::none(), py::arg("cancel") = py::none(), py::arg("max_in_flight") = 0)
+      .def(
+          "score",
+          [](const Reasoner& self, const std::vector<Input>& inputs, const std::vector<std::string>& labels,
+             const std::vector<std::optional<Trace>>& traces, std::optional<std::string> instruction,
+             std::vector<Task> tasks, OnError on_error, Progress progress, std::optional<CancelToken> cancel,
+             int max_in_flight) {
+            ScoreOptions options;
+            options.instruction = std::move(instruction);
+            options.tasks = std::move(tasks);
+            apply({on_error, std::move(progress), std::move(cancel), max_in_flight}, options);
+            LabelScores scores;
+            {
+              const RunningCall running;
+              scores = self.score(inputs, labels, traces, options);
+            }
+            return to_array(std::move(scores.data), {static_cast<py::ssize_t>(inputs.size()),
+                                                     static_cast<py::ssize_t>(labels.size())});
+          },
+          py::arg("inputs"), py::arg("labels"), py::arg("traces") = std::vector<std::optional<Trace>>{},
+          py::arg("instruction") = py::none(), py::arg("tasks") = std::vector<Task>{},
+          py::arg_v("on_error", OnError::kThrow, "OnError.THROW"), py::arg("progress") = py::none(),
+          py::arg("cancel") = py::none(), py::arg("max_in_flight") = 0)
       .def("thinks", &Reasoner::thinks, py::arg("task"),
            "Whether the recipe says that items of a task are reasoned about.")
       .def_property_readonly("model", &Reasoner::model)

@@ -10,10 +10,13 @@
 from __future__ import annotations
 
 from tte import _check_torch as _check_torch
+from tte._maxsim import Best, hybrid, maxsim, mean_maxsim
 from tte._media_limits import MediaLimits
 from tte._models import Backend, Embedder, Processor, Reasoner, Tokenizer
 from tte._pages import Pages, pages
 from tte._pipeline import AutoThink, Result, think_then_embed
+from tte._rerank import Reranker
+from tte._tokens import ORIGINS, TokenEmbeddings, TokenWriter
 from tte._tte import (
     BackendStats,
     CallStats,
@@ -35,9 +38,11 @@ from tte._tte import (
 from tte.trace_store import TraceStore
 
 __all__ = [
+    "ORIGINS",
     "AutoThink",
     "Backend",
     "BackendStats",
+    "Best",
     "CallStats",
     "CancelToken",
     "CancelledError",
@@ -55,12 +60,18 @@ __all__ = [
     "Pages",
     "Processor",
     "Reasoner",
+    "Reranker",
     "Result",
     "Timings",
+    "TokenEmbeddings",
+    "TokenWriter",
     "Tokenizer",
     "Trace",
     "TraceStore",
     "__version__",
+    "hybrid",
+    "maxsim",
+    "mean_maxsim",
     "pages",
     "think_then_embed",
 ]

@@ -11,7 +11,7 @@ from typing import Any, Literal, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from tte import _hub, _options, _text, _tte
+from tte import _hub, _options, _text, _tokens, _tte
 from tte._inputs import Item, prepare, to_input, to_messages
 from tte._media_limits import DEFAULT_LIMITS, MediaLimits, native
 
@@ -273,6 +273,64 @@ class Reasoner:
                 max_in_flight=_options.count(max_in_flight, "max_in_flight"),
             )
 
+    def score(  # noqa: PLR0913
+        self,
+        inputs: Item | Iterable[Item],
+        labels: Sequence[str],
+        traces: Sequence[TraceLike | None] | TraceLike | None = None,
+        *,
+        instruction: str | Sequence[str | None] | None = None,
+        task: str | Sequence[str | None] | None = None,
+        side: Literal["query", "target"] | Sequence[str] = "query",
+        on_error: Literal["raise", "skip"] = "raise",
+        progress: _options.Progress = True,
+        cancel: _tte.CancelToken | None = None,
+        max_in_flight: int = 0,
+        allow_urls: bool = False,
+    ) -> NDArray[np.float32]:
+        """How likely each label is as what the model would write next: log-probabilities, float32 [N, labels].
+
+        Nothing is written: each prompt is read once, and for labels of several tokens these after it. The difference
+        of two labels of one token each is that of their logits.
+
+        Args:
+            inputs: one item or a list; see :func:`tte.think_then_embed`.
+            labels: texts, the same for all inputs. Each is tokenised by itself, control tokens as such; one of several
+                tokens is scored as a sequence, by the sum over its tokens. A label that models write behind a space has
+                one in front (" yes").
+            traces: one per input (a Trace, its text, or None): what the model has written before the label.
+            instruction: placed where the recipe says, one or one per item; an item's own comes first.
+            task: task family of the recipe's presets, one or one per item.
+            side: "query" or "target".
+            on_error: "raise", or "skip": the row of a bad item is NaN.
+            progress: a bar, nothing, or a callable ``(done, total)``.
+            cancel: stops the call from another thread.
+            max_in_flight: items whose pixels and states are held at the same time; 0: twice what the engine runs.
+            allow_urls: download images that are named by http(s) addresses; never done without it.
+
+        Raises:
+            InputError: names the item, or the label that is empty or given twice.
+            CancelledError: `cancel` was used.
+
+        """
+        texts = [
+            _options.string(label, f"labels[{i}]")
+            for i, label in enumerate(_options.listed(labels, "labels", "a list of texts"))
+        ]
+        what = prepare(inputs, instruction, on_error, allow_urls, self._limits)
+        with _options.progress_bar(progress, len(what.native), "score") as report:
+            return self._native.score(
+                what.native,
+                texts,
+                traces=to_traces(traces, len(what.native)),
+                instruction=what.instruction,
+                tasks=_options.tasks(task, side, len(what.native)),
+                on_error=_options.on_error(on_error),
+                progress=report,
+                cancel=_options.cancel_token(cancel),
+                max_in_flight=_options.count(max_in_flight, "max_in_flight"),
+            )
+
     @property
     def model(self) -> _tte.ModelDescription:
         """Path, family, dtype, sizes, fingerprints, recipe."""
@@ -376,28 +434,74 @@ class Embedder:
                 max_in_flight=_options.count(max_in_flight, "max_in_flight"),
             ).take_data()
 
-    def embed_tokens(
+    def embed_tokens(  # noqa: PLR0913
         self,
         inputs: Item | Iterable[Item],
         traces: Sequence[TraceLike | None] | TraceLike | None = None,
         *,
+        keep: _tokens.Origin | Literal["all"] | Iterable[_tokens.Origin] = _tokens.KEEP,
+        dtype: Literal["float16", "float32"] = "float16",
+        pool_factor: int = 1,
+        pooling: Literal["neighbours", "hierarchical"] = "hierarchical",
         instruction: str | Sequence[str | None] | None = None,
         task: str | Sequence[str | None] | None = None,
         side: Literal["query", "target"] | Sequence[str] = "query",
-        normalize: bool = False,
+        normalize: bool | None = None,
+        truncate_dim: int | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+        progress: _options.Progress = True,
+        cancel: _tte.CancelToken | None = None,
+        max_in_flight: int = 0,
         allow_urls: bool = False,
-    ) -> list[NDArray[np.float32]]:
-        """Hidden states of every token after the final norm: one float32 [tokens, dim] per item."""
-        what = prepare(inputs, instruction, allow_urls=allow_urls, limits=self._limits)
+    ) -> _tokens.TokenEmbeddings:
+        """Vectors of the tokens of each input: hidden states after the final norm, and one pooled vector beside them.
+
+        Args:
+            inputs: one item or a list; see :func:`tte.think_then_embed`.
+            traces: one per input (a Trace, its text, or None), read after the input.
+            keep: which tokens get a vector: some of "text" (words: of the template, the instruction and the item),
+                "visual" (parts of images and videos), "trace" (words of the trace) and "special" (the tokenizer's
+                special tokens, such as ``<|im_end|>``, wherever they stand), or "all". An item of which none is kept gets its
+                pooled vector.
+            dtype: of the vectors.
+            pool_factor: the tokens of an item become fewer by this factor: of each origin, n vectors become
+                ceil(n / pool_factor), each the mean of several, normalised again.
+            pooling: how they are chosen: "hierarchical" (Ward's clusters of similar vectors) or "neighbours".
+            instruction: placed where the recipe says, one or one per item; an item's own comes first.
+            task: task family of the recipe's presets, one or one per item.
+            side: "query" or "target".
+            normalize: divide each vector by its L2 norm, in float32; default: tokens yes, the pooled vector as the
+                recipe says.
+            truncate_dim: keep the first dimensions of all vectors, before normalising.
+            on_error: "raise", or "skip": a bad item has no rows, and its pooled vector is NaN.
+            progress: a bar, nothing, or a callable ``(done, total)``.
+            cancel: stops the call from another thread.
+            max_in_flight: items whose pixels and states are held at the same time; 0: twice what the engine runs.
+            allow_urls: download images that are named by http(s) addresses; never done without it.
+
+        Raises:
+            InputError: names the item.
+            CancelledError: `cancel` was used.
+
+        """
+        tokens = _tokens.options(keep, dtype, pool_factor, pooling)
+        what = prepare(inputs, instruction, on_error, allow_urls, self._limits)
         items = what.native
-        rows = self._native.embed_tokens(
-            items,
-            traces=to_traces(traces, len(items)),
-            instruction=what.instruction,
-            tasks=_options.tasks(task, side, len(items)),
-            normalize=_options.flag(normalize, "normalize"),
-        )
-        return [row.take_data() for row in rows]
+        with _options.progress_bar(progress, len(items), "embed tokens") as report:
+            native = self._native.embed_tokens(
+                items,
+                traces=to_traces(traces, len(items)),
+                instruction=what.instruction,
+                tasks=_options.tasks(task, side, len(items)),
+                normalize=_options.optional(_options.flag, normalize, "normalize"),
+                truncate_dim=_options.optional(_options.whole, truncate_dim, "truncate_dim", 1, _options.INT32),
+                tokens=tokens,
+                on_error=_options.on_error(on_error),
+                progress=report,
+                cancel=_options.cancel_token(cancel),
+                max_in_flight=_options.count(max_in_flight, "max_in_flight"),
+            )
+        return _tokens.taken(native, native.pooled.take_data())
 
     @property
     def dim(self) -> int:

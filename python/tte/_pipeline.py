@@ -16,6 +16,7 @@ from tte import _display, _hub, _items, _options, _text, _tte
 from tte._inputs import Inputs, Item, prepare
 from tte._media_limits import DEFAULT_LIMITS
 from tte._models import Embedder, PathLike, Reasoner, TraceLike, to_traces, token_callback
+from tte._tokens import TokenChoice, TokenEmbeddings, chosen, taken
 
 if TYPE_CHECKING:
     from tte.trace_store import Request, TraceStore
@@ -55,6 +56,8 @@ class Result:
     """Items that were skipped, with `on_error="skip"`."""
     inputs: list[Item] = field(default_factory=list)
     """The items as they were handed in."""
+    tokens: TokenEmbeddings | None = None
+    """With `tokens` of the call: vectors of each item's tokens."""
     _read: list[_items.Item | None] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -75,6 +78,8 @@ class Result:
                 f"Result.traces has {len(self.traces)} entries for {len(self.embeddings)} rows of embeddings: give one "
                 "(or None) for each."
             )
+        if self.tokens is not None and not isinstance(self.tokens, TokenEmbeddings):
+            raise _options.refuse("Result.tokens", self.tokens, "a tte.TokenEmbeddings, or None")
         if not isinstance(self.stats, _tte.CallStats):
             raise _options.refuse("Result.stats", self.stats, "a tte.CallStats")
 
@@ -220,6 +225,7 @@ def think_then_embed(  # noqa: PLR0913
     side: Literal["query", "target"] | Sequence[str] = "query",
     normalize: bool | None = None,
     truncate_dim: int | None = None,
+    tokens: bool | TokenChoice = False,
     on_token: Callable[[int, str, int], bool | None] | None = None,
     on_trace: Callable[[int, _tte.Trace], None] | None = None,
     on_vector: Callable[[int, NDArray[np.float32]], None] | None = None,
@@ -267,6 +273,8 @@ def think_then_embed(  # noqa: PLR0913
         side: "query" or "target", one or one per item.
         normalize: divide by the L2 norm; default: as the recipe says (yes, unless it says no).
         truncate_dim: keep the first dimensions (Matryoshka), before normalising.
+        tokens: True: vectors of each item's tokens too, the trace's among them, in `Result.tokens`; or a dict with any
+            of `keep`, `dtype`, `pool_factor` and `pooling`, which are those of :meth:`tte.Embedder.embed_tokens`.
         on_token: called as ``(item, text, id)`` on the calling thread; returning False ends that trace with this token.
         on_trace: called as ``(item, trace)`` as soon as a trace ends.
         on_vector: called as ``(item, vector)`` as soon as a vector is there.
@@ -293,6 +301,7 @@ def think_then_embed(  # noqa: PLR0913
         2
 
     """
+    kinds = chosen(tokens)
     limits = embedder._limits if isinstance(embedder, Embedder) else DEFAULT_LIMITS
     what = prepare(inputs, instruction, on_error, allow_urls, limits)  # Before a model is loaded.
     pair = _pair(reasoner, embedder)
@@ -324,6 +333,7 @@ def think_then_embed(  # noqa: PLR0913
             generate_each=generate,
             normalize=_options.optional(_options.flag, normalize, "normalize"),
             truncate_dim=_options.optional(_options.whole, truncate_dim, "truncate_dim", 1, _options.INT32),
+            tokens=kinds,
             on_token=token_callback(on_token),
             on_trace=keep,
             on_vector=_options.function(on_vector, "on_vector"),
@@ -332,13 +342,15 @@ def think_then_embed(  # noqa: PLR0913
             cancel=_options.cancel_token(cancel),
             max_in_flight=_options.count(max_in_flight, "max_in_flight"),
         )
+    vectors = native.embeddings.take_data()
     return Result(
-        embeddings=native.embeddings.take_data(),
+        embeddings=vectors,
         traces=native.traces,
         timings=native.timings,
         stats=native.stats,
         errors=native.embeddings.errors,
         inputs=what.given,
+        tokens=None if native.tokens is None else taken(native.tokens, vectors),
         _read=what.read,
     )
 

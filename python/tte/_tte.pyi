@@ -50,11 +50,14 @@ __all__: list[str] = [
     "ThinkThenEmbedResult",
     "Timings",
     "TokenEmbeddings",
+    "TokenOptions",
+    "TokenPooling",
     "Tokenizer",
     "Trace",
     "Video",
     "adapter_base",
     "check_text",
+    "maxsim",
     "thumbnails",
 ]
 
@@ -824,6 +827,18 @@ class Reasoner:
     """
     @staticmethod
     def load(checkpoint: os.PathLike | str | bytes, options: LoadOptions, backend: Backend) -> Reasoner: ...
+    def score(
+        self,
+        inputs: collections.abc.Sequence[Input],
+        labels: collections.abc.Sequence[str],
+        traces: collections.abc.Sequence[Trace | None] = [],
+        instruction: str | None = None,
+        tasks: collections.abc.Sequence[Task] = [],
+        on_error: OnError = ...,
+        progress: collections.abc.Callable[[int, int], None] | None = None,
+        cancel: CancelToken | None = None,
+        max_in_flight: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> numpy.typing.NDArray[numpy.float32]: ...
     def think(
         self,
         inputs: collections.abc.Sequence[Input],
@@ -867,22 +882,74 @@ class Embeddings:
     @property
     def tokens(self) -> list[int]: ...
 
+class TokenPooling:
+    """
+    How neighbouring or similar vectors become one.
+
+    Members:
+
+      NEIGHBOURS
+
+      HIERARCHICAL
+    """
+
+    HIERARCHICAL: typing.ClassVar[TokenPooling]
+    NEIGHBOURS: typing.ClassVar[TokenPooling]
+    __members__: typing.ClassVar[dict[str, TokenPooling]]
+    @typing.overload
+    def __eq__(self, other: TokenPooling) -> bool: ...
+    @typing.overload
+    def __eq__(self, other: typing.Any) -> bool: ...
+    def __getstate__(self) -> int: ...
+    def __hash__(self) -> int: ...
+    def __index__(self) -> int: ...
+    def __init__(self, value: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def __int__(self) -> int: ...
+    @typing.overload
+    def __ne__(self, other: TokenPooling) -> bool: ...
+    @typing.overload
+    def __ne__(self, other: typing.Any) -> bool: ...
+    def __repr__(self) -> str: ...
+    def __setstate__(self, state: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def __str__(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def value(self) -> int: ...
+
+class TokenOptions:
+    """
+    Which tokens get a vector, and which of these are merged.
+    """
+    def __init__(
+        self,
+        text: bool,
+        visual: bool,
+        trace: bool,
+        special: bool,
+        pooling: TokenPooling,
+        factor: typing.SupportsInt | typing.SupportsIndex,
+        float32: bool,
+    ) -> None: ...
+
 class TokenEmbeddings:
     """
-    Hidden states of every token of one prompt.
+    Vectors of the tokens of each input.
     """
-    def take_data(self) -> numpy.typing.NDArray[numpy.float32]:
+    def take_data(self) -> numpy.ndarray:
         """
-        float32 [tokens, dim]; moves the memory out, so a second call raises InputError.
+        float16 or float32 [rows, dim]; moves the memory out.
         """
     @property
-    def dim(self) -> int: ...
+    def ids(self) -> numpy.typing.NDArray[numpy.int64]: ...
     @property
-    def error(self) -> str: ...
+    def offsets(self) -> numpy.typing.NDArray[numpy.int64]: ...
     @property
-    def input_ids(self) -> list[int]: ...
+    def origins(self) -> numpy.typing.NDArray[numpy.uint8]: ...
     @property
-    def tokens(self) -> int: ...
+    def pooled(self) -> Embeddings: ...
+    @property
+    def positions(self) -> numpy.typing.NDArray[numpy.int64]: ...
 
 class Embedder:
     """
@@ -912,11 +979,13 @@ class Embedder:
         tasks: collections.abc.Sequence[Task] = [],
         normalize: bool | None = None,
         truncate_dim: typing.SupportsInt | typing.SupportsIndex | None = None,
+        *,
+        tokens: TokenOptions,
         on_error: OnError = ...,
         progress: collections.abc.Callable[[int, int], None] | None = None,
         cancel: CancelToken | None = None,
         max_in_flight: typing.SupportsInt | typing.SupportsIndex = 0,
-    ) -> list[TokenEmbeddings]: ...
+    ) -> TokenEmbeddings: ...
     @property
     def backend(self) -> Backend: ...
     @property
@@ -965,6 +1034,8 @@ class ThinkThenEmbedResult:
     @property
     def timings(self) -> list[Timings]: ...
     @property
+    def tokens(self) -> TokenEmbeddings: ...
+    @property
     def traces(self) -> list[Trace | None]: ...
 
 class ThinkThenEmbed:
@@ -985,6 +1056,7 @@ class ThinkThenEmbed:
         generate_each: collections.abc.Sequence[GenerateOptions] = [],
         normalize: bool | None = None,
         truncate_dim: typing.SupportsInt | typing.SupportsIndex | None = None,
+        tokens: TokenOptions | None = None,
         on_token: collections.abc.Callable[[int, str, int], OnToken] | None = None,
         on_trace: collections.abc.Callable[[int, Trace], None] | None = None,
         on_vector: collections.abc.Callable[[int, numpy.typing.NDArray[numpy.float32]], None] | None = None,
@@ -1002,6 +1074,19 @@ def adapter_base(folder: os.PathLike | str | bytes) -> AdapterBase | None:
 def check_text(value: typing.Any, name: str) -> str:
     """
     The value, if it is a str that UTF-8 can write.
+    """
+
+def maxsim(
+    queries: numpy.ndarray,
+    query_offsets: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
+    documents: numpy.ndarray,
+    document_offsets: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
+    mean: bool = False,
+    threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    cancel: CancelToken | None = None,
+) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    MaxSim of every query with every document, float32 [queries, documents].
     """
 
 def thumbnails(

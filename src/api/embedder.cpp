@@ -10,6 +10,7 @@
 #include "api/call.h"
 #include "api/model_with_recipe.h"
 #include "api/stages.h"
+#include "api/token_sink.h"
 
 namespace tte {
 namespace {
@@ -19,11 +20,11 @@ struct Ready {
   std::int64_t bytes = 0;
 };
 
-// Prepares and encodes every item; store(i, prompt, result) takes what comes out.
+// Prepares and encodes every item; store(i, prompt, result) takes what comes out, and ends the item.
 void encode_all(const Embedder::Impl& self, const std::vector<Input>& inputs,
                 const std::vector<std::optional<Trace>>& traces, const EmbedCallOptions& options,
                 engine::Output output, api::Call& call,
-                const std::function<void(std::size_t, const models::Prompt&, const engine::EncodeResult&,
+                const std::function<void(std::size_t, const prompt::EmbedPrompt&, const engine::EncodeResult&,
                                          Timings)>& store) {
   call.name_of = [&](std::size_t i) { return api::item_name(inputs[i], i); };
   call.run([&, output](std::size_t i) {
@@ -45,13 +46,12 @@ void encode_all(const Embedder::Impl& self, const std::vector<Input>& inputs,
       const auto begin = std::chrono::steady_clock::now();
       call.submit<engine::EncodeResult>(
           i, self.engine(), std::move(encode),
-          [&, i, seconds, begin, prompt = ready.prompt.prompt](const engine::EncodeResult& result) {
+          [&, i, seconds, begin, prompt = ready.prompt](const engine::EncodeResult& result) {
             Timings timings;
             timings.media = seconds;
             timings.queue = result.queue_seconds;
             timings.embed = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-            store(i, *prompt, result, timings);
-            call.finish(i);
+            store(i, prompt, result, timings);
           });
     });
   });
@@ -70,44 +70,48 @@ Embeddings Embedder::embed(const std::vector<Input>& inputs, const std::vector<s
                            const EmbedCallOptions& options) const {
   api::check_each("traces", traces.size(), inputs.size());
   api::check_each("tasks", options.tasks.size(), inputs.size());
+  api::check_pools(*impl_);
   api::VectorSink sink(*impl_, options, inputs.size());
   api::Call call(options, inputs.size(), impl_->backend.impl()->media_pool(), impl_->window());
-  encode_all(
-      *impl_, inputs, traces, options, api::output_of(impl_->recipe().pooling), call,
-      [&](std::size_t i, const models::Prompt& prompt, const engine::EncodeResult& result, Timings timings) {
-        const auto vector = sink.store(i, result.hidden);
-        sink.result().timings[i] = timings;
-        sink.result().tokens[i] = prompt.size();
-        if (options.on_result) base::as_it_is([&] { options.on_result(i, vector); });
-      });
-  sink.result().errors = call.errors();
-  std::sort(sink.result().errors.begin(), sink.result().errors.end(),
-            [](const ItemError& a, const ItemError& b) { return a.index < b.index; });
-  return std::move(sink.result());
+  encode_all(*impl_, inputs, traces, options, api::output_of(impl_->recipe().pooling), call,
+             [&](std::size_t i, const prompt::EmbedPrompt& prompt, const engine::EncodeResult& result,
+                 const Timings& timings) {
+               const auto vector = sink.store(i, result.hidden, timings, prompt.prompt->size());
+               if (options.on_result) base::as_it_is([&] { options.on_result(i, vector); });
+               call.finish(i);
+             });
+  return sink.result(call.errors());
 }
 
-std::vector<TokenEmbeddings> Embedder::embed_tokens(const std::vector<Input>& inputs,
-                                                    const std::vector<std::optional<Trace>>& traces,
-                                                    const EmbedCallOptions& options) const {
+TokenEmbeddings Embedder::embed_tokens(const std::vector<Input>& inputs,
+                                       const std::vector<std::optional<Trace>>& traces,
+                                       const EmbedCallOptions& options, const TokenOptions& tokens) const {
   api::check_each("traces", traces.size(), inputs.size());
   api::check_each("tasks", options.tasks.size(), inputs.size());
-  const std::int64_t dim = api::checked_dim(*impl_, options);
-  std::vector<TokenEmbeddings> out(inputs.size());
+  api::VectorSink sink(*impl_, options, inputs.size());
+  api::TokenSink token_sink(*impl_, options, tokens, inputs.size());
   api::Call call(options, inputs.size(), impl_->backend.impl()->media_pool(), impl_->window());
   encode_all(*impl_, inputs, traces, options, engine::Output::kAllRows, call,
-             [&](std::size_t i, const models::Prompt& prompt, const engine::EncodeResult& result, Timings) {
-               const at::Tensor states = result.hidden.contiguous();
-               TokenEmbeddings& tokens = out[i];
-               tokens.tokens = states.size(0);
-               tokens.dim = dim;
-               tokens.input_ids = prompt.ids;
-               tokens.data.resize(static_cast<std::size_t>(tokens.tokens * dim));
-               for (std::int64_t row = 0; row < tokens.tokens; ++row) {
-                 api::finish_vector(states.data_ptr<float>() + row * states.size(1), dim,
-                                    options.normalize.value_or(false), tokens.data.data() + row * dim);
-               }
+             [&](std::size_t i, const prompt::EmbedPrompt& prompt, const engine::EncodeResult& result,
+                 const Timings& timings) {
+               const at::Tensor pooled = api::pooled_state(result.hidden, prompt, impl_->recipe().pooling);
+               const auto vector = sink.store(i, pooled, timings, prompt.prompt->size());
+               token_sink.store(call, i, prompt, result.hidden, vector, [&, i, vector] {
+                 if (options.on_result) base::as_it_is([&] { options.on_result(i, vector); });
+                 call.finish(i);
+               });
              });
-  for (const ItemError& error : call.errors()) out[error.index].error = error.message;
+  TokenEmbeddings out = token_sink.result();
+  out.pooled = sink.result(call.errors());
+  return out;
+}
+
+TokenSets TokenEmbeddings::sets() const {
+  TokenSets out;
+  out.half = data.empty();
+  out.data = out.half ? static_cast<const void*>(half.data()) : data.data();
+  out.dim = dim;
+  out.offsets = offsets;
   return out;
 }
 

@@ -1,11 +1,17 @@
 #include "tte/reasoner.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
+#include <limits>
+#include <map>
+#include <set>
 #include <utility>
 
 #include "api/call.h"
 #include "api/model_with_recipe.h"
 #include "api/stages.h"
+#include "base/printable.h"
 
 namespace tte {
 namespace {
@@ -13,6 +19,90 @@ namespace {
 struct Opened {
   std::shared_ptr<const models::Prompt> prompt;
   std::int64_t bytes = 0;
+};
+
+using Ids = std::vector<std::int64_t>;
+
+// Labels as tokens, and what has to be asked for all of them: after each beginning of a label, how likely the tokens
+// are that go on.
+struct Labels {
+  std::vector<Ids> ids;
+  std::map<Ids, Ids> next;  // In the order of their beginnings: the empty one is first.
+};
+
+Labels labels_of(const std::vector<std::string>& labels, const text::Tokenizer& tokenizer) {
+  if (labels.empty())
+    throw InputError("There are no labels: give at least one text that the model may write.");
+  Labels out;
+  std::map<Ids, std::size_t> seen;
+  for (std::size_t i = 0; i < labels.size(); ++i) {
+    Ids ids = tokenizer.encode(labels[i]);
+    const std::string shown = base::printable(labels[i], 40);
+    if (ids.empty())
+      throw InputError(
+          fmt::format("Label {} (\"{}\") is empty: give a text that the model may write.", i, shown));
+    const auto [other, is_new] = seen.emplace(ids, i);
+    if (!is_new) {
+      throw InputError(fmt::format("Labels {} and {} are the same tokens (\"{}\"): give each once.",
+                                   other->second, i, shown));
+    }
+    for (std::size_t length = 0; length < ids.size(); ++length) {
+      Ids& next = out.next[Ids(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(length))];
+      if (std::find(next.begin(), next.end(), ids[length]) == next.end()) next.push_back(ids[length]);
+    }
+    out.ids.push_back(std::move(ids));
+  }
+  return out;
+}
+
+// One item: the beginnings of labels are asked one after the other, each going on from the state of the prompt.
+class Scoring : public std::enable_shared_from_this<Scoring> {
+ public:
+  Scoring(api::Call& call, const Reasoner::Impl& reasoner, std::size_t item, const Labels& labels,
+          std::shared_ptr<const models::Prompt> prompt, std::span<float> out)
+      : call_(call),
+        reasoner_(reasoner),
+        item_(item),
+        labels_(labels),
+        prompt_(std::move(prompt)),
+        out_(out) {
+    std::fill(out_.begin(), out_.end(), 0.0F);
+  }
+
+  void ask(std::map<Ids, Ids>::const_iterator next, std::shared_ptr<engine::PrefixPin> state) {
+    if (next == labels_.next.end()) return call_.finish(item_);
+    engine::EncodeRequest request;
+    request.prompt = prompt::PromptBuilder::continued(prompt_, next->first);
+    request.output = engine::Output::kLogProbs;
+    request.candidates = next->second;
+    request.pin_state = next->first.empty() && labels_.next.size() > 1;
+    request.continues = state;
+    call_.submit<engine::EncodeResult>(
+        item_, reasoner_.engine(), std::move(request),
+        [self = shared_from_this(), next, state](const engine::EncodeResult& result) {
+          self->add(*next, result.hidden);
+          self->ask(std::next(next), result.pin ? result.pin : state);
+        });
+  }
+
+ private:
+  void add(const std::pair<const Ids, Ids>& asked, const at::Tensor& log_probs) {
+    const auto& [beginning, candidates] = asked;
+    for (std::size_t label = 0; label < labels_.ids.size(); ++label) {
+      const Ids& ids = labels_.ids[label];
+      if (ids.size() <= beginning.size() || !std::equal(beginning.begin(), beginning.end(), ids.begin()))
+        continue;
+      const auto place = std::find(candidates.begin(), candidates.end(), ids[beginning.size()]);
+      out_[label] += log_probs.const_data_ptr<float>()[place - candidates.begin()];
+    }
+  }
+
+  api::Call& call_;
+  const Reasoner::Impl& reasoner_;
+  std::size_t item_;
+  const Labels& labels_;
+  std::shared_ptr<const models::Prompt> prompt_;
+  std::span<float> out_;
 };
 
 }  // namespace
@@ -65,6 +155,46 @@ std::vector<Trace> Reasoner::think(const std::vector<Input>& inputs, const Think
 
 Trace Reasoner::think(const Input& input, const ThinkOptions& options) const {
   return think(std::vector<Input>{input}, options).front();
+}
+
+LabelScores Reasoner::score(const std::vector<Input>& inputs, const std::vector<std::string>& labels,
+                            const std::vector<std::optional<Trace>>& traces,
+                            const ScoreOptions& options) const {
+  api::check_each("traces", traces.size(), inputs.size());
+  api::check_each("tasks", options.tasks.size(), inputs.size());
+  const Impl& self = *impl_;
+  const Labels tokens = labels_of(labels, *self.loaded->files->tokenizer);
+  LabelScores out;
+  out.rows = static_cast<std::int64_t>(inputs.size());
+  out.data.assign(inputs.size() * labels.size(), std::numeric_limits<float>::quiet_NaN());
+  api::Call call(options, inputs.size(), self.backend.impl()->media_pool(), self.window());
+  call.name_of = [&](std::size_t i) { return api::item_name(inputs[i], i); };
+  const auto row = [&](std::size_t i) {
+    return std::span(out.data).subspan(i * labels.size(), labels.size());
+  };
+  call.run([&](std::size_t i) {
+    api::check_input(inputs[i]);
+    prompt::PromptRequest request{Stage::kReason, options.instruction, api::task_of(options, i)};
+    std::function<Opened()> job = [builder = self.builder, input = inputs[i], request,
+                                   trace = traces.empty() ? std::nullopt : traces[i], stop = call.stopped()] {
+      const models::Visuals visuals = builder->media().read(input, stop);
+      auto prompt = builder->open(input, request, visuals);
+      if (trace) prompt = prompt::PromptBuilder::continued(prompt, builder->trace_ids(*trace));
+      return Opened{std::move(prompt), api::bytes_of(visuals)};
+    };
+    call.prepare<Opened>(i, std::move(job), [&, i](const Opened& opened, double) {
+      call.reserve_bytes(i, opened.bytes);
+      std::make_shared<Scoring>(call, self, i, tokens, opened.prompt, row(i))
+          ->ask(tokens.next.begin(), nullptr);
+    });
+  });
+  out.errors = call.errors();
+  std::sort(out.errors.begin(), out.errors.end(),
+            [](const ItemError& a, const ItemError& b) { return a.index < b.index; });
+  for (const ItemError& error : out.errors) {
+    std::fill(row(error.index).begin(), row(error.index).end(), std::numeric_limits<float>::quiet_NaN());
+  }
+  return out;
 }
 
 bool Reasoner::thinks(const Task& task) const {

@@ -138,12 +138,15 @@ void finish_vector(const float* state, std::int64_t dim, bool normalize, float* 
   for (std::int64_t i = 0; i < dim; ++i) out[i] = static_cast<float>(state[i] * scale);
 }
 
+void check_pools(const ModelWithRecipe& embedder) {
+  if (embedder.recipe().pooling != prompt::Pooling::kNone) return;
+  throw InputError(
+      fmt::format("The recipe \"{}\" gives one vector per token: call embed_tokens, or ask for tokens.",
+                  embedder.recipe().name));
+}
+
 VectorSink::VectorSink(const ModelWithRecipe& embedder, const EmbedOptions& options, std::size_t items)
     : normalize_(options.normalize.value_or(embedder.recipe().normalize)) {
-  if (embedder.recipe().pooling == prompt::Pooling::kNone) {
-    throw InputError(fmt::format("The recipe \"{}\" gives one vector per token: call embed_tokens.",
-                                 embedder.recipe().name));
-  }
   out_.dim = checked_dim(embedder, options);
   out_.rows = static_cast<std::int64_t>(items);
   // A row that no item fills can never be mistaken for a vector.
@@ -152,11 +155,25 @@ VectorSink::VectorSink(const ModelWithRecipe& embedder, const EmbedOptions& opti
   out_.tokens.resize(items);
 }
 
-std::span<const float> VectorSink::store(std::size_t item, const at::Tensor& hidden) {
+std::span<const float> VectorSink::store(std::size_t item, const at::Tensor& hidden, const Timings& timings,
+                                         std::int64_t tokens) {
   const at::Tensor state = hidden.contiguous();
-  finish_vector(state.data_ptr<float>(), out_.dim, normalize_,
+  finish_vector(state.const_data_ptr<float>(), out_.dim, normalize_,
                 out_.data.data() + item * static_cast<std::size_t>(out_.dim));
+  out_.timings[item] = timings;
+  out_.tokens[item] = tokens;
   return out_.row(item);
+}
+
+Embeddings VectorSink::result(std::vector<ItemError> errors) {
+  out_.errors = std::move(errors);
+  std::sort(out_.errors.begin(), out_.errors.end(),
+            [](const ItemError& a, const ItemError& b) { return a.index < b.index; });
+  for (const ItemError& error : out_.errors) {  // It may have failed once its vector was there.
+    std::fill_n(out_.data.begin() + static_cast<std::ptrdiff_t>(error.index) * out_.dim, out_.dim,
+                std::numeric_limits<float>::quiet_NaN());
+  }
+  return std::move(out_);
 }
 
 }  // namespace tte::api

@@ -67,16 +67,20 @@ struct ThinkJob {
 void think(Call& call, const Reasoner::Impl& reasoner, const ThinkJob& job,
            std::function<void(Trace, std::shared_ptr<engine::PrefixPin>)> then);
 
+// Throws InputError for a recipe that pools nothing.
+void check_pools(const ModelWithRecipe& embedder);
+
 // Vectors of one call as they come in.
 class VectorSink {
  public:
-  // Throws InputError for a truncate_dim that the model or the recipe does not have, or a recipe that pools
-  // nothing.
+  // Throws InputError for a truncate_dim that the model or the recipe does not have.
   VectorSink(const ModelWithRecipe& embedder, const EmbedOptions& options, std::size_t items);
 
-  // The pooled state (float32 [hidden], CPU) becomes row `item`.
-  std::span<const float> store(std::size_t item, const at::Tensor& hidden);
-  [[nodiscard]] Embeddings& result() { return out_; }
+  // The pooled state (float32 [hidden], CPU) of a prompt of `tokens` becomes row `item`.
+  std::span<const float> store(std::size_t item, const at::Tensor& hidden, const Timings& timings,
+                               std::int64_t tokens);
+  // Once, with the errors of the call.
+  Embeddings result(std::vector<ItemError> errors);
 
  private:
   bool normalize_;

@@ -13,6 +13,7 @@
 #include "api/call.h"
 #include "api/model_with_recipe.h"
 #include "api/stages.h"
+#include "api/token_sink.h"
 
 namespace tte {
 namespace {
@@ -77,6 +78,7 @@ class Run {
         one_media_(reasoner.builder->media().signature() == embedder.builder->media().signature()),
         items_(inputs.size()),
         sink_(embedder, options, inputs.size()),
+        token_sink_(embedder, options, options.tokens.value_or(TokenOptions{}), inputs.size()),
         call_(options, inputs.size(), embedder.backend.impl()->media_pool(),
               std::max(reasoner.window(), embedder.window())) {
     if (options.auto_think.targets) margin_.emplace(*options.auto_think.targets);
@@ -87,10 +89,8 @@ class Run {
     call_.on_failed = [this](std::size_t i) { drop(i); };
     call_.run([this](std::size_t i) { open(i); });
     ThinkThenEmbedResult result;
-    result.embeddings = std::move(sink_.result());
-    result.embeddings.errors = call_.errors();
-    std::sort(result.embeddings.errors.begin(), result.embeddings.errors.end(),
-              [](const ItemError& a, const ItemError& b) { return a.index < b.index; });
+    result.embeddings = sink_.result(call_.errors());
+    if (options_.tokens) result.tokens = token_sink_.result();
     result.traces.resize(items_.size());
     for (std::size_t i = 0; i < items_.size(); ++i) result.traces[i] = std::move(items_[i].trace);
     result.timings = result.embeddings.timings;
@@ -229,7 +229,9 @@ class Run {
     // One set of weights: the vector continues from the state that the trace left.
     job.pin_state = one_engine_;
     if (one_engine_) job.continues = std::exchange(pin, nullptr);
-    if (!one_engine_ && embedder_.builder->appends_trace()) job.on_begin = [this, i] { prefill(i); };
+    // A state is no help where the states of all tokens are wanted.
+    if (!one_engine_ && embedder_.builder->appends_trace() && !options_.tokens)
+      job.on_begin = [this, i] { prefill(i); };
     job.media_seconds = item.timings.media;
     item.stage = Thinking{std::move(prompts.embed), std::move(pin), nullptr};
     api::think(call_, reasoner_, job,
@@ -307,32 +309,40 @@ class Run {
     const prompt::EmbedPrompt closed = embedder_.builder->close(prompt, item.trace ? &*item.trace : nullptr);
     engine::EncodeRequest request;
     request.prompt = closed.prompt;
-    request.output = api::output_of(embedder_.recipe().pooling);
+    request.output = options_.tokens ? engine::Output::kAllRows : api::output_of(embedder_.recipe().pooling);
     if (closed.pooled_row >= 0) request.row = closed.pooled_row;
     // If this turns out to be a question worth reasoning about, its prompt need not be read again.
     request.pin_state = std::holds_alternative<Trying>(item.stage);
     request.continues = std::move(pin);
     const auto begin = steady_clock::now();
-    call_.submit<engine::EncodeResult>(
-        i, embedder_.engine(), std::move(request),
-        [this, i, begin, tokens = closed.prompt->size()](const engine::EncodeResult& result) {
-          Item& read = items_[i];
-          const auto vector = sink_.store(i, result.hidden);
-          stats_.prompt_tokens += tokens;
-          stats_.reused_tokens += result.reused_tokens;
-          read.timings.embed += seconds_since(begin);
-          auto* trying = std::get_if<Trying>(&read.stage);
-          if (trying != nullptr && worth_thinking(i, vector))
-            return think(i, std::move(trying->prompts), result.pin);
-          if (trying != nullptr || !std::get<Embedding>(read.stage).thought)
-            read.timings.queue = result.queue_seconds;
-          if (read.trace) read.trace->timings.embed = read.timings.embed;
-          sink_.result().timings[i] = read.timings;
-          sink_.result().tokens[i] = tokens;
-          drop(i);
-          if (options_.on_vector) base::as_it_is([&] { options_.on_vector(i, vector); });
-          call_.finish(i);
-        });
+    call_.submit<engine::EncodeResult>(i, embedder_.engine(), std::move(request),
+                                       [this, i, begin, closed](const engine::EncodeResult& result) {
+                                         items_[i].timings.embed += seconds_since(begin);
+                                         embedded(i, closed, result);
+                                       });
+  }
+
+  void embedded(std::size_t i, const prompt::EmbedPrompt& closed, const engine::EncodeResult& result) {
+    Item& item = items_[i];
+    auto* trying = std::get_if<Trying>(&item.stage);
+    if (trying != nullptr || !std::get<Embedding>(item.stage).thought)
+      item.timings.queue = result.queue_seconds;
+    const at::Tensor state = options_.tokens
+                                 ? api::pooled_state(result.hidden, closed, embedder_.recipe().pooling)
+                                 : result.hidden;
+    const auto vector = sink_.store(i, state, item.timings, closed.prompt->size());
+    stats_.prompt_tokens += closed.prompt->size();
+    stats_.reused_tokens += result.reused_tokens;
+    if (trying != nullptr && worth_thinking(i, vector))
+      return think(i, std::move(trying->prompts), result.pin);
+    if (item.trace) item.trace->timings.embed = item.timings.embed;
+    drop(i);
+    const auto end = [this, i, vector] {
+      if (options_.on_vector) base::as_it_is([&] { options_.on_vector(i, vector); });
+      call_.finish(i);
+    };
+    if (!options_.tokens) return end();
+    token_sink_.store(call_, i, closed, result.hidden, vector, end);
   }
 
   [[nodiscard]] bool worth_thinking(std::size_t i, std::span<const float> vector) const {
@@ -354,6 +364,7 @@ class Run {
   std::vector<Item> items_;
   std::optional<MarginRule> margin_;
   api::VectorSink sink_;
+  api::TokenSink token_sink_;
   api::Call call_;  // Last: left first, so that nothing arrives at members that are gone.
 };
 
@@ -398,6 +409,7 @@ ThinkThenEmbed::ThinkThenEmbed(Reasoner reasoner, Embedder embedder)
 
 ThinkThenEmbedResult ThinkThenEmbed::run(const std::vector<Input>& inputs,
                                          const ThinkThenEmbedOptions& options) const {
+  if (!options.tokens) api::check_pools(*embedder_.impl());
   check(options, inputs.size(), api::checked_dim(*embedder_.impl(), options));
   return Run(*reasoner_.impl(), *embedder_.impl(), inputs, options)();
 }

@@ -94,10 +94,19 @@ void check(GenerateRequest& request, const models::Model& model) {
 void check(const EncodeRequest& request, const models::Model& model) {
   check_prompt(request.prompt.get(), model.info());
   check_fits(*request.prompt, 0, model);
-  if (request.output == Output::kRow && request.row &&
-      (*request.row < 0 || *request.row >= request.prompt->size())) {
+  const bool one = request.output == Output::kRow || request.output == Output::kLogProbs;
+  if (one && request.row && (*request.row < 0 || *request.row >= request.prompt->size())) {
     throw InputError(fmt::format("a prompt of {} tokens has no row {}; give the index of one of its tokens.",
                                  request.prompt->size(), *request.row));
+  }
+  if (request.output != Output::kLogProbs) return;
+  model.check_generates();
+  for (const std::int64_t id : request.candidates) {
+    if (id >= 0 && id < model.info().vocab_size) continue;
+    throw InputError(
+        fmt::format("a candidate has the id {}, but the model's vocabulary has {} tokens: give ids from 0 "
+                    "to {}.",
+                    id, model.info().vocab_size, model.info().vocab_size - 1));
   }
 }
 

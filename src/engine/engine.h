@@ -33,7 +33,8 @@ enum class Output : std::uint8_t {
   kRow,      // One token's.
   kAllRows,
   kMean,
-  kTokens,  // The next token, again and again.
+  kLogProbs,  // Of candidates for the token after one token.
+  kTokens,    // The next token, again and again.
 };
 
 struct GenerateRequest {
@@ -66,8 +67,9 @@ struct GenerateResult {
 
 struct EncodeRequest {
   std::shared_ptr<const models::Prompt> prompt;
-  Output output = Output::kRow;     // Any but kTokens.
-  std::optional<std::int64_t> row;  // kRow: which; unset: the last.
+  Output output = Output::kRow;          // Any but kTokens.
+  std::optional<std::int64_t> row;       // kRow, kLogProbs: which; unset: the last.
+  std::vector<std::int64_t> candidates;  // kLogProbs: ids of the tokens.
   bool pin_state = false;
   // With kNothing: until it becomes true, the request is run in small pieces, when no vector is to be made.
   // Null: run like the others. Any thread may set it.
@@ -79,7 +81,8 @@ struct EncodeRequest {
 };
 
 struct EncodeResult {
-  at::Tensor hidden;  // float32, CPU: [hidden], [tokens, hidden] for kAllRows, undefined for kNothing.
+  // float32, CPU: [hidden]; [tokens, hidden] for kAllRows; [candidates] for kLogProbs; undefined for kNothing.
+  at::Tensor hidden;
   std::int64_t reused_tokens = 0;
   double queue_seconds = 0, run_seconds = 0;
   std::shared_ptr<PrefixPin> pin;

@@ -347,18 +347,22 @@ void Scheduler::keep_snapshot(const Sequence& sequence) {
 }
 
 void Scheduler::deliver_rows(const std::vector<Chunk>& chunks, const at::Tensor& hidden) {
-  std::vector<std::int64_t> rows;  // Single rows that are wanted: these go to the CPU together.
+  std::vector<std::int64_t> rows,
+      asked;  // Single rows that are wanted: these go to the CPU, or the head, together.
   for (const Chunk& chunk : chunks) {
-    if (chunk.sequence->output() == Output::kRow && chunk.outputs > 0) rows.push_back(chunk.first_output);
+    if (chunk.outputs == 0) continue;
+    if (chunk.sequence->output() == Output::kRow) rows.push_back(chunk.first_output);
+    if (chunk.sequence->output() == Output::kLogProbs) asked.push_back(chunk.first_output);
   }
-  at::Tensor single;
+  at::Tensor single, logits;
   std::exception_ptr error;
   try {
     if (!rows.empty()) single = select_rows(hidden, rows).to(at::kFloat).to(at::kCPU);
+    if (!asked.empty()) logits = model_->logits(select_rows(hidden, asked));
   } catch (...) {
     error = std::current_exception();
   }
-  std::int64_t next = 0;
+  std::int64_t next = 0, next_asked = 0;
   for (const Chunk& chunk : chunks) {
     Sequence& sequence = *chunk.sequence;
     if (sequence.generates()) continue;
@@ -366,6 +370,9 @@ void Scheduler::deliver_rows(const std::vector<Chunk>& chunks, const at::Tensor&
       if (chunk.outputs > 0 && sequence.output() == Output::kRow) {
         if (error) std::rethrow_exception(error);
         sequence.take_rows(single.narrow(0, next++, 1));
+      } else if (chunk.outputs > 0 && sequence.output() == Output::kLogProbs) {
+        if (error) std::rethrow_exception(error);
+        sequence.take_rows(logits.narrow(0, next_asked++, 1));
       } else if (chunk.outputs > 0) {
         sequence.take_rows(hidden.narrow(0, chunk.first_output, chunk.outputs));
       }

@@ -187,7 +187,8 @@ void GenerateSequence::fail(std::exception_ptr error) {
 EncodeSequence::EncodeSequence(EncodeRequest request)
     : Sequence(request, request.output),
       wanted_(request.output == Output::kNothing ? std::move(request.wanted) : nullptr),
-      row_(request.row.value_or(request.prompt->size() - 1)) {}
+      row_(request.row.value_or(request.prompt->size() - 1)),
+      candidates_(std::move(request.candidates)) {}
 
 std::int64_t EncodeSequence::id(std::int64_t index) const {
   return prompt().ids[static_cast<std::size_t>(index)];
@@ -199,11 +200,11 @@ std::array<std::int64_t, 3> EncodeSequence::position(std::int64_t index) const {
 
 std::int64_t EncodeSequence::reuse_limit() const {
   if (output() == Output::kNothing) return prompt().size();
-  return output() == Output::kRow ? row_ : 0;  // All rows have to be run when all are wanted.
+  return one_row() ? row_ : 0;  // All rows have to be run when all are wanted.
 }
 
 bool EncodeSequence::wants(std::int64_t index) const {
-  return output() == Output::kRow ? index == row_ : output() != Output::kNothing;
+  return one_row() ? index == row_ : output() != Output::kNothing;
 }
 
 void EncodeSequence::take_rows(const at::Tensor& rows) {
@@ -212,6 +213,11 @@ void EncodeSequence::take_rows(const at::Tensor& rows) {
   if (output() == Output::kRow) {
     result_ = result_tensor({hidden});
     result_.copy_(rows.select(0, 0));
+  } else if (output() == Output::kLogProbs) {
+    const auto count = static_cast<std::int64_t>(candidates_.size());
+    const at::Tensor wanted = at::tensor(candidates_, at::kLong).to(rows.device());
+    result_ = result_tensor({count});
+    result_.copy_(at::log_softmax(rows.select(0, 0), 0).index_select(0, wanted));
   } else if (output() == Output::kAllRows) {
     if (!result_.defined()) result_ = result_tensor({prompt().size(), hidden});
     result_.narrow(0, taken_, count).copy_(rows);
@@ -220,7 +226,7 @@ void EncodeSequence::take_rows(const at::Tensor& rows) {
     result_ = result_.defined() ? result_ + sum : sum;  // On the model's device until the end.
   }
   taken_ += count;
-  const bool complete = output() == Output::kRow || finished();
+  const bool complete = one_row() || finished();
   if (!complete || at::isfinite(result_).all().item<bool>()) return;
   throw ModelError(
       "the model's hidden states are not finite, so they are no vector; try another dtype (float32 has the "

@@ -81,7 +81,8 @@ class Sequence {
   };
   [[nodiscard]] virtual Next next() { return {}; }
   virtual void take_token(std::int64_t /*id*/, bool /*forced*/) {}
-  // For the others: wanted hidden states [rows, hidden], in the order of their tokens (kRow: float32, CPU).
+  // For the others: wanted hidden states [rows, hidden], in the order of their tokens (kRow: float32, CPU;
+  // kLogProbs: logits [1, vocab]).
   // Throws a ModelError if the result is NaN or infinite.
   virtual void take_rows(const at::Tensor& /*rows*/) {}
 
@@ -172,7 +173,7 @@ class EncodeSequence : public Sequence {
   [[nodiscard]] bool background() const override { return wanted_ != nullptr && !wanted_->load(); }
   // Nobody reads past the pooled row, unless the state is for later requests.
   [[nodiscard]] std::int64_t length() const override {
-    return output() == Output::kRow && !pin_state() ? row_ + 1 : prompt().size();
+    return one_row() && !pin_state() ? row_ + 1 : prompt().size();
   }
   [[nodiscard]] std::int64_t id(std::int64_t index) const override;
   [[nodiscard]] std::array<std::int64_t, 3> position(std::int64_t index) const override;
@@ -186,9 +187,12 @@ class EncodeSequence : public Sequence {
   void fail(std::exception_ptr error) override;
 
  private:
+  [[nodiscard]] bool one_row() const { return output() == Output::kRow || output() == Output::kLogProbs; }
+
   std::promise<EncodeResult> promise_;
   std::shared_ptr<std::atomic<bool>> wanted_;
-  std::int64_t row_;  // kRow: which.
+  std::int64_t row_;  // kRow, kLogProbs: which.
+  std::vector<std::int64_t> candidates_;
   at::Tensor result_;
   std::int64_t taken_ = 0;
 };

@@ -395,15 +395,11 @@ EmbedPrompt PromptBuilder::close(const std::shared_ptr<const models::Prompt>& op
                                  const Trace* trace) const {
   std::vector<std::int64_t> tail;
   if (trace != nullptr && appends_trace()) tail = trace_ids(*trace);
-  tail.insert(tail.end(), suffix_ids_.begin(), suffix_ids_.end());
   EmbedPrompt out;
-  out.prompt = opened;
-  if (!tail.empty()) {
-    auto prompt = std::make_shared<models::Prompt>(*opened);
-    prompt->boundaries.push_back(prompt->size());  // Traces about one item part here.
-    append_ids(*prompt, tail);
-    out.prompt = prompt;
-  }
+  out.trace_begin = opened->size();
+  out.trace_end = opened->size() + static_cast<std::int64_t>(tail.size());
+  tail.insert(tail.end(), suffix_ids_.begin(), suffix_ids_.end());
+  out.prompt = continued(opened, tail);
   const auto& ids = out.prompt->ids;
   if (recipe_.pooling == Pooling::kLast) out.pooled_row = out.prompt->size() - 1;
   if (recipe_.pooling == Pooling::kToken) {
@@ -417,6 +413,15 @@ EmbedPrompt PromptBuilder::close(const std::shared_ptr<const models::Prompt>& op
     out.pooled_row = ids.rend() - last - 1;
   }
   return out;
+}
+
+std::shared_ptr<const models::Prompt> PromptBuilder::continued(
+    const std::shared_ptr<const models::Prompt>& opened, const std::vector<std::int64_t>& ids) {
+  if (ids.empty()) return opened;
+  auto prompt = std::make_shared<models::Prompt>(*opened);
+  prompt->boundaries.push_back(prompt->size());  // What follows one item, as traces do, parts here.
+  append_ids(*prompt, ids);
+  return prompt;
 }
 
 }  // namespace tte::prompt

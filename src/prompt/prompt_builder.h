@@ -30,7 +30,8 @@ struct PromptRequest {
 
 struct EmbedPrompt {
   std::shared_ptr<const models::Prompt> prompt;
-  std::int64_t pooled_row = -1;  // kLast and kToken: which.
+  std::int64_t pooled_row = -1;                 // kLast and kToken: which.
+  std::int64_t trace_begin = 0, trace_end = 0;  // The tokens of the trace, where it is appended.
 };
 
 // Immutable and thread-safe.
@@ -62,6 +63,12 @@ class PromptBuilder {
   // missing.
   [[nodiscard]] EmbedPrompt close(const std::shared_ptr<const models::Prompt>& opened,
                                   const Trace* trace) const;
+
+  // A prompt and what follows it, as text.
+  [[nodiscard]] static std::shared_ptr<const models::Prompt> continued(
+      const std::shared_ptr<const models::Prompt>& opened, const std::vector<std::int64_t>& ids);
+
+  [[nodiscard]] bool is_special(std::int64_t id) const { return files_->tokenizer->is_special(id); }
 
   // True if close() only appends to open(), whatever the trace.
   [[nodiscard]] bool appends_trace() const { return !trace_in_body_; }

@@ -105,18 +105,28 @@ TEST(Embedder, SkippedItemsAreNaNAndSayWhy) {
   EXPECT_LT(distance(out.row(4), good.row(0)), kSame);
 }
 
+// All states of an item's prompt as they are.
+TokenEmbeddings states_of(const Embedder& model, const std::vector<Input>& inputs) {
+  EmbedCallOptions options;
+  options.normalize = false;
+  TokenOptions tokens;
+  tokens.special = tokens.float32 = true;
+  return model.embed_tokens(inputs, {}, options, tokens);
+}
+
 TEST(Embedder, GivesTheStatesOfAllTokens) {
   const auto inputs = questions();
-  const auto states = embedder().embed_tokens(inputs);
+  const TokenEmbeddings states = states_of(embedder(), inputs);
   EmbedCallOptions options;
   options.normalize = false;
   const Embeddings pooled = embedder().embed(inputs, {}, options);
+  ASSERT_EQ(states.ids.size(), static_cast<std::size_t>(states.offsets.back()));
   for (std::size_t i = 0; i < inputs.size(); ++i) {
-    EXPECT_EQ(states[i].tokens, pooled.tokens[i]);
-    EXPECT_EQ(states[i].input_ids.size(), static_cast<std::size_t>(states[i].tokens));
-    const std::span<const float> last(states[i].data.data() + (states[i].tokens - 1) * states[i].dim,
-                                      static_cast<std::size_t>(states[i].dim));
+    EXPECT_EQ(states.offsets[i + 1] - states.offsets[i], pooled.tokens[i]);
+    const std::span<const float> last(states.data.data() + (states.offsets[i + 1] - 1) * pooled.dim,
+                                      static_cast<std::size_t>(pooled.dim));
     EXPECT_LT(distance(last, pooled.row(i)), kSame * 10) << "the last token is what the recipe pools";
+    EXPECT_LT(distance(states.pooled.row(i), pooled.row(i)), kSame * 10);
   }
 }
 
@@ -129,24 +139,25 @@ TEST(Embedder, PoolingIsTheRecipes) {
   EmbedCallOptions options;
   options.normalize = false;
   const Embedder mean = load(R"({"pooling": "mean"})");
-  const auto states = mean.embed_tokens(inputs).front();
-  std::vector<float> expected(static_cast<std::size_t>(states.dim));
-  for (std::int64_t row = 0; row < states.tokens; ++row) {
-    for (std::int64_t k = 0; k < states.dim; ++k) {
+  const TokenEmbeddings states = states_of(mean, inputs);
+  const std::int64_t dim = mean.dim(), count = states.offsets.back();
+  std::vector<float> expected(static_cast<std::size_t>(dim));
+  for (std::int64_t row = 0; row < count; ++row) {
+    for (std::int64_t k = 0; k < dim; ++k) {
       expected[static_cast<std::size_t>(k)] +=
-          states.data[static_cast<std::size_t>(row * states.dim + k)] / static_cast<float>(states.tokens);
+          states.data[static_cast<std::size_t>(row * dim + k)] / static_cast<float>(count);
     }
   }
+  EXPECT_LT(distance(states.pooled.row(0), expected), 1e-4F);
   EXPECT_LT(distance(mean.embed(inputs, {}, options).row(0), expected), 1e-4F);
 
   const Embedder token = load(R"({"pooling": "token", "pooling_token": "<|vision_end|>"})");
   std::int64_t row = -1;
   const std::int64_t id = *token.tokenizer().id_of("<|vision_end|>");
-  for (std::int64_t i = 0; i < states.tokens; ++i) {
-    if (states.input_ids[static_cast<std::size_t>(i)] == id) row = i;
+  for (std::int64_t i = 0; i < count; ++i) {
+    if (states.ids[static_cast<std::size_t>(i)] == id) row = i;
   }
-  const std::span<const float> there(states.data.data() + row * states.dim,
-                                     static_cast<std::size_t>(states.dim));
+  const std::span<const float> there(states.data.data() + row * dim, static_cast<std::size_t>(dim));
   EXPECT_LT(distance(token.embed(inputs, {}, options).row(0), there), 1e-4F);
 
   const Embedder none = load(R"({"pooling": "none"})");

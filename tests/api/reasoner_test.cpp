@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <future>
 #include <map>
 #include <stdexcept>
@@ -48,6 +50,47 @@ TEST(Reasoner, BatchesAreTheSameAsOneByOne) {
     EXPECT_TRUE(batch[i].finish == FinishReason::kStop || batch[i].finish == FinishReason::kLength);
     EXPECT_EQ(reasoner().tokenizer().decode(batch[i].token_ids), batch[i].text);
   }
+}
+
+// The probability of the greedy trace's first tokens, by asking for each token in turn.
+TEST(Reasoner, ScoresLabelsAsSequences) {
+  const auto inputs = questions();
+  const std::vector<std::string> labels = {" red", " red circle", " red circle at", "no", " A1"};
+  const LabelScores batch = reasoner().score(inputs, labels);
+  ASSERT_EQ(batch.data.size(), inputs.size() * labels.size());
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    const std::span<const float> row(batch.data.data() + i * labels.size(), labels.size());
+    const LabelScores alone = reasoner().score({inputs[i]}, labels);
+    EXPECT_LT(tte::testing::distance(row, alone.data), 1e-4F) << i;
+    // What stands before a label may be a trace: log P(a b) = log P(a) + log P(b | a).
+    const auto rest = reasoner().score({inputs[i]}, {" circle", " circle at"}, {Trace::from_text(" red")});
+    EXPECT_NEAR(row[1], row[0] + rest.data[0], 1e-4) << i;
+    EXPECT_NEAR(row[2], row[0] + rest.data[1], 1e-4) << i;
+    for (const float value : row) EXPECT_LT(value, 0);
+  }
+  // What would be written is the likeliest.
+  const Trace trace = reasoner().think(inputs[0], with(tokens(1)));
+  std::vector<std::string> first = labels;
+  first.push_back(reasoner().tokenizer().decode(trace.token_ids, false));
+  const LabelScores greedy = reasoner().score({inputs[0]}, first);
+  EXPECT_EQ(std::max_element(greedy.data.begin(), greedy.data.end()) - greedy.data.begin(), 5);
+}
+
+TEST(Reasoner, RefusesLabelsThatAreNone) {
+  const std::vector<Input> one = {Input("a")};
+  EXPECT_THAT(message_of<InputError>([&] { (void)reasoner().score(one, {}); }), HasSubstr("no labels"));
+  EXPECT_THAT(message_of<InputError>([&] { (void)reasoner().score(one, {"a", ""}); }), HasSubstr("Label 1"));
+  EXPECT_THAT(message_of<InputError>([&] {
+                (void)reasoner().score(one, {"a", "b", "a"});
+              }),
+              AllOf(HasSubstr("Labels 0 and 2"), HasSubstr("same tokens")));
+  ScoreOptions options;
+  options.on_error = OnError::kSkip;
+  const LabelScores scores = reasoner().score({Input(), Input("a")}, {" red"}, {}, options);
+  EXPECT_TRUE(std::isnan(scores.data[0]));
+  EXPECT_LT(scores.data[1], 0);
+  ASSERT_EQ(scores.errors.size(), 1U);
+  EXPECT_THAT(scores.errors[0].message, HasSubstr("item 0"));
 }
 
 TEST(Reasoner, OptionsAreOnePerItem) {

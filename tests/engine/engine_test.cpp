@@ -174,6 +174,26 @@ TEST(Encode, PoolsAsAsked) {
   EXPECT_EQ(mean.dim(), 1);
 }
 
+TEST(Encode, LogProbabilitiesOfCandidates) {
+  Bench bench;
+  const auto prompt = text_prompt(20, 4);
+  const at::Tensor all = at::log_softmax(bench.model->logits(bench.model->reference(*prompt)), 1);
+  auto request = encode_request(prompt, Output::kLogProbs);
+  request.candidates = {7, 0, kModelVocab - 1, 7};
+  const at::Tensor last = bench.engine->submit(std::move(request)).get().hidden;
+  EXPECT_EQ(last.sizes(), (std::vector<std::int64_t>{4}));
+  EXPECT_TRUE(
+      at::equal(last, all[19].index_select(0, at::tensor({7, 0, static_cast<int>(kModelVocab) - 1, 7}))));
+  request = encode_request(prompt, Output::kLogProbs);
+  request.candidates = {3};
+  request.row = 5;
+  EXPECT_EQ(bench.engine->submit(std::move(request)).get().hidden[0].item<float>(), all[5][3].item<float>());
+  request = encode_request(prompt, Output::kLogProbs);
+  request.candidates = {3, kModelVocab};
+  EXPECT_THAT(message_of<InputError>([&] { bench.engine->submit(std::move(request)); }),
+              AllOf(HasSubstr("id 320"), HasSubstr("from 0 to 319")));
+}
+
 TEST(Engine, RefusesWhatCanNeverFit) {
   FakeModel::Options options;
   options.capacity = 40;

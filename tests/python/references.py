@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import tte
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
 
@@ -68,6 +69,11 @@ class Reference:
                 "attention_mask")  # fmt: skip
         positions, _ = self.model.model.get_rope_index(**{k: inputs[k] for k in keys if k in inputs})
         return positions.numpy()
+
+
+def states(embedder: tte.Embedder, item: Any) -> np.ndarray:
+    """All hidden states of an item's prompt as the model gives them: float32 [tokens, hidden]."""
+    return embedder.embed_tokens([item], keep="all", normalize=False, dtype="float32", progress=False)[0]
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import inspect
 import io
 import itertools
@@ -18,7 +20,7 @@ import pytest
 import torch
 import tte
 from PIL import Image
-from tte import _text
+from tte import _text, _tokens
 from tte._options import DECODING, Decoding
 
 
@@ -151,6 +153,15 @@ def calls(
         assert made._repr_html_()
         assert len(made.neighbours(1, two)) == len(made.similarity()) == len(made)
 
+    tokens = embedder.embed_tokens(["a", "b"], progress=False)
+    tokens.save(folder / "tokens.npy")
+    writer = tte.TokenWriter(folder / "written.npy")
+    arrays = {field.name: getattr(tokens, field.name) for field in dataclasses.fields(tokens)}
+
+    def look_up(index: Any) -> None:
+        with contextlib.suppress(IndexError):
+            tokens[index]
+
     tokenizer, processor = reasoner.tokenizer, tte.Processor(NANO / "reasoner")
     return {
         "Backend": (tte.Backend, {"device": "cpu", "threads": 1, "media_threads": 1}),
@@ -161,7 +172,20 @@ def calls(
         "Trace": (tte.Trace, {"text": "x"}),
         "think": (reasoner.think, {"inputs": "a", "max_new_tokens": 1, "progress": False}),
         "embed": (embedder.embed, {"inputs": "a", "progress": False}),
-        "embed_tokens": (embedder.embed_tokens, {"inputs": "a"}),
+        "embed_tokens": (embedder.embed_tokens, {"inputs": "a", "progress": False}),
+        "score": (reasoner.score, {"inputs": "a", "labels": ["x"], "progress": False}),
+        "TokenEmbeddings": (tte.TokenEmbeddings, arrays),
+        "TokenEmbeddings.of": (tte.TokenEmbeddings.of, {"sets": list(tokens)}),
+        "TokenEmbeddings.load": (tte.TokenEmbeddings.load, {"path": folder / "tokens.npy"}),
+        "save": (tokens.save, {"path": folder / "others.npy"}),
+        "TokenWriter": (tte.TokenWriter, {"path": folder / "more.npy"}),
+        "append": (writer.append, {"tokens": tokens}),
+        "only": (lambda origin: tokens.only(origin), {"origin": "text"}),
+        "mask": (lambda origin: tokens.mask(origin), {"origin": "text"}),
+        "item of tokens": (look_up, {"index": 0}),
+        "maxsim": (tte.maxsim, {"queries": tokens, "documents": tokens}),
+        "mean_maxsim": (tte.mean_maxsim, {"queries": tokens, "documents": tokens}),
+        "hybrid": (tte.hybrid, {"queries": tokens, "documents": tokens}),
         "process": (processor.__call__, {"item": "a"}),
         "encode": (tokenizer.encode, {"text": "a"}),
         "decode": (tokenizer.decode, {"ids": [1]}),
@@ -204,7 +228,8 @@ CALLS = [
     "Backend", "Reasoner", "Embedder", "Processor", "Tokenizer", "Trace", "think", "embed", "embed_tokens", "process",
     "encode", "decode", "apply_chat_template", "id_of", "think_then_embed", "TraceStore", "request", "get", "get_many",
     "put", "contains", "store.think", "export", "merge", "similarity", "neighbours", "MediaLimits", "pages",
-    "AutoThink", "Result", "Pages",
+    "AutoThink", "Result", "Pages", "score", "TokenEmbeddings", "TokenEmbeddings.of", "TokenEmbeddings.load", "save",
+    "TokenWriter", "append", "only", "mask", "item of tokens", "maxsim", "mean_maxsim", "hybrid",
 ]  # fmt: skip
 
 
@@ -400,8 +425,8 @@ def test_vectors_are_taken_once(embedder: tte.Embedder) -> None:
     assert first.shape == (2, embedder.dim)
     with pytest.raises(tte.InputError, match="already"):
         rows.take_data()
-    tokens = embedder._native.embed_tokens(items)[0]
-    assert tokens.take_data().shape == (tokens.tokens, tokens.dim)
+    tokens = embedder._native.embed_tokens(items, tokens=_tokens.options())
+    assert tokens.take_data().shape == (tokens.offsets[-1], tokens.pooled.dim)
     with pytest.raises(tte.InputError, match="already"):
         tokens.take_data()
     assert np.isfinite(first).all(), "the first array keeps its memory"

@@ -17,7 +17,7 @@ from checkpoints import SHAPES, Shape
 from conversations import conversations, user
 from families import DATA, PINPOINTS, TILE
 from PIL import Image
-from references import Reference, picture
+from references import Reference, picture, states
 from safetensors.torch import load_file, save_file
 
 GetReference = Callable[[Shape], Reference]
@@ -42,7 +42,7 @@ def test_images_of_all_sizes(reference: GetReference, tmp_path: Path) -> None:
         ours, expected = processor(messages), theirs.seen(messages)
         assert ours["input_ids"].tolist() == expected["input_ids"].tolist(), file.name
         np.testing.assert_array_equal(ours["pixel_values"], expected["pixel_values"].numpy(), err_msg=file.name)
-        hidden = embedder.embed_tokens(messages)[0]
+        hidden = states(embedder, messages)
         np.testing.assert_allclose(hidden, theirs.hidden(messages), atol=1e-5, rtol=0, err_msg=file.name)
 
 

@@ -33,7 +33,7 @@ def test_snippets_run(checkpoint: Callable[[Shape], Path], tmp_path: Path, monke
     pages[0].save(tmp_path / "report.pdf", save_all=True, append_images=pages[1:])
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    assert len(SNIPPETS) == 4
+    assert len(SNIPPETS) == 6
 
     exec(SNIPPETS[0], names)
     corpus, queries = names["corpus"], names["queries"]
@@ -59,3 +59,12 @@ def test_snippets_run(checkpoint: Callable[[Shape], Path], tmp_path: Path, monke
     exec(SNIPPETS[3], names)
     assert names["best"] in (1, 2, 3)
     assert len(names["corpus"]) == 3
+
+    exec(SNIPPETS[4], names)
+    assert len(names["corpus"]) == len(names["items"]) == 2
+    assert names["corpus"].vectors.dtype == np.float16
+    assert isinstance(names["corpus"].vectors, np.memmap)
+    assert names["result"].tokens.mask("trace").any()
+    exec(SNIPPETS[5], names)
+    assert names["scores"].shape == (2, 2)
+    assert len(names["best"]) == 1

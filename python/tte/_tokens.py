@@ -1,0 +1,511 @@
+"""One vector per token: ragged arrays, in memory or in files that are larger than it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence, Set
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tte import _extras, _files, _options, _text, _tte
+
+Origin = Literal["text", "visual", "trace", "special"]
+ORIGINS: tuple[Origin, ...] = ("text", "visual", "trace", "special")
+"""What a token is, by its number in `TokenEmbeddings.origins`."""
+
+KEEP: tuple[Origin, ...] = ("text", "visual", "trace")
+Vectors = NDArray[np.float16] | NDArray[np.float32]
+
+_DTYPES = {"float16": False, "float32": True}
+_POOLINGS = {"neighbours": _tte.TokenPooling.NEIGHBOURS, "hierarchical": _tte.TokenPooling.HIERARCHICAL}
+_HEADER_BYTES = 128
+_COPIED = 1 << 24
+"""Values that are copied, or written, at a time."""
+_REMEDY = "give a .npy or .parquet file that TokenEmbeddings.save or TokenWriter has written"
+
+
+class TokenChoice(TypedDict, total=False):
+    """Which tokens get a vector, for `tokens` of :func:`tte.think_then_embed`; as in `Embedder.embed_tokens`."""
+
+    keep: Origin | Literal["all"] | Iterable[Origin]
+    dtype: Literal["float16", "float32"]
+    pool_factor: int
+    pooling: Literal["neighbours", "hierarchical"]
+
+
+def options(
+    keep: Any = KEEP, dtype: Any = "float16", pool_factor: Any = 1, pooling: Any = "hierarchical"
+) -> _tte.TokenOptions:
+    """Check which tokens get a vector."""
+    chosen = _origins(keep)
+    return _tte.TokenOptions(
+        text="text" in chosen,
+        visual="visual" in chosen,
+        trace="trace" in chosen,
+        special="special" in chosen,
+        pooling=_options.choice(pooling, "pooling", _POOLINGS),
+        factor=_options.whole(pool_factor, "pool_factor", 1, _options.INT32),
+        float32=_options.choice(_options.dtype(dtype), "dtype", _DTYPES),
+    )
+
+
+def chosen(tokens: Any) -> _tte.TokenOptions | None:
+    """Check the `tokens` argument of a call: False, True, or a dict as :class:`TokenChoice` has it."""
+    if isinstance(tokens, (bool, np.bool_)):
+        return options() if tokens else None
+    known = TokenChoice.__annotations__
+    if not isinstance(tokens, dict) or not all(isinstance(key, str) and key in known for key in tokens):
+        raise _options.refuse("tokens", tokens, f"True, False, or a dict with any of {', '.join(known)}")
+    return options(**tokens)
+
+
+def _origins(keep: Any) -> tuple[Origin, ...]:
+    if isinstance(keep, str) and keep == "all":
+        return ORIGINS
+    what = "'all', or one or some of " + ", ".join(map(repr, ORIGINS))
+    several = not isinstance(keep, str) and isinstance(keep, Set)
+    listed = [keep] if isinstance(keep, str) else list(keep) if several else _options.listed(keep, "keep", what)
+    names: list[Origin] = []
+    for name in listed:
+        if not isinstance(name, str) or name not in ORIGINS:
+            raise _options.refuse("keep", name, what)
+        names.append(name)
+    return tuple(names)
+
+
+@dataclass(eq=False, repr=False)
+class TokenEmbeddings:
+    """Vectors of the tokens of each item: rows ``offsets[i]`` to ``offsets[i + 1]`` are item i's.
+
+    ``tokens[i]`` is a view of them, ``tokens[a:b]`` of several items. An item of which no token is kept has one row,
+    its pooled vector; one that was skipped has none.
+    """
+
+    vectors: Vectors
+    """float16 or float32 [rows, dim]."""
+    offsets: NDArray[np.int64]
+    """int64 [items + 1], ascending from 0 to the number of rows."""
+    pooled: NDArray[np.float32] | None = None
+    """float32 [items, dim]: one vector per item, as `Embedder.embed` gives it; NaN where an item was skipped. Where
+    the recipe pools nothing, the last token's."""
+    positions: NDArray[np.int64] | None = None
+    """int64 [rows]: index of the row's token in the prompt, the first one's where several were pooled; -1: none."""
+    ids: NDArray[np.int64] | None = None
+    """int64 [rows]: that token's id; -1: none."""
+    origins: NDArray[np.uint8] | None = None
+    """uint8 [rows]: what that token is, as an index of `tte.ORIGINS`: text, visual, trace, special."""
+
+    def __post_init__(self) -> None:
+        """Raise `InputError` for arrays that do not fit each other."""
+        self.vectors = _array(self.vectors, "vectors", "float16 or float32 [rows, dim]", 2, ("float16", "float32"))
+        self.offsets = _array(self.offsets, "offsets", "int64 [items + 1]", 1, ("int64",))
+        rows, ends = len(self.vectors), self.offsets
+        if len(ends) == 0 or ends[0] != 0 or ends[-1] != rows or bool((np.diff(ends) < 0).any()):
+            raise _tte.InputError(
+                f"TokenEmbeddings.offsets are {_text.shown(ends)} for {rows} rows: they must ascend from 0 to that."
+            )
+        for name, dtype in (("positions", "int64"), ("ids", "int64"), ("origins", "uint8")):
+            values = getattr(self, name)
+            if values is not None:
+                setattr(self, name, _array(values, name, f"{dtype} [rows]", 1, (dtype,), len(self.vectors)))
+        if self.pooled is not None:
+            shape = "float32 [items, dim]"
+            self.pooled = _array(self.pooled, "pooled", shape, 2, ("float32",), len(self))
+            if self.pooled.shape[1] != self.dim:
+                raise _options.refuse("TokenEmbeddings.pooled", self.pooled, f"{shape}, of {self.dim} dimensions")
+
+    @classmethod
+    def of(cls, sets: Sequence[Any]) -> TokenEmbeddings:
+        """Join arrays [tokens, dim], float16 or float32, one per item; they are copied."""
+        arrays = [
+            _array(each, f"sets[{i}]", "float16 or float32 [tokens, dim]", 2, ("float16", "float32"))
+            for i, each in enumerate(_options.listed(sets, "sets", "a list of arrays [tokens, dim]"))
+        ]
+        if not arrays:
+            raise _tte.InputError("sets is an empty list: how many dimensions there are is not known.")
+        if len({(each.shape[1], each.dtype) for each in arrays}) > 1:
+            found = sorted({f"{each.dtype} of {each.shape[1]} dimensions" for each in arrays})
+            raise _tte.InputError(f"sets has arrays of {', '.join(found[:4])}: they must be of one kind.")
+        ends = np.cumsum([0, *(len(each) for each in arrays)], dtype=np.int64)
+        return cls(np.concatenate(arrays), ends)
+
+    @property
+    def dim(self) -> int:
+        """Size of a vector."""
+        return int(self.vectors.shape[1])
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: Any) -> Any:
+        """The vectors of one item, [tokens, dim]; of a slice (without step), as `TokenEmbeddings`. No copies."""
+        if not isinstance(index, slice):
+            at = _options.whole(index, "index", -(1 << 62), 1 << 62)
+            at += len(self) if at < 0 else 0
+            if not 0 <= at < len(self):
+                raise IndexError(f"item {index} of {len(self)}")
+            return self.vectors[self.offsets[at] : self.offsets[at + 1]]
+        begin, end, step = index.indices(len(self))
+        if step != 1:
+            raise _options.refuse("index", index, "a number or a slice without step")
+        end = max(begin, end)
+        rows = slice(int(self.offsets[begin]), int(self.offsets[end]))
+        per_row: list[Any] = [None if each is None else each[rows] for each in (self.positions, self.ids, self.origins)]
+        ends = self.offsets[begin : end + 1] - self.offsets[begin]
+        return TokenEmbeddings(
+            self.vectors[rows], ends, None if self.pooled is None else self.pooled[begin:end], *per_row
+        )
+
+    def __iter__(self) -> Iterator[Vectors]:
+        return (self[i] for i in range(len(self)))
+
+    def mask(self, *origins: Origin) -> NDArray[np.bool_]:
+        """Which rows are of tokens of these origins: bool [rows]."""
+        if self.origins is None:
+            raise _tte.InputError("It is not known what tokens these vectors are of: they were made without origins.")
+        numbers = np.array([ORIGINS.index(each) for each in _origins(list(origins))], dtype=np.uint8)
+        return np.isin(self.origins, numbers)
+
+    def only(self, *origins: Origin) -> TokenEmbeddings:
+        """A copy with the tokens of these origins alone; an item that has none keeps its pooled vector."""
+        kept = self.mask(*origins)
+        before = np.concatenate([[0], np.cumsum(kept)])
+        counts = before[self.offsets[1:]] - before[self.offsets[:-1]]
+        rows = np.flatnonzero(kept)
+        lone = np.flatnonzero((counts == 0) & (np.diff(self.offsets) > 0))
+        if lone.size and self.pooled is None:
+            raise _tte.InputError(
+                f"item {lone[0]} has no token of {', '.join(origins)}, and no pooled vector is known."
+            )
+        at = np.searchsorted(rows, self.offsets[lone])
+        values = np.insert(self.vectors[rows], at, 0, axis=0)
+        counts[lone] = 1
+        ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        if lone.size and self.pooled is not None:
+            values[ends[lone]] = self.pooled[lone]
+        per_row: list[Any] = [
+            None if each is None else np.insert(each[rows], at, none)
+            for each, none in ((self.positions, -1), (self.ids, -1), (self.origins, ORIGINS.index("special")))
+        ]
+        return TokenEmbeddings(values, ends, self.pooled, *per_row)
+
+    def padded(self) -> tuple[Vectors, NDArray[np.bool_]]:
+        """All items in one array [items, most tokens, dim], filled up with zeros, and which of it is theirs."""
+        counts = np.diff(self.offsets)
+        mask = np.arange(counts.max(initial=0))[None] < counts[:, None]
+        values = np.zeros((*mask.shape, self.dim), self.vectors.dtype)
+        values[mask] = self.vectors
+        return values, mask
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a .parquet file with a row per item, or a .npy file of all vectors with a few small ones beside it.
+
+        Raises:
+            InputError: another suffix, or a folder that is not there.
+
+        """
+        with TokenWriter(path) as writer:
+            writer.append(self)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> TokenEmbeddings:
+        """Read what `save` or a `TokenWriter` has written; the vectors of a .npy file are mapped, not read.
+
+        Raises:
+            InputError: a file that is missing or damaged, or is none of these.
+
+        """
+        target = _target(path)
+        with _files.reading(target, _REMEDY):
+            return _read_parquet(target) if target.suffix == ".parquet" else _read_npy(target)
+
+    def __repr__(self) -> str:
+        rows, dim = self.vectors.shape
+        return f"TokenEmbeddings({len(self)} items, {rows} vectors of {dim} dimensions, {self.vectors.dtype})"
+
+
+def taken(native: _tte.TokenEmbeddings, pooled: NDArray[np.float32]) -> TokenEmbeddings:
+    """The engine's result as arrays; its memory is moved."""
+    return TokenEmbeddings(native.take_data(), native.offsets, pooled, native.positions, native.ids, native.origins)
+
+
+def _array(value: Any, name: str, what: str, dims: int, dtypes: Sequence[str], rows: int | None = None) -> NDArray[Any]:
+    """Check an array; what can be made one without a copy of its values is."""
+    array: Any = None
+    with suppress(Exception):  # What objects of other libraries raise when they are made an array.
+        array = value if isinstance(value, np.ndarray) else _from_tensor(value)
+    fine = isinstance(array, np.ndarray) and array.ndim == dims and str(array.dtype) in dtypes
+    if not fine or (rows is not None and len(array) != rows) or (dims == 2 and array.shape[1] == 0):
+        raise _options.refuse(name, value, what + ("" if rows is None else f", {rows} of them"))
+    found: NDArray[Any] = array
+    return found if found.flags.c_contiguous else _dense(found, name, what)
+
+
+def _from_tensor(value: Any) -> Any:
+    return np.asarray(value.detach().cpu()) if hasattr(value, "detach") else None
+
+
+def _dense(array: NDArray[Any], name: str, what: str) -> NDArray[Any]:
+    if array.size > _COPIED and 0 in array.strides:
+        raise _options.refuse(name, array, f"{what}, and not few values shown as many")
+    return np.ascontiguousarray(array)
+
+
+_SIDE = {"offsets": "int64", "pooled": "float32", "positions": "int64", "ids": "int64", "origins": "uint8"}
+"""What stands beside the vectors, each in a .npy file of its own."""
+
+
+def _target(path: Any) -> Path:
+    target = Path(_text.path(path, "path"))
+    with suppress(RuntimeError):
+        target = target.expanduser()
+    if target.suffix not in (".npy", ".parquet"):
+        raise _tte.InputError(f"{_text.shown_path(target)} ends in neither .npy nor .parquet: name the file so.")
+    return target
+
+
+class TokenWriter:
+    """Write token vectors to a file piece by piece, so that all of them are never in memory.
+
+    Files get their names when the writer is closed without an error; until then, what was there stays.
+
+        with tte.TokenWriter("corpus.npy") as out:
+            for batch in batches:
+                out.append(embedder.embed_tokens(batch))
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = _target(path)
+        name = _text.shown_path(self._path)
+        with _files.reading(self._path, "write to another file"):
+            if not self._path.parent.is_dir():
+                raise _tte.InputError(f"{_text.shown_path(self._path.parent)} is not a folder: make it first.")
+            if self._path.is_dir():
+                raise _tte.InputError(f"{name} is a folder: give the file another name.")
+        self._file: _Npy | _Parquet | None = None
+        self._kind: tuple[Any, ...] = ()
+        self._closed = False
+
+    def append(self, tokens: TokenEmbeddings) -> None:
+        """Write further items.
+
+        Raises:
+            InputError: vectors of another size or dtype than those before them, or what is no `TokenEmbeddings`.
+
+        """
+        if not isinstance(tokens, TokenEmbeddings):
+            raise _options.refuse("tokens", tokens, "a tte.TokenEmbeddings")
+        if self._closed:
+            raise _tte.InputError(f"The writer of {_text.shown_path(self._path)} is closed: open another one.")
+        there = tuple(name for name in _SIDE if getattr(tokens, name) is not None)
+        kind = (str(tokens.vectors.dtype), tokens.dim, there)
+        with _cannot_write(self._path):
+            if self._file is None:
+                self._kind = kind
+                opened = _Parquet if self._path.suffix == ".parquet" else _Npy
+                self._file = opened(self._path, *kind)
+            elif kind != self._kind:
+                raise _tte.InputError(
+                    f"{_text.shown_path(self._path)} has vectors of {self._kind[1]} dimensions in {self._kind[0]} with "
+                    f"{', '.join(self._kind[2])}; these are of {kind[1]} in {kind[0]} with {', '.join(kind[2])}."
+                )
+            for some in _pieces(tokens):
+                self._file.append(some)
+
+    def close(self) -> None:
+        """Finish the file. One to which nothing was written is not made."""
+        self._end(keep=True)
+
+    def _end(self, keep: bool) -> None:
+        file, self._file, self._closed = self._file, None, True
+        if file is not None:
+            with _cannot_write(self._path):
+                file.end(keep)
+
+    def __enter__(self) -> TokenWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._end(keep=kind is None)
+
+
+def _pieces(tokens: TokenEmbeddings) -> Iterator[TokenEmbeddings]:
+    """Items in the order of their numbers, as many at a time as may be copied."""
+    some, begin = max(_COPIED // tokens.dim, 1), 0
+    while begin < len(tokens):
+        end = int(np.searchsorted(tokens.offsets, tokens.offsets[begin] + some, "right")) - 1
+        end = min(max(end, begin + 1), len(tokens))
+        yield tokens[begin:end]
+        begin = end
+
+
+class _cannot_write:  # noqa: N801
+    """Name the file in what the system says while it is written."""
+
+    def __init__(self, path: Path) -> None:
+        self._name = _text.shown_path(path)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, where: Any) -> None:
+        if isinstance(error, OSError):
+            raise _tte.InputError(
+                f"{self._name} cannot be written ({_files.reason(error)}): write to another disk or folder."
+            ) from error
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
+
+
+def npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """The beginning of a .npy file, of one length whatever the shape: for files that grow."""
+    text = f"{{'descr': '{dtype.str}', 'fortran_order': False, 'shape': {shape}, }}"
+    room = _HEADER_BYTES - 10
+    return b"\x93NUMPY\x01\x00" + room.to_bytes(2, "little") + (text.ljust(room - 1) + "\n").encode()
+
+
+class _Column:
+    """A .npy file that grows."""
+
+    def __init__(self, path: Path, dtype: str, width: int | None) -> None:
+        self.path = path
+        self._dtype, self._width, self._rows = np.dtype(dtype), width, 0
+        self._file = _part(path).open("w+b")
+        self._header()
+
+    def _header(self) -> None:
+        self._file.write(npy_header(self._dtype, (self._rows,) if self._width is None else (self._rows, self._width)))
+
+    def append(self, values: NDArray[Any]) -> None:
+        step = max(_COPIED // max(self._width or 1, 1), 1)
+        for begin in range(0, len(values), step):
+            self._file.write(np.ascontiguousarray(values[begin : begin + step]).data)
+        self._rows += len(values)
+
+    def end(self, keep: bool) -> None:
+        part = _part(self.path)
+        try:
+            with self._file:
+                if keep:
+                    self._file.seek(0)
+                    self._header()
+            if keep:
+                part.replace(self.path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+class _Npy:
+    """The vectors in one .npy file, and what stands beside them in others, named after it."""
+
+    def __init__(self, path: Path, dtype: str, dim: int, there: Sequence[str]) -> None:
+        self._path, self._rows = path, 0
+        self._columns = {"vectors": _Column(path, dtype, dim)}
+        for name in there:
+            self._columns[name] = _Column(_beside(path, name), _SIDE[name], dim if name == "pooled" else None)
+        self._columns["offsets"].append(np.zeros(1, np.int64))
+
+    def append(self, tokens: TokenEmbeddings) -> None:
+        for name, column in self._columns.items():
+            values = getattr(tokens, name)
+            column.append(values[1:] + self._rows if name == "offsets" else values)
+        self._rows += len(tokens.vectors)
+
+    def end(self, keep: bool) -> None:
+        if keep:  # Those of an older set of vectors would not fit.
+            for name in _SIDE.keys() - self._columns.keys():
+                _beside(self._path, name).unlink(missing_ok=True)
+        for name in reversed(self._columns):  # The vectors last: where they are, the rest is.
+            self._columns[name].end(keep)
+
+
+def _beside(path: Path, name: str) -> Path:
+    return path.with_name(f"{path.stem}.{name}.npy")
+
+
+def _read_npy(path: Path) -> TokenEmbeddings:
+    vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+    found: dict[str, Any] = {"vectors": vectors}
+    for name in _SIDE:
+        beside = _beside(path, name)
+        if name == "offsets" or beside.exists():
+            found[name] = np.load(beside, allow_pickle=False)
+    return TokenEmbeddings(**found)
+
+
+class _Parquet:
+    """A row per item: its vectors as bytes would be smaller, but nobody else could read them."""
+
+    def __init__(self, path: Path, dtype: str, dim: int, there: Sequence[str]) -> None:
+        pa, parquet = _extras.pyarrow()
+        self._pa, self._path, self._there = pa, path, [name for name in there if name != "offsets"]
+        value = pa.float16() if dtype == "float16" else pa.float32()
+        kinds = {"vectors": pa.list_(pa.list_(value, dim)), "pooled": pa.list_(pa.float32(), dim)}
+        kinds |= {name: pa.list_(pa.from_numpy_dtype(_SIDE[name])) for name in ("positions", "ids", "origins")}
+        schema = pa.schema([(name, kinds[name]) for name in ("vectors", *self._there)])
+        self._schema, self._dim = schema, dim
+        self._writer = parquet.ParquetWriter(_part(path), schema)
+
+    def append(self, tokens: TokenEmbeddings) -> None:
+        pa = self._pa
+        ends = pa.array(tokens.offsets.astype(np.int32))
+
+        def rows(values: NDArray[Any]) -> Any:
+            flat = pa.array(values.reshape(-1))
+            return pa.FixedSizeListArray.from_arrays(flat, self._dim) if values.ndim == 2 else flat
+
+        columns = [
+            rows(tokens.pooled) if name == "pooled" and tokens.pooled is not None
+            else pa.ListArray.from_arrays(ends, rows(getattr(tokens, name)))
+            for name in ("vectors", *self._there)
+        ]  # fmt: skip
+        self._writer.write_table(pa.table(columns, schema=self._schema))
+
+    def end(self, keep: bool) -> None:
+        part = _part(self._path)
+        try:
+            self._writer.close()
+            if keep:
+                part.replace(self._path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _read_parquet(path: Path) -> TokenEmbeddings:
+    parquet = _extras.pyarrow()[1]
+    with parquet.ParquetFile(path) as file:
+        pieces: dict[str, list[Any]] = {}
+        for batch in file.iter_batches(batch_size=256):
+            for name, column in zip(batch.schema.names, batch.columns, strict=True):
+                pieces.setdefault(name, []).append(_flat(name, column))
+                if name == "vectors":
+                    lengths = np.diff(column.offsets.to_numpy()).astype(np.int64)
+                    pieces.setdefault("offsets", []).append(lengths)
+        width = file.schema_arrow.field("vectors").type.value_type.list_size
+        kind = file.schema_arrow.field("vectors").type.value_type.value_type.to_pandas_dtype()
+    empty: dict[str, Any] = {"vectors": np.empty((0, width), kind), "offsets": np.empty(0, np.int64)}
+    joined = {name: np.concatenate(each) for name, each in {**{k: [v] for k, v in empty.items()}, **pieces}.items()}
+    joined["offsets"] = np.concatenate([np.zeros(1, np.int64), np.cumsum(joined["offsets"], dtype=np.int64)])
+    return TokenEmbeddings(**joined)
+
+
+def _flat(name: str, column: Any) -> NDArray[Any]:
+    """The values of a column of lists, each list behind the other."""
+    values = column.flatten()
+    if name == "pooled":
+        return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(len(column), -1)
+    if name != "vectors":
+        return np.asarray(values.to_numpy(zero_copy_only=False))
+    size = values.type.list_size
+    return np.asarray(values.flatten().to_numpy(zero_copy_only=False)).reshape(-1, size)
