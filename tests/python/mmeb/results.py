@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tte.mmeb.data.tasks import Task
-from tte.mmeb.run.manifest import EMBEDDED, SCORED, checksums_of, sealed
+from tte.mmeb.run.manifest import SCORED, checksums_of, embedded, sealed
 from tte.mmeb.run.scores import task_json
 from tte.mmeb.score.metrics import query_scores
 
@@ -94,6 +94,6 @@ def write_result(
         "score": mean[task.metric],
         "failed": {**failed, "score_with_these_first": mean[task.metric]},
     }
-    manifest["checksums"] = {name: checksums_of(out / name, manifest) for name in (*EMBEDDED, *SCORED)}
+    manifest["checksums"] = {name: checksums_of(out / name, manifest) for name in (*embedded(manifest), *SCORED)}
     (out / "manifest.json").write_text(json.dumps(sealed({**manifest, **(changes or {})})))
     return out

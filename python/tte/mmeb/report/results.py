@@ -15,12 +15,12 @@ from tte.mmeb.report.leaderboard import MODALITIES
 from tte.mmeb.run.blocks import block_count, missing_blocks
 from tte.mmeb.run.manifest import (
     AGAIN,
-    EMBEDDED,
     SCORED,
     SIDES,
     ResultFolder,
     check_bytes,
     check_files,
+    embedded,
     read_json,
 )
 from tte.mmeb.run.scores import notes, task_of
@@ -260,7 +260,7 @@ def _read_one(at: Path, known: Sequence[Task]) -> TaskRun:
     scores = None
     if manifest["status"] != "embedding":
         check_files(at, manifest)
-        check_bytes(at, manifest, [name for name in EMBEDDED if name.endswith(".parquet")])
+        check_bytes(at, manifest, [name for name in embedded(manifest) if name.endswith(".parquet")])
     if manifest["status"] == "scored":
         check_bytes(at, manifest, SCORED)
         scores = read_json(at / "score.json")

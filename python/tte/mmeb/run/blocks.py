@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tte import _extras, _tte
+from tte._tokens import TokenEmbeddings, npy_header
 from tte.mmeb.data.types import Dataset, Entry, Query
 from tte.mmeb.run.embed import Outcome, System
-from tte.mmeb.run.manifest import EMBEDDED, SIDES, Part, ResultFolder, Side, checksums_of, replacing
+from tte.mmeb.run.manifest import SIDES, Part, ResultFolder, Side, checksums_of, embedded, has_tokens, replacing
 
 ROLES: dict[Side, Literal["query", "target"]] = {"candidates": "target", "queries": "query"}
 """What recipes call the sides."""
@@ -138,7 +139,8 @@ class _Work:
         )
         names: dict[str, int] = {}
         rows = [_row(item, outcome, names) for item, outcome in zip(items, outcomes, strict=True)]
-        self.folder.write_part(self.side, block, Part(_matrix(outcomes, self.system.dim), rows, list(names)))
+        tokens = _token_sets(outcomes, self.system.dim) if self.system.tokens else None
+        self.folder.write_part(self.side, block, Part(_matrix(outcomes, self.system.dim), rows, list(names), tokens))
 
 
 def _each(work: _Work, chunks: Iterator[tuple[int, list[Any]]], in_flight: int) -> None:
@@ -169,6 +171,12 @@ def _matrix(outcomes: list[Outcome], dim: int) -> NDArray[np.float32]:
         if outcome.vector is not None:
             row[:] = outcome.vector
     return vectors
+
+
+def _token_sets(outcomes: list[Outcome], dim: int) -> TokenEmbeddings:
+    none = np.empty((0, dim), np.float16)
+    sets = [none if outcome.token_vectors is None else outcome.token_vectors for outcome in outcomes]
+    return TokenEmbeddings.of(sets) if sets else TokenEmbeddings(none, np.zeros(1, np.int64))
 
 
 def _row(item: Query | Entry, outcome: Outcome, names: dict[str, int]) -> dict[str, Any]:
@@ -207,7 +215,10 @@ def assemble(folder: ResultFolder, manifest: dict[str, Any]) -> dict[str, Any]:
         counts = " and ".join(f"{len(blocks)} of {side}" for side, blocks in missing.items() if blocks)
         raise _tte.InputError(f"{folder.path} is not complete: blocks are missing, {counts}; run the rest of it.")
     totals = {side: _assemble_side(folder, manifest, side) for side in SIDES}
-    checksums = {name: checksums_of(folder.path / name, manifest) for name in EMBEDDED}
+    if has_tokens(manifest):
+        for side in SIDES:
+            _assemble_tokens(folder, manifest, side)
+    checksums = {name: checksums_of(folder.path / name, manifest) for name in embedded(manifest)}
     return folder.update(status="embedded", totals=totals, checksums=checksums)
 
 
@@ -241,6 +252,28 @@ def _assemble_side(folder: ResultFolder, manifest: dict[str, Any], side: Side) -
                 "and run again."
             )
     return {**totals, **{key: round(value, 3) for key, value in sums.items()}}
+
+
+def _assemble_tokens(folder: ResultFolder, manifest: dict[str, Any], side: Side) -> None:
+    """Put the token vectors together; equal items get those of the first of them."""
+    dim, size = int(manifest["dim"]), int(manifest["block"])
+    first: dict[str, int] = {}
+    ends = [0]
+    with replacing(folder.path / f"{side}.tokens.npy") as file:
+        file.write(npy_header(np.dtype("<f2"), (0, dim)))
+        for block in range(block_count(manifest, side)):
+            part = folder.read_part(side, block)
+            for i, row in enumerate(part.rows):
+                place = block * size + i if row["error"] is not None else first.setdefault(row["key"], block * size + i)
+                source = part if place // size == block else folder.read_part(side, place // size)
+                assert source.tokens is not None
+                rows = source.tokens[place % size]
+                file.write(rows.tobytes())
+                ends.append(ends[-1] + len(rows))
+        file.seek(0)
+        file.write(npy_header(np.dtype("<f2"), (ends[-1], dim)))
+    with replacing(folder.path / f"{side}.offsets.npy") as file:
+        np.save(file, np.array(ends, np.int64), allow_pickle=False)
 
 
 def _named(part: Part) -> list[dict[str, Any]]:

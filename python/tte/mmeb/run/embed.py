@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tte import _content, _inputs, _options, _tte
+from tte import _content, _inputs, _options, _tokens, _tte
 from tte._models import Embedder, Reasoner
 from tte.mmeb.data.types import Entry
 from tte.trace_store import Request, StoredTrace, TraceStore
@@ -33,6 +33,8 @@ class Outcome:
 
     vector: NDArray[np.float32] | None
     """[D]; None if it failed, or if only traces were wanted."""
+    token_vectors: _tokens.Vectors | None
+    """[rows, D]: with `System.tokens`, one vector per token."""
     key: str
     """Digest of the entry's content: equal entries have equal keys. Empty if it could not be read."""
     error: str | None = None
@@ -76,12 +78,14 @@ class _Work:
     embed_seconds: float | None = None
     prompt_tokens: int | None = None
     vector: NDArray[np.float32] | None = None
+    token_vectors: _tokens.Vectors | None = None
     error: str | None = None
 
     def outcome(self) -> Outcome:
         trace = None if self.error else self.trace
         return Outcome(
             vector=None if self.error else self.vector,
+            token_vectors=None if self.error else self.token_vectors,
             key=self.key,
             error=self.error,
             trace=None if trace is None else trace.text,
@@ -109,6 +113,8 @@ class System:
     """Decoding settings of :meth:`tte.Reasoner.think`, one value each."""
     truncate_dim: int | None = None
     normalize: bool | None = None
+    tokens: bool = False
+    """Make a vector of each token too: words, parts of images and videos, and the trace's tokens."""
 
     def __post_init__(self) -> None:
         if self.think not in THINK_MODES:
@@ -169,6 +175,7 @@ class System:
             "decoding": {k: v for k, v in sorted(self.decoding.items()) if v is not None} if thinking else {},
             "truncate_dim": self.truncate_dim,
             "normalize": self.normalize,
+            **({"tokens": "+".join(_tokens.KEEP)} if self.tokens else {}),
         }
 
     def run(
@@ -208,7 +215,7 @@ class System:
                     if thinks:
                         work[key].request = self._request(item, content, family, side)
             except _tte.InputError as error:
-                failed[index] = Outcome(None, "", error=str(error))
+                failed[index] = Outcome(None, None, "", error=str(error))
                 key = ""
             keys.append(key)
         todo = list(work.values())
@@ -294,17 +301,22 @@ class System:
         if not ready:
             return
         assert self.embedder is not None
-        native = self.embedder._native.embed(
-            [item.item for item in ready],
-            traces=[item.trace for item in ready] if any(item.trace for item in ready) else [],
-            tasks=_options.tasks(family or None, side, len(ready)),
-            normalize=self.normalize,
-            truncate_dim=self.truncate_dim,
-            on_error=_tte.OnError.SKIP,
-            progress=lambda done, _: report(done + len(work) - len(ready)),
-            cancel=cancel,
-        )
-        _take(ready, native, native.timings)
+        arguments: dict[str, Any] = {
+            "traces": [item.trace for item in ready] if any(item.trace for item in ready) else [],
+            "tasks": _options.tasks(family or None, side, len(ready)),
+            "normalize": self.normalize,
+            "truncate_dim": self.truncate_dim,
+            "on_error": _tte.OnError.SKIP,
+            "progress": lambda done, _: report(done + len(work) - len(ready)),
+            "cancel": cancel,
+        }
+        items = [item.item for item in ready]
+        if self.tokens:
+            found = self.embedder._native.embed_tokens(items, tokens=_tokens.options(), **arguments)
+            _take(ready, found.pooled, found.pooled.timings, found)
+        else:
+            native = self.embedder._native.embed(items, **arguments)
+            _take(ready, native, native.timings)
 
     def _think_then_embed(
         self,
@@ -326,12 +338,13 @@ class System:
             generate_each=self._generate(len(work)),
             normalize=self.normalize,
             truncate_dim=self.truncate_dim,
+            tokens=_tokens.chosen(self.tokens),
             on_trace=lambda i, trace: self._keep(work[i], trace),
             on_error=_tte.OnError.SKIP,
             progress=lambda done, _: report(done),
             cancel=cancel,
         )
-        _take(work, native.embeddings, native.timings)
+        _take(work, native.embeddings, native.timings, native.tokens)
 
     def _generate(self, count: int) -> list[_tte.GenerateOptions]:
         return _options.generate_options(count, **self.decoding)
@@ -347,13 +360,20 @@ def read(entry: Entry, family: str, side: str) -> tuple[Any, Any, str]:
     return item, content, _content.digest(_content.to_json(content), family, side)
 
 
-def _take(work: Sequence[_Work], embeddings: _tte.Embeddings, timings: Sequence[_tte.Timings]) -> None:
+def _take(
+    work: Sequence[_Work],
+    embeddings: _tte.Embeddings,
+    timings: Sequence[_tte.Timings],
+    native: _tte.TokenEmbeddings | None = None,
+) -> None:
     """Move the vectors of a call into the entries that they are of."""
     tokens = embeddings.tokens
     for error in embeddings.errors:
         work[error.index].error = error.message
     vectors = embeddings.take_data()
+    sets = None if native is None else _tokens.taken(native, vectors)
     for index, item in enumerate(work):
+        item.token_vectors = None if sets is None else sets[index]
         if item.error is None and not np.isfinite(vectors[index]).all():
             item.error = "its vector is not finite"
         item.vector = vectors[index]

@@ -7,6 +7,8 @@
       queries.parquet      id, candidates, labels, relevance, trace, tokens, seconds, error, ...
       candidates.npy       float32 [M, D]
       candidates.parquet   name, trace, tokens, seconds, error, ...
+      *.tokens.npy         with --score maxsim, mean_maxsim or hybrid: float16 [rows, D], a vector of each token
+      *.offsets.npy        int64 [N + 1] or [M + 1]: whose rows are whose
       predictions.jsonl    rankings
       score.json           the benchmark's metrics
 
@@ -33,6 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tte import _extras, _files, _text
+from tte._tokens import TokenEmbeddings
 from tte._tte import InputError
 
 FORMAT = 2
@@ -119,6 +122,8 @@ class Part:
     """What was recorded of each item."""
     names: list[str] = field(default_factory=list)
     """Names of candidates that rows refer to by their number, each once: pools repeat them from row to row."""
+    tokens: TokenEmbeddings | None = None
+    """Vectors of the tokens of each item, float16; none of those that failed."""
 
 
 class ResultFolder:
@@ -205,11 +210,14 @@ class ResultFolder:
     def write_part(self, side: Side, block: int, part: Part) -> None:
         """Write one block: vectors and rows in one file, so that one never is there without the other."""
         vectors = np.ascontiguousarray(part.vectors, dtype="<f4")
-        record = {"names": part.names, "rows": part.rows}
+        record: dict[str, Any] = {"names": part.names, "rows": part.rows}
+        if part.tokens is not None:
+            record["token_counts"] = np.diff(part.tokens.offsets).tolist()
         rows = zlib.compress(json.dumps(record, ensure_ascii=False).encode(), 1)
         sizes, body = np.array([*vectors.shape, len(rows)], "<i8").tobytes(), vectors.tobytes()
+        tokens = b"" if part.tokens is None else np.ascontiguousarray(part.tokens.vectors, "<f2").tobytes()
         with replacing(self.part_path(side, block)) as file:
-            for piece in (_MAGIC, _checksum(sizes, rows, body), sizes, rows, body):
+            for piece in (_MAGIC, _checksum(sizes, rows, body, tokens), sizes, rows, body, tokens):
                 file.write(piece)
 
     def read_part(self, side: Side, block: int) -> Part:
@@ -228,8 +236,12 @@ class ResultFolder:
                 raise InputError(f"{path} is damaged, block {block} of {side} does not fit its checksum: {remedy}.")
             count, dim, size = (int(value) for value in np.frombuffer(data, "<i8", 3, offset=24))
             record = json.loads(zlib.decompress(data[_HEADER : _HEADER + size]))
-            vectors = np.frombuffer(data, "<f4", offset=_HEADER + size).reshape(count, dim)
-        return Part(vectors, record["rows"], record["names"])
+            vectors = np.frombuffer(data, "<f4", count * dim, offset=_HEADER + size).reshape(count, dim)
+            tokens = None
+            if (counts := record.get("token_counts")) is not None:
+                values = np.frombuffer(data, "<f2", offset=_HEADER + size + 4 * count * dim).reshape(-1, dim)
+                tokens = TokenEmbeddings(values, np.cumsum([0, *counts], dtype=np.int64))
+        return Part(vectors, record["rows"], record["names"], tokens)
 
     def remove_parts(self) -> None:
         """Remove the blocks, once the whole files are there."""
@@ -287,8 +299,36 @@ def check_files(path: Path, manifest: Mapping[str, Any]) -> tuple[NDArray[np.flo
     return vectors["queries"], vectors["candidates"]
 
 
-EMBEDDED = tuple(f"{side}.{kind}" for side in SIDES for kind in ("npy", "parquet"))
-"""The files of a folder that is embedded."""
+def embedded(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the files of a folder that is embedded."""
+    kinds = ("npy", "parquet", *(("tokens.npy", "offsets.npy") if has_tokens(manifest) else ()))
+    return tuple(f"{side}.{kind}" for side in SIDES for kind in kinds)
+
+
+def has_tokens(manifest: Mapping[str, Any]) -> bool:
+    """Whether a folder's run makes a vector of each token."""
+    return "tokens" in manifest.get("identity", {})
+
+
+def open_tokens(path: Path, manifest: Mapping[str, Any], side: Side) -> TokenEmbeddings:
+    """The token vectors of one side of a complete result folder: a memory map.
+
+    Raises:
+        InputError: names the file that is missing, cut off, or not of this folder.
+
+    """
+    file, count = path / f"{side}.tokens.npy", int(manifest["counts"][side])
+    with _files.reading(file, AGAIN):
+        found: list[NDArray[Any]] = []
+        for name in (file, path / f"{side}.offsets.npy"):
+            _files.open_regular(name, 1 << 62).close()
+            found.append(np.load(name, mmap_mode="r", allow_pickle=False))
+        tokens = TokenEmbeddings(*found)
+        if (len(tokens), tokens.dim) != (count, int(manifest["dim"])):
+            raise ValueError(f"it has {len(tokens)} sets of {tokens.dim} dimensions, the folder {count}")
+    return tokens
+
+
 SCORED = ("predictions.jsonl", "score.json")
 """Those that scoring adds and that have checksums."""
 
@@ -308,16 +348,17 @@ def check_bytes(path: Path, manifest: Mapping[str, Any], names: Iterable[str]) -
         if known != found:
             pairs = itertools.zip_longest(known if isinstance(known, list) else [], found)
             block = next(i for i, (one, other) in enumerate(pairs) if one != other)
-            where = f", block {block}," if name.endswith(".npy") else ""
+            where = f", block {block}," if len(found) > 1 else ""
             raise InputError(f"{file}{where} is damaged, it does not fit its checksum: {AGAIN}.")
 
 
 def checksums_of(file: Path, manifest: Mapping[str, Any]) -> list[str]:
     """Digests of a file of a result folder: of each block of vectors, or of the whole of another file."""
-    if not file.name.endswith(".npy"):
+    side = file.name.removesuffix(".npy")
+    if side not in SIDES:
         return file_checksums(file)
     row = 4 * int(manifest["dim"])
-    header = file.stat().st_size - row * int(manifest["counts"][file.name.removesuffix(".npy")])
+    header = file.stat().st_size - row * int(manifest["counts"][side])
     return file_checksums(file, header, row * int(manifest["block"]))
 
 

@@ -26,7 +26,6 @@ from tte.mmeb.run import scores, setup
 from tte.mmeb.run.blocks import ROLES, Shard, assemble, embed_blocks, missing_blocks, recorded_keys
 from tte.mmeb.run.embed import System, log, read
 from tte.mmeb.run.manifest import (
-    EMBEDDED,
     SCORED,
     SIDES,
     ResultFolder,
@@ -34,10 +33,13 @@ from tte.mmeb.run.manifest import (
     check_bytes,
     check_files,
     check_identity,
+    embedded,
     read_json,
     write_json,
 )
+from tte.mmeb.run.rerank import Judge, rerank
 from tte.mmeb.score.average import averages
+from tte.mmeb.score.late import Scoring
 from tte.mmeb.score.scoring import TOP, Relevance
 from tte.trace_store import TraceStore
 
@@ -64,6 +66,10 @@ class Options:
     """Compare the content of the media, byte by byte, with what was embedded so far."""
     relevance: Relevance = "correct"
     top: int = TOP
+    judge: Judge | None = None
+    """What reranks the best candidates of each query once a data set is scored."""
+    scoring: Scoring | None = None
+    """What candidates are compared by; None: single vectors, or what a folder was run with."""
 
 
 @dataclass
@@ -72,6 +78,8 @@ class Report:
 
     found: list[tuple[Task, dict[str, Any]]] = field(default_factory=list)
     """Data sets with their scores."""
+    reranked: list[tuple[Task, float]] = field(default_factory=list)
+    """Data sets with their main metric after reranking."""
     embedded: list[Task] = field(default_factory=list)
     """Data sets of which this shard is done."""
     failed: list[tuple[str, str]] = field(default_factory=list)
@@ -122,7 +130,7 @@ def run_dataset(
         progress: show a bar.
 
     Returns:
-        The content of `score.json`; None for one shard of several.
+        The content of `score.json`, with that of `reranked.json` under "reranked"; None for one shard of several.
 
     Raises:
         InputError: the folder holds results of another model, recipe, setting or data revision, or of other media.
@@ -147,7 +155,10 @@ def run_dataset(
                     f"Media of {dataset.task.name} changed while it was run: run it again with --verify, which finds "
                     "out whether what was embedded is still what is there."
                 )
-        return None if sharded else finish(folder, options)
+        if sharded:
+            return None
+        values = finish(folder, options)
+        return values if options.judge is None else {**values, "reranked": rerank(dataset, folder, options.judge)}
 
 
 def _check_media(
@@ -210,11 +221,13 @@ def finish(folder: ResultFolder, options: Options) -> dict[str, Any]:
     if not any(total["errors"] for total in manifest["totals"].values()):
         folder.remove_parts()  # Kept where items failed, for --retry-errors.
     path = folder.path / "score.json"
-    if manifest["status"] == "scored" and manifest.get("relevance") == options.relevance and path.is_file():
+    same = options.scoring in (None, manifest.get("scoring", "single"))
+    if manifest["status"] == "scored" and manifest.get("relevance") == options.relevance and same and path.is_file():
         check_files(folder.path, manifest)
-        check_bytes(folder.path, manifest, (*EMBEDDED, *SCORED))
+        check_bytes(folder.path, manifest, (*embedded(manifest), *SCORED))
         return read_json(path)
-    return scores.score_folder(folder.path, relevance=options.relevance, top=options.top).scores
+    found = scores.score_folder(folder.path, relevance=options.relevance, top=options.top, scoring=options.scoring)
+    return found.scores
 
 
 def run_tasks(
@@ -259,6 +272,8 @@ def run_tasks(
             report.embedded.append(task)
             continue
         report.found.append((task, values))
+        if "reranked" in values:
+            report.reranked.append((task, float(values.pop("reranked")[task.metric])))
         log.info("%s %s %.2f, %.0f s", task.name, task.metric, 100 * values[task.metric], time.monotonic() - begin)
         _note(report, task, result_folder(out, task))
     _write_averages(out, report.main_scores())
@@ -315,6 +330,7 @@ def _manifest(dataset: Dataset, system: System, options: Options, settings: dict
         "frames": dataset.num_frames,
         "stray_tokens": settings.get("stray_tokens"),
         "dim": system.dim,
+        "scoring": options.scoring or "single",
         "block": options.block,
         "versions": {"tte": _tte.__version__, "numpy": np.__version__, "python": platform.python_version()},
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -423,8 +439,8 @@ def _take_over_one(path: Path, ours: ResultFolder) -> None:
     media = [{"media": {**found["media"], "times": ""}} for found in (mine, manifest)]
     check_identity(media[0], media[1], ours.path)
     if manifest["status"] != "embedding" and mine["status"] == "embedding":
-        check_bytes(path, manifest, EMBEDDED)
-        for name in EMBEDDED:
+        check_bytes(path, manifest, embedded(manifest))
+        for name in embedded(manifest):
             shutil.copyfile(path / name, ours.path / f".{name}.tmp")
             (ours.path / f".{name}.tmp").replace(ours.path / name)
         ours.update(status="embedded", totals=manifest["totals"], checksums=manifest["checksums"])
@@ -464,6 +480,7 @@ def add_run(subparsers: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--strict", action="store_true", help="stop at the first data set that cannot be run")
     scores.add_scoring(parser)
+    setup.add_judge(parser)
     parser.set_defaults(command=_run_command)
 
 
@@ -477,7 +494,9 @@ def _run_command(arguments: argparse.Namespace) -> int:
         retry_errors=arguments.retry_errors,
         verify=arguments.verify,
         relevance=arguments.relevance,
-        top=arguments.top,
+        top=scores.top_of(arguments),
+        scoring=arguments.scoring,
+        judge=setup.judge(arguments),
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
     with setup.system(arguments, arguments.traces or arguments.out / TRACES) as system:
@@ -507,7 +526,7 @@ def add_merge(subparsers: Any) -> None:
 
 def _merge_command(arguments: argparse.Namespace) -> int:
     setup.logging_on()
-    options = Options(relevance=arguments.relevance, top=arguments.top)
+    options = Options(relevance=arguments.relevance, top=scores.top_of(arguments), scoring=arguments.scoring)
     report = merge(arguments.out, arguments.sources, options)
     if not report.found and not report.failed:
         raise _tte.InputError(f"{arguments.out} holds no shards: give the --out folder of `run --shard i/n`.")
@@ -518,6 +537,9 @@ def _print(report: Report, out: Path) -> int:
     """Print the outcome; returns the exit code."""
     if report.found:
         scores.print_scores(report.main_scores())
+    if report.reranked:
+        print("\nreranked:")
+        scores.print_scores(report.reranked)
     if report.embedded:
         print(f"This shard is done with {len(report.embedded)} data sets. When all are: python -m tte.mmeb merge {out}")
     for note in report.notes:

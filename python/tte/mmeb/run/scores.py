@@ -13,27 +13,41 @@ from tte._tte import InputError
 from tte.mmeb.data.tasks import Task, tasks
 from tte.mmeb.run.manifest import (
     AGAIN,
-    EMBEDDED,
     SCORED,
     SIDES,
     TASK_KEYS,
     ResultFolder,
     check_bytes,
     check_files,
+    embedded,
     file_checksums,
+    has_tokens,
+    open_tokens,
     replacing,
     write_json,
 )
 from tte.mmeb.score import pickles
 from tte.mmeb.score.average import table
+from tte.mmeb.score.late import SCORINGS, Late, Scoring
 from tte.mmeb.score.scoring import RELEVANCE, TOP, Relevance, Row, Scored, score
 
+RERANKED = 20
+"""How many candidates of each query are reranked by default."""
 
-def score_folder(path: Path, *, relevance: Relevance = "correct", top: int = TOP) -> Scored:
+
+def score_folder(
+    path: Path, *, relevance: Relevance = "correct", top: int = TOP, scoring: Scoring | None = None
+) -> Scored:
     """Score a result folder and write `predictions.jsonl`, `details.json` and, last, `score.json`.
 
+    Args:
+        path: of the folder.
+        relevance: "correct" or "reference".
+        top: how much of each ranking is written; 0: all of it.
+        scoring: what candidates are compared by; None: what the folder was run or scored with.
+
     Raises:
-        InputError: the folder's embeddings are not complete.
+        InputError: the folder's embeddings are not complete, or it has no token vectors.
 
     """
     folder = ResultFolder(path)
@@ -41,12 +55,14 @@ def score_folder(path: Path, *, relevance: Relevance = "correct", top: int = TOP
     if manifest["status"] == "embedding":
         raise InputError(f"{path} is not complete: run the rest of it, or merge its shards, before scoring.")
     queries, candidates = check_files(path, manifest)
-    check_bytes(path, manifest, EMBEDDED)
+    check_bytes(path, manifest, embedded(manifest))
+    scoring = scoring or manifest.get("scoring", "single")
+    late = _late(path, manifest, scoring)
     names = _column(path / "candidates.parquet", "name")
     with replacing(path / "predictions.jsonl") as predictions:
         found = score(
             queries, list(_rows(path / "queries.parquet")), candidates, names,
-            relevance=relevance, top=top, predictions=predictions,
+            relevance=relevance, top=top, predictions=predictions, late=late,
         )  # fmt: skip
     _write(path, found)
     metric = manifest["task"]["metric"]
@@ -56,6 +72,7 @@ def score_folder(path: Path, *, relevance: Relevance = "correct", top: int = TOP
         checksums={**manifest["checksums"], **{name: file_checksums(path / name) for name in SCORED}},
         score=found.scores[metric],
         relevance=relevance,
+        scoring=scoring,
         ties={
             "queries": ties["queries"],
             "optimistic": ties["optimistic"][metric],
@@ -69,6 +86,14 @@ def score_folder(path: Path, *, relevance: Relevance = "correct", top: int = TOP
         },
     )
     return found
+
+
+def _late(path: Path, manifest: Mapping[str, Any], scoring: Scoring) -> Late | None:
+    if scoring == "single":
+        return None
+    if not has_tokens(manifest):
+        raise InputError(f"{path} has no vectors of tokens, which --score {scoring} compares: run it with this option.")
+    return Late(open_tokens(path, manifest, "queries"), open_tokens(path, manifest, "candidates"), scoring)
 
 
 def failures(manifest: Mapping[str, Any]) -> str:
@@ -195,7 +220,21 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
         default="correct",
         help="grades as the data have them, or as the reference harness mixes them up (details.json has both)",
     )
-    parser.add_argument("--top", type=int, default=TOP, help="how much of each ranking is written; 0: all of it")
+    parser.add_argument(
+        "--score",
+        dest="scoring",
+        choices=SCORINGS,
+        help="what is compared: single vectors; all tokens (maxsim, mean_maxsim); both (hybrid: cosine + mean_maxsim). "
+        "Default: single, or what the folder was run with",
+    )
+    parser.add_argument("--top", type=int, help=f"how much of each ranking is written; 0: all of it ({TOP})")
+
+
+def top_of(arguments: argparse.Namespace) -> int:
+    """How much of each ranking is written, and with --rerank judged."""
+    if arguments.top is not None:
+        return int(arguments.top)
+    return RERANKED if getattr(arguments, "rerank", None) else TOP
 
 
 def add_score(subparsers: Any) -> None:
@@ -219,7 +258,9 @@ def add_score(subparsers: Any) -> None:
 
 
 def _score(arguments: argparse.Namespace) -> int:
-    options = {"relevance": arguments.relevance, "top": arguments.top}
+    options = {"relevance": arguments.relevance, "top": top_of(arguments)}
+    if arguments.pickles and arguments.scoring not in (None, "single"):
+        raise InputError(f"--score {arguments.scoring} needs vectors of tokens, which pickles do not have.")
     damaged: list[tuple[Path, str]] = []
     if arguments.pickles:
         known = tasks(arguments.tasks or ["image", "video", "visdoc"])
@@ -237,7 +278,7 @@ def _score(arguments: argparse.Namespace) -> int:
                 folder = ResultFolder(path)
                 with folder.locked(shared=False):
                     folder.clean()
-                    scored = score_folder(path, **options)
+                    scored = score_folder(path, **options, scoring=arguments.scoring)
                 told += [f"{task.name}: {note}" for note in notes(folder.manifest())]
             found.append((task, float(scored.scores[task.metric])))
         except (InputError, OSError) as error:

@@ -13,9 +13,12 @@ from typing import Any
 
 from tte import _hub, _tte
 from tte._models import Embedder, Reasoner
+from tte._rerank import Reranker
 from tte.mmeb.data import options
 from tte.mmeb.data.loaders import Source
 from tte.mmeb.run.embed import THINK_MODES, System, ThinkMode, log
+from tte.mmeb.run.rerank import Judge
+from tte.mmeb.run.scores import top_of
 from tte.trace_store import TraceStore
 
 _DECODING = {
@@ -67,6 +70,27 @@ def add_work(parser: argparse.ArgumentParser, *, in_flight: bool = True) -> None
         group.add_argument("--in-flight", type=int, default=2, metavar="N", help="blocks at the same time (2)")
 
 
+def add_judge(parser: argparse.ArgumentParser) -> None:
+    """Add the options of reranking."""
+    group = parser.add_argument_group("reranking")
+    group.add_argument(
+        "--rerank",
+        metavar="PATH",
+        help="a reasoner that judges the first --top (20) candidates of each query: folder, hub id, or nano",
+    )
+    group.add_argument("--rerank-think", action="store_true", help="it writes a trace about each pair before")
+
+
+def judge(arguments: argparse.Namespace) -> Judge | None:
+    """What reranks, if anything does."""
+    if not arguments.rerank:
+        if arguments.rerank_think:
+            raise _tte.InputError("--rerank-think is given without --rerank: nothing is reranked.")
+        return None
+    reasoner = Reasoner(_checkpoint(arguments.rerank, "reasoner"), device=arguments.device, dtype=arguments.dtype)
+    return Judge(Reranker(reasoner, think=arguments.rerank_think), top_of(arguments))
+
+
 def _checkpoint(path: str, role: str) -> str | Path:
     return _hub.bundled(role) if path == "nano" else path
 
@@ -105,6 +129,7 @@ def system(arguments: argparse.Namespace, traces: Path) -> Iterator[System]:
             think,
             decoding,
             truncate_dim=getattr(arguments, "truncate_dim", None),
+            tokens=getattr(arguments, "scoring", None) not in (None, "single"),
         )
     finally:
         if store is not None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tte._tte import InputError
 from tte.mmeb.score import metrics
+from tte.mmeb.score.late import Late
 from tte.mmeb.score.ranking import DEPTH, Pool, Ranked, rank
 
 Relevance = Literal["correct", "reference"]
@@ -53,6 +54,7 @@ def score(
     relevance: Relevance = "correct",
     top: int = TOP,
     predictions: IO[bytes] | None = None,
+    late: Late | None = None,
 ) -> Scored:
     """Rank and score.
 
@@ -65,6 +67,7 @@ def score(
         relevance: "correct" or "reference".
         top: how much of each ranking is written; 0: all of it.
         predictions: where the rankings go, one JSON object a line.
+        late: vectors of tokens, and how they are compared; None: the vectors alone are.
 
     Raises:
         InputError: sizes do not fit, or a pool has a name that is not among the candidates.
@@ -79,7 +82,10 @@ def score(
     pool = Pool(candidates)
     usable = np.array([row.error is None for row in rows], bool) & np.isfinite(queries).all(axis=1)
     which: list[int] = np.flatnonzero(usable).tolist()
-    ranked = pool.scores(queries[which], [_members(rows[i], index) for i in which])
+    pools = [_members(rows[i], index) for i in which]
+    ranked = pool.scores(queries[which], pools)
+    if late is not None:
+        ranked = late.scores(which, pools, queries, pool, ranked)
     tally = _Tally(relevance)
     # What failed is no right candidate: it is never found, whatever its rank.
     right = {name: i for name, i in index.items() if pool.usable[i]}
