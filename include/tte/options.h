@@ -93,7 +93,7 @@ class CancelToken {
 /// comment, which is greedy; the checkpoint's generation_config.json comes between the two only if asked for
 /// (`checkpoint_sampling`). Its end tokens and stop strings hold always.
 struct GenerateOptions {
-  std::optional<int> max_new_tokens;  ///< Unset: 512.
+  std::optional<int> max_new_tokens;  ///< Unset: 512, or as many as the model has positions for.
   std::optional<int> min_new_tokens;  ///< No end token before. Unset: 0.
   std::optional<double> temperature;  ///< 0: greedy (unset).
   std::optional<int> top_k;           ///< 0: off (unset).

@@ -236,7 +236,7 @@ class Reasoner:
                 the recipe says, and greedy if it says nothing: the same in C++. End tokens and stop strings of
                 generation_config.json hold always.
 
-                * `max_new_tokens`: most tokens per trace; default: the recipe's, else 512.
+                * `max_new_tokens`: most tokens per trace; default: the recipe's, else 512, or what there is room for.
                 * `temperature`: 0 is greedy, and top_p, top_k, min_p and seed then do nothing, which a warning says.
                 * `top_p`: keep the smallest set of tokens with this probability.
                 * `top_k`: keep this many tokens.
@@ -567,7 +567,8 @@ class Processor:
         """Process one item, or one list of chat messages.
 
         Returns a dict with `input_ids` and `mm_token_type_ids` [1, L], `position_ids` [3, 1, L], and, where there
-        are images, `pixel_values` [patches, patch_dim] and `image_grid_thw` [images, 3] (likewise `..._videos`).
+        are images, `pixel_values` [patches, patch_dim] and `image_grid_thw` [images, 3] (likewise `..._videos`; of
+        LLaVA-NeXT the tiles, the whole image first, and the rows and columns of patches in each).
         Beside these arrays, which are transformers', two numbers: `next_position`, that of the token that would
         follow, and `pooled_row`, the row of `input_ids` that an embedder pools (-1: none or several).
         """

@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <atomic>
 #include <mutex>
 #include <thread>
@@ -72,10 +73,18 @@ void check_fits(const models::Prompt& prompt, std::int64_t extra, const models::
   }
 }
 
+// Where nobody says how many: no more than a short model has positions for.
+int default_new_tokens(const models::Prompt& prompt, const models::ModelInfo& info) {
+  constexpr std::int64_t kUsual = 512;
+  const std::int64_t left = info.max_positions > 0 ? info.max_positions - prompt.next_position : kUsual;
+  return static_cast<int>(std::clamp<std::int64_t>(left, 1, kUsual));
+}
+
 void check(GenerateRequest& request, const models::Model& model) {
   request.options.validate();
-  if (!request.options.max_new_tokens) request.options.max_new_tokens = 512;
   check_prompt(request.prompt.get(), model.info());
+  if (!request.options.max_new_tokens)
+    request.options.max_new_tokens = default_new_tokens(*request.prompt, model.info());
   check_fits(*request.prompt, *request.options.max_new_tokens, model);
   for (const std::int64_t id : request.options.stop_token_ids) {
     if (id < model.info().vocab_size) continue;

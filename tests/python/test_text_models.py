@@ -254,12 +254,25 @@ def test_a_window_that_no_prompt_is_longer_than_does_nothing(
     np.testing.assert_array_equal(tte.Embedder(folder, device="cpu").embed(TEXTS, progress=False), whole)
 
 
+def test_a_short_model_writes_as_long_as_it_can(references: Callable[[Kind], Reference], tmp_path: Path) -> None:
+    theirs = references(KINDS[1])
+    folder = edited(theirs, tmp_path / "short", max_position_embeddings=40)
+    shutil.copy(theirs.folder / "model.safetensors", folder)
+    reasoner = tte.Reasoner(folder, device="cpu")
+    trace = reasoner.think("x", ignore_eos=True)[0]
+    left = 40 - len(theirs.ids("x"))
+    assert (len(trace.token_ids), trace.finish) == (left, tte.FinishReason.LENGTH)
+    assert trace.token_ids == theirs.greedy("x", left)
+    with pytest.raises(tte.InputError, match=r"max_new_tokens = 64 .* but the model knows 40"):
+        reasoner.think("x", max_new_tokens=64)
+
+
 # Tokenizers and prompts.
 
 HOSTILE = [
     "Once upon a time, there was a little girl", " leading", "  two", "trailing ", "\n\nlines\n", "", " ", "\t", "▁",
     "a▁ b", "<s> is </s> text <unk>", "<0x41> bytes 東京 😀 é e\u0301", "a  b   c", "don't  stop-it 1234567", "ſ",
-    "\u2028\x00\x7f",
+    "\u2028\x00\x7f", "é<unk>▁▁ <s> b</s>▁",
 ]  # fmt: skip
 
 
@@ -295,7 +308,24 @@ def tokenizers(folder: Path) -> dict[str, transformers.PreTrainedTokenizerBase]:
         "model both": {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "add_eos_token": True},
         "model no prefix": {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "add_prefix_space": False},
         "model bare": {"tokenizer_class": "LlamaTokenizer"},
+        "model normalized": {
+            "tokenizer_class": "LlamaTokenizer",
+            "add_bos_token": True,
+            "added_tokens_decoder": {
+                str(i): {"content": token, "special": True, "normalized": True}
+                for i, token in enumerate(("<unk>", "<s>", "</s>"))
+            },
+        },
         "model no class": {},
+        # As Llama 2's: its named tokens are normalised, and are pieces of the model that are not.
+        "model named": {
+            "tokenizer_class": "LlamaTokenizer",
+            "add_bos_token": True,
+            **{
+                f"{name}_token": {"__type": "AddedToken", "content": content, "normalized": True}
+                for name, content in (("bos", "<s>"), ("eos", "</s>"), ("unk", "<unk>"))
+            },
+        },
     }.items():
         path = sentencepiece_folder(folder / name.replace(" ", "-"), **config)
         made[name] = transformers.AutoTokenizer.from_pretrained(path)

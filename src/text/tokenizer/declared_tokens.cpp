@@ -241,6 +241,7 @@ void add_declared_tokens(TokenizerParts& parts, const TokenizerConfig& config) {
   std::vector<AddedToken> tokens;
   if (const auto it = config.json.find("added_tokens_decoder"); it != config.json.end()) {
     tokens = tokens_of_decoder(*it, config.where);
+    for (AddedToken& token : tokens) token.normalized = token.normalized && !parts.declared_raw;
   } else {
     // Checkpoints from before added_tokens_decoder.
     const std::filesystem::path map_file = config.folder / "special_tokens_map.json";
@@ -274,6 +275,9 @@ void add_declared_tokens(TokenizerParts& parts, const TokenizerConfig& config) {
       parts.added[known->second].special = false;
     add_token(parts, std::move(token));
   }
+  // Other names for what the model file adds by itself do not change how that is looked for.
+  std::erase_if(parts.added_last,
+                [&](const AddedToken& token) { return parts.added_index.contains(token.content); });
   const auto declare = [&](AddedToken token) {
     // Qwen's class adds its special tokens once more, without flags; others only those that are new.
     if (own_class) {

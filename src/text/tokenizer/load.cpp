@@ -52,9 +52,7 @@ std::shared_ptr<const Tokenizer> Tokenizer::load(const base::Checkpoint& checkpo
   std::string where;
   TokenizerParts parts = read_parts(config, where);
   add_declared_tokens(parts, config);
-  for (AddedToken& token : parts.added_last) {
-    if (!parts.added_index.contains(token.content)) add_token(parts, std::move(token));
-  }
+  for (AddedToken& token : parts.added_last) add_token(parts, std::move(token));
   parts.added_last.clear();
   if (!base::is_present(config.folder / "tokenizer.json")) add_ends(parts, config);
   return std::make_shared<PipelineTokenizer>(std::move(parts), where);

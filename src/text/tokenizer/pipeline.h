@@ -50,10 +50,13 @@ struct TokenizerParts {
   std::shared_ptr<const Vocabulary> vocabulary;
   // An added token with the id of a piece takes its place; otherwise that is an error.
   bool renames_pieces = false;
+  // Tokens of added_tokens_decoder are looked for in the raw text, whatever it says of them.
+  bool declared_raw = false;
   DecoderSpec decoder;
-  bool split_special = false;          // Special tokens in a text stay text (split_special_tokens).
-  std::vector<AddedToken> added;       // Filled by add_token().
-  std::vector<AddedToken> added_last;  // To be added after those that the checkpoint declares.
+  bool split_special = false;     // Special tokens in a text stay text (split_special_tokens).
+  std::vector<AddedToken> added;  // Filled by add_token().
+  std::vector<AddedToken>
+      added_last;  // To be added after those that the checkpoint declares, unless it lists them.
   TextMap<std::size_t> added_index;
   std::int64_t next_id = -1;                     // For a token without one; known once it is needed.
   std::vector<std::int64_t> begin_ids, end_ids;  // Around every text of its own.

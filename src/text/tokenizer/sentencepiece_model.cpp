@@ -153,6 +153,7 @@ TokenizerParts read_sentencepiece(const std::filesystem::path& file, const Token
   TokenizerParts parts;
   parts.vocabulary = std::make_shared<const Vocabulary>(vocabulary_of(model));
   parts.renames_pieces = !llama;
+  parts.declared_raw = !llama && model.add_dummy_prefix;
   if (model.type == SentencePieceModel::kUnigram) {
     parts.model = std::make_unique<UnigramModel>(bytes, where);
   } else if (model.type == SentencePieceModel::kBpe) {
