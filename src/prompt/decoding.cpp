@@ -166,12 +166,14 @@ GenerateOptions resolve(const GenerateOptions& caller, const GenerateOptions& re
     complete(out, config.options);
   }
   if (out.stop.empty()) out.stop = config.options.stop;
+  const bool bounded = out.max_new_tokens.has_value();
   GenerateOptions::numbers([&](const auto& number) {
     if (!(out.*number.member)) out.*number.member = number.otherwise;
   });
   // The file's least gives way to a caller who wants fewer.
   if (!chosen) out.min_new_tokens = std::min(*out.min_new_tokens, *out.max_new_tokens);
   out.validate();
+  if (!bounded) out.max_new_tokens.reset();  // The engine knows what the model has positions for.
   return out;
 }
 

@@ -32,8 +32,8 @@ GenerationConfig load_generation_config(const base::Checkpoint& checkpoint, cons
 
 // The caller's settings, completed by the recipe's, then, if one of the two asks for it, by the checkpoint's, then
 // by those that hold otherwise. The file's stop strings hold in any case where no others are given. Every optional
-// but `seed` and `max_think_tokens` is set afterwards. Throws InputError for a combination out of range, and
-// ModelError for what the checkpoint is asked for and tte does not have.
+// but `seed`, `max_think_tokens` and `max_new_tokens` is set afterwards. Throws InputError for a combination out of
+// range, and ModelError for what the checkpoint is asked for and tte does not have.
 GenerateOptions resolve(const GenerateOptions& caller, const GenerateOptions& recipe,
                         const GenerationConfig& config);
 

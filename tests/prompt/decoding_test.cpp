@@ -84,7 +84,7 @@ TEST_F(Decoding, CallerBeforeRecipeBeforeGreedy) {
   EXPECT_EQ(out.top_p, 1.0);
   EXPECT_EQ(out.min_p, 0.0);
   EXPECT_EQ(out.repetition_penalty, 1.0);
-  EXPECT_EQ(out.max_new_tokens, 512);
+  EXPECT_FALSE(out.max_new_tokens) << "it depends on the model and the prompt";
   EXPECT_EQ(out.min_new_tokens, 0);
   EXPECT_EQ(out.max_think_tokens, 5);
   EXPECT_EQ(out.seed, 3U);
@@ -120,7 +120,7 @@ TEST_F(Decoding, CallerBeforeRecipeBeforeCheckpointWhereItIsAskedFor) {
   EXPECT_EQ(out.top_p, 0.11);
   EXPECT_EQ(out.min_p, 0.0);
   EXPECT_EQ(out.repetition_penalty, 1.0);
-  EXPECT_EQ(out.max_new_tokens, 512);
+  EXPECT_FALSE(out.max_new_tokens) << "it depends on the model and the prompt";
   EXPECT_THAT(out.stop, ElementsAre("recipe"));
   EXPECT_FALSE(out.seed);
   EXPECT_FALSE(out.max_think_tokens);

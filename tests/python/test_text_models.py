@@ -53,6 +53,9 @@ KINDS = [
     Kind("llama-heads-of-48", *LLAMA, {
         "hidden_size": 288, "num_attention_heads": 6, "num_key_value_heads": 6, "intermediate_size": 768,
     }),
+    Kind("llama-heads-of-8", *LLAMA, {
+        "num_hidden_layers": 5, "num_attention_heads": 8, "num_key_value_heads": 4, "intermediate_size": 172,
+    }),
     Kind("llama-3.1", *LLAMA, {"rope_parameters": LLAMA3, "attention_bias": True, "mlp_bias": True}),
     Kind("llama-linear", *LLAMA, {
         "head_dim": 20, "rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0},
