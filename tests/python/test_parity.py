@@ -85,10 +85,17 @@ def test_greedy_tokens_are_equal_alone_and_in_a_batch(
         assert trace.text == theirs.processor.tokenizer.decode(expected, skip_special_tokens=True), name
 
 
+@pytest.mark.parametrize(
+    "shape",
+    [
+        Shape("bf16", dtype="bfloat16", scale=1.0, layers=3),
+        Shape("llava-next-bf16", family="llava_next", dtype="bfloat16", scale=1.0, layers=3, vision_depth=3),
+    ],
+    ids=lambda shape: shape.name,
+)
 def test_bfloat16_embeddings_point_the_same_way(
-    checkpoint: GetFolder, reference: GetReference, talks: dict[str, list[dict]]
+    shape: Shape, checkpoint: GetFolder, reference: GetReference, talks: dict[str, list[dict]]
 ) -> None:
-    shape = Shape("bf16", dtype="bfloat16", scale=1.0, layers=3)
     theirs = reference(shape)
     rows = tte.Embedder(checkpoint(shape), device="cpu").embed(list(talks.values()), progress=False)
     for row, (name, messages) in zip(rows, talks.items(), strict=True):
