@@ -257,6 +257,25 @@ def test_a_window_that_no_prompt_is_longer_than_does_nothing(
     np.testing.assert_array_equal(tte.Embedder(folder, device="cpu").embed(TEXTS, progress=False), whole)
 
 
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("llama", {"rope_theta": 1e4, "rope_scaling": None, "num_key_value_heads": None, "head_dim": None}),
+        ("llama", {"rope_theta": 1e4, "num_key_value_heads": ..., "head_dim": ..., "pretraining_tp": 1}),
+        ("llama-3.1", {"rope_theta": 5e5, "rope_scaling": {k: v for k, v in LLAMA3.items() if k != "rope_theta"}}),
+        ("llama-linear", {"rope_theta": 1e4, "rope_scaling": {"type": "linear", "factor": 4.0}}),
+    ],
+)
+def test_config_files_of_old_tools_say_the_same(
+    name: str, config: dict[str, Any], references: Callable[[Kind], Reference], tmp_path: Path
+) -> None:
+    theirs = references(next(kind for kind in KINDS if kind.name == name))
+    folder = edited(theirs, tmp_path / "old", rope_parameters=..., **config)
+    shutil.copy(theirs.folder / "model.safetensors", folder)
+    whole = tte.Embedder(theirs.folder, device="cpu").embed(TEXTS, progress=False)
+    np.testing.assert_array_equal(tte.Embedder(folder, device="cpu").embed(TEXTS, progress=False), whole)
+
+
 def test_a_short_model_writes_as_long_as_it_can(references: Callable[[Kind], Reference], tmp_path: Path) -> None:
     theirs = references(KINDS[1])
     folder = edited(theirs, tmp_path / "short", max_position_embeddings=40)
