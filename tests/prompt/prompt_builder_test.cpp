@@ -6,6 +6,7 @@
 
 #include "expect_error.h"
 #include "models/placeholders.h"
+#include "models/qwen/placeholders.h"
 #include "prompt/fixture.h"
 #include "temp_dir.h"
 #include "tte/error.h"
