@@ -51,6 +51,7 @@ _COLUMNS = (
 _STORED = (*_COLUMNS, "checksum")
 _INSERT = f"INSERT INTO traces ({', '.join(_STORED)}) VALUES ({', '.join('?' * len(_STORED))}) ON CONFLICT DO NOTHING"
 _SELECT = f"SELECT id, {', '.join(_STORED)} FROM traces"
+_MOST_BYTES = 64 << 20  # Of a text of a trace: a damaged file may say that there are many more.
 _WAIT_SECONDS = 120.0  # For other processes that write to a store.
 _SQLITE_RAISES = (sqlite3.Error, UnicodeError, OverflowError, MemoryError)
 """What a damaged file can raise: SQLite's own words about it may quote bytes that are not UTF-8."""
@@ -146,6 +147,7 @@ class TraceStore:
                 f"{uri}?{mode}", uri=True, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
             )
             try:
+                self._db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST_BYTES)
                 self._open(read_only)
             except BaseException:
                 self._db.close()
@@ -460,14 +462,18 @@ class TraceStore:
         return map(self._record, self._rows())
 
     def _rows(self) -> Iterator[tuple[Any, ...]]:
-        last = 0
+        with self._opened() as db:
+            cursor = db.execute(f"{_SELECT} ORDER BY id")
+        last = None
         while True:
-            with self._opened() as db:
-                rows = db.execute(f"{_SELECT} WHERE id > ? ORDER BY id LIMIT 500", [last]).fetchall()
-            if not rows:
+            with self._opened():
+                row = cursor.fetchone()  # One at a time: a row of a damaged file may be large.
+            if row is None:
                 return
-            yield from rows
-            last = rows[-1][0]
+            if last is not None and row[0] <= last:  # The pages of a damaged file may go round in a circle.
+                raise _tte.InputError(f"{self._name} is damaged (trace {last} comes twice): give another file.")
+            last = row[0]
+            yield row
 
     def export(self, path: PathLike) -> int:
         """Write all traces as JSONL or parquet (by the file's suffix); returns how many."""
@@ -630,6 +636,7 @@ _EXPORT_AGAIN = "export it again"
 _REMEDIES = {
     "SQLITE_FULL": "free some space and run the same again, what was kept is safe",
     "SQLITE_READONLY": "give a file on a disk that can be written to, or open it with read_only",
+    "SQLITE_TOOBIG": f"a trace and its item have texts of at most {_MOST_BYTES} bytes, use no store for larger ones",
     "SQLITE_BUSY": "another process is writing to it, try again",
     "SQLITE_IOERR": "look after its disk and run the same again, what was kept is safe",
 }
@@ -725,7 +732,13 @@ def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
     _, parquet = _extras.pyarrow()
     with _files.reading(path, _EXPORT_AGAIN), parquet.ParquetFile(path) as file:
         count = 0
-        for batch in file.iter_batches(batch_size=1000):
+        names = file.schema_arrow.names
+        if file.metadata.num_rows > 0 and not set(names).issuperset(_COLUMNS):
+            yield dict.fromkeys(names)  # Whoever takes it says what is missing.
+            return
+        columns = [name for name in _STORED if name in names]
+        # Few at a time: a small file may be the same large text again and again.
+        for batch in file.iter_batches(batch_size=16, columns=columns):
             yield from batch.to_pylist()
             count += batch.num_rows
         told = (file.metadata.metadata or {}).get(_COUNT.encode())

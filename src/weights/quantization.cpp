@@ -42,7 +42,7 @@ std::vector<float> numbers(QuantizedWeight::Code code, int bits) {
     all[i] = code == QuantizedWeight::Code::kFloat8
                  ? static_cast<float>(
                        c10::Float8_e4m3fn(static_cast<std::uint8_t>(i), c10::Float8_e4m3fn::from_bits()))
-                 : static_cast<float>(i) - static_cast<float>(all.size() / 2);
+                 : static_cast<float>(i) - static_cast<float>(all.size()) / 2;
   }
   return all;
 }

@@ -48,6 +48,20 @@ CHECKPOINT: list[list[str]] = [
     ],
 ]
 
+# In the order of the first byte of fuzz_weights' inputs.
+WEIGHTS: list[list[str]] = [
+    [
+        '{"peft_type": "LORA", "r": 2, "lora_alpha": 4, "use_dora": true, "target_modules": ["q"]}',
+        '{"peft_type": "LORA", "r": 1, "rank_pattern": {"l.q": 2}, "alpha_pattern": {".*q": 3.5}, "use_rslora": true}',
+    ],
+    [
+        '{"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128], "fmt": "e4m3"}}',
+        '{"quantization_config": {"quant_method": "compressed-tensors", "format": "pack-quantized", "config_groups": '
+        '{"g": {"weights": {"num_bits": 4, "type": "int", "strategy": "group", "block_structure": [2, 2]}}}}}',
+        '{"text_config": {"quantization_config": {"quant_method": "compressed-tensors", "sparsity_config": {}}}}',
+    ],
+]
+
 
 def seeds() -> dict[str, list[bytes]]:
     """Inputs by fuzzer."""
@@ -73,6 +87,7 @@ def seeds() -> dict[str, list[bytes]]:
     return {
         "text": text,
         "checkpoint": checkpoint,
+        "weights": [bytes([i]) + seed.encode() for i, group in enumerate(WEIGHTS) for seed in group],
         "safetensors": [file, bytes([22]) + header],
         "image": images,
         "video": [path.read_bytes() for path in videos if path.stat().st_size < LARGEST],

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -425,3 +426,41 @@ def test_folders_within_too_many_folders_are_refused(tmp_path: Path) -> None:
     finally:
         sys.setrecursionlimit(depth)
     assert not (tmp_path / "a").exists()
+
+
+def test_pages_that_go_round_in_a_circle_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "traces.sqlite"
+    with tte.TraceStore(path) as store:
+        for i in range(40):
+            store.put(store.request(reasoner(tmp_path), f"{i}"), complete("x" * 500))
+    with closing(sqlite3.connect(path)) as db:
+        (page_bytes,) = db.execute("PRAGMA page_size").fetchone()
+        (root,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'traces'").fetchone()
+    data = bytearray(path.read_bytes())
+    begin = (root - 1) * page_bytes
+    assert data[begin] == 5  # An inner page of a table: its last child at 8, where its first cell is at 12.
+    first = begin + int.from_bytes(data[begin + 12 : begin + 14], "big")
+    data[begin + 8 : begin + 12] = data[first : first + 4]
+    path.write_bytes(data)
+    with tte.TraceStore(path) as store:
+        for use in (lambda: list(store.records()), store.drop_damaged, lambda: store.export(tmp_path / "o.jsonl")):
+            with pytest.raises(tte.InputError, match="comes twice"):
+                use()
+
+
+def test_texts_that_nobody_wrote_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "traces.sqlite"
+    with tte.TraceStore(path) as store:
+        store.put(store.request(reasoner(tmp_path), "a"), complete("x"))
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE traces SET token_ids = zeroblob(100000000)")
+    with tte.TraceStore(path) as store, pytest.raises(tte.InputError, match=r"too big.*at most 67108864 bytes"):
+        list(store.records())
+
+
+def test_a_parquet_export_of_other_columns_is_told_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "other.parquet"
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pa.table({"text": pa.array(["x" * 1000] * 2000).dictionary_encode()}), path)
+    with tte.TraceStore(tmp_path / "traces.sqlite") as store, pytest.raises(tte.InputError, match="row 1 has no 'key'"):
+        store.merge(path)
