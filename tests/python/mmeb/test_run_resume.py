@@ -138,6 +138,7 @@ def test_results_of_another_run_are_refused(whole: Path, images: Path) -> None:
             run_dataset(revised, whole, pair, progress=False)
         with pytest.raises(tte.InputError, match=r"data\.limit none, now 3"):
             run_dataset(NanoData(images), whole, pair, settings={"limit": 3}, progress=False)
+    assert not (folder_of(whole) / "parts").exists()
 
 
 def test_two_runs_in_one_folder_are_refused(images: Path, tmp_path: Path) -> None:

@@ -166,11 +166,12 @@ class ResultFolder:
             InputError: the folder's results are of another model, recipe, setting or data revision.
 
         """
-        self.parts.mkdir(parents=True, exist_ok=True)
+        self.path.mkdir(parents=True, exist_ok=True)
         text = json.dumps(sealed(manifest), ensure_ascii=False, indent=4) + "\n"
         _create(self.manifest_path, text.encode())
         found = self.manifest()
         check_identity(found.get("identity", {}), manifest["identity"], self.path)
+        self.parts.mkdir(exist_ok=True)
         return found
 
     def update(self, **values: Any) -> dict[str, Any]:
