@@ -233,6 +233,13 @@ std::vector<AddedToken> tokens_of_list(const std::filesystem::path& file, const 
   return tokens;
 }
 
+// What the model file would add by itself, and the checkpoint lists. Names of such tokens do not change how they are
+// looked for.
+void drop_listed(TokenizerParts& parts) {
+  std::erase_if(parts.added_last,
+                [&](const AddedToken& token) { return parts.added_index.contains(token.content); });
+}
+
 }  // namespace
 
 void add_declared_tokens(TokenizerParts& parts, const TokenizerConfig& config) {
@@ -275,9 +282,7 @@ void add_declared_tokens(TokenizerParts& parts, const TokenizerConfig& config) {
       parts.added[known->second].special = false;
     add_token(parts, std::move(token));
   }
-  // Other names for what the model file adds by itself do not change how that is looked for.
-  std::erase_if(parts.added_last,
-                [&](const AddedToken& token) { return parts.added_index.contains(token.content); });
+  drop_listed(parts);
   const auto declare = [&](AddedToken token) {
     // Qwen's class adds its special tokens once more, without flags; others only those that are new.
     if (own_class) {
