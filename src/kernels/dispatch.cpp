@@ -72,6 +72,16 @@ void check_batch(const char* function, const at::Tensor& rows, const PagedCache&
               ": slots must be dense int64, not ", batch.slots.scalar_type());
 }
 
+void check_slots(const char* function, std::int64_t rows, const at::Tensor& states,
+                 const std::vector<std::int32_t>& cu_seqlens, const std::vector<std::int64_t>& slots) {
+  TORCH_CHECK(cu_seqlens.size() == slots.size() + 1 && cu_seqlens.front() == 0 && cu_seqlens.back() == rows,
+              function, ": ", cu_seqlens.size(), " cu_seqlens and ", slots.size(), " slots do not fit ", rows,
+              " rows");
+  TORCH_CHECK(states.is_contiguous(), function, ": what slots keep must be contiguous");
+  for (const std::int64_t slot : slots)
+    TORCH_CHECK(slot >= 0 && slot < states.size(0), function, ": there is no slot ", slot);
+}
+
 }  // namespace
 
 at::Tensor linear(const at::Tensor& x, const Weight& weight, const std::optional<at::Tensor>& bias) {
@@ -119,6 +129,14 @@ at::Tensor silu_mul(const at::Tensor& gate_up) {
 at::Tensor activate(const at::Tensor& x, Activation activation) {
   check_type("activate", x);
   return table_of(x).activate(x, activation);
+}
+
+at::Tensor gated(const at::Tensor& x, const at::Tensor& gate, Gate kind) {
+  check_type("gated", x);
+  check_same("gated", x, gate);
+  TORCH_CHECK(x.dim() >= 1 && x.sizes() == gate.sizes(), "gated: x ", x.sizes(), " and gate ", gate.sizes(),
+              " differ");
+  return table_of(x).gated(x, gate, kind);
 }
 
 void rope_(at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
@@ -172,6 +190,47 @@ at::Tensor paged_attention(const at::Tensor& q, const PagedCache& cache, const P
                 batch.block_table.size(1), " blocks");
   }
   return table_of(q).paged_attention(q, cache, batch, scale);
+}
+
+at::Tensor causal_conv_silu(const at::Tensor& x, const at::Tensor& weight, at::Tensor& columns,
+                            const std::vector<std::int32_t>& cu_seqlens,
+                            const std::vector<std::int64_t>& slots) {
+  check_type("causal_conv_silu", x);
+  check_same("causal_conv_silu", x, weight);
+  check_same("causal_conv_silu", x, columns);
+  TORCH_CHECK(x.dim() == 2 && weight.dim() == 2 && columns.dim() == 3 && weight.is_contiguous() &&
+                  weight.size(0) == columns.size(1) + 1 && weight.size(1) == x.size(1) &&
+                  columns.size(2) == x.size(1),
+              "causal_conv_silu: x ", x.sizes(), ", weight ", weight.sizes(), " and columns ",
+              columns.sizes(), " do not fit each other");
+  check_slots("causal_conv_silu", x.size(0), columns, cu_seqlens, slots);
+  return table_of(x).causal_conv_silu(x, weight, columns, cu_seqlens, slots);
+}
+
+at::Tensor gated_delta_rule(const DeltaInputs& in, at::Tensor& memory,
+                            const std::vector<std::int32_t>& cu_seqlens,
+                            const std::vector<std::int64_t>& slots) {
+  check_type("gated_delta_rule", in.v);
+  for (const at::Tensor* other : {&in.q, &in.k, &in.a, &in.b}) check_same("gated_delta_rule", in.v, *other);
+  check_same("gated_delta_rule", memory, in.rate);
+  check_same("gated_delta_rule", memory, in.dt_bias);
+  const std::int64_t rows = in.v.size(0), heads = in.v.size(1);
+  TORCH_CHECK(in.q.dim() == 3 && in.v.dim() == 3 && in.q.sizes() == in.k.sizes() && in.q.size(0) == rows &&
+                  in.q.size(1) > 0 && heads % in.q.size(1) == 0,
+              "gated_delta_rule: q ", in.q.sizes(), ", k ", in.k.sizes(), " and v ", in.v.sizes(),
+              " do not fit each other");
+  for (const at::Tensor* gates : {&in.a, &in.b}) {
+    TORCH_CHECK(gates->dim() == 2 && gates->size(0) == rows && gates->size(1) == heads,
+                "gated_delta_rule: a and b must be [", rows, ", ", heads, "], not ", gates->sizes());
+  }
+  TORCH_CHECK(memory.scalar_type() == at::kFloat && memory.dim() == 4 && memory.size(1) == heads &&
+                  memory.size(2) == in.k.size(2) && memory.size(3) == in.v.size(2) &&
+                  in.rate.numel() == heads && in.dt_bias.numel() == heads && in.rate.is_contiguous() &&
+                  in.dt_bias.is_contiguous(),
+              "gated_delta_rule: memory ", memory.sizes(), " must be float32 [slots, ", heads, ", ",
+              in.k.size(2), ", ", in.v.size(2), "], with as many rates and biases");
+  check_slots("gated_delta_rule", rows, memory, cu_seqlens, slots);
+  return table_of(in.v).gated_delta_rule(in, memory, cu_seqlens, slots);
 }
 
 std::int64_t cache_block_size(at::Device device) {

@@ -43,6 +43,11 @@ at::Tensor silu_mul(const at::Tensor& gate_up);
 enum class Activation { kQuickGelu, kGelu, kGeluTanh, kSilu };
 at::Tensor activate(const at::Tensor& x, Activation activation);
 
+// What x is multiplied with: the sigmoid of a gate, rounded to their type first, or its silu.
+enum class Gate { kSigmoid, kSilu };
+// x and gate have equal sizes (strided views allowed); the result is dense.
+at::Tensor gated(const at::Tensor& x, const at::Tensor& gate, Gate kind);
+
 // Rotary embedding in place on x [rows, heads, head_dim] (may be a strided view): rotate-half form,
 // cos and sin float32 [rows, head_dim].
 void rope_(at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
@@ -76,6 +81,40 @@ void store_kv(const at::Tensor& k, const at::Tensor& v, PagedCache& cache, const
 // head_dim].
 at::Tensor paged_attention(const at::Tensor& q, const PagedCache& cache, const PagedBatch& batch,
                            double scale);
+
+// What one recurrent layer keeps of sequences, each in a slot. Zeros before a sequence begins.
+struct RecurrentCache {
+  at::Tensor columns;  // [slots, width - 1, channels]: the last inputs of causal_conv_silu, in their type.
+  at::Tensor memory;   // float32 [slots, heads, key_dim, value_dim], of gated_delta_rule.
+};
+
+// The operations below go on where sequences stand: rows cu_seqlens[i] .. cu_seqlens[i + 1] are the next ones of
+// the sequence whose slot is slots[i], and the slot is brought up to the last of them. No slot appears twice. On
+// the CPU a row's result has the same bits however its sequence is cut into steps.
+
+// silu of the causal convolution of each channel: x [rows, channels], weight [width, channels], where
+// weight[width - 1] is the row's own. Returns [rows, channels].
+at::Tensor causal_conv_silu(const at::Tensor& x, const at::Tensor& weight, at::Tensor& columns,
+                            const std::vector<std::int32_t>& cu_seqlens,
+                            const std::vector<std::int64_t>& slots);
+
+struct DeltaInputs {
+  at::Tensor q, k;  // [rows, key_heads, key_dim] (strided views allowed)
+  at::Tensor v;     // [rows, heads, value_dim], head h with the queries and keys of h / (heads / key_heads)
+  at::Tensor a, b;  // [rows, heads]
+  at::Tensor rate, dt_bias;  // float32 [heads]
+};
+inline constexpr float kL2NormEps = 1e-6F;
+
+// The gated delta rule, in float32. With q and k divided by the square root of their squares' sum + kL2NormEps, and
+// q by that of key_dim too, a row of a head does
+//   memory *= exp(rate * softplus(a + dt_bias));
+//   memory += k (v - memory^T k)^T * sigmoid(b);
+//   out = memory^T q.
+// Returns [rows, heads * value_dim].
+at::Tensor gated_delta_rule(const DeltaInputs& inputs, at::Tensor& memory,
+                            const std::vector<std::int32_t>& cu_seqlens,
+                            const std::vector<std::int64_t>& slots);
 
 // Tokens per cache block that paged_attention wants on this device.
 std::int64_t cache_block_size(at::Device device);

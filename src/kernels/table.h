@@ -19,10 +19,13 @@ struct KernelTable {
   decltype(kernels::layer_norm)* layer_norm;
   decltype(kernels::silu_mul)* silu_mul;
   decltype(kernels::activate)* activate;
+  decltype(kernels::gated)* gated;
   decltype(kernels::rope_)* rope;
   decltype(kernels::attention)* attention;
   decltype(kernels::store_kv)* store_kv;
   decltype(kernels::paged_attention)* paged_attention;
+  decltype(kernels::causal_conv_silu)* causal_conv_silu;
+  decltype(kernels::gated_delta_rule)* gated_delta_rule;
   std::int64_t cache_block_size;
 };
 
@@ -38,6 +41,6 @@ const KernelTable* loaded_cuda_kernels();
 // library was built for another layout of KernelTable.
 using CudaTableFunction = const KernelTable* (*)(int version);
 inline constexpr const char* kCudaTableSymbol = "tte_cuda_kernel_table";
-inline constexpr int kCudaTableVersion = 2;
+inline constexpr int kCudaTableVersion = 3;
 
 }  // namespace tte::kernels

@@ -187,6 +187,46 @@ TEST_P(CudaTest, PagedAttention) {
   }
 }
 
+TEST_P(CudaTest, RecurrencesGoOnWhereTheyStand) {
+  const auto type = GetParam();
+  const std::int64_t rows = kManyRows, channels = 70;
+  const DeltaInputs in = reference::random_delta_inputs(rows, 2, 4, 16, 24, type);
+  const at::Tensor x = random({rows, channels}, type, 8), weight = random({4, channels}, type, 9);
+  const auto there = [](const DeltaInputs& inputs) {
+    return DeltaInputs{gpu(inputs.q), gpu(inputs.k),    gpu(inputs.v),      gpu(inputs.a),
+                       gpu(inputs.b), gpu(inputs.rate), gpu(inputs.dt_bias)};
+  };
+  at::Tensor columns = gpu(at::zeros({2, 3, channels}, type)), memory = gpu(at::zeros({2, 4, 16, 24}));
+  std::vector<at::Tensor> convolved, read;
+  std::int64_t begin = 0;
+  for (const std::int32_t count : {1, 2, 7, static_cast<std::int32_t>(rows) - 10}) {
+    convolved.push_back(
+        kernels::causal_conv_silu(gpu(x.narrow(0, begin, count)), gpu(weight), columns, {0, count}, {1}));
+    read.push_back(
+        kernels::gated_delta_rule(there(reference::rows_of(in, begin, count)), memory, {0, count}, {1}));
+    begin += count;
+  }
+  EXPECT_EQ(difference(at::cat(convolved), reference::causal_conv_silu(x, weight),
+                       4.0 * rounding(type) + 16.0 * rounding(at::kFloat)),
+            "");
+  EXPECT_EQ(difference(at::cat(read), reference::gated_delta_rule(in),
+                       1.01 * rounding(type) + 64.0 * rounding(at::kFloat)),
+            "");
+  EXPECT_EQ(memory[0].abs().sum().item<float>(), 0.0F);
+}
+
+TEST_P(CudaTest, Gates) {
+  const auto type = GetParam();
+  const at::Tensor both = random({kManyRows, 3, 2 * 77}, type, 1, 4.0);
+  for (const Gate kind : {Gate::kSigmoid, Gate::kSilu}) {
+    const at::Tensor on_gpu = gpu(both);
+    EXPECT_EQ(difference(kernels::gated(on_gpu.narrow(2, 0, 77), on_gpu.narrow(2, 77, 77), kind),
+                         reference::gated(both.narrow(2, 0, 77), both.narrow(2, 77, 77), kind),
+                         2.02 * rounding(type) + 16.0 * rounding(at::kFloat)),
+              "");
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Types, CudaTest, testing::Values(at::kFloat, at::kBFloat16, at::kHalf),
                          [](const auto& info) { return std::string(c10::toString(info.param)); });
 

@@ -53,6 +53,59 @@ at::Tensor activate(const at::Tensor& x, Activation activation) {
   return {};
 }
 
+at::Tensor gated(const at::Tensor& x, const at::Tensor& gate, Gate kind) {
+  const at::Tensor wide = gate.to(at::kDouble);
+  if (kind == Gate::kSilu) return wide * wide.sigmoid() * x.to(at::kDouble);
+  return wide.sigmoid().to(x.scalar_type()).to(at::kDouble) * x.to(at::kDouble);
+}
+
+at::Tensor causal_conv_silu(const at::Tensor& x, const at::Tensor& weight) {
+  const std::int64_t width = weight.size(0);
+  const at::Tensor wide = at::constant_pad_nd(x.to(at::kDouble), {0, 0, width - 1, 0});
+  at::Tensor sum = at::zeros(x.sizes(), at::kDouble);
+  for (std::int64_t tap = 0; tap < width; ++tap)
+    sum += wide.narrow(0, tap, x.size(0)) * weight[tap].to(at::kDouble);
+  sum = sum.to(x.scalar_type()).to(at::kDouble);
+  return sum * sum.sigmoid();
+}
+
+at::Tensor gated_delta_rule(const DeltaInputs& in) {
+  const auto normalized = [&](const at::Tensor& heads) {
+    const at::Tensor x = heads.to(at::kDouble).repeat_interleave(in.v.size(1) / in.k.size(1), 1);
+    return x * (x.square().sum(-1, true) + 1e-6).rsqrt();
+  };
+  const at::Tensor q = normalized(in.q) / std::sqrt(static_cast<double>(in.q.size(2))), k = normalized(in.k);
+  const at::Tensor v = in.v.to(at::kDouble);
+  const at::Tensor decay =
+      (in.rate.to(at::kDouble) * at::softplus(in.a.to(at::kDouble) + in.dt_bias.to(at::kDouble))).exp();
+  const at::Tensor beta = in.b.to(at::kDouble).sigmoid().to(in.b.scalar_type()).to(at::kDouble);
+  at::Tensor memory = at::zeros({v.size(1), k.size(2), v.size(2)}, at::kDouble), out = at::empty_like(v);
+  for (std::int64_t row = 0; row < v.size(0); ++row) {
+    memory = memory * decay[row].view({-1, 1, 1});
+    const at::Tensor held = (memory * k[row].unsqueeze(2)).sum(1);
+    const at::Tensor change = (v[row] - held) * beta[row].unsqueeze(1);
+    memory = memory + k[row].unsqueeze(2) * change.unsqueeze(1);
+    out[row] = (memory * q[row].unsqueeze(2)).sum(1);
+  }
+  return out.flatten(1);
+}
+
+DeltaInputs random_delta_inputs(std::int64_t rows, std::int64_t key_heads, std::int64_t heads,
+                                std::int64_t key_dim, std::int64_t value_dim, at::ScalarType type) {
+  return {random({rows, key_heads, key_dim}, type, 1),
+          random({rows, key_heads, key_dim}, type, 2),
+          random({rows, heads, value_dim}, type, 3),
+          random({rows, heads}, type, 4),
+          random({rows, heads}, type, 5),
+          random({heads}, at::kFloat, 6).exp().neg() * 0.1,
+          random({heads}, at::kFloat, 7)};
+}
+
+DeltaInputs rows_of(const DeltaInputs& in, std::int64_t begin, std::int64_t count) {
+  const auto part = [&](const at::Tensor& x) { return x.narrow(0, begin, count); };
+  return {part(in.q), part(in.k), part(in.v), part(in.a), part(in.b), in.rate, in.dt_bias};
+}
+
 at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
   const at::Tensor wide = x.to(at::kDouble);
   const auto halves = wide.chunk(2, -1);

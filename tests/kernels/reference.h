@@ -19,12 +19,23 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps,
 at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps);
 at::Tensor silu_mul(const at::Tensor& gate_up);
 at::Tensor activate(const at::Tensor& x, Activation activation);
+at::Tensor gated(const at::Tensor& x, const at::Tensor& gate, Gate kind);
 at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
 
 // One sequence: q [rows, heads, head_dim], k and v [length, kv_heads, head_dim]. With `causal`, row j sees
 // the first length - rows + j + 1 tokens. Returns [rows, heads * head_dim].
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, bool causal,
                      double scale);
+
+// One sequence from its beginning.
+at::Tensor causal_conv_silu(const at::Tensor& x, const at::Tensor& weight);
+at::Tensor gated_delta_rule(const DeltaInputs& inputs);
+
+// Queries, keys, values and gates of rows, and the rates of heads.
+DeltaInputs random_delta_inputs(std::int64_t rows, std::int64_t key_heads, std::int64_t heads,
+                                std::int64_t key_dim, std::int64_t value_dim, at::ScalarType type);
+// Rows begin .. begin + count of them.
+DeltaInputs rows_of(const DeltaInputs& inputs, std::int64_t begin, std::int64_t count);
 
 // The largest relative error of rounding to the type.
 double rounding(at::ScalarType type);

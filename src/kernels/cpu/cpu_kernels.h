@@ -15,9 +15,12 @@ decltype(kernels::add_rms_norm) add_rms_norm;
 decltype(kernels::layer_norm) layer_norm;
 decltype(kernels::silu_mul) silu_mul;
 decltype(kernels::activate) activate;
+decltype(kernels::gated) gated;
 decltype(kernels::rope_) rope;
 decltype(kernels::attention) attention;
 decltype(kernels::store_kv) store_kv;
 decltype(kernels::paged_attention) paged_attention;
+decltype(kernels::causal_conv_silu) causal_conv_silu;
+decltype(kernels::gated_delta_rule) gated_delta_rule;
 
 }  // namespace tte::kernels::cpu

@@ -1,7 +1,7 @@
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 
 #include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/parallel.h"
 #include "kernels/cpu/simd/rows.h"
 #include "kernels/cpu/tensors.h"
 
@@ -36,16 +36,6 @@ class Rows {
   char* data_;
   c10::SmallVector<std::int64_t, 4> counts_, strides_;  // Innermost first.
 };
-
-// Calls body(row) for all rows of n values; threads are woken for work that outlasts waking them only.
-template <class Body>
-void for_rows(std::int64_t rows, std::int64_t n, const Body& body) {
-  constexpr std::int64_t kValuesPerThread = 16384;
-  at::parallel_for(0, rows, std::max<std::int64_t>(1, kValuesPerThread / std::max<std::int64_t>(1, n)),
-                   [&](std::int64_t begin, std::int64_t end) {
-                     for (std::int64_t row = begin; row < end; ++row) body(row);
-                   });
-}
 
 std::int64_t count_rows(const at::Tensor& x) {
   return x.size(-1) == 0 ? 0 : x.numel() / x.size(-1);
@@ -128,6 +118,18 @@ at::Tensor activate(const at::Tensor& input, Activation activation) {
     const std::int64_t begin = piece * kPiece;
     simd::activate(type, activation, at_element(x, begin),
                    static_cast<std::size_t>(std::min(kPiece, total - begin)), at_mutable_element(out, begin));
+  });
+  return out;
+}
+
+at::Tensor gated(const at::Tensor& input, const at::Tensor& gate_tensor, Gate kind) {
+  const at::Tensor x = dense_rows(input), gate = dense_rows(gate_tensor);
+  at::Tensor out = dense_like(x);
+  const std::int64_t n = x.size(-1);
+  const Rows in_rows(x), gate_rows(gate), out_rows(out);
+  const simd::Type type = type_of(x);
+  for_rows(count_rows(x), n, [&](std::int64_t row) {
+    simd::gated(type, kind, in_rows[row], gate_rows[row], static_cast<std::size_t>(n), out_rows[row]);
   });
   return out;
 }

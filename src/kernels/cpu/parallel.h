@@ -24,6 +24,16 @@ void for_units(std::int64_t count, const Unit& unit) {
   });
 }
 
+// Calls body(row) for all rows of n values; threads are woken for work that outlasts waking them only.
+template <class Body>
+void for_rows(std::int64_t rows, std::int64_t n, const Body& body) {
+  constexpr std::int64_t kValuesPerThread = 16384;
+  at::parallel_for(0, rows, std::max<std::int64_t>(1, kValuesPerThread / std::max<std::int64_t>(1, n)),
+                   [&](std::int64_t begin, std::int64_t end) {
+                     for (std::int64_t row = begin; row < end; ++row) body(row);
+                   });
+}
+
 // At least `count` floats that belong to this thread until it asks again, aligned to cache lines.
 float* scratch(std::size_t count);
 

@@ -21,24 +21,6 @@ bool takes_flash(const at::Tensor& q) {
          compute_capability(q.device().index()) >= 80;
 }
 
-// A host vector on the device. All layers of a step ask for the same ones: the last few are kept.
-at::Tensor on_device(const std::vector<std::int32_t>& values, at::Device device) {
-  struct Entry {
-    std::vector<std::int32_t> values;
-    at::Tensor tensor;
-  };
-  thread_local std::array<Entry, 8> entries;
-  thread_local std::size_t next = 0;
-  for (const Entry& entry : entries) {
-    if (entry.tensor.defined() && entry.tensor.device() == device && entry.values == values)
-      return entry.tensor;
-  }
-  Entry& entry = entries[next++ % entries.size()];
-  entry.tensor = at::tensor(values, at::kInt).to(device);
-  entry.values = values;
-  return entry.tensor;
-}
-
 std::int64_t longest(const std::vector<std::int32_t>& cu_seqlens) {
   std::int32_t most = 0;
   for (std::size_t i = 0; i + 1 < cu_seqlens.size(); ++i)
@@ -143,6 +125,23 @@ Compact compact(const PagedBatch& batch, at::Device device) {
 }
 
 }  // namespace
+
+at::Tensor on_device(const std::vector<std::int32_t>& values, at::Device device) {
+  struct Entry {
+    std::vector<std::int32_t> values;
+    at::Tensor tensor;
+  };
+  thread_local std::array<Entry, 8> entries;
+  thread_local std::size_t next = 0;
+  for (const Entry& entry : entries) {
+    if (entry.tensor.defined() && entry.tensor.device() == device && entry.values == values)
+      return entry.tensor;
+  }
+  Entry& entry = entries[next++ % entries.size()];
+  entry.tensor = at::tensor(values, at::kInt).to(device);
+  entry.values = values;
+  return entry.tensor;
+}
 
 at::Tensor attention(const at::Tensor& q_tensor, const at::Tensor& k_tensor, const at::Tensor& v_tensor,
                      const std::vector<std::int32_t>& cu_seqlens, bool causal, double scale) {

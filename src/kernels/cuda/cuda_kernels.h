@@ -4,6 +4,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
+#include <vector>
+
 #include "kernels/cuda/rows.h"
 #include "kernels/table.h"
 
@@ -19,10 +22,16 @@ decltype(kernels::add_rms_norm) add_rms_norm;
 decltype(kernels::layer_norm) layer_norm;
 decltype(kernels::silu_mul) silu_mul;
 decltype(kernels::activate) activate;
+decltype(kernels::gated) gated;
 decltype(kernels::rope_) rope;
 decltype(kernels::attention) attention;
 decltype(kernels::store_kv) store_kv;
 decltype(kernels::paged_attention) paged_attention;
+decltype(kernels::causal_conv_silu) causal_conv_silu;
+decltype(kernels::gated_delta_rule) gated_delta_rule;
+
+// A host vector on the device. All layers of a step ask for the same ones: the last few are kept.
+at::Tensor on_device(const std::vector<std::int32_t>& values, at::Device device);
 
 inline Type type_of(const at::Tensor& x) {
   switch (x.scalar_type()) {

@@ -46,6 +46,16 @@ __global__ void activate_kernel(const T* x, std::int64_t packs, T* out) {
 }
 
 template <typename T>
+__global__ void gated_kernel(bool silu, Rows x, Rows gates, std::int64_t n, T* out) {
+  for (std::int64_t index = first_index(); index < x.count * n; index += index_stride()) {
+    const std::int64_t row = index / n, i = index % n;
+    const float z = widen(row_at<T>(gates, row)[i]);
+    const float factor = silu ? gate(z, z) : widen(narrow<T>(gate(1.0f, z)));
+    out[index] = narrow<T>(factor * widen(row_at<T>(x, row)[i]));
+  }
+}
+
+template <typename T>
 __global__ void rope_kernel(T* x, std::int64_t count, std::int64_t heads, std::int64_t half,
                             std::int64_t row_stride, std::int64_t head_stride, const float* cos,
                             const float* sin) {
@@ -131,6 +141,21 @@ void activate(Type type, Function function, const void* x, std::int64_t count, v
       return launch_activate<Function::kGeluTanh>(type, x, count, out, stream);
     case Function::kSilu:
       return launch_activate<Function::kSilu>(type, x, count, out, stream);
+  }
+}
+
+void gated(Type type, bool silu, Rows x, Rows gates, std::int64_t n, void* out, cudaStream_t stream) {
+  if (x.count * n == 0) return;
+  const auto launch = [&](auto* values) {
+    gated_kernel<<<blocks_for(x.count * n), kThreads, 0, stream>>>(silu, x, gates, n, values);
+  };
+  switch (type) {
+    case Type::kFloat:
+      return launch(static_cast<float*>(out));
+    case Type::kBFloat16:
+      return launch(static_cast<__nv_bfloat16*>(out));
+    case Type::kHalf:
+      return launch(static_cast<__half*>(out));
   }
 }
 

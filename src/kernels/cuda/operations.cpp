@@ -4,7 +4,10 @@
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
+#include <cmath>
+
 #include "kernels/cuda/cuda_kernels.h"
+#include "kernels/cuda/recurrent.h"
 
 namespace tte::kernels::cuda {
 namespace {
@@ -49,6 +52,23 @@ at::Tensor plain_rows(const at::Tensor& x) {
 
 at::Tensor empty_as(const at::Tensor& x) {
   return at::empty(x.sizes(), x.options());
+}
+
+// Which rows are whose, on the device; keeps the tensors alive.
+struct DeviceSequences {
+  DeviceSequences(const std::vector<std::int32_t>& cu_seqlens, const std::vector<std::int64_t>& slots,
+                  at::Device device)
+      : ends(on_device(cu_seqlens, device)), slots(on_device({slots.begin(), slots.end()}, device)) {}
+  [[nodiscard]] Sequences sequences() const {
+    return {slots.numel(), ends.const_data_ptr<std::int32_t>(), slots.const_data_ptr<std::int32_t>()};
+  }
+  at::Tensor ends, slots;
+};
+
+// Heads in float32, each divided by its length.
+at::Tensor normalized(const at::Tensor& heads) {
+  const at::Tensor x = heads.to(at::kFloat);
+  return x * (x.square().sum(-1, true) + kL2NormEps).rsqrt();
 }
 
 }  // namespace
@@ -133,6 +153,16 @@ at::Tensor activate(const at::Tensor& input, Activation activation) {
   return out;
 }
 
+at::Tensor gated(const at::Tensor& input, const at::Tensor& gate_tensor, Gate kind) {
+  const at::Tensor x = plain_rows(input), gate = plain_rows(gate_tensor);
+  at::Tensor out = empty_as(input);
+  const Launch launch(x);
+  gated(type_of(x), kind == Gate::kSilu, rows_of(x), rows_of(gate), x.size(-1), out.mutable_data_ptr(),
+        launch.stream());
+  launch.check();
+  return out;
+}
+
 void rope(at::Tensor& x, const at::Tensor& cos_tensor, const at::Tensor& sin_tensor) {
   const at::Tensor cos = cos_tensor.contiguous(), sin = sin_tensor.contiguous();
   const Launch launch(x);
@@ -151,6 +181,46 @@ void store_kv(const at::Tensor& k_tensor, const at::Tensor& v_tensor, PagedCache
            k.size(1), k.size(2), cache.keys.mutable_data_ptr(), cache.values.mutable_data_ptr(),
            launch.stream());
   launch.check();
+}
+
+at::Tensor causal_conv_silu(const at::Tensor& input, const at::Tensor& weight, at::Tensor& columns,
+                            const std::vector<std::int32_t>& cu_seqlens,
+                            const std::vector<std::int64_t>& slots) {
+  const at::Tensor x = dense_rows(input);
+  at::Tensor out = at::empty({x.size(0), x.size(1)}, x.options());
+  const DeviceSequences where(cu_seqlens, slots, x.device());
+  const Launch launch(x);
+  conv_silu(type_of(x), where.sequences(), {x.size(1), weight.size(0), x.stride(0)}, x.const_data_ptr(),
+            weight.const_data_ptr(), columns.mutable_data_ptr(), out.mutable_data_ptr(), launch.stream());
+  launch.check();
+  return out;
+}
+
+at::Tensor gated_delta_rule(const DeltaInputs& in, at::Tensor& memory,
+                            const std::vector<std::int32_t>& cu_seqlens,
+                            const std::vector<std::int64_t>& slots) {
+  const at::Tensor k = normalized(in.k).contiguous(), v = in.v.to(at::kFloat).contiguous();
+  const at::Tensor q = (normalized(in.q) / std::sqrt(static_cast<double>(in.q.size(2)))).contiguous();
+  const at::Tensor decay = (at::softplus(in.a.to(at::kFloat) + in.dt_bias) * in.rate).exp().contiguous();
+  const at::Tensor beta = in.b.sigmoid().to(at::kFloat).contiguous();
+  at::Tensor out = at::empty({v.size(0), v.size(1) * v.size(2)}, v.options());
+  DeltaRule rule;
+  rule.heads = v.size(1);
+  rule.key_heads = k.size(1);
+  rule.key_dim = k.size(2);
+  rule.value_dim = v.size(2);
+  rule.q = q.const_data_ptr<float>();
+  rule.k = k.const_data_ptr<float>();
+  rule.v = v.const_data_ptr<float>();
+  rule.decay = decay.const_data_ptr<float>();
+  rule.beta = beta.const_data_ptr<float>();
+  rule.memory = memory.mutable_data_ptr<float>();
+  rule.out = out.mutable_data_ptr<float>();
+  const DeviceSequences where(cu_seqlens, slots, v.device());
+  const Launch launch(v);
+  delta_rule(where.sequences(), rule, launch.stream());
+  launch.check();
+  return out.to(in.v.scalar_type());
 }
 
 }  // namespace tte::kernels::cuda

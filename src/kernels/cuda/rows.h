@@ -30,6 +30,8 @@ void layer_norm(Type type, Rows x, const void* weight, const void* bias, float e
 void silu_mul(Type type, Rows gate_up, std::int64_t n, void* out, cudaStream_t stream);
 void activate(Type type, Function function, const void* x, std::int64_t count, void* out,
               cudaStream_t stream);
+// x times the sigmoid (rounded first) or the silu of gate.
+void gated(Type type, bool silu, Rows x, Rows gate, std::int64_t n, void* out, cudaStream_t stream);
 // x: head h of row r at r * row_stride + h * head_stride; cos and sin dense [rows, head_dim].
 void rope(Type type, void* x, std::int64_t rows, std::int64_t heads, std::int64_t head_dim,
           std::int64_t row_stride, std::int64_t head_stride, const float* cos, const float* sin,

@@ -13,10 +13,13 @@ constexpr KernelTable kTable{
     .layer_norm = cuda::layer_norm,
     .silu_mul = cuda::silu_mul,
     .activate = cuda::activate,
+    .gated = cuda::gated,
     .rope = cuda::rope,
     .attention = cuda::attention,
     .store_kv = cuda::store_kv,
     .paged_attention = cuda::paged_attention,
+    .causal_conv_silu = cuda::causal_conv_silu,
+    .gated_delta_rule = cuda::gated_delta_rule,
     .cache_block_size = cuda::kCacheBlockSize,
 };
 

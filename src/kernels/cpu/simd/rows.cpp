@@ -203,6 +203,34 @@ void silu_mul_row(const T* gate_values, const T* up, std::size_t n, T* out) {
 }
 
 template <class T>
+void gated_row(Gate kind, const T* x, const T* gate_values, std::size_t n, T* out) {
+  if (kind == Gate::kSilu) {
+    return for_steps(n, [&](std::size_t i, auto part) HWY_ATTR {
+      const Pair v = load(gate_values + i, part);
+      store(Pair{silu(v.a), silu(v.b)} * load(x + i, part), out + i, part);
+    });
+  }
+  const VF one = hn::Set(F(), 1.0f);
+  for_steps(n, [&](std::size_t i, auto part) HWY_ATTR {
+    const Pair v = load(gate_values + i, part);
+    store(round_to(Pair{gate(one, v.a), gate(one, v.b)}, x) * load(x + i, part), out + i, part);
+  });
+}
+
+template <class T>
+void conv_silu_row(const void* const* taps, const T* weight, std::size_t width, std::size_t n, T* out) {
+  for_steps(n, [&](std::size_t i, auto part) HWY_ATTR {
+    Pair sum = zero();
+    for (std::size_t tap = 0; tap < width; ++tap) {
+      sum = multiply_add(load(static_cast<const T*>(taps[tap]) + i, part), load(weight + tap * n + i, part),
+                         sum);
+    }
+    const Pair v = round_to(sum, weight);
+    store(Pair{silu(v.a), silu(v.b)}, out + i, part);
+  });
+}
+
+template <class T>
 void activate_row(Activation activation, const T* x, std::size_t n, T* out) {
   const auto map = [&](auto function) HWY_ATTR {
     for_steps(n, [&](std::size_t i, auto part) HWY_ATTR {
@@ -297,6 +325,19 @@ void SiluMul(Type type, const void* gate, const void* up, std::size_t n, void* o
     silu_mul_row(in<P>(gate), in<P>(up), n, in<P>(out));
   });
 }
+void Gated(Type type, Gate kind, const void* x, const void* gate_values, std::size_t n, void* out) {
+  with_type(type, [&](auto* t) {
+    using P = decltype(t);
+    gated_row(kind, in<P>(x), in<P>(gate_values), n, in<P>(out));
+  });
+}
+void ConvSilu(Type type, const void* const* taps, const void* weight, std::size_t width, std::size_t n,
+              void* out) {
+  with_type(type, [&](auto* t) {
+    using P = decltype(t);
+    conv_silu_row(taps, in<P>(weight), width, n, in<P>(out));
+  });
+}
 void Activate(Type type, Activation activation, const void* x, std::size_t n, void* out) {
   with_type(type, [&](auto* t) {
     using P = decltype(t);
@@ -324,6 +365,8 @@ HWY_EXPORT(AddRmsNorm);
 HWY_EXPORT(LayerNorm);
 HWY_EXPORT(SiluMul);
 HWY_EXPORT(Activate);
+HWY_EXPORT(Gated);
+HWY_EXPORT(ConvSilu);
 HWY_EXPORT(Rope);
 
 void rms_norm(Type type, const void* x, const void* weight, float eps, bool one_plus, std::size_t n,
@@ -343,6 +386,13 @@ void silu_mul(Type type, const void* gate, const void* up, std::size_t n, void* 
 }
 void activate(Type type, Activation activation, const void* x, std::size_t n, void* out) {
   HWY_DYNAMIC_DISPATCH(Activate)(type, activation, x, n, out);
+}
+void gated(Type type, Gate kind, const void* x, const void* gate, std::size_t n, void* out) {
+  HWY_DYNAMIC_DISPATCH(Gated)(type, kind, x, gate, n, out);
+}
+void conv_silu(Type type, const void* const* taps, const void* weight, std::size_t width, std::size_t n,
+               void* out) {
+  HWY_DYNAMIC_DISPATCH(ConvSilu)(type, taps, weight, width, n, out);
 }
 void rope(Type type, void* x, std::size_t heads, std::size_t head_stride, const float* cos, const float* sin,
           std::size_t head_dim) {
