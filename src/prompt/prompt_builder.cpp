@@ -135,6 +135,14 @@ PromptBuilder::PromptBuilder(std::shared_ptr<const CheckpointFiles> files, Recip
         "{} has no chat template: give a recipe whose style is \"raw\", or add chat_template.jinja.",
         files_->path.string()));
   }
+  for (const auto& [name, value] : recipe_.prompt.template_options) {
+    if (files_->chat_template->names_variable(name)) continue;
+    throw ModelError(
+        fmt::format("The recipe \"{}\" sets the template option \"{}\", which the chat template of {} does "
+                    "not read: leave "
+                    "it out, or correct its name.",
+                    recipe_.name, base::printable(name, 40), base::printable(files_->path.string(), 160)));
+  }
   if (files_->chat_template) {
     takes_lists_ = takes_lists(*files_->chat_template, "user");
     takes_system_lists_ = takes_lists(*files_->chat_template, "system");
@@ -294,6 +302,7 @@ std::string PromptBuilder::render_messages(std::vector<ChatMessage> messages) co
   options.continue_final_message = messages.back().role == "assistant";
   options.add_generation_prompt = recipe_.prompt.generation_prompt && !options.continue_final_message;
   options.guard_control_tokens = false;  // Done already, for the text of users only.
+  options.variables = recipe_.prompt.template_options;
   try {
     return files_->chat_template->render(messages, options);
   } catch (const ModelError& error) {  // A template that fails for this item may well take others.

@@ -63,12 +63,31 @@ void check_placeholders(const JsonObject& object, const char* key, const Pieces&
   }
 }
 
+text::TemplateVariables parse_template_options(const JsonObject& object) {
+  text::TemplateVariables out;
+  for (const auto& [name, value] : object.json().items()) {
+    if (name == "messages" || name == "tools" || name == "documents" || name == "add_generation_prompt")
+      object.fail(name, "is no option of a template: tte sets it itself");
+    if (const auto flag = base::strict_cast<bool>(value)) {
+      out.emplace_back(name, *flag);
+    } else if (const auto number = base::strict_cast<std::int64_t>(value)) {
+      out.emplace_back(name, *number);
+    } else if (const auto text = base::strict_cast<std::string>(value)) {
+      out.emplace_back(name, *text);
+    } else {
+      object.reject(name, "it must be true, false, a whole number or a string");
+    }
+  }
+  return out;
+}
+
 void parse_prompt(const Json& json, const std::string& where, PromptTemplate& out) {
-  const JsonObject object = known_object(json, where, "prompt",
-                                         {"style", "system", "user", "raw", "image", "video",
-                                          "generation_prompt", "no_text", "blank_image", "positions"});
+  const JsonObject object =
+      known_object(json, where, "prompt",
+                   {"style", "system", "user", "raw", "image", "video", "generation_prompt", "no_text",
+                    "blank_image", "positions", "template_options"});
   if (const auto style = object.choice("style", {"chat", "raw"})) out.chat = *style == 0;
-  for (const char* key : {"system", "user", "generation_prompt"}) {
+  for (const char* key : {"system", "user", "generation_prompt", "template_options"}) {
     if (!out.chat && object.find(key))
       object.fail(key, "belongs to style \"chat\", but the style is \"raw\"");
   }
@@ -81,6 +100,7 @@ void parse_prompt(const Json& json, const std::string& where, PromptTemplate& ou
   out.image = object.text("image", out.image);
   out.video = object.text("video", out.video);
   out.generation_prompt = object.flag("generation_prompt", out.generation_prompt);
+  out.template_options = parse_template_options(object.object("template_options"));
   if (const Json* no_text = object.find("no_text")) {
     const JsonObject texts = known_object(*no_text, where, "prompt.no_text", {"image", "video"});
     out.no_text_image = texts.text("image", out.no_text_image);

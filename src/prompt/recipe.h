@@ -11,6 +11,7 @@
 #include "base/checkpoint.h"
 #include "base/json.h"
 #include "models/preprocessor.h"
+#include "text/chat_template.h"
 #include "tte/options.h"
 
 namespace tte::prompt {
@@ -44,7 +45,9 @@ struct PromptTemplate {
   Pieces raw;                     // The same placeholders.
   std::string image = "{token}";  // Raw: what stands for a visual; {token} is the family's placeholder token.
   std::string video = "{token}";
-  bool generation_prompt = true;             // Chat: open the assistant turn.
+  bool generation_prompt = true;  // Chat: open the assistant turn.
+  text::TemplateVariables
+      template_options;  // Chat: what the checkpoint's template reads beside the messages.
   std::string no_text_image, no_text_video;  // {text} of an item with neither text nor instruction.
   int blank_image = 0;  // Side of the white image put before an item without any; 0: none is put.
   Positions positions = Positions::kFamily;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <fstream>
 #include <optional>
 
@@ -139,6 +140,16 @@ class LoadedTemplate final : public ChatTemplate {
     return source_.find(fmt::format("'{}'", role)) != std::string::npos ||
            source_.find(fmt::format("\"{}\"", role)) != std::string::npos;
   }
+  [[nodiscard]] bool names_variable(std::string_view name) const override {
+    const auto in_name = [&](std::size_t at) {
+      return at < source_.size() &&
+             (std::isalnum(static_cast<unsigned char>(source_[at])) != 0 || source_[at] == '_');
+    };
+    for (std::size_t at = source_.find(name); at != std::string::npos; at = source_.find(name, at + 1)) {
+      if (!(at > 0 && in_name(at - 1)) && !in_name(at + name.size())) return true;
+    }
+    return false;
+  }
 
  private:
   // The text of messages that are guarded already, joints and all.
@@ -258,6 +269,9 @@ std::string LoadedTemplate::render_as_is(const std::vector<ChatMessage>& message
     values.push_back(message_value(messages[i], last, final_text));
   }
   auto variables = variables_;
+  for (const auto& [name, value] : options.variables) {
+    variables.emplace_back(name, std::visit([](const auto& given) { return Value(given); }, value));
+  }
   variables.emplace_back("messages", Value(std::move(values)));
   variables.emplace_back("tools", None{});
   variables.emplace_back("documents", None{});

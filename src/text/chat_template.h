@@ -1,9 +1,12 @@
 // The checkpoint's own chat template, rendered as transformers' apply_chat_template renders it.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <variant>
 #include <vector>
 
 #include "base/checkpoint.h"
@@ -23,6 +26,9 @@ struct ChatMessage {
   bool plain = false;
 };
 
+// Variables that a template reads beside the messages, such as enable_thinking.
+using TemplateVariables = std::vector<std::pair<std::string, std::variant<bool, std::int64_t, std::string>>>;
+
 struct RenderOptions {
   bool add_generation_prompt = true;
   // Leaves the last (assistant) turn open, as transformers' continue_final_message. Excludes
@@ -31,6 +37,7 @@ struct RenderOptions {
   // Guards control-token strings inside the text of every message (transformers' sanitize_control_tokens), so
   // that they stay text. False restores transformers' default.
   bool guard_control_tokens = true;
+  TemplateVariables variables = {};
 };
 
 // Whose rule says which of several templates counts.
@@ -58,6 +65,9 @@ class ChatTemplate {
 
   // Whether the template itself speaks of a role: as a string, in quotes.
   [[nodiscard]] virtual bool names_role(std::string_view role) const = 0;
+
+  // Whether the template reads, or at least mentions, a variable.
+  [[nodiscard]] virtual bool names_variable(std::string_view name) const = 0;
 
   // What render() guards message text against. Callers that mix text of users with control tokens of their own
   // (a recipe's) call its guard_ends() themselves, and then render without guarding; joints in the text of
