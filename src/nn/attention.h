@@ -20,11 +20,13 @@ struct AttentionShape {
   std::int64_t heads = 0;
   std::int64_t kv_heads = 0;
   std::int64_t head_dim = 0;
-  std::optional<RmsNormOptions> qk_norm;  // q_norm and k_norm of each head, before its rotation.
+  std::optional<RmsNormOptions> qk_norm = {};  // q_norm and k_norm of each head, before its rotation.
+  // q_proj also has a gate behind each head's queries, whose sigmoid the head's result is multiplied with.
+  bool gated = false;
 };
 
-// Grouped-query attention with rotary positions: q_proj, k_proj, v_proj (one stacked product) and o_proj. Keys
-// and values go to Step::caches[cache].
+// Grouped-query attention with rotary positions, of a head's first dimensions where Step::rope has fewer than a head:
+// q_proj, k_proj, v_proj (one stacked product) and o_proj. Keys and values go to Step::caches[cache].
 class Attention final : public Mixer {
  public:
   Attention(const weights::StateDict& weights, const AttentionShape& shape, std::int64_t cache);
@@ -34,11 +36,18 @@ class Attention final : public Mixer {
                                         const Selection& selection) const override;
 
  private:
-  // Columns of a stacked product as heads, [rows, heads, head_dim], without a copy.
-  [[nodiscard]] at::Tensor heads(const at::Tensor& projected, std::int64_t first, std::int64_t count) const;
+  // Parts of stacked products as heads, [rows, heads, head_dim], without a copy.
+  struct Queries {
+    at::Tensor q, gate;  // The gate is undefined where there is none.
+  };
+  [[nodiscard]] Queries queries(const at::Tensor& projected) const;  // The first columns.
+  // `columns` in sizes of head_dim.
+  [[nodiscard]] at::Tensor heads(const at::Tensor& projected, std::int64_t columns, std::int64_t count) const;
+  [[nodiscard]] at::Tensor project_out(const at::Tensor& attended, const at::Tensor& gate) const;
 
   AttentionShape shape_;
   std::size_t cache_;
+  std::int64_t query_columns_;  // Of q_proj, in sizes of head_dim.
   double scale_;
   Linear qkv_;
   Linear q_, kv_;  // The parts of qkv_, sharing its weights.

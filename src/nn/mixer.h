@@ -17,8 +17,9 @@ namespace tte::nn {
 struct Step {
   RopeTable rope;
   kernels::PagedBatch batch;
-  std::span<kernels::PagedCache> caches;  // One for each layer that has one.
-  std::vector<std::int64_t> slots;        // One for each recurrent state, which no family has yet.
+  std::span<kernels::PagedCache> caches;              // One for each layer that has one.
+  std::span<kernels::RecurrentCache> recurrent = {};  // Likewise, of recurrent layers,
+  std::vector<std::int64_t> slots = {};               // and the slot in them that each sequence has.
 };
 
 // Some rows of a step, for a layer whose other rows nobody reads.

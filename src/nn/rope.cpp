@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <numbers>
-#include <numeric>
 #include <utility>
 
 namespace tte::nn {
@@ -70,9 +69,9 @@ std::vector<std::int64_t> contiguous_sections(const std::vector<std::int64_t>& s
   return axes;
 }
 
-std::vector<std::int64_t> interleaved_sections(const std::vector<std::int64_t>& sections) {
-  std::vector<std::int64_t> axes(
-      static_cast<std::size_t>(std::accumulate(sections.begin(), sections.end(), std::int64_t{0})), 0);
+std::vector<std::int64_t> interleaved_sections(const std::vector<std::int64_t>& sections,
+                                               std::int64_t frequencies) {
+  std::vector<std::int64_t> axes(static_cast<std::size_t>(frequencies), 0);
   for (std::size_t axis = 1; axis < sections.size(); ++axis) {
     const std::size_t end = std::min(axes.size(), static_cast<std::size_t>(sections[axis]) * sections.size());
     for (std::size_t i = axis; i < end; i += sections.size()) axes[i] = static_cast<std::int64_t>(axis);

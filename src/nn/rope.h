@@ -54,8 +54,9 @@ class Rope {
 // axis 1, ...
 std::vector<std::int64_t> contiguous_sections(const std::vector<std::int64_t>& sections);
 
-// Interleaved M-RoPE of Qwen3-VL: axis 0, 1, 2, 0, 1, 2, ... until axis k > 0 has sections[k] frequencies or the
-// last is reached; all others turn with axis 0.
-std::vector<std::int64_t> interleaved_sections(const std::vector<std::int64_t>& sections);
+// Interleaved M-RoPE of Qwen3-VL and Qwen3.5: axis 0, 1, 2, 0, 1, 2, ... until axis k > 0 has sections[k] of the
+// frequencies or their last is reached; all others turn with axis 0.
+std::vector<std::int64_t> interleaved_sections(const std::vector<std::int64_t>& sections,
+                                               std::int64_t frequencies);
 
 }  // namespace tte::nn

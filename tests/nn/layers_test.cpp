@@ -305,6 +305,42 @@ TEST_P(DecoderLayerTest, SelectedRowsAreRowsOfTheWhole) {
   expect_close(next + next_delta, expected(longer).narrow(0, 7, 1));
 }
 
+// One head of 8 dimensions, the first 4 of which are rotated; q_proj has its gate behind its queries.
+TEST(Attention, GatesAHeadAndRotatesItsBeginning) {
+  Checkpoint checkpoint;
+  checkpoint.add("q_proj.weight", {16, 12});
+  for (const char* name : {"k_proj.weight", "v_proj.weight"}) checkpoint.add(name, {8, 12});
+  checkpoint.add("o_proj.weight", {12, 8});
+  AttentionShape shape{12, 1, 1, 8};
+  shape.gated = true;
+  const Attention attention(checkpoint.open(), shape, 0);
+  const auto pool = KvPool::create({1, 1, 8, at::kFloat, at::kCPU}, 1 << 20);
+  const Rope rope = Rope::text(4, 100.0, {0, 0});
+  const at::Tensor x = checkpoint.input(5, 12);
+  const auto state = pool->start(5);
+  const std::array<KvState*, 1> states = {state.get()};
+  const std::array<std::int64_t, 1> count = {5};
+  const Step step{rope.table(at::arange(5, at::kLong).unsqueeze(0), at::kCPU, at::kFloat),
+                  page(states, count, *pool), pool->caches()};
+
+  const auto rotated = [&](const at::Tensor& h) {
+    const at::Tensor turned = at::cat({-h.narrow(1, 2, 2), h.narrow(1, 0, 2)}, 1);
+    return at::cat({h.narrow(1, 0, 4) * step.rope.cos + turned * step.rope.sin, h.narrow(1, 4, 4)}, 1);
+  };
+  const at::Tensor both = checkpoint.apply("q_proj", x);
+  const at::Tensor q = rotated(both.narrow(1, 0, 8)), k = rotated(checkpoint.apply("k_proj", x));
+  const at::Tensor future = at::ones({5, 5}, at::kBool).triu(1);
+  const at::Tensor scores = (q.matmul(k.t()) / std::sqrt(8.0)).masked_fill(future, -INFINITY);
+  const at::Tensor attended = scores.softmax(-1).matmul(checkpoint.apply("v_proj", x));
+  const at::Tensor expected = checkpoint.apply("o_proj", attended * both.narrow(1, 8, 8).sigmoid());
+  expect_close(attention.mix(x, step), expected);
+
+  const std::vector<std::int64_t> rows = {1, 4};
+  const at::Tensor index = at::tensor(rows, at::kLong);
+  const Selection selection{index, {step.rope.select(index), select_rows(step.batch, rows), step.caches}};
+  expect_close(attention.mix_selected(x, step, selection), expected.index_select(0, index));
+}
+
 INSTANTIATE_TEST_SUITE_P(NormOfQueriesAndKeys, DecoderLayerTest, ::testing::Bool());
 
 }  // namespace

@@ -17,10 +17,11 @@ TEST(Rope, ContiguousSections) {
 }
 
 TEST(Rope, InterleavedSections) {
-  EXPECT_THAT(interleaved_sections({3, 2, 2}), ElementsAre(0, 1, 2, 0, 1, 2, 0));
-  EXPECT_THAT(interleaved_sections({4, 1, 1}), ElementsAre(0, 1, 2, 0, 0, 0));
-  EXPECT_THAT(interleaved_sections({2, 3, 3}), ElementsAre(0, 1, 2, 0, 1, 2, 0, 1)) << "axis 2 is cut";
-  EXPECT_THAT(interleaved_sections({3, 0, 0}), ElementsAre(0, 0, 0));
+  EXPECT_THAT(interleaved_sections({3, 2, 2}, 7), ElementsAre(0, 1, 2, 0, 1, 2, 0));
+  EXPECT_THAT(interleaved_sections({4, 1, 1}, 6), ElementsAre(0, 1, 2, 0, 0, 0));
+  EXPECT_THAT(interleaved_sections({2, 3, 3}, 8), ElementsAre(0, 1, 2, 0, 1, 2, 0, 1)) << "axis 2 is cut";
+  EXPECT_THAT(interleaved_sections({3, 0, 0}, 3), ElementsAre(0, 0, 0));
+  EXPECT_THAT(interleaved_sections({11, 11, 10}, 4), ElementsAre(0, 1, 2, 0)) << "sections of larger heads";
 }
 
 TEST(Rope, TextFrequenciesTurnWithTheirAxis) {
