@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "tte/error.h"
@@ -65,9 +66,9 @@ class AssembledModel final : public Model {
         files_(weights.sources()) {}
 
   [[nodiscard]] const ModelInfo& info() const override { return info_; }
-  [[nodiscard]] std::int64_t state_capacity() const override { return language_.pool().capacity(); }
+  [[nodiscard]] std::int64_t state_capacity() const override { return language_.state_capacity(); }
   [[nodiscard]] std::int64_t state_bytes(std::int64_t tokens) const override {
-    return language_.pool().bytes(tokens);
+    return language_.state_bytes(tokens);
   }
   [[nodiscard]] std::unique_ptr<SequenceState> start(std::int64_t reserve) const override {
     return language_.start(reserve);
@@ -122,9 +123,11 @@ std::shared_ptr<const Model> assemble(const base::Checkpoint& checkpoint, const 
     placement.dtype = LanguageModel::stored_dtype(weights);
     weights = weights::StateDict::open(checkpoint, placement, naming);
   }
-  // Frequencies that old tools saved: computed here.
   for (const std::string& name : weights.names()) {
-    if (name.ends_with("inv_freq")) weights.mark_used(name);
+    const auto begins = [&](const std::string& prefix) { return name.starts_with(prefix); };
+    // Frequencies that old tools saved are computed here.
+    if (name.ends_with("inv_freq") || std::any_of(parts.unread.begin(), parts.unread.end(), begins))
+      weights.mark_used(name);
   }
   auto model = std::make_shared<const AssembledModel>(parts, weights, options);
   weights.check_all_used();

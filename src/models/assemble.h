@@ -44,9 +44,10 @@ struct Parts {
   std::function<std::unique_ptr<const VisionEncoder>(const weights::StateDict& weights)> vision;
   // Adds every setting that decides what the tower computes.
   std::function<void(base::Digester& digester)> add_vision;
+  std::vector<std::string> unread;  // What names of tensors begin with that are not needed.
 };
 
-// The checkpoint's tensors must all be used, but for inv_freq of old tools.
+// The checkpoint's tensors must all be used, but for Parts::unread and inv_freq of old tools.
 std::shared_ptr<const Model> assemble(const base::Checkpoint& checkpoint, const ModelOptions& options,
                                       const Parts& parts);
 

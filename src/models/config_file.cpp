@@ -7,6 +7,7 @@
 #include <map>
 
 #include "base/file.h"
+#include "nn/rope.h"
 
 namespace tte::models {
 
@@ -42,29 +43,49 @@ nn::RopeScaling read_scaling(const JsonObject& config, const JsonObject& rope, c
   return scaling;
 }
 
+// How many dimensions of a head are rotated.
+std::int64_t read_rotary_dim(const JsonObject& config, const JsonObject& rope, const TextRules& rules,
+                             std::int64_t head_dim) {
+  if (rules.partial_rotary == 1) return head_dim;
+  constexpr double kAboveAll = 1 + 1e-9;
+  double factor = config.number("partial_rotary_factor", rules.partial_rotary, 0, kAboveAll);
+  factor = rope.number("partial_rotary_factor", factor, 0, kAboveAll);
+  const auto dim = static_cast<std::int64_t>(static_cast<double>(head_dim) * factor);
+  if (dim < 2 || dim % 2 != 0) {
+    (rope.has("partial_rotary_factor") ? rope : config)
+        .reject("partial_rotary_factor",
+                fmt::format("{} of the {} dimensions of a head cannot be rotated", dim, head_dim));
+  }
+  return dim;
+}
+
 void read_text_rope(const JsonObject& config, const TextRules& rules, TextConfig& text) {
   const JsonObject rope = rope_of(config);
   text.rope_theta = config.number("rope_theta", text.rope_theta, 0, kMostTheta);
   text.rope_theta = rope.number("rope_theta", text.rope_theta, 0, kMostTheta);
+  const std::int64_t frequencies = read_rotary_dim(config, rope, rules, text.head_dim) / 2;
   if (rules.sections.empty()) {
     text.rope_scaling =
         read_scaling(config, rope, rope_type(rope, {"default", "linear", "llama3"}), text.max_positions);
-    text.rope_axes.assign(static_cast<std::size_t>(text.head_dim / 2), 0);
+    text.rope_axes.assign(static_cast<std::size_t>(frequencies), 0);
     return;
   }
   rope_type(rope, {"default", "mrope"});
   const std::vector<std::int64_t> sections = rope.integers("mrope_section", rules.sections);
   std::int64_t sum = 0;
   for (const std::int64_t section : sections) {
-    if (section < 0 || section > text.head_dim)
-      rope.reject("mrope_section", "a section cannot have this size");
+    if (section < 0 || section > kMostSize) rope.reject("mrope_section", "a section cannot have this size");
     sum += section;
   }
-  if (sections.size() != 3 || sum != text.head_dim / 2) {
-    rope.reject("mrope_section", fmt::format("it must be three sizes whose sum is half of the head size, {}",
-                                             text.head_dim / 2));
+  if (sections.size() != 3 || (!rules.interleaved && sum != frequencies)) {
+    rope.reject(
+        "mrope_section",
+        fmt::format(
+            "it must be three sizes{}",
+            rules.interleaved ? "" : fmt::format(" whose sum is half of the head size, {}", frequencies)));
   }
-  text.rope_axes = rules.axes(sections);
+  text.rope_axes =
+      rules.interleaved ? nn::interleaved_sections(sections, frequencies) : nn::contiguous_sections(sections);
 }
 
 void read_head_dim(const JsonObject& config, const TextRules& rules, TextConfig& text) {
@@ -101,8 +122,10 @@ void check_attention(const JsonObject& config, const TextRules& rules, const Tex
   if (config.flag("use_sliding_window", false)) {
     config.reject("use_sliding_window", "sliding-window attention is not supported for this family");
   }
-  for (const std::string& type : config.texts("layer_types")) {
-    if (type != "full_attention") config.reject("layer_types", "only \"full_attention\" is supported");
+  if (rules.read_own == nullptr) {
+    for (const std::string& type : config.texts("layer_types")) {
+      if (type != "full_attention") config.reject("layer_types", "only \"full_attention\" is supported");
+    }
   }
   if (rules.sliding_window == 0) return;
   // A null is no window, nothing the family's own. One that no prompt is longer than does nothing.
@@ -154,6 +177,7 @@ TextConfig read_text(const ConfigFile& file, const TextRules& rules) {
   if (config.text("hidden_act", "silu") != "silu") config.reject("hidden_act", "tte knows \"silu\" here");
   check_attention(config, rules, text);
   read_text_rope(config, rules, text);
+  if (rules.read_own != nullptr) rules.read_own(config, text);
   text.tied = file.root().flag("tie_word_embeddings", false) || config.flag("tie_word_embeddings", false);
   return text;
 }

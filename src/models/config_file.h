@@ -33,10 +33,12 @@ ConfigFile read_config_file(const base::Checkpoint& checkpoint);
 struct TextRules {
   TextConfig defaults;  // kv_heads and head_dim 0: the number of heads, and hidden_size divided by it.
   std::vector<std::int64_t> sections;  // The default of mrope_section; empty: positions have one axis.
-  // Sections, whose sum is half of head_dim, into TextConfig::rope_axes.
-  std::vector<std::int64_t> (*axes)(const std::vector<std::int64_t>& sections) = nullptr;
-  bool free_head_dim = false;       // head_dim need not be hidden_size / num_attention_heads.
+  bool interleaved = false;            // Sections are spread over the frequencies (nn::interleaved_sections).
+  double partial_rotary = 1;   // The default of partial_rotary_factor, which is read where this is not 1.
+  bool free_head_dim = false;  // head_dim need not be hidden_size / num_attention_heads.
   std::int64_t sliding_window = 0;  // The default of sliding_window; 0: the family does not know that key.
+  // Reads what no other family has, layer_types too; null: there is nothing, and all layers are of attention.
+  void (*read_own)(const base::JsonObject& config, TextConfig& text) = nullptr;
 };
 
 // Throws ModelError naming file, key and value for what makes no sense or is not supported (sliding windows,

@@ -19,7 +19,7 @@ constexpr const char* kHead = "lm_head.weight";
 constexpr std::int64_t kSelectBelow = 2;  // rows / wanted rows
 
 nn::Selection select(const nn::Step& step, const std::vector<std::int64_t>& rows, const at::Tensor& index) {
-  return {index, {step.rope.select(index), nn::select_rows(step.batch, rows), step.caches, {}}};
+  return {index, {step.rope.select(index), nn::select_rows(step.batch, rows), step.caches, {}, {}}};
 }
 
 // The embedding, or the head that it is tied to where only that was saved.
@@ -41,10 +41,19 @@ std::optional<kernels::Weight> load_head(const TextConfig& config, const weights
   return head && !at::equal(*head, embedding) ? *head : embedding;
 }
 
+nn::RmsNormOptions norm_options(const TextConfig& config) {
+  return {.eps = config.rms_norm_eps, .scale = config.norm_scale};
+}
+
 nn::AttentionShape attention_shape(const TextConfig& config) {
-  nn::AttentionShape shape{config.hidden_size, config.heads, config.kv_heads, config.head_dim, {}};
-  if (config.qk_norm) shape.qk_norm = nn::RmsNormOptions{.eps = config.rms_norm_eps};
+  nn::AttentionShape shape{config.hidden_size, config.heads, config.kv_heads, config.head_dim};
+  if (config.qk_norm) shape.qk_norm = norm_options(config);
+  shape.gated = config.gated;
   return shape;
+}
+
+nn::SlotShape slot_shape(const nn::DeltaNetShape& delta, std::int64_t layers) {
+  return {layers, delta.conv_width - 1, delta.channels(), delta.value_heads, delta.key_dim, delta.value_dim};
 }
 
 }  // namespace
@@ -53,6 +62,8 @@ void TextConfig::add_to(base::Digester& digester) const {
   for (const std::int64_t value : {heads, kv_heads, std::int64_t{qk_norm}}) digester.number(value);
   for (const std::int64_t axis : rope_axes) digester.number(axis);
   for (const double value : {rms_norm_eps, rope_theta}) digester.bytes(&value, sizeof value);
+  for (const bool is_delta : delta_layers) digester.number(std::int64_t{is_delta});
+  if (!delta_layers.empty()) digester.number(delta.key_heads).number(delta.value_heads);
   if (rope_scaling.factor == 1 && !rope_scaling.low_freq_factor) return;
   for (const double value : {rope_scaling.factor, rope_scaling.low_freq_factor.value_or(0),
                              rope_scaling.high_freq_factor.value_or(0)}) {
@@ -67,17 +78,30 @@ LanguageModel::LanguageModel(const TextConfig& config, const weights::StateDict&
       deepstack_(deepstack),
       embedding_(load_embedding(config, weights)),
       head_(load_head(config, weights, embedding_)),
-      rope_(nn::Rope::text(config.head_dim, config.rope_theta, config.rope_axes, config.rope_scaling)),
-      norm_(weights, "model.norm", config.hidden_size, {.eps = config.rms_norm_eps}) {
+      rope_(nn::Rope::text(2 * static_cast<std::int64_t>(config.rope_axes.size()), config.rope_theta,
+                           config.rope_axes, config.rope_scaling)),
+      norm_(weights, "model.norm", config.hidden_size, norm_options(config)) {
+  std::int64_t attentions = 0, deltas = 0;  // So far.
   for (std::int64_t i = 0; i < config.layers; ++i) {
     const weights::StateDict layer = weights.select(fmt::format("model.layers.{}.", i));
-    auto attention = std::make_unique<nn::Attention>(layer.select("self_attn."), attention_shape(config), i);
-    layers_.emplace_back(layer, std::move(attention), config.hidden_size, config.intermediate_size,
-                         nn::RmsNormOptions{.eps = config.rms_norm_eps});
+    std::unique_ptr<const nn::Mixer> mixer;
+    if (config.is_delta(i)) {
+      mixer = std::make_unique<nn::GatedDeltaNet>(layer.select("linear_attn."), config.delta, deltas++);
+    } else {
+      mixer =
+          std::make_unique<nn::Attention>(layer.select("self_attn."), attention_shape(config), attentions++);
+    }
+    layers_.emplace_back(layer, std::move(mixer), config.hidden_size, config.intermediate_size,
+                         norm_options(config));
   }
-  pool_ = nn::KvPool::create(
-      {config.layers, config.kv_heads, config.head_dim, embedding_.scalar_type(), embedding_.device()},
-      state_bytes);
+  const nn::KvShape kv = {attentions, config.kv_heads, config.head_dim, embedding_.scalar_type(),
+                          embedding_.device()};
+  if (deltas > 0) {
+    hybrid_ = nn::HybridPool::create(kv, slot_shape(config.delta, deltas), state_bytes);
+    pool_ = hybrid_->kv();
+  } else {
+    pool_ = nn::KvPool::create(kv, state_bytes);
+  }
 }
 
 std::optional<std::pair<std::string, std::string>> LanguageModel::tied_tensors(const TextConfig& config) {
@@ -90,7 +114,16 @@ at::ScalarType LanguageModel::stored_dtype(const weights::StateDict& weights) {
 }
 
 std::unique_ptr<SequenceState> LanguageModel::start(std::int64_t reserve) const {
+  if (hybrid_) return hybrid_->start(reserve);
   return pool_->start(reserve);
+}
+
+std::int64_t LanguageModel::state_capacity() const {
+  return hybrid_ ? hybrid_->capacity() : pool_->capacity();
+}
+
+std::int64_t LanguageModel::state_bytes(std::int64_t tokens) const {
+  return hybrid_ ? hybrid_->bytes(tokens) : pool_->bytes(tokens);
 }
 
 void LanguageModel::check_batch(const RaggedBatch& batch) const {
@@ -123,16 +156,29 @@ void LanguageModel::check_batch(const RaggedBatch& batch) const {
   }
 }
 
-LanguageModel::Prepared LanguageModel::prepare(const RaggedBatch& batch,
-                                               std::span<nn::KvState* const> states) const {
+LanguageModel::States LanguageModel::states_of(std::span<const Segment> segments) const {
+  if (!hybrid_) return {nn::kv_states(segments, *pool_), {}};
+  States out;
+  for (const nn::HybridState* state : nn::hybrid_states(segments, *hybrid_)) {
+    out.kv.push_back(&state->kv());
+    out.slots.push_back(state->slot());
+  }
+  return out;
+}
+
+LanguageModel::Prepared LanguageModel::prepare(const RaggedBatch& batch, const States& states) const {
   const at::Device device = embedding_.device();
   const at::ScalarType dtype = embedding_.scalar_type();
   std::vector<std::int64_t> tokens;
   for (const Segment& segment : batch.segments) tokens.push_back(segment.tokens);
   Prepared out;
   out.ids = batch.ids.to(device);
-  out.step = {
-      rope_.table(batch.positions, device, dtype), nn::page(states, tokens, *pool_), pool_->caches(), {}};
+  out.step = {rope_.table(batch.positions, device, dtype),
+              nn::page(states.kv, tokens, *pool_),
+              pool_->caches(),
+              {},
+              states.slots};
+  if (hybrid_) out.step.recurrent = hybrid_->caches();
   if (batch.visual_rows.defined() && batch.visual_rows.numel() > 0) {
     out.visual_rows = batch.visual_rows.to(device);
     out.visual_features = batch.visual_features.to(device, dtype);
@@ -168,9 +214,9 @@ at::Tensor LanguageModel::run(const Prepared& prepared) const {
 
 at::Tensor LanguageModel::forward(const RaggedBatch& batch) const {
   check_batch(batch);
-  const std::vector<nn::KvState*> states = nn::kv_states(batch.segments, *pool_);
+  const States states = states_of(batch.segments);
   at::Tensor hidden = run(prepare(batch, states));
-  for (std::size_t i = 0; i < states.size(); ++i) states[i]->advance(batch.segments[i].tokens);
+  for (std::size_t i = 0; i < states.kv.size(); ++i) states.kv[i]->advance(batch.segments[i].tokens);
   return hidden;
 }
 

@@ -1,4 +1,5 @@
-// A decoder language model of Llama's kind: embedding, layers of attention and gated MLP, final norm, head.
+// A decoder language model of Llama's kind: embedding, layers of attention (or a recurrence) and gated MLP, final
+// norm, head.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -14,6 +15,8 @@
 #include "kernels/weight.h"
 #include "models/model.h"
 #include "nn/decoder_layer.h"
+#include "nn/delta_net.h"
+#include "nn/hybrid_state.h"
 #include "nn/kv_cache.h"
 #include "nn/norm.h"
 #include "nn/rope.h"
@@ -33,12 +36,21 @@ struct TextConfig {
   std::int64_t max_positions = 0;      // max_position_embeddings
   double rms_norm_eps = 1e-6;          // rms_norm_eps
   double rope_theta = 1e4;             // rope_theta
-  // The axis of positions that each of head_dim / 2 frequencies turns with.
+  // The axis of positions that each frequency turns with: half as many as a head has dimensions that are rotated.
   std::vector<std::int64_t> rope_axes;
   nn::RopeScaling rope_scaling;  // rope_scaling, or rope_parameters
   bool qk_norm = false;          // Each head's queries and keys are normed before they are rotated.
-  bool tied = false;             // tie_word_embeddings
+  bool gated = false;            // What each head attends to is gated: nn::AttentionShape::gated.
+  kernels::NormScale norm_scale = kernels::NormScale::kWeight;  // Of the layers', heads' and final norms.
+  bool tied = false;                                            // tie_word_embeddings
+  // layer_types: whether the mixer of each layer is a gated delta net of the sizes of `delta`, and not
+  // attention, which at least one is. Empty: none.
+  std::vector<bool> delta_layers;
+  nn::DeltaNetShape delta;
 
+  [[nodiscard]] bool is_delta(std::int64_t layer) const {
+    return !delta_layers.empty() && delta_layers[static_cast<std::size_t>(layer)];
+  }
   // Adds every setting that decides what the model computes, but for those that the weights' shapes tell.
   void add_to(base::Digester& digester) const;
 };
@@ -59,9 +71,10 @@ class LanguageModel {
 
   [[nodiscard]] const at::Tensor& embedding() const { return embedding_; }  // [vocab, hidden]
   [[nodiscard]] bool has_head() const { return head_.has_value(); }
-  [[nodiscard]] const nn::KvPool& pool() const { return *pool_; }
-  [[nodiscard]] std::unique_ptr<SequenceState> start(std::int64_t reserve) const;
   // As Model's.
+  [[nodiscard]] std::int64_t state_capacity() const;
+  [[nodiscard]] std::int64_t state_bytes(std::int64_t tokens) const;
+  [[nodiscard]] std::unique_ptr<SequenceState> start(std::int64_t reserve) const;
   [[nodiscard]] at::Tensor forward(const RaggedBatch& batch) const;
   [[nodiscard]] at::Tensor logits(const at::Tensor& hidden) const;
 
@@ -76,7 +89,13 @@ class LanguageModel {
     std::optional<nn::Selection>
         selection;  // Where so few are wanted that the last layer works on them alone.
   };
-  [[nodiscard]] Prepared prepare(const RaggedBatch& batch, std::span<nn::KvState* const> states) const;
+  // What the sequences of a batch have kept.
+  struct States {
+    std::vector<nn::KvState*> kv;
+    std::vector<std::int64_t> slots;  // Empty for models without recurrent layers.
+  };
+  [[nodiscard]] States states_of(std::span<const Segment> segments) const;
+  [[nodiscard]] Prepared prepare(const RaggedBatch& batch, const States& states) const;
   // Reads nothing but `prepared` and the sequences' pages.
   [[nodiscard]] at::Tensor run(const Prepared& prepared) const;
 
@@ -88,6 +107,7 @@ class LanguageModel {
   std::vector<nn::DecoderLayer> layers_;
   nn::RmsNorm norm_;
   std::shared_ptr<nn::KvPool> pool_;
+  std::shared_ptr<nn::HybridPool> hybrid_;  // That pool_ is a part of, in models with recurrent layers.
 };
 
 }  // namespace tte::models

@@ -22,6 +22,8 @@
 #include "models/qwen2_vl/preprocessor.h"
 #include "models/qwen3/model.h"
 #include "models/qwen3/preprocessor.h"
+#include "models/qwen3_5/model.h"
+#include "models/qwen3_5/preprocessor.h"
 #include "models/qwen3_vl/model.h"
 #include "models/qwen3_vl/preprocessor.h"
 #include "tte/error.h"
@@ -43,6 +45,8 @@ const std::map<std::string, Family>& families() {
       {"llama", {llama::load_preprocessor, llama::load_model}},
       {"mistral", {llama::load_preprocessor, llama::load_model}},
       {"llava_next", {llava_next::load_preprocessor, llava_next::load_model}},
+      {"qwen3_5", {qwen3_5::load_preprocessor, qwen3_5::load_model}},
+      {"qwen3_5_text", {qwen3_5::load_text_preprocessor, qwen3_5::load_text_model}},
   };
   return known;
 }

@@ -11,8 +11,8 @@
 #include "expect_error.h"
 #include "media/budget.h"
 #include "models/preprocessor.h"
+#include "models/qwen/grid_tower.h"
 #include "models/qwen3_vl/config.h"
-#include "models/qwen3_vl/vision.h"
 #include "temp_dir.h"
 #include "text/tokenizer/tokenizer.h"
 #include "tte/error.h"
@@ -86,7 +86,7 @@ TEST(Qwen3VlConfig, BlocksThatAreNotThere) {
 // transformers' get_vision_interpolation_indices_and_weights, align_corners=True, blocks of 2 x 2.
 TEST(Qwen3VlGrid, EqualsTransformers) {
   const float third = 0.3333333134651184F, two_thirds = 0.6666666269302368F;
-  const GridTaps wide = grid_taps(2, 4, 3, 2);
+  const qwen::GridTaps wide = qwen::grid_taps(2, 4, 3, 2);
   EXPECT_TRUE(at::equal(wide.index, at::tensor({0, 0, 6, 6, 1, 2, 7, 8, 1, 1, 7, 7, 2, 2, 8, 8,
                                                 3, 3, 6, 6, 4, 5, 7, 8, 4, 4, 7, 7, 5, 5, 8, 8},
                                                at::kLong)
@@ -97,11 +97,11 @@ TEST(Qwen3VlGrid, EqualsTransformers) {
                                                     0.3333333730697632F, 0.0F, 0.3333333730697632F, 0.0F})));
   EXPECT_TRUE(at::equal(wide.weight[2], at::zeros({8})))
       << "two rows of patches, on the outer rows of the grid";
-  const GridTaps tall = grid_taps(4, 2, 5, 2);
+  const qwen::GridTaps tall = qwen::grid_taps(4, 2, 5, 2);
   EXPECT_TRUE(at::equal(tall.index[3], at::tensor({6, 9, 11, 14, 16, 19, 21, 24}, at::kLong)));
   EXPECT_TRUE(at::equal(tall.weight[2], at::tensor({0.0F, 0.0F, 0.3333333730697632F, 0.3333333730697632F,
                                                     0.6666667461395264F, 0.6666667461395264F, 0.0F, 0.0F})));
-  EXPECT_TRUE(at::equal(grid_taps(2, 2, 1, 2).index, at::zeros({4, 4}, at::kLong)));
+  EXPECT_TRUE(at::equal(qwen::grid_taps(2, 2, 1, 2).index, at::zeros({4, 4}, at::kLong)));
 }
 
 class Qwen3VlPrompt : public ::testing::Test {

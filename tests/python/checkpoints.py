@@ -20,6 +20,7 @@ SPECIAL = [
 PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+MARKS_PATTERN = PATTERN.replace(r"]?\p{L}+", r"]?[\p{L}\p{M}]+").replace(r"\s\p{L}", r"\s\p{L}\p{M}")
 WORDS = (
     "the cat and dog look at a red circle left of blue square what is in this picture describe represent user input "
     "think about it then answer with one word Grüße naïve 東京 привет 😀 1234 import numpy as np\n\n def f(x): return x"
@@ -41,15 +42,23 @@ SHAPES = [
     # Llama's decoder; features of two layers side by side, the tower's last among them.
     Shape("llava-next-llama", family="llava_next", tied=False, layers=3, kv_heads=4, head_dim=24, vision_embed=48,
           vision_heads=3, vision_depth=3, feature_layer=[1, -1], options={"model_type": "llama"}),
+    # Three linear layers and one of attention; the last layer linear, and heads of which 16 dimensions are rotated.
+    Shape("qwen3.5", family="qwen3_5", layers=4, mrope=(2, 1, 1)),
+    Shape("qwen3.5-untied", family="qwen3_5", layers=3, mrope=(4, 2, 2), head_dim=64, kv_heads=1, tied=False,
+          vision_embed=48, vision_heads=3, options={
+              "layer_types": ["linear_attention", "full_attention", "linear_attention"], "linear_num_key_heads": 4,
+              "linear_conv_kernel_dim": 3, "linear_value_head_dim": 40,
+          }),
 ]  # fmt: skip
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
+def make_tokenizer(*, marks_in_words: bool = False) -> PreTrainedTokenizerFast:
     """Byte-level BPE with Qwen2's normaliser, pattern and special tokens, trained on a few sentences."""
+    pattern = MARKS_PATTERN if marks_in_words else PATTERN
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(__import__("tokenizers").Regex(PATTERN), behavior="isolated", invert=False),
+        pre_tokenizers.Split(__import__("tokenizers").Regex(pattern), behavior="isolated", invert=False),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
     ])  # fmt: skip
     tokenizer.decoder = decoders.ByteLevel()
@@ -67,9 +76,9 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 def make_checkpoint(folder: Path, shape: Shape, seed: int = 0) -> Path:
     """Write a random-weight model with tokenizer, processors and chat template to `folder`."""
-    tokenizer = make_tokenizer()
-    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL}
     family = FAMILIES[shape.family]
+    tokenizer = make_tokenizer(marks_in_words=family.marks_in_words)
+    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL}
     config = family.config(
         text_config={
             "hidden_size": shape.hidden, "num_hidden_layers": shape.layers, "num_attention_heads": shape.heads,
@@ -89,6 +98,8 @@ def make_checkpoint(folder: Path, shape: Shape, seed: int = 0) -> Path:
         for name, parameter in model.named_parameters():
             if parameter.ndim >= 2:
                 parameter.mul_(shape.scale)
+            elif name.endswith("A_log"):
+                parameter.sub_(4)  # Memories that fade within a token hide mistakes.
             elif "norm" in name and name.endswith("weight"):
                 parameter.add_(torch.randn_like(parameter) * 0.1)
             else:

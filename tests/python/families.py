@@ -55,6 +55,7 @@ class Family:
     template: Path = DATA / "templates" / "qwen2_vl.jinja"
     top: Callable[[Shape], dict[str, Any]] = lambda shape: {}  # Of config.json, outside of its parts.
     videos: bool = True
+    marks_in_words: bool = False  # The pattern of the tokenizer has [\\p{L}\\p{M}] where Qwen2's has \\p{L}.
 
 
 LIMITS = {"min_pixels": 56 * 56, "max_pixels": 28 * 28 * 64}
@@ -153,5 +154,26 @@ FAMILIES = {
         lambda shape: {"rope_type": "default", "rope_theta": 10000.0},
         top=lambda shape: {"image_grid_pinpoints": PINPOINTS, "vision_feature_layer": shape.feature_layer},
         videos=False,
+    ),
+    # A quarter of each head is rotated; the values of the linear layers have more heads than their keys.
+    "qwen3_5": Family(
+        transformers.Qwen3_5Config,
+        transformers.Qwen3_5ForConditionalGeneration,
+        lambda shape: {
+            "hidden_size": shape.vision_embed, "depth": shape.vision_depth, "num_heads": shape.vision_heads,
+            "out_hidden_size": shape.hidden, "intermediate_size": 2 * shape.vision_embed, "patch_size": 16,
+            "spatial_merge_size": 2, "temporal_patch_size": 2, "num_position_embeddings": 25,
+        },
+        _qwen3_vl_processor,
+        lambda shape: {
+            "head_dim": shape.head_dim or 32, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
+            "linear_key_head_dim": 16, "linear_value_head_dim": 24,
+        },
+        lambda shape: {
+            "rope_type": "default", "rope_theta": 10000.0, "mrope_section": list(shape.mrope),
+            "partial_rotary_factor": 0.25,
+        },
+        template=DATA / "templates" / "qwen3_5.jinja",
+        marks_in_words=True,
     ),
 }  # fmt: skip

@@ -2,8 +2,6 @@
 
 #include <fmt/core.h>
 
-#include "nn/rope.h"
-
 namespace tte::models::qwen {
 
 using base::JsonObject;
@@ -25,6 +23,12 @@ void VisionConfig::add_to(base::Digester& digester) const {
   digester.bytes(&rope_theta, sizeof rope_theta);
 }
 
+void GridVisionConfig::add_to(base::Digester& digester) const {
+  VisionConfig::add_to(digester);
+  digester.number(num_positions);
+  for (const std::int64_t block : deepstack) digester.number(block);
+}
+
 TextRules qwen2_rules() {
   TextConfig text;
   text.vocab_size = 152064;
@@ -36,7 +40,10 @@ TextRules qwen2_rules() {
   text.max_positions = 32768;
   text.rms_norm_eps = 1e-5;
   text.rope_theta = 1e6;
-  return {text, {16, 24, 24}, nn::contiguous_sections};
+  TextRules rules;
+  rules.defaults = text;
+  rules.sections = {16, 24, 24};
+  return rules;
 }
 
 TextRules qwen3_rules() {
@@ -80,10 +87,25 @@ void finish(const JsonObject& config, const VisionKeys& keys, const TextConfig& 
   }
 }
 
-PlaceholderTokens read_tokens(const ConfigFile& file, const TextConfig& text, const VisionConfig& vision) {
+GridVisionConfig read_grid_vision(const JsonObject& config, const TextConfig& text) {
+  GridVisionConfig vision;
+  vision.depth = 27;
+  vision.patch_size = 16;
+  read_shared(config, vision);
+  vision.hidden_size = config.integer("hidden_size", 1152, 1, kMostSize);
+  vision.out_size = config.integer("out_hidden_size", 3584, 1, kMostSize);
+  vision.mlp_dim = config.integer("intermediate_size", 4304, 1, kMostSize);
+  vision.activation = read_activation(config, "hidden_act", "gelu_pytorch_tanh");
+  vision.num_positions = config.integer("num_position_embeddings", vision.num_positions, 1, kMostSize);
+  finish(config, {"hidden_size", "out_hidden_size"}, text, vision);
+  return vision;
+}
+
+PlaceholderTokens read_tokens(const ConfigFile& file, const TextConfig& text, const VisionConfig& vision,
+                              const TokenIds& defaults) {
   const JsonObject root = file.root();
-  const std::int64_t image = root.integer("image_token_id", 151655, 0, text.vocab_size - 1);
-  const std::int64_t video = root.integer("video_token_id", 151656, 0, text.vocab_size - 1);
+  const std::int64_t image = root.integer("image_token_id", defaults.image, 0, text.vocab_size - 1);
+  const std::int64_t video = root.integer("video_token_id", defaults.video, 0, text.vocab_size - 1);
   if (image == video) root.reject("video_token_id", "images and videos need different placeholders");
   return {image, video, text.vocab_size, vision.merge_size};
 }

@@ -40,6 +40,16 @@ struct VisionConfig {
   void add_to(base::Digester& digester) const;
 };
 
+// Of a tower whose patches also have learned positions (GridTower).
+struct GridVisionConfig : VisionConfig {
+  std::int64_t num_positions = 2304;  // num_position_embeddings: learned positions, a square grid
+  // deepstack_visual_indexes (Qwen3-VL): blocks whose output is merged too, ascending
+  std::vector<std::int64_t> deepstack;
+
+  // As the base's, with what such a tower adds.
+  void add_to(base::Digester& digester) const;
+};
+
 // The rules of Qwen2-VL and Qwen2.5-VL.
 TextRules qwen2_rules();
 // What Qwen3's and Qwen3-VL's text models have in common.
@@ -56,8 +66,14 @@ struct VisionKeys {
 };
 void finish(const base::JsonObject& config, const VisionKeys& keys, const TextConfig& text,
             VisionConfig& vision);
-// image_token_id and video_token_id.
-PlaceholderTokens read_tokens(const ConfigFile& file, const TextConfig& text, const VisionConfig& vision);
+// The config of a GridTower, but for deepstack_visual_indexes.
+GridVisionConfig read_grid_vision(const base::JsonObject& config, const TextConfig& text);
+// Defaults of image_token_id and video_token_id.
+struct TokenIds {
+  std::int64_t image = 151655, video = 151656;
+};
+PlaceholderTokens read_tokens(const ConfigFile& file, const TextConfig& text, const VisionConfig& vision,
+                              const TokenIds& defaults);
 
 // A vision-language family's config.json; `Vision` is its VisionConfig.
 template <typename Vision>
@@ -70,11 +86,12 @@ struct Config {
 
 template <typename Vision>
 Config<Vision> load_config(const base::Checkpoint& checkpoint, const TextRules& rules,
-                           Vision (*read_vision)(const base::JsonObject& config, const TextConfig& text)) {
+                           Vision (*read_vision)(const base::JsonObject& config, const TextConfig& text),
+                           const TokenIds& tokens = {}) {
   const ConfigFile file = read_config_file(checkpoint);
   const TextConfig text = read_text(file, rules);
   const Vision vision = read_vision(file.vision(), text);
-  return {file.name, text, vision, read_tokens(file, text, vision)};
+  return {file.name, text, vision, read_tokens(file, text, vision, tokens)};
 }
 
 }  // namespace tte::models::qwen

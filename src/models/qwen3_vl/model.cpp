@@ -1,14 +1,14 @@
 #include "models/qwen3_vl/model.h"
 
+#include "models/qwen/grid_tower.h"
 #include "models/qwen/model.h"
 #include "models/qwen3_vl/config.h"
-#include "models/qwen3_vl/vision.h"
 
 namespace tte::models::qwen3_vl {
 
 std::shared_ptr<const Model> load_model(const base::Checkpoint& checkpoint, const ModelOptions& options) {
   const Config config = load_config(checkpoint);
-  Parts parts = qwen::parts_of<VisionTower>("qwen3_vl", config);
+  Parts parts = qwen::parts_of<qwen::GridTower>("qwen3_vl", config);
   parts.deepstack = static_cast<std::int64_t>(config.vision.deepstack.size());
   return qwen::load_model(checkpoint, options, parts);
 }

@@ -1,4 +1,4 @@
-// The vision tower of Qwen3-VL.
+// The vision tower of Qwen3-VL and Qwen3.5.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -8,12 +8,12 @@
 #include <string>
 #include <vector>
 
+#include "models/qwen/config.h"
 #include "models/qwen/vision_tower.h"
-#include "models/qwen3_vl/config.h"
 #include "nn/mlp.h"
 #include "nn/norm.h"
 
-namespace tte::models::qwen3_vl {
+namespace tte::models::qwen {
 
 // Where a frame's patches lie on a square grid of learned positions: each between four of them.
 struct GridTaps {
@@ -28,7 +28,7 @@ GridTaps grid_taps(std::int64_t h, std::int64_t w, std::int64_t side, std::int64
 class Merger {
  public:
   enum class NormOf { kPatch, kToken };
-  Merger(const weights::StateDict& weights, const VisionConfig& config, NormOf norm_of);
+  Merger(const weights::StateDict& weights, const GridVisionConfig& config, NormOf norm_of);
   // x [patches, hidden_size] -> [merged patches, out_size]
   [[nodiscard]] at::Tensor operator()(const at::Tensor& x) const;
 
@@ -41,22 +41,22 @@ class Merger {
 
 // Patches to merged features: patch embedding, learned positions, blocks whose attention sees a whole frame,
 // merger. The columns of a merged patch are those of the last block, then those of each deepstack block.
-class VisionTower final : public qwen::VisionTower {
+class GridTower final : public VisionTower {
  public:
   // `weights` is the part of the checkpoint below "visual.".
-  VisionTower(const weights::StateDict& weights, const VisionConfig& config);
+  GridTower(const weights::StateDict& weights, const GridVisionConfig& config);
 
  private:
-  [[nodiscard]] at::Tensor encode(std::span<const qwen::Frame> frames) const override;
+  [[nodiscard]] at::Tensor encode(std::span<const Frame> frames) const override;
   // [patches, hidden_size] of frames, one after the other.
-  [[nodiscard]] at::Tensor positions(std::span<const qwen::Frame> frames) const;
+  [[nodiscard]] at::Tensor positions(std::span<const Frame> frames) const;
 
   at::Tensor grid_;    // [num_positions, hidden_size]
   std::int64_t side_;  // Of the grid.
-  std::vector<qwen::VisionBlock<nn::LayerNorm, nn::Mlp>> blocks_;
+  std::vector<VisionBlock<nn::LayerNorm, nn::Mlp>> blocks_;
   Merger merger_;
   std::vector<std::int64_t> deepstack_;    // Blocks, ascending,
   std::vector<Merger> deepstack_mergers_;  // and the merger of each.
 };
 
-}  // namespace tte::models::qwen3_vl
+}  // namespace tte::models::qwen

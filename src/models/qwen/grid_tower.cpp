@@ -1,4 +1,4 @@
-#include "models/qwen3_vl/vision.h"
+#include "models/qwen/grid_tower.h"
 
 #include <ATen/ATen.h>
 #include <fmt/core.h>
@@ -7,7 +7,7 @@
 #include <array>
 #include <cmath>
 
-namespace tte::models::qwen3_vl {
+namespace tte::models::qwen {
 namespace {
 
 // transformers fixes this, whatever config.json says for the text model.
@@ -38,7 +38,7 @@ GridTaps grid_taps(std::int64_t h, std::int64_t w, std::int64_t side, std::int64
   std::vector<AxisTaps> rows, columns;
   for (std::int64_t y = 0; y < h; ++y) rows.push_back(axis_taps(y, h, side));
   for (std::int64_t x = 0; x < w; ++x) columns.push_back(axis_taps(x, w, side));
-  const at::Tensor patches = qwen::patch_positions(h, w, merge);
+  const at::Tensor patches = patch_positions(h, w, merge);
   const auto at_patch = patches.accessor<std::int64_t, 2>();
   GridTaps out{at::empty({4, h * w}, at::kLong), at::empty({4, h * w}, at::kFloat)};
   auto index = out.index.accessor<std::int64_t, 2>();
@@ -55,7 +55,7 @@ GridTaps grid_taps(std::int64_t h, std::int64_t w, std::int64_t side, std::int64
   return out;
 }
 
-Merger::Merger(const weights::StateDict& weights, const VisionConfig& config, NormOf norm_of)
+Merger::Merger(const weights::StateDict& weights, const GridVisionConfig& config, NormOf norm_of)
     : width_(config.hidden_size * config.merge_area()),
       norm_of_(norm_of),
       norm_(weights, "norm", norm_of == NormOf::kToken ? width_ : config.hidden_size, kNormEps),
@@ -66,8 +66,8 @@ at::Tensor Merger::operator()(const at::Tensor& x) const {
   return mlp_(norm_of_ == NormOf::kToken ? norm_(x.view({-1, width_})) : norm_(x).view({-1, width_}));
 }
 
-VisionTower::VisionTower(const weights::StateDict& weights, const VisionConfig& config)
-    : qwen::VisionTower(weights, config),
+GridTower::GridTower(const weights::StateDict& weights, const GridVisionConfig& config)
+    : VisionTower(weights, config),
       grid_(weights.get("pos_embed.weight", {config.num_positions, config.hidden_size})),
       side_(static_cast<std::int64_t>(std::sqrt(static_cast<double>(config.num_positions)))),
       merger_(weights.select("merger."), config, Merger::NormOf::kPatch),
@@ -77,7 +77,7 @@ VisionTower::VisionTower(const weights::StateDict& weights, const VisionConfig& 
     const auto norm = [&](const char* name) {
       return nn::LayerNorm(block, name, config.hidden_size, kNormEps);
     };
-    blocks_.push_back({norm("norm1"), norm("norm2"), qwen::VisionAttention(block, config),
+    blocks_.push_back({norm("norm1"), norm("norm2"), VisionAttention(block, config),
                        nn::Mlp(block, "mlp.linear_fc1", "mlp.linear_fc2", config.hidden_size, config.mlp_dim,
                                config.hidden_size, config.activation)});
   }
@@ -87,7 +87,7 @@ VisionTower::VisionTower(const weights::StateDict& weights, const VisionConfig& 
   }
 }
 
-at::Tensor VisionTower::positions(std::span<const qwen::Frame> frames) const {
+at::Tensor GridTower::positions(std::span<const Frame> frames) const {
   std::vector<at::Tensor> parts;
   for (std::size_t i = 0; i < frames.size(); ++i) {
     const auto& [values, h, w] = frames[i];
@@ -104,7 +104,7 @@ at::Tensor VisionTower::positions(std::span<const qwen::Frame> frames) const {
   return at::cat(parts);
 }
 
-at::Tensor VisionTower::encode(std::span<const qwen::Frame> frames) const {
+at::Tensor GridTower::encode(std::span<const Frame> frames) const {
   const nn::RopeTable rope = rotation(frames);
   const std::vector<std::int32_t> cu_seqlens = boundaries(frames);
   at::Tensor x = embed_patches(frames).add_(positions(frames));
@@ -119,4 +119,4 @@ at::Tensor VisionTower::encode(std::span<const qwen::Frame> frames) const {
   return at::cat(columns, 1);
 }
 
-}  // namespace tte::models::qwen3_vl
+}  // namespace tte::models::qwen
