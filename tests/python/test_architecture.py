@@ -16,7 +16,6 @@ DECLARATION = re.compile(
 TEXT = re.compile(r'"(?:\\.|[^"\\\n])*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
 CALLED_BY_TESTS_ONLY = {
     "choose_products": "a processor without instructions for oneDNN shall test what oneDNN computes",
-    "free_blocks": "that blocks come back shows nowhere else until they run out",
 }
 TORCH = ("ATen/", "torch/", "c10/", "caffe2/")
 
