@@ -42,8 +42,8 @@ SHAPES = [
     # Llama's decoder; features of two layers side by side, the tower's last among them.
     Shape("llava-next-llama", family="llava_next", tied=False, layers=3, kv_heads=4, head_dim=24, vision_embed=48,
           vision_heads=3, vision_depth=3, feature_layer=[1, -1], options={"model_type": "llama"}),
-    # Three linear layers and one of attention; the last layer linear, and heads of which 16 dimensions are rotated. With
-    # larger weights transformers itself, which solves for 64 tokens at once, is more than 1e-5 from float64.
+    # Three linear layers and one of attention; the last layer linear, and heads of which 16 dimensions are rotated.
+    # With larger weights transformers itself, which solves for 64 tokens at once, is more than 1e-5 from float64.
     Shape("qwen3.5", family="qwen3_5", layers=4, mrope=(2, 1, 1), scale=2.0),
     Shape("qwen3.5-untied", family="qwen3_5", layers=3, mrope=(4, 2, 2), head_dim=64, kv_heads=1, tied=False, scale=2.0,
           vision_embed=48, vision_heads=3, options={
