@@ -15,7 +15,7 @@ import transformers
 import tte
 from checkpoints import SHAPES, Shape, make_tokenizer
 from conversations import conversations
-from references import Reference
+from references import Reference, states
 from safetensors.torch import load_file, save_file
 
 SHAPE = next(shape for shape in SHAPES if shape.family == "qwen3_5")
@@ -145,7 +145,7 @@ def test_the_text_model_alone(text_model: TextReference) -> None:
     for text, row, trace in zip(TEXTS, embedder.embed(TEXTS, progress=False), traces, strict=True):
         expected = text_model.hidden(text)
         assert tte.Processor(text_model.folder)(text)["input_ids"].tolist() == [text_model.ids(text)]
-        np.testing.assert_allclose(embedder.embed_tokens(text)[0], expected, atol=1e-5, rtol=0, err_msg=text)
+        np.testing.assert_allclose(states(embedder, text), expected, atol=1e-5, rtol=0, err_msg=text)
         last = expected[-1] / np.linalg.norm(expected[-1])
         np.testing.assert_allclose(row, last, atol=1e-5, rtol=0, err_msg=text)
         assert trace.token_ids == text_model.greedy(text, 32), text
