@@ -47,15 +47,14 @@ class Grammar {
     return std::string(one_of(kAttributes));
   }
   std::string method() {
-    static constexpr std::string_view kMethods[] = {"items", "keys",       "values",       "get",   "upper",
-                                                    "title", "split",      "rsplit",       "strip", "replace",
-                                                    "find",  "startswith", "endswith",     "rfind", "join",
-                                                    "count", "splitlines", "removeprefix", "lstrip"};
+    static constexpr std::string_view kMethods[] = {"items",    "keys",  "values",  "get",   "upper",
+                                                    "title",    "split", "replace", "strip", "startswith",
+                                                    "endswith", "find",  "rfind",   "lstrip"};
     return std::string(one_of(kMethods));
   }
   std::string loop() {
-    static constexpr std::string_view kAttributes[] = {
-        "index", "index0", "last", "length", "nextitem", "first", "previtem", "revindex", "revindex0"};
+    static constexpr std::string_view kAttributes[] = {"index", "index0",   "first",
+                                                       "last",  "previtem", "nextitem"};
     return "loop." + std::string(one_of(kAttributes));
   }
   std::string literal() {
@@ -84,7 +83,7 @@ class Grammar {
   }
   std::string arguments(int depth) {
     static constexpr std::string_view kNames[] = {
-        "attribute=", "default=", "reverse=", "indent=", "n=", "boolean="};
+        "attribute=", "default=", "indent=", "sort_keys=", "boolean="};
     std::string out;
     for (int i = number(3); i > 0; --i) out += (out.empty() ? "" : ", ") + expression(depth - 1);
     if (number(5) == 0)
@@ -105,7 +104,6 @@ class Grammar {
                                                     "list",
                                                     "first",
                                                     "last",
-                                                    "reverse",
                                                     "items",
                                                     "dictsort",
                                                     "map",
@@ -132,7 +130,7 @@ class Grammar {
                                                       " ~ ",   " == ", " < ",  " in ", " not in ",
                                                       " and ", " or ", " != ", " >= "};
     static constexpr std::string_view kTests[] = {"defined",     "none",      "string", "mapping",
-                                                  "iterable",    "sequence",  "number", "odd",
+                                                  "iterable",    "sequence",  "number", "true",
                                                   "in [1, 'a']", "equalto 1", "ne 2"};
     if (over(depth)) return number(2) == 0 ? literal() : name();
     switch (number(12)) {
@@ -174,8 +172,7 @@ class Grammar {
         return "{{ " + expression(depth) + " }}";
       case 3:
         return "{%- for " + name() + " in " + expression(depth) +
-               (number(3) == 0 ? " if " + expression(1) : "") + " %}" + body(depth - 1) +
-               "{% else %}e{% endfor %}";
+               (number(3) == 0 ? " if " + expression(1) : "") + " %}" + body(depth - 1) + "{% endfor %}";
       case 4:
         return "{% if " + expression(depth) + " %}" + body(depth - 1) + "{% else %}" + body(depth - 1) +
                "{% endif %}";

@@ -22,8 +22,11 @@ struct Call {
   const Arguments& arguments;  // All of them.
   std::array<const Value*, kMaxParameters> bound{};
 
-  // Argument `index`; null if it was not passed.
-  [[nodiscard]] const Value* get(std::size_t index) const { return bound[index]; }
+  // Argument `index`; null if it was not passed or, where `none_too`, is None.
+  [[nodiscard]] const Value* get(std::size_t index, bool none_too = false) const {
+    const Value* value = bound[index];
+    return value != nullptr && none_too && value->is_none() ? nullptr : value;
+  }
   [[nodiscard]] bool flag(std::size_t index) const {
     return bound[index] != nullptr && bound[index]->truthy();
   }
@@ -32,11 +35,6 @@ struct Call {
     const auto value = bound[index]->integer();
     if (!value) refuse_argument(index);
     return *value;
-  }
-  // A string; null if it was not passed or is None.
-  [[nodiscard]] const std::string* text_or_none(std::size_t index) const {
-    if (bound[index] == nullptr || bound[index]->is_none()) return nullptr;
-    return &text(index);
   }
   [[nodiscard]] const std::string& text(std::size_t index) const {
     if (bound[index]->text() == nullptr) refuse_argument(index);
@@ -58,19 +56,23 @@ struct Builtin {
   Value (*function)(const Call&);
   std::array<const char*, Call::kMaxParameters> parameters{};  // "" where it is passed by position alone.
   std::size_t required = 0;
-  bool any = false;      // The function reads its arguments itself.
-  bool of_dict = false;  // Of a method; otherwise it is one of texts.
+  bool any = false;  // The function reads its arguments itself.
 };
 
 // The one called `name`; null if there is none.
 const Builtin* find_builtin(std::span<const Builtin> all, std::string_view name);
 const Builtin* find_filter(std::string_view name);
 const Builtin* find_test(std::string_view name);
-const Builtin* find_method(std::string_view name);
+bool has_method(std::string_view name);
 // range, dict, namespace, raise_exception, strftime_now.
 std::vector<std::pair<std::string, Value>> global_functions();
 
 // Refuses arguments that the function does not have.
 Value invoke(Interpreter& run, const Builtin& builtin, const Value& input, const Arguments& arguments);
+
+Value call_method(Interpreter& run, const Value& object, const std::string& name, const Arguments& arguments);
+
+// dict[key] = value, which is paid for.
+void put(Interpreter& run, Dict& dict, const std::string& key, Value value);
 
 }  // namespace tte::text::jinja

@@ -1,4 +1,4 @@
-// The filters of chat templates.
+// The filters and methods of chat templates. Where both have the same name, they are mostly one function.
 #include <algorithm>
 
 #include "base/printable.h"
@@ -8,24 +8,22 @@
 namespace tte::text::jinja {
 namespace {
 
-// What the attribute "a.b.0" of an item is.
-Value at_path(const Call& c, Value item, const Value* attribute) {
-  if (attribute == nullptr) return item;
-  if (attribute->text() == nullptr) refuse(fmt::format("{} by a {}", c.name, attribute->type_name()));
-  std::string path = *attribute->text();
-  path += '.';
-  for (std::size_t at = 0, dot = 0; at < path.size(); at = dot + 1) {
+// What the attribute "a.b" of an item is.
+Value at_path(const Call& c, Value item, const Value& attribute) {
+  if (attribute.text() == nullptr) refuse(fmt::format("{} by a {}", c.name, attribute.type_name()));
+  const std::string& path = *attribute.text();
+  for (std::size_t at = 0, dot = 0; dot != std::string::npos; at = dot + 1) {
     dot = path.find('.', at);
-    const std::string part = path.substr(at, dot - at);
-    const bool number =
-        !part.empty() && std::all_of(part.begin(), part.end(), [](char d) { return d >= '0' && d <= '9'; });
-    item = get_item(c.run, item, number ? Value(parse_int(part).value()) : Value(part));
+    const std::string part = path.substr(at, dot == std::string::npos ? dot : dot - at);
+    if (part.find_first_not_of("0123456789") == std::string::npos)
+      refuse(fmt::format("{} by a number", c.name));
+    item = get_item(c.run, item, part);
   }
   return item;
 }
 
 template <std::string (*kFunction)(std::string_view)>
-Value f_case(const Call& c) {
+Value changed(const Call& c) {
   const std::string text = c.input_text();
   c.run.budget.work(text.size(), 16);
   return c.run.made(kFunction(text));
@@ -33,14 +31,60 @@ Value f_case(const Call& c) {
 std::string same(std::string_view text) {
   return std::string(text);
 }
-Value f_trim(const Call& c) {
-  const std::string* chars = c.text_or_none(0);
-  return c.run.made(std::string(strip(c.input_text(), chars, true, true)));
+template <bool kLeft, bool kRight>
+Value stripped(const Call& c) {
+  const std::string* chars = c.get(0, true) == nullptr ? nullptr : &c.text(0);
+  return c.run.made(std::string(strip(c.input_text(), chars, kLeft, kRight)));
 }
+Value replaced(const Call& c) {
+  return c.run.made(replace(c.run.budget, c.input_text(), c.text(0), c.text(1)));
+}
+
+Value m_split(const Call& c) {
+  if (c.text(0).empty()) throw Failure("the separator of split() is empty");
+  List out;
+  for (const auto part : split(c.run.budget, *c.input.text(), c.text(0), c.integer(1, -1))) {
+    out.push_back(c.run.made(std::string(part)));
+  }
+  return c.run.made(std::move(out));
+}
+Value m_startswith(const Call& c) {
+  return c.input.text()->starts_with(c.text(0));
+}
+Value m_endswith(const Call& c) {
+  return c.input.text()->ends_with(c.text(0));
+}
+template <bool kLast>
+Value m_find(const Call& c) {
+  const std::string& text = *c.input.text();
+  pay_for_search(c.run.budget, text, c.text(0));
+  const std::size_t at = kLast ? text.rfind(c.text(0)) : text.find(c.text(0));
+  return at == std::string::npos ? std::int64_t{-1} : length(std::string_view(text).substr(0, at));
+}
+Value m_get(const Call& c) {
+  if (c.get(0)->list() != nullptr || c.get(0)->dict() != nullptr) c.refuse_argument(0);
+  const Value* found = c.get(0)->text() == nullptr ? nullptr : c.input.dict()->find(c.text(0));
+  return found != nullptr ? *found : c.get(1) != nullptr ? *c.get(1) : Value(None{});
+}
+template <bool kKeys, bool kValues>
+Value m_view(const Call& c) {
+  List out(List::Kind::kView);
+  for (const auto& [key, value] : c.input.dict()->items) {
+    if (kKeys && kValues) {
+      List pair(List::Kind::kTuple);
+      pair.assign({c.run.made(key), value});
+      out.push_back(c.run.made(std::move(pair)));
+    } else {
+      out.push_back(kKeys ? c.run.made(key) : value);
+    }
+  }
+  return c.run.made(std::move(out));
+}
+
 Value f_length(const Call& c) {
-  if (const auto* text = c.input.text()) return length(*text);
   const List* list = c.input.list();
   if (list != nullptr && list->kind != List::Kind::kGenerator) return static_cast<std::int64_t>(list->size());
+  if (const auto* text = c.input.text()) return length(*text);
   if (const auto* dict = c.input.dict()) return static_cast<std::int64_t>(dict->items.size());
   if (c.input.is_undefined()) return std::int64_t{0};
   c.refuse_input();
@@ -54,52 +98,40 @@ Value f_safe(const Call& c) {
   c.run.budget.take(1, 64);
   return Markup{c.run.text_of(c.input)};
 }
-Value f_replace(const Call& c) {
-  const std::int64_t limit = c.get(2) == nullptr || c.get(2)->is_none() ? -1 : c.integer(2, -1);
-  return c.run.made(
-      replace(c.run.budget, c.input_text(), c.run.text_of(*c.get(0)), c.run.text_of(*c.get(1)), limit));
-}
 Value f_join(const Call& c) {
   const std::string between = c.get(0) == nullptr ? "" : c.run.text_of(*c.get(0));
   std::string out;
   bool first = true;
   for (const Value& item : c.run.items_of(c.input)) {
-    const std::string text = c.run.text_of(at_path(c, item, c.get(1)));
-    append(c.run.budget, out, std::exchange(first, false) ? "" : between, text);
+    append(c.run.budget, out, std::exchange(first, false) ? "" : between, c.run.text_of(item));
   }
   return c.run.made(std::move(out));
 }
 Value f_list(const Call& c) {
   return c.run.items_of(c.input);
 }
-Value f_first(const Call& c) {
+template <bool kLast>
+Value f_end(const Call& c) {
+  if (kLast && c.input.list() != nullptr && c.input.list()->kind == List::Kind::kGenerator) c.refuse_input();
   const List items = c.run.items_of(c.input);
-  return items.empty() ? Value(Undefined{"the first item of nothing"}) : items.front();
+  if (items.empty()) return Undefined{fmt::format("the {} item of nothing", c.name)};
+  return kLast ? items.back() : items.front();
 }
-Value f_last(const Call& c) {
-  if (c.input.list() != nullptr && c.input.list()->kind == List::Kind::kGenerator) c.refuse_input();
-  const List items = c.run.items_of(c.input);
-  return items.empty() ? Value(Undefined{"the last item of nothing"}) : items.back();
-}
+
 Value generator(const Call& c, List items) {
   items.kind = List::Kind::kGenerator;
   return c.run.made(std::move(items));
 }
-Value f_reverse(const Call& c) {
-  if (c.input.list() == nullptr || !c.input.list()->plain()) c.refuse_input();
-  List items = c.run.items_of(c.input);
-  std::reverse(items.begin(), items.end());
-  return generator(c, std::move(items));
+List pairs_of(const Call& c) {
+  if (c.input.dict() == nullptr) c.refuse_input();
+  return c.run.items_of(m_view<true, true>(c));
 }
 Value f_items(const Call& c) {
-  if (c.input.is_undefined()) return generator(c, {});
-  if (c.input.dict() == nullptr) c.refuse_input();
-  return generator(c, c.run.items_of(invoke(c.run, *find_method("items"), c.input, {})));
+  return generator(c, c.input.is_undefined() ? List() : pairs_of(c));
 }
 Value f_dictsort(const Call& c) {
-  if (c.input.dict() == nullptr) c.refuse_input();
   std::vector<std::pair<std::string, Value>> keyed;
-  for (const Value& item : c.run.items_of(invoke(c.run, *find_method("items"), c.input, {}))) {
+  for (const Value& item : pairs_of(c)) {
     const std::string& key = *item.list()->front().text();
     c.run.budget.work(key.size(), 16);
     keyed.emplace_back(lower(key), item);
@@ -119,10 +151,9 @@ struct Applied {
 std::optional<Applied> applied(const Call& c, std::size_t index, const Builtin* (*find)(std::string_view)) {
   const auto& all = c.arguments.positional;
   if (all.size() <= index) return std::nullopt;
-  if (all[index].text() == nullptr)
-    refuse(fmt::format("{} with a {} as a name", c.name, all[index].type_name()));
-  const Builtin* builtin = find(*all[index].text());
-  if (builtin == nullptr) refuse(fmt::format("{} of {}", c.name, base::printable(*all[index].text(), 60)));
+  const std::string name = c.run.text_of(all[index]);
+  const Builtin* builtin = find(name);
+  if (builtin == nullptr) refuse(fmt::format("{} of {}", c.name, base::printable(name, 60)));
   return Applied{builtin,
                  {{all.begin() + static_cast<std::ptrdiff_t>(index) + 1, all.end()}, c.arguments.named}};
 }
@@ -135,8 +166,8 @@ Value f_map(const Call& c) {
   }
   List out;
   for (const Value& item : c.run.items_of(c.input)) {
-    Value made = filter ? invoke(c.run, *filter->builtin, item, filter->arguments)
-                        : at_path(c, item, &named[0].second);
+    Value made =
+        filter ? invoke(c.run, *filter->builtin, item, filter->arguments) : at_path(c, item, named[0].second);
     if (made.list() != nullptr && !made.list()->plain()) refuse("a generator in a generator");
     out.push_back(std::move(made));
   }
@@ -147,12 +178,12 @@ template <bool kAttribute, bool kKeep>
 Value f_select(const Call& c) {
   if (!c.input.truthy()) return generator(c, {});
   const auto test = applied(c, kAttribute ? 1 : 0, find_test);
-  if (kAttribute && c.arguments.positional.empty())
-    throw Failure(fmt::format("{} lacks an attribute", c.name));
+  const auto& given = c.arguments.positional;
+  if (kAttribute && given.empty()) throw Failure(fmt::format("{} lacks an attribute", c.name));
   if (!test && !c.arguments.named.empty()) refuse(fmt::format("{} with named arguments alone", c.name));
   List out;
   for (const Value& item : c.run.items_of(c.input)) {
-    const Value value = at_path(c, item, kAttribute ? &c.arguments.positional.front() : nullptr);
+    const Value value = kAttribute ? at_path(c, item, given.front()) : item;
     const Value kept = test ? invoke(c.run, *test->builtin, value, test->arguments) : value;
     if (kept.truthy() == kKeep) out.push_back(item);
   }
@@ -179,12 +210,12 @@ Value f_tojson(const Call& c) {
   JsonStyle style;
   style.ensure_ascii = c.flag(0);
   style.sort_keys = c.flag(3);
-  if (c.get(1) != nullptr && !c.get(1)->is_none()) {
+  if (c.get(1, true) != nullptr) {
     style.multiline = true;
     style.item_separator = std::string(1, ',');
     style.indent = indentation(c, 1, 0);
   }
-  if (const Value* separators = c.get(2); separators != nullptr && !separators->is_none()) {
+  if (const Value* separators = c.get(2, true); separators != nullptr) {
     const List both = c.run.items_of(*separators);
     if (both.size() != 2 || both[0].text() == nullptr || both[1].text() == nullptr) c.refuse_argument(2);
     style.item_separator = *both[0].text();
@@ -198,9 +229,8 @@ Value f_indent(const Call& c) {
   const std::string pad = indentation(c, 0, 4);
   std::string out = c.flag(1) ? pad : "";
   bool first = true;
-  // Jinja adds this newline for splitlines(), which loses it again.
   std::string text = *c.input.text();
-  text += '\n';
+  text += '\n';  // As Jinja does for splitlines(), which loses it again.
   for (const std::string_view line : split_lines(c.run.budget, text)) {
     append(c.run.budget, out, first ? "" : "\n", first || (!c.flag(2) && line.empty()) ? "" : pad);
     append(c.run.budget, out, line);
@@ -210,23 +240,20 @@ Value f_indent(const Call& c) {
 }
 
 constexpr Builtin kFilters[] = {
-    {"trim", f_trim, {"chars"}},
+    {"trim", stripped<true, true>, {"chars"}},
     {"length", f_length},
-    {"count", f_length},
     {"default", f_default, {"default_value", "boolean"}},
-    {"d", f_default, {"default_value", "boolean"}},
-    {"string", f_case<same>},
+    {"string", changed<same>},
     {"safe", f_safe},
-    {"upper", f_case<upper>},
-    {"lower", f_case<lower>},
-    {"title", f_case<title_filter>},
-    {"capitalize", f_case<capitalize>},
-    {"replace", f_replace, {"old", "new", "count"}, 2},
-    {"join", f_join, {"d", "attribute"}},
+    {"upper", changed<upper>},
+    {"lower", changed<lower>},
+    {"title", changed<title_filter>},
+    {"capitalize", changed<capitalize>},
+    {"replace", replaced, {"old", "new"}, 2},
+    {"join", f_join, {"d"}},
     {"list", f_list},
-    {"first", f_first},
-    {"last", f_last},
-    {"reverse", f_reverse},
+    {"first", f_end<false>},
+    {"last", f_end<true>},
     {"items", f_items},
     {"dictsort", f_dictsort},
     {"map", f_map, {}, 0, true},
@@ -239,10 +266,47 @@ constexpr Builtin kFilters[] = {
     {"indent", f_indent, {"width", "first", "blank"}},
 };
 
+constexpr Builtin kTextMethods[] = {
+    {"strip", stripped<true, true>, {""}},
+    {"lstrip", stripped<true, false>, {""}},
+    {"rstrip", stripped<false, true>, {""}},
+    {"upper", changed<upper>},
+    {"lower", changed<lower>},
+    {"title", changed<title>},
+    {"capitalize", changed<capitalize>},
+    {"split", m_split, {"sep", "maxsplit"}, 1},
+    {"startswith", m_startswith, {""}, 1},
+    {"endswith", m_endswith, {""}, 1},
+    {"find", m_find<false>, {""}, 1},
+    {"rfind", m_find<true>, {""}, 1},
+    {"replace", replaced, {"", ""}, 2},
+};
+constexpr Builtin kDictMethods[] = {
+    {"get", m_get, {"", ""}, 1},
+    {"items", m_view<true, true>},
+    {"keys", m_view<true, false>},
+    {"values", m_view<false, true>},
+};
+
 }  // namespace
 
 const Builtin* find_filter(std::string_view name) {
   return find_builtin(kFilters, name);
+}
+
+Value call_method(Interpreter& run, const Value& object, const std::string& name,
+                  const Arguments& arguments) {
+  if (const auto* undefined = object.as<Undefined>()) fail_undefined(*undefined);
+  const Builtin* method = object.text() != nullptr   ? find_builtin(kTextMethods, name)
+                          : object.dict() != nullptr ? find_builtin(kDictMethods, name)
+                                                     : nullptr;
+  if (method == nullptr)
+    refuse(fmt::format("the method {} of a {}", base::printable(name, 60), object.type_name()));
+  return invoke(run, *method, object, arguments);
+}
+
+bool has_method(std::string_view name) {
+  return find_builtin(kTextMethods, name) != nullptr || find_builtin(kDictMethods, name) != nullptr;
 }
 
 }  // namespace tte::text::jinja

@@ -1,4 +1,4 @@
-// Runs a parsed template. Bounded in time, memory and stack, because templates come from the internet.
+// Runs a compiled template. Bounded in time, memory and stack, because templates come from the internet.
 #pragma once
 
 #include <fmt/core.h>
@@ -12,10 +12,12 @@
 #include <utility>
 #include <vector>
 
-#include "text/jinja/ast.h"
+#include "text/jinja/program.h"
 #include "text/jinja/value.h"
 
 namespace tte::text::jinja {
+
+struct Builtin;
 
 // A for loop while it runs. Its items are looked at only when they are needed, because what a loop's condition reads
 // may change in its body.
@@ -29,24 +31,21 @@ struct Loop {
   bool over = false;
 
   const std::optional<Value>& peek();
-  bool advance();         // To the next item, if there is one.
-  std::int64_t length();  // Of all items, which looks at them, as in Jinja.
+  bool advance();  // To the next item, if there is one.
 };
 
 struct Scope {
-  std::vector<std::pair<std::string, Value>> variables;
   std::shared_ptr<Scope> parent;
   std::shared_ptr<Loop> loop;  // Whose round this is.
+  Dict variables;
 
   [[nodiscard]] const Value* find(std::string_view name) const;
-  void set(std::string_view name, Value value);
 };
 
 // A macro, whose scope is kept by the interpreter, or a global function.
 struct Function {
-  std::string name;
   const Builtin* builtin = nullptr;
-  const Statement* macro = nullptr;
+  const Macro* macro = nullptr;
   std::weak_ptr<Scope> scope;
 };
 
@@ -78,6 +77,25 @@ class Interpreter {
   // and InputError with the template's own message for raise_exception().
   std::string run(const Body& body);
 
+  // Statements, which write to `out`.
+  Flow execute(const Body& body, std::string& out);
+  // In a scope of its own.
+  Flow execute_inside(const Body& body, std::string& out);
+  Flow execute(const ForLoop& loop, std::string& out);
+  void define(const Macro& macro);
+  // `target` is a name or "namespace.attribute".
+  void assign(const std::string& target, Value value);
+  void write(std::string& out, std::string_view text);
+
+  // Expressions.
+  Value evaluate(const Expression& node);
+  // A value that is kept, which a generator cannot be.
+  Value evaluate_to_keep(const Expression& node);
+  Value name(const std::string& name);
+  Loop& loop();  // The innermost.
+  Value call(const std::string& name, const CallArguments& arguments);
+  Arguments arguments(const CallArguments& arguments);
+
   Budget budget;
 
   [[nodiscard]] int line() const { return line_; }
@@ -91,39 +109,14 @@ class Interpreter {
   List items_of(const Value& value);
 
  private:
-  enum class Flow { kNormal, kBreak, kContinue };
-  using ScopePtr = std::shared_ptr<Scope>;
+  // Enters a scope inside `parent` while it lives.
+  class Inside;
 
-  Flow execute(const Body& body, const ScopePtr& scope, std::string& out);
-  Flow execute(const Statement& node, const ScopePtr& scope, std::string& out);
-  Flow execute_if(const Statement& node, const ScopePtr& scope, std::string& out);
-  Flow execute_for(const Statement& node, const ScopePtr& scope, std::string& out);
-  void execute_set_block(const Statement& node, const ScopePtr& scope);
-  void define_macro(const Statement& node, const ScopePtr& scope);
   Value call_macro(const Function& function, const Arguments& arguments);
-  void assign(const std::string& target, Value value, Scope& scope);
-  void assign_all(const std::vector<std::string>& targets, const Value& value, Scope& scope);
-  void write(std::string& out, std::string_view text);
-
-  Value evaluate(const Expression& node, const ScopePtr& scope);
-  // A value that is kept, which a generator cannot be.
-  Value evaluate_to_keep(const Expression& node, const ScopePtr& scope);
-  Value evaluate_here(const Expression& node, const ScopePtr& scope);
-  Value name(const Expression& node, const ScopePtr& scope);
-  Value loop(const Expression& node, const ScopePtr& scope);
-  Value list(const Expression& node, const ScopePtr& scope);
-  Value dict(const Expression& node, const ScopePtr& scope);
-  Value unary(const Expression& node, const ScopePtr& scope);
-  Value binary(const Expression& node, const ScopePtr& scope);
-  Value compare(const Expression& node, const ScopePtr& scope);
-  Value condition(const Expression& node, const ScopePtr& scope);
-  Value slice(const Expression& node, const ScopePtr& scope);
-  Value call(const Expression& node, const ScopePtr& scope);
-  Value call_builtin(const Expression& node, const ScopePtr& scope);
-  Arguments arguments(const Expression& node, const ScopePtr& scope);
+  void assign_all(const std::vector<std::string>& targets, const Value& value);
 
   const std::string& name_;
-  std::shared_ptr<Scope> globals_ = std::make_shared<Scope>();
+  std::shared_ptr<Scope> scope_ = std::make_shared<Scope>();
   // What may hold itself: let go one by one at the end, so that nothing leaks and no chain of them is freed
   // in one deep recursion.
   std::vector<std::shared_ptr<Namespace>> namespaces_;
@@ -137,6 +130,8 @@ class Interpreter {
 // operators.cpp
 Value get_attribute(const Value& object, const std::string& name);
 Value get_item(Interpreter& run, const Value& object, const Value& key);
+// object[begin:end]; object[::-1] of a list if `reversed`.
+Value get_slice(Interpreter& run, const Value& object, const Value& begin, const Value& end, bool reversed);
 Value arithmetic(Interpreter& run, const std::string& op, const Value& a, const Value& b);
 bool compares(Interpreter& run, const std::string& op, const Value& a, const Value& b);
 

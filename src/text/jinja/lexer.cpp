@@ -52,15 +52,13 @@ class Lexer {
       if (tag == std::string::npos) break;
       const char kind = source_[tag + 1];
       at_ = tag + 2;
-      if (at_ < source_.size() && (source_[at_] == '-' || source_[at_] == '+')) ++at_;
+      if (kind == '%' && raw()) continue;
+      skip_sign();
       if (kind == '#') {
         comment();
-      } else if (kind == '%' && !raw()) {
-        push(Kind::kBlockBegin, "");
-        expression(Kind::kBlockEnd);
-      } else if (kind == '{') {
-        push(Kind::kVariableBegin, "");
-        expression(Kind::kVariableEnd);
+      } else {
+        push(kind == '%' ? Kind::kBlockBegin : Kind::kVariableBegin, "");
+        expression(kind == '%' ? Kind::kBlockEnd : Kind::kVariableEnd);
       }
     }
     push(Kind::kEnd, "");
@@ -80,40 +78,29 @@ class Lexer {
     return line_;
   }
   void push(Kind kind, std::string text) { tokens_.push_back({kind, std::move(text), line()}); }
-  [[nodiscard]] bool looking_at(std::string_view what) const {
-    return std::string_view(source_).substr(at_).starts_with(what);
+  // The character there; NUL at the end.
+  [[nodiscard]] char at(std::size_t i) const { return i < source_.size() ? source_[i] : '\0'; }
+  [[nodiscard]] bool looking_at(std::string_view what, std::size_t after = 0) const {
+    return std::string_view(source_).substr(std::min(at_ + after, source_.size())).starts_with(what);
   }
 
   [[nodiscard]] std::size_t next_tag() const {
-    for (std::size_t i = source_.find('{', at_); i != std::string::npos; i = source_.find('{', i + 1)) {
-      if (i + 1 < source_.size() && (source_[i + 1] == '{' || source_[i + 1] == '%' || source_[i + 1] == '#'))
-        return i;
+    std::size_t i = source_.find('{', at_);
+    while (i != std::string::npos && std::string_view("{%#").find(at(i + 1)) == std::string_view::npos) {
+      i = source_.find('{', i + 1);
     }
-    return std::string::npos;
+    return i;
   }
 
   // What is left of the text before a tag that says "-" or begins a line.
   [[nodiscard]] std::string_view before_tag(std::string_view text, std::size_t tag) const {
-    const char sign = tag + 2 < source_.size() ? source_[tag + 2] : '\0';
-    if (sign == '-') {
-      while (!text.empty()) {
-        std::size_t start = text.size() - 1;
-        while (start > 0 && (static_cast<unsigned char>(text[start]) & 0xC0) == 0x80) --start;
-        std::size_t next = start;
-        if (!is_space(next_code_point(text, next))) break;
-        text = text.substr(0, start);
-      }
-      return text;
-    }
+    const char sign = at(tag + 2);
+    if (sign == '-') return strip(text, nullptr, false, true);
     if (sign == '+' || source_[tag + 1] == '{') return text;
-    const std::size_t newline = text.rfind('\n');
-    const std::size_t start = newline == std::string_view::npos ? 0 : newline + 1;
-    if (start == 0 && !line_starts_) return text;
-    std::size_t i = start;
-    while (i < text.size()) {
-      if (!is_space(next_code_point(text, i))) return text;
-    }
-    return text.substr(0, start);
+    const std::size_t start = text.rfind('\n') + 1;  // 0 if there is no line end.
+    const bool begins_line = start > 0 || line_starts_;
+    return begins_line && strip(text.substr(start), nullptr, true, false).empty() ? text.substr(0, start)
+                                                                                  : text;
   }
 
   void data(std::size_t tag) {
@@ -124,6 +111,9 @@ class Lexer {
     at_ = end;
   }
 
+  void skip_sign() {
+    if (at(at_) == '-' || at(at_) == '+') ++at_;
+  }
   void skip_space() {
     for (std::size_t next = at_; at_ < source_.size(); at_ = next) {
       if (!is_space(next_code_point(source_, next))) return;
@@ -135,7 +125,7 @@ class Lexer {
     at_ += size;
     if (strip) {
       skip_space();
-    } else if (trim && at_ < source_.size() && source_[at_] == '\n') {
+    } else if (trim && at(at_) == '\n') {
       ++at_;
     }
     line_starts_ = at_ > 0 && source_[at_ - 1] == '\n';
@@ -149,58 +139,48 @@ class Lexer {
     close(2, sign == '-', sign != '+');
   }
 
-  // {% raw %} ... {% endraw %}; false if the tag is another one.
-  bool raw() {
+  // Whether the tag that begins here says just `word`, which is passed then.
+  bool take_tag(std::string_view word, bool trim) {
     const std::size_t begin = at_;
+    skip_sign();
     skip_space();
-    if (!looking_at("raw")) return at_ = begin, false;
-    at_ += 3;
-    skip_space();
-    const bool strip = looking_at("-%}");
-    if (!strip && !looking_at("%}")) return at_ = begin, false;
-    close(strip ? 3 : 2, strip, false);
-    std::size_t tag = at_;
-    for (;; tag += 2) {
-      tag = source_.find("{%", tag);
-      if (tag == std::string::npos) fail("{% raw %} has no {% endraw %}");
-      const std::size_t body = at_;
-      at_ = tag + 2;
-      if (at_ < source_.size() && (source_[at_] == '-' || source_[at_] == '+')) ++at_;
+    if (looking_at(word)) {
+      at_ += word.size();
       skip_space();
-      if (looking_at("endraw")) {
-        const std::string_view text = before_tag(std::string_view(source_).substr(body, tag - body), tag);
-        if (!text.empty()) push(Kind::kData, std::string(text));
-        break;
-      }
-      at_ = body;
+      const char sign = at(at_);
+      const std::size_t is_signed = sign == '-' || (sign == '+' && trim) ? 1 : 0;
+      if (looking_at("%}", is_signed)) return close(2 + is_signed, sign == '-', trim && is_signed == 0), true;
     }
-    at_ += 6;
-    skip_space();
-    const char sign = at_ < source_.size() ? source_[at_] : '\0';
-    const bool signed_end = sign == '-' || sign == '+';
-    if (signed_end) ++at_;
-    if (!looking_at("%}")) fail("{% endraw %} is not closed");
-    close(2, sign == '-', sign != '+');
-    return true;
+    return at_ = begin, false;
   }
 
+  // {% raw %} ... {% endraw %}; false if the tag is another one.
+  bool raw() {
+    if (!take_tag("raw", false)) return false;
+    const std::string_view body = std::string_view(source_).substr(at_);
+    for (std::size_t end = body.find("{%"); end != std::string_view::npos; end = body.find("{%", end + 2)) {
+      const std::size_t tag = source_.size() - body.size() + end;
+      const std::string_view text = before_tag(body.substr(0, end), tag);
+      at_ = tag + 2;
+      if (!take_tag("endraw", true)) continue;
+      if (!text.empty()) push(Kind::kData, std::string(text));
+      return true;
+    }
+    fail("{% raw %} has no {% endraw %}");
+  }
+
+  // The tokens of a tag, and its end.
   void expression(Kind end) {
-    const std::string_view closing = end == Kind::kBlockEnd ? "%}" : "}}";
+    const bool block = end == Kind::kBlockEnd;
     int braces = 0;
     while (true) {
       skip_space();
       if (at_ >= source_.size()) fail("a tag has no end");
-      const char sign = source_[at_];
-      if (braces == 0) {
-        const bool is_signed = sign == '-' || (sign == '+' && end == Kind::kBlockEnd);
-        if (is_signed && std::string_view(source_).substr(at_ + 1).starts_with(closing)) {
-          push(end, "");
-          return close(3, sign == '-', false);
-        }
-        if (looking_at(closing)) {
-          push(end, "");
-          return close(2, false, end == Kind::kBlockEnd);
-        }
+      const char sign = at(at_);
+      const std::size_t is_signed = sign == '-' || (sign == '+' && block) ? 1 : 0;
+      if (braces == 0 && looking_at(block ? "%}" : "}}", is_signed)) {
+        push(end, "");
+        return close(2 + is_signed, sign == '-', block && is_signed == 0);
       }
       token(braces);
     }
@@ -210,7 +190,7 @@ class Lexer {
     const char c = source_[at_];
     if (is_name_start(c)) {
       const std::size_t begin = at_;
-      while (at_ < source_.size() && (is_name_start(source_[at_]) || is_digit(source_[at_]))) ++at_;
+      while (is_name_start(at(at_)) || is_digit(at(at_))) ++at_;
       push(Kind::kName, source_.substr(begin, at_ - begin));
     } else if (is_digit(c)) {
       number();
@@ -223,12 +203,7 @@ class Lexer {
 
   void number() {
     const std::size_t begin = at_;
-    const auto more = [&] {
-      if (at_ >= source_.size()) return false;
-      const bool dot = source_[at_] == '.' && at_ + 1 < source_.size() && is_digit(source_[at_ + 1]);
-      return dot || is_digit(source_[at_]) || is_name_start(source_[at_]);
-    };
-    while (more()) ++at_;
+    while (is_digit(at(at_)) || is_name_start(at(at_)) || (at(at_) == '.' && is_digit(at(at_ + 1)))) ++at_;
     const std::string text = source_.substr(begin, at_ - begin);
     const bool whole = std::all_of(text.begin(), text.end(), is_digit);
     if (!whole || (text.size() > 1 && text[0] == '0')) {

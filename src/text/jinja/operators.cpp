@@ -29,7 +29,7 @@ Value repeat(Interpreter& run, const std::string& text, std::int64_t times) {
   std::string out;
   if (text.empty() || times <= 0) return out;
   const auto n = static_cast<std::size_t>(times);
-  if (n > kMaxText / text.size()) throw Failure(fmt::format("a text becomes longer than {} bytes", kMaxText));
+  require_text_size(n > kMaxText / text.size() ? kMaxText + 1 : n * text.size());
   for (std::size_t i = 0; i < n; ++i) out += text;
   return run.made(std::move(out));
 }
@@ -37,8 +37,7 @@ Value repeat(Interpreter& run, const std::string& text, std::int64_t times) {
 bool contains(Interpreter& run, const Value& item, const Value& container) {
   if (const auto* text = container.text()) {
     if (item.text() == nullptr) refuse(fmt::format("a {} in a str", item.type_name()));
-    // In the worst case the item almost fits everywhere.
-    run.budget.work(text->size() * std::min<std::size_t>(item.text()->size() + 1, 1 << 20), 4096);
+    pay_for_search(run.budget, *text, *item.text());
     return text->find(*item.text()) != std::string::npos;
   }
   if (const auto* list = container.list()) {
@@ -55,26 +54,23 @@ bool contains(Interpreter& run, const Value& item, const Value& container) {
   return false;
 }
 
-// What Python's objects have, after a space each: as values of their own they are refused.
-std::string_view python_attributes(const Value& object) {
-  if (object.text() != nullptr) {
-    return " capitalize casefold center count encode endswith expandtabs find format format_map index "
-           "isalnum isalpha"
-           " isascii isdecimal isdigit isidentifier islower isnumeric isprintable isspace istitle isupper "
-           "join ljust"
-           " lower lstrip maketrans partition removeprefix removesuffix replace rfind rindex rjust "
-           "rpartition rsplit"
-           " rstrip split splitlines startswith strip swapcase title translate upper zfill ";
-  }
-  if (object.list() != nullptr)
-    return " append clear copy count extend index insert pop remove reverse sort ";
-  if (object.dict() != nullptr) {
-    return " clear copy fromkeys get items keys pop popitem setdefault update values ";
-  }
-  return object.integer()
-             ? " as_integer_ratio bit_count bit_length conjugate denominator from_bytes imag is_integer"
-               " numerator real to_bytes "
-             : "";
+// Whether Python's objects of this type have the attribute: as a value of its own it is refused.
+bool python_has(const Value& object, const std::string& name) {
+  const std::string_view all =
+      object.text() != nullptr
+          ? " capitalize casefold center count encode endswith expandtabs find format format_map index "
+            "isalnum isalpha"
+            " isascii isdecimal isdigit isidentifier islower isnumeric isprintable isspace istitle isupper "
+            "join ljust"
+            " lower lstrip maketrans partition removeprefix removesuffix replace rfind rindex rjust "
+            "rpartition rsplit"
+            " rstrip split splitlines startswith strip swapcase title translate upper zfill "
+      : object.list() != nullptr ? " append clear copy count extend index insert pop remove reverse sort "
+      : object.dict() != nullptr ? " clear copy fromkeys get items keys pop popitem setdefault update values "
+      : object.integer() ? " as_integer_ratio bit_count bit_length conjugate denominator from_bytes imag"
+                           " is_integer numerator real to_bytes "
+                         : "";
+  return all.find(fmt::format(" {} ", name)) != std::string_view::npos;
 }
 
 }  // namespace
@@ -128,10 +124,7 @@ Value get_attribute(const Value& object, const std::string& name) {
   const bool plain = object.list() != nullptr ? object.list()->plain()
                                               : object.function() == nullptr && object.markup() == nullptr;
   const bool hidden = object.names() != nullptr && name.starts_with('_');
-  if (!plain || hidden ||
-      python_attributes(object).find(fmt::format(" {} ", name)) != std::string_view::npos) {
-    refuse(what);
-  }
+  if (!plain || hidden || python_has(object, name)) refuse(what);
   const Dict* dict = object.names() != nullptr ? object.names() : object.dict();
   const Value* value = dict == nullptr ? nullptr : dict->find(name);
   return value != nullptr ? *value : Value(Undefined{what});
@@ -164,6 +157,32 @@ Value get_item(Interpreter& run, const Value& object, const Value& key) {
     if (const Value* value = dict->find(*key.text())) return *value;
   }
   return get_attribute(object, *key.text());
+}
+
+Value get_slice(Interpreter& run, const Value& object, const Value& begin, const Value& end, bool reversed) {
+  const std::string* text = object.text();
+  const List* list = object.list();
+  if ((text == nullptr && (list == nullptr || !list->plain())) || (text != nullptr && reversed)) {
+    refuse(fmt::format("a slice{} of a {}", reversed ? " [::-1]" : "", object.type_name()));
+  }
+  if (text != nullptr) run.budget.work(text->size());
+  const auto size = text != nullptr ? length(*text) : static_cast<std::int64_t>(list->size());
+  const auto bound = [&](const Value& value, std::int64_t fallback) {
+    if (value.is_none()) return fallback;
+    const auto at = value.integer();
+    if (!at) refuse(fmt::format("a {} as the bound of a slice", value.type_name()));
+    return std::clamp<std::int64_t>(*at < 0 ? *at + size : *at, 0, size);
+  };
+  const std::int64_t first = bound(begin, 0);
+  const std::int64_t last = std::max(bound(end, size), first);
+  if (text != nullptr) {
+    const std::string_view rest = std::string_view(*text).substr(offset_of(*text, first));
+    return run.made(std::string(rest.substr(0, offset_of(rest, last - first))));
+  }
+  List items(list->kind);
+  items.assign(list->begin() + first, list->begin() + last);
+  if (reversed) std::reverse(items.begin(), items.end());
+  return run.made(std::move(items));
 }
 
 }  // namespace tte::text::jinja

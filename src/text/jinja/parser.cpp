@@ -8,33 +8,39 @@
 
 #include "base/printable.h"
 #include "base/stack.h"
-#include "text/jinja/ast.h"
 #include "text/jinja/builtins.h"
 #include "text/jinja/lexer.h"
+#include "text/jinja/program.h"
 #include "tte/error.h"
 
 namespace tte::text::jinja {
 namespace {
 
+constexpr std::size_t kMaxSource = std::size_t{4} << 20;
+
 template <typename Range>
 bool holds(const Range& range, std::string_view text) {
-  return std::find(range.begin(), range.end(), text) != range.end();
+  return std::find(std::begin(range), std::end(range), text) != std::end(range);
+}
+
+std::string named(std::string_view kind, std::string_view name) {
+  return fmt::format("the {} {}", kind, base::printable(name, 40));
 }
 
 class Parser {
  public:
   Parser(std::string_view source, const std::string& name) : name_(name), tokens_(tokenize(source, name)) {}
 
-  Body run() {
+  Program run() {
     Body all = body({});
     if (!unsupported_.empty()) fail(unsupported_.front().second, unsupported_.front().first);
-    return all;
+    return {std::move(all), std::move(literals_)};
   }
 
  private:
   using Kind = Token::Kind;
-  using Node = std::unique_ptr<Expression>;
-  using Ends = std::initializer_list<std::string_view>;
+  using Execute = std::function<Flow(Interpreter&, std::string& out)>;
+  using Evaluate = std::function<Value(Interpreter&)>;
 
   // Counts how deep the parser is in itself.
   struct Level {
@@ -76,23 +82,24 @@ class Parser {
         return fmt::format("\"{}\"", base::printable(current().text, 40));
     }
   }
+  [[nodiscard]] bool is(Kind kind) const { return current().kind == kind; }
   [[nodiscard]] bool is_op(std::string_view text) const {
-    return current().kind == Kind::kOperator && current().text == text;
+    return is(Kind::kOperator) && current().text == text;
   }
   [[nodiscard]] bool is_name(std::string_view text) const {
-    return current().kind == Kind::kName && current().text == text;
+    return is(Kind::kName) && current().text == text;
   }
   bool take_op(std::string_view text) { return is_op(text) && (++at_, true); }
   bool take_name(std::string_view text) { return is_name(text) && (++at_, true); }
   void expect(Kind kind) {
-    if (current().kind != kind) fail(fmt::format("unexpected {}", shown()));
+    if (!is(kind)) fail(fmt::format("unexpected {}", shown()));
     ++at_;
   }
   void expect_op(std::string_view text) {
     if (!take_op(text)) fail(fmt::format("\"{}\" is expected before {}", text, shown()));
   }
   std::string expect_identifier() {
-    if (current().kind != Kind::kName) fail(fmt::format("a name is expected before {}", shown()));
+    if (!is(Kind::kName)) fail(fmt::format("a name is expected before {}", shown()));
     return tokens_[at_++].text;
   }
   std::string expect_variable() {
@@ -101,30 +108,23 @@ class Parser {
   }
 
   // Statements up to a tag with one of the names `ends`, which stays (its "{%" is taken).
-  Body body(Ends ends) {
+  Body body(std::initializer_list<std::string_view> ends) {
     const Level level(*this);
-    Body out;
-    while (true) {
-      if (current().kind == Kind::kEnd) {
-        if (ends.size() != 0) fail(fmt::format("{{% {} %}} is missing", *(ends.end() - 1)));
-        return out;
-      }
-      auto node = std::make_unique<Statement>();
-      node->line = current().line;
-      if (current().kind == Kind::kData) {
-        node->text = tokens_[at_++].text;
-      } else if (current().kind == Kind::kVariableBegin) {
-        ++at_;
-        node->kind = Statement::Kind::kOutput;
-        node->value = expression(true);
-        expect(Kind::kVariableEnd);
+    auto out = std::make_shared<std::vector<Statement>>();
+    while (!is(Kind::kEnd)) {
+      const int line = current().line;
+      if (is(Kind::kData)) {
+        out->push_back({line, data(tokens_[at_++].text)});
+      } else if (is(Kind::kVariableBegin)) {
+        out->push_back({line, output()});
       } else {
         expect(Kind::kBlockBegin);
-        if (current().kind == Kind::kName && holds(ends, current().text)) return out;
-        statement(*node);
+        if (is(Kind::kName) && holds(ends, current().text)) return out;
+        out->push_back({line, statement()});
       }
-      out.push_back(std::move(node));
     }
+    if (ends.size() != 0) fail(fmt::format("{{% {} %}} is missing", *(ends.end() - 1)));
+    return out;
   }
   // The rest of a block: its statements and its closing tag.
   Body body_and_end(std::string_view end) {
@@ -134,201 +134,248 @@ class Parser {
     expect(Kind::kBlockEnd);
     return out;
   }
+  // The same of a block that a loop cannot be left from.
+  Body closed_body_and_end(std::string_view end) {
+    const int loops = std::exchange(loops_, 0);
+    Body out = body_and_end(end);
+    loops_ = loops;
+    return out;
+  }
 
-  void statement(Statement& node) {
+  template <typename Action>
+  static Execute always(Action action) {
+    return [action = std::move(action)](Interpreter& run, std::string& out) {
+      action(run, out);
+      return Flow::kNormal;
+    };
+  }
+
+  Execute data(std::string text) {
+    literals_.append(text).push_back('\0');
+    return always([text = std::move(text)](Interpreter& run, std::string& out) { run.write(out, text); });
+  }
+
+  Execute output() {
+    ++at_;
+    Expression value = expression(true);
+    expect(Kind::kVariableEnd);
+    return always([value = std::move(value)](Interpreter& run, std::string& out) {
+      run.write(out, run.text_of(run.evaluate(value)));
+    });
+  }
+
+  Execute statement() {
     const std::string name = expect_identifier();
-    if (name == "if") return if_statement(node);
-    if (name == "for") return for_statement(node);
-    if (name == "set") return set_statement(node);
-    if (name == "macro") return macro_statement(node);
+    if (name == "if") return if_statement();
+    if (name == "for") return for_statement();
+    if (name == "set") return set_statement();
+    if (name == "macro") return macro_statement();
     if (name == "generation") {
-      node.kind = Statement::Kind::kScope;
-      const int loops = std::exchange(loops_, 0);
-      node.body = body_and_end("endgeneration");
-      loops_ = loops;
-    } else if (name == "break" || name == "continue") {
-      if (loops_ == 0) fail(fmt::format("{{% {} %}} is outside of a loop", name));
-      node.kind = name == "break" ? Statement::Kind::kBreak : Statement::Kind::kContinue;
-      expect(Kind::kBlockEnd);
-    } else {
-      other_statement(node, name);
+      return [body = closed_body_and_end("endgeneration")](Interpreter& run, std::string& out) {
+        return run.execute_inside(body, out);
+      };
     }
+    if (name != "break" && name != "continue") return other_statement(name);
+    if (loops_ == 0) fail(unsupported(fmt::format("{{% {} %}} outside of a loop or in a block of it", name)));
+    expect(Kind::kBlockEnd);
+    return [flow = name == "break" ? Flow::kBreak : Flow::kContinue](Interpreter&, std::string&) {
+      return flow;
+    };
   }
 
   // What Jinja knows and chat templates do not use where they are run here.
-  void other_statement(Statement& node, const std::string& name) {
-    static constexpr std::array<std::string_view, 4> kSingle = {"include", "import", "from", "extends"};
-    static constexpr std::array<std::string_view, 5> kBlocks = {"call", "filter", "with", "block",
-                                                                "autoescape"};
+  Execute other_statement(const std::string& name) {
+    static constexpr std::string_view kSingle[] = {"include", "import", "from", "extends"};
+    static constexpr std::string_view kBlocks[] = {"call", "filter", "with", "block", "autoescape"};
+    std::string shown = fmt::format("{{% {} %}}", base::printable(name, 40));
     if (!holds(kSingle, name) && !holds(kBlocks, name)) {
-      fail(unsupported(
-          fmt::format("the tag {{% {} %}}, unless its beginning is missing,", base::printable(name, 40))));
+      fail(unsupported(fmt::format("the tag {}, unless its beginning is missing,", shown)));
     }
-    node.kind = Statement::Kind::kUnsupported;
-    node.text = fmt::format("{{% {} %}}", name);
-    note_unsupported(node.text);
-    while (current().kind != Kind::kBlockEnd) ++at_;
+    note_unsupported(shown);
+    while (!is(Kind::kBlockEnd)) ++at_;
+    const MayNeverRun inside(*this);
     if (holds(kBlocks, name)) {
-      const MayNeverRun inside(*this);
-      node.body = body_and_end("end" + name);
+      body_and_end(fmt::format("end{}", name));
     } else {
       ++at_;
     }
+    return [shown = std::move(shown)](Interpreter&, std::string&) -> Flow { refuse(shown); };
   }
 
-  void if_statement(Statement& node) {
-    node.kind = Statement::Kind::kIf;
-    ExpressionPtr test = expression(true, false);
-    const MayNeverRun branches(*this);
+  Execute if_statement() {
+    std::vector<std::pair<Expression, Body>> branches;
+    Expression test = expression(true, false);
+    const MayNeverRun inside(*this);
     while (true) {
       expect(Kind::kBlockEnd);
       Body then = body({"elif", "else", "endif"});
-      node.branches.emplace_back(std::move(test), std::move(then));
+      branches.emplace_back(std::move(test), std::move(then));
       if (!take_name("elif")) break;
       test = expression(true, false);
     }
     if (take_name("else")) {
       expect(Kind::kBlockEnd);
-      node.branches.emplace_back(nullptr, body({"endif"}));
+      branches.emplace_back(nullptr, body({"endif"}));
     }
     ++at_;
     expect(Kind::kBlockEnd);
+    return [branches = std::move(branches)](Interpreter& run, std::string& out) {
+      for (const auto& [test, then] : branches) {
+        if (test == nullptr || run.evaluate(test).truthy()) return run.execute(then, out);
+      }
+      return Flow::kNormal;
+    };
   }
 
-  void for_statement(Statement& node) {
-    node.kind = Statement::Kind::kFor;
+  Execute for_statement() {
+    ForLoop loop;
     do {
       if (is_op("(") || is_op("[")) fail(unsupported("a target in brackets"));
-      node.targets.push_back(expect_variable());
+      loop.targets.push_back(expect_variable());
     } while (take_op(","));
     if (!take_name("in")) fail(fmt::format("\"in\" is expected before {}", shown()));
-    node.value = expression(true, false);
-    if (take_name("if")) node.filter = expression();
+    loop.items = expression(true, false);
+    if (take_name("if")) loop.condition = expression();
     if (is_name("recursive")) fail(unsupported("a recursive loop"));
     expect(Kind::kBlockEnd);
     ++loops_;
-    node.body = body({"else", "endfor"});
+    loop.body = body({"else", "endfor"});
     --loops_;
-    if (take_name("else")) {
-      expect(Kind::kBlockEnd);
-      node.otherwise = body({"endfor"});
-    }
+    if (take_name("else")) fail(unsupported("{% else %} of a loop"));
     ++at_;
     expect(Kind::kBlockEnd);
+    return [loop = std::move(loop)](Interpreter& run, std::string& out) { return run.execute(loop, out); };
   }
 
-  void set_statement(Statement& node) {
-    node.targets.push_back(expect_variable());
-    if (take_op(".")) node.targets[0].append(1, '.').append(expect_identifier());
+  Execute set_statement() {
+    std::string target = expect_variable();
+    if (take_op(".")) target.append(1, '.').append(expect_identifier());
     if (is_op(",")) fail(unsupported("setting several names at once"));
     if (is_op("|")) fail(unsupported("a filter of a set block"));
     if (take_op("=")) {
-      node.kind = Statement::Kind::kSet;
-      node.value = expression(true);
-      return expect(Kind::kBlockEnd);
+      Expression value = expression(true);
+      expect(Kind::kBlockEnd);
+      return always(
+          [target, value](Interpreter& run, std::string&) { run.assign(target, run.evaluate(value)); });
     }
-    node.kind = Statement::Kind::kSetBlock;
-    node.body = body_and_end("endset");
+    return always([target, body = closed_body_and_end("endset")](Interpreter& run, std::string&) {
+      std::string text;
+      run.execute_inside(body, text);
+      run.assign(target, run.made(std::move(text)));
+    });
   }
 
-  void macro_statement(Statement& node) {
-    node.kind = Statement::Kind::kMacro;
-    node.text = expect_variable();
+  Execute macro_statement() {
+    Macro macro{expect_variable(), {}, {}, {}};
     expect_op("(");
     while (!take_op(")")) {
-      if (!node.targets.empty()) expect_op(",");
-      node.targets.push_back(expect_variable());
-      ExpressionPtr fallback = take_op("=") ? expression() : nullptr;
-      if (fallback == nullptr && !node.defaults.empty() && node.defaults.back() != nullptr) {
+      if (!macro.parameters.empty()) expect_op(",");
+      macro.parameters.push_back(expect_variable());
+      Expression fallback = take_op("=") ? expression() : nullptr;
+      if (fallback == nullptr && !macro.defaults.empty() && macro.defaults.back() != nullptr) {
         fail("a parameter without default follows one with a default");
       }
-      node.defaults.push_back(std::move(fallback));
+      macro.defaults.push_back(std::move(fallback));
     }
     const MayNeverRun inside(*this);
-    const int loops = std::exchange(loops_, 0);
-    node.body = body_and_end("endmacro");
-    loops_ = loops;
+    macro.body = closed_body_and_end("endmacro");
+    return always([macro = std::move(macro)](Interpreter& run, std::string&) { run.define(macro); });
   }
 
   // Expressions, by precedence: condition, or, and, not, comparison, + and -, ~, the rest of arithmetic, unary.
-  [[nodiscard]] Node make(Expression::Kind kind, std::string text = {}) const {
-    auto node = std::make_unique<Expression>();
-    node->kind = kind;
-    node->line = current().line;
-    node->text = std::move(text);
-    return node;
+  // Each function returns what evaluates the part of the template that it has read.
+
+  // What is made of `children` (null where one is left out).
+  [[nodiscard]] Expression node(const std::vector<Expression>& children, Evaluate evaluate) const {
+    int depth = 1;
+    for (const Expression& child : children) {
+      if (child != nullptr) depth = std::max(depth, child->depth + 1);
+    }
+    if (depth > kMaxTreeDepth) fail(fmt::format("the expression nests deeper than {} levels", kMaxTreeDepth));
+    return std::make_shared<const Node>(Node{current().line, depth, std::move(evaluate)});
   }
-  [[nodiscard]] Node constant(Value value) const {
-    Node node = make(Expression::Kind::kConstant);
-    node->value = std::move(value);
-    return node;
+  [[nodiscard]] Expression constant(Value value) const {
+    return node({}, [value = std::move(value)](Interpreter&) { return value; });
   }
-  void deepen(Expression& parent, const Expression* child) const {
-    if (child == nullptr) return;
-    parent.depth = std::max(parent.depth, child->depth + 1);
-    if (parent.depth > kMaxTreeDepth)
-      fail(fmt::format("the expression nests deeper than {} levels", kMaxTreeDepth));
-  }
-  void add(Expression& parent, ExpressionPtr child) const {
-    deepen(parent, child.get());
-    parent.args.push_back(std::move(child));
+  Expression refused(const std::string& what) {
+    note_unsupported(what);
+    return node({}, [what](Interpreter&) -> Value { refuse(what); });
   }
 
   // `a, b` without brackets makes a tuple, where `with_tuple`.
-  Node expression(bool with_tuple = false, bool with_condition = true) {
+  Expression expression(bool with_tuple = false, bool with_condition = true) {
     const Level level(*this);
-    Node first = with_condition ? condition() : binary(0);
+    Expression first = with_condition ? condition() : binary(0);
     if (!with_tuple || !is_op(",")) return first;
-    Node list = make(Expression::Kind::kList, "tuple");
-    add(*list, std::move(first));
+    std::vector<Expression> all = {std::move(first)};
     while (take_op(",")) {
-      if (current().kind == Kind::kBlockEnd || current().kind == Kind::kVariableEnd || is_op(")")) break;
-      add(*list, with_condition ? condition() : binary(0));
+      if (is(Kind::kBlockEnd) || is(Kind::kVariableEnd) || is_op(")")) break;
+      all.push_back(with_condition ? condition() : binary(0));
     }
-    return list;
+    return sequence(all, List::Kind::kTuple);
   }
 
-  Node condition() {
+  [[nodiscard]] Expression sequence(const std::vector<Expression>& items, List::Kind kind) const {
+    return node(items, [items, kind](Interpreter& run) {
+      List out(kind);
+      for (const Expression& item : items) out.push_back(run.evaluate_to_keep(item));
+      return run.made(std::move(out));
+    });
+  }
+
+  Expression condition() {
     const std::size_t before = unsupported_.size();
-    Node node = binary(0);
+    Expression value = binary(0);
     while (take_name("if")) {
       unsupported_.resize(before);  // The value may never be asked for.
-      Node choice = make(Expression::Kind::kCondition);
-      add(*choice, std::move(node));
-      add(*choice, binary(0));
-      const MayNeverRun otherwise(*this);
-      add(*choice, take_name("else") ? expression() : nullptr);
-      node = std::move(choice);
+      Expression test = binary(0);
+      const MayNeverRun inside(*this);
+      Expression otherwise = take_name("else") ? expression() : nullptr;
+      value = node({value, test, otherwise}, [value, test, otherwise](Interpreter& run) -> Value {
+        if (run.evaluate(test).truthy()) return run.evaluate(value);
+        if (otherwise != nullptr) return run.evaluate(otherwise);
+        return Undefined{"the inline if without else"};
+      });
     }
-    return node;
+    return value;
   }
 
-  Node binary(std::size_t level) {
+  Expression binary(std::size_t level) {
     static constexpr std::array<std::array<std::string_view, 5>, 5> kLevels = {
         {{"or"}, {"and"}, {"+", "-"}, {"~"}, {"*", "//", "%", "/", "**"}}};
     const auto operand = [&] {
       return level == 1 ? negation() : level + 1 == kLevels.size() ? unary(true) : binary(level + 1);
     };
-    Node left = operand();
-    while ((current().kind == Kind::kOperator || current().kind == Kind::kName) && !current().text.empty() &&
-           holds(kLevels[level], current().text)) {
-      if (is_op("/") || is_op("**")) note_unsupported(fmt::format("the operator {}", current().text));
-      Node node = make(Expression::Kind::kBinary, current().text);
-      ++at_;
-      add(*node, std::move(left));
-      add(*node, operand());
-      left = std::move(node);
+    Expression left = operand();
+    while ((is(Kind::kOperator) || is(Kind::kName)) && holds(kLevels[level], current().text)) {
+      if (is_op("/") || is_op("**")) note_unsupported(named("operator", current().text));
+      const std::string op = tokens_[at_++].text;
+      left = operation(op, left, operand());
     }
     return left;
   }
 
-  Node negation() {
-    if (!is_name("not")) return comparison();
+  [[nodiscard]] Expression operation(const std::string& op, const Expression& a, const Expression& b) const {
+    if (op == "and" || op == "or") {
+      return node({a, b}, [a, b, ends = op == "or"](Interpreter& run) {
+        Value left = run.evaluate(a);
+        return left.truthy() == ends ? left : run.evaluate(b);
+      });
+    }
+    return node({a, b}, [a, b, op](Interpreter& run) {
+      const Value left = run.evaluate(a);
+      const Value right = run.evaluate(b);
+      return op == "~" ? run.made(run.text_of(left) + run.text_of(right)) : arithmetic(run, op, left, right);
+    });
+  }
+
+  [[nodiscard]] Expression inverse(const Expression& value) const {
+    return node({value}, [value](Interpreter& run) { return !run.evaluate(value).truthy(); });
+  }
+  Expression negation() {
+    if (!take_name("not")) return comparison();
     const Level level(*this);
-    Node node = make(Expression::Kind::kUnary, "not");
-    ++at_;
-    add(*node, negation());
-    return node;
+    return inverse(negation());
   }
 
   // The comparison operator at the current token, which moves past it; empty if there is none.
@@ -342,211 +389,234 @@ class Parser {
     return "not in";
   }
 
-  Node comparison() {
-    Node left = binary(2);
-    std::string op = comparator();
+  Expression comparison() {
+    Expression left = binary(2);
+    const std::string op = comparator();
     if (op.empty()) return left;
-    Node chain = make(Expression::Kind::kCompare);
-    add(*chain, std::move(left));
-    for (; !op.empty(); op = comparator()) {
-      chain->names.push_back(std::move(op));
-      add(*chain, binary(2));
-    }
-    return chain;
+    Expression right = binary(2);
+    if (!comparator().empty()) fail(unsupported("a comparison of more than two values"));
+    return node({left, right}, [left, right, op](Interpreter& run) {
+      const Value a = run.evaluate(left);
+      return compares(run, op, a, run.evaluate(right));
+    });
   }
 
-  Node unary(bool with_filter) {
+  Expression unary(bool with_filter) {
     const Level level(*this);
-    Node node;
+    Expression value;
     if (is_op("-") || is_op("+")) {
-      node = make(Expression::Kind::kUnary, current().text);
-      ++at_;
-      add(*node, unary(false));
+      const std::string op = tokens_[at_++].text;
+      value = operation(op, constant(std::int64_t{0}), unary(false));
     } else {
-      node = primary();
+      value = primary();
     }
-    node = postfix(std::move(node));
+    value = postfix(std::move(value));
     while (with_filter && (is_op("|") || is_name("is"))) {
-      node = is_op("|") ? filter(std::move(node)) : test(std::move(node));
+      value = is_op("|") ? filter(value) : test(value);
     }
-    return node;
+    return value;
   }
 
-  Node primary() {
-    const Token& token = current();
-    switch (token.kind) {
-      case Kind::kName:
-        return name();
-      case Kind::kString: {
-        std::string text;
-        while (current().kind == Kind::kString) text += tokens_[at_++].text;
-        return constant(text);
-      }
-      case Kind::kInteger: {
-        std::int64_t value = 0;
-        const char* end = token.text.data() + token.text.size();
-        if (std::from_chars(token.text.data(), end, value).ec != std::errc{}) {
-          fail(unsupported(fmt::format("so large a number as {}", base::printable(token.text, 40))));
-        }
-        ++at_;
-        return constant(value);
-      }
-      default:
-        break;
+  Expression primary() {
+    if (is(Kind::kName)) return name();
+    if (is(Kind::kInteger)) return integer();
+    if (is(Kind::kString)) {
+      std::string text;
+      while (is(Kind::kString)) text += tokens_[at_++].text;
+      literals_.append(text).push_back('\0');
+      return constant(std::move(text));
     }
     if (take_op("(")) {
-      if (take_op(")")) return make(Expression::Kind::kList, "tuple");
-      Node node = expression(true);
+      if (take_op(")")) return sequence({}, List::Kind::kTuple);
+      Expression inner = expression(true);
       expect_op(")");
-      return node;
+      return inner;
     }
-    if (take_op("[")) return items(make(Expression::Kind::kList), "]");
-    if (take_op("{")) return items(make(Expression::Kind::kDict), "}");
+    if (take_op("[")) return sequence(items("]"), List::Kind::kList);
+    if (take_op("{")) return dict(items("}"));
     fail(fmt::format("an expression is expected before {}", shown()));
   }
 
-  Node name() {
-    if (is_name("loop")) return loop();
-    Node node = make(Expression::Kind::kName, tokens_[at_++].text);
-    if (node->text == "true" || node->text == "True") return constant(true);
-    if (node->text == "false" || node->text == "False") return constant(false);
-    if (node->text == "none" || node->text == "None") return constant(None{});
-    return node;
-  }
-
-  Node loop() {
-    static constexpr std::array<std::string_view, 9> kAttributes = {
-        "index", "index0", "revindex", "revindex0", "first", "last", "length", "previtem", "nextitem"};
-    Node node = make(Expression::Kind::kLoop);
-    ++at_;
-    if (is_name("is")) return node;  // Whether there is a loop.
-    if (!take_op(".")) fail(unsupported("loop as a value of its own"));
-    node->text = expect_identifier();
-    if (!holds(kAttributes, node->text)) {
-      note_unsupported(fmt::format("loop.{}", base::printable(node->text, 40)));
-      if (take_op("(")) arguments(*node);
+  Expression integer() {
+    const std::string& text = current().text;
+    std::int64_t value = 0;
+    if (std::from_chars(text.data(), text.data() + text.size(), value).ec != std::errc{}) {
+      fail(unsupported(fmt::format("so large a number as {}", base::printable(text, 40))));
     }
-    return node;
+    ++at_;
+    return constant(value);
   }
 
-  // The items of a list or a dict, and what closes it.
-  Node items(Node node, std::string_view close) {
+  Expression name() {
+    const std::string text = tokens_[at_++].text;
+    if (text == "loop") return loop();
+    if (text == "true" || text == "True") return constant(true);
+    if (text == "false" || text == "False") return constant(false);
+    if (text == "none" || text == "None") return constant(None{});
+    if (!take_op("(")) return node({}, [text](Interpreter& run) { return run.name(text); });
+    CallArguments given = arguments();
+    return node(given.values, [text, given](Interpreter& run) { return run.call(text, given); });
+  }
+
+  Expression loop() {
+    using Read = Value (*)(Loop&);
+    static constexpr std::pair<std::string_view, Read> kAttributes[] = {
+        {"index", [](Loop& loop) -> Value { return loop.index + 1; }},
+        {"index0", [](Loop& loop) -> Value { return loop.index; }},
+        {"first", [](Loop& loop) -> Value { return loop.index == 0; }},
+        {"last", [](Loop& loop) -> Value { return !loop.peek(); }},
+        {"previtem", [](Loop& loop) { return loop.index == 0 ? Undefined{"loop.previtem"} : loop.before; }},
+        {"nextitem", [](Loop& loop) { return loop.peek().value_or(Undefined{"loop.nextitem"}); }}};
+    if (!take_op(".")) fail(unsupported("loop as a value of its own"));
+    const std::string attribute = expect_identifier();
+    for (const auto& [known, read] : kAttributes) {
+      if (attribute == known) return node({}, [read = read](Interpreter& run) { return read(run.loop()); });
+    }
+    if (take_op("(")) arguments();
+    return refused(fmt::format("loop.{}", base::printable(attribute, 40)));
+  }
+
+  // The items of a list, or the keys and values of a dict in turn, and what closes it.
+  std::vector<Expression> items(std::string_view close) {
+    std::vector<Expression> out;
     while (!take_op(close)) {
-      if (!node->args.empty()) {
+      if (!out.empty()) {
         expect_op(",");
         if (take_op(close)) break;
       }
-      add(*node, expression());
-      if (node->kind != Expression::Kind::kDict) continue;
+      out.push_back(expression());
+      if (close != "}") continue;
       expect_op(":");
-      add(*node, expression());
+      out.push_back(expression());
     }
-    return node;
+    return out;
   }
 
-  Node postfix(Node node) {
+  [[nodiscard]] Expression dict(const std::vector<Expression>& items) const {
+    return node(items, [items](Interpreter& run) {
+      Dict dict;
+      for (std::size_t i = 0; i + 1 < items.size(); i += 2) {
+        const Value key = run.evaluate(items[i]);
+        if (key.text() == nullptr) refuse(fmt::format("a {} as the key of a dict", key.type_name()));
+        put(run, dict, *key.text(), run.evaluate_to_keep(items[i + 1]));
+      }
+      return dict;
+    });
+  }
+
+  Expression postfix(Expression value) {
     while (true) {
       if (take_op(".")) {
-        node = attribute(std::move(node));
+        value = attribute(value);
       } else if (take_op("[")) {
-        node = subscript(std::move(node));
-      } else if (take_op("(")) {
-        if (node->kind != Expression::Kind::kName) {
-          fail(unsupported("calling anything but a macro, a function or a method"));
-        }
-        Node call = make(Expression::Kind::kCall);
-        add(*call, std::move(node));
-        arguments(*call);
-        node = std::move(call);
+        value = subscript(value);
+      } else if (is_op("(")) {
+        fail(unsupported("calling anything but a macro, a function or a method"));
       } else {
-        return node;
+        return value;
       }
     }
   }
 
-  Node attribute(Node object) {
-    Node node = make(Expression::Kind::kAttribute, expect_identifier());
-    add(*node, std::move(object));
-    if (!take_op("(")) return node;
-    node->kind = Expression::Kind::kMethod;
-    node->builtin = find_method(node->text);
-    if (node->builtin == nullptr)
-      note_unsupported(fmt::format("the method {}", base::printable(node->text, 40)));
-    arguments(*node);
-    return node;
+  Expression attribute(const Expression& object) {
+    const std::string name = expect_identifier();
+    if (!take_op("(")) {
+      return node({object},
+                  [object, name](Interpreter& run) { return get_attribute(run.evaluate(object), name); });
+    }
+    const CallArguments given = arguments();
+    if (!has_method(name)) return refused(named("method", name));
+    return node(children(object, given), [object, name, given](Interpreter& run) {
+      const Value value = run.evaluate(object);
+      return call_method(run, value, name, run.arguments(given));
+    });
   }
 
-  Node subscript(Node object) {
-    Node node = make(Expression::Kind::kItem);
-    add(*node, std::move(object));
-    ExpressionPtr start = is_op(":") ? nullptr : expression();
-    if (is_op(":")) node->kind = Expression::Kind::kSlice;
-    add(*node, std::move(start));
-    for (int i = 0; node->kind == Expression::Kind::kSlice && i < 2; ++i) {
-      const bool given = take_op(":") && !is_op(":") && !is_op("]");
-      add(*node, given ? expression() : nullptr);
+  Expression subscript(const Expression& object) {
+    Expression begin = is_op(":") ? nullptr : expression();
+    if (take_op("]")) {
+      return node({object, begin}, [object, begin](Interpreter& run) {
+        const Value value = run.evaluate(object);
+        return get_item(run, value, run.evaluate(begin));
+      });
     }
     if (is_op(",")) fail(unsupported("a tuple in brackets"));
-    expect_op("]");
-    return node;
+    expect_op(":");
+    Expression end = is_op(":") || is_op("]") ? nullptr : expression();
+    const bool reversed = take_op(":") && take_op("-");
+    if (reversed && (begin != nullptr || end != nullptr || current().text != "1")) {
+      fail(unsupported("a step in a slice other than [::-1]"));
+    }
+    if (reversed) ++at_;
+    if (!is_op("]")) fail(unsupported("a step in a slice other than [::-1]"));
+    ++at_;
+    return node({object, begin, end}, [object, begin, end, reversed](Interpreter& run) {
+      const auto bound = [&](const Expression& part) {
+        return part == nullptr ? None{} : run.evaluate(part);
+      };
+      const Value value = run.evaluate(object);
+      const Value first = bound(begin);
+      return get_slice(run, value, first, bound(end), reversed);
+    });
   }
 
   // The arguments of a call after its "(".
-  void arguments(Expression& call) {
-    bool first = true;
+  CallArguments arguments() {
+    CallArguments out;
     while (!take_op(")")) {
-      if (!std::exchange(first, false)) {
+      if (!out.values.empty()) {
         expect_op(",");
         if (take_op(")")) break;
       }
       if (is_op("*") || is_op("**")) fail(unsupported("\"*\" in front of an argument"));
-      if (current().kind == Kind::kName && peek().kind == Kind::kOperator && peek().text == "=") {
-        std::string name = expect_identifier();
+      if (is(Kind::kName) && peek().kind == Kind::kOperator && peek().text == "=") {
+        out.names.push_back(expect_identifier());
         ++at_;
-        Node value = expression();
-        deepen(call, value.get());
-        call.named.emplace_back(std::move(name), std::move(value));
-      } else {
-        if (!call.named.empty()) fail("a positional argument follows a named one");
-        add(call, expression());
+      } else if (!out.names.empty()) {
+        fail("a positional argument follows a named one");
       }
+      out.values.push_back(expression());
     }
+    return out;
   }
 
-  Node filter(Node input) {
+  static std::vector<Expression> children(const Expression& object, const CallArguments& given) {
+    std::vector<Expression> out = given.values;
+    out.push_back(object);
+    return out;
+  }
+
+  // A filter or test of `input`; `builtin` is null if tte has none of that name.
+  Expression built_in(std::string_view kind, const Builtin* builtin, const std::string& name,
+                      const Expression& input, const CallArguments& given) {
+    if (builtin == nullptr) return refused(named(kind, name));
+    return node(children(input, given), [builtin, input, given](Interpreter& run) {
+      const Value value = run.evaluate(input);
+      return invoke(run, *builtin, value, run.arguments(given));
+    });
+  }
+
+  Expression filter(const Expression& input) {
     ++at_;
-    Node node = make(Expression::Kind::kFilter, expect_identifier());
-    node->builtin = find_filter(node->text);
-    if (node->builtin == nullptr)
-      note_unsupported(fmt::format("the filter {}", base::printable(node->text, 40)));
-    add(*node, std::move(input));
-    if (take_op("(")) arguments(*node);
-    return node;
+    const std::string name = expect_identifier();
+    return built_in("filter", find_filter(name), name, input, take_op("(") ? arguments() : CallArguments{});
   }
 
-  Node test(Node input) {
-    static constexpr std::array<std::string_view, 4> kNoArgument = {"else", "or", "and", "is"};
+  Expression test(const Expression& input) {
+    static constexpr std::string_view kNoArgument[] = {"else", "or", "and", "is"};
     ++at_;
     const bool negated = take_name("not");
-    Node node = make(Expression::Kind::kTest, expect_identifier());
-    node->builtin = find_test(node->text);
-    if (node->builtin == nullptr)
-      note_unsupported(fmt::format("the test {}", base::printable(node->text, 40)));
-    if (input->kind == Expression::Kind::kLoop && input->text.empty() && node->text != "defined") {
-      fail(unsupported("loop as a value of its own"));
-    }
-    add(*node, std::move(input));
+    const std::string name = expect_identifier();
+    CallArguments given;
     if (take_op("(")) {
-      arguments(*node);
-    } else if (current().kind == Kind::kString || current().kind == Kind::kInteger || is_op("[") ||
-               is_op("{") || (current().kind == Kind::kName && !holds(kNoArgument, current().text))) {
-      add(*node, postfix(primary()));
+      given = arguments();
+    } else if (is(Kind::kString) || is(Kind::kInteger) || is_op("[") || is_op("{") ||
+               (is(Kind::kName) && !holds(kNoArgument, current().text))) {
+      given.values.push_back(postfix(primary()));
     }
     if (is_name("is")) fail("tests cannot be chained with \"is\"");
-    if (!negated) return node;
-    Node inverse = make(Expression::Kind::kUnary, "not");
-    add(*inverse, std::move(node));
-    return inverse;
+    Expression out = built_in("test", find_test(name), name, input, given);
+    return negated ? inverse(out) : out;
   }
 
   const std::string& name_;
@@ -554,43 +624,18 @@ class Parser {
   std::size_t at_ = 0;
   int level_ = 0;
   int loops_ = 0;
+  std::string literals_;
   std::vector<std::pair<int, std::string>> unsupported_;  // Line and clause.
 };
 
-void literals_of(const Expression* node, std::string& out) {
-  if (node == nullptr) return;
-  if (node->kind == Expression::Kind::kConstant && node->value.text() != nullptr) {
-    out.append(*node->value.text()).push_back('\0');
-  }
-  for (const auto& arg : node->args) literals_of(arg.get(), out);
-  for (const auto& [name, arg] : node->named) literals_of(arg.get(), out);
-}
-
-void literals_of(const Body& body, std::string& out) {
-  for (const auto& node : body) {
-    if (node->kind == Statement::Kind::kData) out.append(node->text).push_back('\0');
-    literals_of(node->value.get(), out);
-    literals_of(node->filter.get(), out);
-    for (const auto& expression : node->defaults) literals_of(expression.get(), out);
-    for (const auto& [test, then] : node->branches) {
-      literals_of(test.get(), out);
-      literals_of(then, out);
-    }
-    literals_of(node->body, out);
-    literals_of(node->otherwise, out);
-  }
-}
-
 }  // namespace
 
-Body parse(std::string_view source, const std::string& name) {
+Program parse(std::string_view source, const std::string& name) {
+  if (source.size() > kMaxSource) {
+    throw ModelError(fmt::format("{}: a template of {} bytes is too long, at most {} are read.",
+                                 base::printable(name, 200), source.size(), kMaxSource));
+  }
   return Parser(source, name).run();
-}
-
-std::string literal_text(const Body& body) {
-  std::string out;
-  literals_of(body, out);
-  return out;
 }
 
 }  // namespace tte::text::jinja

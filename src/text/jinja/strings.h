@@ -19,21 +19,21 @@ std::int64_t length(std::string_view text);  // In characters.
 
 // Without the characters of `chars` (white space if null) at the ends.
 std::string_view strip(std::string_view text, const std::string* chars, bool left, bool right);
-// str.split / rsplit; `separator` null: at runs of white space. At most `limit` cuts, all if negative.
-std::vector<std::string_view> split(Budget& budget, std::string_view text, const std::string* separator,
-                                    std::int64_t limit, bool from_right);
+// str.split(separator, limit): at most `limit` cuts, all if negative.
+std::vector<std::string_view> split(Budget& budget, std::string_view text, std::string_view separator,
+                                    std::int64_t limit);
 std::vector<std::string_view> split_lines(Budget& budget, std::string_view text);
-// At most `limit` replacements, all if negative.
-std::string replace(Budget& budget, std::string_view text, std::string_view what, std::string_view by,
-                    std::int64_t limit);
-// out += a + b, as long as the text may be.
-void append(Budget& budget, std::string& out, std::string_view a, std::string_view b = {});
+// Refuses to replace an empty text.
+std::string replace(Budget& budget, std::string_view text, std::string_view what, std::string_view by);
+// Before `what` is looked for in `text`.
+void pay_for_search(Budget& budget, std::string_view text, std::string_view what);
 
 // int(text) of a whole number; none for a text without digits. Refuses other numbers.
 std::optional<std::int64_t> parse_int(std::string_view text);
 
 std::string upper(std::string_view text);
 std::string lower(std::string_view text);
+// These refuse texts beyond ASCII.
 std::string capitalize(std::string_view text);
 std::string title(std::string_view text);         // str.title()
 std::string title_filter(std::string_view text);  // Jinja's title, which knows other word boundaries.

@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "text/jinja/ast.h"
+#include "text/jinja/program.h"
 #include "text/jinja/value.h"
 
 namespace tte::text::jinja {
@@ -25,12 +25,11 @@ class Template {
   [[nodiscard]] std::string render(const std::vector<std::pair<std::string, Value>>& variables) const;
 
   // The constant strings and the text between tags, joined by NUL.
-  [[nodiscard]] const std::string& literals() const { return literals_; }
+  [[nodiscard]] const std::string& literals() const { return program_.literals; }
 
  private:
   std::string name_;
-  Body body_;
-  std::string literals_;
+  Program program_;
 };
 
 }  // namespace tte::text::jinja

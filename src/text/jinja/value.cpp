@@ -19,116 +19,38 @@ int nested(const Items& items, Of value_of) {
   return depth;
 }
 
-// The letter that both Python and JSON write after a backslash; 0 if there is none.
-char short_escape(char32_t c) {
-  return c == '\\' ? '\\' : c == '\n' ? 'n' : c == '\r' ? 'r' : c == '\t' ? 't' : '\0';
-}
-
 bool printable(char32_t c) {
   constexpr std::uint32_t kHidden = U_GC_C_MASK | U_GC_Z_MASK;
   return c == ' ' || (U_GET_GC_MASK(static_cast<UChar32>(c)) & kHidden) == 0;
 }
 
-void string_repr(std::string_view text, std::string& out) {
-  const bool has_single = text.find('\'') != std::string_view::npos;
-  const char quote = has_single && text.find('"') == std::string_view::npos ? '"' : '\'';
-  out += quote;
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t begin = at;
-    const char32_t c = next_code_point(text, at);
-    const char letter = c == static_cast<unsigned char>(quote) ? quote : short_escape(c);
-    if (letter != '\0') {
-      out.append(1, '\\').append(1, letter);
-    } else if (printable(c)) {
-      out += text.substr(begin, at - begin);
-    } else if (c < 0x100) {
-      out += fmt::format("\\x{:02x}", static_cast<unsigned>(c));
-    } else {
-      out += c < 0x10000 ? fmt::format("\\u{:04x}", static_cast<unsigned>(c))
-                         : fmt::format("\\U{:08x}", static_cast<unsigned>(c));
-    }
-  }
-  out += quote;
-}
-
-void json_string(std::string_view text, bool ensure_ascii, std::string& out) {
-  out += '"';
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t begin = at;
-    const char32_t c = next_code_point(text, at);
-    const char letter = c == '"' ? '"' : c == '\b' ? 'b' : c == '\f' ? 'f' : short_escape(c);
-    if (letter != '\0') {
-      out.append(1, '\\').append(1, letter);
-    } else if (c < 0x20 || (ensure_ascii && c >= 0x7F && c < 0x10000)) {
-      out += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
-    } else if (ensure_ascii && c >= 0x10000) {
-      const unsigned v = static_cast<unsigned>(c) - 0x10000;
-      out += fmt::format("\\u{:04x}\\u{:04x}", 0xD800 + (v >> 10), 0xDC00 + (v & 0x3FF));
-    } else {
-      out += text.substr(begin, at - begin);
-    }
-  }
-  out += '"';
-}
-
-// Pays for what is appended to `out`, and keeps it below kMaxText.
+// Writes values as Python's repr() or as JSON. Pays for what is appended to `out`, and keeps it below kMaxText.
 class Writer {
  public:
-  explicit Writer(Budget& budget) : budget_(budget) {}
+  // Python's repr if `json` is null.
+  Writer(Budget& budget, const JsonStyle* json) : budget_(budget), json_(json) {}
   std::string out;
 
-  // repr(value)
-  void python(const Value& value) {
+  void write(const Value& value, int depth = 0) {
     pay(value);
-    if (value.is_undefined()) {
+    if (value.is_undefined() && json_ == nullptr) {
       out += "Undefined";
     } else if (value.is_none()) {
-      out += "None";
+      out += json_ != nullptr ? "null" : "None";
     } else if (const auto* b = value.as<bool>()) {
-      out += *b ? "True" : "False";
+      out += json_ != nullptr ? (*b ? "true" : "false") : (*b ? "True" : "False");
     } else if (const auto i = value.integer()) {
       out += std::to_string(*i);
     } else if (const auto* t = value.text()) {
-      string_repr(*t, out);
+      quoted(*t);
     } else if (const auto* l = value.list(); l != nullptr && l->plain()) {
-      const bool tuple = l->kind == List::Kind::kTuple;
-      sequence(*l, tuple ? "(" : "[", tuple ? (l->size() == 1 ? ",)" : ")") : "]", {}, 0,
-               [&](const Value& item) { python(item); });
+      const bool tuple = l->kind == List::Kind::kTuple && json_ == nullptr;
+      sequence(*l, tuple ? "(" : "[", tuple ? (l->size() == 1 ? ",)" : ")") : "]", depth,
+               [&](const Value& item) { write(item, depth + 1); });
     } else if (const auto* d = value.dict()) {
-      sequence(d->items, "{", "}", {}, 0, [&](const auto& item) {
-        string_repr(item.first, out);
-        out += ": ";
-        python(item.second);
-      });
+      dict(*d, depth);
     } else {
-      refuse(fmt::format("the text of a {}", value.type_name()));
-    }
-  }
-
-  void json(const Value& value, const JsonStyle& style, int depth = 0) {
-    pay(value);
-    if (value.is_none()) {
-      out += "null";
-    } else if (const auto* b = value.as<bool>()) {
-      out += *b ? "true" : "false";
-    } else if (const auto i = value.integer()) {
-      out += std::to_string(*i);
-    } else if (const auto* t = value.text()) {
-      json_string(*t, style.ensure_ascii, out);
-    } else if (const auto* l = value.list(); l != nullptr && l->plain()) {
-      sequence(*l, "[", "]", style, depth, [&](const Value& item) { json(item, style, depth + 1); });
-    } else if (const auto* d = value.dict()) {
-      std::vector<const std::pair<std::string, Value>*> items;
-      for (const auto& item : d->items) items.push_back(&item);
-      if (style.sort_keys)
-        std::sort(items.begin(), items.end(), [](auto* a, auto* b) { return a->first < b->first; });
-      sequence(items, "{", "}", style, depth, [&](const auto* item) {
-        json_string(item->first, style.ensure_ascii, out);
-        out += style.key_separator;
-        json(item->second, style, depth + 1);
-      });
-    } else {
-      refuse(fmt::format("JSON of a {}", value.type_name()));
+      refuse(fmt::format("{} of a {}", json_ != nullptr ? "JSON" : "the text", value.type_name()));
     }
   }
 
@@ -138,22 +60,69 @@ class Writer {
     if (value.text() != nullptr) budget_.work(value.text()->size());
     if (out.size() > paid_) budget_.take(1, out.size() - paid_);
     paid_ = std::max(paid_, out.size());
-    if (out.size() > kMaxText) throw Failure(fmt::format("a text becomes longer than {} bytes", kMaxText));
+    require_text_size(out.size());
+  }
+
+  void quoted(std::string_view text) {
+    static constexpr std::string_view kCharacters = "\\\n\r\t\b\f";
+    static constexpr std::string_view kLetters = "\\nrtbf";
+    const bool has_single = text.find('\'') != std::string_view::npos;
+    const bool single = json_ == nullptr && !(has_single && text.find('"') == std::string_view::npos);
+    const char quote = single ? '\'' : '"';
+    out += quote;
+    for (std::size_t at = 0; at < text.size();) {
+      const std::size_t begin = at;
+      const char32_t c = next_code_point(text, at);
+      // Python has no letters for the last two.
+      const std::size_t letter = kCharacters.substr(0, json_ != nullptr ? 6 : 4).find(text[begin]);
+      if (letter != std::string_view::npos || text[begin] == quote) {
+        out.append(1, '\\').append(1, text[begin] == quote ? quote : kLetters[letter]);
+      } else if (json_ != nullptr ? c < 0x20 || (json_->ensure_ascii && c >= 0x7F) : !printable(c)) {
+        escaped(static_cast<unsigned>(c));
+      } else {
+        out += text.substr(begin, at - begin);
+      }
+    }
+    out += quote;
+  }
+
+  void escaped(unsigned c) {
+    if (json_ == nullptr && c < 0x100) {
+      out += fmt::format("\\x{:02x}", c);
+    } else if (c < 0x10000) {
+      out += fmt::format("\\u{:04x}", c);
+    } else if (json_ == nullptr) {
+      out += fmt::format("\\U{:08x}", c);
+    } else {  // As UTF-16.
+      out += fmt::format("\\u{:04x}\\u{:04x}", 0xD7C0 + (c >> 10), 0xDC00 + (c & 0x3FF));
+    }
+  }
+
+  void dict(const Dict& dict, int depth) {
+    std::vector<const std::pair<std::string, Value>*> items;
+    for (const auto& item : dict.items) items.push_back(&item);
+    if (json_ != nullptr && json_->sort_keys) {
+      std::sort(items.begin(), items.end(), [](auto* a, auto* b) { return a->first < b->first; });
+    }
+    sequence(items, "{", "}", depth, [&](const auto* item) {
+      quoted(item->first);
+      out += json_ != nullptr ? json_->key_separator : ": ";
+      write(item->second, depth + 1);
+    });
   }
 
   // Items between brackets, in one line or one per line.
   template <typename Items, typename Write>
-  void sequence(const Items& items, std::string_view open, std::string_view close, const JsonStyle& style,
-                int depth, Write write) {
+  void sequence(const Items& items, std::string_view open, std::string_view close, int depth, Write write) {
     const auto newline = [&](int levels) {
-      if (!style.multiline) return;
+      if (json_ == nullptr || !json_->multiline) return;
       out += '\n';
-      for (int i = 0; i < levels; ++i) out += style.indent;
+      for (int i = 0; i < levels; ++i) out += json_->indent;
     };
     out += open;
     bool first = true;
     for (const auto& item : items) {
-      if (!first) out += style.item_separator;
+      if (!first) out += json_ != nullptr ? json_->item_separator : ", ";
       first = false;
       newline(depth + 1);
       write(item);
@@ -163,6 +132,7 @@ class Writer {
   }
 
   Budget& budget_;
+  const JsonStyle* json_;
   std::size_t paid_ = 0;
 };
 
@@ -176,6 +146,16 @@ void refuse(std::string_view what) {
   throw Failure(unsupported(what));
 }
 
+void require_text_size(std::size_t size) {
+  if (size > kMaxText) throw Failure(fmt::format("a text becomes longer than {} bytes", kMaxText));
+}
+
+void append(Budget& budget, std::string& out, std::string_view a, std::string_view b) {
+  require_text_size(out.size() + a.size() + b.size());
+  budget.take(1, a.size() + b.size());
+  out.append(a).append(b);
+}
+
 Value::Value(List list) {
   list.depth = nested(list, [](const Value& item) -> const Value& { return item; });
   data_ = std::make_shared<const List>(std::move(list));
@@ -186,19 +166,19 @@ Value::Value(Dict dict) {
 }
 
 const Value* Dict::find(std::string_view key) const {
-  const auto at =
-      std::find_if(items.begin(), items.end(), [&](const auto& item) { return item.first == key; });
-  return at == items.end() ? nullptr : &at->second;
+  for (const auto& [known, value] : items) {
+    if (known == key) return &value;
+  }
+  return nullptr;
 }
 
 void Dict::set(std::string_view key, Value value) {
-  const auto at =
-      std::find_if(items.begin(), items.end(), [&](const auto& item) { return item.first == key; });
-  if (at != items.end()) {
-    at->second = std::move(value);
-  } else {
-    items.emplace_back(key, std::move(value));
+  for (auto& [known, old] : items) {
+    if (known != key) continue;
+    old = std::move(value);
+    return;
   }
+  items.emplace_back(key, std::move(value));
 }
 
 std::optional<std::int64_t> Value::integer() const {
@@ -248,14 +228,14 @@ std::string str(const Value& value, Budget& budget) {
   if (value.is_undefined()) return {};
   if (const auto* t = value.text()) return *t;
   if (const auto* m = value.markup()) return m->text;
-  Writer writer(budget);
-  writer.python(value);
+  Writer writer(budget, nullptr);
+  writer.write(value);
   return std::move(writer.out);
 }
 
 std::string to_json(const Value& value, const JsonStyle& style, Budget& budget) {
-  Writer writer(budget);
-  writer.json(value, style);
+  Writer writer(budget, &style);
+  writer.write(value);
   return std::move(writer.out);
 }
 

@@ -40,8 +40,10 @@ struct Markup {
 
 // Lists and dicts nest at most this deep, so that walks over them need little stack.
 inline constexpr int kMaxNesting = 100;
-// The longest text that is made of values.
+// The longest text that is made of values, in bytes.
 inline constexpr std::size_t kMaxText = std::size_t{1} << 27;
+// Throws Failure for a longer one.
+void require_text_size(std::size_t size);
 
 class Value {
  public:
@@ -145,6 +147,9 @@ class Budget {
   std::int64_t steps_ = 0;
   std::size_t bytes_ = 0;
 };
+
+// out += a + b, as long as the text may be.
+void append(Budget& budget, std::string& out, std::string_view a, std::string_view b = {});
 
 // str(value): what {{ value }} writes; undefined writes nothing. Refuses what has no fixed text.
 std::string str(const Value& value, Budget& budget);
