@@ -61,15 +61,6 @@ bool takes_lists(const text::ChatTemplate& chat_template, const char* role) {
   }
 }
 
-// For a prompt without chat template every added token is a control token.
-std::vector<std::string> added_contents(const text::Tokenizer& tokenizer) {
-  std::vector<std::string> out;
-  for (const text::AddedToken& token : tokenizer.added_tokens()) {
-    if (token.content.find_first_not_of(" \t\r\n") != std::string::npos) out.push_back(token.content);
-  }
-  return out;
-}
-
 void append_ids(models::Prompt& prompt, const std::vector<std::int64_t>& ids) {
   for (const std::int64_t id : ids) {
     prompt.ids.push_back(id);
@@ -147,7 +138,7 @@ PromptBuilder::PromptBuilder(std::shared_ptr<const CheckpointFiles> files, Recip
     takes_lists_ = takes_lists(*files_->chat_template, "user");
     takes_system_lists_ = takes_lists(*files_->chat_template, "system");
   } else {
-    control_ = text::ControlTokens(added_contents(tokenizer));
+    control_ = text::ControlTokens::of_tokenizer(tokenizer);
   }
   const auto visual_text = [&](const std::string& piece, std::optional<std::int64_t> token) {
     return token ? replaced(piece, tokenizer.token_bytes(*token, false)) : std::string();

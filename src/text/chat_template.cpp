@@ -101,21 +101,6 @@ std::optional<Source> find_template(const std::filesystem::path& folder, Templat
   return std::nullopt;
 }
 
-// Strings that user text must not turn into control tokens, as transformers' sanitize_control_tokens chooses
-// them.
-std::vector<std::string> control_tokens(const Tokenizer& tokenizer, const std::string& literals,
-                                        const std::optional<std::vector<std::string>>& declared) {
-  std::vector<std::string> out;
-  for (const AddedToken& token : tokenizer.added_tokens()) {
-    const bool space = jinja::strip(token.content, nullptr, true, false).empty();
-    const bool used = declared
-                          ? std::find(declared->begin(), declared->end(), token.content) != declared->end()
-                          : !space && literals.find(token.content) != std::string::npos;
-    if (token.special || used) out.push_back(token.content);
-  }
-  return out;
-}
-
 Value make_dict(std::vector<std::pair<std::string, Value>> items) {
   Dict dict;
   dict.items = std::move(items);
@@ -127,7 +112,7 @@ class LoadedTemplate final : public ChatTemplate {
   LoadedTemplate(const Source& source, const Tokenizer& tokenizer,
                  const std::optional<std::vector<std::string>>& declared)
       : template_(source.text, source.where),
-        control_(control_tokens(tokenizer, template_.literals(), declared)),
+        control_(ControlTokens::of_template(tokenizer, template_.literals(), declared)),
         source_(source.text),
         names_content_(source.text.find("content") != std::string::npos) {
     for (const auto& [name, content] : tokenizer.named_tokens()) variables_.emplace_back(name, content);

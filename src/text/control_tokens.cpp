@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "text/jinja/strings.h"
 #include "text/tokenizer/tokenizer.h"
 
 namespace tte::text {
@@ -12,6 +13,16 @@ constexpr std::string_view kJoint = "\xEF\xB7\x92";  // U+FDD2
 
 bool is_mark(std::string_view rest) {
   return rest.starts_with(kGuardBegin) || rest.starts_with(kGuardEnd) || rest.starts_with(kJoint);
+}
+
+template <typename IsControl>
+ControlTokens chosen(const Tokenizer& tokenizer, IsControl is_control) {
+  std::vector<std::string> out;
+  for (const AddedToken& token : tokenizer.added_tokens()) {
+    const bool blank = jinja::strip(token.content, nullptr, true, false).empty();
+    if (is_control(token, blank)) out.push_back(token.content);
+  }
+  return ControlTokens(out);
 }
 
 }  // namespace
@@ -29,6 +40,19 @@ ControlTokens::ControlTokens(const std::vector<std::string>& tokens) : all_(1, '
   }
   std::sort(lengths_.begin(), lengths_.end(), std::greater<>());
   lengths_.erase(std::unique(lengths_.begin(), lengths_.end()), lengths_.end());
+}
+
+ControlTokens ControlTokens::of_tokenizer(const Tokenizer& tokenizer) {
+  return chosen(tokenizer, [](const AddedToken&, bool blank) { return !blank; });
+}
+
+ControlTokens ControlTokens::of_template(const Tokenizer& tokenizer, const std::string& literals,
+                                         const std::optional<std::vector<std::string>>& declared) {
+  return chosen(tokenizer, [&](const AddedToken& token, bool blank) {
+    if (token.special) return true;
+    if (declared) return std::find(declared->begin(), declared->end(), token.content) != declared->end();
+    return !blank && literals.find(token.content) != std::string::npos;
+  });
 }
 
 std::size_t ControlTokens::longest_at(std::string_view text, std::size_t at) const {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_set>
@@ -9,10 +10,18 @@
 
 namespace tte::text {
 
+class Tokenizer;
+
 // Immutable and safe to use from many threads.
 class ControlTokens {
  public:
   explicit ControlTokens(const std::vector<std::string>& tokens);
+  // Those of a checkpoint whose prompts are written without a chat template: every added token but white space.
+  static ControlTokens of_tokenizer(const Tokenizer& tokenizer);
+  // Those of a chat template, as transformers' sanitize_control_tokens chooses them: the special tokens, and of the
+  // other added ones those that the checkpoint declares or, where it declares none, the template has in `literals`.
+  static ControlTokens of_template(const Tokenizer& tokenizer, const std::string& literals,
+                                   const std::optional<std::vector<std::string>>& declared);
 
   // `text` with every control token (longest first) enclosed in guards (tokenizer.h); guards and joints already
   // in it are removed, so that user text cannot forge them.

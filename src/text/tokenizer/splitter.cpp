@@ -126,7 +126,7 @@ class WordScanner final : public Splitter {
     if (newline != std::string_view::npos) return at + newline + 1;
     if (end == text.size() || end == next) return end;
     std::size_t last = end - 1;  // All but the last: it goes with the word that follows.
-    while ((static_cast<unsigned char>(text[last]) & 0xC0) == 0x80) --last;
+    while (base::continues_character(text, last)) --last;
     return last;
   }
 
