@@ -1,4 +1,4 @@
-// Thinks about pictures, embeds them with their traces, and compares them.
+// Thinks about images, embeds them with their traces, and compares them.
 //
 //     cmake -S . -B build -DCMAKE_PREFIX_PATH=<where tte is installed> && cmake --build build
 //     build/think_then_embed <reasoner folder> <embedder folder> picture1.png picture2.png ...

@@ -47,7 +47,7 @@ inline const Embedder& embedder() {
   return embedder;
 }
 
-// Questions with and without pictures, of several lengths and sizes.
+// Questions with and without images, of several lengths and sizes.
 inline std::vector<Input> questions() {
   return {
       parts({picture(112, 112, 1), std::string("what is left of the red circle ?")}),

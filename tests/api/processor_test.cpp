@@ -32,7 +32,7 @@ TEST(Processor, GivesWhatTheModelSees) {
   EXPECT_EQ(out.pixel_values.size(), static_cast<std::size_t>(24 * out.patch_dim));
   EXPECT_EQ(out.pixel_values_videos.size(), static_cast<std::size_t>(32 * out.patch_dim));
   EXPECT_EQ(out.pooled_row, -1);
-  // Text before the first picture has the same position on all axes.
+  // Text before the first image has the same position on all axes.
   EXPECT_EQ(out.position_ids[1], 1);
   EXPECT_EQ(out.position_ids[length + 1], 1);
 }

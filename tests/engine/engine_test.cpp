@@ -141,7 +141,7 @@ TEST(Generate, NextPositionsFollowThePrompts) {
     const auto* p = batch.positions.const_data_ptr<std::int64_t>();
     seen.push_back({p[0], p[1], p[2]});
   };
-  // 2 + 4 picture tokens over 2 positions + 2: eight tokens, six positions.
+  // 2 + 4 image tokens over 2 positions + 2: eight tokens, six positions.
   auto request =
       generate_request(make_prompt({std::string("ab"), make_visual(1, 4, 4), std::string("cd")}), 3);
   request.options.ignore_eos = true;

@@ -1,5 +1,5 @@
 // A model without weights for the engine's tests. What it says at a token is a hash of everything it has read
-// up to there (ids, positions, picture features), so any mistake in what the engine feeds it changes every
+// up to there (ids, positions, image features), so any mistake in what the engine feeds it changes every
 // later output.
 #pragma once
 
@@ -90,11 +90,11 @@ class FakeModel : public models::Model {
   std::shared_ptr<Pool> pool_;
 };
 
-// Text bytes, then pictures: "a", visual, "b".
+// Text bytes, then images: "a", visual, "b".
 using PromptPart = std::variant<std::string, std::shared_ptr<const models::Visual>>;
 std::shared_ptr<const models::Prompt> make_prompt(const std::vector<PromptPart>& parts);
 std::shared_ptr<const models::Prompt> text_prompt(std::int64_t tokens, std::uint64_t seed);
-// h x w patches (even); equal seeds and sizes are equal pictures.
+// h x w patches (even); equal seeds and sizes are equal images.
 std::shared_ptr<const models::Visual> make_visual(std::uint64_t seed, std::int64_t h, std::int64_t w);
 
 // Stops an executor until let go, so that everything submitted meanwhile is seen in one step.

@@ -37,7 +37,7 @@ TEST(TokenChain, CommonPrefixIsExact) {
   EXPECT_EQ(a.common_prefix(TokenChain()), 0);
 }
 
-TEST(TokenChain, KnowsPicturesKindsAndPositions) {
+TEST(TokenChain, KnowsImagesKindsAndPositions) {
   const auto chain = [](std::uint64_t seed) {
     return chain_of(*make_prompt({std::string("ab"), make_visual(seed, 4, 4), std::string("cd")}));
   };
@@ -57,7 +57,7 @@ TEST(TokenChain, KnowsPicturesKindsAndPositions) {
   EXPECT_EQ(chain(1).common_prefix(chain_of(slower)), 4);
 }
 
-TEST(TokenChain, SecondPictureCountsFromItsOwnTokens) {
+TEST(TokenChain, SecondImageCountsFromItsOwnTokens) {
   const auto chain = [](std::uint64_t a, std::uint64_t b) {
     return chain_of(*make_prompt({make_visual(a, 2, 4), make_visual(b, 2, 4)}));
   };

@@ -46,7 +46,7 @@ TEST(PrefixReuse, NotWhereAllRowsAreWanted) {
   EXPECT_TRUE(at::equal(result.hidden, bench.model->reference(*text("instruction: one"))[4]));
 }
 
-TEST(PrefixReuse, PicturesAreWhatTheyShow) {
+TEST(PrefixReuse, ImagesAreWhatTheyShow) {
   Bench bench;
   const auto prompt = [](std::uint64_t seed, const std::string& end) {
     return make_prompt({std::string("see "), make_visual(seed, 4, 4), end});
@@ -58,10 +58,10 @@ TEST(PrefixReuse, PicturesAreWhatTheyShow) {
       << "pictures behind the reused beginning are not encoded";
 }
 
-TEST(PrefixReuse, CutInsideAPicture) {
+TEST(PrefixReuse, CutInsideAnImage) {
   Bench bench;
   const auto full = make_prompt({std::string("see "), make_visual(1, 4, 4), std::string("!")});
-  // The picture's last two tokens are read at other positions.
+  // The image's last two tokens are read at other positions.
   auto other = *full;
   other.positions[6][1] += 1;
   EXPECT_EQ(reused(bench, full), 0);

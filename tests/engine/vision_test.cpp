@@ -1,4 +1,4 @@
-// Pictures: encoded once, in bounded portions, let go when they were read.
+// Images: encoded once, in bounded portions, let go when they were read.
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -23,7 +23,7 @@ void expect_correct(Bench& bench, const std::shared_ptr<const models::Prompt>& p
   EXPECT_TRUE(at::equal(future.get().hidden, bench.model->reference(*prompt)[-1]));
 }
 
-TEST(Vision, EqualPicturesOfABatchAreEncodedOnceTogetherWithOthers) {
+TEST(Vision, EqualImagesOfABatchAreEncodedOnceTogetherWithOthers) {
   Bench bench;
   const std::vector prompts{with_picture(1, "a"), with_picture(2, "b"), with_picture(1, "c")};
   auto hold = Hold::on(*bench.executor);
@@ -92,7 +92,7 @@ TEST(Vision, OnlyWhatAChunkNeedsIsEncodedAndLetGoAfterwards) {
       << "each once, though a chunk ends inside the second";
 }
 
-TEST(Vision, AFailingPictureFailsItsOwnRequestsOnly) {
+TEST(Vision, AFailingImageFailsItsOwnRequestsOnly) {
   Bench bench;
   bench.model->on_vision = [](std::span<const std::shared_ptr<const models::Visual>> visuals) {
     for (const auto& visual : visuals) {

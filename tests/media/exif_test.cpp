@@ -78,7 +78,7 @@ TEST(Exif, XmpSaysItInTwoWays) {
   EXPECT_EQ(xmp(""), 0);
 }
 
-TEST(Exif, EveryOrientationTurnsThePicture) {
+TEST(Exif, EveryOrientationTurnsTheImage) {
   // 1 2 3     The corner that is first after turning, and the one next to it in its row.
   // 4 5 6
   const at::Tensor grid = at::arange(1, 7, at::kByte).reshape({2, 3, 1});

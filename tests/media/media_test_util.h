@@ -1,4 +1,4 @@
-// What the media tests share: goldens.json, the test picture, digests.
+// What the media tests share: goldens.json, the test image, digests.
 #pragma once
 
 #include <ATen/Functions.h>

@@ -66,7 +66,7 @@ TEST(Video, FramesEqualTorchcodecs) {
 }
 
 // Converting to RGB writes whole vectors: no width may make it write past a frame, nor leave pixels out. All
-// frames show the same picture from the top left corner, so those of narrow videos are parts of the widest.
+// frames show the same image from the top left corner, so those of narrow videos are parts of the widest.
 TEST(Video, EveryWidth) {
   const TempDir folder;
   const auto frames_of = [&](int width, int height) {

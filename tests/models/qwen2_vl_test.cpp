@@ -99,7 +99,7 @@ TEST_P(Qwen2VlGolden, HiddenStates) {
 }
 
 TEST_P(Qwen2VlGolden, HiddenStatesInChunks) {
-  // Cuts at arbitrary places, inside of pictures too; the last size repeats.
+  // Cuts at arbitrary places, inside of images too; the last size repeats.
   for (const std::vector<std::int64_t>& steps : {std::vector<std::int64_t>{1}, {2, 5, 3}, {7}}) {
     Sequence run(fixture_.model, prompt_);
     EXPECT_LT(difference(hidden_states(*fixture_.model, run, steps), expected("hidden")), 1e-5)

@@ -20,7 +20,7 @@ inline std::shared_ptr<const prompt::CheckpointFiles> nano_files() {
   return files;
 }
 
-// A picture whose pixels depend on `seed`.
+// An image whose pixels depend on `seed`.
 inline Image picture(int height, int width, unsigned seed = 1) {
   auto bytes = std::make_shared<std::vector<std::uint8_t>>(static_cast<std::size_t>(height * width * 3));
   std::uint32_t state = seed * 2654435761U + 1;

@@ -67,7 +67,7 @@ TEST(MediaReader, SecondsOfATemporalPatchFollowTheFrameRate) {
   EXPECT_EQ(unknown[0]->seconds_per_grid, static_cast<double>(static_cast<float>(2.0 / 24.0)));
 }
 
-TEST(MediaReader, ABlankPictureStandsInForNone) {
+TEST(MediaReader, ABlankImageStandsInForNone) {
   const MediaReader blank = reader(R"({"prompt": {"blank_image": 28}})");
   const models::Visuals visuals = blank.read(Input("text"));
   ASSERT_EQ(visuals.size(), 1U);

@@ -39,7 +39,7 @@ std::shared_ptr<const models::Prompt> open(const PromptBuilder& built, const Inp
   return built.open(input, request, built.media().read(input), trace);
 }
 
-// The prompt as text, each picture token for itself.
+// The prompt as text, each image token for itself.
 std::string text_of(const models::Prompt& prompt) {
   return nano_files()->tokenizer->decode(prompt.ids, false);
 }
@@ -60,7 +60,7 @@ TEST(PromptBuilder, WritesTheChatTemplateAndTheGenerationPrompt) {
   EXPECT_THAT(prompt->kinds, Each(models::TokenKind::kText));
 }
 
-TEST(PromptBuilder, WritesPicturesWhereTheyStand) {
+TEST(PromptBuilder, WritesImagesWhereTheyStand) {
   const auto prompt = open(builder("{}"), parts({std::string("a"), picture(56, 56), std::string("b")}));
   EXPECT_EQ(
       text_of(*prompt),
@@ -440,7 +440,7 @@ TEST(PromptBuilder, EosStandsForTheEndToken) {
   EXPECT_EQ(closed.prompt->ids.back(), nano_files()->tokenizer->eos_id());
 }
 
-TEST(PromptBuilder, ABlankPictureGoesBeforeItemsWithoutAny) {
+TEST(PromptBuilder, ABlankImageGoesBeforeItemsWithoutAny) {
   const auto built = builder(R"({"prompt": {"blank_image": 28}})");
   EXPECT_THAT(text_of(*open(built, "a")),
               HasSubstr("user\n<|vision_start|><|image_pad|><|vision_end|>a<|im_end|>"));

@@ -32,7 +32,7 @@ def video(frames: list[np.ndarray]) -> dict[str, Any]:
 
 
 def conversations(folder: Path) -> dict[str, Messages]:
-    """One conversation of every kind; pictures are written to `folder`."""
+    """One conversation of every kind; images are written to `folder`."""
     paths = {}
     for name, (height, width) in {
         "wide": (70, 150),

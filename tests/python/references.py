@@ -1,4 +1,4 @@
-"""What results are compared with: transformers on a checkpoint. And pictures to give to both."""
+"""What results are compared with: transformers on a checkpoint. And images to give to both."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def test_one_checkpoint_for_both_continues_from_its_own_state(checkpoint: Callab
     np.testing.assert_allclose(result.embeddings, fresh.embed(ITEMS, result.traces, progress=False), atol=1e-5)
 
 
-def test_equal_towers_encode_a_picture_once(checkpoint: Callable[[Shape], Path]) -> None:
+def test_equal_towers_encode_an_image_once(checkpoint: Callable[[Shape], Path]) -> None:
     folder = checkpoint(REASONER)
     backend = tte.Backend("cpu", max_running=31)
     reasoner, embedder = tte.Reasoner(folder, backend=backend), tte.Embedder(folder, backend=backend)

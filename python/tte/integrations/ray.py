@@ -53,7 +53,7 @@ class BatchEmbedder:
     """Thinks about and embeds the rows of a batch; made once per worker, called with every batch.
 
     A row's item is made of its cells in the columns text, image, images, video, videos, instruction or messages, media
-    first. A picture is a path, the bytes of a file, a uint8 array, or the struct of `datasets`; a video is a path,
+    first. An image is a path, the bytes of a file, a uint8 array, or the struct of `datasets`; a video is a path,
     bytes, or frames; messages are a list of turns or its JSON. Cells that are None do not count.
 
     Args:

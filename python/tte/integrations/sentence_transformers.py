@@ -45,9 +45,9 @@ _SKIPPED = ("*.bin", "*.pt", "*.pth", "*.msgpack", "*.h5", "*.onnx", ".git", ".c
 class TteModule(InputModule):
     """An embedder, perhaps with a reasoner, as the only module of a SentenceTransformer.
 
-    `encode` takes what sentence-transformers takes (text, pictures, videos, chat messages, dicts with the keys text,
+    `encode` takes what sentence-transformers takes (text, images, videos, chat messages, dicts with the keys text,
     image and video) and what tte takes (dicts with images, videos and instruction, lists of parts). Strings that are
-    the path of a picture or a video, or a ``data:`` URI, are taken as such, which is sentence-transformers' rule;
+    the path of an image or a video, or a ``data:`` URI, are taken as such, which is sentence-transformers' rule;
     ``{"text": ...}`` makes them text. A prompt (`prompt`, `prompt_name`) is the instruction and goes where the
     recipe says; for whole chat messages it is a system turn, as in sentence-transformers.
 

@@ -109,7 +109,7 @@ def test_sides_and_families_choose_the_preset(embedder: tte.Embedder) -> None:
     assert model.mteb_model_meta.experiment_kwargs["family"] == {"Retrieval": "image_vg"}
 
 
-def test_pictures_of_every_mode_and_orientation(embedder: tte.Embedder, tmp_path: Path) -> None:
+def test_images_of_every_mode_and_orientation(embedder: tte.Embedder, tmp_path: Path) -> None:
     upright = Image.fromarray(PICTURE)
     palette = upright.convert("P", palette=Image.Palette.ADAPTIVE)
     transparent = upright.convert("RGBA")

@@ -134,7 +134,7 @@ def image_rows() -> dict[str, list[dict[str, Any]]]:
 
 
 def write_images(root: Path) -> None:
-    """Both forms of image tables, and the pictures."""
+    """Both forms of image tables, and the images."""
     for name, rows in image_rows().items():
         parts = [part for part in (rows[:1], rows[1:]) if part]
         for shard, part in enumerate(parts):
@@ -323,7 +323,7 @@ def png_bytes(shade: int) -> bytes:
 
 
 def write_visdoc(root: Path) -> None:
-    """One set of each kind of tables and pages: files beside, pictures in the corpus table, string ids, languages."""
+    """One set of each kind of tables and pages: files beside, images in the corpus table, string ids, languages."""
 
     def beir(
         repo: str, queries: list[dict[str, Any]], qrels: list[tuple[Any, Any, int]], corpus: list[Any], split: str

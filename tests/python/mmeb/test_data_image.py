@@ -39,7 +39,7 @@ def test_blank_and_repeated_candidates_stay_in_a_row_and_are_embedded_once(tree:
     assert data.num_candidates == 4
 
 
-def test_pictures_are_named_by_their_path(tree: Path) -> None:
+def test_images_are_named_by_their_path(tree: Path) -> None:
     data = tte.mmeb.load("MSCOCO_t2i", tree)
     queries = list(data.queries())
     assert [q.candidates for q in queries] == [tuple(shots("MSCOCO_t2i", 0, 1)), tuple(shots("MSCOCO_t2i", 2, 0))]
@@ -50,7 +50,7 @@ def test_pictures_are_named_by_their_path(tree: Path) -> None:
     assert candidates[2].images == (tree / "image-tasks/MSCOCO_t2i/2.jpg",)
 
 
-def test_one_picture_holds_several_targets(tree: Path) -> None:
+def test_one_image_holds_several_targets(tree: Path) -> None:
     data = tte.mmeb.load("RefCOCO-Matching", tree)
     query = next(data.queries())
     name = "RefCOCO-Matching"

@@ -1,4 +1,4 @@
-"""Every place and form in which the tables, pictures and frames are met."""
+"""Every place and form in which the tables, images and frames are met."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_the_root_that_has_the_first_row_is_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("root", ["image-tasks", "image-tasks/MMEB", "MMEB-eval", "."])
-def test_picture_roots(tmp_path: Path, root: str) -> None:
+def test_image_roots(tmp_path: Path, root: str) -> None:
     jsonl(tmp_path / "image-tasks/GQA.jsonl", [image_row("i", "t", "GQA/1.jpg", "", ["a"], [""])])
     file = picture(tmp_path / root / "GQA/1.jpg")
     (entry,) = [query.entry for query in tte.mmeb.load("GQA", tmp_path).queries()]
@@ -163,7 +163,7 @@ def test_page_roots(tmp_path: Path, root: str, folder: str) -> None:
     assert entry.images == (file,)
 
 
-def test_a_picture_inside_of_the_image_root_is_not_a_table(tmp_path: Path) -> None:
+def test_an_image_inside_of_the_image_root_is_not_a_table(tmp_path: Path) -> None:
     folder = tmp_path / "image-tasks/GQA"
     folder.mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(folder / "1.jpg")

@@ -149,7 +149,7 @@ def prompts_of(tree: Path, name: str, style: str, **options: Any) -> tuple[list[
 def test_captions_decide_the_wording_of_a_row(tree: Path) -> None:
     _, targets = prompts_of(tree, "WebQA", "vlm2vec")
     opening = f"{IMG}\nRepresent the given Wikipedia image with related text information:"
-    # A picture that comes again keeps its first caption.
+    # An image that comes again keeps its first caption.
     assert targets == [f"{opening} Caption one \n", f"{opening} Caption two\n", f"{opening} Caption three\n"]
 
 
@@ -168,7 +168,7 @@ def test_question_ending_in_a_line_break(tree: Path) -> None:
 def test_stray_image_tokens_can_be_left_out(tree: Path, name: str, prompt: str) -> None:
     assert prompts_of(tree, name, "vlm2vec")[0][0] == f"{IMG}\n{prompt}"
     assert prompts_of(tree, name, "vlm2vec", stray_tokens=False)[0][0] == prompt
-    # An engine has nothing to put in the place of a token without a picture.
+    # An engine has nothing to put in the place of a token without an image.
     item = next(tte.mmeb.load(name, tree, style="vlm2vec").queries()).entry.item()
     assert item == {"text": prompt}
 

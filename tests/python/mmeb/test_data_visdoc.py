@@ -103,7 +103,7 @@ def test_fixed_page_sets(tree: Path, tmp_path: Path) -> None:
         tte.mmeb.load("ViDoSeek-page", tmp_path)
 
 
-def test_a_page_without_file_and_picture_is_an_error_of_the_entry(tmp_path: Path) -> None:
+def test_a_page_without_file_and_image_is_an_error_of_the_entry(tmp_path: Path) -> None:
     beir(tmp_path, "vidore/docvqa_test_subsampled_beir", [{"query-id": 0, "query": "q"}],
          [{"query-id": 0, "corpus-id": 1, "score": 1}], [{"corpus-id": 1}, {"corpus-id": 2}])  # fmt: skip
     picture(tmp_path / VISDOC / "ViDoRe_docvqa/2.png")

@@ -80,7 +80,7 @@ def test_models_see_what_the_generator_made(data: Path, processor: tte.Processor
                 np.testing.assert_array_equal(ours[key], value, err_msg=f"{entry.name}: {key}")
 
 
-def test_queries_of_a_group_share_their_pictures(data: Path) -> None:
+def test_queries_of_a_group_share_their_images(data: Path) -> None:
     dataset = load("Mini-ImageRet", data, extra_tasks=[MINI_TASKS])
     pools = [set(query.candidates or ()) for query in dataset.queries()]
     assert all(pool == pools[0] for pool in pools[:10])

@@ -334,7 +334,7 @@ def test_arguments_are_those_of_the_reasoner(store: tte.TraceStore, nano: tte.Re
         store.think(tte.Embedder(_hub.bundled("embedder"), device="cpu"), items)  # type: ignore[arg-type]
 
 
-def test_a_picture_that_cannot_be_read_is_skipped_or_named(
+def test_an_image_that_cannot_be_read_is_skipped_or_named(
     store: tte.TraceStore, nano: tte.Reasoner, tmp_path: Path
 ) -> None:
     (tmp_path / "broken.png").write_bytes(b"no picture")

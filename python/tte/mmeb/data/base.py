@@ -28,7 +28,7 @@ class Settings:
     limit: int | None = None
     """The first queries only."""
     stray_tokens: bool = True
-    """Keep the image token that prompts of WebQA and EDIS have without a picture (style "vlm2vec")."""
+    """Keep the image token that prompts of WebQA and EDIS have without an image (style "vlm2vec")."""
 
 
 class TableDataset(Dataset):

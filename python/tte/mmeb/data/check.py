@@ -34,7 +34,7 @@ class Report:
     repository: str = ""
     tables: list[str] = field(default_factory=list)
     media: int | None = None
-    """Pictures, pages or frame folders that are needed; None: not looked at."""
+    """Images, pages or frame folders that are needed; None: not looked at."""
     media_missing: int = 0
     examples: list[str] = field(default_factory=list)
     """Some of what is missing."""
@@ -42,7 +42,7 @@ class Report:
 
 
 def check_task(task: Task, data_dir: Path, *, quick: bool = False) -> Report:
-    """Look for the tables of a task and, unless `quick`, for every picture, page and frame folder that they name."""
+    """Look for the tables of a task and, unless `quick`, for every image, page and frame folder that they name."""
     report = Report(task.name, task.category, "complete", expected_queries=task.queries)
     report.repository = task.repos[0] if task.repos else ""
     try:

@@ -4,8 +4,8 @@ Two forms of the tables are read. The newer one (MMEB_Test_Instruct) has instruc
 columns of their own; the older one (MMEB-eval) has whole prompts. Names of candidates, by which they are told apart:
 
 * targets that are texts: the text itself
-* image_t2i: the path of the picture (its first caption counts)
-* image_i2i_vg: path + ":" + caption without surrounding double quotes, since one picture of RefCOCO-Matching holds
+* image_t2i: the path of the image (its first caption counts)
+* image_i2i_vg: path + ":" + caption without surrounding double quotes, since one image of RefCOCO-Matching holds
   several targets; in the older tables the caption is the whole prompt without its image token
 """
 

@@ -1,4 +1,4 @@
-"""Where the files of a data set are: tables, picture roots, frame roots, page folders, in every layout in use.
+"""Where the files of a data set are: tables, image roots, frame roots, page folders, in every layout in use.
 
 Folder names are compared without case, hyphens and underscores (Charades-STA, Charades_STA; EgoSchema, egoschema).
 Nothing here reads more than folder listings.
@@ -18,7 +18,7 @@ from tte.mmeb.data.tasks import Task
 
 
 class MissingError(InputError):
-    """Tables, pictures or frames are not there."""
+    """Tables, images or frames are not there."""
 
 
 class ShardsError(InputError):
@@ -52,7 +52,7 @@ _ARCHIVES = {
 
 
 def archive_of(task: Task) -> str:
-    """Archive of TIGER-Lab/MMEB-V2 that holds the pictures or frames of a task."""
+    """Archive of TIGER-Lab/MMEB-V2 that holds the images or frames of a task."""
     return _ARCHIVES.get(task.category) or _ARCHIVES[task.modality]
 
 
@@ -91,11 +91,11 @@ def require_data_dir(data_dir: Path) -> Path:
     return data_dir
 
 
-# Roots of pictures, frames and pages.
+# Roots of images, frames and pages.
 
 
 def media_roots(task: Task, data_dir: Path) -> list[Path]:
-    """Existing folders that may hold the pictures, frames or pages of a task, best first."""
+    """Existing folders that may hold the images, frames or pages of a task, best first."""
     if task.modality == "image":
         return [data_dir / root for root in _IMAGE_ROOTS if (data_dir / root).is_dir()]
     names = [*task.folders, task.name, *task.aliases]
@@ -121,7 +121,7 @@ def media_root(task: Task, data_dir: Path, probe: str) -> Path:
 
 
 def expected_root(task: Task, data_dir: Path) -> Path:
-    """Where the pictures, frames or pages of a task would be."""
+    """Where the images, frames or pages of a task would be."""
     name = (*task.folders, task.name)[0]
     if task.modality == "image":
         return data_dir / _IMAGE_ROOTS[0]
@@ -170,7 +170,7 @@ def _find_tables(task: Task, data_dir: Path, config: str | None) -> list[Path]:
         if shards := _single_files(base, names):
             return shards
         for folder in _named_folders([base], [*task.files, task.name, *task.folders]):
-            # The folder may hold the pictures as well: look no deeper than a table would lie.
+            # The folder may hold the images as well: look no deeper than a table would lie.
             if shards := shards_of(folder, "" if config is None else config, splits, deep=False):
                 return shards
     raise MissingError(_not_found(task, data_dir, wanted))

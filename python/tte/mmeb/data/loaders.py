@@ -66,7 +66,7 @@ def load(
         num_frames: frames per video; default: the setting of task and style; 0: no frames, -1: all saved frames.
         limit: the first queries only (candidates follow from them, but a global pool's corpus stays whole).
         extra_tasks: further files of task definitions.
-        stray_tokens: keep the image token that VLM2Vec's prompts of WebQA and EDIS have without a picture.
+        stray_tokens: keep the image token that VLM2Vec's prompts of WebQA and EDIS have without an image.
 
     Raises:
         InputError: names the data set and the file that is missing or broken.

@@ -4,7 +4,7 @@ QVHighlight and Charades-STA: ``<root>/<video>/query/*`` is the video, every oth
 the one whose name begins with "positive" is right. Where the clips have no folders of their own, the frames of
 ``positive_000.jpg, positive_001.jpg, ..., negative_0_000.jpg, ...`` belong together by what precedes the last number.
 
-MomentSeeker: ``<root>/video_frames/<path with "/" replaced by "_", up to ".mp4">/``; pictures of queries are
+MomentSeeker: ``<root>/video_frames/<path with "/" replaced by "_", up to ".mp4">/``; images of queries are
 ``<root>/query_images/...``. All saved frames are taken, whatever number is asked for.
 
 A candidate's name is the folder of the clip, relative to the data folder, in the natural order of names (the
@@ -103,7 +103,7 @@ class MomentRetrieval(VideoDataset):
 
 
 class MomentSeeker(VideoDataset):
-    """MomentSeeker: queries are texts, pictures or videos with text; clips are named by the table."""
+    """MomentSeeker: queries are texts, images or videos with text; clips are named by the table."""
 
     columns = ("query", "input_frames", "positive_frames", "negative_frames")
 
@@ -138,7 +138,7 @@ class MomentSeeker(VideoDataset):
             yield path, ([path] if path.is_file() else []) if image else frames.list_frames(path)
 
     def folders(self) -> Iterator[Path]:
-        """Every folder of frames, and every picture, that the rows need."""
+        """Every folder of frames, and every image, that the rows need."""
         for number, row in self.rows():
             where = self.table.where(number)
             for column in ("positive_frames", "negative_frames"):

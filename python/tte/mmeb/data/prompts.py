@@ -1,7 +1,7 @@
 """How a query or candidate is worded, in the three styles.
 
 `vlm2vec`
-    One string without chat template; a picture is ``<|image_pad|>``, a video ``<|video_pad|>``; as VLM2Vec-V2's own
+    One string without chat template; an image is ``<|image_pad|>``, a video ``<|video_pad|>``; as VLM2Vec-V2's own
     evaluation writes it, to the last line break.
 `qwen3_vl_embedding`
     A chat with the instruction as system turn (ended by a mark of punctuation) and media and text as user turn; a
@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 IMAGE = "<|image_pad|>"
 VIDEO = "<|video_pad|>"
 DATA_IMAGE = "<|image_1|>"
-"""What stands for a picture in the strings of the tables."""
+"""What stands for an image in the strings of the tables."""
 DEFAULT_INSTRUCTION = "Represent the user's input."
 """System turn of Qwen3-VL-Embedding where there is no instruction."""
 
@@ -47,12 +47,12 @@ def image_query(
 
     Args:
         style: the prompt style.
-        parser: "image_cls", "image_qa", "image_i2t", "image_i2i_vg", whose queries have a picture, or "image_t2i",
+        parser: "image_cls", "image_qa", "image_i2t", "image_i2i_vg", whose queries have an image, or "image_t2i",
             whose queries have none.
         instruction: `qry_inst` of the row.
         text: `qry_text` of the row.
         suffix: what follows the prompt in the style "vlm2vec" (VisDial: a line break).
-        stray_tokens: keep the image token that instructions of WebQA and EDIS have although there is no picture.
+        stray_tokens: keep the image token that instructions of WebQA and EDIS have although there is no image.
 
     """
     bare = instruction.replace(DATA_IMAGE, "")
@@ -71,7 +71,7 @@ def image_query(
 
 
 def image_target(style: str, parser: str, instruction: str, caption: str, *, captioned: bool) -> Words:
-    """Word a candidate with a picture, of the parsers "image_t2i" and "image_i2i_vg".
+    """Word a candidate with an image, of the parsers "image_t2i" and "image_i2i_vg".
 
     Args:
         style: the prompt style.
@@ -126,7 +126,7 @@ def question(style: str, instruction: str, block: str) -> Words:
 
 
 def target(style: str, instruction: str, media: Media) -> Words:
-    """Word a candidate that is a picture or a video."""
+    """Word a candidate that is an image or a video."""
     if style == "plain":
         return _plain(instruction, "")
     if style == "qwen3_vl_embedding":

@@ -78,7 +78,7 @@ class Task:
     target_instruction: str = ""
     """What the benchmark (not the tables) puts before a candidate."""
     image_instruction: str = ""
-    """The same for queries with a picture, where they differ."""
+    """The same for queries with an image, where they differ."""
     video_instruction: str = ""
     """The same for queries with a video, where they differ."""
     query_suffix: str = ""

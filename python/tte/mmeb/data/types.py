@@ -31,7 +31,7 @@ class Entry:
     text: str
     """The data's own text, "" if none."""
     images: tuple[Path, ...] = ()
-    """Files of the pictures."""
+    """Files of the images."""
     video_frames: tuple[Path, ...] = ()
     """Files of the chosen frames, in order; a video is handed on as a list of frames."""
     prompt: str = ""

@@ -2,7 +2,7 @@
 
 A page is a file of the page folder: ``<id>.png`` (vidore), or ``<first 50 characters of the id without its
 suffix>_<first 8 hex digits of the id's md5><suffix>`` (visrag). A page that has no file there is taken from the corpus
-table, which holds the pictures as well: it is written once, to ``.pages/`` in the page folder's parent (or to the
+table, which holds the images as well: it is written once, to ``.pages/`` in the page folder's parent (or to the
 cache folder of the user, where that cannot be written), under the digest of the corpus, so a newer revision of the
 corpus never meets pages of an older one.
 

@@ -1,16 +1,16 @@
-"""The nano world's test tasks as files of MMEB-V2: parquet tables, picture folders, frame folders, pages.
+"""The nano world's test tasks as files of MMEB-V2: parquet tables, image folders, frame folders, pages.
 
 Every data set has the columns, folders and names of the benchmark's own of its kind, so the same loaders read both:
 
 | data set | laid out as | pool |
 |---|---|---|
 | Mini-ImageCls, Mini-ImageQA | the label sets of MMEB | 128 names; 147 names and numbers |
-| Mini-ImageRet, Mini-ImageVG | CIRR, RefCOCO | about 50 pictures; about 15 crops |
+| Mini-ImageRet, Mini-ImageVG | CIRR, RefCOCO | about 50 images; about 15 crops |
 | Mini-VideoCls, Mini-VideoQA | SmthSmthV2, EgoSchema | 25 pairs of moves; 128 names |
 | Mini-VideoRet, Mini-VideoMRet | MomentSeeker, QVHighlight | about 50 videos; 10 clips |
 | Mini-VisDoc | ViDoRe, a query's pages are those of its qrels (0: not relevant) | about 50 pages |
 
-Pictures and frames are PNG: what a model sees is, to the last bit, what the generator drew. Instructions are left
+Images and frames are PNG: what a model sees is, to the last bit, what the generator drew. Instructions are left
 empty: the nano pair's recipe has those of its tasks.
 """
 
@@ -129,7 +129,7 @@ class _Place:
         self.root = root
         self.name = name
         self._pictures: dict[int, str] = {}
-        """Written pictures and videos by `id` of their item; the items live as long as the samples do."""
+        """Written images and videos by `id` of their item; the items live as long as the samples do."""
 
     def whole(self, relative: str) -> Path:
         """A folder that is published as one."""
@@ -184,7 +184,7 @@ def _positive_first(sample: nano.Sample) -> list[nano.Item]:
 
 
 def _image_table(place: _Place, samples: Sequence[nano.Sample]) -> None:
-    """MMEB's six columns; pictures lie under image-tasks/<data set>/."""
+    """MMEB's six columns; images lie under image-tasks/<data set>/."""
     folder = f"image-tasks/{place.name}"
     root = place.whole(folder)
     columns: dict[str, list[Any]] = {

@@ -106,7 +106,7 @@ def make(  # noqa: PLR0913
     Args:
         results: result folders of one benchmark; the first is the one the page is about.
         out: folder of the report; made if need be.
-        data_dir: the data, for pictures, where they are no longer where the run had them.
+        data_dir: the data, for images, where they are no longer where the run had them.
         names: what to call the runs; default: their ways of thinking.
         compare: leaderboard files of other systems.
         examples: queries of each kind (fixed, broken, missed) shown for each data set.

@@ -1,4 +1,4 @@
-"""Pictures, frames and texts of queries and candidates for the page."""
+"""Images, frames and texts of queries and candidates for the page."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def picture(path: Path) -> tuple[str, bool]:
 
 
 def shown(name: str, about: Mapping[str, Any], find: Callable[[str], Path]) -> Shown:
-    """What a run recorded of a query or a candidate, with its pictures or a few frames of its video.
+    """What a run recorded of a query or a candidate, with its images or a few frames of its video.
 
     Args:
         name: what it is called where there is nothing else to show.

@@ -138,7 +138,7 @@ class TaskRun:
         return _column(self.folder / "candidates.parquet")
 
     def about(self, side: Literal["queries", "candidates"], rows: Sequence[int]) -> list[dict[str, Any]]:
-        """Text, pictures and frames of some rows, as the run recorded them."""
+        """Text, images and frames of some rows, as the run recorded them."""
         _, pq = _extras.pyarrow()
 
         path = self.folder / f"{side}.parquet"
