@@ -22,7 +22,7 @@ from tte.nano import generate
 
 
 class NanoData(Dataset):
-    """One task of the nano world: pictures in a folder, every query against its own candidates (or all of them)."""
+    """One task of the nano world: images in a folder, every query against its own candidates (or all of them)."""
 
     def __init__(self, folder: Path, kind: str = "image_ret", count: int = 8, *, local: bool = True) -> None:
         self.task = Task(f"Nano-{kind}", "I-RET", "image", "hit@1", scored=False, family=kind, parser="", local=local)

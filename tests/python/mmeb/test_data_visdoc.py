@@ -109,7 +109,7 @@ def test_a_page_without_file_and_image_is_an_error_of_the_entry(tmp_path: Path) 
     picture(tmp_path / VISDOC / "ViDoRe_docvqa/2.png")
     missing, there = tte.mmeb.load("ViDoRe_docvqa", tmp_path).candidates()
     page = tmp_path / VISDOC / "ViDoRe_docvqa/1.png"
-    assert missing.error.startswith(f"ViDoRe_docvqa: the page {page} is missing, and the corpus table has no picture")
+    assert missing.error.startswith(f"ViDoRe_docvqa: the page {page} is missing, and the corpus table has no image")
     assert there.error == ""
 
 

@@ -81,7 +81,7 @@ def _check_media(dataset: TableDataset, report: Report) -> None:
 
 
 def _kind(task: Task) -> str:
-    return {"image": "pictures", "visdoc": "pages"}.get(task.modality, "frame folders")
+    return {"image": "images", "visdoc": "pages"}.get(task.modality, "frame folders")
 
 
 def add_tasks(subparsers: Any) -> None:
@@ -127,13 +127,13 @@ def add_check(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "check",
         help="say which data are missing",
-        description="Look for tables, pictures, pages and frames of each task in a local copy, in every layout in use. "
+        description="Look for tables, images, pages and frames of each task in a local copy, in every layout in use. "
         "The exit code is 1 if anything is missing.",
         epilog="example: python -m tte.mmeb check --data MMEB-V2 --tasks video",
     )
     options.add_data(parser)
     options.add_tasks(parser)
-    parser.add_argument("--quick", action="store_true", help="tables only, not every picture and frame folder")
+    parser.add_argument("--quick", action="store_true", help="tables only, not every image and frame folder")
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.set_defaults(command=_check)
 

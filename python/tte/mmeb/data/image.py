@@ -118,7 +118,7 @@ class ImageDataset(TableDataset):
             )
         else:
             if not images and parser != "image_t2i":
-                raise InputError(f"{where}: qry_img_path is empty, but every query of {self.task.name} has a picture.")
+                raise InputError(f"{where}: qry_img_path is empty, but every query of {self.task.name} has an image.")
             instruction = tables.optional_text(row, "qry_inst", where)
             words = prompts.image_query(
                 self.style, parser, instruction, text,

@@ -89,7 +89,7 @@ class VisdocDataset(TableDataset):
             error = ""
             if name in absent and name not in stored:
                 error = (
-                    f"{self.task.name}: the page {path} is missing, and the corpus table has no picture of it: "
+                    f"{self.task.name}: the page {path} is missing, and the corpus table has no image of it: "
                     f"unpack {layout.archive_of(self.task)} again."
                 )
             yield self.entry(name, words, images=() if error else (path,), error=error)

@@ -128,7 +128,7 @@ class _Place:
     def __init__(self, root: Path, name: str) -> None:
         self.root = root
         self.name = name
-        self._pictures: dict[int, str] = {}
+        self._images: dict[int, str] = {}
         """Written images and videos by `id` of their item; the items live as long as the samples do."""
 
     def whole(self, relative: str) -> Path:
@@ -155,10 +155,10 @@ class _Place:
 
     def once(self, item: nano.Item, name: str, save: Callable[[nano.Item, str], None]) -> str:
         """Save an item that several queries share under the first name asked for."""
-        if id(item) not in self._pictures:
+        if id(item) not in self._images:
             save(item, name)
-            self._pictures[id(item)] = name
-        return self._pictures[id(item)]
+            self._images[id(item)] = name
+        return self._images[id(item)]
 
 
 def _save(pixels: Any, path: Path) -> None:
@@ -166,7 +166,7 @@ def _save(pixels: Any, path: Path) -> None:
     PILImage.fromarray(pixels).save(path, compress_level=1)
 
 
-def _picture(item: nano.Item, path: Path) -> None:
+def _image(item: nano.Item, path: Path) -> None:
     assert item.image is not None
     _save(item.image, path)
 
@@ -194,7 +194,7 @@ def _image_table(place: _Place, samples: Sequence[nano.Sample]) -> None:
     def saved(item: nano.Item, name: str) -> str:
         if item.image is None:
             return ""
-        return place.once(item, f"{place.name}/{name}.png", lambda i, n: _picture(i, root.parent / n))
+        return place.once(item, f"{place.name}/{name}.png", lambda i, n: _image(i, root.parent / n))
 
     for number, sample in enumerate(samples):
         pool = _positive_first(sample)
@@ -280,7 +280,7 @@ def _visdoc(place: _Place, samples: Sequence[nano.Sample]) -> None:
         if id(item) not in numbers:
             number = numbers[id(item)] = len(numbers)
             file = root / f"{number}.png"
-            _picture(item, file)
+            _image(item, file)
             corpus["corpus-id"].append(number)
             corpus["image"].append({"bytes": file.read_bytes(), "path": file.name})
         return numbers[id(item)]

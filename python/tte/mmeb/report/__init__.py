@@ -37,7 +37,7 @@ def add_report(subparsers: Any) -> None:
     parser.add_argument("results", nargs="+", type=Path, metavar="DIR", help="result folders, the main one first")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the report goes (default: DIR/report)")
     parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="data folder, for pictures (default: where the run had it)"
+        "--data", type=Path, metavar="DIR", help="data folder, for images (default: where the run had it)"
     )
     parser.add_argument("--name", action="append", default=[], help="name of a run on the page; once per DIR")
     parser.add_argument("--compare", action="append", type=Path, default=[], metavar="JSON",

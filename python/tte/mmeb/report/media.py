@@ -25,7 +25,7 @@ class Shown:
     """A query or a candidate as the page shows it."""
 
     text: str
-    pictures: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
     """Data URLs."""
     small: bool = False
     """Few pixels: to be enlarged without smoothing."""
@@ -36,7 +36,7 @@ class Shown:
     """What the reasoner wrote of a candidate."""
 
 
-def picture(path: Path) -> tuple[str, bool]:
+def thumbnail(path: Path) -> tuple[str, bool]:
     """A data URL of an image scaled down to 200 pixels, and whether it is small.
 
     The pixels are the engine's own. Raises `InputError` for what it refuses.
@@ -64,7 +64,7 @@ def shown(name: str, about: Mapping[str, Any], find: Callable[[str], Path]) -> S
     small, problem = False, ""
     for file in files:
         try:
-            url, small = picture(find(file))
+            url, small = thumbnail(find(file))
             urls.append(url)
         except _tte.InputError:
             there = os.path.lexists(find(file))
