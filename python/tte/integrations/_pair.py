@@ -1,4 +1,4 @@
-"""An embedder, perhaps with a reasoner, and everything that its vectors depend on."""
+"""What the integrations share: an embedder, perhaps with a reasoner, and everything that its vectors depend on."""
 
 from __future__ import annotations
 

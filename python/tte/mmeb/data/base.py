@@ -1,4 +1,7 @@
-"""What all loaders share."""
+"""The settings of a data set, and the class that the loaders derive from: a data set read from tables.
+
+What a kind of task makes of its rows is each loader's own; who opens which loader stands in `loaders`.
+"""
 
 from __future__ import annotations
 
