@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import tte
 from checkpoints import SHAPES, Shape, make_checkpoint
 from references import Reference
 
@@ -51,3 +52,21 @@ def reference(checkpoint: Callable[[Shape], Path]) -> Callable[[Shape], Referenc
 def shape(request: pytest.FixtureRequest) -> Shape:
     """Each of the random-weight shapes."""
     return request.param
+
+
+@pytest.fixture(scope="session")
+def folder(checkpoint: Callable[[Shape], Path]) -> Path:
+    """Return the folder of a checkpoint for tests to which all are alike."""
+    return checkpoint(SHAPES[0])
+
+
+@pytest.fixture(scope="session")
+def processor(folder: Path) -> tte.Processor:
+    """Return the processor of `folder`."""
+    return tte.Processor(folder)
+
+
+@pytest.fixture(scope="session")
+def embedder(folder: Path) -> tte.Embedder:
+    """Return the embedder of `folder`, on the CPU."""
+    return tte.Embedder(folder, device="cpu")

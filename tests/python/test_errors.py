@@ -11,18 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tte
-from checkpoints import SHAPES, Shape
 from references import picture
-
-
-@pytest.fixture(scope="module")
-def folder(checkpoint: Callable[[Shape], Path]) -> Path:
-    return checkpoint(SHAPES[0])
-
-
-@pytest.fixture(scope="module")
-def embedder(folder: Path) -> tte.Embedder:
-    return tte.Embedder(folder, device="cpu")
 
 
 @pytest.mark.parametrize(
