@@ -41,7 +41,8 @@ TEST(Recipe, EveryKeyIsRead) {
     "name": "n", "description": "d",
     "prompt": {"style": "chat", "system": ["{instruction}"], "user": ["{media}", "{text}", "{trace}\n"],
                "generation_prompt": false, "no_text": {"image": "i", "video": "v"}, "blank_image": 28,
-               "positions": "sequential"},
+               "positions": "sequential",
+               "template_options": {"enable_thinking": false, "level": 2, "effort": "low"}},
     "instruction": {"reason": "r", "embed": "e"},
     "tasks": {"visdoc": {"query": "q", "target": {"both": "t", "think": false}}},
     "trace": {"open": "<a>", "close": "</a>", "keep": "conclusion", "suffix": "{eos}"},
@@ -55,6 +56,9 @@ TEST(Recipe, EveryKeyIsRead) {
   EXPECT_EQ(recipe.name, "n");
   EXPECT_TRUE(recipe.prompt.trace_in_body());
   EXPECT_FALSE(recipe.prompt.generation_prompt);
+  EXPECT_EQ(recipe.prompt.template_options,
+            (text::TemplateVariables{
+                {"enable_thinking", false}, {"level", std::int64_t{2}}, {"effort", std::string("low")}}));
   EXPECT_EQ(recipe.prompt.no_text_image, "i");
   EXPECT_EQ(recipe.prompt.no_text_video, "v");
   EXPECT_EQ(recipe.prompt.blank_image, 28);

@@ -68,6 +68,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "embedding-and-head-tied": ("qwen2.5-vl", {"target_modules": ["lm_head", "embed_tokens"]}),
     "qwen3-vl": ("qwen3-vl", {"target_modules": "all-linear", "use_dora": True}),
     "qwen3-vl-untied": ("qwen3-vl-untied", {"target_modules": LINEARS, "modules_to_save": ["q_norm", "lm_head"]}),
+    "qwen3.5": ("qwen3.5", {"target_modules": "all-linear", "use_dora": True}),
+    "qwen3.5-untied": (
+        "qwen3.5-untied",
+        {"target_modules": ["in_proj_qkv", "in_proj_a", "q_proj"], "modules_to_save": ["conv1d", "lm_head"]},
+    ),
     # Of the tower's last layer, too, whose states nobody reads.
     "llava-next": ("llava-next", {"target_modules": "all-linear", "use_dora": True}),
     "llava-next-llama": ("llava-next-llama", {"target_modules": LINEARS, "modules_to_save": ["lm_head"]}),

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
 import transformers
 import tte
@@ -240,3 +241,15 @@ def test_options_that_the_template_does_not_have(
 ) -> None:
     with pytest.raises(tte.ModelError, match=message):
         tte.Processor(reference(SHAPE).folder, recipe=_recipe(tmp_path, options, **more))
+
+
+def test_the_normaliser_is_the_files_own(reference: GetReference, tmp_path: Path) -> None:
+    folder = tmp_path / "normaliser"
+    shutil.copytree(reference(SHAPE).folder, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    content = json.loads((folder / "tokenizer.json").read_text())
+    last_line = {"type": "Replace", "pattern": {"Regex": "\n$"}, "content": ""}
+    content["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "NFC"}, last_line]}
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    theirs, ours = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json")), tte.Tokenizer(folder)
+    for text in ("a cat\n", "a\n\n", "\n", "e\u0301 नमस्ते ก็ 𑄌\n1", "a\nb", "a\r\n", "", "the dog\n<|im_end|>\n"):
+        assert ours.encode(text) == theirs.encode(text, add_special_tokens=False).ids, repr(text)
