@@ -63,14 +63,11 @@ FILTERS = {
     "indent": ["", "(2)", "(2, true, true)", "('>')", "(width=1, first=true)"],
 }
 TESTS = """defined; undefined; none; string; mapping; iterable; sequence; number; integer; float; boolean; true; false;
-    in [1, 'a', none]; in 'abc'; in {'abc': 1}; equalto 1; eq(2); ne none""".replace("\n    ", " ").split(
-    "; "
-)
+    in [1, 'a', none]; in 'abc'; in {'abc': 1}; equalto 1; eq(2); ne none""".replace("\n    ", " ").split("; ")
 METHODS = """strip(); strip('a'); lstrip(); rstrip('y'); upper(); lower(); title(); capitalize(); split(',');
     split(',', 1); split(sep=' ', maxsplit=1); startswith('a'); endswith('c'); find('b'); rfind('b');
-    replace('a', 'b'); replace('bc', ''); items()|list; keys()|list; values()|list; get('b'); get('z', 5); get(key='b')""".replace(
-    "\n    ", " "
-).split("; ")
+    replace('a', 'b'); replace('bc', ''); items()|list; keys()|list; values()|list; get('b'); get('z', 5);
+    get(key='b')""".replace("\n    ", " ").split("; ")
 LOOKUPS = ["a", "x.y", "role", "items is defined", "foo is defined", "upper is defined", "__class__", "_x"]
 INDICES = ["0", "-1", "9", "'a'", "1:", ":-1", "-2:9", "2:1", "::-1", "none:2", "true", "1.0", "none", "'upper'"]
 OPERATORS = ["+", "-", "*", "//", "%", "~", "==", "<", ">=", "in", "not in", "and", "or"]
@@ -183,7 +180,7 @@ REFUSED_STATEMENTS = {
     "{{ messages[0, 1] }}": "a tuple in brackets",
     "{{ messages[0].role.upper()() }}": "calling anything but",
     "{% for x in messages %}{% else %}{% endfor %}": "{% else %} of a loop",
-    "{% for x in messages %}{% set y %}{% break %}{% endset %}{% endfor %}": "{% break %} outside of a loop or in a block",
+    "{% for x in messages %}{% set y %}{% break %}{% endset %}{% endfor %}": "{% break %} outside of a loop",
     "{{ 1 < 2 < 3 }}": "a comparison of more than two values",
     "{{ messages[::2] }}": "a step in a slice other than [::-1]",
     "{{ messages[1::-1] }}": "a step in a slice other than [::-1]",
