@@ -43,8 +43,8 @@ void bind_embedder(py::module_& module) {
 
   py::class_<TokenOptions>(module, "TokenOptions",
                            "Which tokens get a vector, and which of these are merged.")
-      .def(py::init([](bool text, bool visual, bool trace, bool special, TokenPooling pooling, int factor,
-                       bool float32) {
+      .def(py::init([](bool text, bool visual, bool trace, std::optional<bool> special, TokenPooling pooling,
+                       int factor, bool float32) {
              const TokenOptions options{text, visual, trace, special, pooling, factor, float32};
              options.validate();
              return options;

@@ -439,7 +439,7 @@ class Embedder:
         inputs: Item | Iterable[Item],
         traces: Sequence[TraceLike | None] | TraceLike | None = None,
         *,
-        keep: _tokens.Origin | Literal["all"] | Iterable[_tokens.Origin] = _tokens.KEEP,
+        keep: _tokens.Origin | Literal["all"] | Iterable[_tokens.Origin] | None = None,
         dtype: Literal["float16", "float32"] = "float16",
         pool_factor: int = 1,
         pooling: Literal["neighbours", "hierarchical"] = "hierarchical",
@@ -461,8 +461,9 @@ class Embedder:
             traces: one per input (a Trace, its text, or None), read after the input.
             keep: which tokens get a vector: some of "text" (words: of the template, the instruction and the item),
                 "visual" (parts of images and videos), "trace" (words of the trace) and "special" (the tokenizer's
-                special tokens, such as ``<|im_end|>``, wherever they stand), or "all". An item of which none is kept
-                gets its pooled vector.
+                special tokens, such as ``<|im_end|>``, wherever they stand), or "all"; None: all but special
+                ones, and these too where the recipe pools nothing. An item of which none is kept gets its pooled
+                vector.
             dtype: of the vectors.
             pool_factor: the tokens of an item become fewer by this factor: of each origin, n vectors become
                 ceil(n / pool_factor), each the mean of several, normalised again.

@@ -34,22 +34,22 @@ _REMEDY = "give a .npy or .parquet file that TokenEmbeddings.save or TokenWriter
 class TokenChoice(TypedDict, total=False):
     """Which tokens get a vector, for `tokens` of :func:`tte.think_then_embed`; as in `Embedder.embed_tokens`."""
 
-    keep: Origin | Literal["all"] | Iterable[Origin]
+    keep: Origin | Literal["all"] | Iterable[Origin] | None
     dtype: Literal["float16", "float32"]
     pool_factor: int
     pooling: Literal["neighbours", "hierarchical"]
 
 
 def options(
-    keep: Any = KEEP, dtype: Any = "float16", pool_factor: Any = 1, pooling: Any = "hierarchical"
+    keep: Any = None, dtype: Any = "float16", pool_factor: Any = 1, pooling: Any = "hierarchical"
 ) -> _tte.TokenOptions:
     """Check which tokens get a vector."""
-    chosen = _origins(keep)
+    chosen = KEEP if keep is None else _origins(keep)
     return _tte.TokenOptions(
         text="text" in chosen,
         visual="visual" in chosen,
         trace="trace" in chosen,
-        special="special" in chosen,
+        special=None if keep is None else "special" in chosen,
         pooling=_options.choice(pooling, "pooling", _POOLINGS),
         factor=_options.whole(pool_factor, "pool_factor", 1, _options.INT32),
         float32=_options.choice(_options.dtype(dtype), "dtype", _DTYPES),

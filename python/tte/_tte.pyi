@@ -926,7 +926,7 @@ class TokenOptions:
         text: bool,
         visual: bool,
         trace: bool,
-        special: bool,
+        special: bool | None,
         pooling: TokenPooling,
         factor: typing.SupportsInt | typing.SupportsIndex,
         float32: bool,

@@ -39,7 +39,7 @@ TokenOrigin origin_of(const prompt::PromptBuilder& builder, const prompt::EmbedP
 Kept kept_tokens(const prompt::PromptBuilder& builder, const prompt::EmbedPrompt& prompt,
                  const TokenOptions& options) {
   // In the order of TokenOrigin.
-  const std::array wanted{options.text, options.visual, options.trace, options.special};
+  const std::array wanted{options.text, options.visual, options.trace, *options.special};
   Kept kept;
   for (std::int64_t i = 0; i < prompt.prompt->size(); ++i) {
     const TokenOrigin origin = origin_of(builder, prompt, i);
@@ -148,6 +148,7 @@ TokenSink::TokenSink(const ModelWithRecipe& embedder, const EmbedOptions& option
       builder_(embedder.builder),
       items_(items) {
   tokens.validate();
+  if (!options_.special) options_.special = embedder.recipe().pooling == prompt::Pooling::kNone;
   if (!tokens.trace && !builder_->appends_trace()) {
     throw InputError(fmt::format(
         "The recipe \"{}\" writes the trace into the user's turn, where its tokens cannot be told from "

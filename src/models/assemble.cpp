@@ -3,8 +3,10 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
+#include "nn/linear.h"
 #include "tte/error.h"
 #include "weights/mapped_file.h"
 
@@ -12,6 +14,20 @@ namespace tte::models {
 namespace {
 
 constexpr const char* kVisionPrefix = "visual.";
+
+// What models for late interaction project hidden states with: transformers' name, and colpali-engine's.
+constexpr std::array kProjections = {"embedding_proj_layer", "custom_text_proj"};
+// What stands before the names of their other tensors, in transformers.
+constexpr std::string_view kInner = "vlm.";
+
+std::optional<nn::Linear> read_projection(const weights::StateDict& weights, std::int64_t hidden) {
+  for (const std::string name : kProjections) {
+    if (!weights.has(name + ".weight")) continue;
+    const std::vector<std::int64_t> shape = weights.shape(name + ".weight");
+    return nn::Linear(weights, name, hidden, shape.empty() ? 0 : shape.front());
+  }
+  return std::nullopt;
+}
 
 void add_digest(base::Digester& digester, const base::Digest& digest) {
   digester.bytes(&digest.low, sizeof digest.low).bytes(&digest.high, sizeof digest.high);
@@ -62,8 +78,11 @@ class AssembledModel final : public Model {
       : file_(parts.file),
         language_(parts.text, weights, options.state_bytes, parts.deepstack),
         vision_(parts.vision ? parts.vision(weights.select(kVisionPrefix)) : nullptr),
+        projection_(read_projection(weights, parts.text.hidden_size)),
         info_(describe(parts, language_, weights)),
-        files_(weights.sources()) {}
+        files_(weights.sources()) {
+    if (projection_) info_.hidden_size = projection_->weight().outputs();
+  }
 
   [[nodiscard]] const ModelInfo& info() const override { return info_; }
   [[nodiscard]] std::int64_t state_capacity() const override { return language_.state_capacity(); }
@@ -82,9 +101,16 @@ class AssembledModel final : public Model {
   }
   [[nodiscard]] at::Tensor forward(const RaggedBatch& batch) const override {
     check_files();
-    return language_.forward(batch);
+    const at::Tensor hidden = language_.forward(batch);
+    return projection_ ? (*projection_)(hidden) : hidden;
   }
   void check_generates() const override {
+    if (projection_) {
+      throw ModelError(fmt::format(
+          "The checkpoint of {} projects its hidden states to {} dimensions for retrieval, and writes no "
+          "text: load it as an Embedder.",
+          file_, info_.hidden_size));
+    }
     if (language_.has_head()) return;
     throw ModelError(
         fmt::format("The checkpoint of {} has no lm_head.weight, without which it embeds but cannot generate "
@@ -107,6 +133,7 @@ class AssembledModel final : public Model {
   std::string file_;
   LanguageModel language_;
   std::unique_ptr<const VisionEncoder> vision_;
+  std::optional<nn::Linear> projection_;  // Of hidden states, where the checkpoint has one.
   ModelInfo info_;
   std::vector<std::weak_ptr<const weights::MappedFile>> files_;
 };
@@ -116,7 +143,13 @@ class AssembledModel final : public Model {
 std::shared_ptr<const Model> assemble(const base::Checkpoint& checkpoint, const ModelOptions& options,
                                       const Parts& parts) {
   weights::Placement placement = options.placement;
-  const weights::Naming naming = {parts.rename, LanguageModel::tied_tensors(parts.text)};
+  const auto rename = [&parts](std::string_view name) -> std::optional<std::string> {
+    const bool wrapped = name.starts_with(kInner);
+    if (wrapped) name.remove_prefix(kInner.size());
+    auto renamed = parts.rename ? parts.rename(name) : std::nullopt;
+    return renamed || !wrapped ? renamed : std::string(name);
+  };
+  const weights::Naming naming = {rename, LanguageModel::tied_tensors(parts.text)};
   auto weights = weights::StateDict::open(checkpoint, placement, naming);
   if (!placement.dtype) {
     // Mixed checkpoints compute in the embedding's type.

@@ -159,7 +159,11 @@ JsonObject ConfigFile::text() const {
 }
 
 ConfigFile read_config_file(const base::Checkpoint& checkpoint) {
-  return {base::shown(checkpoint / "config.json"), base::read_json(checkpoint / "config.json")};
+  ConfigFile file{base::shown(checkpoint / "config.json"), base::read_json(checkpoint / "config.json")};
+  // ColQwen2 and its like: the model that they project the states of.
+  if (file.json.is_object() && file.json.contains("vlm_config"))
+    file.json = base::Json(file.json["vlm_config"]);
+  return file;
 }
 
 TextConfig read_text(const ConfigFile& file, const TextRules& rules) {

@@ -17,7 +17,7 @@ inline constexpr std::int64_t kMostSize = std::int64_t{1} << 24;
 inline constexpr std::int64_t kMostLayers = 1024;
 inline constexpr double kMostTheta = 1e12;
 
-// A config.json.
+// A config.json, or what it has in "vlm_config".
 struct ConfigFile {
   std::string name;  // For errors.
   base::Json json;

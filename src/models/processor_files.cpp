@@ -40,15 +40,17 @@ ProcessorFile find_processor(const base::Checkpoint& checkpoint, const std::stri
                              const std::vector<std::string>& files) {
   for (const std::filesystem::path& folder : checkpoint.folders()) {
     const std::filesystem::path nested = folder / "processor_config.json";
-    if (base::is_present(nested)) {
-      const base::Json json = base::read_json_object(nested);
-      if (json.contains(section))
-        return {json[section], fmt::format("{}, \"{}\"", base::shown(nested), section)};
-    }
+    const base::Json json = base::is_present(nested) ? base::read_json_object(nested) : base::Json::object();
+    const auto found = [&](const std::string& key) -> ProcessorFile {
+      return {json[key], fmt::format("{}, \"{}\"", base::shown(nested), key)};
+    };
+    if (json.contains(section)) return found(section);
     for (const std::string& name : files) {
       const std::filesystem::path file = folder / name;
       if (base::is_present(file)) return {base::read_json(file), base::shown(file)};
     }
+    // Of a model that was made for images alone, as ColQwen2.
+    if (json.contains("image_processor")) return found("image_processor");
   }
   throw ModelError(
       fmt::format("{} has no preprocessor_config.json: copy it from the model's original repository.",

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/printable.h"
+#include "models/config_file.h"
 #include "models/llama/model.h"
 #include "models/llama/preprocessor.h"
 #include "models/llava_next/model.h"
@@ -52,9 +53,10 @@ const std::map<std::string, Family>& families() {
 }
 
 const Family& family_of(const base::Checkpoint& checkpoint) {
-  const std::filesystem::path file = checkpoint / "config.json";
-  const base::Json json = base::read_json_object(file);
-  const base::JsonObject config(json, base::shown(file));
+  (void)base::read_json_object(checkpoint /
+                               "config.json");  // Which says whatever is wrong with the whole file.
+  const ConfigFile file = read_config_file(checkpoint);
+  const base::JsonObject config = file.root();
   const auto type = base::require<std::string>(config, "model_type");
   const auto it = families().find(type);
   if (it != families().end()) return it->second;

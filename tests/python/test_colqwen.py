@@ -1,0 +1,81 @@
+"""ColBERT-style checkpoints against transformers: a model of a known family and a projection of its states."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import tte
+from checkpoints import SHAPES, Shape
+from PIL import Image
+from references import Reference, picture, states
+from safetensors.torch import load_file, save_file
+from transformers import ColQwen2Config, ColQwen2ForRetrieval, ColQwen2Processor
+
+QUERIES = ["the cat", "what is left of the red circle ?"]
+
+
+@pytest.fixture(scope="module", params=["tied-gqa", "untied-mha", "qwen2.5-vl"])
+def theirs(
+    request: pytest.FixtureRequest, checkpoint: Callable[[Shape], Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, ColQwen2ForRetrieval, ColQwen2Processor]:
+    base = Reference(checkpoint(next(shape for shape in SHAPES if shape.name == request.param)))
+    torch.manual_seed(1)
+    model = ColQwen2ForRetrieval(ColQwen2Config(vlm_config=base.model.config, embedding_dim=24)).eval()
+    model.vlm.load_state_dict(base.model.model.state_dict())
+    torch.nn.init.normal_(model.embedding_proj_layer.weight)
+    torch.nn.init.normal_(model.embedding_proj_layer.bias)
+    folder = tmp_path_factory.mktemp("colqwen")
+    model.save_pretrained(folder)
+    processor = ColQwen2Processor(base.processor.image_processor, base.processor.tokenizer)
+    processor.save_pretrained(folder)
+    return folder, model, processor
+
+
+def test_vectors_and_scores_are_transformers(
+    theirs: tuple[Path, ColQwen2ForRetrieval, ColQwen2Processor], tmp_path: Path
+) -> None:
+    folder, model, processor = theirs
+    pages = [Image.fromarray(picture(84, 112, seed)) for seed in range(2)]
+    with torch.inference_mode():
+        texts = [model(**processor.process_queries([query])).embeddings[0] for query in QUERIES]
+        images = [model(**processor.process_images([page])).embeddings[0] for page in pages]
+    embedder = tte.Embedder(folder, recipe="colqwen2", device="cpu")
+    assert embedder.dim == 24
+    queries = embedder.embed_tokens(QUERIES, dtype="float32", progress=False)
+    documents = embedder.embed_tokens(pages, dtype="float32", progress=False)
+    for found, expected in zip([*queries, *documents], [*texts, *images], strict=True):
+        np.testing.assert_allclose(found, expected.numpy(), atol=1e-5, rtol=0)
+    scores = processor.score_retrieval(texts, images).numpy()
+    np.testing.assert_allclose(tte.maxsim(queries, documents), scores, atol=1e-4)
+    half = embedder.embed_tokens(pages, progress=False)
+    np.testing.assert_allclose(half[0], documents[0], atol=1e-3)
+    words = embedder.embed_tokens(QUERIES, keep="text", progress=False)
+    assert len(words.vectors) < len(queries.vectors)
+    with pytest.raises(tte.InputError, match="embed_tokens"):
+        embedder.embed(QUERIES)
+    with pytest.raises(tte.ModelError, match="projects its hidden states to 24 dimensions"):
+        tte.Reasoner(folder, recipe="colqwen2", device="cpu")
+
+
+def test_a_projection_under_its_other_name(checkpoint: Callable[[Shape], Path], tmp_path: Path) -> None:
+    base = checkpoint(next(shape for shape in SHAPES if shape.name == "tied-gqa"))
+    folder = tmp_path / "projected"
+    shutil.copytree(base, folder)
+    tensors = load_file(folder / "model.safetensors")
+    hidden = json.loads((folder / "config.json").read_text())["text_config"]["hidden_size"]
+    weight, bias = torch.randn(16, hidden), torch.randn(16)
+    save_file(
+        {**tensors, "custom_text_proj.weight": weight, "custom_text_proj.bias": bias}, folder / "model.safetensors"
+    )
+    plain = states(tte.Embedder(base, device="cpu"), "the cat")
+    projected = states(tte.Embedder(folder, device="cpu"), "the cat")
+    np.testing.assert_allclose(projected, plain @ weight.numpy().T + bias.numpy(), atol=1e-4)
+    save_file({**tensors, "custom_text_proj.weight": weight[:, :-1].contiguous()}, folder / "model.safetensors")
+    with pytest.raises(tte.ModelError, match=r"custom_text_proj\.weight"):
+        tte.Embedder(folder, device="cpu")
