@@ -184,8 +184,8 @@ enum class OnError {
   /// The call throws the first error, which names its item, and stops the others. What had finished by then
   /// was handed to `on_result`, if there is one.
   kThrow,
-  /// The item gets its error in the result, and the others go on. Only errors of the item itself (InputError)
-  /// are kept so; a broken model, a lost device and a cancelled call still throw.
+  /// The item gets its error in the result, and the others go on. Only errors of the item itself (InputError, a
+  /// server's refusal) are kept so; a broken model, a lost device, a dead server and a cancelled call still throw.
   kSkip,
 };
 

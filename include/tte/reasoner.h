@@ -21,8 +21,10 @@
 
 namespace tte {
 
+struct RemoteOptions;
+
 /// Called with the item's index, the text that the token completed (whole characters; may be empty), and the
-/// token. Runs on the calling thread, in the order of each item's tokens, while the model writes on: it may
+/// token (-1 where a server writes, which tells pieces of text and no ids). Runs on the calling thread, in the order of each item's tokens, while the model writes on: it may
 /// take its time, and may itself call models. Once it answers kStop it is not called for that item again, and
 /// the trace ends with exactly that token; the model stops with the next one that it writes. What it throws
 /// stops the call and comes out of it.
@@ -58,23 +60,27 @@ struct LabelScores {
   std::vector<ItemError> errors;  ///< In the order of the items.
 };
 
-/// What is known of a loaded checkpoint.
+/// What is known of a loaded checkpoint, or of a model behind a server, where sizes are 0 and dtype and device empty.
 struct ModelDescription {
-  std::filesystem::path path;  ///< Folder of the checkpoint; of its adapter where it has one.
+  /// Folder of the checkpoint; of its adapter where it has one. Behind a server: the model's name there.
+  std::filesystem::path path;
   std::filesystem::path base;  ///< Folder of the model that the adapter changes; empty without an adapter.
-  std::string family;          ///< config.json's model_type.
+  std::string server;          ///< RemoteOptions::base_url; empty for a loaded checkpoint.
+  std::string family;          ///< config.json's model_type; "remote" behind a server.
   std::string dtype;           ///< "float32", "bfloat16", "float16".
   std::string device;
   std::int64_t hidden_size = 0;
   std::int64_t num_layers = 0;
   std::int64_t vocab_size = 0;
-  std::string fingerprint;         ///< Digest of config and weights: what results may be cached by.
+  /// Digest of config and weights: what results may be cached by. Behind a server, of its host, the model's name and
+  /// RemoteOptions::extra.
+  std::string fingerprint;
   std::string vision_fingerprint;  ///< The same of the vision tower alone.
   std::string recipe;              ///< The recipe in force, as JSON.
 };
 
-/// A multimodal language model that writes reasoning traces. const and thread-safe: concurrent calls join the
-/// same batches. Copies share the model.
+/// A multimodal language model that writes reasoning traces, loaded here or behind a server. const and thread-safe:
+/// concurrent calls join the same batches. Copies share the model.
 class TTE_API Reasoner {
  public:
   /// Loads a checkpoint folder as written by save_pretrained, or that of a PEFT adapter (LoRA, DoRA), which is merged
@@ -89,8 +95,20 @@ class TTE_API Reasoner {
   static Reasoner load(const std::filesystem::path& checkpoint, const LoadOptions& options = {},
                        const Backend& backend = Backend::shared());
 
+  /// A model behind an OpenAI-compatible server; nothing is asked of it yet. Throws InputError for options that
+  /// cannot be used, and ModelError for a recipe that cannot be read or whose style is not "chat".
+  ///
+  /// Traces have texts and counts, but no token ids. Where the server splits thinking off, it is put back in front,
+  /// between the recipe's tags. GenerateOptions become fields of the request: max_tokens and temperature always, the
+  /// others where they are set (those that OpenAI does not have under vLLM's names; max_think_tokens as
+  /// thinking_token_budget); with checkpoint_sampling what is not set is left to the server. Images are sent as they
+  /// are where they are upright PNG or JPEG and nothing resizes them, else as PNG; videos as their frames, as many as
+  /// the item or the recipe says, else 8. think() throws RemoteError: see there.
+  static Reasoner remote(const RemoteOptions& options);
+
   /// One trace per input, in their order. Greedy traces do not depend on the other inputs of the call.
-  /// Throws InputError naming the item (see OnError), CancelledError when stopped.
+  /// Throws InputError naming the item (see OnError), CancelledError when stopped, and RemoteError, once its retries
+  /// are spent, for a server that gives no trace.
   [[nodiscard]] std::vector<Trace> think(const std::vector<Input>& inputs,
                                          const ThinkOptions& options = {}) const;
   [[nodiscard]] Trace think(const Input& input, const ThinkOptions& options = {}) const;
@@ -108,6 +126,7 @@ class TTE_API Reasoner {
   [[nodiscard]] bool thinks(const Task& task) const;
 
   [[nodiscard]] const ModelDescription& model() const;
+  /// Both throw an Error for a model behind a server, which has neither here.
   [[nodiscard]] Backend backend() const;
   [[nodiscard]] Tokenizer tokenizer() const;
 

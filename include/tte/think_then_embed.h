@@ -84,8 +84,8 @@ struct ThinkThenEmbedResult {
 /// const and thread-safe. Copies share the models.
 class TTE_API ThinkThenEmbed {
  public:
-  /// Both must be loaded on the same backend: that is what lets them share weights, vision features and
-  /// states. Throws InputError otherwise.
+  /// Both must be loaded on the same backend, unless the reasoner is behind a server: that is what lets them share
+  /// weights, vision features and states. Throws InputError otherwise.
   ThinkThenEmbed(Reasoner reasoner, Embedder embedder);
 
   /// Traces and vectors are those of Reasoner::think and Embedder::embed called one after the other; shared

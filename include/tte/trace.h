@@ -32,16 +32,18 @@ struct Timings {
 
 /// A reasoning trace: `<think>thinking</think>conclusion`.
 struct Trace {
-  std::string text;        ///< Everything generated, tags included, special tokens left out.
-  std::string thinking;    ///< Between the tags; empty if there are none.
-  std::string conclusion;  ///< After the closing tag; the whole text if there are no tags.
-  std::vector<std::int64_t> token_ids;
+  std::string text;                     ///< Everything generated, tags included, special tokens left out.
+  std::string thinking;                 ///< Between the tags; empty if there are none.
+  std::string conclusion;               ///< After the closing tag; the whole text if there are no tags.
+  std::vector<std::int64_t> token_ids;  ///< Empty where a server wrote it: it tells no ids.
   /// Digest of the vocabulary that `token_ids` belong to; empty: unknown. An embedder with the same
   /// vocabulary appends the ids as they are, any other encodes the text again.
   std::string vocabulary;
   FinishReason finish = FinishReason::kGiven;
   std::string error;  ///< One sentence; empty unless `finish` is kError.
   std::int64_t prompt_tokens = 0;
+  /// Tokens that were written, as whoever wrote them counts; 0: unknown.
+  std::int64_t generated_tokens = 0;
   std::int64_t reused_tokens = 0;  ///< Prompt tokens taken from an earlier sequence's state.
   Timings timings;
 

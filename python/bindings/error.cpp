@@ -3,6 +3,7 @@
 #include <new>
 
 #include "bindings.h"
+#include "tte/remote.h"
 
 namespace tte::python {
 
@@ -18,16 +19,28 @@ py::object make_exception(py::module_& module, const char* name, const py::tuple
   return type;
 }
 
-// Raises `type` with the message; bytes that are not UTF-8 do not hide it.
-void raise(const py::object& type, const Error& error) {
+// The message; bytes that are not UTF-8 do not hide it.
+py::object message_of(const Error& error) {
   const std::string_view text = error.what();
-  const auto message = py::reinterpret_steal<py::object>(
+  return py::reinterpret_steal<py::object>(
       PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace"));
-  if (message) PyErr_SetObject(type.ptr(), message.ptr());
+}
+
+void raise(const py::object& type, const Error& error) {
+  if (const py::object message = message_of(error)) PyErr_SetObject(type.ptr(), message.ptr());
+}
+
+void raise_remote(const py::object& type, const RemoteError& error) {
+  const py::object message = message_of(error);
+  if (!message) return;
+  const auto raised = py::reinterpret_steal<py::object>(PyObject_CallOneArg(type.ptr(), message.ptr()));
+  const py::int_ status(error.status());
+  if (!raised || PyObject_SetAttrString(raised.ptr(), "status", status.ptr()) != 0) return;
+  PyErr_SetObject(type.ptr(), raised.ptr());
 }
 
 struct ExceptionTypes {
-  py::object error, input, model, device, memory, cancelled;
+  py::object error, input, model, device, memory, remote, cancelled;
 };
 
 }  // namespace
@@ -49,6 +62,10 @@ void bind_errors(py::module_& module) {
   types->memory =
       make_exception(module, "OutOfMemoryError", py::make_tuple(types->device, builtin(PyExc_MemoryError)),
                      "Memory ran out; says where, how much was wanted if that is known, and what lowers it.");
+  types->remote = make_exception(
+      module, "RemoteError", py::make_tuple(types->error, builtin(PyExc_RuntimeError)),
+      "A server did not give a trace; says what it said. `status` is that of its answer, 0 without one.");
+  types->remote.attr("status") = 0;
   types->cancelled = make_exception(module, "CancelledError", py::make_tuple(types->error),
                                     "The call was stopped before it finished.");
   // NOLINTNEXTLINE(performance-unnecessary-value-param): pybind11 takes a function of this signature.
@@ -63,6 +80,8 @@ void bind_errors(py::module_& module) {
       raise(types->memory, e);
     } catch (const DeviceError& e) {
       raise(types->device, e);
+    } catch (const RemoteError& e) {
+      raise_remote(types->remote, e);
     } catch (const CancelledError& e) {
       raise(types->cancelled, e);
     } catch (const Error& e) {

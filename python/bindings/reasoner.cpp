@@ -3,12 +3,38 @@
 #include "bindings.h"
 #include "call.h"
 #include "tte/adapter.h"
+#include "tte/remote.h"
 
 namespace tte::python {
 namespace {
 
 std::optional<std::filesystem::path> unless_empty(const std::filesystem::path& path) {
   return path.empty() ? std::nullopt : std::optional(path);
+}
+
+void bind_remote_options(py::module_& module) {
+  py::class_<RemoteOptions>(module, "RemoteOptions", "Where a server is, and how it is asked.")
+      .def(py::init<>())
+      .def("validate", &RemoteOptions::validate,
+           "Raise InputError naming the first option that cannot be used.")
+      .def_readwrite("base_url", &RemoteOptions::base_url)
+      .def_readwrite("model", &RemoteOptions::model)
+      .def_readwrite("api_key", &RemoteOptions::api_key)
+      .def_readwrite("api_key_env", &RemoteOptions::api_key_env)
+      .def_readwrite("recipe", &RemoteOptions::recipe)
+      .def_readwrite("extra", &RemoteOptions::extra)
+      .def_readwrite("stream", &RemoteOptions::stream)
+      .def_readwrite("max_concurrent", &RemoteOptions::max_concurrent)
+      .def_readwrite("media_threads", &RemoteOptions::media_threads)
+      .def_readwrite("media_limits", &RemoteOptions::media_limits)
+      .def_readwrite("max_retries", &RemoteOptions::max_retries)
+      .def_readwrite("retry_delay", &RemoteOptions::retry_delay)
+      .def_readwrite("max_retry_delay", &RemoteOptions::max_retry_delay)
+      .def_readwrite("retry_seed", &RemoteOptions::retry_seed)
+      .def_readwrite("connect_timeout", &RemoteOptions::connect_timeout)
+      .def_readwrite("idle_timeout", &RemoteOptions::idle_timeout)
+      .def_readwrite("total_timeout", &RemoteOptions::total_timeout)
+      .def_readwrite("max_response_bytes", &RemoteOptions::max_response_bytes);
 }
 
 }  // namespace
@@ -39,6 +65,8 @@ void bind_reasoner(py::module_& module) {
   py::class_<ModelDescription>(module, "ModelDescription", "What is known of a loaded checkpoint.")
       .def_readonly("path", &ModelDescription::path)
       .def_property_readonly("base", [](const ModelDescription& m) { return unless_empty(m.base); })
+      .def_readonly("server", &ModelDescription::server,
+                    "Base URL of the server that has the model; empty for a loaded checkpoint.")
       .def_readonly("family", &ModelDescription::family)
       .def_readonly("dtype", &ModelDescription::dtype)
       .def_readonly("device", &ModelDescription::device)
@@ -56,9 +84,11 @@ void bind_reasoner(py::module_& module) {
                     m.vocab_size, m.fingerprint);
       });
 
+  bind_remote_options(module);
   py::class_<Reasoner, Holder<Reasoner>>(module, "Reasoner", "The model that thinks.")
       .def_static("load", &Reasoner::load, py::arg("checkpoint"), py::arg("options"), py::arg("backend"),
                   py::call_guard<RunningCall>())
+      .def_static("remote", &Reasoner::remote, py::arg("options"), py::call_guard<RunningCall>())
       .def(
           "think",
           [](const Reasoner& self, const std::vector<Input>& inputs, std::optional<std::string> instruction,

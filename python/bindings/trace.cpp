@@ -12,20 +12,26 @@ namespace {
 
 constexpr std::size_t kShownLetters = 80;
 
-// Everything that an embedder reads of a trace and that people ask for later; not the timings.
-py::tuple state_of(const Trace& trace) {
+// Everything that an embedder reads of a trace and that people ask for later; not the timings. A store keeps these.
+py::tuple content_of(const Trace& trace) {
   return py::make_tuple(trace.text, trace.thinking, trace.conclusion, trace.token_ids, trace.vocabulary,
                         trace.finish, trace.error, trace.prompt_tokens, trace.reused_tokens);
 }
 
-// Timings and reused tokens tell what else ran, not what was written.
-bool same_writing(const Trace& a, Trace b) {
-  b.reused_tokens = a.reused_tokens;
-  return state_of(a).equal(state_of(b));
+py::tuple state_of(const Trace& trace) {
+  return content_of(trace) + py::make_tuple(trace.generated_tokens);
 }
 
+// Timings and counts tell what else ran, not what was written.
+bool same_writing(const Trace& a, Trace b) {
+  b.reused_tokens = a.reused_tokens;
+  return content_of(a).equal(content_of(b));
+}
+
+// Of a content too, which tells how many tokens were written where it has their ids.
 Trace trace_of(const py::tuple& state) {
-  if (state.size() != 9) throw py::value_error("The state of a Trace is a tuple of nine.");
+  if (state.size() != 9 && state.size() != 10)
+    throw py::value_error("The state of a Trace is a tuple of ten.");
   Trace trace;
   trace.text = state[0].cast<std::string>();
   trace.thinking = state[1].cast<std::string>();
@@ -36,6 +42,8 @@ Trace trace_of(const py::tuple& state) {
   trace.error = state[6].cast<std::string>();
   trace.prompt_tokens = state[7].cast<std::int64_t>();
   trace.reused_tokens = state[8].cast<std::int64_t>();
+  trace.generated_tokens =
+      state.size() > 9 ? state[9].cast<std::int64_t>() : static_cast<std::int64_t>(trace.token_ids.size());
   return trace;
 }
 
@@ -79,12 +87,16 @@ void bind_trace(py::module_& module) {
       .def_readonly("text", &Trace::text, "Everything generated, tags included, special tokens left out.")
       .def_readonly("thinking", &Trace::thinking, "Between the tags; empty if there are none.")
       .def_readonly("conclusion", &Trace::conclusion, "After the closing tag; the whole text without tags.")
-      .def_readonly("token_ids", &Trace::token_ids)
+      .def_readonly("token_ids", &Trace::token_ids, "Empty where a server wrote it: it tells no ids.")
       .def_readonly("vocabulary", &Trace::vocabulary,
                     "Digest of the vocabulary that `token_ids` belong to; empty: unknown.")
       .def_readonly("finish", &Trace::finish)
       .def_readonly("error", &Trace::error, "One sentence; empty unless `finish` is ERROR.")
       .def_readonly("prompt_tokens", &Trace::prompt_tokens)
+      .def_readonly("generated_tokens", &Trace::generated_tokens,
+                    "Tokens that were written, as whoever wrote them counts; 0: unknown, as of a server's "
+                    "trace out of a "
+                    "store.")
       .def_readonly("reused_tokens", &Trace::reused_tokens,
                     "Tokens of the prompt that were taken from an earlier sequence's state.")
       .def_readonly("timings", &Trace::timings)
@@ -94,14 +106,14 @@ void bind_trace(py::module_& module) {
           [](const Trace& a, const py::object& b) {
             return py::isinstance<Trace>(b) && same_writing(a, b.cast<Trace>());
           },
-          py::arg("other"), "Whether all but `timings` and `reused_tokens` is equal.")
+          py::arg("other"), "Whether all but `timings`, `reused_tokens` and `generated_tokens` is equal.")
       .def("__hash__", [](const Trace& t) { return py::hash(py::str(t.text)); })
       .def("__str__", [](const Trace& t) { return t.text; })
       .def("__repr__", [](const Trace& t) {
         py::str shown(t.text);
         if (py::len(shown) > kShownLetters) shown = py::str("{:.80}...").format(shown);
         return py::str("Trace({!r}, finish={}, tokens={})")
-            .format(shown, py::cast(t.finish), t.token_ids.size());
+            .format(shown, py::cast(t.finish), t.generated_tokens);
       });
 }
 

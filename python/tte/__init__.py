@@ -15,6 +15,7 @@ from tte._media_limits import MediaLimits
 from tte._models import Backend, Embedder, Processor, Reasoner, Tokenizer
 from tte._pages import Pages, pages
 from tte._pipeline import AutoThink, Result, think_then_embed
+from tte._remote import RemoteReasoner
 from tte._rerank import Reranker
 from tte._tokens import ORIGINS, TokenEmbeddings, TokenWriter
 from tte._tte import (
@@ -31,11 +32,12 @@ from tte._tte import (
     ModelDescription,
     ModelError,
     OutOfMemoryError,
+    RemoteError,
     Timings,
     Trace,
     __version__,
 )
-from tte.trace_store import TraceStore
+from tte.trace_store import TraceStore, read_traces
 
 __all__ = [
     "ORIGINS",
@@ -60,6 +62,8 @@ __all__ = [
     "Pages",
     "Processor",
     "Reasoner",
+    "RemoteError",
+    "RemoteReasoner",
     "Reranker",
     "Result",
     "Timings",
@@ -73,5 +77,6 @@ __all__ = [
     "maxsim",
     "mean_maxsim",
     "pages",
+    "read_traces",
     "think_then_embed",
 ]

@@ -140,7 +140,12 @@ def _pixels(alpha: str, pixels: NDArray[np.uint8]) -> str:
 
 
 def model_identity(model: _tte.ModelDescription) -> dict[str, str]:
-    """What tells a loaded checkpoint from another: weights, dtype, and the small files beside the weights."""
+    """What tells a loaded checkpoint from another: weights, dtype, and the small files beside the weights.
+
+    Of a model behind a server: its name and the server's host, whose files nobody sees.
+    """
+    if model.server:
+        return {"fingerprint": model.fingerprint, "dtype": "", "files": ""}
     folders = [Path(folder) for folder in (model.path, model.base) if folder is not None]
     files = [path for f in folders for path in sorted({path for p in _SIDE_FILES for path in f.glob(p)})]
     # Another recipe may be in force than the folder's, and an index of shards says nothing about their content.

@@ -154,8 +154,8 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def is_of_one(error: Exception) -> bool:
-    """Whether an error is of one data set or file, so that others can go on: not where a disk is full."""
-    return not isinstance(error, _tte.CancelledError) and getattr(error, "errno", None) not in _FULL
+    """Whether an error is of one data set or file, so that others can go on: no full disk, no dead server."""
+    return not isinstance(error, (_tte.CancelledError, _tte.RemoteError)) and getattr(error, "errno", None) not in _FULL
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -83,7 +83,7 @@ class Backend:
 
     def __reduce__(self) -> Any:
         options = self._native.options
-        return _again, (Backend, {name: getattr(options, name) for name in _BACKEND_OPTIONS})
+        return again, (Backend, {name: getattr(options, name) for name in _BACKEND_OPTIONS})
 
     def __repr__(self) -> str:
         return f"Backend({self.device!r}, threads={self._native.options.threads})"
@@ -94,7 +94,7 @@ _BACKEND_OPTIONS = (
 )  # fmt: skip
 
 
-def _arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+def given_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     """What a model was made with, so that another process can make it again."""
     arguments = {name: value for name, value in given.items() if name != "self"}
     for name, is_there in (("path_or_id", os.path.isdir), ("adapter", os.path.isdir), ("recipe", os.path.isfile)):
@@ -105,7 +105,7 @@ def _arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-def _again(kind: Callable[..., Any], keywords: Mapping[str, Any]) -> Any:
+def again(kind: Callable[..., Any], keywords: Mapping[str, Any]) -> Any:
     """Make an object again in the process that unpickles it."""
     return kind(**keywords)
 
@@ -191,7 +191,7 @@ class Reasoner:
         parse_control_tokens: bool = False,
         media_limits: MediaLimits | None = None,
     ) -> None:
-        self._given = _arguments(locals())
+        self._given = given_arguments(locals())
         _refuse_unavailable(quantization)
         self._native = _tte.Reasoner.load(
             *_load_arguments(
@@ -338,16 +338,16 @@ class Reasoner:
 
     @property
     def backend(self) -> Backend:
-        """What the model runs on."""
+        """What the model runs on. Raises `Error` for one behind a server."""
         return Backend._wrap(self._native.backend)
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The checkpoint's tokenizer."""
+        """The checkpoint's tokenizer. Raises `Error` for a model behind a server."""
         return Tokenizer._wrap(self._native.tokenizer)
 
     def __reduce__(self) -> Any:
-        return _again, (type(self), {**self._given, **folders(self.model)})
+        return again, (type(self), {**self._given, **folders(self.model)})
 
     def __repr__(self) -> str:
         return _describe("Reasoner", self.model)
@@ -369,7 +369,7 @@ class Embedder:
         parse_control_tokens: bool = False,
         media_limits: MediaLimits | None = None,
     ) -> None:
-        self._given = _arguments(locals())
+        self._given = given_arguments(locals())
         _refuse_unavailable(quantization)
         self._native = _tte.Embedder.load(
             *_load_arguments(
@@ -525,7 +525,7 @@ class Embedder:
         return Tokenizer._wrap(self._native.tokenizer)
 
     def __reduce__(self) -> Any:
-        return _again, (type(self), {**self._given, **folders(self.model)})
+        return again, (type(self), {**self._given, **folders(self.model)})
 
     def __repr__(self) -> str:
         return _describe("Embedder", self.model)
@@ -543,7 +543,7 @@ class Processor:
         parse_control_tokens: bool = False,
         media_limits: MediaLimits | None = None,
     ) -> None:
-        self._given = _arguments(locals())
+        self._given = given_arguments(locals())
         folder, changes = _hub.locate(path_or_id, adapter)
         self._native = _tte.Processor.load(
             folder,
@@ -594,7 +594,7 @@ class Processor:
         return Tokenizer._wrap(self._native.tokenizer)
 
     def __reduce__(self) -> Any:
-        return _again, (type(self), self._given)
+        return again, (type(self), self._given)
 
     def __repr__(self) -> str:
         return f"Processor(recipe={self.recipe.get('name', '')!r}, vocab_size={self._native.tokenizer.vocab_size})"
@@ -666,6 +666,11 @@ def _describe(name: str, model: _tte.ModelDescription) -> str:
         f"{name}({str(model.path)!r}, family={model.family!r}, dtype={model.dtype!r}, device={model.device!r}, "
         f"layers={model.num_layers}, hidden_size={model.hidden_size})"
     )
+
+
+def backend_of(reasoner: Reasoner) -> Backend | None:
+    """What an embedder beside a reasoner is loaded on; None where that is behind a server, and shares nothing."""
+    return None if reasoner.model.server else reasoner.backend
 
 
 def token_callback(

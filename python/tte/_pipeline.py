@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tte import _display, _hub, _items, _options, _text, _tte
 from tte._inputs import Inputs, Item, prepare
 from tte._media_limits import DEFAULT_LIMITS
-from tte._models import Embedder, PathLike, Reasoner, TraceLike, to_traces, token_callback
+from tte._models import Embedder, PathLike, Reasoner, TraceLike, backend_of, to_traces, token_callback
 from tte._tokens import TokenChoice, TokenEmbeddings, chosen, taken
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ def _pair(reasoner: Reasoner | PathLike | None, embedder: Embedder | PathLike | 
         backend = embedder.backend if isinstance(embedder, Embedder) else None
         reasoner = Reasoner(reasoner, backend=backend)
     if not isinstance(embedder, Embedder):
-        embedder = Embedder(embedder, backend=reasoner.backend)
+        embedder = Embedder(embedder, backend=backend_of(reasoner))
     return reasoner, embedder
 
 

@@ -41,6 +41,8 @@ __all__: list[str] = [
     "OutOfMemoryError",
     "Processor",
     "Reasoner",
+    "RemoteError",
+    "RemoteOptions",
     "Resize",
     "Side",
     "Stage",
@@ -85,6 +87,13 @@ class OutOfMemoryError(DeviceError, MemoryError):
     """
     Memory ran out; says where, how much was wanted if that is known, and what lowers it.
     """
+
+class RemoteError(Error, RuntimeError):
+    """
+    A server did not give a trace; says what it said. `status` is that of its answer, 0 without one.
+    """
+
+    status: typing.ClassVar[int] = 0
 
 class CancelledError(Error):
     """
@@ -275,7 +284,7 @@ class Trace:
     """
     def __eq__(self, other: typing.Any) -> bool:
         """
-        Whether all but `timings` and `reused_tokens` is equal.
+        Whether all but `timings`, `reused_tokens` and `generated_tokens` is equal.
         """
     def __getstate__(self) -> tuple: ...
     def __hash__(self) -> int: ...
@@ -299,6 +308,11 @@ class Trace:
     @property
     def finish(self) -> FinishReason: ...
     @property
+    def generated_tokens(self) -> int:
+        """
+        Tokens that were written, as whoever wrote them counts; 0: unknown, as of a server's trace out of a store.
+        """
+    @property
     def prompt_tokens(self) -> int: ...
     @property
     def reused_tokens(self) -> int:
@@ -318,7 +332,10 @@ class Trace:
     @property
     def timings(self) -> Timings: ...
     @property
-    def token_ids(self) -> list[int]: ...
+    def token_ids(self) -> list[int]:
+        """
+        Empty where a server wrote it: it tells no ids.
+        """
     @property
     def vocabulary(self) -> str:
         """
@@ -817,9 +834,73 @@ class ModelDescription:
     @property
     def recipe(self) -> str: ...
     @property
+    def server(self) -> str:
+        """
+        Base URL of the server that has the model; empty for a loaded checkpoint.
+        """
+    @property
     def vision_fingerprint(self) -> str: ...
     @property
     def vocab_size(self) -> int: ...
+
+class RemoteOptions:
+    """
+    Where a server is, and how it is asked.
+    """
+
+    api_key: str
+    api_key_env: str
+    base_url: str
+    extra: str
+    media_limits: MediaLimits
+    model: str
+    recipe: str
+    stream: bool
+    def __init__(self) -> None: ...
+    def validate(self) -> None:
+        """
+        Raise InputError naming the first option that cannot be used.
+        """
+    @property
+    def connect_timeout(self) -> float: ...
+    @connect_timeout.setter
+    def connect_timeout(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+    @property
+    def idle_timeout(self) -> float: ...
+    @idle_timeout.setter
+    def idle_timeout(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+    @property
+    def max_concurrent(self) -> int: ...
+    @max_concurrent.setter
+    def max_concurrent(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    @property
+    def max_response_bytes(self) -> int: ...
+    @max_response_bytes.setter
+    def max_response_bytes(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    @property
+    def max_retries(self) -> int: ...
+    @max_retries.setter
+    def max_retries(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    @property
+    def max_retry_delay(self) -> float: ...
+    @max_retry_delay.setter
+    def max_retry_delay(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+    @property
+    def media_threads(self) -> int: ...
+    @media_threads.setter
+    def media_threads(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    @property
+    def retry_delay(self) -> float: ...
+    @retry_delay.setter
+    def retry_delay(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+    @property
+    def retry_seed(self) -> int | None: ...
+    @retry_seed.setter
+    def retry_seed(self, arg0: typing.SupportsInt | typing.SupportsIndex | None) -> None: ...
+    @property
+    def total_timeout(self) -> float: ...
+    @total_timeout.setter
+    def total_timeout(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
 
 class Reasoner:
     """
@@ -827,6 +908,8 @@ class Reasoner:
     """
     @staticmethod
     def load(checkpoint: os.PathLike | str | bytes, options: LoadOptions, backend: Backend) -> Reasoner: ...
+    @staticmethod
+    def remote(options: RemoteOptions) -> Reasoner: ...
     def score(
         self,
         inputs: collections.abc.Sequence[Input],

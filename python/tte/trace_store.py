@@ -537,6 +537,75 @@ class TraceStore:
         return f"TraceStore({str(self.path)!r})"
 
 
+def read_traces(
+    path: PathLike, *, key: str = "id", text: str = "trace", thinking: str | None = None
+) -> dict[str, _tte.Trace]:
+    """Traces that others have written, by the keys of their file; for `think` of :func:`tte.think_then_embed`.
+
+    Args:
+        path: a file of JSON lines (.jsonl), or a parquet file.
+        key: the field that tells an item: a text or a whole number.
+        text: the field of the trace. A row that has none there (absent, None) has no trace. Dots and numbers reach into
+            objects and lists, as in ``response.body.choices.0.message.content``, which is where OpenAI's batch API has
+            it (with the key ``custom_id``).
+        thinking: the field of thinking that was split off, if there is one: it is put in front, between <think> and
+            </think>.
+
+    Raises:
+        InputError: names the file and the row that has no key, no text of its kind, or the key of an earlier row with
+            another trace.
+
+    Example:
+        >>> traces = tte.read_traces("made_earlier.jsonl")                                        # doctest: +SKIP
+        >>> tte.think_then_embed(items, think=[traces.get(name) for name in names])               # doctest: +SKIP
+
+    """
+    source = _expanded(path, "the file of traces")
+    name = _text.shown_path(source)
+    fields = [_options.string(key, "key"), _options.string(text, "text"), _options.text(thinking, "thinking")]
+    if source.suffix not in (".jsonl", ".parquet"):
+        raise _tte.InputError(f"{name} ends in neither .jsonl nor .parquet: give a file of traces that does.")
+    rows = _read_jsonl(source, _MEND) if source.suffix == ".jsonl" else _read_parquet(source, _MEND)
+    found: dict[str, _tte.Trace] = {}
+    for number, row in enumerate(rows, start=1):
+        known, words, split_off = (None if field is None else _at(row, field) for field in fields)
+        where = f"{name}, row {number}"
+        if not isinstance(known, (str, int)) or isinstance(known, bool) or known == "":
+            raise _tte.InputError(
+                f"{where} has {_text.shown(known)} as its {_text.shown(key)}: name the field of keys."
+            )
+        if words is None and split_off is None:
+            continue
+        for field, value in ((text, words), (thinking, split_off)):
+            if value is not None and not isinstance(value, str):
+                raise _tte.InputError(
+                    f"{where} has {_text.shown(value)} as its {_text.shown(field)}: it must be a text."
+                )
+        front = f"<think>{split_off}</think>" if split_off else ""
+        trace = _tte.Trace(_text.utf8(front + (words or ""), where))
+        if found.setdefault(str(known), trace) != trace:
+            raise _tte.InputError(f"{where} has the key {_text.shown(known)} of an earlier row: keep one of them.")
+    return found
+
+
+_MEND = "fetch it again"
+
+
+def _at(row: Any, field: str) -> Any:
+    """What a row has under a name, or, where it has none so called, where its dots lead; None: nothing."""
+    if isinstance(row, Mapping) and field in row:
+        return row[field]
+    value = row
+    for part in field.split("."):
+        if isinstance(value, Mapping):
+            value = value.get(part)
+        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return None
+    return value
+
+
 def requests(
     store: TraceStore,
     reasoner: Described,
@@ -705,8 +774,8 @@ def _write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> int:
     return count
 
 
-def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    return _files.json_lines(path, _text.shown_path(path), _EXPORT_AGAIN)
+def _read_jsonl(path: Path, remedy: str = _EXPORT_AGAIN) -> Iterator[dict[str, Any]]:
+    return _files.json_lines(path, _text.shown_path(path), remedy)
 
 
 _COUNT = "tte.traces"
@@ -728,9 +797,9 @@ def _write_parquet(path: Path, records: Iterator[Mapping[str, Any]]) -> int:
     return count
 
 
-def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
+def _read_parquet(path: Path, remedy: str = _EXPORT_AGAIN) -> Iterator[dict[str, Any]]:
     _, parquet = _extras.pyarrow()
-    with _files.reading(path, _EXPORT_AGAIN), parquet.ParquetFile(path) as file:
+    with _files.reading(path, remedy), parquet.ParquetFile(path) as file:
         count = 0
         names = file.schema_arrow.names
         if file.metadata.num_rows > 0 and not set(names).issuperset(_COLUMNS):
@@ -744,7 +813,7 @@ def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
         told = (file.metadata.metadata or {}).get(_COUNT.encode())
         if told is not None and told != str(count).encode():
             name = _text.shown_path(path)
-            raise _tte.InputError(f"{name} is damaged: {count} of its traces can be read; {_EXPORT_AGAIN}.")
+            raise _tte.InputError(f"{name} is damaged: {count} of its traces can be read; {remedy}.")
 
 
 _WRITERS: dict[str, Callable[[Path, Iterator[Mapping[str, Any]]], int]] = {

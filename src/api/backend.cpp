@@ -2,7 +2,6 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -39,10 +38,6 @@ std::string stamp(const std::filesystem::path& folder) {
   return fmt::format("{}|{}|", std::filesystem::canonical(folder).string(), digester.finish().hex());
 }
 
-int resolved_media_threads(int wanted) {
-  return wanted > 0 ? wanted : std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / 4);
-}
-
 }  // namespace
 
 Backend::Impl::Impl(const BackendOptions& options) : options_(options) {
@@ -51,7 +46,7 @@ Backend::Impl::Impl(const BackendOptions& options) : options_(options) {
   if (device_.name != "cpu") kernels::load_cuda();
   options_.device = device_.name;
   if (options_.threads == 0) options_.threads = std::min(at::get_num_threads(), base::most_threads());
-  options_.media_threads = resolved_media_threads(options.media_threads);
+  options_.media_threads = base::media_threads(options.media_threads);
   if (options_.state_bytes == 0) {
     options_.state_bytes = (device_.memory_bytes > 0 ? device_.memory_bytes : kFallbackMemory) / 4;
   }

@@ -9,6 +9,7 @@
 #include "base/printable.h"
 #include "engine/executor.h"
 #include "tte/error.h"
+#include "tte/remote.h"
 
 namespace tte::api {
 namespace {
@@ -132,6 +133,9 @@ void Call::run_for_item(std::size_t item, const std::function<void()>& action) {
   } catch (const InputError& e) {
     fail(item, e.what());
   } catch (const OutOfMemoryError& e) {
+    fail(item, e.what());
+  } catch (const RemoteError& e) {
+    if (!e.of_item()) throw;
     fail(item, e.what());
   }
 }

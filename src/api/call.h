@@ -57,8 +57,9 @@ class Call {
   void prepare(std::size_t item, std::function<T()> job, std::function<void(T, double)> then);
 
   // Submits a request; then(result) follows. Its cancel, caller and on_done are the call's.
-  template <typename Result, typename Request>
-  void submit(std::size_t item, engine::Engine& engine, Request request, std::function<void(Result)> then);
+  // Whatever answers requests as an engine does is one.
+  template <typename Result, typename Engine, typename Request>
+  void submit(std::size_t item, Engine& engine, Request request, std::function<void(Result)> then);
 
   // Called with each item that failed (OnError::kSkip), so that what it held can go.
   std::function<void(std::size_t)> on_failed;
@@ -166,9 +167,8 @@ void Call::prepare(std::size_t item, std::function<T()> job, std::function<void(
   ++preparing_;
 }
 
-template <typename Result, typename Request>
-void Call::submit(std::size_t item, engine::Engine& engine, Request request,
-                  std::function<void(Result)> then) {
+template <typename Result, typename Engine, typename Request>
+void Call::submit(std::size_t item, Engine& engine, Request request, std::function<void(Result)> then) {
   auto future = std::make_shared<std::future<Result>>();
   auto event = event_of(item, [this, item, future, then = std::move(then)] {
     // Another request of the item may have failed meanwhile.

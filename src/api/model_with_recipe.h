@@ -44,11 +44,6 @@ struct ModelWithRecipe {
 
 }  // namespace api
 
-class Reasoner::Impl : public api::ModelWithRecipe {
- public:
-  using ModelWithRecipe::ModelWithRecipe;
-};
-
 class Embedder::Impl : public api::ModelWithRecipe {
  public:
   using ModelWithRecipe::ModelWithRecipe;

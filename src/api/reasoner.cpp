@@ -9,7 +9,8 @@
 #include <utility>
 
 #include "api/call.h"
-#include "api/model_with_recipe.h"
+#include "api/local_reasoner.h"
+#include "api/remote_reasoner.h"
 #include "api/stages.h"
 #include "base/printable.h"
 
@@ -20,6 +21,15 @@ struct Opened {
   std::shared_ptr<const models::Prompt> prompt;
   std::int64_t bytes = 0;
 };
+
+// The model, where it is loaded here; else an Error about `what` is wanted of it.
+const api::ModelWithRecipe& loaded_here(const Reasoner::Impl& impl, const char* what) {
+  if (const api::ModelWithRecipe* local = impl.local()) return *local;
+  throw Error(fmt::format(
+      "The reasoner {} is behind the server {} and has no {} here: load a checkpoint of it for that.",
+      base::printable(impl.description().path.string(), 80), base::printable(impl.description().server, 120),
+      what));
+}
 
 using Ids = std::vector<std::int64_t>;
 
@@ -58,7 +68,7 @@ Labels labels_of(const std::vector<std::string>& labels, const text::Tokenizer& 
 // One item: the beginnings of labels are asked one after the other, each going on from the state of the prompt.
 class Scoring : public std::enable_shared_from_this<Scoring> {
  public:
-  Scoring(api::Call& call, const Reasoner::Impl& reasoner, std::size_t item, const Labels& labels,
+  Scoring(api::Call& call, const api::ModelWithRecipe& reasoner, std::size_t item, const Labels& labels,
           std::shared_ptr<const models::Prompt> prompt, std::span<float> out)
       : call_(call),
         reasoner_(reasoner),
@@ -98,7 +108,7 @@ class Scoring : public std::enable_shared_from_this<Scoring> {
   }
 
   api::Call& call_;
-  const Reasoner::Impl& reasoner_;
+  const api::ModelWithRecipe& reasoner_;
   std::size_t item_;
   const Labels& labels_;
   std::shared_ptr<const models::Prompt> prompt_;
@@ -111,35 +121,36 @@ Reasoner::Reasoner(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 
 Reasoner Reasoner::load(const std::filesystem::path& checkpoint, const LoadOptions& options,
                         const Backend& backend) {
-  auto impl = std::make_shared<const Impl>(checkpoint, options, backend);
-  impl->engine().model().check_generates();
-  return Reasoner(std::move(impl));
+  return Reasoner(std::make_shared<const api::LocalReasoner>(checkpoint, options, backend));
+}
+
+Reasoner Reasoner::remote(const RemoteOptions& options) {
+  return Reasoner(std::make_shared<const api::RemoteReasoner>(options));
 }
 
 std::vector<Trace> Reasoner::think(const std::vector<Input>& inputs, const ThinkOptions& options) const {
   api::check_generate_options(options, inputs.size());
   const Impl& self = *impl_;
   std::vector<Trace> traces(inputs.size());
-  api::Call call(options, inputs.size(), self.backend.impl()->media_pool(), self.window());
+  api::Call call(options, inputs.size(), self.media_pool(), self.window());
   call.name_of = [&](std::size_t i) { return api::item_name(inputs[i], i); };
+  const api::ReadQuestion read = self.question_reader();
   call.run([&](std::size_t i) {
     api::check_input(inputs[i]);
     prompt::PromptRequest request{Stage::kReason, options.instruction, api::task_of(options, i)};
     // The job owns what it reads: it may still run when the call has been left.
-    std::function<Opened()> job = [builder = self.builder, input = inputs[i], request,
-                                   stop = call.stopped()] {
-      const models::Visuals visuals = builder->media().read(input, stop);
-      return Opened{builder->open(input, request, visuals), api::bytes_of(visuals)};
+    std::function<api::Question()> job = [read, input = inputs[i], request, stop = call.stopped()] {
+      return read(input, request, nullptr, stop);
     };
-    call.prepare<Opened>(i, std::move(job), [&, i](const Opened& opened, double seconds) {
-      call.reserve_bytes(i, opened.bytes);
+    call.prepare<api::Question>(i, std::move(job), [&, i](api::Question question, double seconds) {
+      call.reserve_bytes(i, question.bytes);
       api::ThinkJob think;
       think.item = i;
-      think.prompt = opened.prompt;
+      think.question = std::move(question);
       think.options = api::generate_options_of(options, i);
       think.on_token = &options.on_token;
       think.media_seconds = seconds;
-      api::think(call, self, think, [&, i](Trace trace, const auto&) {
+      self.think(call, think, [&, i](Trace trace, const auto&) {
         traces[i] = std::move(trace);
         if (options.on_result) base::as_it_is([&] { options.on_result(i, traces[i]); });
         call.finish(i);
@@ -162,7 +173,7 @@ LabelScores Reasoner::score(const std::vector<Input>& inputs, const std::vector<
                             const ScoreOptions& options) const {
   api::check_each("traces", traces.size(), inputs.size());
   api::check_each("tasks", options.tasks.size(), inputs.size());
-  const Impl& self = *impl_;
+  const api::ModelWithRecipe& self = loaded_here(*impl_, "label scores");
   const Labels tokens = labels_of(labels, *self.loaded->files->tokenizer);
   LabelScores out;
   out.rows = static_cast<std::int64_t>(inputs.size());
@@ -203,15 +214,15 @@ bool Reasoner::thinks(const Task& task) const {
 }
 
 const ModelDescription& Reasoner::model() const {
-  return impl_->description;
+  return impl_->description();
 }
 
 Backend Reasoner::backend() const {
-  return impl_->backend;
+  return loaded_here(*impl_, "backend").backend;
 }
 
 Tokenizer Reasoner::tokenizer() const {
-  return api::tokenizer_of(*impl_->loaded->files);
+  return api::tokenizer_of(*loaded_here(*impl_, "tokenizer").loaded->files);
 }
 
 }  // namespace tte

@@ -7,46 +7,12 @@
 #include <limits>
 #include <utility>
 
-#include "engine/output_text.h"
-#include "prompt/decoding.h"
-#include "prompt/trace_text.h"
+#include "base/plain_error.h"
 
 namespace tte::api {
 namespace {
 
 constexpr double kSmallestNorm = 1e-12;  // torch.nn.functional.normalize's.
-
-// The tokens of one trace as its callback sees them.
-struct Stream {
-  std::size_t seen = 0;
-  std::optional<std::size_t> kept;  // The tokens that the callback wanted, once it has said so.
-};
-
-// What the engine calls with each token; null if nobody wants to know.
-std::function<OnToken(std::int64_t, const std::string&)> token_callback(Call& call, const ThinkJob& job,
-                                                                        std::shared_ptr<Stream> stream) {
-  const bool watched = job.on_token != nullptr && *job.on_token;
-  if (!watched) return job.on_begin ? call.first_token(job.item, job.on_begin) : nullptr;
-  return call.tokens(job.item, [stream = std::move(stream), item = job.item, begin = job.on_begin,
-                                on_token = job.on_token](std::int64_t id, const std::string& text) {
-    if (stream->seen++ == 0 && begin) begin();
-    if (base::as_it_is([&] { return (*on_token)(item, text, id); }) == OnToken::kContinue) return true;
-    stream->kept = stream->seen;
-    return false;
-  });
-}
-
-// The result as it was when the callback had seen `kept` tokens: the engine hears of it while it writes on.
-void cut(engine::GenerateResult& result, std::size_t kept, std::shared_ptr<const text::Tokenizer> tokenizer,
-         std::vector<std::string> stop) {
-  if (kept >= result.ids.size()) return;
-  result.ids.resize(kept);
-  engine::OutputText text(std::move(tokenizer), std::move(stop));
-  for (const std::int64_t id : result.ids) text.push(id);
-  text.finish();
-  result.text = text.text();
-  result.finish = FinishReason::kCallback;
-}
 
 }  // namespace
 
@@ -76,39 +42,17 @@ engine::Output output_of(prompt::Pooling pooling) {
   return engine::Output::kRow;
 }
 
-void think(Call& call, const Reasoner::Impl& reasoner, const ThinkJob& job,
-           std::function<void(Trace, std::shared_ptr<engine::PrefixPin>)> then) {
-  const prompt::Recipe& recipe = reasoner.recipe();
-  const prompt::GenerationConfig& config = reasoner.loaded->files->generation;
-  engine::GenerateRequest request;
-  request.prompt = job.prompt;
-  request.options = prompt::resolve(job.options, recipe.decoding, config);
-  request.end_ids = config.end_ids;
-  request.think_open = recipe.trace.open;
-  request.think_close = recipe.trace.close;
-  request.pin_state = job.pin_state;
-  request.continues = job.continues;
-  auto stream = std::make_shared<Stream>();
-  request.on_token = token_callback(call, job, stream);
-  auto finish = [&reasoner, stream, stop = request.options.stop, prompt_tokens = job.prompt->size(),
-                 media = job.media_seconds, then = std::move(then)](engine::GenerateResult result) {
-    if (stream->kept) cut(result, *stream->kept, reasoner.loaded->files->tokenizer, stop);
-    const prompt::TraceFormat& format = reasoner.recipe().trace;
-    Trace trace;
-    trace.text = std::move(result.text);
-    prompt::split_trace(trace, format.open, format.close);
-    trace.token_ids = std::move(result.ids);
-    trace.vocabulary = reasoner.builder->vocabulary();
-    trace.finish = result.finish;
-    trace.prompt_tokens = prompt_tokens;
-    trace.reused_tokens = result.reused_tokens;
-    trace.timings.media = media;
-    trace.timings.queue = result.queue_seconds;
-    trace.timings.prefill = result.prefill_seconds;
-    trace.timings.decode = result.decode_seconds;
-    then(std::move(trace), std::move(result.pin));
-  };
-  call.submit<engine::GenerateResult>(job.item, reasoner.engine(), std::move(request), std::move(finish));
+std::function<OnToken(std::int64_t, const std::string&)> token_callback(Call& call, const ThinkJob& job,
+                                                                        std::shared_ptr<Stream> stream) {
+  const bool watched = job.on_token != nullptr && *job.on_token;
+  if (!watched) return job.on_begin ? call.first_token(job.item, job.on_begin) : nullptr;
+  return call.tokens(job.item, [stream = std::move(stream), item = job.item, begin = job.on_begin,
+                                on_token = job.on_token](std::int64_t id, const std::string& text) {
+    if (stream->seen++ == 0 && begin) begin();
+    if (base::as_it_is([&] { return (*on_token)(item, text, id); }) == OnToken::kContinue) return true;
+    stream->kept = stream->seen;
+    return false;
+  });
 }
 
 std::int64_t checked_dim(const ModelWithRecipe& embedder, const EmbedOptions& options) {

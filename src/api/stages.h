@@ -12,6 +12,7 @@
 
 #include "api/call.h"
 #include "api/model_with_recipe.h"
+#include "api/reasoner_impl.h"
 #include "prompt/prompt_builder.h"
 #include "tte/embedder.h"
 #include "tte/error.h"
@@ -52,20 +53,15 @@ std::int64_t bytes_of(const models::Visuals& visuals);
 // What an engine computes for a recipe's pooling.
 engine::Output output_of(prompt::Pooling pooling);
 
-struct ThinkJob {
-  std::size_t item = 0;
-  std::shared_ptr<const models::Prompt> prompt;
-  GenerateOptions options;                  // The caller's.
-  const TokenCallback* on_token = nullptr;  // The caller's, which outlives the call; may be empty.
-  std::function<void()> on_begin;           // Called when the first token is there.
-  bool pin_state = false;
-  std::shared_ptr<engine::PrefixPin> continues;  // Holds the state that the prompt goes on from.
-  double media_seconds = 0;
+// The tokens of one trace as its callback sees them.
+struct Stream {
+  std::size_t seen = 0;
+  std::optional<std::size_t> kept;  // The tokens that the callback wanted, once it has said so.
 };
 
-// Generates a trace; then(trace, pin of its state) follows.
-void think(Call& call, const Reasoner::Impl& reasoner, const ThinkJob& job,
-           std::function<void(Trace, std::shared_ptr<engine::PrefixPin>)> then);
+// What whoever writes the trace calls with each token; null if nobody wants to know.
+std::function<OnToken(std::int64_t, const std::string&)> token_callback(Call& call, const ThinkJob& job,
+                                                                        std::shared_ptr<Stream> stream);
 
 // Throws InputError for a recipe that pools nothing.
 void check_pools(const ModelWithRecipe& embedder);

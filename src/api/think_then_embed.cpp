@@ -26,8 +26,8 @@ double seconds_since(steady_clock::time_point begin) {
 
 // What an item is before either model has seen it.
 struct Opened {
-  std::shared_ptr<const models::Prompt> reason;  // Null if it is certain that nobody will think about it.
-  std::shared_ptr<const models::Prompt> embed;   // Up to where the trace begins.
+  api::Question reason;                         // Empty if it is certain that nobody will think about it.
+  std::shared_ptr<const models::Prompt> embed;  // Up to where the trace begins.
   std::int64_t bytes = 0;
 };
 
@@ -74,8 +74,9 @@ class Run {
         embedder_(embedder),
         inputs_(inputs),
         options_(options),
-        one_engine_(reasoner.loaded == embedder.loaded),
-        one_media_(reasoner.builder->media().signature() == embedder.builder->media().signature()),
+        one_engine_(reasoner.local() != nullptr && reasoner.local()->loaded == embedder.loaded),
+        one_media_(reasoner.local() != nullptr &&
+                   reasoner.local()->builder->media().signature() == embedder.builder->media().signature()),
         items_(inputs.size()),
         sink_(embedder, options, inputs.size()),
         token_sink_(embedder, options, options.tokens.value_or(TokenOptions{}), inputs.size()),
@@ -184,7 +185,7 @@ class Run {
                                   task_of(i, embedder_.recipe(), reasoner_.recipe())};
     const Task reason_task = task_of(i, reasoner_.recipe(), embedder_.recipe());
     // The job owns what it reads: it may still run when the call has been left.
-    std::function<Opened()> job = [reason = reasoner_.builder, embed = embedder_.builder, input = inputs_[i],
+    std::function<Opened()> job = [ask = ask_, embed = embedder_.builder, input = inputs_[i],
                                    trace = item.trace, request, reason_task, one_media = one_media_,
                                    think = mode != ThinkMode::kNever, stop = call_.stopped()]() mutable {
       Opened out;
@@ -192,11 +193,10 @@ class Run {
       out.embed = embed->open(input, request, visuals, trace ? &*trace : nullptr);
       out.bytes = api::bytes_of(visuals);
       if (think) {
-        const models::Visuals own = one_media ? visuals : reason->media().read(input, stop);
-        if (!one_media) out.bytes += api::bytes_of(own);
         request.stage = Stage::kReason;
         request.task = reason_task;
-        out.reason = reason->open(input, request, own);
+        out.reason = ask(input, request, one_media ? &visuals : nullptr, stop);
+        out.bytes += out.reason.bytes;
       }
       return out;
     };
@@ -223,7 +223,7 @@ class Run {
     Item& item = items_[i];
     api::ThinkJob job;
     job.item = i;
-    job.prompt = std::move(prompts.reason);
+    job.question = std::move(prompts.reason);
     job.options = api::generate_options_of(options_, i);
     job.on_token = &options_.on_token;
     // One set of weights: the vector continues from the state that the trace left.
@@ -234,8 +234,8 @@ class Run {
       job.on_begin = [this, i] { prefill(i); };
     job.media_seconds = item.timings.media;
     item.stage = Thinking{std::move(prompts.embed), std::move(pin), nullptr};
-    api::think(call_, reasoner_, job,
-               [this, i](Trace trace, Pin state) { thought(i, std::move(trace), std::move(state)); });
+    reasoner_.think(call_, job,
+                    [this, i](Trace trace, Pin state) { thought(i, std::move(trace), std::move(state)); });
   }
 
   // Input comes before trace, so the embedder reads the prompt while the reasoner writes. Asked for when the
@@ -280,7 +280,7 @@ class Run {
   void thought(std::size_t i, Trace trace, Pin state) {
     Item& item = items_[i];
     ++stats_.thought;
-    stats_.generated_tokens += static_cast<std::int64_t>(trace.token_ids.size());
+    stats_.generated_tokens += trace.generated_tokens;
     stats_.prompt_tokens += trace.prompt_tokens;
     stats_.reused_tokens += trace.reused_tokens;
     item.timings.queue = trace.timings.queue;
@@ -358,6 +358,7 @@ class Run {
   const ThinkThenEmbedOptions& options_;
   bool one_engine_;
   bool one_media_;
+  const api::ReadQuestion ask_ = reasoner_.question_reader();
   steady_clock::time_point begin_ = steady_clock::now();
   CallStats stats_;
   std::int64_t prefilled_ = 0;  // Bytes of all prefixes that wait for their traces.
@@ -398,7 +399,8 @@ void check(const ThinkThenEmbedOptions& options, std::size_t items, std::int64_t
 
 ThinkThenEmbed::ThinkThenEmbed(Reasoner reasoner, Embedder embedder)
     : reasoner_(std::move(reasoner)), embedder_(std::move(embedder)) {
-  if (reasoner_.backend().impl() != embedder_.backend().impl()) {
+  const api::ModelWithRecipe* local = reasoner_.impl()->local();
+  if (local != nullptr && local->backend.impl() != embedder_.backend().impl()) {
     throw InputError(
         fmt::format("The reasoner {} and the embedder {} are on two backends: load both with the same "
                     "Backend, so that they can "

@@ -10,6 +10,7 @@
 
 #include "base/printable.h"
 #include "tte/error.h"
+#include "tte/remote.h"
 
 namespace tte::base {
 namespace {
@@ -92,6 +93,8 @@ std::exception_ptr named_error(const std::exception_ptr& error, std::string_view
     return made<OutOfMemoryError>(name, e.what());
   } catch (const DeviceError& e) {
     return made<DeviceError>(name, e.what());
+  } catch (const RemoteError& e) {
+    return std::make_exception_ptr(RemoteError(begun(name, e.what()), e.status(), e.of_item()));
   } catch (const CancelledError&) {
     return plain;
   } catch (const Error& e) {

@@ -24,4 +24,8 @@ int most_threads() {
   return std::max(64, 4 * static_cast<int>(std::thread::hardware_concurrency()));
 }
 
+int media_threads(int wanted) {
+  return wanted > 0 ? wanted : std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / 4);
+}
+
 }  // namespace tte::base

@@ -11,4 +11,7 @@ void set_operation_threads(int threads);
 // then ends the process.
 int most_threads();
 
+// Threads that read media: so many as are wanted; 0: a quarter of the cores, at least one.
+int media_threads(int wanted);
+
 }  // namespace tte::base

@@ -22,6 +22,7 @@ struct Source {
   std::string label;          // "image \"cat.jpg\"".
   bool want_alpha = false;    // Whether transparency matters to the caller.
   Size* announced = nullptr;  // If set: becomes the size that the header tells.
+  ImageFile* file = nullptr;  // If set: told whether the pixels were upright.
 
   // Throws InputError: label, then `why`.
   [[noreturn]] void fail(std::string_view why) const;

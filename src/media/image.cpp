@@ -7,6 +7,7 @@
 #include <functional>
 #include <new>
 #include <string_view>
+#include <utility>
 
 #include "base/plain_error.h"
 #include "media/codec.h"
@@ -168,6 +169,7 @@ at::Tensor decode_bytes(const Source& source, Alpha alpha) {
   }
   try {
     const Decoded decoded = decoder(source);
+    if (source.file != nullptr) source.file->upright = decoded.orientation == 1;
     return apply_orientation(flatten_alpha(decoded.pixels, alpha), decoded.orientation);
   } catch (const std::bad_alloc&) {
     source.fail("needs more memory than there is; shrink it.");
@@ -180,15 +182,18 @@ at::Tensor decode_bytes(const Source& source, Alpha alpha) {
   }
 }
 
-at::Tensor decode_image(const Image& image, Budget& budget, const std::string& where) {
+at::Tensor decode_image(const Image& image, Budget& budget, const std::string& where, ImageFile* own) {
   Source source{budget, {}, where + label_of(image), image.alpha != Alpha::kDrop};
+  source.file = own;
   if (const auto* path = std::get_if<std::filesystem::path>(&image.source)) {
     const File file(*path, source.label, budget.limits().max_file_bytes);
     const Budget::Loan loan = source.borrow(file.size());
-    const std::vector<std::uint8_t> bytes = file.read_all();
+    std::vector<std::uint8_t> bytes = file.read_all();
     source.bytes = bytes;
     budget.add_image(file.size(), file.identity());
-    return decode_bytes(source, image.alpha);
+    at::Tensor pixels = decode_bytes(source, image.alpha);
+    if (own != nullptr) own->bytes = std::move(bytes);
+    return pixels;
   }
   if (const auto* encoded = std::get_if<EncodedImage>(&image.source)) {
     if (!encoded->bytes || encoded->bytes->empty()) source.fail("is empty (0 bytes).");
@@ -199,7 +204,9 @@ at::Tensor decode_image(const Image& image, Budget& budget, const std::string& w
     }
     source.bytes = *encoded->bytes;
     budget.add_image(size, identity_of(source.bytes));
-    return decode_bytes(source, image.alpha);
+    at::Tensor pixels = decode_bytes(source, image.alpha);
+    if (own != nullptr) own->bytes = *encoded->bytes;
+    return pixels;
   }
   return copy_pixels(std::get<Pixels>(image.source), image.alpha, source);
 }

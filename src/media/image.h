@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "media/budget.h"
 #include "tte/input.h"
@@ -17,6 +18,12 @@ struct Size {
   std::int64_t width = 0;
 };
 
+// The file that an image was decoded from, for whoever hands it on as it is.
+struct ImageFile {
+  std::vector<std::uint8_t> bytes;  // None of decoded pixels.
+  bool upright = true;              // Its own pixels are, without its EXIF orientation.
+};
+
 // One image as uint8 [height, width, 3] RGB, upright (EXIF orientation applied for files and bytes).
 //
 // JPEG, PNG, WebP, GIF and BMP (the first frame of an animation) and TIFF are told by their first bytes;
@@ -26,7 +33,8 @@ struct Size {
 // that is otherwise complete is not; a bad checksum in a PNG is refused.
 //
 // `where` begins errors, as "frame 3: " of a video. Throws InputError naming the file, when there is one.
-at::Tensor decode_image(const Image& image, Budget& budget, const std::string& where = {});
+at::Tensor decode_image(const Image& image, Budget& budget, const std::string& where = {},
+                        ImageFile* file = nullptr);
 // The image as an item of its own.
 inline at::Tensor decode_image(const Image& image, const MediaLimits& limits = {}) {
   Budget budget(limits);

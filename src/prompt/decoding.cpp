@@ -153,11 +153,16 @@ GenerationConfig load_generation_config(const base::Checkpoint& checkpoint,
   return out;
 }
 
-GenerateOptions resolve(const GenerateOptions& caller, const GenerateOptions& recipe,
-                        const GenerationConfig& config) {
+GenerateOptions combined(const GenerateOptions& caller, const GenerateOptions& recipe) {
   caller.validate();
   GenerateOptions out = caller;
   complete(out, recipe);
+  return out;
+}
+
+GenerateOptions resolve(const GenerateOptions& caller, const GenerateOptions& recipe,
+                        const GenerationConfig& config) {
+  GenerateOptions out = combined(caller, recipe);
   const bool chosen = out.min_new_tokens.has_value();
   if (out.checkpoint_sampling) {
     if (!config.refused.empty()) throw ModelError(config.refused.front());

@@ -30,6 +30,10 @@ struct GenerationConfig {
 // key for values of the wrong type or out of range.
 GenerationConfig load_generation_config(const base::Checkpoint& checkpoint, const text::Tokenizer& tokenizer);
 
+// The caller's settings, completed by the recipe's: what neither sets stays unset. Throws InputError for one out of
+// range.
+GenerateOptions combined(const GenerateOptions& caller, const GenerateOptions& recipe);
+
 // The caller's settings, completed by the recipe's, then, if one of the two asks for it, by the checkpoint's, then
 // by those that hold otherwise. The file's stop strings hold in any case where no others are given. Every optional
 // but `seed`, `max_think_tokens` and `max_new_tokens` is set afterwards. Throws InputError for a combination out of

@@ -23,23 +23,6 @@ std::string replaced(std::string_view piece, std::string_view value) {
   return out;
 }
 
-void append_text(std::vector<ChatPart>& parts, std::string_view text) {
-  if (text.empty()) return;
-  if (parts.empty() || parts.back().kind != ChatPart::Kind::kText)
-    parts.push_back({ChatPart::Kind::kText, ""});
-  parts.back().text += text;
-}
-
-void append(std::vector<ChatPart>& parts, const std::vector<ChatPart>& more) {
-  for (const ChatPart& part : more) {
-    if (part.kind == ChatPart::Kind::kText) {
-      append_text(parts, part.text);
-    } else {
-      parts.push_back(part);
-    }
-  }
-}
-
 bool all_text(const std::vector<ChatPart>& parts) {
   return std::all_of(parts.begin(), parts.end(),
                      [](const ChatPart& part) { return part.kind == ChatPart::Kind::kText; });
@@ -105,13 +88,6 @@ void set_boundaries_after_visuals(models::Prompt& prompt) {
 }
 
 }  // namespace
-
-// What the placeholders of the recipe stand for. Texts are guarded already.
-struct PromptBuilder::Slots {
-  std::vector<ChatPart> content;
-  std::string instruction;
-  std::string trace;
-};
 
 PromptBuilder::PromptBuilder(std::shared_ptr<const CheckpointFiles> files, Recipe recipe,
                              bool parse_control_tokens, const MediaLimits& media_limits)
@@ -185,19 +161,6 @@ std::string PromptBuilder::user_text(const std::string& text, bool inside) const
   return parse_control_tokens_ ? text : control().guard_ends(text, inside);
 }
 
-std::vector<ChatPart> PromptBuilder::user_parts(const std::vector<Part>& parts) const {
-  std::vector<ChatPart> out;
-  for (const Part& part : parts) {
-    if (const auto* text = std::get_if<std::string>(&part)) {
-      out.push_back({ChatPart::Kind::kText, user_text(*text)});
-    } else {
-      out.push_back(
-          {std::holds_alternative<Image>(part) ? ChatPart::Kind::kImage : ChatPart::Kind::kVideo, ""});
-    }
-  }
-  return out;
-}
-
 std::string PromptBuilder::trace_text(const Trace& trace) const {
   const TraceFormat& format = recipe_.trace;
   const std::string& text =
@@ -232,50 +195,6 @@ std::vector<std::int64_t> PromptBuilder::trace_ids(const Trace& trace) const {
     if (files_->tokenizer->decode(ids) == trace.text) return ids;
   }
   return files_->tokenizer->encode(control().settle(trace_text(trace)));
-}
-
-void PromptBuilder::add_missing_text(std::vector<ChatPart>& content) const {
-  bool video = false;
-  for (const ChatPart& part : content) {
-    if (part.kind == ChatPart::Kind::kText && !part.text.empty()) return;
-    video = video || part.kind == ChatPart::Kind::kVideo;
-  }
-  append_text(content, video ? recipe_.prompt.no_text_video : recipe_.prompt.no_text_image);
-}
-
-std::vector<ChatPart> PromptBuilder::fill(const Pieces& pieces, const Slots& slots) const {
-  std::vector<ChatPart> media;
-  std::string text;
-  for (const ChatPart& part : slots.content) {
-    if (part.kind != ChatPart::Kind::kText) {
-      media.push_back(part);
-    } else if (!part.text.empty()) {
-      text += (text.empty() ? "" : "\n") + part.text;
-    }
-  }
-  const auto value = [&](std::string_view name) -> std::vector<ChatPart> {
-    if (name == "content") return slots.content;
-    if (name == "media") return media;
-    std::vector<ChatPart> out;
-    append_text(out, name == "text" ? text : name == "instruction" ? slots.instruction : slots.trace);
-    return out;
-  };
-  std::vector<ChatPart> out;
-  for (const std::string& piece : pieces) {
-    std::vector<ChatPart> filled;
-    bool has_placeholder = false;
-    bool has_value = false;
-    visit_piece(
-        piece, [&](std::string_view literal) { append_text(filled, literal); },
-        [&](std::string_view name) {
-          const auto parts = value(name);
-          has_placeholder = true;
-          has_value = has_value || !parts.empty();
-          append(filled, parts);
-        });
-    if (has_value || !has_placeholder) append(out, filled);
-  }
-  return out;
 }
 
 std::string PromptBuilder::render_messages(std::vector<ChatMessage> messages) const {
@@ -329,7 +248,10 @@ std::string PromptBuilder::render(const Input& input, const Slots& slots) const 
             "\"system\", \"user\" or \"assistant\".",
             base::printable(message.role, 40), base::printable(files_->path.string(), 160)));
       }
-      messages.push_back({user_text(message.role, false), user_parts(message.parts), message.plain});
+      messages.push_back(
+          {user_text(message.role, false),
+           chat_parts(message.parts, [this](const std::string& text) { return user_text(text); }),
+           message.plain});
     }
     return render_messages(std::move(messages));
   }
@@ -358,27 +280,10 @@ std::vector<std::int64_t> PromptBuilder::encode(const std::string& text) const {
 std::shared_ptr<const models::Prompt> PromptBuilder::open(const Input& input, const PromptRequest& request,
                                                           const models::Visuals& visuals,
                                                           const Trace* trace) const {
-  Slots slots;
-  if (input.messages.empty()) {
-    if (input.parts.empty()) {
-      throw InputError("it is empty: it needs a text, an image, a video or chat messages.");
-    }
-    const std::string& preset = recipe_.preset(request.task).of(request.stage);
-    // The recipe's own words may hold control tokens; a caller's are text.
-    slots.instruction = input.instruction     ? user_text(*input.instruction)
-                        : request.instruction ? user_text(*request.instruction)
-                                              : preset;
-    slots.content = user_parts(input.parts);
-    if (slots.instruction.empty()) add_missing_text(slots.content);
-    if (recipe_.prompt.blank_image > 0 && !has_media(input)) {
-      slots.content.insert(slots.content.begin(), {ChatPart::Kind::kImage, ""});
-    }
-    if (trace != nullptr && trace_in_body_) slots.trace = trace_text(*trace);
-  } else if (!input.parts.empty() || input.instruction || request.instruction) {
-    throw InputError(
-        fmt::format("it has chat messages and {}: messages are written as they are, so put it into them.",
-                    input.parts.empty() ? "an instruction" : "parts"));
-  }
+  // The recipe's own words may hold control tokens; a caller's are text.
+  Slots slots =
+      slots_of(input, request, recipe_, [this](const std::string& text) { return user_text(text); });
+  if (trace != nullptr && trace_in_body_) slots.trace = trace_text(*trace);
   const models::Preprocessor& preprocessor = *files_->preprocessor;
   const std::string text = preprocessor.expand_text(render(input, slots), visuals, recipe_.visuals);
   auto prompt = std::make_shared<models::Prompt>(preprocessor.expand_placeholders(encode(text), visuals));

@@ -13,6 +13,7 @@
 #include "prompt/checkpoint_files.h"
 #include "prompt/media_reader.h"
 #include "prompt/recipe.h"
+#include "prompt/slots.h"
 #include "text/chat_template.h"
 #include "text/tokenizer/tokenizer.h"
 #include "tte/input.h"
@@ -20,13 +21,6 @@
 #include "tte/trace.h"
 
 namespace tte::prompt {
-
-struct PromptRequest {
-  Stage stage = Stage::kReason;
-  std::optional<std::string>
-      instruction;  // The call's; an item's own wins over it, and it over the recipe's.
-  Task task;
-};
 
 struct EmbedPrompt {
   std::shared_ptr<const models::Prompt> prompt;
@@ -78,15 +72,11 @@ class PromptBuilder {
   [[nodiscard]] std::vector<std::int64_t> trace_ids(const Trace& trace) const;
 
  private:
-  struct Slots;
-  void add_missing_text(std::vector<text::ChatPart>& content) const;
-  [[nodiscard]] std::vector<text::ChatPart> fill(const Pieces& pieces, const Slots& slots) const;
   [[nodiscard]] std::string render(const Input& input, const Slots& slots) const;
   // Ids of a rendered prompt, with what the tokenizer begins a text with, once.
   [[nodiscard]] std::vector<std::int64_t> encode(const std::string& text) const;
   [[nodiscard]] std::string render_messages(std::vector<text::ChatMessage> messages) const;
   [[nodiscard]] std::string render_raw(const std::vector<text::ChatPart>& parts) const;
-  [[nodiscard]] std::vector<text::ChatPart> user_parts(const std::vector<Part>& parts) const;
   // `text` guarded, also where it will meet other text, unless the caller's control tokens are to be read.
   [[nodiscard]] std::string user_text(const std::string& text, bool inside = true) const;
   [[nodiscard]] const text::ControlTokens& control() const;

@@ -18,6 +18,13 @@ NANO = ROOT / "models" / "nano" / "reasoner"
 LARGEST = 1 << 16
 """Bytes of a seed: larger ones are slow to change and to try."""
 
+CHAT = [
+    'data: {"choices": [{"index": 0, "delta": {"reasoning": "a", "content": "b"}, "finish_reason": "stop"}]}\n\n'
+    ': x\r\ndata: {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 1}}\r\rdata: [DONE]\n\n',
+    '{"choices": [{"message": {"content": [{"type": "text", "text": "a"}], "reasoning_content": "b"}}], "usage": null}',
+    '{"error": {"message": "too long", "code": 400}, "detail": [{"msg": "field required"}]}',
+]
+
 # In the order of the first byte of fuzz_checkpoint's inputs.
 CHECKPOINT: list[list[str]] = [
     [
@@ -92,6 +99,7 @@ def seeds() -> dict[str, list[bytes]]:
         "image": images,
         "video": [path.read_bytes() for path in videos if path.stat().st_size < LARGEST],
         "template": [random.Random(seed).randbytes(200) for seed in range(100)],
+        "chat": [bytes([pieces]) + answer.encode() for answer in CHAT for pieces in (0, 3, 255)],
     }
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tte
 from adapters import make_adapter
+from chat_server import chat_server
 from checkpoints import Shape
 from PIL import Image
 from references import picture
@@ -33,7 +34,7 @@ def test_snippets_run(checkpoint: Callable[[Shape], Path], tmp_path: Path, monke
     pages[0].save(tmp_path / "report.pdf", save_all=True, append_images=pages[1:])
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    assert len(SNIPPETS) == 6
+    assert len(SNIPPETS) == 7
 
     exec(SNIPPETS[0], names)
     corpus, queries = names["corpus"], names["queries"]
@@ -56,15 +57,21 @@ def test_snippets_run(checkpoint: Callable[[Shape], Path], tmp_path: Path, monke
     assert names["embedder"].model.path == tmp_path / "path" / "to" / "adapter"
     assert np.abs(adapted - plain).max() > 1e-3
 
-    exec(SNIPPETS[3], names)
+    with chat_server() as server:
+        exec(SNIPPETS[3].replace("http://localhost:8000/v1", server.url), names)
+        assert [trace.text for trace in names["result"].traces] == ["<think>a</think>b"] * 2
+        exec(SNIPPETS[3].replace("http://localhost:8000/v1", server.url), names)
+        assert len(server.requests) == 2
+
+    exec(SNIPPETS[4], names)
     assert names["best"] in (1, 2, 3)
     assert len(names["corpus"]) == 3
 
-    exec(SNIPPETS[4], names)
+    exec(SNIPPETS[5], names)
     assert len(names["corpus"]) == len(names["items"]) == 2
     assert names["corpus"].vectors.dtype == np.float16
     assert isinstance(names["corpus"].vectors, np.memmap)
     assert names["result"].tokens.mask("trace").any()
-    exec(SNIPPETS[5], names)
+    exec(SNIPPETS[6], names)
     assert names["scores"].shape == (2, 2)
     assert len(names["best"]) == 1

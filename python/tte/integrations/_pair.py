@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import tte
 from tte import _hub, _options
 from tte._inputs import prepare
-from tte._models import PathLike
+from tte._models import PathLike, backend_of
 
 Think = bool | Literal["queries", "recipe"]
 Side = Literal["query", "target"]
@@ -106,8 +106,8 @@ class Pair:
         self.truncate_dim = truncate_dim
         given = isinstance(reasoner, tte.Reasoner)
         if not isinstance(embedder, tte.Embedder):
-            backend = reasoner.backend if isinstance(reasoner, tte.Reasoner) else tte.Backend(device)
-            embedder = tte.Embedder(embedder, backend=backend, dtype=dtype)
+            backend = backend_of(reasoner) if isinstance(reasoner, tte.Reasoner) else None
+            embedder = tte.Embedder(embedder, backend=backend or tte.Backend(device), dtype=dtype)
         self.embedder = embedder
         self._dtype = dtype
         self._reasoner: tte.Reasoner | PathLike | None = reasoner

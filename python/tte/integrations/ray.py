@@ -152,7 +152,7 @@ class BatchEmbedder:
                     errors[row] = result.errors.get(position)
                     trace = result.traces[position]
                     if trace is not None and errors[row] is None:
-                        traces[row], tokens[row] = trace.text, len(trace.token_ids)
+                        traces[row], tokens[row] = trace.text, trace.generated_tokens
         return {
             **{name: batch[name] for name in self._kept(batch)},
             "embedding": vectors.astype(self._vector_dtype, copy=False),

@@ -361,6 +361,8 @@ class _Source:
             )
 
     def copy(self, folder: Path) -> None:
+        if self.given is not None and self.given.model.server:
+            raise tte.InputError(f"{self.given!r} is behind a server, and a folder cannot have it: save without it.")
         recipe = json.loads(self.given.model.recipe) if self.given is not None else self.processor().recipe
         if folder.resolve() != self.path.resolve():
             shutil.copytree(self.path, folder, ignore=shutil.ignore_patterns(*_SKIPPED), dirs_exist_ok=True)

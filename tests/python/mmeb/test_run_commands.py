@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tte
+from chat_server import chat_server, status, stream
 from make_tree import IMAGE_REPO, image_row, parquet, picture
 from results import write_result
 from tte.mmeb.cli import main, parser
@@ -194,3 +195,44 @@ def test_options_are_spelled_alike_in_every_command() -> None:
         names = {action.dest for action in command._actions}
         if "prompt_style" in names:
             assert {"num_frames", "limit", "strip_stray_tokens", "tasks", "extra_tasks", "data"} <= names
+
+
+def test_traces_of_a_server_are_made_once_and_gone_on_with(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MY_KEY", "secret-key")
+    store = tmp_path / "traces.sqlite"
+    with chat_server() as server:
+        remote = ["--reasoner", server.url, "--reasoner-model", "m", "--reasoner-requests", "1", "--think", "queries"]
+        common = ["--data", str(data), "--tasks", "HatefulMemes", "N24News"]
+        command = ["traces", *common, *remote, "--reasoner-key-env", "MY_KEY", "--traces", str(store)]
+        server.then(stream("<think>a</think>", "b"), stream("c"))
+        server.default = status(401, "the key secret-key is not known")
+        assert main(command) == 1
+        told = capsys.readouterr().err
+        assert "answers 401 (the key *** is not known): check the API key" in told
+        assert "secret-key" not in told
+        with tte.TraceStore(store) as kept:
+            assert len(kept) == 2
+        asked = len(server.requests)
+        server.default = stream("d")
+        assert main(command) == 0
+        assert len(server.requests) - asked == 2 * len(WORDS) - 2
+        assert {request.headers["authorization"] for request in server.requests} == {"Bearer secret-key"}
+        asked = len(server.requests)
+        out = tmp_path / "out"
+        assert main(["run", *common, *remote, "--embedder", "nano", "--traces", str(store), "--out", str(out)]) == 3
+        assert len(server.requests) == asked
+        manifest = json.loads((out / "image" / "N24News" / "manifest.json").read_bytes())
+        assert manifest["models"]["reasoner"]["path"] == f"{server.url}/m"
+        assert "secret-key" not in json.dumps(manifest)
+
+
+def test_a_server_needs_the_name_of_a_model(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["traces", "--data", str(data), "--traces", "t.sqlite"]
+    assert main([*common, "--reasoner", "http://localhost/v1"]) == 1
+    assert "give --reasoner-model" in capsys.readouterr().err
+    assert main([*common, "--reasoner", "nano", "--reasoner-model", "m"]) == 1
+    assert "--reasoner-model is of a server" in capsys.readouterr().err

@@ -90,7 +90,7 @@ class _Work:
             error=self.error,
             trace=None if trace is None else trace.text,
             finish=None if trace is None else trace.finish.name,
-            tokens=None if trace is None else len(trace.token_ids),
+            tokens=None if trace is None else trace.generated_tokens,
             prompt_tokens=self.prompt_tokens,
             think_seconds=self.think_seconds,
             embed_seconds=self.embed_seconds,

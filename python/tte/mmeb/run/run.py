@@ -299,6 +299,10 @@ def _score_of(path: Path) -> float | None:
     return None if value is None else float(value)
 
 
+def _place(model: _tte.ModelDescription) -> str:
+    return f"{model.server}/{model.path}" if model.server else os.path.abspath(model.path)
+
+
 def _manifest(dataset: Dataset, system: System, options: Options, settings: dict[str, Any]) -> dict[str, Any]:
     models = {"embedder": system.embedder, "reasoner": system.reasoner}
     return {
@@ -315,7 +319,7 @@ def _manifest(dataset: Dataset, system: System, options: Options, settings: dict
         },
         "models": {
             role: {
-                "path": os.path.abspath(model.model.path),
+                "path": _place(model.model),
                 "family": model.model.family,
                 "dtype": model.model.dtype,
                 "device": model.model.device,

@@ -13,6 +13,7 @@ from typing import Any
 
 from tte import _hub, _tte
 from tte._models import Embedder, Reasoner
+from tte._remote import RemoteReasoner
 from tte._rerank import Reranker
 from tte.mmeb.data import options
 from tte.mmeb.data.loaders import Source
@@ -45,7 +46,16 @@ def add_source(parser: argparse.ArgumentParser, *, required: bool = True) -> Non
 def add_reasoner(parser: argparse.ArgumentParser, *, store_required: bool = False) -> None:
     """Add the options of thinking and of where traces are kept."""
     group = parser.add_argument_group("thinking")
-    group.add_argument("--reasoner", metavar="PATH", help='folder or hub id; "nano": the bundled one')
+    group.add_argument(
+        "--reasoner", metavar="PATH|URL",
+        help='folder or hub id; "nano": the bundled one; http(s)://...: an OpenAI-compatible server',
+    )  # fmt: skip
+    group.add_argument("--reasoner-model", metavar="NAME", help="name of the model on that server")
+    group.add_argument(
+        "--reasoner-key-env", default="OPENAI_API_KEY", metavar="NAME",
+        help="environment variable that has the server's key (OPENAI_API_KEY)",
+    )  # fmt: skip
+    group.add_argument("--reasoner-requests", type=int, default=8, metavar="N", help="requests at the same time (8)")
     group.add_argument("--reasoner-recipe", metavar="RECIPE", help="file or name; default: the checkpoint's own")
     group.add_argument(
         "--think", choices=THINK_MODES, help="who gets a trace; default: recipe with a reasoner, else never"
@@ -95,6 +105,20 @@ def _checkpoint(path: str, role: str) -> str | Path:
     return _hub.bundled(role) if path == "nano" else path
 
 
+def _reasoner(arguments: argparse.Namespace, backend: dict[str, Any]) -> Reasoner:
+    name, recipe = arguments.reasoner, arguments.reasoner_recipe
+    if name.lower().startswith(("http://", "https://")):
+        if not arguments.reasoner_model:
+            raise _tte.InputError("--reasoner is a server: give --reasoner-model, the model's name there.")
+        return RemoteReasoner(
+            name, arguments.reasoner_model, recipe=recipe, api_key_env=arguments.reasoner_key_env,
+            max_concurrent=arguments.reasoner_requests,
+        )  # fmt: skip
+    if arguments.reasoner_model:
+        raise _tte.InputError("--reasoner-model is of a server: give --reasoner its URL, http(s)://...")
+    return Reasoner(_checkpoint(name, "reasoner"), recipe=recipe, **backend)
+
+
 @contextmanager
 def system(arguments: argparse.Namespace, traces: Path) -> Iterator[System]:
     """Load the models and open the trace store.
@@ -119,7 +143,7 @@ def system(arguments: argparse.Namespace, traces: Path) -> Iterator[System]:
         path = _checkpoint(arguments.embedder, "embedder")
         embedder = Embedder(path, recipe=arguments.embedder_recipe, **backend)
     if think != "never":
-        reasoner = Reasoner(_checkpoint(arguments.reasoner, "reasoner"), recipe=arguments.reasoner_recipe, **backend)
+        reasoner = _reasoner(arguments, backend)
     store = TraceStore(traces) if reasoner is not None else None
     try:
         yield System(

@@ -129,6 +129,8 @@ def add_traces(subparsers: Any) -> None:
         epilog=(
             "examples:\n"
             "  python -m tte.mmeb traces --traces traces.sqlite --data MMEB-V2 --reasoner ./reasoner --tasks I-QA\n"
+            "  python -m tte.mmeb traces --traces traces.sqlite --data MMEB-V2 --reasoner http://localhost:8000/v1 "
+            "--reasoner-model Qwen/Qwen3-VL-8B-Thinking --reasoner-recipe tte\n"
             "  python -m tte.mmeb traces --traces traces.sqlite --export traces.parquet\n"
             "  python -m tte.mmeb traces --traces traces.sqlite --import machine1.jsonl machine2.sqlite"
         ),

@@ -1,0 +1,28 @@
+// Why one try brought no trace.
+#pragma once
+
+#include <optional>
+#include <stdexcept>
+#include <string>
+
+namespace tte::remote {
+
+// Stays inside: whoever asks a server turns it into a RemoteError once it will not try again. what() goes on after
+// "the server <url> ", such as "answers 429 (slow down)".
+struct Failure : std::runtime_error {
+  using std::runtime_error::runtime_error;
+  int status = 0;              // HTTP; 0: there was no answer.
+  bool again = false;          // Another try may succeed.
+  bool of_item = false;        // The server refuses this item, and may take others.
+  std::optional<double> wait;  // Seconds that the server asks for before another try.
+  std::string remedy;
+};
+
+inline Failure failure(const std::string& why, bool again, std::string remedy = "look at its log") {
+  Failure out(why);
+  out.again = again;
+  out.remedy = std::move(remedy);
+  return out;
+}
+
+}  // namespace tte::remote

@@ -1,0 +1,83 @@
+"""Traces that others have written, read from their files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tte
+
+ROWS = [
+    {"id": "a", "trace": "<think>it is</think> red"},
+    {"id": 7, "trace": "blue"},
+    {"id": "c", "trace": None},
+    {"id": "a", "trace": "<think>it is</think> red"},
+]
+
+
+def write(path: Path, rows: list[Any]) -> Path:
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        pa = pytest.importorskip("pyarrow")
+        import pyarrow.parquet
+
+        pyarrow.parquet.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_a_file_of_keys_and_texts(tmp_path: Path, suffix: str) -> None:
+    rows = [{**row, "id": str(row["id"])} for row in ROWS] if suffix == ".parquet" else ROWS
+    traces = tte.read_traces(write(tmp_path / f"t{suffix}", rows))
+    assert list(traces) == ["a", "7"]
+    assert (traces["a"].thinking, traces["a"].conclusion) == ("it is", "red")
+    assert traces["a"].finish == tte.FinishReason.GIVEN
+    embedder = tte.Embedder("nano")
+    result = tte.think_then_embed(
+        ["x", "y"], think=[traces.get("a"), traces.get("c")], reasoner=tte.Reasoner("nano"), embedder=embedder
+    )
+    np.testing.assert_allclose(result.embeddings, embedder.embed(["x", "y"], [traces["a"], None]), atol=2e-5)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_fields_may_lie_within_others(tmp_path: Path, suffix: str) -> None:
+    def answer(name: str, content: str | None, thinking: str | None) -> dict[str, Any]:
+        message = {"content": content, "reasoning_content": thinking}
+        return {"custom_id": name, "response": {"body": {"choices": [{"message": message}]}}}
+
+    path = write(tmp_path / f"batch{suffix}", [answer("1", "so red", "it is"), answer("2", None, None)])
+    message = "response.body.choices.0.message"
+    traces = tte.read_traces(path, key="custom_id", text=f"{message}.content", thinking=f"{message}.reasoning_content")
+    assert {name: trace.text for name, trace in traces.items()} == {"1": "<think>it is</think>so red"}
+    assert write(tmp_path / "dots.jsonl", [{"id": 1, "a.b": "x", "a": {"b": "y"}}])
+    assert tte.read_traces(tmp_path / "dots.jsonl", text="a.b")["1"].text == "x"
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([{"trace": "x"}], r"t\.jsonl, row 1 has None as its 'id'"),
+        ([{"id": "", "trace": "x"}], "row 1 has '' as its 'id'"),
+        ([{"id": True, "trace": "x"}], "row 1 has True"),
+        ([{"id": "a", "trace": "x"}, {"id": "b", "trace": ["x"]}], "row 2 has .* as its 'trace': it must be a text"),
+        ([{"id": "a", "trace": "x"}, {"id": "a", "trace": "y"}], "row 2 has the key 'a' of an earlier row"),
+        ([{"id": "a", "trace": "\ud800"}], "line 1 has text that is not UTF-8"),
+        ([3], "line 1 is not an object"),
+    ],
+)
+def test_rows_that_cannot_be_used_are_named(tmp_path: Path, rows: list[Any], words: str) -> None:
+    with pytest.raises(tte.InputError, match=words):
+        tte.read_traces(write(tmp_path / "t.jsonl", rows))
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    for name in ("t.csv", "missing.jsonl", "missing.parquet"):
+        with pytest.raises(tte.InputError, match=name.replace(".", r"\.")):
+            tte.read_traces(tmp_path / name)
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(tte.InputError, match=r"bad\.parquet"):
+        tte.read_traces(tmp_path / "bad.parquet")
