@@ -63,6 +63,7 @@ void RemoteReasoner::think(Call& call, const ThinkJob& job, Thought then) const 
   remote::ChatRequest request;
   request.chat = std::get<std::shared_ptr<const remote::Chat>>(job.question.prompt);
   request.options = prompt::combined(job.options, recipe().decoding);
+  request.template_options = recipe().prompt.template_options;
   request.open = format.open;
   request.close = format.close;
   request.watched = job.on_token != nullptr && *job.on_token;

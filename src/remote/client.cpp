@@ -133,7 +133,8 @@ ChatResult Client::answer(const ChatRequest& request, Clock::time_point asked) {
   if (request.cancel.cancelled()) throw CancelledError("The call was cancelled.");
   const std::uint64_t number = asked_++;
   const auto begin = Clock::now();
-  const std::string body = request_body(request_fields(options_, request.options), *request.chat);
+  const std::string body =
+      request_body(request_fields(options_, request.options, request.template_options), *request.chat);
   Progress progress;
   progress.until = begin + std::chrono::duration_cast<Clock::duration>(
                                std::chrono::duration<double>(options_.total_timeout));

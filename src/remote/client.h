@@ -14,6 +14,7 @@
 #include "remote/http_client.h"
 #include "remote/reply_reader.h"
 #include "remote/retry_policy.h"
+#include "text/chat_template.h"
 #include "tte/options.h"
 #include "tte/remote.h"
 #include "tte/trace.h"
@@ -23,9 +24,10 @@ namespace tte::remote {
 // The form is that of engine::GenerateRequest.
 struct ChatRequest {
   std::shared_ptr<const Chat> chat;
-  GenerateOptions options;  // The caller's over the recipe's.
-  std::string open, close;  // The tags that thinking is put between.
-  bool watched = false;     // Somebody reads the pieces: what was handed out cannot be taken back.
+  GenerateOptions options;                   // The caller's over the recipe's.
+  text::TemplateVariables template_options;  // The recipe's.
+  std::string open, close;                   // The tags that thinking is put between.
+  bool watched = false;  // Somebody reads the pieces: what was handed out cannot be taken back.
   const void* caller = nullptr;
   // Called on a thread of the client with each piece of text; the id is -1.
   std::function<OnToken(std::int64_t id, const std::string& text)> on_token;

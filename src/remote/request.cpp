@@ -7,6 +7,7 @@
 #include <limits>
 #include <string_view>
 #include <utility>
+#include <variant>
 
 #include "base/printable.h"
 #include "tte/error.h"
@@ -49,7 +50,8 @@ Json parse_extra(const std::string& extra) {
   return fields;
 }
 
-Json request_fields(const RemoteOptions& options, const GenerateOptions& decoding) {
+Json request_fields(const RemoteOptions& options, const GenerateOptions& decoding,
+                    const text::TemplateVariables& template_options) {
   Json out = Json::object();
   out["model"] = options.model;
   GenerateOptions::numbers([&](const auto& number) {
@@ -63,6 +65,9 @@ Json request_fields(const RemoteOptions& options, const GenerateOptions& decodin
   if (!decoding.stop.empty()) out["stop"] = decoding.stop;
   if (!decoding.stop_token_ids.empty()) out["stop_token_ids"] = decoding.stop_token_ids;
   if (decoding.ignore_eos) out["ignore_eos"] = true;
+  for (const auto& [name, value] : template_options) {
+    std::visit([&, &key = name](const auto& plain) { out["chat_template_kwargs"][key] = plain; }, value);
+  }
   out["stream"] = options.stream;
   if (options.stream) out["stream_options"] = {{"include_usage", true}};
   const Json extra = parse_extra(options.extra);

@@ -5,6 +5,7 @@
 
 #include "base/json.h"
 #include "remote/chat.h"
+#include "text/chat_template.h"
 #include "tte/options.h"
 #include "tte/remote.h"
 
@@ -14,9 +15,11 @@ namespace tte::remote {
 base::Json parse_extra(const std::string& extra);
 
 // The fields that are the same for every item of these settings. `decoding` holds what the caller and the recipe set;
-// what neither does is left to the server, but for max_tokens and (without checkpoint_sampling) temperature. A field of
+// what neither does is left to the server, but for max_tokens and (without checkpoint_sampling) temperature. What the
+// recipe tells the chat template becomes chat_template_kwargs. A field of
 // `extra` wins over one of these, and one that is null takes it out.
-base::Json request_fields(const RemoteOptions& options, const GenerateOptions& decoding);
+base::Json request_fields(const RemoteOptions& options, const GenerateOptions& decoding,
+                          const text::TemplateVariables& template_options = {});
 
 // The whole body, as JSON.
 std::string request_body(base::Json fields, const Chat& chat);

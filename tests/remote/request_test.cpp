@@ -26,6 +26,10 @@ TEST(Request, HasWhatWasSetAndTheTwoThatAlwaysHold) {
   EXPECT_EQ(request_fields(options("", true), decoding).dump(),
             R"({"model":"m","max_tokens":3,"top_p":0.5,"temperature":0,"stop":["x"],"stream":true,)"
             R"("stream_options":{"include_usage":true}})");
+  EXPECT_EQ(
+      request_fields(options(), {}, {{"enable_thinking", true}, {"effort", "low"}})["chat_template_kwargs"]
+          .dump(),
+      R"({"enable_thinking":true,"effort":"low"})");
   GenerateOptions servers;
   servers.checkpoint_sampling = true;
   EXPECT_FALSE(request_fields(options(), servers).contains("temperature"));
