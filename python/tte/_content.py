@@ -144,7 +144,7 @@ def model_identity(model: _tte.ModelDescription) -> dict[str, str]:
 
     Of a model behind a server: its name and the server's host, whose files nobody sees.
     """
-    if model.server:
+    if getattr(model, "server", ""):  # Who describes a folder may leave it out.
         return {"fingerprint": model.fingerprint, "dtype": "", "files": ""}
     folders = [Path(folder) for folder in (model.path, model.base) if folder is not None]
     files = [path for f in folders for path in sorted({path for p in _SIDE_FILES for path in f.glob(p)})]
