@@ -79,7 +79,7 @@ class Scoring : public std::enable_shared_from_this<Scoring> {
     std::fill(out_.begin(), out_.end(), 0.0F);
   }
 
-  void ask(std::map<Ids, Ids>::const_iterator next, std::shared_ptr<engine::PrefixPin> state) {
+  void ask(std::map<Ids, Ids>::const_iterator next, const std::shared_ptr<engine::PrefixPin>& state) {
     if (next == labels_.next.end()) return call_.finish(item_);
     engine::EncodeRequest request;
     request.prompt = prompt::PromptBuilder::continued(prompt_, next->first);

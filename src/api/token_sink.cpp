@@ -157,8 +157,8 @@ TokenSink::TokenSink(const ModelWithRecipe& embedder, const EmbedOptions& option
   }
 }
 
-void TokenSink::store(Call& call, std::size_t item, const prompt::EmbedPrompt& prompt, at::Tensor states,
-                      std::span<const float> pooled, std::function<void()> then) {
+void TokenSink::store(Call& call, std::size_t item, const prompt::EmbedPrompt& prompt,
+                      const at::Tensor& states, std::span<const float> pooled, std::function<void()> then) {
   // The job owns what it reads: it may still run when the call has been left.
   std::function<TokenRows()> job = [builder = builder_, prompt, states = states.contiguous(),
                                     options = options_, normalize = normalize_,

@@ -33,7 +33,7 @@ class TokenSink {
 
   // Makes the rows of an item from all states of its prompt (float32 [tokens, hidden], CPU) on the media pool; then()
   // follows on the calling thread. `pooled` is the item's vector.
-  void store(Call& call, std::size_t item, const prompt::EmbedPrompt& prompt, at::Tensor states,
+  void store(Call& call, std::size_t item, const prompt::EmbedPrompt& prompt, const at::Tensor& states,
              std::span<const float> pooled, std::function<void()> then);
 
   // Everything but `pooled`; once.
