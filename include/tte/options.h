@@ -65,7 +65,7 @@ struct MediaLimits {
 struct LoadOptions {
   /// "auto" (the checkpoint's own), "float32", "bfloat16", "float16".
   std::string dtype = "auto";
-  /// A recipe file, or the name of a bundled recipe; empty: recipe.json of the checkpoint, else none.
+  /// A recipe file, or the name of a bundled recipe; empty: the checkpoint's recipe.json, else found.
   std::string recipe;
   /// Folder of a PEFT adapter (LoRA or DoRA; adapter_config.json, adapter_model.safetensors) that is merged into the
   /// checkpoint's tensors while they are loaded. Of config.json, tokenizer, template, preprocessor and recipe, what is

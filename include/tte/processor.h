@@ -51,6 +51,8 @@ class TTE_API Processor {
 
   /// The recipe in force, as JSON.
   [[nodiscard]] std::string recipe() const;
+  /// Why it is in force: given by name, found from the checkpoint, ...
+  [[nodiscard]] std::string recipe_reason() const;
   [[nodiscard]] Tokenizer tokenizer() const;
 
   class Impl;

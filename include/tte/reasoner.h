@@ -77,6 +77,7 @@ struct ModelDescription {
   std::string fingerprint;
   std::string vision_fingerprint;  ///< The same of the vision tower alone.
   std::string recipe;              ///< The recipe in force, as JSON.
+  std::string recipe_reason;       ///< Why it is: given by name, found from the checkpoint, ...
 };
 
 /// A multimodal language model that writes reasoning traces, loaded here or behind a server. const and thread-safe:

@@ -73,6 +73,7 @@ void bind_processor(py::module_& module) {
           py::arg("input"), py::arg_v("stage", Stage::kReason, "Stage.REASON"),
           py::arg("instruction") = py::none(), py::arg("task") = py::none(), py::arg("trace") = py::none())
       .def_property_readonly("recipe", &Processor::recipe)
+      .def_property_readonly("recipe_reason", &Processor::recipe_reason)
       .def_property_readonly("tokenizer", &Processor::tokenizer);
 }
 

@@ -76,6 +76,7 @@ void bind_reasoner(py::module_& module) {
       .def_readonly("fingerprint", &ModelDescription::fingerprint)
       .def_readonly("vision_fingerprint", &ModelDescription::vision_fingerprint)
       .def_readonly("recipe", &ModelDescription::recipe)
+      .def_readonly("recipe_reason", &ModelDescription::recipe_reason)
       .def("__repr__", [](const ModelDescription& m) {
         return py::str(
                    "ModelDescription(path={!r}, family={!r}, dtype={!r}, device={!r}, hidden_size={}, "

@@ -1,9 +1,11 @@
 #include "api/model_with_recipe.h"
 
+#include <optional>
 #include <utility>
 
 #include "base/dtype.h"
 #include "base/plain_error.h"
+#include "prompt/find_recipe.h"
 
 namespace tte {
 namespace api {
@@ -22,6 +24,7 @@ ModelDescription describe(const LoadedModel& loaded, const prompt::Recipe& recip
   out.fingerprint = info.fingerprint.hex();
   out.vision_fingerprint = info.vision_fingerprint.hex();
   out.recipe = recipe.source.dump(2);
+  out.recipe_reason = recipe.reason;
   return out;
 }
 
@@ -36,9 +39,10 @@ ModelWithRecipe::ModelWithRecipe(const std::filesystem::path& checkpoint, const 
 void ModelWithRecipe::load(const std::filesystem::path& checkpoint, const LoadOptions& options) {
   // A recipe is read in a moment, weights are not: a mistake in it shows first.
   const base::Checkpoint found = prompt::find_checkpoint(checkpoint, options.adapter);
-  prompt::Recipe recipe = prompt::load_recipe(found, options.recipe);
+  std::optional<prompt::Recipe> recipe = prompt::given_recipe(found, options.recipe);
   loaded = backend.impl()->load(found, options.dtype);
-  builder = std::make_shared<prompt::PromptBuilder>(loaded->files, std::move(recipe),
+  if (!recipe) recipe = prompt::find_recipe(found, *loaded->files);
+  builder = std::make_shared<prompt::PromptBuilder>(loaded->files, std::move(*recipe),
                                                     options.parse_control_tokens, options.media_limits);
   description = describe(*loaded, builder->recipe(), backend);
   if (found.is_adapted()) description.base = found.base();

@@ -8,6 +8,7 @@
 #include "api/call.h"
 #include "api/model_with_recipe.h"
 #include "base/plain_error.h"
+#include "prompt/find_recipe.h"
 #include "prompt/prompt_builder.h"
 #include "tte/error.h"
 
@@ -17,8 +18,14 @@ class Processor::Impl {
  public:
   Impl(const base::Checkpoint& checkpoint, const LoadOptions& options)
       : files(prompt::load_checkpoint_files(checkpoint)),
-        builder(files, prompt::load_recipe(checkpoint, options.recipe), options.parse_control_tokens,
+        builder(files, recipe_of(checkpoint, options.recipe, *files), options.parse_control_tokens,
                 options.media_limits) {}
+
+  static prompt::Recipe recipe_of(const base::Checkpoint& checkpoint, const std::string& wanted,
+                                  const prompt::CheckpointFiles& files) {
+    auto given = prompt::given_recipe(checkpoint, wanted);
+    return given ? std::move(*given) : prompt::find_recipe(checkpoint, files);
+  }
 
   std::shared_ptr<const prompt::CheckpointFiles> files;
   prompt::PromptBuilder builder;
@@ -88,6 +95,10 @@ ProcessedInput Processor::process(const Input& input, const ProcessOptions& opti
 
 std::string Processor::recipe() const {
   return impl_->builder.recipe().source.dump(2);
+}
+
+std::string Processor::recipe_reason() const {
+  return impl_->builder.recipe().reason;
 }
 
 Tokenizer Processor::tokenizer() const {

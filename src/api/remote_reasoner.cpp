@@ -8,7 +8,7 @@
 #include "base/digest.h"
 #include "base/threads.h"
 #include "prompt/decoding.h"
-#include "prompt/recipe.h"
+#include "prompt/find_recipe.h"
 #include "prompt/trace_text.h"
 #include "remote/endpoint.h"
 #include "remote/request.h"
@@ -22,7 +22,7 @@ const RemoteOptions& valid(const RemoteOptions& options) {
 }
 
 prompt::Recipe recipe_of(const RemoteOptions& options) {
-  return prompt::load_recipe(std::string(), options.recipe.empty() ? "raw" : options.recipe);
+  return *prompt::given_recipe(std::string(), options.recipe.empty() ? "raw" : options.recipe);
 }
 
 ModelDescription describe(const RemoteOptions& options, const prompt::Recipe& recipe) {
@@ -35,6 +35,7 @@ ModelDescription describe(const RemoteOptions& options, const prompt::Recipe& re
   hash.text(endpoint.host).text(options.model).text(remote::parse_extra(options.extra).dump());
   out.fingerprint = hash.finish().hex();
   out.recipe = recipe.source.dump(2);
+  out.recipe_reason = recipe.reason;
   return out;
 }
 

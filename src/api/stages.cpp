@@ -29,8 +29,8 @@ std::int64_t bytes_of(const models::Visuals& visuals) {
   return bytes;
 }
 
-engine::Output output_of(prompt::Pooling pooling) {
-  switch (pooling) {
+engine::Output output_of(const prompt::PoolingRule& rule) {
+  switch (rule.pooling) {
     case prompt::Pooling::kMean:
       return engine::Output::kMean;
     case prompt::Pooling::kNone:
@@ -63,11 +63,17 @@ std::int64_t checked_dim(const ModelWithRecipe& embedder, const EmbedOptions& op
     throw InputError(
         fmt::format("truncate_dim is {}: it must be between 1 and the model's {} dimensions.", dim, hidden));
   }
-  const std::vector<int>& trained = embedder.recipe().dims;
-  if (!trained.empty() && std::find(trained.begin(), trained.end(), dim) == trained.end()) {
+  const prompt::Recipe& recipe = embedder.recipe();
+  const bool in_list =
+      !recipe.dims || std::find(recipe.dims->begin(), recipe.dims->end(), dim) != recipe.dims->end();
+  if (dim != hidden && !(in_list && dim >= recipe.least_dim.value_or(1))) {
+    std::string trained = fmt::format("{} dimensions only", hidden);
+    if (recipe.least_dim) trained = fmt::format("{} dimensions and more", *recipe.least_dim);
+    if (recipe.dims && !recipe.dims->empty()) trained = fmt::format("{}", fmt::join(*recipe.dims, ", "));
     throw InputError(
-        fmt::format("truncate_dim is {}: the recipe \"{}\" says that the model was trained for {}.", dim,
-                    embedder.recipe().name, fmt::join(trained, ", ")));
+        fmt::format("truncate_dim is {}: the recipe \"{}\" says that the model was trained for {}; a recipe "
+                    "file with \"extends\": \"{}\", \"dims\": null takes it all the same.",
+                    dim, recipe.name, trained, recipe.name));
   }
   return dim;
 }
@@ -83,7 +89,7 @@ void finish_vector(const float* state, std::int64_t dim, bool normalize, float* 
 }
 
 void check_pools(const ModelWithRecipe& embedder) {
-  if (embedder.recipe().pooling != prompt::Pooling::kNone) return;
+  if (embedder.recipe().pooling.pooling != prompt::Pooling::kNone) return;
   throw InputError(
       fmt::format("The recipe \"{}\" gives one vector per token: call embed_tokens, or ask for tokens.",
                   embedder.recipe().name));

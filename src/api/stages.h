@@ -51,7 +51,7 @@ void check_generate_options(const Options& options, std::size_t items) {
 std::int64_t bytes_of(const models::Visuals& visuals);
 
 // What an engine computes for a recipe's pooling.
-engine::Output output_of(prompt::Pooling pooling);
+engine::Output output_of(const prompt::PoolingRule& rule);
 
 // The tokens of one trace as its callback sees them.
 struct Stream {

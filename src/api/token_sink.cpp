@@ -148,7 +148,7 @@ TokenSink::TokenSink(const ModelWithRecipe& embedder, const EmbedOptions& option
       builder_(embedder.builder),
       items_(items) {
   tokens.validate();
-  if (!options_.special) options_.special = embedder.recipe().pooling == prompt::Pooling::kNone;
+  if (!options_.special) options_.special = embedder.recipe().pooling.pooling == prompt::Pooling::kNone;
   if (!tokens.trace && !builder_->appends_trace()) {
     throw InputError(fmt::format(
         "The recipe \"{}\" writes the trace into the user's turn, where its tokens cannot be told from "
@@ -194,8 +194,8 @@ TokenEmbeddings TokenSink::result() {
 }
 
 at::Tensor pooled_state(const at::Tensor& states, const prompt::EmbedPrompt& prompt,
-                        prompt::Pooling pooling) {
-  if (pooling == prompt::Pooling::kMean) return states.mean(0);
+                        const prompt::PoolingRule& rule) {
+  if (rule.pooling == prompt::Pooling::kMean) return states.mean(0);
   return states.select(0, prompt.pooled_row < 0 ? states.size(0) - 1 : prompt.pooled_row);
 }
 

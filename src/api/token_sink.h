@@ -48,6 +48,7 @@ class TokenSink {
 };
 
 // The state of all states [tokens, hidden] that the recipe pools; the last one where it pools none.
-at::Tensor pooled_state(const at::Tensor& states, const prompt::EmbedPrompt& prompt, prompt::Pooling pooling);
+at::Tensor pooled_state(const at::Tensor& states, const prompt::EmbedPrompt& prompt,
+                        const prompt::PoolingRule& rule);
 
 }  // namespace tte::api

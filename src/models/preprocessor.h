@@ -66,6 +66,14 @@ enum class VideoResize : std::uint8_t {
 struct VisualOptions {
   std::string recipe;  // Its name, for errors.
   std::optional<std::int64_t> image_min_pixels, image_max_pixels, video_min_pixels, video_max_pixels;
+  struct Limits {
+    std::optional<std::int64_t> min_pixels, max_pixels;
+  };
+  // Images are resized to these before they are to the others, as systems do that call fetch_image of the package
+  // qwen-vl-utils before the processor; unset limits are its own.
+  std::optional<Limits> image_first;
+  // Images with a side below image_min_side become squares of image_small_side, before everything else; 0: none do.
+  int image_min_side = 0, image_small_side = 0;
   struct {
     std::optional<double> fps;
     std::optional<int> num_frames, min_frames, max_frames;

@@ -15,6 +15,12 @@ namespace {
 
 using text::ChatMessage;
 using text::ChatPart;
+using Ids = std::vector<std::int64_t>;
+
+// Of an ordinary text, and no more than there are.
+constexpr std::size_t kBytesPerToken = 8;
+// So many tokens at the end of a text that was cut in bytes may be others than they would be.
+constexpr std::int64_t kSparedTokens = 64;
 
 std::string replaced(std::string_view piece, std::string_view value) {
   std::string out;
@@ -87,6 +93,33 @@ void set_boundaries_after_visuals(models::Prompt& prompt) {
   }
 }
 
+// The last turn of a user, whose texts are what may be cut of chat messages; their number if there is none.
+std::size_t turn_to_cut(const Input& input) {
+  for (std::size_t i = input.messages.size(); i-- > 0;) {
+    if (input.messages[i].role == "user") return i;
+  }
+  return input.messages.size();
+}
+
+// The item with no text of more than `bytes`; `cut` says whether one had more.
+Input shortened(const Input& input, std::size_t bytes, bool& cut) {
+  Input out = input;
+  const auto shorten = [&](std::vector<Part>& parts) {
+    for (Part& part : parts) {
+      auto* text = std::get_if<std::string>(&part);
+      if (text == nullptr || text->size() <= bytes) continue;
+      std::size_t end = bytes;
+      while (end > 0 && base::continues_character(*text, end)) --end;
+      text->resize(end);
+      cut = true;
+    }
+  };
+  shorten(out.parts);
+  const std::size_t turn = turn_to_cut(out);
+  if (turn < out.messages.size()) shorten(out.messages[turn].parts);
+  return out;
+}
+
 }  // namespace
 
 PromptBuilder::PromptBuilder(std::shared_ptr<const CheckpointFiles> files, Recipe recipe,
@@ -141,15 +174,21 @@ PromptBuilder::PromptBuilder(std::shared_ptr<const CheckpointFiles> files, Recip
   for (const auto& [name, content] : tokenizer.named_tokens()) {
     if (name == "bos_token") bos_ = content;
   }
-  if (recipe_.pooling == Pooling::kToken) {
-    const auto id = tokenizer.id_of(recipe_.pooling_token);
-    if (!id) {
-      throw ModelError(
-          fmt::format("The recipe \"{}\" pools the token \"{}\", which the tokenizer of {} does not have.",
-                      recipe_.name, base::printable(recipe_.pooling_token, 40), files_->path.string()));
-    }
-    pooling_id_ = *id;
+  if (recipe_.pooling.pooling == Pooling::kToken) pooling_id_ = token_id(recipe_.pooling.token, "pools");
+  if (recipe_.without_trace && recipe_.without_trace->pooling == Pooling::kToken)
+    without_trace_pooling_id_ = token_id(recipe_.without_trace->token, "pools");
+  for (const std::string& token : recipe_.trace.stop_tokens)
+    recipe_.decoding.stop_token_ids.push_back(token_id(token, "ends traces at"));
+}
+
+std::int64_t PromptBuilder::token_id(const std::string& token, const char* what) const {
+  const auto id = files_->tokenizer->id_of(token);
+  if (!id) {
+    throw ModelError(
+        fmt::format("The recipe \"{}\" {} the token \"{}\", which the tokenizer of {} does not have.",
+                    recipe_.name, what, base::printable(token, 40), files_->path.string()));
   }
+  return *id;
 }
 
 const text::ControlTokens& PromptBuilder::control() const {
@@ -163,23 +202,25 @@ std::string PromptBuilder::user_text(const std::string& text, bool inside) const
 
 std::string PromptBuilder::trace_text(const Trace& trace) const {
   const TraceFormat& format = recipe_.trace;
-  const std::string& text =
-      format.conclusion_only && !trace.conclusion.empty() ? trace.conclusion : trace.text;
+  std::string_view text = format.conclusion_only && !trace.conclusion.empty() ? trace.conclusion : trace.text;
+  for (const std::string& token : format.stop_tokens) {
+    if (text.ends_with(token)) text.remove_suffix(token.size());
+  }
   // The tags may be tokens of their own, which a generated trace has as such; everything else is plain text.
+  const std::string written = recipe_.pooling.else_last ? recipe_.pooling.token : "";
   std::string out;
   std::size_t begin = 0;
   while (begin < text.size()) {
     std::size_t at = std::string::npos;
     std::size_t size = 0;
-    for (const std::string* tag : {&format.open, &format.close}) {
+    for (const std::string* tag : {&format.open, &format.close, &written}) {
       const std::size_t found = tag->empty() ? std::string::npos : text.find(*tag, begin);
       if (found < at) {
         at = found;
         size = tag->size();
       }
     }
-    out +=
-        control().guard_ends(std::string_view(text).substr(begin, at == std::string::npos ? at : at - begin));
+    out += control().guard_ends(text.substr(begin, at == std::string::npos ? at : at - begin));
     if (at == std::string::npos) break;
     out += text.substr(at, size);
     begin = at + size;
@@ -190,9 +231,14 @@ std::string PromptBuilder::trace_text(const Trace& trace) const {
 std::vector<std::int64_t> PromptBuilder::trace_ids(const Trace& trace) const {
   if (!recipe_.trace.conclusion_only && !trace.token_ids.empty() && trace.vocabulary == files_->vocabulary) {
     std::vector<std::int64_t> ids = trace.token_ids;
-    if (trace.finish == FinishReason::kStop && files_->tokenizer->is_special(ids.back())) ids.pop_back();
     // Stop strings are cut off the text, and a caller may have edited it: then the text counts.
-    if (files_->tokenizer->decode(ids) == trace.text) return ids;
+    if (files_->tokenizer->decode(ids) == trace.text) {
+      const auto& stop = recipe_.decoding.stop_token_ids;
+      const bool ends = files_->tokenizer->is_special(ids.back()) ||
+                        std::find(stop.begin(), stop.end(), ids.back()) != stop.end();
+      if (trace.finish == FinishReason::kStop && ends) ids.pop_back();
+      return ids;
+    }
   }
   return files_->tokenizer->encode(control().settle(trace_text(trace)));
 }
@@ -280,20 +326,116 @@ std::vector<std::int64_t> PromptBuilder::encode(const std::string& text) const {
 std::shared_ptr<const models::Prompt> PromptBuilder::open(const Input& input, const PromptRequest& request,
                                                           const models::Visuals& visuals,
                                                           const Trace* trace) const {
+  std::int64_t uncut = 0;
+  const std::int64_t limit = recipe_.max_length;
+  if (limit == 0) {
+    return std::make_shared<models::Prompt>(
+        expand(input, slots_with_trace(input, request, trace), visuals, uncut));
+  }
+  // A text of any length in the time of one that fits: of more than a few bytes for a token its beginning is enough,
+  // unless it has longer tokens than most.
+  for (std::size_t bytes = kBytesPerToken * static_cast<std::size_t>(limit);; bytes *= 4) {
+    bool cut = false;
+    const Input begin = shortened(input, bytes, cut);
+    const Slots slots = slots_with_trace(begin, request, trace);
+    auto prompt = std::make_shared<models::Prompt>(expand(begin, slots, visuals, uncut));
+    if (!cut || uncut >= limit + kSparedTokens) return prompt;
+  }
+}
+
+Slots PromptBuilder::slots_with_trace(const Input& input, const PromptRequest& request,
+                                      const Trace* trace) const {
   // The recipe's own words may hold control tokens; a caller's are text.
   Slots slots =
       slots_of(input, request, recipe_, [this](const std::string& text) { return user_text(text); });
   if (trace != nullptr && trace_in_body_) slots.trace = trace_text(*trace);
+  return slots;
+}
+
+Ids PromptBuilder::ids_of(const Input& input, const Slots& slots, const models::Visuals& visuals) const {
+  return encode(files_->preprocessor->expand_text(render(input, slots), visuals, recipe_.visuals));
+}
+
+models::Prompt PromptBuilder::expand(const Input& input, const Slots& slots, const models::Visuals& visuals,
+                                     std::int64_t& uncut) const {
   const models::Preprocessor& preprocessor = *files_->preprocessor;
-  const std::string text = preprocessor.expand_text(render(input, slots), visuals, recipe_.visuals);
-  auto prompt = std::make_shared<models::Prompt>(preprocessor.expand_placeholders(encode(text), visuals));
-  if (prompt->ids.empty()) {
+  Ids ids = ids_of(input, slots, visuals);
+  auto prompt = preprocessor.expand_placeholders(ids, visuals);
+  if (prompt.ids.empty()) {
     throw InputError("it gives a prompt without a single token: it needs some content.");
   }
-  if (recipe_.prompt.positions == Positions::kSequential) set_sequential_positions(*prompt);
-  if (recipe_.prompt.positions == Positions::kPastAllAxes) move_text_past_all_axes(*prompt);
-  set_boundaries_after_visuals(*prompt);
+  uncut = prompt.size();
+  const std::int64_t excess = uncut + static_cast<std::int64_t>(suffix_ids_.size()) - recipe_.max_length;
+  if (recipe_.max_length > 0 && excess > 0) {
+    prompt = preprocessor.expand_placeholders(cut(ids, excess, input, slots, visuals), visuals);
+    if (prompt.size() > uncut - excess) {
+      throw InputError(
+          fmt::format("its prompt has {} tokens more than the {} of the recipe \"{}\", and only {} of them "
+                      "are text of the item, "
+                      "which may be cut: give fewer or smaller images, or a shorter instruction.",
+                      excess, recipe_.max_length, recipe_.name, uncut - prompt.size()));
+    }
+  }
+  if (recipe_.prompt.positions == Positions::kSequential) set_sequential_positions(prompt);
+  if (recipe_.prompt.positions == Positions::kPastAllAxes) move_text_past_all_axes(prompt);
+  set_boundaries_after_visuals(prompt);
   return prompt;
+}
+
+// A text is between what stays as it is when the text is another one.
+std::vector<std::pair<std::size_t, std::size_t>> PromptBuilder::text_ranges(
+    const Ids& ids, const Input& input, const Slots& slots, const models::Visuals& visuals) const {
+  std::vector<std::pair<std::size_t, std::size_t>> ranges;
+  const auto add = [&](const Ids& one, const Ids& other) {
+    const auto same = [](const Ids& a, const Ids& b) {
+      const std::size_t most = std::min(a.size(), b.size());
+      const auto length = static_cast<std::ptrdiff_t>(most);
+      const auto head = std::mismatch(a.begin(), a.begin() + length, b.begin()).first - a.begin();
+      const auto tail = std::mismatch(a.rbegin(), a.rbegin() + length, b.rbegin()).first - a.rbegin();
+      return std::pair{static_cast<std::size_t>(head), static_cast<std::size_t>(tail)};
+    };
+    const auto [head, tail] = same(one, other);
+    const auto [own_head, own_tail] = same(ids, one);
+    const std::size_t begin = std::min(head, own_head), end = ids.size() - std::min(tail, own_tail);
+    if (begin < end) ranges.emplace_back(begin, end);
+  };
+  const bool messages = !input.messages.empty();
+  const std::size_t turn = turn_to_cut(input);
+  if (messages && turn == input.messages.size()) return ranges;
+  const std::size_t count = messages ? input.messages[turn].parts.size() : slots.content.size();
+  for (std::size_t i = count; i-- > 0;) {
+    const auto with = [&](const char* text) {
+      if (messages) {
+        Input changed = input;
+        changed.messages[turn].parts[i] = std::string(text);
+        return ids_of(changed, slots, visuals);
+      }
+      Slots changed = slots;
+      changed.content[i].text = text;
+      return ids_of(input, changed, visuals);
+    };
+    const bool text = messages ? std::holds_alternative<std::string>(input.messages[turn].parts[i])
+                               : slots.content[i].kind == ChatPart::Kind::kText;
+    if (text) add(with("0"), with("1 2 3"));
+  }
+  return ranges;
+}
+
+Ids PromptBuilder::cut(const Ids& ids, std::int64_t excess, const Input& input, const Slots& slots,
+                       const models::Visuals& visuals) const {
+  std::vector<bool> keep(ids.size(), true);
+  for (const auto& [begin, end] : text_ranges(ids, input, slots, visuals)) {
+    for (std::size_t i = end; i-- > begin && excess > 0;) {
+      if (!keep[i] || files_->tokenizer->is_special(ids[i])) continue;
+      keep[i] = false;
+      --excess;
+    }
+  }
+  Ids out;
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    if (keep[i]) out.push_back(ids[i]);
+  }
+  return out;
 }
 
 EmbedPrompt PromptBuilder::close(const std::shared_ptr<const models::Prompt>& opened,
@@ -303,17 +445,27 @@ EmbedPrompt PromptBuilder::close(const std::shared_ptr<const models::Prompt>& op
   EmbedPrompt out;
   out.trace_begin = opened->size();
   out.trace_end = opened->size() + static_cast<std::int64_t>(tail.size());
-  tail.insert(tail.end(), suffix_ids_.begin(), suffix_ids_.end());
+  const bool was_cut = trace != nullptr && trace->finish == FinishReason::kLength;
+  if (!was_cut || recipe_.trace.suffix_when_cut)
+    tail.insert(tail.end(), suffix_ids_.begin(), suffix_ids_.end());
   out.prompt = continued(opened, tail);
   const auto& ids = out.prompt->ids;
-  if (recipe_.pooling == Pooling::kLast) out.pooled_row = out.prompt->size() - 1;
-  if (recipe_.pooling == Pooling::kToken) {
-    const auto last = std::find(ids.rbegin(), ids.rend(), pooling_id_);
-    if (last == ids.rend()) {
+  const bool other = trace == nullptr && recipe_.without_trace;
+  const PoolingRule& rule = other ? *recipe_.without_trace : recipe_.pooling;
+  if (rule.pooling == Pooling::kLast) out.pooled_row = out.prompt->size() - 1;
+  if (rule.pooling == Pooling::kToken) {
+    // With a fallback it is the trace that has the token or not, whatever the prompt says before.
+    const auto end = rule.else_last && trace != nullptr ? ids.rend() - opened->size() : ids.rend();
+    const auto last = std::find(ids.rbegin(), end, other ? without_trace_pooling_id_ : pooling_id_);
+    if (last == end && rule.else_last) {
+      out.pooled_row = out.prompt->size() - 1;
+      return out;
+    }
+    if (last == end) {
       throw InputError(
           fmt::format("the prompt has no \"{}\", which the recipe \"{}\" pools: the recipe or the trace "
                       "must write it.",
-                      base::printable(recipe_.pooling_token, 40), recipe_.name));
+                      base::printable(rule.token, 40), recipe_.name));
     }
     out.pooled_row = ids.rend() - last - 1;
   }

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "models/preprocessor.h"
@@ -47,8 +48,9 @@ class PromptBuilder {
   [[nodiscard]] const std::string& vocabulary() const { return files_->vocabulary; }
 
   // The prompt up to where the trace begins: what the reasoner continues. `trace` matters only to a recipe
-  // that puts it into the user's turn. Throws InputError for an item that is empty, contradicts
-  // itself, or asks for what template or recipe do not have.
+  // that puts it into the user's turn. Where the recipe has a max_length, the ends of the item's texts are cut to it.
+  // Throws InputError for an item that is empty, contradicts itself, or asks for what template or recipe do not have,
+  // and for one that is longer than max_length without its texts.
   [[nodiscard]] std::shared_ptr<const models::Prompt> open(const Input& input, const PromptRequest& request,
                                                            const models::Visuals& visuals,
                                                            const Trace* trace = nullptr) const;
@@ -72,6 +74,23 @@ class PromptBuilder {
   [[nodiscard]] std::vector<std::int64_t> trace_ids(const Trace& trace) const;
 
  private:
+  [[nodiscard]] Slots slots_with_trace(const Input& input, const PromptRequest& request,
+                                       const Trace* trace) const;
+  // The tokens of an item before those of its visuals are put in.
+  [[nodiscard]] std::vector<std::int64_t> ids_of(const Input& input, const Slots& slots,
+                                                 const models::Visuals& visuals) const;
+  // `uncut` becomes how many tokens it had before max_length.
+  [[nodiscard]] models::Prompt expand(const Input& input, const Slots& slots, const models::Visuals& visuals,
+                                      std::int64_t& uncut) const;
+  // Where the tokens of each of the item's texts are among `ids`, the last text first.
+  [[nodiscard]] std::vector<std::pair<std::size_t, std::size_t>> text_ranges(
+      const std::vector<std::int64_t>& ids, const Input& input, const Slots& slots,
+      const models::Visuals& visuals) const;
+  // `ids` without the last `excess` tokens of the item's texts.
+  [[nodiscard]] std::vector<std::int64_t> cut(const std::vector<std::int64_t>& ids, std::int64_t excess,
+                                              const Input& input, const Slots& slots,
+                                              const models::Visuals& visuals) const;
+  [[nodiscard]] std::int64_t token_id(const std::string& token, const char* what) const;
   [[nodiscard]] std::string render(const Input& input, const Slots& slots) const;
   // Ids of a rendered prompt, with what the tokenizer begins a text with, once.
   [[nodiscard]] std::vector<std::int64_t> encode(const std::string& text) const;
@@ -93,7 +112,8 @@ class PromptBuilder {
   text::ControlTokens control_{{}};      // What is guarded where there is no template.
   std::string bos_;                      // Empty where the tokenizer has none.
   std::vector<std::int64_t> suffix_ids_;
-  std::int64_t pooling_id_ = -1;
+  std::int64_t pooling_id_ = -1;                // Of recipe_.pooling,
+  std::int64_t without_trace_pooling_id_ = -1;  // and of recipe_.without_trace.
 };
 
 }  // namespace tte::prompt

@@ -9,11 +9,9 @@
 #include <iterator>
 #include <set>
 
-#include "base/file.h"
 #include "base/printable.h"
 #include "prompt/decoding.h"
 #include "prompt/pieces.h"
-#include "text/chat_template.h"
 #include "tte/error.h"
 
 namespace tte::prompt {
@@ -25,6 +23,8 @@ using base::printable;
 
 constexpr std::int64_t kMaxPixels = std::int64_t{1} << 32;
 constexpr int kMaxFrames = 100'000;
+constexpr std::int64_t kMostSide = 4096;
+constexpr std::int64_t kMostTokens = std::int64_t{1} << 24;
 
 // An object of a recipe, which may have no other keys than these.
 JsonObject known_object(const Json& json, const std::string& where, const std::string& path,
@@ -81,11 +81,33 @@ text::TemplateVariables parse_template_options(const JsonObject& object) {
   return out;
 }
 
+void check_prompt(const JsonObject& object, const PromptTemplate& prompt) {
+  if (!prompt.chat && prompt.raw.empty())
+    object.fail("raw", "is missing: style \"raw\" needs the text of the prompt");
+  check_placeholders(object, "system", prompt.system, {"instruction"});
+  const char* body = prompt.chat ? "user" : "raw";
+  check_placeholders(object, body, prompt.body(),
+                     {"content", "media", "images", "videos", "text", "instruction", "request", "trace"});
+  for (const auto& [key, value] : {std::pair{"image", &prompt.image}, std::pair{"video", &prompt.video}}) {
+    check_placeholders(object, key, {*value}, {"token"});
+    if (placeholders(*value).size() != 1) object.fail(key, "must have the placeholder {token} exactly once");
+  }
+  const auto places_content = [](const std::string& piece) {
+    const auto names = placeholders(piece);
+    return std::any_of(names.begin(), names.end(), [](const std::string& name) {
+      return name == "content" || name == "media" || name == "text";
+    });
+  };
+  if (std::none_of(prompt.body().begin(), prompt.body().end(), places_content)) {
+    object.fail(body, "places nothing of the item: it needs {content}, {media} or {text}");
+  }
+}
+
 void parse_prompt(const Json& json, const std::string& where, PromptTemplate& out) {
-  const JsonObject object =
-      known_object(json, where, "prompt",
-                   {"style", "system", "user", "raw", "image", "video", "generation_prompt", "no_text",
-                    "blank_image", "positions", "template_options"});
+  const JsonObject object = known_object(
+      json, where, "prompt",
+      {"style", "system", "user", "raw", "image", "video", "request", "generation_prompt", "no_text",
+       "blank_image", "positions", "instruction_end", "strip_text", "template_options"});
   if (const auto style = object.choice("style", {"chat", "raw"})) out.chat = *style == 0;
   for (const char* key : {"system", "user", "generation_prompt", "template_options"}) {
     if (!out.chat && object.find(key))
@@ -107,27 +129,13 @@ void parse_prompt(const Json& json, const std::string& where, PromptTemplate& ou
     out.no_text_video = texts.text("video", out.no_text_video);
   }
   out.blank_image = static_cast<int>(object.integer("blank_image", out.blank_image, 0, 4096));
+  out.request = object.text("request", out.request);
+  out.instruction_end = object.text("instruction_end", out.instruction_end);
+  out.strip_text = object.flag("strip_text", out.strip_text);
   if (const auto positions = object.choice("positions", {"family", "past_all_axes", "sequential"})) {
     out.positions = static_cast<Positions>(*positions);
   }
-  if (!out.chat && out.raw.empty())
-    object.fail("raw", "is missing: style \"raw\" needs the text of the prompt");
-  check_placeholders(object, "system", out.system, {"instruction"});
-  const char* body = out.chat ? "user" : "raw";
-  check_placeholders(object, body, out.body(), {"content", "media", "text", "instruction", "trace"});
-  for (const auto& [key, value] : {std::pair{"image", &out.image}, std::pair{"video", &out.video}}) {
-    check_placeholders(object, key, {*value}, {"token"});
-    if (placeholders(*value).size() != 1) object.fail(key, "must have the placeholder {token} exactly once");
-  }
-  const auto places_content = [](const std::string& piece) {
-    const auto names = placeholders(piece);
-    return std::any_of(names.begin(), names.end(), [](const std::string& name) {
-      return name == "content" || name == "media" || name == "text";
-    });
-  };
-  if (std::none_of(out.body().begin(), out.body().end(), places_content)) {
-    object.fail(body, "places nothing of the item: it needs {content}, {media} or {text}");
-  }
+  check_prompt(object, out);
 }
 
 // A string for both models, or an object with one for both or one for each.
@@ -162,26 +170,77 @@ void parse_presets(const Json& json, const std::string& where, Recipe& out) {
 }
 
 void parse_trace(const Json& json, const std::string& where, TraceFormat& out) {
-  const JsonObject object = known_object(json, where, "trace", {"open", "close", "keep", "suffix"});
+  const JsonObject object = known_object(
+      json, where, "trace", {"open", "close", "keep", "suffix", "suffix_when_cut", "stop_tokens"});
   out.open = object.text("open", out.open);
   out.close = object.text("close", out.close);
   out.suffix = object.text("suffix", out.suffix);
+  out.suffix_when_cut = object.flag("suffix_when_cut", out.suffix_when_cut);
+  out.stop_tokens = object.texts("stop_tokens");
   if (const auto keep = object.choice("keep", {"all", "conclusion"})) out.conclusion_only = *keep == 1;
   check_placeholders(object, "suffix", {out.suffix}, {"eos"});
 }
 
-void parse_pooling(const JsonObject& recipe, Recipe& out) {
+PoolingRule parse_pooling(const JsonObject& object) {
   constexpr std::array kPoolings = {Pooling::kLast, Pooling::kToken, Pooling::kMean, Pooling::kNone};
-  if (const auto pooling = recipe.choice("pooling", {"last", "token", "mean", "none"}))
+  PoolingRule out;
+  if (const auto pooling = object.choice("pooling", {"last", "token", "mean", "none"}))
     out.pooling = kPoolings[*pooling];
-  out.pooling_token = recipe.text("pooling_token", out.pooling_token);
-  if (out.pooling == Pooling::kToken && out.pooling_token.empty()) {
-    recipe.fail("pooling_token",
+  out.token = object.text("pooling_token", "");
+  out.else_last = object.choice("pooling_fallback", {"last"}).has_value();
+  if (out.pooling == Pooling::kToken && out.token.empty()) {
+    object.fail("pooling_token",
                 "is missing: pooling \"token\" needs the token that is pooled, such as \"<emb>\"");
   }
-  if (out.pooling != Pooling::kToken && !out.pooling_token.empty()) {
-    recipe.fail("pooling_token", "is given, but only pooling \"token\" uses it");
+  for (const char* key : {"pooling_token", "pooling_fallback"}) {
+    if (out.pooling != Pooling::kToken && object.has(key))
+      object.fail(key, "is given, but only pooling \"token\" uses it");
   }
+  return out;
+}
+
+void parse_poolings(const JsonObject& recipe, Recipe& out) {
+  const auto row = [](const PoolingRule& rule) {
+    return rule.pooling == Pooling::kLast || rule.pooling == Pooling::kToken;
+  };
+  out.pooling = parse_pooling(recipe);
+  const Json* json = recipe.find("without_trace");
+  if (json == nullptr) return;
+  out.without_trace = parse_pooling(
+      known_object(*json, recipe.where(), "without_trace", {"pooling", "pooling_token", "pooling_fallback"}));
+  if (!row(out.pooling) || !row(*out.without_trace))
+    recipe.fail("without_trace", "goes with the poolings \"last\" and \"token\" only");
+}
+
+// A list of sizes, or the least of all.
+void parse_dims(const JsonObject& recipe, Recipe& out) {
+  constexpr std::int64_t kMostDims = 1 << 20;
+  const Json* json = recipe.find("dims");
+  if (json == nullptr) return;
+  if (json->is_object()) {
+    const JsonObject object = known_object(*json, recipe.where(), "dims", {"from"});
+    out.least_dim = static_cast<int>(object.integer("from", 1, 1, kMostDims));
+    return;
+  }
+  out.dims.emplace();
+  for (const std::int64_t dim : recipe.integers("dims", {}, 1, kMostDims))
+    out.dims->push_back(static_cast<int>(dim));
+}
+
+void parse_applies_to(const JsonObject& recipe, Recipe& out) {
+  const Json* json = recipe.find("applies_to");
+  if (json == nullptr) return;
+  const JsonObject object =
+      known_object(*json, recipe.where(), "applies_to", {"model_types", "names", "tokens", "without_tokens"});
+  AppliesTo rule;
+  rule.model_types = object.texts("model_types");
+  rule.names = object.texts("names");
+  rule.tokens = object.texts("tokens");
+  rule.without_tokens = object.texts("without_tokens");
+  if (rule.names.empty() && rule.tokens.empty()) {
+    recipe.fail("applies_to", "fits every model of a family: it needs \"names\" or \"tokens\"");
+  }
+  out.applies_to = std::move(rule);
 }
 
 void parse_frames(const JsonObject& object, Recipe& out) {
@@ -213,8 +272,19 @@ void parse_media(const JsonObject& recipe, Recipe& out) {
       object.fail("min_pixels", fmt::format("is {}, more than max_pixels", *least));
   };
   if (const Json* image = recipe.find("image")) {
-    limits(known_object(*image, recipe.where(), "image", {"min_pixels", "max_pixels"}),
-           out.visuals.image_min_pixels, out.visuals.image_max_pixels);
+    const JsonObject object = known_object(*image, recipe.where(), "image",
+                                           {"min_pixels", "max_pixels", "first", "min_side", "small_side"});
+    limits(object, out.visuals.image_min_pixels, out.visuals.image_max_pixels);
+    if (const Json* first = object.find("first")) {
+      auto& size = out.visuals.image_first.emplace();
+      limits(known_object(*first, recipe.where(), "image.first", {"min_pixels", "max_pixels"}),
+             size.min_pixels, size.max_pixels);
+    }
+    out.visuals.image_min_side = static_cast<int>(object.integer("min_side", 0, 0, kMostSide));
+    out.visuals.image_small_side = static_cast<int>(object.integer("small_side", 0, 0, kMostSide));
+    if ((out.visuals.image_min_side > 0) != (out.visuals.image_small_side > 0))
+      object.fail("small_side",
+                  "and \"min_side\" go together: the side of images with a smaller one than that");
   }
   if (const Json* video = recipe.find("video")) {
     const JsonObject object = known_object(*video, recipe.where(), "video",
@@ -251,17 +321,6 @@ void parse_decoding(const Json& json, const std::string& where, GenerateOptions&
   }
 }
 
-std::string bundled_names() {
-  std::vector<std::string> names;
-  for (const auto& [name, json] : bundled_recipes()) names.push_back(name);
-  return fmt::format("{}", fmt::join(names, ", "));
-}
-
-Recipe bundled(const std::string& name) {
-  return parse_recipe(base::parse_json(bundled_recipes().at(name), "the bundled recipe " + name),
-                      "the bundled recipe " + name);
-}
-
 }  // namespace
 
 bool PromptTemplate::trace_in_body() const {
@@ -289,8 +348,9 @@ const Instruction& Recipe::preset(const Task& task) const {
 Recipe parse_recipe(const Json& json, const std::string& where) {
   const JsonObject object =
       known_object(json, where, "",
-                   {"name", "description", "prompt", "instruction", "tasks", "trace", "pooling",
-                    "pooling_token", "normalize", "dims", "image", "video", "decoding", "benchmark_prompts"});
+                   {"name", "description", "applies_to", "prompt", "instruction", "tasks", "trace", "pooling",
+                    "pooling_token", "pooling_fallback", "without_trace", "normalize", "dims", "max_length",
+                    "image", "video", "decoding", "benchmark_prompts"});
   Recipe out;
   out.source = json;
   out.name = where;
@@ -302,10 +362,11 @@ Recipe parse_recipe(const Json& json, const std::string& where) {
     out.instruction = parse_instruction(*value, where, "instruction");
   if (const Json* tasks = object.find("tasks")) parse_presets(*tasks, where, out);
   if (const Json* trace = object.find("trace")) parse_trace(*trace, where, out.trace);
-  parse_pooling(object, out);
+  parse_applies_to(object, out);
+  parse_poolings(object, out);
   out.normalize = object.flag("normalize", out.normalize);
-  for (const std::int64_t dim : object.integers("dims", {}, 1, 1 << 20))
-    out.dims.push_back(static_cast<int>(dim));
+  parse_dims(object, out);
+  out.max_length = static_cast<int>(object.integer("max_length", 0, 1, kMostTokens));
   parse_media(object, out);
   if (const Json* decoding = object.find("decoding")) parse_decoding(*decoding, where, out.decoding);
   // Read by the evaluation from `source`; checked here, so that a misspelt one is found when the model loads.
@@ -314,18 +375,9 @@ Recipe parse_recipe(const Json& json, const std::string& where) {
   return out;
 }
 
-Recipe load_recipe(const base::Checkpoint& checkpoint, const std::string& wanted) {
-  if (!wanted.empty()) {
-    if (bundled_recipes().count(wanted) != 0) return bundled(wanted);
-    if (!base::is_present(wanted)) {
-      throw ModelError(fmt::format("The recipe \"{}\" is neither a file nor one of the bundled recipes: {}.",
-                                   printable(wanted), bundled_names()));
-    }
-    return parse_recipe(base::read_json(wanted), base::shown(std::filesystem::path(wanted)));
-  }
-  const std::filesystem::path own = checkpoint / "recipe.json";
-  if (base::is_present(own)) return parse_recipe(base::read_json(own), base::shown(own));
-  return bundled(text::ChatTemplate::exists(checkpoint) ? "raw" : "plain");
+Recipe bundled_recipe(const std::string& name) {
+  const std::string where = "the bundled recipe " + name;
+  return parse_recipe(base::parse_json(bundled_recipes().at(name), where), where);
 }
 
 }  // namespace tte::prompt

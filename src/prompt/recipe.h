@@ -8,7 +8,6 @@
 #include <string_view>
 #include <vector>
 
-#include "base/checkpoint.h"
 #include "base/json.h"
 #include "models/preprocessor.h"
 #include "text/chat_template.h"
@@ -17,6 +16,13 @@
 namespace tte::prompt {
 
 enum class Pooling { kLast, kToken, kMean, kNone };
+
+// Which hidden states make the vector.
+struct PoolingRule {
+  Pooling pooling = Pooling::kLast;
+  std::string token;       // kToken: its last occurrence is pooled.
+  bool else_last = false;  // kToken: a prompt without it gives its last token, and is no error.
+};
 
 // An instruction for each of the two models; empty: none.
 struct Instruction {
@@ -41,8 +47,9 @@ enum class Positions : std::uint8_t {
 struct PromptTemplate {
   bool chat = true;  // The checkpoint's own template around `user`; else `raw` is the whole prompt.
   Pieces system;     // Chat: the system turn ({instruction}); none: the template's own, if it has one.
-  Pieces user = {"{content}"};    // Chat: the user turn. {content} {media} {text} {instruction} {trace}
-  Pieces raw;                     // The same placeholders.
+  Pieces user = {
+      "{content}"};  // Chat: the user turn. {content} {media} {text} {instruction} {request} {trace}
+  Pieces raw;        // The same placeholders.
   std::string image = "{token}";  // Raw: what stands for a visual; {token} is the family's placeholder token.
   std::string video = "{token}";
   bool generation_prompt = true;  // Chat: open the assistant turn.
@@ -51,6 +58,9 @@ struct PromptTemplate {
   std::string no_text_image, no_text_video;  // {text} of an item with neither text nor instruction.
   int blank_image = 0;  // Side of the white image put before an item without any; 0: none is put.
   Positions positions = Positions::kFamily;
+  std::string request;          // {request}
+  std::string instruction_end;  // Put after an instruction that does not end with punctuation, as ".".
+  bool strip_text = false;      // Texts lose the white space at their ends.
 
   [[nodiscard]] const Pieces& body() const { return chat ? user : raw; }
   [[nodiscard]] bool trace_in_body() const;  // A piece has {trace}.
@@ -61,6 +71,16 @@ struct TraceFormat {
   std::string close = "</think>";
   bool conclusion_only = false;  // Hand only what follows the closing tag to the embedder.
   std::string suffix;            // Ends the embedder's prompt, with or without trace. {eos}: the end token.
+  bool suffix_when_cut = true;   // Also after a trace that its limit of tokens ended.
+  std::vector<std::string> stop_tokens;  // End a trace, beside the checkpoint's own.
+};
+
+// The checkpoints that a recipe is for, where nobody names one. Everything that is said must hold.
+struct AppliesTo {
+  std::vector<std::string> model_types;
+  std::vector<std::string>
+      names;  // What the checkpoint's name begins with; the first of these that does is enough.
+  std::vector<std::string> tokens, without_tokens;  // That its tokenizer has, and has not.
 };
 
 struct Recipe {
@@ -70,13 +90,18 @@ struct Recipe {
   Instruction instruction;                                            // Where no preset is asked for.
   std::map<std::string, std::map<std::string, Instruction>> presets;  // Family -> "query" | "target".
   TraceFormat trace;
-  Pooling pooling = Pooling::kLast;
-  std::string pooling_token;  // kToken: its last occurrence is pooled.
+  PoolingRule pooling;
+  std::optional<PoolingRule> without_trace;  // Instead of it for prompts without a trace; kLast or kToken.
   bool normalize = true;
-  std::vector<int> dims;     // Matryoshka sizes that were trained; empty: any.
+  // Matryoshka sizes that were trained, beside that of the whole vector; unset: nobody says.
+  std::optional<std::vector<int>> dims;
+  std::optional<int> least_dim;  // All sizes from this one were trained.
+  int max_length = 0;  // Tokens of a prompt and its suffix; texts of items are cut to fit. 0: no limit.
+  std::optional<AppliesTo> applies_to;
   GenerateOptions decoding;  // What holds where the caller says nothing.
   models::VisualOptions visuals;
-  base::Json source;  // What it was read from.
+  base::Json source;   // What it was read from.
+  std::string reason;  // Why it is in force, for people.
 
   // The preset, or the default instruction for an empty family and for a side without preset. Throws
   // InputError listing the presets for a family that the recipe does not have.
@@ -87,12 +112,9 @@ struct Recipe {
 // range.
 Recipe parse_recipe(const base::Json& json, const std::string& where);
 
-// `wanted` (a file, or a bundled recipe's name), else recipe.json in `checkpoint`, else the raw recipe (the
-// checkpoint's chat template with the generation prompt, last token, L2), or the plain one where there is no
-// template: the text itself.
-Recipe load_recipe(const base::Checkpoint& checkpoint, const std::string& wanted);
-
 // The JSON of the recipes that are compiled in (models/recipes/*.json), by name, in alphabetical order.
 const std::map<std::string, std::string_view>& bundled_recipes();
+// One of them.
+Recipe bundled_recipe(const std::string& name);
 
 }  // namespace tte::prompt

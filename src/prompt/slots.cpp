@@ -1,9 +1,11 @@
 #include "prompt/slots.h"
 
 #include <fmt/core.h>
+#include <unicode/uchar.h>
 
 #include "prompt/media_reader.h"
 #include "prompt/pieces.h"
+#include "text/utf8.h"
 #include "tte/error.h"
 
 namespace tte::prompt {
@@ -37,6 +39,38 @@ void add_missing_text(std::vector<ChatPart>& content, const PromptTemplate& prom
   append_text(content, video ? prompt.no_text_video : prompt.no_text_image);
 }
 
+// Without white space at its ends. Throws InputError for text that is not UTF-8.
+std::string_view stripped(std::string_view text) {
+  text::require_utf8(text);
+  const auto is_space = [&](std::size_t at) {
+    return u_isUWhiteSpace(static_cast<UChar32>(text::next_code_point(text, at))) != 0;
+  };
+  std::size_t begin = 0, end = text.size();
+  while (begin < end && is_space(begin)) (void)text::next_code_point(text, begin);
+  while (end > begin) {
+    std::size_t at = end - 1;
+    while (at > begin && base::continues_character(text, at)) --at;
+    if (!is_space(at)) break;
+    end = at;
+  }
+  return text.substr(begin, end - begin);
+}
+
+// Unicode's punctuation, the P categories.
+bool ends_with_punctuation(std::string_view text) {
+  std::size_t at = text.size() - 1;
+  while (at > 0 && base::continues_character(text, at)) --at;
+  return u_ispunct(static_cast<UChar32>(text::next_code_point(text, at))) != 0;
+}
+
+// A caller's instruction as the recipe wants it.
+std::string instruction_text(const std::string& text, const PromptTemplate& prompt, const UserText& write) {
+  if (prompt.instruction_end.empty()) return write(text);
+  const std::string_view bare = stripped(text);
+  if (bare.empty()) return {};
+  return write(std::string(bare) + (ends_with_punctuation(bare) ? "" : prompt.instruction_end));
+}
+
 }  // namespace
 
 std::vector<ChatPart> chat_parts(const std::vector<Part>& parts, const UserText& write) {
@@ -65,10 +99,15 @@ Slots slots_of(const Input& input, const PromptRequest& request, const Recipe& r
     throw InputError("it is empty: it needs a text, an image, a video or chat messages.");
   }
   const std::string& preset = recipe.preset(request.task).of(request.stage);
-  slots.instruction = input.instruction     ? write(*input.instruction)
-                      : request.instruction ? write(*request.instruction)
+  slots.instruction = input.instruction     ? instruction_text(*input.instruction, recipe.prompt, write)
+                      : request.instruction ? instruction_text(*request.instruction, recipe.prompt, write)
                                             : preset;
-  slots.content = chat_parts(input.parts, write);
+  // Where the recipe ends instructions, an empty one is none, and its own holds.
+  if (slots.instruction.empty() && !recipe.prompt.instruction_end.empty()) slots.instruction = preset;
+  slots.request = recipe.prompt.request;
+  slots.content = chat_parts(input.parts, [&](const std::string& text) {
+    return recipe.prompt.strip_text ? write(std::string(stripped(text))) : write(text);
+  });
   if (slots.instruction.empty()) add_missing_text(slots.content, recipe.prompt);
   if (recipe.prompt.blank_image > 0 && !has_media(input)) {
     slots.content.insert(slots.content.begin(), {ChatPart::Kind::kImage, ""});
@@ -77,11 +116,13 @@ Slots slots_of(const Input& input, const PromptRequest& request, const Recipe& r
 }
 
 std::vector<ChatPart> fill(const Pieces& pieces, const Slots& slots) {
-  std::vector<ChatPart> media;
+  // Images and videos of one item keep their order.
+  std::vector<ChatPart> media, images, videos;
   std::string text;
   for (const ChatPart& part : slots.content) {
     if (part.kind != ChatPart::Kind::kText) {
       media.push_back(part);
+      (part.kind == ChatPart::Kind::kImage ? images : videos).push_back(part);
     } else if (!part.text.empty()) {
       text += (text.empty() ? "" : "\n") + part.text;
     }
@@ -89,8 +130,13 @@ std::vector<ChatPart> fill(const Pieces& pieces, const Slots& slots) {
   const auto value = [&](std::string_view name) -> std::vector<ChatPart> {
     if (name == "content") return slots.content;
     if (name == "media") return media;
+    if (name == "images") return images.empty() ? images : media;
+    if (name == "videos") return images.empty() ? videos : std::vector<ChatPart>();
     std::vector<ChatPart> out;
-    append_text(out, name == "text" ? text : name == "instruction" ? slots.instruction : slots.trace);
+    append_text(out, name == "text"          ? text
+                     : name == "instruction" ? slots.instruction
+                     : name == "request"     ? slots.request
+                                             : slots.trace);
     return out;
   };
   std::vector<ChatPart> out;

@@ -23,6 +23,7 @@ struct PromptRequest {
 struct Slots {
   std::vector<text::ChatPart> content;
   std::string instruction;
+  std::string request;
   std::string trace;
 };
 

@@ -267,13 +267,6 @@ std::string LoadedTemplate::render_as_is(const std::vector<ChatMessage>& message
 
 }  // namespace
 
-bool ChatTemplate::exists(const base::Checkpoint& checkpoint) {
-  const auto& folders = checkpoint.folders();
-  return std::any_of(folders.begin(), folders.end(), [](const auto& folder) {
-    return find_template(folder, TemplateOf::kProcessor).has_value();
-  });
-}
-
 std::shared_ptr<const ChatTemplate> ChatTemplate::load(const base::Checkpoint& checkpoint,
                                                        const Tokenizer& tokenizer, TemplateOf rule) {
   std::optional<Source> source;

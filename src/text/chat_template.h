@@ -56,8 +56,6 @@ class ChatTemplate {
                                                   const Tokenizer& tokenizer,
                                                   TemplateOf rule = TemplateOf::kProcessor);
   virtual ~ChatTemplate() = default;
-  // Whether load() finds one. Throws as it does for files that cannot be read.
-  static bool exists(const base::Checkpoint& checkpoint);
 
   // The prompt text. Images and videos are one placeholder token each, in order.
   [[nodiscard]] virtual std::string render(const std::vector<ChatMessage>& messages,

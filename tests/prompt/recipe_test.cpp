@@ -9,7 +9,6 @@
 #include <string>
 
 #include "expect_error.h"
-#include "temp_dir.h"
 
 namespace tte::prompt {
 namespace {
@@ -17,8 +16,8 @@ namespace {
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Optional;
 using ::tte::testing::message_of;
-using ::tte::testing::TempDir;
 
 Recipe parse(const std::string& text) {
   return parse_recipe(base::parse_json(text, "r.json"), "r.json");
@@ -29,7 +28,7 @@ TEST(Recipe, NothingIsTheDefault) {
   EXPECT_TRUE(recipe.prompt.chat);
   EXPECT_THAT(recipe.prompt.user, ElementsAre("{content}"));
   EXPECT_TRUE(recipe.prompt.generation_prompt);
-  EXPECT_EQ(recipe.pooling, Pooling::kLast);
+  EXPECT_EQ(recipe.pooling.pooling, Pooling::kLast);
   EXPECT_TRUE(recipe.normalize);
   EXPECT_EQ(recipe.trace.open, "<think>");
   EXPECT_EQ(recipe.trace.suffix, "");
@@ -42,12 +41,16 @@ TEST(Recipe, EveryKeyIsRead) {
     "prompt": {"style": "chat", "system": ["{instruction}"], "user": ["{media}", "{text}", "{trace}\n"],
                "generation_prompt": false, "no_text": {"image": "i", "video": "v"}, "blank_image": 28,
                "positions": "sequential",
-               "template_options": {"enable_thinking": false, "level": 2, "effort": "low"}},
+               "template_options": {"enable_thinking": false, "level": 2, "effort": "low"},
+               "request": "q", "instruction_end": ".", "strip_text": true},
     "instruction": {"reason": "r", "embed": "e"},
     "tasks": {"visdoc": {"query": "q", "target": {"both": "t", "think": false}}},
-    "trace": {"open": "<a>", "close": "</a>", "keep": "conclusion", "suffix": "{eos}"},
-    "pooling": "token", "pooling_token": "<emb>", "normalize": false, "dims": [64, 128],
-    "image": {"min_pixels": 10, "max_pixels": 20},
+    "trace": {"open": "<a>", "close": "</a>", "keep": "conclusion", "suffix": "{eos}",
+              "suffix_when_cut": false, "stop_tokens": ["<s>"]},
+    "pooling": "token", "pooling_token": "<emb>", "pooling_fallback": "last", "normalize": false, "dims": [64, 128],
+    "without_trace": {"pooling": "token", "pooling_token": "<disc>"}, "max_length": 99,
+    "applies_to": {"model_types": ["m"], "names": ["N"], "tokens": ["<emb>"], "without_tokens": ["<x>"]},
+    "image": {"min_pixels": 10, "max_pixels": 20, "first": {"max_pixels": 30}, "min_side": 4, "small_side": 8},
     "video": {"min_pixels": 1, "max_pixels": 2, "fps": 1.5, "min_frames": 2, "max_frames": 8,
               "resize": "qwen_vl_utils", "total_pixels": 9, "outer_tokens": false},
     "decoding": {"max_new_tokens": 7, "min_new_tokens": 1, "temperature": 0.5, "top_k": 3, "top_p": 0.9, "min_p": 0.1,
@@ -66,9 +69,21 @@ TEST(Recipe, EveryKeyIsRead) {
   EXPECT_EQ(recipe.instruction.of(Stage::kReason), "r");
   EXPECT_EQ(recipe.instruction.of(Stage::kEmbed), "e");
   EXPECT_TRUE(recipe.trace.conclusion_only);
-  EXPECT_EQ(recipe.pooling, Pooling::kToken);
+  EXPECT_EQ(recipe.pooling.pooling, Pooling::kToken);
+  EXPECT_TRUE(recipe.pooling.else_last);
+  EXPECT_EQ(recipe.without_trace->token, "<disc>");
+  EXPECT_EQ(recipe.max_length, 99);
+  EXPECT_THAT(recipe.applies_to->names, ElementsAre("N"));
+  EXPECT_THAT(recipe.applies_to->without_tokens, ElementsAre("<x>"));
+  EXPECT_EQ(recipe.prompt.request, "q");
+  EXPECT_EQ(recipe.prompt.instruction_end, ".");
+  EXPECT_TRUE(recipe.prompt.strip_text);
+  EXPECT_FALSE(recipe.trace.suffix_when_cut);
+  EXPECT_THAT(recipe.trace.stop_tokens, ElementsAre("<s>"));
+  EXPECT_EQ(recipe.visuals.image_first->max_pixels, 30);
+  EXPECT_EQ(recipe.visuals.image_small_side, 8);
   EXPECT_FALSE(recipe.normalize);
-  EXPECT_THAT(recipe.dims, ElementsAre(64, 128));
+  EXPECT_THAT(recipe.dims, Optional(ElementsAre(64, 128)));
   EXPECT_EQ(recipe.visuals.image_max_pixels, 20);
   EXPECT_EQ(recipe.visuals.video_max_pixels, 2);
   EXPECT_EQ(recipe.visuals.frames.fps, 1.5);
@@ -115,6 +130,19 @@ INSTANTIATE_TEST_SUITE_P(
         Hostile{R"({"pooling": 3})", "pooling", "must be one of"},
         Hostile{R"({"pooling": "token"})", "pooling_token", "is missing"},
         Hostile{R"({"pooling_token": "<emb>"})", "pooling_token", "only pooling"},
+        Hostile{R"({"pooling_fallback": "last"})", "pooling_fallback", "only pooling"},
+        Hostile{R"({"pooling": "token", "pooling_token": "t", "pooling_fallback": "mean"})",
+                "pooling_fallback", "last"},
+        Hostile{R"({"pooling": "mean", "without_trace": {"pooling": "last"}})", "without_trace", "only"},
+        Hostile{R"({"without_trace": {"pooling": "token"}})", "without_trace.pooling_token", "is missing"},
+        Hostile{R"({"max_length": 0})", "max_length", "from 1"},
+        Hostile{R"({"dims": {"to": 3}})", "dims.to", "from"},
+        Hostile{R"({"applies_to": {"model_types": ["qwen2_vl"]}})", "applies_to", "every model of a family"},
+        Hostile{R"({"applies_to": {"name": "x"}})", "applies_to.name", "names"},
+        Hostile{R"({"image": {"min_side": 28}})", "image.small_side", "go together"},
+        Hostile{R"({"image": {"first": {"min_pixels": 5, "max_pixels": 4}}})", "image.first.min_pixels",
+                "more than max_pixels"},
+        Hostile{R"({"trace": {"stop_tokens": "<emb>"}})", "trace.stop_tokens", "list of strings"},
         Hostile{R"({"normalize": "yes"})", "normalize", "true or false"},
         Hostile{R"({"dims": 64})", "dims", "list of whole numbers"},
         Hostile{R"({"dims": [0]})", "dims", "from 1"}, Hostile{R"({"dims": [64.5]})", "dims", "whole"},
@@ -173,26 +201,26 @@ TEST(BundledRecipes, AllParse) {
   EXPECT_GE(bundled_recipes().size(), 3U);
   for (const auto& [name, json] : bundled_recipes()) {
     SCOPED_TRACE(name);
-    const Recipe recipe = load_recipe("/", name);
+    const Recipe recipe = bundled_recipe(name);
     EXPECT_EQ(recipe.name, name);
     EXPECT_FALSE(recipe.description.empty());
   }
 }
 
 TEST(BundledRecipes, RawSaysNothingThatTransformersDoesNot) {
-  const Recipe recipe = load_recipe("/", "raw");
+  const Recipe recipe = bundled_recipe("raw");
   EXPECT_TRUE(recipe.prompt.chat);
   EXPECT_TRUE(recipe.prompt.system.empty());
   EXPECT_TRUE(recipe.prompt.generation_prompt);
   EXPECT_EQ(recipe.trace.suffix, "");
   EXPECT_EQ(recipe.instruction.reason, "");
-  EXPECT_EQ(recipe.pooling, Pooling::kLast);
+  EXPECT_EQ(recipe.pooling.pooling, Pooling::kLast);
   EXPECT_TRUE(recipe.normalize);
   EXPECT_FALSE(recipe.visuals.image_max_pixels);
 }
 
 TEST(BundledRecipes, TteHasTheNineFamiliesOnBothSides) {
-  const Recipe recipe = load_recipe("/", "tte");
+  const Recipe recipe = bundled_recipe("tte");
   constexpr std::array kFamilies = {"image_cls", "image_qa",  "image_ret",  "image_vg", "video_cls",
                                     "video_qa",  "video_ret", "video_mret", "visdoc"};
   EXPECT_EQ(recipe.presets.size(), kFamilies.size());
@@ -204,30 +232,6 @@ TEST(BundledRecipes, TteHasTheNineFamiliesOnBothSides) {
       // What both models read is what lets them share states.
       EXPECT_EQ(preset.reason, preset.embed);
     }
-  }
-}
-
-TEST(LoadRecipe, LooksInItsOrder) {
-  const TempDir folder;
-  EXPECT_EQ(load_recipe(folder.path(), "").name, "plain") << "there is no chat template";
-  folder.write("chat_template.jinja", "{{ messages }}");
-  EXPECT_EQ(load_recipe(folder.path(), "").name, "raw");
-  folder.write("recipe.json", R"({"name": "own"})");
-  EXPECT_EQ(load_recipe(folder.path(), "").name, "own");
-  EXPECT_EQ(load_recipe(folder.path(), "tte").name, "tte");
-  const auto file = folder.write("other.json", R"({"name": "other"})");
-  EXPECT_EQ(load_recipe(folder.path(), file.string()).name, "other");
-  EXPECT_THAT(message_of<ModelError>([&] { load_recipe(folder.path(), "tte2"); }),
-              AllOf(HasSubstr("tte2"), HasSubstr("qwen2_vl_vlm2vec, raw, tte")));
-  folder.write("recipe.json", R"({"name": )");
-  EXPECT_THAT(message_of<ModelError>([&] { load_recipe(folder.path(), ""); }), HasSubstr("recipe.json"));
-}
-
-TEST(NanoRecipes, Parse) {
-  for (const char* role : {"reasoner", "embedder"}) {
-    const Recipe recipe = load_recipe(std::string(TTE_SOURCE_DIR "/models/nano/") + role, "");
-    EXPECT_EQ(recipe.presets.size(), 9U);
-    EXPECT_EQ(recipe.trace.suffix, "<|im_end|>");
   }
 }
 

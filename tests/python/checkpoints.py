@@ -79,6 +79,7 @@ def make_checkpoint(folder: Path, shape: Shape, seed: int = 0) -> Path:
     """Write a random-weight model with tokenizer, processors and chat template to `folder`."""
     family = FAMILIES[shape.family]
     tokenizer = make_tokenizer(marks_in_words=family.marks_in_words)
+    tokenizer.add_tokens([AddedToken(token, normalized=False, special=True) for token in shape.tokens])
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL}
     config = family.config(
         text_config={

@@ -32,6 +32,7 @@ class Shape:
     scale: float = 3.0
     dtype: str = "float32"
     flat: bool = False
+    tokens: tuple[str, ...] = ()  # That a system adds to its family's.
     options: dict[str, Any] = field(default_factory=dict)
 
 

@@ -64,6 +64,13 @@ Size smart_resize(Size size, const VisualSpec& spec) {
   return fit(size, spec.factor(), limits(spec));
 }
 
+Size utils_image_size(Size size, const VisualSpec& spec) {
+  check_shape(size);
+  Area area = limits(spec);
+  area.least_side = spec.factor();
+  return fit(size, spec.factor(), area);
+}
+
 Size image_size(Size size, const VisualSpec& spec) {
   if (spec.do_resize) return smart_resize(spec.aim.value_or(size), spec);
   if (size.height % spec.factor() != 0 || size.width % spec.factor() != 0) {

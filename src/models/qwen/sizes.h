@@ -46,7 +46,9 @@ Size smart_resize(Size size, const VisualSpec& spec);
 // - clip_size: all frames together, and with cap_pixels_per_frame at most max_video_tokens for one (Qwen3-VL).
 //   Throws InputError for a clip of fewer frames than a temporal patch has, as the reference does;
 // - utils_size: one frame, and a share of `total_pixels` (fetch_video of the package qwen-vl-utils).
+// - utils_image_size: fetch_image of that package, which no side of an image is too small for.
 Size image_size(Size image, const VisualSpec& spec);
+Size utils_image_size(Size image, const VisualSpec& spec);
 Size video_size(Size frame, std::int64_t frames, const VisualSpec& spec);
 Size clip_size(Size frame, std::int64_t frames, const VisualSpec& spec);
 Size utils_size(Size frame, std::int64_t frames, const VisualSpec& spec, double total_pixels);

@@ -15,6 +15,8 @@ namespace {
 
 // Tokens that qwen-vl-utils leaves for a video: of a context of 128,000.
 constexpr double kUtilsTokens = 128'000 * 0.9;
+// And those of an image.
+constexpr std::int64_t kLeastUtilsTokens = 4, kMostUtilsTokens = 16384;
 
 void limit(VisualSpec& spec, const std::optional<std::int64_t>& least,
            const std::optional<std::int64_t>& most, const std::string& recipe, const char* what) {
@@ -45,6 +47,8 @@ void digest(base::Digester& out, const VisualSpec& spec) {
 QwenVisualReader::QwenVisualReader(const VisualSpecs& files, const VisualOptions& recipe, VideoRules rules)
     : image_(files.image),
       video_(files.video),
+      min_side_(recipe.image_min_side),
+      small_side_(recipe.image_small_side),
       sampling_(files.video.sampling.value_or(FrameSampling{})),
       family_samples_(files.video.sampling && !recipe.frames.fps && !recipe.frames.num_frames),
       rules_(rules) {
@@ -61,13 +65,29 @@ QwenVisualReader::QwenVisualReader(const VisualSpecs& files, const VisualOptions
     utils_pixels_ = recipe.video_total_pixels ? static_cast<double>(*recipe.video_total_pixels)
                                               : kUtilsTokens * static_cast<double>(token);
   }
+  if (recipe.image_first) {
+    const std::int64_t token = std::int64_t{image_.factor()} * image_.factor();
+    first_ = image_;
+    first_->min_pixels = kLeastUtilsTokens * token;
+    first_->max_pixels = kMostUtilsTokens * token;
+    limit(*first_, recipe.image_first->min_pixels, recipe.image_first->max_pixels, recipe.recipe, "image");
+  }
   limit(image_, recipe.image_min_pixels, recipe.image_max_pixels, recipe.recipe, "image");
   limit(video_, recipe.video_min_pixels, recipe.video_max_pixels, recipe.recipe, "video");
 }
 
+std::vector<Size> QwenVisualReader::image_sizes(Size image, const VisualSpec& spec) const {
+  std::vector<Size> sizes;
+  const auto now = [&] { return sizes.empty() ? image : sizes.back(); };
+  if (std::min(image.height, image.width) < min_side_) sizes.push_back({small_side_, small_side_});
+  if (first_) sizes.push_back(utils_image_size(now(), *first_));
+  sizes.push_back(image_size(now(), spec));
+  return sizes;
+}
+
 std::int64_t QwenVisualReader::image_bytes(media::Size size, const Resize& wanted) const {
   const VisualSpec spec = with_resize(image_, wanted);
-  return media::patch_bytes(image_size(size, spec), 1, spec.patches);
+  return media::patch_bytes(image_sizes(size, spec).back(), 1, spec.patches);
 }
 
 base::Digest QwenVisualReader::signature() const {
@@ -78,19 +98,26 @@ base::Digest QwenVisualReader::signature() const {
       .number(sampling_.num_frames.value_or(-1));
   out.number(sampling_.min_frames).number(sampling_.max_frames).number(family_samples_);
   out.number(std::bit_cast<std::int64_t>(utils_pixels_.value_or(-1.0)));
+  out.number(min_side_).number(small_side_).number(first_ ? 1 : 0);
+  if (first_) digest(out, *first_);
   return out.finish();
 }
 
 std::shared_ptr<const Visual> QwenVisualReader::image(const Image& image, media::Budget& budget) const {
   const VisualSpec spec = with_resize(image_, image.resize);
-  const at::Tensor pixels = media::decode_image(image, budget);
-  const Size size = image_size({pixels.size(0), pixels.size(1)}, spec);
+  at::Tensor pixels = media::decode_image(image, budget);
+  const std::vector<Size> sizes = image_sizes({pixels.size(0), pixels.size(1)}, spec);
+  const Size size = sizes.back();
   const std::int64_t bytes = media::patch_bytes(size, 1, spec.patches);
   const std::string label =
       fmt::format("an image for the model, {}x{} pixels (width x height),", size.width, size.height);
   budget.keep(bytes, label);
   // The image itself, and its resized copy: a byte where patches have a float, or less.
   const auto loan = budget.borrow(static_cast<std::int64_t>(pixels.nbytes()) + bytes / 4, label);
+  for (std::size_t i = 0; i + 1 < sizes.size(); ++i) {
+    const auto copy = budget.borrow(sizes[i].height * sizes[i].width * 3, label);
+    pixels = media::resize(pixels, sizes[i]);
+  }
   auto visual = std::make_shared<Visual>();
   visual->patches = media::patchify({pixels}, spec.patches, size);
   return visual;

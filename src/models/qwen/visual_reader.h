@@ -1,6 +1,9 @@
 // Images and videos into patches, as transformers' Qwen processors make them.
 #pragma once
 
+#include <optional>
+#include <vector>
+
 #include "models/preprocessor.h"
 #include "models/qwen/frames.h"
 #include "models/qwen/processor_config.h"
@@ -25,11 +28,15 @@ class QwenVisualReader final : public VisualReader {
   [[nodiscard]] base::Digest signature() const override;
 
  private:
+  // The sizes that an image is resized to, one after the other.
+  [[nodiscard]] std::vector<Size> image_sizes(Size image, const VisualSpec& spec) const;
   // The frames to take of `total`, and the size of each.
   [[nodiscard]] FrameSampling choose(const Video& video, int total, std::optional<double> source_fps) const;
   [[nodiscard]] Size size(Size frame, std::int64_t frames, const VisualSpec& spec) const;
 
   VisualSpec image_, video_;
+  std::optional<VisualSpec> first_;  // Of what resizes images before the processor.
+  int min_side_, small_side_;
   FrameSampling sampling_;
   bool family_samples_;                 // sampling_ is the family's own, not the recipe's.
   std::optional<double> utils_pixels_;  // Of all frames together, where qwen-vl-utils' rule holds.

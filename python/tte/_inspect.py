@@ -1,0 +1,274 @@
+"""What a checkpoint is, and what its model sees: `tte info` and `tte show`. No weights are read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tte import _hub, _text, _tte
+from tte._models import Processor
+
+Json = dict[str, Any]
+
+_SAMPLE = "what is in the image ?"
+_MOST_HEADER = 100 << 20  # Bytes of a safetensors header: what the format allows.
+_VISION = ("visual.", "vision_tower.", "vision_model.", "multi_modal_projector.")
+_DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+_COLOURS = {"special": "2", "image": "36", "video": "35", "trace": "33", "suffix": "34", "pooled": "30;42"}
+
+
+def info(
+    path: str | os.PathLike[str], *, adapter: str | os.PathLike[str] | None = None, recipe: str | None = None
+) -> Json:
+    """Say what a checkpoint is: family, sizes, weights, adapter, the recipe in force and why, and a sample prompt.
+
+    Raises `ModelError` naming the file for a checkpoint that does not fit.
+    """
+    folder, changes = _hub.locate(path, adapter)
+    processor = Processor(folder, adapter=changes, recipe=recipe)
+    base = _base_of(folder, changes)
+    config = _read(base / "config.json")
+    text = config.get("text_config") or config
+    rules = processor.recipe
+    hidden = text.get("hidden_size")
+    out: Json = {
+        "path": str(folder),
+        "family": config.get("model_type"),
+        "architectures": config.get("architectures") or [],
+        "adapter": None if base == folder and changes is None else str(changes or folder),
+        "base": str(base),
+        "weights": _weights(base),
+        "layers": text.get("num_hidden_layers"),
+        "vocabulary": processor.tokenizer.vocab_size,
+        "vector": {"dimensions": hidden, "truncated": _truncation(rules, hidden)},
+        "recipe": {"name": rules.get("name"), "why": processor.recipe_reason,
+                   "description": rules.get("description", "")},
+        "max_length": rules.get("max_length"),
+        "request": None,
+        "tasks": sorted(rules.get("tasks", {})),
+        "sample": {stage: _text_of(processor, _rows(processor, _SAMPLE, stage=stage)) for stage in ("reason", "embed")},
+    }  # fmt: skip
+    request = rules.get("prompt", {}).get("request")
+    if request:
+        digest = hashlib.sha256(request.encode()).hexdigest()
+        out["request"] = {"sha256": digest, "characters": len(request), "text": request}
+    return out
+
+
+def told(found: Mapping[str, Any]) -> str:
+    """What `info` found, for people."""
+    weights, vector, recipe = found["weights"], found["vector"], found["recipe"]
+    lines = [("checkpoint", found["path"]), ("family", f"{found['family']}, {found['layers']} layers, "
+              f"{found['vocabulary']:,} tokens")]  # fmt: skip
+    size = f"{_bytes(weights['bytes'])} in {weights['files']} file{'s' * (weights['files'] != 1)}"
+    size += f" ({', '.join(weights['dtypes'])})" if weights["dtypes"] else ""
+    if weights["vision_bytes"]:
+        size += f"; {_bytes(weights['vision_bytes'])} of them the vision tower"
+    lines.append(("weights", size))
+    if found["adapter"] is not None:
+        lines.append(("adapter", f"{found['adapter']}, of {found['base']}"))
+    lines.append(("vectors", f"{vector['dimensions']} dimensions; {vector['truncated']}"))
+    lines.append(("recipe", f"{recipe['name']}: {recipe['why']}"))
+    if recipe["description"]:
+        lines.append(("", recipe["description"]))
+    if found["max_length"]:
+        lines.append(("", f"texts are cut so that a prompt has at most {found['max_length']:,} tokens"))
+    if found["tasks"]:
+        lines.append(("tasks", ", ".join(found["tasks"])))
+    if found["request"]:
+        request = found["request"]
+        lines.append(("request", f"{request['characters']} characters, sha256 {request['sha256'][:16]}"))
+    sample = found["sample"]
+    lines.append(("prompt", f"of {_SAMPLE!r}"))
+    if sample["reason"] == sample["embed"]:
+        lines.append(("", sample["embed"]))
+    else:
+        lines += [("  to think", sample["reason"]), ("  to embed", sample["embed"])]
+    return "\n".join(f"{name:<11} {value}".rstrip() for name, value in lines)
+
+
+class Show:
+    """The prompt of one item, token by token: its text, where media, trace and the pooled token stand."""
+
+    def __init__(self, processor: Processor, item: Any, *, trace: str | None = None, **request: Any) -> None:
+        self._tokenizer = processor.tokenizer
+        stage = request.pop("stage", "embed" if trace is not None else "reason")
+        data = processor(item, stage=stage, trace=trace, **request)
+        self.ids: list[int] = data["input_ids"][0].tolist()
+        self.positions: list[list[int]] = data["position_ids"][:, 0].T.tolist()
+        self.pooled: int = data["pooled_row"] if stage == "embed" else -1
+        self._types: list[int] = data["mm_token_type_ids"][0].tolist()
+        self._grids = {
+            "image": _grids(data, "image_grid_thw"),
+            "video": _grids(data, "video_grid_thw"),
+        }
+        self._trace, self._suffix = self._ends(processor, item, trace, stage, request)
+
+    def _ends(self, processor: Processor, item: Any, trace: str | None, stage: str, request: Any) -> tuple[int, int]:
+        """Where the trace and the recipe's suffix begin; the end where there is none."""
+        end = len(self.ids)
+        if stage != "embed":
+            return end, end
+        alone = processor(item, stage="embed", **request)["input_ids"][0].tolist()
+        opened = processor(item, stage="reason", **request)["input_ids"][0].tolist()
+        suffix = len(alone) - len(opened) if alone[: len(opened)] == opened else 0
+        appended = self.ids[: len(opened)] == opened
+        return (len(opened) if trace is not None and appended else end - suffix), end - suffix
+
+    def kind(self, row: int) -> str:
+        """What stands there: "text", "special", "image", "video", "trace" or "suffix"."""
+        if self._types[row]:
+            return "image" if self._types[row] == 1 else "video"
+        if row >= self._suffix:
+            return "suffix"
+        if row >= self._trace:
+            return "trace"
+        return "special" if not self._tokenizer.decode([self.ids[row]]) else "text"
+
+    def rows(self) -> Iterator[str]:
+        """A line for each token: place, id, positions (time, height, width), what it is, and its text."""
+        for row, token in enumerate(self.ids):
+            text = json.dumps(self._tokenizer.decode([token], skip_special=False), ensure_ascii=False)
+            places = " ".join(f"{place:>5}" for place in self.positions[row])
+            mark = " <- pooled" if row == self.pooled else ""
+            yield f"{row:>6} {token:>7} {places}  {self.kind(row):<8} {text}{mark}"
+
+    def text(self, colour: bool) -> str:
+        """The prompt as it is read: runs of media tokens counted, trace and suffix marked, the pooled token shown."""
+        out: list[str] = []
+        grids = {kind: list(grids) for kind, grids in self._grids.items()}
+        row = 0
+        while row < len(self.ids):
+            kind, start = self.kind(row), row
+            row += 1
+            if row - 1 == self.pooled:
+                kind = "pooled"
+            else:
+                while row < len(self.ids) and self.kind(row) == kind and row != self.pooled:
+                    row += 1
+            text = self._tokenizer.decode(self.ids[start:row], skip_special=False)
+            if kind in grids:
+                size = grids[kind].pop(0) if grids[kind] else ""
+                text = f"[{kind}: {row - start} tokens{size}]"
+            out.append(self._marked(kind, text, colour))
+        return "".join(out)
+
+    @staticmethod
+    def _marked(kind: str, text: str, colour: bool) -> str:
+        if kind == "pooled":
+            text = json.dumps(text, ensure_ascii=False)[1:-1] if text.isspace() else text
+        if colour and kind in _COLOURS:
+            return f"\x1b[{_COLOURS[kind]}m{text}\x1b[0m"
+        return f">>{text}<<" if kind == "pooled" else f"[trace: {text}]" if kind == "trace" else text
+
+    def summary(self) -> str:
+        """Sizes, in a line."""
+        media = sum(kind != 0 for kind in self._types)
+        parts = [f"{len(self.ids)} tokens", f"{media} of them of media"]
+        if self._suffix > self._trace:
+            parts.append(f"{self._suffix - self._trace} of the trace")
+        if self.pooled >= 0:
+            parts.append(f"row {self.pooled} is pooled")
+        return ", ".join(parts)
+
+
+def colourful(wanted: str) -> bool:
+    """Whether colours are written: "always", "never", or "auto" (a terminal, and no NO_COLOR)."""
+    return wanted == "always" or (wanted == "auto" and sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+
+
+def item_of(argument: str) -> Any:
+    """An item of a command line: JSON as Python's calls take it, the path of an image or a video, or a text."""
+    if argument.lstrip().startswith(("{", "[")):
+        try:
+            return json.loads(argument)
+        except ValueError as error:
+            raise _tte.InputError(f"{_text.shown(argument)} is no JSON ({error}): quote it as one argument.") from None
+    path = Path(argument)
+    try:
+        found = path.exists()
+    except (OSError, ValueError):
+        found = False
+    if not found:
+        return argument
+    video = path.is_dir() or path.suffix.lower() in (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg")
+    return {"video" if video else "image": str(path)}
+
+
+def together(arguments: Sequence[str]) -> list[Any]:
+    """All arguments as the parts of one item, in their order."""
+    parts: list[Any] = []
+    for argument in arguments:
+        item = item_of(argument)
+        kind = next(iter(item)) if isinstance(item, dict) and len(item) == 1 else None
+        parts.append({"type": kind, kind: item[kind]} if kind in ("image", "video") else item)
+    return parts
+
+
+def _rows(processor: Processor, item: Any, **request: Any) -> list[int]:
+    rows: list[int] = processor(item, **request)["input_ids"][0].tolist()
+    return rows
+
+
+def _text_of(processor: Processor, ids: Sequence[int]) -> str:
+    return json.dumps(processor.tokenizer.decode(ids, skip_special=False), ensure_ascii=False)[1:-1]
+
+
+def _grids(data: Mapping[str, Any], key: str) -> list[str]:
+    return [f", {t} x {h} x {w} patches" for t, h, w in data[key].tolist()] if key in data else []
+
+
+def _read(file: Path) -> Json:
+    value = json.loads(file.read_text(encoding="utf-8"))
+    return value if isinstance(value, dict) else {}
+
+
+def _base_of(folder: Path, changes: Path | None) -> Path:
+    """The folder with the tensors: that of the model which an adapter changes."""
+    if changes is not None:
+        return folder
+    base = _tte.adapter_base(folder)
+    return Path(base.folder) if base is not None and base.folder is not None else folder
+
+
+def _weights(folder: Path) -> Json:
+    """Bytes of the tensors and their dtypes, from the headers of the safetensors files."""
+    total = vision = 0
+    dtypes: dict[str, int] = {}
+    files = sorted(folder.glob("*.safetensors"))
+    for file in files:
+        with file.open("rb") as stream:
+            (size,) = struct.unpack("<Q", stream.read(8).ljust(8, b"\0"))
+            header = json.loads(stream.read(min(size, _MOST_HEADER)))
+        header.pop("__metadata__", None)
+        for name, tensor in header.items():
+            begin, end = tensor["data_offsets"]
+            total += end - begin
+            vision += (end - begin) * any(part in name for part in _VISION)
+            dtype = _DTYPES.get(tensor["dtype"], str(tensor["dtype"]))
+            dtypes[dtype] = dtypes.get(dtype, 0) + end - begin
+    most = sorted(dtypes, key=lambda name: -dtypes[name])
+    return {"bytes": total, "files": len(files), "vision_bytes": vision, "dtypes": most}
+
+
+def _truncation(recipe: Mapping[str, Any], hidden: int | None) -> str:
+    dims = recipe.get("dims")
+    if dims is None:
+        return "the recipe does not say whether they may be truncated"
+    if isinstance(dims, dict):
+        return f"trained to be truncated to {dims['from']} and more"
+    smaller = [str(dim) for dim in dims if dim != hidden]
+    return f"trained to be truncated to {', '.join(smaller)}" if smaller else "not trained to be truncated"
+
+
+def _bytes(count: int) -> str:
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} bytes"

@@ -1,0 +1,18 @@
+// The recipe that a checkpoint's sentence-transformers files are.
+#pragma once
+
+#include <optional>
+
+#include "base/checkpoint.h"
+#include "base/json.h"
+
+namespace tte::prompt {
+
+// Reads modules.json and what it names (the pooling's config.json, sentence_bert_config.json,
+// config_sentence_transformers.json). Prompts become the instruction
+// (the default prompt) and presets: a task of each prompt's name, and "retrieval" with the query's and the document's.
+// Nothing where there is no modules.json, or where it is not of a SentenceTransformer but of a reranker. Throws
+// ModelError naming file and module for what tte does not have.
+std::optional<base::Json> recipe_of_modules(const base::Checkpoint& checkpoint);
+
+}  // namespace tte::prompt

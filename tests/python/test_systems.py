@@ -1,0 +1,440 @@
+"""Published systems by recipe: checkpoints in their layout, and what transformers gives for what each system does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+import tte
+from checkpoints import Shape, make_checkpoint, make_tokenizer
+from PIL import Image
+from references import Reference, picture
+from safetensors.torch import load_file, save_file
+from tokenizers import processors
+
+IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
+HELPFUL = "You are a helpful assistant."
+TEXT = "the cat and dog look at a red circle"
+
+
+def chat(user: str, system: str = HELPFUL) -> str:
+    """A conversation up to the opened turn of the assistant."""
+    return f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n"
+
+
+def unit(state: np.ndarray, dim: int | None = None) -> np.ndarray:
+    return state[:dim] / np.linalg.norm(state[:dim])
+
+
+def fit(size: tuple[int, int], factor: int, least: int, most: int) -> tuple[int, int]:
+    """Width and height as qwen-vl-utils chooses them: multiples of a factor, an area between two limits."""
+    width, height = size
+    w, h = (max(factor, round(side / factor) * factor) for side in (width, height))
+    if w * h > most:
+        scale = (width * height / most) ** 0.5
+        w, h = (int(side / scale // factor) * factor for side in (width, height))
+    elif w * h < least:
+        scale = (least / (width * height)) ** 0.5
+        w, h = (int(np.ceil(side * scale / factor)) * factor for side in (width, height))
+    return w, h
+
+
+def first_resized(image: Image.Image, factor: int, least: int, most: int) -> Image.Image:
+    return image.resize(fit(image.size, factor, least * factor**2, most * factor**2))
+
+
+class System(Reference):
+    """transformers on a system's checkpoint, given the text of a prompt."""
+
+    @torch.inference_mode()
+    def states(
+        self, text: str, images: list[Image.Image] | None = None, *, sequential: bool = False, **options: Any
+    ) -> np.ndarray:
+        """Hidden states after the final norm [tokens, hidden]."""
+        inputs = dict(self.processor(text=[text], images=images or None, return_tensors="pt", **options))
+        if sequential:
+            inputs["position_ids"] = torch.arange(inputs["input_ids"].shape[1]).expand(3, 1, -1)
+        self.model.model.rope_deltas = None
+        return self.model.model(**inputs).last_hidden_state[0].numpy()
+
+    def ids(self, text: str) -> list[int]:
+        return self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., System]:
+    """Return the system of a name, whose folder is called so."""
+    made: dict[str, System] = {}
+
+    def get(name: str, family: str, tokens: tuple[str, ...] = (), **shape: Any) -> System:
+        if name not in made:
+            folder = tmp_path_factory.mktemp("systems") / name
+            make_checkpoint(folder, Shape(name, family=family, tokens=tokens, **shape), seed=len(name))
+            made[name] = System(folder)
+        return made[name]
+
+    return get
+
+
+@pytest.fixture
+def pictures() -> list[Image.Image]:
+    return [Image.fromarray(picture(64, 90, 1)), Image.fromarray(picture(140, 84, 2))]
+
+
+def check(rows: np.ndarray, expected: list[np.ndarray]) -> None:
+    np.testing.assert_allclose(rows, np.stack(expected), atol=1e-5, rtol=0)
+
+
+def extended(folder: Path, name: str, **changes: Any) -> Path:
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps({"extends": name, **changes}))
+    return path
+
+
+# ---------------------------------------------------------------------------------------------- Qwen3-Embedding
+
+
+@pytest.fixture(scope="module")
+def qwen3_embedding(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Qwen3Model beside a tokenizer that ends texts with <|endoftext|>."""
+    tokenizer = make_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A <|endoftext|>", special_tokens=[("<|endoftext|>", tokenizer.convert_tokens_to_ids("<|endoftext|>"))]
+    )
+    config = transformers.Qwen3Config(
+        hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
+        intermediate_size=96, vocab_size=len(tokenizer), max_position_embeddings=4096, tie_word_embeddings=True,
+    )  # fmt: skip
+    torch.manual_seed(4)
+    model = transformers.Qwen3ForCausalLM(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3) if parameter.ndim >= 2 else parameter.add_(torch.randn_like(parameter) * 0.1)
+    folder = tmp_path_factory.mktemp("systems") / "Qwen3-Embedding-0.6B"
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@torch.inference_mode()
+def text_vector(folder: Path, text: str, dim: int | None = None, **options: Any) -> np.ndarray:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    return unit(model(**tokenizer(text, return_tensors="pt", **options)).last_hidden_state[0, -1].numpy(), dim)
+
+
+def test_qwen3_embedding(qwen3_embedding: Path, tmp_path: Path) -> None:
+    embedder = tte.Embedder(qwen3_embedding, device="cpu")
+    assert json.loads(embedder.model.recipe)["name"] == "qwen3_embedding"
+    assert "Qwen3-Embedding-0.6B" in embedder.model.recipe_reason
+    told = "Instruct: {}\nQuery:" + TEXT
+    task = "Given a web search query, retrieve relevant passages that answer the query"
+    check(embedder.embed(TEXT, task="retrieval", side="target"), [text_vector(qwen3_embedding, TEXT)])
+    check(embedder.embed(TEXT), [text_vector(qwen3_embedding, TEXT)])
+    check(embedder.embed(TEXT, task="retrieval"), [text_vector(qwen3_embedding, told.format(task))])
+    check(embedder.embed(TEXT, instruction="dog"), [text_vector(qwen3_embedding, told.format("dog"))])
+    check(embedder.embed(TEXT, truncate_dim=32), [text_vector(qwen3_embedding, TEXT, 32)])
+    with pytest.raises(tte.InputError, match=r"truncate_dim is 31.*qwen3_embedding.*32 dimensions and more"):
+        embedder.embed(TEXT, truncate_dim=31)
+    short = tte.Embedder(qwen3_embedding, device="cpu", recipe=extended(tmp_path, "qwen3_embedding", max_length=9))
+    text = f"{TEXT} " * 4
+    check(short.embed(text), [text_vector(qwen3_embedding, text, truncation=True, max_length=9)])
+
+
+def test_ten_megabytes_are_cut_before_they_are_tokenised(qwen3_embedding: Path) -> None:
+    processor = tte.Processor(qwen3_embedding)
+    words = "the cat and dog " * 700_000
+    ids = processor(words, stage="embed")["input_ids"][0].tolist()
+    start = processor.tokenizer.encode(words[:200_000])
+    assert ids == [*start[:8191], processor.tokenizer.id_of("<|endoftext|>")]
+    # Tokens of many bytes: more of the text is needed than usual.
+    assert processor("x" * 11_000_000, stage="embed")["input_ids"].shape == (1, 8192)
+
+
+# ------------------------------------------------------------------------------------------- Qwen3-VL-Embedding
+
+
+def test_qwen3_vl_embedding(system: Callable[..., System], pictures: list[Image.Image]) -> None:
+    theirs = system("Qwen3-VL-Embedding-2B", "qwen3_vl", vision_depth=3)
+    embedder = tte.Embedder(theirs.folder, device="cpu")
+    assert json.loads(embedder.model.recipe)["name"] == "qwen3_vl_embedding"
+    # Images are resized once, to an area that is the system's own.
+    size = {"images_kwargs": {"size": {"shortest_edge": 4096, "longest_edge": 1_843_200}}}
+    default = "Represent the user's input."
+    expected = [
+        unit(theirs.states(chat(TEXT, default))[-1]),
+        unit(theirs.states(chat(f"{IMAGE}{TEXT}", "Find a cat."), [pictures[0]], **size)[-1]),
+        unit(theirs.states(chat(IMAGE * 2, "Find a cat!"), pictures, **size)[-1]),
+        unit(theirs.states(chat(TEXT, default))[-1]),
+    ]
+    rows = embedder.embed(
+        [TEXT, [TEXT, pictures[0]], pictures and [*pictures], TEXT],
+        instruction=[None, " Find a cat ", "Find a cat!", "  "],
+        progress=False,
+    )
+    check(rows, expected)
+
+
+def test_a_long_text_loses_its_end_and_nothing_else(
+    system: Callable[..., System], pictures: list[Image.Image], tmp_path: Path
+) -> None:
+    theirs = system("Qwen3-VL-Embedding-2B", "qwen3_vl", vision_depth=3)
+    recipe = extended(tmp_path, "qwen3_vl_embedding", max_length=60)
+    processor = tte.Processor(theirs.folder, recipe=recipe)
+    words = "look at the red circle and the blue square " * 20
+    whole = tte.Processor(theirs.folder)([pictures[0], words])["input_ids"][0].tolist()
+    cut = processor([pictures[0], words])["input_ids"][0].tolist()
+    tail = theirs.ids("<|im_end|>\n<|im_start|>assistant\n")
+    assert len(cut) == 60
+    assert cut == whole[: 60 - len(tail)] + tail
+    # The first text is cut when the last one is used up; what stands around stays.
+    cut = processor([words, pictures[0], "dog"])["input_ids"][0].tolist()
+    assert len(cut) == 60
+    assert cut[-len(tail) :] == tail
+    assert cut.count(processor.tokenizer.id_of("<|image_pad|>")) == whole.count(
+        processor.tokenizer.id_of("<|image_pad|>")
+    )
+    with pytest.raises(tte.InputError, match=r"item 0: its prompt has \d+ tokens more than the 60 of the recipe"):
+        processor([Image.fromarray(picture(512, 512))] * 2 + ["dog"])
+    messages = [
+        {"role": "system", "content": [{"type": "text", "text": "cat"}]},
+        {"role": "user", "content": [{"type": "text", "text": words}]},
+    ]
+    assert processor(messages)["input_ids"].shape == (1, 60)
+
+
+# ------------------------------------------------------------------------------------------ GME, RzenEmbed, GVE
+
+
+def test_gme(system: Callable[..., System], pictures: list[Image.Image]) -> None:
+    theirs = system("gme-Qwen2-VL-2B-Instruct", "qwen2_vl")
+    embedder = tte.Embedder(theirs.folder, device="cpu")
+    assert json.loads(embedder.model.recipe)["name"] == "gme"
+    image = first_resized(pictures[0], 28, 4, 16384)
+    size = {"images_kwargs": {"size": {"shortest_edge": 4 * 28**2, "longest_edge": 1280 * 28**2}}}
+    expected = [
+        unit(theirs.states(chat(TEXT) + "<|endoftext|>", sequential=True)[-1]),
+        unit(theirs.states(chat(f"{IMAGE}{TEXT}", "Find it") + "<|endoftext|>", [image], sequential=True, **size)[-1]),
+        unit(theirs.states(chat(IMAGE) + "<|endoftext|>", [image], sequential=True, **size)[-1]),
+    ]
+    check(
+        embedder.embed([TEXT, [pictures[0], TEXT], pictures[0]], instruction=[None, "Find it", None], progress=False),
+        expected,
+    )
+    with pytest.raises(tte.InputError, match=r"truncate_dim is 32.*gme.*64 dimensions only"):
+        embedder.embed(TEXT, truncate_dim=32)
+
+
+def test_rzenembed(system: Callable[..., System], pictures: list[Image.Image]) -> None:
+    theirs = system("RzenEmbed", "qwen2_vl")
+    embedder = tte.Embedder(theirs.folder, device="cpu")
+    assert json.loads(embedder.model.recipe)["name"] == "rzenembed"
+    image = first_resized(pictures[1], 28, 4, 16384)
+    size = {"images_kwargs": {"size": {"shortest_edge": 256 * 28**2, "longest_edge": 1280 * 28**2}}}
+    told = "Find the image: "
+    expected = [
+        unit(theirs.states(chat(told + TEXT) + "<|endoftext|>", sequential=True)[-1]),
+        unit(theirs.states(chat(IMAGE + told) + "<|endoftext|>", [image], sequential=True, **size)[-1]),
+    ]
+    check(embedder.embed([TEXT, pictures[1]], instruction=told, progress=False), expected)
+
+
+def test_gve(system: Callable[..., System], pictures: list[Image.Image]) -> None:
+    theirs = system("GVE-3B", "qwen2_5_vl", vision_depth=3)
+    embedder = tte.Embedder(theirs.folder, device="cpu")
+    assert json.loads(embedder.model.recipe)["name"] == "gve"
+    expected = [
+        unit(theirs.states(chat(TEXT) + "<|endoftext|>")[-1]),
+        unit(theirs.states(chat(f"{IMAGE}{TEXT}") + "<|endoftext|>", [pictures[0]])[-1]),
+    ]
+    check(embedder.embed([TEXT, [pictures[0], TEXT]], progress=False), expected)
+
+
+def test_vlm2vec(system: Callable[..., System], pictures: list[Image.Image]) -> None:
+    theirs = system("VLM2Vec-V2.0", "qwen2_vl")
+    embedder = tte.Embedder(theirs.folder, device="cpu")
+    assert json.loads(embedder.model.recipe)["name"] == "qwen2_vl_vlm2vec"
+    small = Image.fromarray(picture(20, 200, 3))
+    size = {"images_kwargs": {"size": {"shortest_edge": 4 * 28**2, "longest_edge": 1280 * 28**2}}}
+    expected = [
+        unit(theirs.states(f"<|image_pad|> {TEXT}\n", [pictures[0]], sequential=True, **size)[-1]),
+        unit(theirs.states(f"<|image_pad|> {TEXT}\n", [small.resize((56, 56))], sequential=True, **size)[-1]),
+    ]
+    check(embedder.embed([[pictures[0], f" {TEXT}\n"], [small, f" {TEXT}\n"]], progress=False), expected)
+
+
+# ------------------------------------------------------------------------------------------------------- UME-R1
+
+UME_TOKENS = ("<disc_emb>", "<gen_emb>")
+
+
+def ume_prompt(recipe: dict[str, Any], text: str) -> str:
+    return chat(f"{text}\n<disc_emb>\n{recipe['prompt']['request']}")
+
+
+def test_ume_r1_with_and_without_its_traces(system: Callable[..., System], pictures: list[Image.Image]) -> None:
+    theirs = system("UME-R1-2B", "qwen2_vl", UME_TOKENS)
+    embedder = tte.Embedder(theirs.folder, device="cpu")
+    recipe = json.loads(embedder.model.recipe)
+    assert recipe["name"] == "ume_r1"
+    image = first_resized(pictures[0], 28, 4, 16384)
+    prompts = [ume_prompt(recipe, IMAGE + TEXT), ume_prompt(recipe, IMAGE + TEXT)]
+    # A text gets a white image, which the limits make one of four tokens.
+    images = [image, Image.new("RGB", (56, 56), "white")]
+    items = [[pictures[0], f" {TEXT}\n"], TEXT]
+    disc, gen = theirs.ids("<disc_emb>")[0], theirs.ids("<gen_emb>")[0]
+    expected = []
+    for prompt, own in zip(prompts, images, strict=True):
+        ids = theirs.processor(text=[prompt], images=[own], return_tensors="pt")["input_ids"][0].tolist()
+        assert ids.count(theirs.ids("<|image_pad|>")[0]) >= 4
+        expected.append(unit(theirs.states(prompt, [own])[ids.index(disc)]))
+    check(embedder.embed(items, progress=False), expected)
+    # With a trace, the last <gen_emb> of it; without one in it, its last token.
+    for trace, behind in (("<think>a cat</think><answer>cat<gen_emb>", 0), ("<think>a cat <gen_emb> dog", 2)):
+        ours = embedder.embed(items, [trace] * 2, progress=False)
+        for row, prompt, own in zip(ours, prompts, images, strict=True):
+            states = theirs.states(prompt + trace, [own])
+            tail = theirs.ids(trace)
+            at = len(states) - len(tail) + len(tail) - 1 - tail[::-1].index(gen)
+            assert (behind == 0) == (at == len(states) - 1)
+            np.testing.assert_allclose(row, unit(states[at]), atol=1e-5, rtol=0)
+    none = embedder.embed(items[0], "<think>a cat")[0]
+    np.testing.assert_allclose(none, unit(theirs.states(prompts[0] + "<think>a cat", [image])[-1]), atol=1e-5, rtol=0)
+
+
+def test_ume_r1_thinks_and_embeds(system: Callable[..., System], pictures: list[Image.Image]) -> None:
+    theirs = system("UME-R1-2B", "qwen2_vl", UME_TOKENS)
+    reasoner, embedder = tte.Reasoner(theirs.folder, device="cpu"), tte.Embedder(theirs.folder, device="cpu")
+    result = tte.think_then_embed(
+        [[pictures[0], TEXT]], reasoner=reasoner, embedder=embedder, max_new_tokens=8, progress=False, ignore_eos=True
+    )
+    recipe = json.loads(reasoner.model.recipe)
+    image = first_resized(pictures[0], 28, 4, 16384)
+    inputs = theirs.processor(text=[ume_prompt(recipe, IMAGE + TEXT)], images=[image], return_tensors="pt")
+    with torch.inference_mode():
+        theirs.model.model.rope_deltas = None
+        out = theirs.model.generate(
+            **inputs,
+            max_new_tokens=8,
+            min_new_tokens=8,
+            do_sample=False,
+            eos_token_id=None,
+            return_dict_in_generate=True,
+        )
+        new = out.sequences[0, inputs["input_ids"].shape[1] :]
+        theirs.model.model.rope_deltas = None
+        inputs["input_ids"] = out.sequences
+        inputs["attention_mask"] = torch.ones_like(out.sequences)
+        inputs["mm_token_type_ids"] = torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(new)[None]], dim=1)
+        states = theirs.model.model(**inputs).last_hidden_state[0].numpy()
+    assert result.traces[0].token_ids == new.tolist()
+    check(result.embeddings, [unit(states[-1])])
+
+
+def test_ume_r1_with_the_authors_words_and_with_given_traces(system: Callable[..., System], tmp_path: Path) -> None:
+    theirs = system("UME-R1-2B", "qwen2_vl", UME_TOKENS)
+    (tmp_path / "words.txt").write_text("Embed it. <gen_emb>\n")
+    path = extended(tmp_path, "ume_r1", prompt={"request_file": "words.txt"})
+    processor = tte.Processor(theirs.folder, recipe=path)
+    assert processor.recipe["prompt"]["request"] == "Embed it. <gen_emb>"
+    text = theirs.processor.tokenizer.decode(processor(TEXT)["input_ids"][0].tolist())
+    assert f"{TEXT}\n<disc_emb>\nEmbed it. <gen_emb><|im_end|>" in text
+    path = extended(tmp_path, "ume_r1_given", prompt={"request_file": "words.txt"})
+    embedder = tte.Embedder(theirs.folder, device="cpu", recipe=path)
+    prompt = chat(f"{IMAGE}{TEXT}\n<disc_emb>\nEmbed it. <gen_emb><think>cat</think> dog<gen_emb>")
+    states = theirs.states(prompt, [Image.new("RGB", (56, 56), "white")])
+    at = len(states) - len(theirs.ids("<gen_emb><|im_end|>\n<|im_start|>assistant\n"))
+    check(embedder.embed(TEXT, "<think>cat</think> dog"), [unit(states[at])])
+
+
+# ------------------------------------------------------------------------------------------------ Embed-RL, RGE
+
+
+def test_embed_rl(system: Callable[..., System], pictures: list[Image.Image]) -> None:
+    theirs = system("Embed-RL-2B", "qwen3_vl", ("<emb>",), vision_depth=3)
+    embedder = tte.Embedder(theirs.folder, device="cpu")
+    assert json.loads(embedder.model.recipe)["name"] == "embed_rl"
+    image = first_resized(pictures[0], 32, 128, 768)
+    trace = '<thinking>{"text_keywords": ["cat"]}</thinking><rethink>dog</rethink><answer>cat</answer>'
+    ask = "Summarize the above content in one word:"
+    default = "Represent the user's input."  # What this family's template of the tests says by itself.
+    expected = [
+        unit(theirs.states(chat(f"{IMAGE}{TEXT}{trace}{ask}", default) + "<emb>", [image])[-1]),
+        unit(theirs.states(chat(f"{TEXT}{ask}", default) + "<emb>")[-1]),
+    ]
+    check(embedder.embed([[f" {TEXT} ", pictures[0]], f"{TEXT}\n"], [trace, None], progress=False), expected)
+
+
+def writes_at(folder: Path, first: str, token: str, place: int, theirs: System) -> None:
+    """Change the head so that greedy decoding of a prompt writes `token` at a place where it wrote another one."""
+    inputs = theirs.processor(text=[first], return_tensors="pt")
+    theirs.model.model.rope_deltas = None
+    out = theirs.model.generate(**inputs, max_new_tokens=place + 1, do_sample=False, eos_token_id=None)
+    new = out[0, inputs["input_ids"].shape[1] :].tolist()
+    assert new[place] not in new[:place], "the place has to be that of a token that is new"
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    head = tensors["lm_head.weight"]
+    own = theirs.ids(token)[0]
+    head[[own, new[place]]] = head[[new[place], own]]
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+def test_rge(tmp_path: Path) -> None:
+    folder = tmp_path / "RGE-3B"
+    shape = Shape("rge", family="qwen2_5_vl", tokens=("<emb>",), vision_depth=3, tied=False)
+    theirs = System(make_checkpoint(folder, shape, seed=5))
+    prompt = chat(f"{TEXT}\n")
+    inputs = theirs.processor(text=[prompt], return_tensors="pt")
+    new = theirs.model.generate(**inputs, max_new_tokens=12, do_sample=False, eos_token_id=None)[0, -12:].tolist()
+    place = max(i for i in range(12) if new[i] not in new[:i])
+    assert place > 2
+    writes_at(folder, prompt, "<emb>", place, theirs)
+    theirs = System(folder)
+    reasoner, embedder = tte.Reasoner(folder, device="cpu"), tte.Embedder(folder, device="cpu")
+    assert json.loads(embedder.model.recipe)["name"] == "rge"
+    stop = theirs.ids("<emb>")[0]
+    # The trace ends at <emb>, which is pooled; one that is cut before it ends with whatever it has.
+    for most, ended in ((12, True), (place, False)):
+        result = tte.think_then_embed([TEXT], reasoner=reasoner, embedder=embedder, max_new_tokens=most, progress=False)
+        ids = result.traces[0].token_ids
+        assert (ids[-1] == stop) == ended
+        assert len(ids) == min(place + 1, most)
+        with torch.inference_mode():
+            theirs.model.model.rope_deltas = None
+            whole = torch.cat([inputs["input_ids"], torch.tensor([ids])], dim=1)
+            states = theirs.model.model(input_ids=whole, attention_mask=torch.ones_like(whole)).last_hidden_state[0]
+        check(result.embeddings, [unit(states[-1].numpy())])
+        again = embedder.embed([TEXT], result.traces)
+        check(again, [unit(states[-1].numpy())])
+    # A target is not thought about.
+    check(embedder.embed(TEXT), [unit(theirs.states(prompt + "<emb>")[-1])])
+
+
+def test_learned_tokens_behind_the_input(system: Callable[..., System], tmp_path: Path) -> None:
+    """LaME's pattern: k learned tokens and one that is pooled, in a single pass."""
+    tokens = ("<r1>", "<r2>", "<r3>", "<EMBED>")
+    theirs = system("latent", "qwen2_vl", tokens)
+    path = tmp_path / "latent.json"
+    path.write_text(json.dumps({
+        "name": "latent", "trace": {"suffix": "".join(tokens)}, "pooling": "token", "pooling_token": "<EMBED>"
+    }))  # fmt: skip
+    embedder = tte.Embedder(theirs.folder, device="cpu", recipe=path)
+    check(embedder.embed(TEXT), [unit(theirs.states(chat(TEXT) + "".join(tokens))[-1])])
+
+
+def test_loading_says_once_that_no_recipe_fits(
+    system: Callable[..., System], capfd: pytest.CaptureFixture[str]
+) -> None:
+    theirs = system("unknown-embedder", "qwen2_vl")
+    for _ in range(2):
+        embedder = tte.Embedder(theirs.folder, device="cpu")
+    assert json.loads(embedder.model.recipe)["name"] == "raw"
+    assert "no recipe fits" in embedder.model.recipe_reason
+    assert capfd.readouterr().err.count("No recipe fits") == 1
