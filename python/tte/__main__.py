@@ -1,11 +1,14 @@
-"""Look at checkpoints and at what their models see. Nothing is downloaded but a hub id that is asked for.
+"""Look at checkpoints, think, embed and search. Nothing is downloaded but a hub id that is asked for.
 
     tte info PATH                 what it is: family, sizes, the recipe in force and why, a sample prompt
     tte show PATH ITEM...         the exact prompt of each item: text, ids, where media, trace and pooled token stand
+    tte think PATH ITEM...        the trace of each item, as it is written
+    tte embed FILE... -o OUT      vectors of images, videos, PDF pages, lines of text; --reasoner: with traces
+    tte search OUT QUERY          what of it is closest to a query
 
 PATH is a folder as save_pretrained writes it, a PEFT adapter's folder, a hub id (owner/name), or "nano" for the bundled
 pair. `python -m tte` is the same command; `python -m tte.mmeb` evaluates. Exit codes: 0 done, 1 the checkpoint or an
-item does not work, 2 wrong usage, 130 stopped.
+item does not work, 2 wrong usage, 3 done in part, 130 stopped.
 """
 
 from __future__ import annotations
@@ -31,6 +34,17 @@ examples:
   tte show nano '{"image": "cat.jpg", "text": "what is it ?", "instruction": "Answer."}'
   tte show nano "a cat" --trace "<think>an animal</think> a cat"     # what the embedder reads
   tte show nano "a cat" --ids                                       # a line for each token
+"""
+_THINK = """examples:
+  tte think nano --together cat.jpg "what is left of the red circle ?" --task image_qa
+"""
+_EMBED = """A call that was stopped goes on where it was when it is given again. What fails is told, has a row of NaN,
+and makes the exit code 3.
+
+examples:
+  tte embed photos/ report.pdf -o corpus.npy --embedder ./my-embedder
+  tte embed questions.txt -o corpus.parquet --reasoner nano --task visdoc --side query
+  tte search corpus.npy "a red bicycle"
 """
 
 
@@ -62,6 +76,89 @@ def _show(arguments: argparse.Namespace) -> None:
         print(f"-- {shown.summary()}")
 
 
+def _think(arguments: argparse.Namespace) -> None:
+    from tte import Reasoner, _inspect
+
+    reasoner = Reasoner(arguments.path, adapter=arguments.adapter, recipe=arguments.recipe)
+    given = arguments.item
+    items: list[Any] = [_inspect.together(given)] if arguments.together else [_inspect.item_of(one) for one in given]
+    for number, item in enumerate(items):
+        if number:
+            print("\n--")
+
+        def write(_index: int, text: str, _token: int) -> None:
+            print(text, end="", flush=True)
+
+        trace = reasoner.think(
+            [item], instruction=arguments.instruction, task=arguments.task, side=arguments.side, progress=False,
+            max_new_tokens=arguments.max_new_tokens, temperature=arguments.temperature, on_token=write,
+        )[0]  # fmt: skip
+        print(f"\n-- {len(trace.token_ids)} tokens, {trace.finish.name.lower()}")
+
+
+def _embedding(arguments: argparse.Namespace, settings: dict[str, Any]) -> Any:
+    """Return the function that embeds items, with the reasoner's traces if there is one."""
+    from tte import Embedder, Reasoner, think_then_embed
+
+    embedder = Embedder(settings["embedder"], recipe=settings["recipe"])
+    thinks = settings["reasoner"] is not None
+    # Without one nobody thinks, and the same weights stand in for it: think_then_embed tells what was wrong with items.
+    reasoner = Reasoner(settings["reasoner"] if thinks else settings["embedder"])
+
+    def embed(items: list[Any]) -> tuple[Any, dict[int, str]]:
+        result = think_then_embed(
+            items, reasoner=reasoner, embedder=embedder, think=thinks, task=settings["task"], side=arguments.side,
+            on_error="skip", progress=False,
+        )  # fmt: skip
+        return result.embeddings, {error.index: error.message for error in result.errors}
+
+    return embed
+
+
+def _embed(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from tqdm import tqdm
+
+    from tte import _index
+
+    settings = {name: getattr(arguments, name) for name in ("embedder", "reasoner", "recipe", "task")}
+    items = list(_index.items_of(arguments.file))
+    embed = _embedding(arguments, settings)
+    with tqdm(total=len(items), desc="embed", disable=not sys.stderr.isatty()) as bar:
+
+        def count(chunk: list[Any]) -> Any:
+            done = embed(chunk)
+            bar.update(len(chunk))
+            return done
+
+        errors = _index.write(Path(arguments.out), items, settings, count)
+    print(f"{len(items) - len(errors)} of {len(items)} vectors in {arguments.out}")
+    for name, message in errors.items():
+        print(f"error: {name}: {message}", file=sys.stderr)
+    return 3 if errors else 0
+
+
+def _search(arguments: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    import numpy as np
+
+    from tte import _index, _inspect
+
+    names, vectors, settings = _index.read(Path(arguments.index))
+    query, errors = _embedding(arguments, settings)([_inspect.item_of(arguments.query)])
+    if errors:
+        from tte import InputError
+
+        raise InputError(errors[0])
+    norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(query[0])
+    scores = np.nan_to_num(vectors @ query[0] / np.maximum(norms, 1e-12), nan=-np.inf)
+    for row in np.argsort(-scores, kind="stable")[: arguments.top]:
+        if np.isfinite(scores[row]):
+            print(f"{scores[row]:.4f}  {names[row]}")
+
+
 def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", help="folder or hub id of the checkpoint")
     parser.add_argument("--adapter", metavar="PATH", help="a PEFT adapter of it (LoRA, DoRA)")
@@ -86,12 +183,43 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument("--embed", action="store_true", help="the embedder's prompt (with --trace always)")
     show.add_argument("--trace", metavar="TEXT", help="a trace, which the embedder reads after the item")
     show.add_argument("--instruction", metavar="TEXT", help="instead of the recipe's")
-    show.add_argument("--task", metavar="NAME", help="one of the recipe's presets; `info` lists them")
-    show.add_argument("--side", choices=("query", "target"), default="query", help="of the preset")
+    _preset(show)
     show.add_argument("--ids", action="store_true", help="a line for each token, with its id and positions")
     show.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="default: on a terminal")
     show.set_defaults(run=_show)
+
+    think = commands.add_parser("think", help="traces", epilog=_THINK, formatter_class=raw)
+    _common(think)
+    think.add_argument("item", metavar="ITEM", nargs="+", help="a text, a file, or JSON, as of `show`")
+    think.add_argument("--together", action="store_true", help="the ITEMs are parts of one item")
+    think.add_argument("--instruction", metavar="TEXT", help="instead of the recipe's")
+    think.add_argument("--max-new-tokens", type=int, metavar="N", help="most tokens; default: the recipe's, else 512")
+    think.add_argument("--temperature", type=float, metavar="T", help="default: the recipe's, else greedy")
+    _preset(think)
+    think.set_defaults(run=_think)
+
+    embed = commands.add_parser("embed", help="vectors of files", epilog=_EMBED, formatter_class=raw)
+    embed.add_argument(
+        "file", metavar="FILE", nargs="+", help="an image, video, .pdf, .txt or .jsonl; a folder of them"
+    )
+    embed.add_argument("-o", "--out", required=True, metavar="OUT", help="the .npy or .parquet file to write")
+    embed.add_argument("--embedder", default="nano", metavar="PATH", help="default: nano")
+    embed.add_argument("--reasoner", metavar="PATH", help="thinks about each item before it is embedded")
+    embed.add_argument("--recipe", metavar="NAME", help="the embedder's; default: found as info says")
+    _preset(embed, side="target")
+    embed.set_defaults(run=_embed)
+
+    search = commands.add_parser("search", help="the closest of what `embed` wrote", formatter_class=raw)
+    search.add_argument("index", metavar="OUT", help="what `tte embed` wrote")
+    search.add_argument("query", metavar="QUERY", help="a text, a file, or JSON, as of `show`")
+    search.add_argument("--top", type=int, default=10, metavar="N", help="default: 10")
+    search.set_defaults(run=_search, side="query")
     return top
+
+
+def _preset(parser: argparse.ArgumentParser, side: str = "query") -> None:
+    parser.add_argument("--task", metavar="NAME", help="one of the recipe's presets; `info` lists them")
+    parser.add_argument("--side", choices=("query", "target"), default=side, help=f"of the preset; default: {side}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -102,13 +230,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     _command.tolerate_any_terminal()
     try:
-        arguments.run(arguments)
+        return arguments.run(arguments) or 0
     except (tte.Error, OSError) as error:
         print(f"error: {_command.told(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    return 0
 
 
 if __name__ == "__main__":

@@ -162,9 +162,9 @@ class Reasoner:
             of few bits (FP8, compressed-tensors) become numbers of the dtype.
         device: "auto", "cpu", "cuda", "cuda:1"; or hand in a `backend`.
         dtype: "auto" (the checkpoint's own), "float32", "bfloat16", "float16".
-        recipe: a recipe file or the name of a bundled recipe; default: `recipe.json` of the checkpoint, else the bundled
-            one that fits the checkpoint, else what its sentence-transformers files say, else the checkpoint's chat
-            template as it is. `model.recipe_reason` says which and why, as `tte info` does.
+        recipe: a recipe file or the name of a bundled recipe; default: `recipe.json` of the checkpoint, else the
+            bundled one that fits the checkpoint, else what its sentence-transformers files say, else the checkpoint's
+            chat template as it is. `model.recipe_reason` says which and why, as `tte info` does.
         backend: share this backend; by default models on the same device share one.
         quantization: not available in this version.
         adapter: folder or hub id of a PEFT adapter (LoRA, DoRA) of the checkpoint, which is merged into its weights as

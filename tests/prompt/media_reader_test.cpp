@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
+
 #include "expect_error.h"
 #include "prompt/fixture.h"
 #include "tte/error.h"
@@ -49,6 +51,23 @@ TEST(MediaReader, TheRecipesLimitsWinOverTheCheckpoints) {
   EXPECT_EQ(small[0]->patches.h, 4);
   const auto own = reader("{}").read(parts({picture(112, 112)}));
   EXPECT_EQ(own[0]->patches.h, 8);
+}
+
+TEST(MediaReader, ImagesMayBeResizedTwiceAndSmallOnesBecomeSquares) {
+  const auto grid = [](const std::string& image, int height, int width) {
+    const auto visuals = reader("{\"image\": " + image + "}").read(parts({picture(height, width)}));
+    return std::array{visuals[0]->patches.h, visuals[0]->patches.w};
+  };
+  const std::string limits = R"("min_pixels": 784, "max_pixels": 1003520)";
+  EXPECT_EQ(grid("{" + limits + "}", 20, 100), (std::array<std::int64_t, 2>{2, 8}));
+  // 4 tokens at least, then 1: the first is what is left.
+  EXPECT_EQ(grid("{\"first\": {}, " + limits + "}", 20, 28), (std::array<std::int64_t, 2>{4, 6}));
+  EXPECT_EQ(grid("{\"first\": {\"max_pixels\": 3136}, " + limits + "}", 300, 300),
+            (std::array<std::int64_t, 2>{4, 4}));
+  EXPECT_EQ(grid("{\"min_side\": 28, \"small_side\": 56, " + limits + "}", 20, 100),
+            (std::array<std::int64_t, 2>{4, 4}));
+  EXPECT_EQ(grid("{\"min_side\": 28, \"small_side\": 56, " + limits + "}", 28, 112),
+            (std::array<std::int64_t, 2>{2, 8}));
 }
 
 TEST(MediaReader, LimitsThatExcludeEachOtherAreAnError) {

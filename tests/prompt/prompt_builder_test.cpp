@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
+
 #include "expect_error.h"
 #include "models/placeholders.h"
 #include "models/qwen/placeholders.h"
@@ -432,6 +434,110 @@ TEST(PromptBuilder, PoolsTheLastOccurrenceOfAToken) {
               HasSubstr("<|vision_end|>"));
   EXPECT_THAT(message_of<ModelError>([] { builder(R"({"pooling": "token", "pooling_token": "<emb>"})"); }),
               HasSubstr("<emb>"));
+}
+
+TEST(PromptBuilder, ATokenThatATraceLacksMayHaveAFallback) {
+  const auto built = builder(R"({"pooling": "token", "pooling_token": "<think>", "pooling_fallback": "last",
+                                 "prompt": {"user": ["{content}", "<think>"]},
+                                 "without_trace": {"pooling": "token", "pooling_token": "<|im_start|>"}})");
+  const auto opened = open(built, "a");
+  const auto row = [&](const char* text) {
+    Trace trace;
+    trace.text = text;
+    return built.close(opened, &trace).pooled_row;
+  };
+  // What the prompt has of it does not count, and in a trace's text it is the token.
+  EXPECT_EQ(row("b c"), opened->size() + static_cast<std::int64_t>(encode("b c").size()) - 1);
+  EXPECT_EQ(row("b<think>c"), opened->size() + static_cast<std::int64_t>(encode("b").size()));
+  const auto last = std::find(opened->ids.rbegin(), opened->ids.rend(), encode("<|im_start|>").front());
+  EXPECT_EQ(built.close(opened, nullptr).pooled_row, opened->ids.rend() - last - 1);
+}
+
+TEST(PromptBuilder, ATraceThatWasCutMayGoWithoutTheSuffix) {
+  const auto built = builder(R"({"trace": {"suffix": "<|im_end|>", "suffix_when_cut": false,
+                                           "stop_tokens": ["<|im_end|>"]}})");
+  EXPECT_THAT(built.recipe().decoding.stop_token_ids, ::testing::ElementsAre(encode("<|im_end|>").front()));
+  const auto opened = open(built, "a");
+  Trace trace;
+  trace.text = "b";
+  const auto ends = [&](FinishReason finish) {
+    trace.finish = finish;
+    return built.close(opened, &trace).prompt->ids.back() == encode("<|im_end|>").front();
+  };
+  EXPECT_TRUE(ends(FinishReason::kStop));
+  EXPECT_FALSE(ends(FinishReason::kLength));
+  // The token that ended it is not read twice, where the text shows it.
+  trace.text = "b<|im_end|>";
+  trace.finish = FinishReason::kStop;
+  EXPECT_EQ(built.close(opened, &trace).prompt->size(),
+            opened->size() + static_cast<std::int64_t>(encode("b").size()) + 1);
+  EXPECT_THAT(message_of<ModelError>([] { builder(R"({"trace": {"stop_tokens": ["<none>"]}})"); }),
+              AllOf(HasSubstr("<none>"), HasSubstr("ends traces at")));
+}
+
+TEST(PromptBuilder, InstructionsAndTextsAsARecipeWantsThem) {
+  const auto built =
+      builder(R"({"instruction": "Do.", "prompt": {"user": ["{instruction}|", "{text}", "|{request}"],
+                                 "instruction_end": ".", "strip_text": true, "request": "so"}})");
+  const auto said = [&](const char* instruction, const std::string& item) {
+    PromptRequest request;
+    if (instruction != nullptr) request.instruction = instruction;
+    const std::string text = text_of(*open(built, item, request));
+    const std::size_t begin = text.find("user\n") + 5;
+    return text.substr(begin, text.find("<|im_end|>") - begin);
+  };
+  EXPECT_EQ(said("find", " a b \n"), "find.|a b|so");
+  EXPECT_EQ(said(" find it! ", "a"), "find it!|a|so");
+  EXPECT_EQ(said("find \u3002", "\u3000a\u00a0"), "find \u3002|a|so");
+  EXPECT_EQ(said("  ", "a"), "Do.|a|so");
+  EXPECT_EQ(said(nullptr, "a"), "Do.|a|so");
+  EXPECT_THAT(message_of<InputError>([&] { said("a\xf0", "a"); }), HasSubstr("UTF-8"));
+  EXPECT_THAT(message_of<InputError>([&] { said("a", "\xf0\x9f"); }), HasSubstr("UTF-8"));
+}
+
+TEST(PromptBuilder, ImagesAndVideosMayHavePlacesOfTheirOwn) {
+  const auto built = builder(R"({"prompt": {"user": ["{images}", "{text}", "{videos}"]}})");
+  const auto order = [&](std::vector<Part> list) {
+    const std::string text = text_of(*open(built, parts(std::move(list))));
+    return std::array{text.find("image_pad") < text.find("word"), text.find("video_pad") < text.find("word")};
+  };
+  EXPECT_EQ(order({std::string("word"), picture(28, 28)}), (std::array{true, false}));
+  EXPECT_EQ(order({clip(2, 28, 28), std::string("word")}), (std::array{false, false}));
+  EXPECT_EQ(order({std::string("word"), clip(2, 28, 28), picture(28, 28)}), (std::array{true, true}));
+}
+
+TEST(PromptBuilder, TextsAreCutToTheLongestPrompt) {
+  const std::string rule =
+      R"("prompt": {"system": "{instruction}", "user": ["{content}"]}, "instruction": "see",
+                              "trace": {"suffix": "<|im_end|>"})";
+  const auto whole = builder("{" + rule + "}"), built = builder("{\"max_length\": 40, " + rule + "}");
+  const Ids tail = encode("<|im_end|>\n<|im_start|>assistant\n");
+  const auto check = [&](const Input& input) {
+    const auto full = open(whole, input), cut = open(built, input);
+    EXPECT_EQ(cut->size(), 39);  // And the suffix.
+    const auto kept = static_cast<std::ptrdiff_t>(39 - tail.size());
+    EXPECT_TRUE(std::equal(cut->ids.begin(), cut->ids.begin() + kept, full->ids.begin()));
+    EXPECT_EQ(Ids(cut->ids.begin() + kept, cut->ids.end()), tail);
+    EXPECT_EQ(built.close(cut, nullptr).prompt->size(), 40);
+  };
+  std::string words;
+  for (int i = 0; i < 60; ++i) words += " word";
+  check(Input(words));
+  check(parts({picture(56, 56), words}));
+  check(Input("x" + std::string(100'000, ' ') + words));
+  // Not the first text while the last one has tokens left; and the image between them stays.
+  const auto two = open(built, parts({words, picture(56, 56), std::string("end")}));
+  EXPECT_EQ(two->size(), 39);
+  EXPECT_EQ(std::count(two->kinds.begin(), two->kinds.end(), models::TokenKind::kImage), 4);
+  // What fits is as it is.
+  EXPECT_EQ(open(built, "few words")->ids, open(whole, "few words")->ids);
+  EXPECT_THAT(message_of<InputError>([&] {
+                open(built, parts({picture(560, 560), std::string("end")}));
+              }),
+              AllOf(HasSubstr("tokens more than the 40"), HasSubstr("may be cut")));
+  Input talk;
+  talk.messages = {{"system", {std::string("short")}}, {"user", {words}}, {"assistant", {std::string("So")}}};
+  EXPECT_EQ(open(built, talk)->size(), 39);
 }
 
 TEST(PromptBuilder, EosStandsForTheEndToken) {

@@ -17,6 +17,7 @@ from PIL import Image
 from references import Reference, picture
 from safetensors.torch import load_file, save_file
 from tokenizers import processors
+from torchvision.transforms.v2 import functional
 
 IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
 HELPFUL = "You are a helpful assistant."
@@ -45,8 +46,17 @@ def fit(size: tuple[int, int], factor: int, least: int, most: int) -> tuple[int,
     return w, h
 
 
+def resized(image: Image.Image, width: int, height: int) -> Image.Image:
+    """As the processors resize: within one level of Pillow's resize(), which the systems' own code calls."""
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    cubic = functional.InterpolationMode.BICUBIC
+    out = functional.resize(pixels, [height, width], interpolation=cubic, antialias=True).permute(1, 2, 0).numpy()
+    assert np.abs(out.astype(int) - np.asarray(image.resize((width, height))).astype(int)).max() <= 1
+    return Image.fromarray(out)
+
+
 def first_resized(image: Image.Image, factor: int, least: int, most: int) -> Image.Image:
-    return image.resize(fit(image.size, factor, least * factor**2, most * factor**2))
+    return resized(image, *fit(image.size, factor, least * factor**2, most * factor**2))
 
 
 class System(Reference):
@@ -264,7 +274,7 @@ def test_vlm2vec(system: Callable[..., System], pictures: list[Image.Image]) -> 
     size = {"images_kwargs": {"size": {"shortest_edge": 4 * 28**2, "longest_edge": 1280 * 28**2}}}
     expected = [
         unit(theirs.states(f"<|image_pad|> {TEXT}\n", [pictures[0]], sequential=True, **size)[-1]),
-        unit(theirs.states(f"<|image_pad|> {TEXT}\n", [small.resize((56, 56))], sequential=True, **size)[-1]),
+        unit(theirs.states(f"<|image_pad|> {TEXT}\n", [resized(small, 56, 56)], sequential=True, **size)[-1]),
     ]
     check(embedder.embed([[pictures[0], f" {TEXT}\n"], [small, f" {TEXT}\n"]], progress=False), expected)
 

@@ -1,0 +1,196 @@
+"""The command `tte`: what a checkpoint is, and what its model sees."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tte
+from adapters import make_adapter
+from checkpoints import SHAPES, Shape
+from PIL import Image
+from references import picture
+from tte import _index
+from tte.__main__ import main
+
+GetFolder = Callable[[Shape], Path]
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> str:
+    assert main([str(argument) for argument in arguments]) == code
+    captured = capsys.readouterr()
+    return captured.err if code else captured.out
+
+
+def test_the_module_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "tte", "--help"], check=True, capture_output=True, text=True)
+    assert "tte info PATH" in done.stdout
+    assert subprocess.run([sys.executable, "-m", "tte"], capture_output=True, check=False).returncode == 2
+
+
+@pytest.mark.parametrize("command", ["info", "show"])
+def test_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert "examples:" in capsys.readouterr().out
+
+
+def test_info_of_the_bundled_pair(capsys: pytest.CaptureFixture[str]) -> None:
+    out = run(capsys, "info", "nano")
+    assert "recipe.json of the checkpoint" in out
+    assert "qwen2_vl" in out
+    assert "image_qa" in out
+
+
+def test_info_says_what_loading_finds(checkpoint: GetFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = checkpoint(SHAPES[0])
+    found = json.loads(run(capsys, "info", folder, "--json"))
+    model = tte.Embedder(folder, device="cpu").model
+    assert found["family"] == model.family
+    assert found["layers"] == model.num_layers
+    assert found["vector"]["dimensions"] == model.hidden_size
+    assert found["weights"]["dtypes"] == [model.dtype]
+    assert found["weights"]["bytes"] < sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    assert 0 < found["weights"]["vision_bytes"] < found["weights"]["bytes"]
+    assert found["recipe"]["why"] == model.recipe_reason
+    assert found["recipe"]["name"] == "raw"
+    assert found["sample"]["embed"].endswith("<|im_start|>assistant\\n")
+    assert "no recipe fits" in run(capsys, "info", folder)
+    given = run(capsys, "info", folder, "--recipe", "qwen2_vl_vlm2vec")
+    assert "given by name" in given
+
+
+def test_info_shows_by_hash_whose_words_a_request_is(
+    checkpoint: GetFolder, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = checkpoint(Shape("ume", tokens=("<disc_emb>", "<gen_emb>")))
+    ours = json.loads(run(capsys, "info", folder, "--json"))["request"]["sha256"]
+    assert f"sha256 {ours[:16]}" in run(capsys, "info", folder)
+    (tmp_path / "words.txt").write_text("Their words.")
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text(json.dumps({"extends": "ume_r1", "prompt": {"request_file": "words.txt"}}))
+    theirs = json.loads(run(capsys, "info", folder, "--recipe", recipe, "--json"))["request"]
+    assert theirs["sha256"] != ours
+    assert theirs["text"] == "Their words."
+
+
+def test_info_of_an_adapter(checkpoint: GetFolder, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = make_adapter(tmp_path / "adapter", checkpoint(SHAPES[0]), target_modules=["q_proj"])
+    found = json.loads(run(capsys, "info", folder, "--json"))
+    assert found["adapter"] == str(folder)
+    assert found["base"] == str(checkpoint(SHAPES[0]))
+    assert found["weights"]["bytes"] > 0
+
+
+def test_show_marks_media_trace_and_pooled_token(
+    checkpoint: GetFolder, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = checkpoint(SHAPES[0])
+    file = tmp_path / "cat.png"
+    Image.fromarray(picture(56, 84)).save(file)
+    out = run(capsys, "show", folder, "--together", file, "what is it ?", "--trace", "<think>a</think> cat")
+    grid = "[image: 6 tokens, 1 x 4 x 6 patches]"
+    assert f"<|vision_start|>{grid}<|vision_end|>what is it ?<|im_end|>" in out
+    assert "[trace: <think>a</think> ca" in out
+    assert ">>" in out
+    assert "row" in out.splitlines()[-1]
+    coloured = run(capsys, "show", folder, "a cat", "--color", "always", "--embed")
+    assert "\x1b[" in coloured
+    assert "\x1b[" not in run(capsys, "show", folder, "a cat", "--embed")
+
+
+def test_show_lists_every_token(checkpoint: GetFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = checkpoint(SHAPES[0])
+    processed = tte.Processor(folder)("the cat", stage="embed")
+    lines = run(capsys, "show", folder, "the cat", "--ids", "--embed").splitlines()[:-1]
+    assert [int(line.split()[1]) for line in lines] == processed["input_ids"][0].tolist()
+    assert [int(line.split()[2]) for line in lines] == processed["position_ids"][0, 0].tolist()
+    assert lines[processed["pooled_row"]].endswith("<- pooled")
+
+
+def test_mistakes_are_a_sentence(checkpoint: GetFolder, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert "is not a folder" in run(capsys, "info", tmp_path / "none", code=1)
+    folder = checkpoint(SHAPES[0])
+    assert "neither a file nor one of the bundled" in run(capsys, "info", folder, "--recipe", "umer1", code=1)
+    assert "no JSON" in run(capsys, "show", folder, '{"text": ', code=1)
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"nothing")
+    assert "broken.png" in run(capsys, "show", folder, broken, code=1)
+
+
+def test_think_writes_the_trace(capsys: pytest.CaptureFixture[str], checkpoint: GetFolder) -> None:
+    folder = checkpoint(SHAPES[0])
+    expected = tte.Reasoner(folder, device="cpu").think("the cat", max_new_tokens=5, progress=False)[0]
+    out = run(capsys, "think", folder, "the cat", "--max-new-tokens", 5)
+    assert out.startswith(expected.text)
+    assert "5 tokens, length" in out
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
+def test_embed_and_search(
+    suffix: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.txt").write_text("the red circle\n\nthe blue square\n")
+    (tmp_path / "in" / "b.jsonl").write_text('{"text": "the green cross"}\n')
+    Image.fromarray(picture(56, 56)).save(tmp_path / "in" / "c.png")
+    (tmp_path / "in" / "d.png").write_bytes(b"nothing")
+    out = tmp_path / f"corpus{suffix}"
+    told = run(capsys, "embed", "in", "-o", out, "--side", "query", code=3)
+    assert "in/d.png" in told
+    lines = run(capsys, "search", out, "the blue square", "--top", 3).splitlines()
+    assert len(lines) == 3
+    assert lines[0].endswith("in/a.txt#2")
+    assert float(lines[0].split()[0]) == pytest.approx(1, abs=1e-3)
+    names, vectors, settings = _index.read(out)
+    assert names == ["in/a.txt#1", "in/a.txt#2", "in/b.jsonl#1", "in/c.png", "in/d.png"]
+    expected = tte.Embedder("nano", device="cpu").embed(["the red circle"])
+    np.testing.assert_allclose(vectors[0], expected[0], atol=1e-5)
+    assert np.isnan(vectors[4]).all()
+    assert settings["embedder"] == "nano"
+
+
+def test_embedding_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_index, "_CHUNK", 2)
+    items = [(f"name {i}", i) for i in range(7)]
+    seen: list[int] = []
+
+    def embed(chunk: list[int], stop_at: int | None = None) -> tuple[np.ndarray, dict[int, str]]:
+        if stop_at in chunk:
+            raise KeyboardInterrupt
+        seen.extend(chunk)
+        return np.array([[i, i + 1] for i in chunk], np.float32), {0: "bad"} if 4 in chunk else {}
+
+    out = tmp_path / "out.npy"
+    with pytest.raises(KeyboardInterrupt):
+        _index.write(out, items, {"a": 1}, lambda chunk: embed(chunk, 5))
+    assert not out.exists()
+    with pytest.raises(tte.InputError, match="rows of other settings"):
+        _index.write(out, items, {"a": 2}, embed)
+    # Half a row, as a call leaves it that is killed while it writes.
+    with (tmp_path / "out.npy.part" / "rows.f32").open("ab") as file:
+        file.write(b"xyz")
+    with (tmp_path / "out.npy.part" / "rows.jsonl").open("a") as file:
+        file.write('{"index": 4, "na')
+    assert _index.write(out, items, {"a": 1}, embed) == {"name 4": "bad"}
+    assert seen == [0, 1, 2, 3, 4, 5, 6]
+    names, vectors, _ = _index.read(out)
+    assert names == [name for name, _ in items]
+    assert vectors[:, 0].tolist() == list(range(7))
+    assert not (tmp_path / "out.npy.part").exists()
+
+
+def test_other_files_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("cat")
+    assert ".npy and .parquet" in run(capsys, "embed", tmp_path / "a.txt", "-o", tmp_path / "a.csv", code=1)
+    assert "no file or folder" in run(capsys, "embed", tmp_path / "none", "-o", tmp_path / "a.npy", code=1)
+    (tmp_path / "empty").mkdir()
+    assert "has no image" in run(capsys, "embed", tmp_path / "empty", "-o", tmp_path / "a.npy", code=1)
+    assert "is no file" in run(capsys, "search", tmp_path / "a.npy", "cat", code=1)
