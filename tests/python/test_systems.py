@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -448,3 +449,15 @@ def test_loading_says_once_that_no_recipe_fits(
     assert json.loads(embedder.model.recipe)["name"] == "raw"
     assert "no recipe fits" in embedder.model.recipe_reason
     assert capfd.readouterr().err.count("No recipe fits") == 1
+
+
+def test_the_readme_names_what_is_there() -> None:
+    root = Path(__file__).parents[2]
+    table = (root / "README.md").read_text().split("## Systems\n")[1].split("\n## ")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line[:2] == "| "]
+    named = {re.findall(r"`(\w+)`", row[1])[0] for row in rows if "`" in row[1]}
+    bundled = {file.stem for file in (root / "models" / "recipes").glob("*.json")}
+    assert named == bundled - {"raw"}
+    tests = [name for row in rows for name in re.findall(r"`(test_\w+)", row[6])]
+    assert len(tests) == len(named) - 1
+    assert [name for name in tests if not any(own.startswith(name) for own in globals())] == []
