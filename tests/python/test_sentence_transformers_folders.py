@@ -68,7 +68,7 @@ def test_what_tte_does_not_have_is_refused_by_name(qwen3_embedding: Path, tmp_pa
     written(qwen3_embedding, folder, "lasttoken", Dense(64, 32), **text, module_output_name="token_embeddings")
     with pytest.raises(tte.ModelError, match=r"modules.json asks for the module Dense, which tte does not have"):
         tte.Embedder(folder, device="cpu")
-    assert tte.Embedder(folder, device="cpu", recipe="raw").dim == 64
+    assert tte.Embedder(folder, device="cpu", recipe="plain").dim == 64
     modules = json.loads((folder / "modules.json").read_text())
     (folder / "modules.json").write_text(json.dumps(modules[:2]))
     assert tte.Embedder(folder, device="cpu").dim == 64

@@ -315,7 +315,7 @@ def test_ume_r1_with_and_without_its_traces(system: Callable[..., System], pictu
             at = len(states) - len(tail) + len(tail) - 1 - tail[::-1].index(gen)
             assert (behind == 0) == (at == len(states) - 1)
             np.testing.assert_allclose(row, unit(states[at]), atol=1e-5, rtol=0)
-    none = embedder.embed(items[0], "<think>a cat")[0]
+    none = embedder.embed([items[0]], ["<think>a cat"])[0]
     np.testing.assert_allclose(none, unit(theirs.states(prompts[0] + "<think>a cat", [image])[-1]), atol=1e-5, rtol=0)
 
 
