@@ -62,7 +62,7 @@ TEST(MediaReader, ImagesMayBeResizedTwiceAndSmallOnesBecomeSquares) {
   EXPECT_EQ(grid("{" + limits + "}", 20, 100), (std::array<std::int64_t, 2>{2, 8}));
   // 4 tokens at least, then 1: the first is what is left.
   EXPECT_EQ(grid("{\"first\": {}, " + limits + "}", 20, 28), (std::array<std::int64_t, 2>{4, 6}));
-  EXPECT_EQ(grid("{\"first\": {\"max_pixels\": 3136}, " + limits + "}", 300, 300),
+  EXPECT_EQ(grid("{\"first\": {\"max_pixels\": 3200}, " + limits + "}", 300, 300),
             (std::array<std::int64_t, 2>{4, 4}));
   EXPECT_EQ(grid("{\"min_side\": 28, \"small_side\": 56, " + limits + "}", 20, 100),
             (std::array<std::int64_t, 2>{4, 4}));
