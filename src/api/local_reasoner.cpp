@@ -53,12 +53,13 @@ void LocalReasoner::think(Call& call, const ThinkJob& job, Thought then) const {
   auto stream = std::make_shared<Stream>();
   request.on_token = token_callback(call, job, stream);
   auto finish = [this, stream, stop = request.options.stop, prompt_tokens = request.prompt->size(),
-                 media = job.media_seconds, then = std::move(then)](engine::GenerateResult result) {
+                 is_open = model_.builder->opens_thinking(*request.prompt), media = job.media_seconds,
+                 then = std::move(then)](engine::GenerateResult result) {
     if (stream->kept) cut(result, *stream->kept, model_.loaded->files->tokenizer, stop);
     const prompt::TraceFormat& format = model_.recipe().trace;
     Trace trace;
     trace.text = std::move(result.text);
-    prompt::split_trace(trace, format.open, format.close);
+    prompt::split_trace(trace, format.open, format.close, is_open);
     trace.token_ids = std::move(result.ids);
     trace.vocabulary = model_.builder->vocabulary();
     trace.finish = result.finish;

@@ -228,6 +228,16 @@ std::string PromptBuilder::trace_text(const Trace& trace) const {
   return out;
 }
 
+bool PromptBuilder::opens_thinking(const models::Prompt& prompt) const {
+  constexpr std::int64_t kTail = 32;  // Tokens: the tag and white space behind it.
+  const std::string& open = recipe_.trace.open;
+  if (open.empty()) return false;
+  std::string tail =
+      files_->tokenizer->decode({prompt.ids.end() - std::min(prompt.size(), kTail), prompt.ids.end()}, false);
+  tail.erase(tail.find_last_not_of(" \t\r\n") + 1);
+  return tail.ends_with(open);
+}
+
 std::vector<std::int64_t> PromptBuilder::trace_ids(const Trace& trace) const {
   if (!recipe_.trace.conclusion_only && !trace.token_ids.empty() && trace.vocabulary == files_->vocabulary) {
     std::vector<std::int64_t> ids = trace.token_ids;

@@ -64,6 +64,10 @@ class PromptBuilder {
   [[nodiscard]] static std::shared_ptr<const models::Prompt> continued(
       const std::shared_ptr<const models::Prompt>& opened, const std::vector<std::int64_t>& ids);
 
+  // Whether a prompt ends with the tag that opens the thinking, as templates of some models write it: what they
+  // generate is thinking from the first token on.
+  [[nodiscard]] bool opens_thinking(const models::Prompt& prompt) const;
+
   [[nodiscard]] bool is_special(std::int64_t id) const { return files_->tokenizer->is_special(id); }
 
   // True if close() only appends to open(), whatever the trace.

@@ -12,7 +12,7 @@ std::string trimmed(std::string_view text) {
 
 }  // namespace
 
-void split_trace(Trace& trace, std::string_view open, std::string_view close) {
+void split_trace(Trace& trace, std::string_view open, std::string_view close, bool is_open) {
   const std::string_view text = trace.text;
   std::size_t opened = open.empty() ? std::string_view::npos : text.find(open);
   // A tag that closes before any opens was opened in the prompt; the answer may quote an opening one.
@@ -24,7 +24,7 @@ void split_trace(Trace& trace, std::string_view open, std::string_view close) {
   if (closed != std::string_view::npos) {
     trace.thinking = trimmed(text.substr(begin, closed - begin));
     trace.conclusion = trimmed(text.substr(closed + close.size()));
-  } else if (opened != std::string_view::npos) {
+  } else if (opened != std::string_view::npos || is_open) {
     trace.thinking = trimmed(text.substr(begin));
     trace.conclusion.clear();
   } else {

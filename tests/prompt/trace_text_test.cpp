@@ -35,6 +35,18 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"ClosedTwice", "a <think>b</think> c </think> d", "b", "c </think> d"}),
     [](const auto& info) { return std::string(info.param.name); });
 
+TEST(SplitTrace, CutShortAfterATagThatThePromptOpened) {
+  Trace trace;
+  trace.text = "cut short";
+  split_trace(trace, "<think>", "</think>", true);
+  EXPECT_EQ(trace.thinking, "cut short");
+  EXPECT_EQ(trace.conclusion, "");
+  trace.text = "all of it </think> c";
+  split_trace(trace, "<think>", "</think>", true);
+  EXPECT_EQ(trace.thinking, "all of it");
+  EXPECT_EQ(trace.conclusion, "c");
+}
+
 TEST(SplitTrace, OfARecipeWithoutTagsIsAllConclusion) {
   Trace trace;
   trace.text = "<think>a</think>b";

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -226,3 +227,15 @@ def test_traces_are_equal_whatever_was_read_before(reasoner: tte.Reasoner) -> No
     assert again.reused_tokens > first.reused_tokens
     assert again == first
     assert again != reasoner.think("another prompt", max_new_tokens=2)[0]
+
+
+@pytest.mark.parametrize(("written", "is_thinking"), [("<think>\n", True), ("<think>\n\n</think>\n\n", False)])
+def test_a_template_may_open_the_thinking(folder: Path, tmp_path: Path, written: str, is_thinking: bool) -> None:
+    made = shutil.copytree(folder, tmp_path / "made")
+    (made / "chat_template.jinja").write_text(
+        "{% for m in messages %}<|im_start|>{{ m.content if m.content is string else m.content[0].text }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+        + written
+    )
+    (trace,) = tte.Reasoner(made, device="cpu").think("a", max_new_tokens=6, ignore_eos=True, progress=False)
+    assert trace.text
+    assert (trace.thinking, trace.conclusion) == ((trace.text.strip(), "") if is_thinking else ("", trace.text.strip()))
