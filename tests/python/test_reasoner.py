@@ -233,8 +233,8 @@ def test_traces_are_equal_whatever_was_read_before(reasoner: tte.Reasoner) -> No
 def test_a_template_may_open_the_thinking(folder: Path, tmp_path: Path, written: str, is_thinking: bool) -> None:
     made = shutil.copytree(folder, tmp_path / "made")
     (made / "chat_template.jinja").write_text(
-        "{% for m in messages %}<|im_start|>{{ m.content if m.content is string else m.content[0].text }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
-        + written
+        "{% for m in messages %}<|im_start|>{{ m.content if m.content is string else m.content[0].text }}<|im_end|>\n"
+        "{% endfor %}<|im_start|>assistant\n" + written
     )
     (trace,) = tte.Reasoner(made, device="cpu").think("a", max_new_tokens=6, ignore_eos=True, progress=False)
     assert trace.text
