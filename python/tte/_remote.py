@@ -117,7 +117,7 @@ class RemoteReasoner(Reasoner):
     def __copy__(self) -> RemoteReasoner:
         return self  # Nothing of it changes, and another one would not have its key.
 
-    def __deepcopy__(self, memo: Any) -> RemoteReasoner:
+    def __deepcopy__(self, _memo: Any) -> RemoteReasoner:
         return self
 
     def __repr__(self) -> str:
