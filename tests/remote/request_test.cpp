@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
+
 #include "expect_error.h"
 #include "tte/error.h"
 
@@ -10,7 +12,7 @@ namespace {
 
 RemoteOptions options(const std::string& extra = "", bool stream = false) {
   RemoteOptions out;
-  out.model = "m";
+  out.model = std::string(1, 'm');  // GCC 12 takes the plain assignment for an overflow.
   out.extra = extra;
   out.stream = stream;
   return out;
