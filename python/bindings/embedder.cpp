@@ -24,19 +24,7 @@ py::array_t<T> copy_of(const std::vector<T>& values) {
   return to_array(std::vector<T>(values), {static_cast<py::ssize_t>(values.size())});
 }
 
-}  // namespace
-
-void bind_embedder(py::module_& module) {
-  py::class_<Embeddings>(module, "Embeddings", "Vectors of a call, with errors and timings.")
-      .def(
-          "take_data", [](Embeddings& self) { return take_rows(self.data, self.rows, self.dim); },
-          "float32 [rows, dim]; moves the memory out, so a second call raises InputError.")
-      .def_readonly("rows", &Embeddings::rows)
-      .def_readonly("dim", &Embeddings::dim)
-      .def_readonly("errors", &Embeddings::errors)
-      .def_readonly("timings", &Embeddings::timings)
-      .def_readonly("tokens", &Embeddings::tokens);
-
+void bind_tokens(py::module_& module) {
   py::enum_<TokenPooling>(module, "TokenPooling", "How neighbouring or similar vectors become one.")
       .value("NEIGHBOURS", TokenPooling::kNeighbours)
       .value("HIERARCHICAL", TokenPooling::kHierarchical);
@@ -73,6 +61,22 @@ void bind_embedder(py::module_& module) {
       .def_property_readonly(
           "pooled", [](TokenEmbeddings& self) -> Embeddings& { return self.pooled; },
           py::return_value_policy::reference_internal);
+}
+
+}  // namespace
+
+void bind_embedder(py::module_& module) {
+  py::class_<Embeddings>(module, "Embeddings", "Vectors of a call, with errors and timings.")
+      .def(
+          "take_data", [](Embeddings& self) { return take_rows(self.data, self.rows, self.dim); },
+          "float32 [rows, dim]; moves the memory out, so a second call raises InputError.")
+      .def_readonly("rows", &Embeddings::rows)
+      .def_readonly("dim", &Embeddings::dim)
+      .def_readonly("errors", &Embeddings::errors)
+      .def_readonly("timings", &Embeddings::timings)
+      .def_readonly("tokens", &Embeddings::tokens);
+
+  bind_tokens(module);
 
   const auto call_options = [](std::optional<std::string> instruction, std::vector<Task> tasks,
                                std::optional<bool> normalize, std::optional<int> truncate_dim,
