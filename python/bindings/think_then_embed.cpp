@@ -5,7 +5,9 @@
 
 namespace tte::python {
 
-void bind_think_then_embed(py::module_& module) {
+namespace {
+
+void bind_call_stats(py::module_& module) {
   py::class_<CallStats>(module, "CallStats", "What a call took in all.")
       .def_readonly("seconds", &CallStats::seconds, "From call to return.")
       .def_readonly("thought", &CallStats::thought, "Items for which a trace was generated.")
@@ -33,6 +35,12 @@ void bind_think_then_embed(py::module_& module) {
                    "reused_tokens={})")
             .format(s.seconds, s.thought, s.generated_tokens, s.prompt_tokens, s.reused_tokens);
       });
+}
+
+}  // namespace
+
+void bind_think_then_embed(py::module_& module) {
+  bind_call_stats(module);
 
   py::class_<ThinkThenEmbedResult>(module, "ThinkThenEmbedResult")
       .def_property_readonly(
