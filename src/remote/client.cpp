@@ -80,20 +80,19 @@ struct Client::Progress {
   bool stopped = false;           // Nobody wants more.
 
   // Hands out what of `all` is new. A try after a cut one writes the same again, or what was handed out was false.
-  bool hand_out(const std::string& all, const ChatRequest& request) {
+  void hand_out(const std::string& all, const ChatRequest& request) {
     const std::size_t both = std::min(all.size(), text.size());
     if (request.watched && all.compare(0, both, text, 0, both) != 0) {
       throw failure("cut its answer off, and wrote another one the second time", false,
                     "set temperature 0 or a seed, or leave on_token out");
     }
-    if (all.size() <= text.size()) return true;
+    if (all.size() <= text.size()) return;
     const std::string piece = all.substr(text.size());
     text += piece;
     ends.push_back(text.size());
     last = Clock::now();
     if (!first) first = last;
     stopped = request.on_token && request.on_token(-1, piece) == OnToken::kStop;
-    return !stopped;
   }
 };
 
@@ -167,7 +166,9 @@ void Client::attempt(const ChatRequest& request, const std::string& body, Progre
   ReplyReader reader(request.open, request.close);
   SseReader events(static_cast<std::size_t>(options_.max_response_bytes / kEventsOfAnAnswer));
   const auto on_data = [&](std::string_view data) {
-    if (!progress.stopped) reader.chunk(data);
+    if (progress.stopped) return;
+    reader.chunk(data);
+    progress.hand_out(reader.reply().text, request);  // Event by event, however many come at once.
   };
   std::string whole;
   std::optional<bool> streams;  // Some servers call one thing and send the other.
@@ -178,7 +179,7 @@ void Client::attempt(const ChatRequest& request, const std::string& body, Progre
       return true;
     }
     events.push(piece, on_data);
-    return progress.hand_out(reader.reply().text, request) && !reader.done();
+    return !progress.stopped && !reader.done();
   };
   const HttpReply reply = http_.post(body, take, progress.until, request.cancel);
   if (reply.status / 100 != 2) {
