@@ -801,13 +801,8 @@ def _read_parquet(path: Path, remedy: str = _EXPORT_AGAIN) -> Iterator[dict[str,
     _, parquet = _extras.pyarrow()
     with _files.reading(path, remedy), parquet.ParquetFile(path) as file:
         count = 0
-        names = file.schema_arrow.names
-        if file.metadata.num_rows > 0 and not set(names).issuperset(_COLUMNS):
-            yield dict.fromkeys(names)  # Whoever takes it says what is missing.
-            return
-        columns = [name for name in _STORED if name in names]
         # Few at a time: a small file may be the same large text again and again.
-        for batch in file.iter_batches(batch_size=16, columns=columns):
+        for batch in file.iter_batches(batch_size=16):
             yield from batch.to_pylist()
             count += batch.num_rows
         told = (file.metadata.metadata or {}).get(_COUNT.encode())

@@ -458,7 +458,7 @@ def test_texts_that_nobody_wrote_are_not_read(tmp_path: Path) -> None:
         list(store.records())
 
 
-def test_a_parquet_export_of_other_columns_is_told_before_it_is_read(tmp_path: Path) -> None:
+def test_a_parquet_export_of_other_columns_is_told(tmp_path: Path) -> None:
     path = tmp_path / "other.parquet"
     pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     parquet.write_table(pa.table({"text": pa.array(["x" * 1000] * 2000).dictionary_encode()}), path)
