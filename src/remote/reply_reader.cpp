@@ -47,7 +47,7 @@ std::string message_of(const Json& json) {
   if (json.is_string()) return json.get<std::string>();
   for (const char* name : {"error", "message", "detail"}) {
     if (const Json* inner = member(json, name)) {
-      const std::string text = inner->is_array() ? base::shown(*inner, kShownBytes) : message_of(*inner);
+      std::string text = inner->is_array() ? base::shown(*inner, kShownBytes) : message_of(*inner);
       if (!text.empty()) return text;
     }
   }
