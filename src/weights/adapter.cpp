@@ -2,7 +2,6 @@
 
 #include <ATen/ATen.h>
 #include <fmt/core.h>
-#include <fmt/ranges.h>
 #include <unicode/regex.h>
 #include <unicode/unistr.h>
 
@@ -38,10 +37,6 @@ constexpr std::int32_t kMostMatchSteps = 100;  // Of ICU: some ten thousand oper
 bool has_tensors(const fs::path& folder) {
   return base::is_present(folder / "model.safetensors") ||
          base::is_present(folder / "model.safetensors.index.json");
-}
-
-std::string shape_text(at::IntArrayRef shape) {
-  return fmt::format("[{}]", fmt::join(shape, ", "));
 }
 
 // A value for each module whose name one of these patterns, which are Python's regular expressions, ends with.

@@ -31,8 +31,9 @@ constexpr std::int64_t kMostBlock = std::int64_t{1} << 40;
 constexpr std::array kOfInputs = {"input_scale", "input_zero_point", "input_global_scale",
                                   "activation_scale"};
 
-std::string shape_text(const std::vector<std::int64_t>& shape) {
-  return fmt::format("[{}]", fmt::join(shape, ", "));
+// In how many words that many codes lie densely.
+std::int64_t words_of(std::int64_t codes, int bits) {
+  return (codes * bits + kWordBits - 1) / kWordBits;
 }
 
 // The numbers of all codes.
@@ -113,7 +114,7 @@ void QuantizedWeight::check_codes() const {
   if (!parts_.packed) return;
   const std::int64_t words = codes.shape[1];
   if (codes.dtype != "I32" || shape[0] != codes.shape[0] || shape[1] > words * kWordBits ||
-      (shape[1] * parts_.bits + kWordBits - 1) / kWordBits != words) {
+      words_of(shape[1], parts_.bits) != words) {
     fail(parts_.codes, fmt::format("but its weight of shape {} with {} bits takes I32 of [{}, in * {} / 32]",
                                    shape_text(shape), parts_.bits, shape[0], parts_.bits));
   }
@@ -157,7 +158,7 @@ void QuantizedWeight::check_grid() {
 void QuantizedWeight::check_zero_point() const {
   const StoredTensor& zero = parts_.zero_point->stored();
   const bool is_packed = zero.dtype == "I32";
-  const std::int64_t rows = is_packed ? (grid_rows_ * parts_.bits + kWordBits - 1) / kWordBits : grid_rows_;
+  const std::int64_t rows = is_packed ? words_of(grid_rows_, parts_.bits) : grid_rows_;
   auto shape = zero.shape;
   if (shape.size() < 2) shape.resize(2, 1);
   const char* dtype = parts_.code == Code::kFloat8 ? "F8_E4M3" : "I8";
@@ -348,7 +349,7 @@ const Quantization::Group& Quantization::packed_group(const StoredPlace& packed,
   const auto& shape = packed.stored().shape;
   const std::int64_t words = shape.size() == 2 ? shape[1] : 0;
   const auto fits = [&](const Group& group) {
-    return columns <= words * kWordBits && (columns * group.bits + kWordBits - 1) / kWordBits == words;
+    return columns <= words * kWordBits && words_of(columns, group.bits) == words;
   };
   const Group* found = nullptr;
   for (const Group& group : groups_) {

@@ -208,8 +208,8 @@ class HeaderReader final : public nlohmann::json_sax<base::Json> {
     }
     const std::uint64_t size = size_in_bytes();
     if (size != end - begin) {
-      fail_tensor(fmt::format("takes {} bytes, but {} of shape [{}] needs {}", end - begin, current_.dtype,
-                              fmt::join(current_.shape, ", "), size));
+      fail_tensor(fmt::format("takes {} bytes, but {} of shape {} needs {}", end - begin, current_.dtype,
+                              shape_text(current_.shape), size));
     }
     current_.begin = data_begin_ + begin;
     current_.size = size;
@@ -226,15 +226,15 @@ class HeaderReader final : public nlohmann::json_sax<base::Json> {
     for (const std::int64_t dimension : current_.shape) {
       if (__builtin_mul_overflow(elements, dimension, &elements) ||
           __builtin_mul_overflow(span, std::max<std::int64_t>(dimension, 1), &span)) {
-        fail_tensor(fmt::format("has the impossible shape [{}]", fmt::join(current_.shape, ", ")));
+        fail_tensor(fmt::format("has the impossible shape {}", shape_text(current_.shape)));
       }
     }
     if (__builtin_mul_overflow(static_cast<std::uint64_t>(elements), *bits, &total)) {
-      fail_tensor(fmt::format("has the impossible shape [{}]", fmt::join(current_.shape, ", ")));
+      fail_tensor(fmt::format("has the impossible shape {}", shape_text(current_.shape)));
     }
     if (total % 8 != 0) {
-      fail_tensor(fmt::format("of {} and shape [{}] does not fill whole bytes", current_.dtype,
-                              fmt::join(current_.shape, ", ")));
+      fail_tensor(fmt::format("of {} and shape {} does not fill whole bytes", current_.dtype,
+                              shape_text(current_.shape)));
     }
     return total / 8;
   }
@@ -346,6 +346,10 @@ std::vector<StoredTensor> read_safetensors(std::string_view file, const std::str
   check_names(tensors, where);
   check_cover(tensors, data_begin, file.size(), where);
   return tensors;
+}
+
+std::string shape_text(at::IntArrayRef shape) {
+  return fmt::format("[{}]", fmt::join(shape, ", "));
 }
 
 std::optional<at::ScalarType> scalar_type(std::string_view dtype) {

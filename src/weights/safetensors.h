@@ -29,4 +29,7 @@ std::vector<StoredTensor> read_safetensors(std::string_view file, const std::str
 // The dtypes that tte computes with: F32, F16 and BF16; nothing for the others.
 std::optional<at::ScalarType> scalar_type(std::string_view dtype);
 
+// A shape for messages: "[2, 3]".
+std::string shape_text(at::IntArrayRef shape);
+
 }  // namespace tte::weights

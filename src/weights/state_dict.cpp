@@ -106,10 +106,6 @@ bool adjacent(const std::vector<const Entry*>& parts) {
   return true;
 }
 
-std::string shape_text(at::IntArrayRef shape) {
-  return fmt::format("[{}]", fmt::join(shape, ", "));
-}
-
 }  // namespace
 
 std::string StateDict::Checkpoint::resembling(std::string_view missing) const {
