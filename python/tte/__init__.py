@@ -10,14 +10,17 @@
 from __future__ import annotations
 
 from tte import _check_torch as _check_torch
+from tte._backend import Backend
 from tte._maxsim import Best, hybrid, maxsim, mean_maxsim
 from tte._media_limits import MediaLimits
-from tte._models import Backend, Embedder, Processor, Reasoner, Tokenizer
+from tte._models import Embedder, Reasoner
 from tte._pages import Pages, pages
 from tte._pipeline import AutoThink, Result, think_then_embed
+from tte._processor import Processor, Tokenizer
 from tte._remote import RemoteReasoner
 from tte._rerank import Reranker
 from tte._tokens import ORIGINS, TokenEmbeddings, TokenWriter
+from tte._trace_files import read_traces
 from tte._tte import (
     BackendStats,
     CallStats,
@@ -37,7 +40,7 @@ from tte._tte import (
     Trace,
     __version__,
 )
-from tte.trace_store import TraceStore, read_traces
+from tte.trace_store import TraceStore
 
 __all__ = [
     "ORIGINS",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,15 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
-from tte import _items, _sources, _text, _tte
+from tte import _files, _items, _sources, _tte
 from tte._inputs import Item, pillow_pixels
 
 _DIGEST_BYTES = 16
 _KNOWN_FILES = 200_000
-_CHUNK = 1 << 20
 _SIDE_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
 
-_files: dict[tuple[str, int, int], str] = {}
+_digests: dict[tuple[str, int, int], str] = {}
 
 
 def digest(*parts: bytes | str) -> str:
@@ -46,27 +44,22 @@ def file_digest(path: str | os.PathLike[str]) -> str:
 
     Raises `InputError` naming what cannot be read, is not a regular file or is over the engine's limit of bytes.
     """
-    try:
+    with _files.reading(path, "check the path"):
         if os.path.isdir(path):
             names = sorted(e.name for e in os.scandir(path) if is_frame(e.name))
             return digest(*(part for n in names for part in (os.fsencode(n), file_digest(os.path.join(path, n)))))
         status = os.stat(path)
         known = (os.fspath(path), status.st_size, status.st_mtime_ns)
-        if known not in _files:
-            if len(_files) >= _KNOWN_FILES:
-                _files.clear()
-            _files[known] = _read_digest(path)
-        return _files[known]
-    except _tte.Error:
-        raise
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise _tte.InputError(f"{_text.shown_path(path)} cannot be read ({reason}): check the path.") from error
+        if known not in _digests:
+            if len(_digests) >= _KNOWN_FILES:
+                _digests.clear()
+            _digests[known] = _read_digest(path)
+        return _digests[known]
 
 
 def forget_files() -> None:
     """Forget the digests of files, so that content is read again where size and time are the same."""
-    _files.clear()
+    _digests.clear()
 
 
 def is_frame(name: str) -> bool:
@@ -76,23 +69,9 @@ def is_frame(name: str) -> bool:
 
 def _read_digest(path: str | os.PathLike[str]) -> str:
     hasher = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-    # Without waiting: a pipe that nobody writes to would otherwise never open.
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY), "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise _tte.InputError(f"{_text.shown_path(path)} is a pipe, socket or device, not a regular file.")
-        if status.st_size > _sources.MAX_FILE_BYTES:
-            raise _tte.InputError(
-                f"{_text.shown_path(path)} has {status.st_size} bytes, over the limit of {_sources.MAX_FILE_BYTES}."
-            )
-        left = _sources.MAX_FILE_BYTES
-        while chunk := file.read(_CHUNK):  # Files of the kernel have a size of 0 and much, or endlessly much, to read.
-            hasher.update(chunk)
-            if (left := left - len(chunk)) < 0:
-                raise _tte.InputError(
-                    f"{_text.shown_path(path)} gives more than {_sources.MAX_FILE_BYTES} bytes, the limit: save what "
-                    "is meant to a file of its own."
-                )
+    with _files.open_regular(path, _sources.MAX_FILE_BYTES) as file:
+        for piece in _files.pieces(file, _sources.MAX_FILE_BYTES):
+            hasher.update(piece)
     return hasher.hexdigest()
 
 

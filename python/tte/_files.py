@@ -68,17 +68,21 @@ def open_regular(path: str | os.PathLike[str], most: int) -> io.BufferedReader:
         raise
 
 
-def read_bounded(file: io.BufferedReader, most: int) -> bytes:
-    """All bytes of a file, whatever size it says that it has: files of the kernel say 0, and some have no end.
+def pieces(file: io.BufferedReader, most: int) -> Iterator[bytes]:
+    """The bytes of a file, whatever size it says that it has: files of the kernel say 0, and some have no end.
 
     Raises `ValueError` for one that gives more than `most`.
     """
-    pieces, left = [], most  # In pieces: read(most) makes room for all of them first.
+    left = most  # In pieces: read(most) makes room for all of them first.
     while piece := file.read(_PIECE_BYTES):
-        pieces.append(piece)
         if (left := left - len(piece)) < 0:
             raise ValueError(f"it gives over {most} bytes, the limit")
-    return b"".join(pieces)
+        yield piece
+
+
+def read_bounded(file: io.BufferedReader, most: int) -> bytes:
+    """All bytes of a file; raises `ValueError` for one that gives more than `most`."""
+    return b"".join(pieces(file, most))
 
 
 def _require_regular(status: os.stat_result, most: int) -> None:

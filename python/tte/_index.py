@@ -17,7 +17,7 @@ from tte._sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 _TEXT_SUFFIXES = {".txt", ".jsonl"}
 _CHUNK = 64  # Items between two savings.
-_KEY = "tte"  # Of the metadata in a parquet file.
+_KEY = "tte"  # Key of the metadata in a parquet file.
 
 Embed = Callable[[list[Any]], tuple[NDArray[np.float32], Mapping[int, str]]]
 """Vectors of items (a row of NaN for one that failed), and the errors by item."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tte import _hub, _text, _tte
-from tte._models import Processor
+from tte._processor import Processor
 
 Json = dict[str, Any]
 

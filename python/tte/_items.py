@@ -471,7 +471,7 @@ def _elements(value: Any, name: str) -> Iterable[Any] | None:
         return None
     if isinstance(value, (set, frozenset)):
         raise _tte.InputError(f"{name} is a {type(value).__name__}, which has no order: give a list.")
-    # Of pandas, polars and DuckDB; of pyarrow, where tables have a schema and columns have none.
+    # Tables of pandas, polars and DuckDB; in pyarrow tables have a schema and columns have none.
     kind = type(value)  # A frame that is not computed yet may say its columns at a price.
     if hasattr(kind, "columns") and (hasattr(kind, "dtypes") or hasattr(kind, "schema")):
         raise _tte.InputError(f'{name} is a table: give a column of it (table["text"]) or its rows as dicts.')

@@ -1,113 +1,21 @@
-"""Backend, Reasoner, Embedder, Processor, Tokenizer: the engine's objects with Python's manners."""
+"""Reasoner and Embedder: the engine's models with Python's manners."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tte import _hub, _options, _text, _tokens, _tte
-from tte._inputs import Item, prepare, to_input, to_messages
+from tte._backend import Backend
+from tte._inputs import Item, prepare
 from tte._media_limits import DEFAULT_LIMITS, MediaLimits, native
-
-TraceLike = _tte.Trace | str
-PathLike = str | os.PathLike[str]
-
-
-class Backend:
-    """A device with its kernels, threads and memory, shared by every model loaded on it.
-
-    Args:
-        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1".
-        threads: threads inside an operation; 0: one per core.
-        media_threads: threads that decode and patchify beside the model; 0: a quarter of the cores.
-        state_bytes: memory for the sequence states (KV caches) of one model; 0: a quarter of the device's.
-        max_step_tokens: tokens in one step; prefill chunks and decode tokens share this budget. None: 512 on a
-            CPU, 2048 on a GPU. A step is how long running sequences wait for their next token.
-        max_running: sequences that run at the same time in one engine.
-        vision_cache_bytes: memory for vision features that are kept for reuse.
-
-    Raises:
-        DeviceError: the device is not available; the message lists those that are.
-
-    """
-
-    def __init__(
-        self,
-        device: str = "auto",
-        *,
-        threads: int = 0,
-        media_threads: int = 0,
-        state_bytes: int = 0,
-        max_step_tokens: int | None = None,
-        max_running: int = 256,
-        vision_cache_bytes: int = 256 << 20,
-    ) -> None:
-        options = _tte.BackendOptions()
-        options.device = _options.device(device)
-        options.threads = _options.count(threads, "threads")
-        options.media_threads = _options.count(media_threads, "media_threads")
-        options.state_bytes = _options.whole(state_bytes, "state_bytes")
-        options.max_step_tokens = _options.optional(
-            _options.whole, max_step_tokens, "max_step_tokens", 1, _options.INT32
-        )
-        options.max_running = _options.whole(max_running, "max_running", 1, _options.INT32)
-        options.vision_cache_bytes = _options.whole(vision_cache_bytes, "vision_cache_bytes")
-        self._native = _tte.Backend.shared(options)
-
-    @classmethod
-    def _wrap(cls, native: _tte.Backend) -> Backend:
-        backend = cls.__new__(cls)
-        backend._native = native
-        return backend
-
-    @staticmethod
-    def devices() -> list[_tte.DeviceInfo]:
-        """Every device that can be asked for; the one that "auto" takes comes first."""
-        return _tte.Backend.devices()
-
-    @property
-    def device(self) -> str:
-        """Name of the device: "cpu", "cuda:0"."""
-        return self._native.device
-
-    @property
-    def stats(self) -> _tte.BackendStats:
-        """Steps, tokens and reuse, summed over the live engines."""
-        return self._native.stats()
-
-    def __reduce__(self) -> Any:
-        options = self._native.options
-        return again, (Backend, {name: getattr(options, name) for name in _BACKEND_OPTIONS})
-
-    def __repr__(self) -> str:
-        return f"Backend({self.device!r}, threads={self._native.options.threads})"
-
-
-_BACKEND_OPTIONS = (
-    "device", "threads", "media_threads", "state_bytes", "max_step_tokens", "max_running", "vision_cache_bytes",
-)  # fmt: skip
-
-
-def given_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What a model was made with, so that another process can make it again."""
-    arguments = {name: value for name, value in given.items() if name != "self"}
-    for name, is_there in (("path_or_id", os.path.isdir), ("adapter", os.path.isdir), ("recipe", os.path.isfile)):
-        path = arguments.get(name)
-        with suppress(Exception):  # What is no path is told where it is loaded.
-            if isinstance(path, (str, os.PathLike)) and is_there(path):
-                arguments[name] = os.path.abspath(path)
-    return arguments
-
-
-def again(kind: Callable[..., Any], keywords: Mapping[str, Any]) -> Any:
-    """Make an object again in the process that unpickles it."""
-    return kind(**keywords)
+from tte._options import PathLike
+from tte._pickled import again, given_arguments
+from tte._processor import Tokenizer
+from tte._traces import TraceLike, to_traces, token_callback
 
 
 def folders(model: _tte.ModelDescription) -> dict[str, Any]:
@@ -117,41 +25,77 @@ def folders(model: _tte.ModelDescription) -> dict[str, Any]:
     return {"path_or_id": model.base, "adapter": model.path}
 
 
-def _refuse_unavailable(quantization: str | None) -> None:
-    if quantization is not None:
-        raise _tte.InputError(
-            f"quantization={_text.shown(quantization)} is not available in this version: load the checkpoint in "
-            "bfloat16."
+class _Model:
+    """What a reasoner and an embedder have in common: how they are loaded, described and pickled."""
+
+    _kind: type[_tte.Reasoner | _tte.Embedder]
+    _native: _tte.Reasoner | _tte.Embedder
+
+    def __init__(  # noqa: PLR0913
+        self,
+        path_or_id: PathLike,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        recipe: PathLike | None = None,
+        backend: Backend | None = None,
+        quantization: str | None = None,
+        adapter: PathLike | None = None,
+        parse_control_tokens: bool = False,
+        media_limits: MediaLimits | None = None,
+    ) -> None:
+        self._given = given_arguments(locals())
+        if quantization is not None:
+            raise _tte.InputError(
+                f"quantization={_text.shown(quantization)} is not available in this version: load the checkpoint in "
+                "bfloat16."
+            )
+        if backend is not None and not isinstance(backend, Backend):
+            raise _options.refuse("backend", backend, "a tte.Backend, or None")
+        device = _options.device(device)
+        if backend is not None and device not in ("auto", backend.device):
+            raise _tte.InputError(
+                f"device={_text.shown(device)} contradicts the backend, which is on {backend.device!r}: give one of "
+                "them."
+            )
+        given = (
+            _options.dtype(dtype),
+            _options.recipe(recipe),
+            _options.flag(parse_control_tokens, "parse_control_tokens"),
+            native(media_limits),
+        )
+        folder, changes = _hub.locate(path_or_id, adapter, self._kind.__name__.lower())
+        options = _tte.LoadOptions(*given, adapter=changes)
+        self._native = self._kind.load(folder, options, (backend or Backend(device))._native)
+        self._limits = media_limits or DEFAULT_LIMITS
+
+    @property
+    def model(self) -> _tte.ModelDescription:
+        """Path, family, dtype, sizes, fingerprints, recipe."""
+        return self._native.model
+
+    @property
+    def backend(self) -> Backend:
+        """What the model runs on. Raises `Error` for one behind a server."""
+        return Backend._wrap(self._native.backend)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The checkpoint's tokenizer. Raises `Error` for a model behind a server."""
+        return Tokenizer._wrap(self._native.tokenizer)
+
+    def __reduce__(self) -> Any:
+        return again, (type(self), {**self._given, **folders(self.model)})
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({str(self.model.path)!r}, family={self.model.family!r}, "
+            f"dtype={self.model.dtype!r}, device={self.model.device!r}, layers={self.model.num_layers}, "
+            f"hidden_size={self.model.hidden_size})"
         )
 
 
-def _load_arguments(
-    where: tuple[PathLike, PathLike | None, str],
-    device: str,
-    dtype: str,
-    recipe: PathLike | None,
-    backend: Backend | None,
-    parse_control_tokens: bool,
-    media_limits: MediaLimits | None,
-) -> tuple[Any, _tte.LoadOptions, _tte.Backend]:
-    if backend is not None and not isinstance(backend, Backend):
-        raise _options.refuse("backend", backend, "a tte.Backend, or None")
-    device = _options.device(device)
-    if backend is not None and device not in ("auto", backend.device):
-        raise _tte.InputError(
-            f"device={_text.shown(device)} contradicts the backend, which is on {backend.device!r}: give one of them."
-        )
-    given = (
-        _options.dtype(dtype),
-        _options.recipe(recipe),
-        _options.flag(parse_control_tokens, "parse_control_tokens"),
-        native(media_limits),
-    )
-    folder, changes = _hub.locate(*where)
-    return folder, _tte.LoadOptions(*given, adapter=changes), (backend or Backend(device))._native
-
-
-class Reasoner:
+class Reasoner(_Model):
     """A multimodal language model that writes reasoning traces.
 
     It can be pickled: where it is unpickled, it is loaded again from the same folder with the same arguments.
@@ -179,27 +123,8 @@ class Reasoner:
 
     """
 
-    def __init__(  # noqa: PLR0913
-        self,
-        path_or_id: PathLike,
-        *,
-        device: str = "auto",
-        dtype: str = "auto",
-        recipe: PathLike | None = None,
-        backend: Backend | None = None,
-        quantization: str | None = None,
-        adapter: PathLike | None = None,
-        parse_control_tokens: bool = False,
-        media_limits: MediaLimits | None = None,
-    ) -> None:
-        self._given = given_arguments(locals())
-        _refuse_unavailable(quantization)
-        self._native = _tte.Reasoner.load(
-            *_load_arguments(
-                (path_or_id, adapter, "reasoner"), device, dtype, recipe, backend, parse_control_tokens, media_limits
-            )
-        )
-        self._limits = media_limits or DEFAULT_LIMITS
+    _kind = _tte.Reasoner
+    _native: _tte.Reasoner
 
     def think(  # noqa: PLR0913
         self,
@@ -332,52 +257,12 @@ class Reasoner:
                 max_in_flight=_options.count(max_in_flight, "max_in_flight"),
             )
 
-    @property
-    def model(self) -> _tte.ModelDescription:
-        """Path, family, dtype, sizes, fingerprints, recipe."""
-        return self._native.model
 
-    @property
-    def backend(self) -> Backend:
-        """What the model runs on. Raises `Error` for one behind a server."""
-        return Backend._wrap(self._native.backend)
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The checkpoint's tokenizer. Raises `Error` for a model behind a server."""
-        return Tokenizer._wrap(self._native.tokenizer)
-
-    def __reduce__(self) -> Any:
-        return again, (type(self), {**self._given, **folders(self.model)})
-
-    def __repr__(self) -> str:
-        return _describe("Reasoner", self.model)
-
-
-class Embedder:
+class Embedder(_Model):
     """A multimodal embedding model. Arguments and errors are those of :class:`Reasoner`."""
 
-    def __init__(  # noqa: PLR0913
-        self,
-        path_or_id: PathLike,
-        *,
-        adapter: PathLike | None = None,
-        recipe: PathLike | None = None,
-        device: str = "auto",
-        dtype: str = "auto",
-        backend: Backend | None = None,
-        quantization: str | None = None,
-        parse_control_tokens: bool = False,
-        media_limits: MediaLimits | None = None,
-    ) -> None:
-        self._given = given_arguments(locals())
-        _refuse_unavailable(quantization)
-        self._native = _tte.Embedder.load(
-            *_load_arguments(
-                (path_or_id, adapter, "embedder"), device, dtype, recipe, backend, parse_control_tokens, media_limits
-            )
-        )
-        self._limits = media_limits or DEFAULT_LIMITS
+    _kind = _tte.Embedder
+    _native: _tte.Embedder
 
     def embed(  # noqa: PLR0913
         self,
@@ -510,211 +395,7 @@ class Embedder:
         """Size of a vector that is not truncated."""
         return self._native.dim
 
-    @property
-    def model(self) -> _tte.ModelDescription:
-        """Path, family, dtype, sizes, fingerprints, recipe."""
-        return self._native.model
-
-    @property
-    def backend(self) -> Backend:
-        """What the model runs on."""
-        return Backend._wrap(self._native.backend)
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The checkpoint's tokenizer."""
-        return Tokenizer._wrap(self._native.tokenizer)
-
-    def __reduce__(self) -> Any:
-        return again, (type(self), {**self._given, **folders(self.model)})
-
-    def __repr__(self) -> str:
-        return _describe("Embedder", self.model)
-
-
-class Processor:
-    """What a model sees of an input: ids, pixels, positions, under transformers' names. No weights are read."""
-
-    def __init__(
-        self,
-        path_or_id: PathLike,
-        *,
-        recipe: PathLike | None = None,
-        adapter: PathLike | None = None,
-        parse_control_tokens: bool = False,
-        media_limits: MediaLimits | None = None,
-    ) -> None:
-        self._given = given_arguments(locals())
-        folder, changes = _hub.locate(path_or_id, adapter)
-        self._native = _tte.Processor.load(
-            folder,
-            _options.recipe(recipe),
-            _options.flag(parse_control_tokens, "parse_control_tokens"),
-            native(media_limits),
-            changes,
-        )
-        self._limits = media_limits or DEFAULT_LIMITS
-
-    def __call__(
-        self,
-        item: Item,
-        *,
-        stage: Literal["reason", "embed"] = "reason",
-        instruction: str | None = None,
-        task: str | None = None,
-        side: Literal["query", "target"] = "query",
-        trace: TraceLike | None = None,
-        allow_urls: bool = False,
-    ) -> dict[str, Any]:
-        """Process one item, or one list of chat messages.
-
-        Returns a dict with `input_ids` and `mm_token_type_ids` [1, L], `position_ids` [3, 1, L], and, where there
-        are images, `pixel_values` [patches, patch_dim] and `image_grid_thw` [images, 3] (likewise `..._videos`; of
-        LLaVA-NeXT the tiles, the whole image first, and the rows and columns of patches in each).
-        Beside these arrays, which are transformers', two numbers: `next_position`, that of the token that would
-        follow, and `pooled_row`, the row of `input_ids` that an embedder pools (-1: none or several).
-        """
-        stages = {"reason": _tte.Stage.REASON, "embed": _tte.Stage.EMBED}
-        return self._native.process(
-            to_input(item, "item 0", _options.flag(allow_urls, "allow_urls"), self._limits),
-            stage=_options.choice(stage, "stage", stages),
-            instruction=_options.text(instruction, "instruction"),
-            task=_options.tasks(task, side, 1)[0],
-            trace=to_traces([trace], 1)[0] if trace is not None else None,
-        )
-
-    @property
-    def recipe(self) -> dict[str, Any]:
-        """The recipe in force."""
-        recipe: dict[str, Any] = json.loads(self._native.recipe)
-        return recipe
-
-    @property
-    def recipe_reason(self) -> str:
-        """Why it is in force: given by name, found from the checkpoint, derived from its files, ..."""
-        return self._native.recipe_reason
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The checkpoint's tokenizer."""
-        return Tokenizer._wrap(self._native.tokenizer)
-
-    def __reduce__(self) -> Any:
-        return again, (type(self), self._given)
-
-    def __repr__(self) -> str:
-        return f"Processor(recipe={self.recipe.get('name', '')!r}, vocab_size={self._native.tokenizer.vocab_size})"
-
-
-class Tokenizer:
-    """A checkpoint's tokenizer and chat template by themselves."""
-
-    def __init__(self, path_or_id: PathLike) -> None:
-        self._native = _tte.Tokenizer.load(_hub.resolve(path_or_id))
-
-    @classmethod
-    def _wrap(cls, native: _tte.Tokenizer) -> Tokenizer:
-        tokenizer = cls.__new__(cls)
-        tokenizer._native = native
-        return tokenizer
-
-    def encode(self, text: str, *, parse_control: bool = True) -> list[int]:
-        """Ids of a text of at most 8 MiB; no begin or end token is added.
-
-        With `parse_control`, strings of added tokens such as ``<|im_end|>`` become those tokens.
-        """
-        return self._native.encode(_text.utf8(text, "the text"), _options.flag(parse_control, "parse_control"))
-
-    def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
-        """Text of ids; bytes that are not UTF-8 become U+FFFD."""
-        each = [_options.whole(i, "ids") for i in _options.listed(ids, "ids", "a list of token ids")]
-        return self._native.decode(each, _options.flag(skip_special, "skip_special"))
-
-    def apply_chat_template(
-        self,
-        messages: Sequence[dict[str, Any]],
-        *,
-        add_generation_prompt: bool = True,
-        continue_final_message: bool = False,
-    ) -> str:
-        """Chat messages as the checkpoint's own template writes them, one placeholder per image and video."""
-        return self._native.apply_chat_template(
-            to_messages(messages, "messages"),
-            _options.flag(add_generation_prompt, "add_generation_prompt"),
-            _options.flag(continue_final_message, "continue_final_message"),
-        )
-
-    def id_of(self, token: str) -> int | None:
-        """Id of a token, or None."""
-        return self._native.id_of(_text.utf8(token, "the token"))
-
-    @property
-    def vocab_size(self) -> int:
-        """Highest id + 1."""
-        return self._native.vocab_size
-
-    @property
-    def eos_id(self) -> int | None:
-        """Id of the end token."""
-        return self._native.eos_id
-
-    @property
-    def pad_id(self) -> int | None:
-        """Id of the padding token; tte itself never pads."""
-        return self._native.pad_id
-
-    def __repr__(self) -> str:
-        return f"Tokenizer(vocab_size={self.vocab_size}, eos_id={self.eos_id}, pad_id={self.pad_id})"
-
-
-def _describe(name: str, model: _tte.ModelDescription) -> str:
-    return (
-        f"{name}({str(model.path)!r}, family={model.family!r}, dtype={model.dtype!r}, device={model.device!r}, "
-        f"layers={model.num_layers}, hidden_size={model.hidden_size})"
-    )
-
 
 def backend_of(reasoner: Reasoner) -> Backend | None:
     """What an embedder beside a reasoner is loaded on; None where that is behind a server, and shares nothing."""
     return None if reasoner.model.server else reasoner.backend
-
-
-def token_callback(
-    on_token: Callable[[int, str, int], bool | None] | None,
-) -> Callable[[int, str, int], _tte.OnToken] | None:
-    """Wrap a callback that answers False to stop."""
-    if on_token is None:
-        return None
-    callback = _options.function(on_token, "on_token")
-
-    def answer(item: int, text: str, token: int) -> _tte.OnToken:
-        said = callback(item, text, token)
-        stop = isinstance(said, (bool, np.bool_)) and not said
-        return _tte.OnToken.STOP if stop else _tte.OnToken.CONTINUE
-
-    return answer
-
-
-def to_traces(traces: Sequence[TraceLike | None] | TraceLike | None, count: int) -> list[_tte.Trace | None]:
-    """Traces by hand: one per item, as Trace, text or None."""
-    if traces is None:
-        return []
-    what = "a tte.Trace or its text, or a list with one (or None) per item"
-    given: Iterator[Any]
-    if isinstance(traces, (str, _tte.Trace)):
-        given, size = iter([traces]), 1
-    else:
-        given, size = _options.listed(traces, "traces", what), len(traces)
-    if size != count:
-        raise _tte.InputError(f"{size} traces for {count} items: give one trace (or None) per item.")
-    result: list[_tte.Trace | None] = []
-    for index, trace in enumerate(given):
-        if isinstance(trace, _tte.Trace):
-            result.append(trace)
-        elif isinstance(trace, str):
-            result.append(_tte.Trace(_text.utf8(trace, f"trace {index}")))
-        elif _options.is_absent(trace):
-            result.append(None)
-        else:
-            raise _options.refuse(f"trace {index}", trace, "a tte.Trace, its text, or None")
-    return result

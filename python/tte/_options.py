@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set, Sized
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ import numpy as np
 
 from tte import _text, _tte
 
+PathLike = str | os.PathLike[str]
 Progress = bool | Callable[[int, int], None]
 """`True` shows a bar, `False` nothing, a callable gets (done, total)."""
 

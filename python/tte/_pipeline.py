@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from tte import _display, _hub, _items, _options, _text, _tte
 from tte._inputs import Inputs, Item, prepare
 from tte._media_limits import DEFAULT_LIMITS
-from tte._models import Embedder, PathLike, Reasoner, TraceLike, backend_of, to_traces, token_callback
+from tte._models import Embedder, Reasoner, backend_of
+from tte._options import PathLike
 from tte._tokens import TokenChoice, TokenEmbeddings, chosen, taken
+from tte._traces import TraceLike, to_traces, token_callback
 
 if TYPE_CHECKING:
     from tte.trace_store import Request, TraceStore

@@ -8,7 +8,9 @@ from typing import Any
 
 from tte import _options, _text, _tte
 from tte._media_limits import DEFAULT_LIMITS, MediaLimits, native
-from tte._models import PathLike, Reasoner, again, given_arguments
+from tte._models import Reasoner
+from tte._options import PathLike
+from tte._pickled import again, given_arguments
 
 
 class RemoteReasoner(Reasoner):

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from tte import _items, _options, _tte
 from tte._inputs import Item, to_native
-from tte._models import PathLike, Reasoner
+from tte._models import Reasoner
+from tte._options import PathLike
 
 SYSTEM = "Judge whether the document answers the query as the instruction asks. Answer with one word: yes or no."
 INSTRUCTION = "Find documents that answer the query."

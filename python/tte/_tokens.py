@@ -208,7 +208,7 @@ class TokenEmbeddings:
         """Write a .parquet file with a row per item, or a .npy file of all vectors with a few small ones beside it.
 
         Raises:
-            InputError: another suffix, or a folder that is not there.
+            InputError: another suffix, or a folder that does not exist.
 
         """
         with TokenWriter(path) as writer:

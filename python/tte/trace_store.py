@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
-import re
 import sqlite3
 import sys
 import threading
@@ -18,10 +16,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol
 
-from tte import _content, _extras, _files, _items, _options, _text, _tte
+from tte import _content, _files, _items, _options, _text, _tte
 from tte._inputs import Item, prepare
 from tte._media_limits import DEFAULT_LIMITS
-from tte._models import PathLike, Reasoner
+from tte._models import Reasoner
+from tte._options import PathLike
+from tte._trace_files import (
+    COMPLETE,
+    EXPORT_AGAIN,
+    KEY_BYTES,
+    READERS,
+    STORED,
+    WRITERS,
+    check_export,
+    check_record,
+    checksum_of,
+    expanded,
+    is_key,
+    key_bytes,
+)
 
 _APPLICATION_ID = 0x54544554  # "TTET"
 _FORMAT = 2
@@ -44,20 +57,12 @@ CREATE TABLE traces (
   checksum BLOB NOT NULL
 )
 """
-_COLUMNS = (
-    "key", "text", "thinking", "conclusion", "finish", "token_ids", "vocabulary", "prompt_tokens", "reused_tokens",
-    "seconds", "model", "request", "created",
-)  # fmt: skip
-_STORED = (*_COLUMNS, "checksum")
-_INSERT = f"INSERT INTO traces ({', '.join(_STORED)}) VALUES ({', '.join('?' * len(_STORED))}) ON CONFLICT DO NOTHING"
-_SELECT = f"SELECT id, {', '.join(_STORED)} FROM traces"
-_MOST_BYTES = 64 << 20  # Of a text of a trace: a damaged file may say that there are many more.
+_INSERT = f"INSERT INTO traces ({', '.join(STORED)}) VALUES ({', '.join('?' * len(STORED))}) ON CONFLICT DO NOTHING"
+_SELECT = f"SELECT id, {', '.join(STORED)} FROM traces"
+_MOST_BYTES = 64 << 20  # The longest text of a trace: a damaged file may claim a longer one.
 _WAIT_SECONDS = 120.0  # For other processes that write to a store.
 _SQLITE_RAISES = (sqlite3.Error, UnicodeError, OverflowError, MemoryError)
 """What a damaged file can raise: SQLite's own words about it may quote bytes that are not UTF-8."""
-_KEY_BYTES = 20
-_CHECKSUM_BYTES = 8
-_COMPLETE = ("STOP", "LENGTH", "GIVEN")
 
 
 class Described(Protocol):
@@ -100,12 +105,12 @@ class TraceStore:
     file systems).
 
     Args:
-        path: the file; it is made if it is not there, in a folder that is. "~" is the home folder.
+        path: the file; it is made if it does not exist, in a folder that does. "~" is the home folder.
         read_only: refuse to write, and do not make the file.
 
     Raises:
         InputError: the file is not a trace store; later: the store is closed, is written to and read-only, is damaged,
-            or its disk is full; its folder is not there.
+            or its disk is full; its folder does not exist.
 
     Example:
         >>> import tte
@@ -118,7 +123,7 @@ class TraceStore:
     """
 
     def __init__(self, path: PathLike, *, read_only: bool = False) -> None:
-        self.path = _expanded(path, "the trace store's path")
+        self.path = expanded(path, "the trace store's path")
         self._lock = threading.Lock()
         self._read_only = read_only = _options.flag(read_only, "read_only")
         self._name = _text.shown_path(self.path)
@@ -128,7 +133,7 @@ class TraceStore:
             there = self.path.exists()
             uri = self.path.absolute().as_uri()
         if read_only and not there:
-            raise _tte.InputError(f"{self._name} is not there: give the file of a trace store.")
+            raise _tte.InputError(f"{self._name} does not exist: give the file of a trace store.")
         if there and not self.path.is_file():
             raise _tte.InputError(f"{self._name} is not a file: give the file of a trace store.")
         if not there and not self.path.parent.is_dir():
@@ -245,7 +250,7 @@ class TraceStore:
         except (TypeError, ValueError, RecursionError):
             raise _options.refuse("content", content, "an item's canonical form, as JSON has it") from None
         model = self._model_digest(described)
-        digest = hashlib.blake2b(f"{model}\n{text}".encode(), digest_size=_KEY_BYTES)
+        digest = hashlib.blake2b(f"{model}\n{text}".encode(), digest_size=KEY_BYTES)
         return Request(digest.hexdigest(), text, model)
 
     def _model_digest(self, model: _tte.ModelDescription) -> str:
@@ -265,7 +270,7 @@ class TraceStore:
         found: dict[str, StoredTrace] = {}
         if isinstance(keys, str) or not isinstance(keys, Iterable):
             raise _options.refuse("keys", keys, "keys of traces, in a list")
-        wanted = list({key: _key_bytes(key) for key in _options.iterated(keys, "keys", "keys of traces")}.values())
+        wanted = list({key: key_bytes(key) for key in _options.iterated(keys, "keys", "keys of traces")}.values())
         for begin in range(0, len(wanted), 500):
             some = wanted[begin : begin + 500]
             query = f"{_SELECT} WHERE key IN ({', '.join('?' * len(some))})"
@@ -282,7 +287,7 @@ class TraceStore:
         Raises `InputError` that names file and row if it is damaged.
         """
         number, *values = row
-        record = dict(zip(_STORED, values, strict=True))
+        record = dict(zip(STORED, values, strict=True))
         where = f"{self._name}, trace {number}"
         try:
             record = {
@@ -291,7 +296,7 @@ class TraceStore:
                 "token_ids": _unpack(record["token_ids"]),
                 "checksum": record["checksum"].hex(),
             }
-            _check(record, where)
+            check_record(record, where)
         except (AttributeError, TypeError, ValueError, _tte.InputError) as error:
             why = str(error).removeprefix(where).strip(" :.") if isinstance(error, _tte.InputError) else "its bytes"
             raise _tte.InputError(
@@ -329,7 +334,7 @@ class TraceStore:
             raise _options.refuse("trace", trace, "a tte.Trace")
         seconds = _options.optional(_options.real, seconds, "seconds", 0.0, sys.float_info.max)
         finish = trace.finish.name
-        if finish not in _COMPLETE:
+        if finish not in COMPLETE:
             return False
         if seconds is None:
             seconds = trace.timings.media + trace.timings.prefill + trace.timings.decode
@@ -455,7 +460,7 @@ class TraceStore:
     def __contains__(self, key: object) -> bool:
         if isinstance(key, Request):
             key = key.key
-        return isinstance(key, str) and _is_key(key) and self.get(key) is not None
+        return isinstance(key, str) and is_key(key) and self.get(key) is not None
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Every trace as a plain dict, in the order in which they were kept; what the exports write."""
@@ -480,7 +485,7 @@ class TraceStore:
         target = check_export(path)
         temporary = target.with_name(f".{target.name}.{threading.get_ident()}.part")
         try:
-            count = _WRITERS[target.suffix](temporary, self.records())
+            count = WRITERS[target.suffix](temporary, self.records())
             temporary.replace(target)
         except OSError as error:
             raise _tte.InputError(
@@ -500,15 +505,13 @@ class TraceStore:
 
         """
         self._require_writable()
-        source = _expanded(path, "the export")
+        source = expanded(path, "the export")
         name = _text.shown_path(source)
         with _files.reading(source, "give an export (.jsonl, .parquet) or a trace store"):
             if not source.is_file():
-                raise _tte.InputError(f"{name} is not there: give an export (.jsonl, .parquet) or a trace store.")
-        if source.suffix == ".jsonl":
-            return self._take(_read_jsonl(source), source)
-        if source.suffix == ".parquet":
-            return self._take(_read_parquet(source), source)
+                raise _tte.InputError(f"{name} does not exist: give an export (.jsonl, .parquet) or a trace store.")
+        if reader := READERS.get(source.suffix):
+            return self._take(reader(source, EXPORT_AGAIN), source)
         with TraceStore(source, read_only=True) as other:
             return self._take(other.records(), source)
 
@@ -535,75 +538,6 @@ class TraceStore:
 
     def __repr__(self) -> str:
         return f"TraceStore({str(self.path)!r})"
-
-
-def read_traces(
-    path: PathLike, *, key: str = "id", text: str = "trace", thinking: str | None = None
-) -> dict[str, _tte.Trace]:
-    """Traces that others have written, by the keys of their file; for `think` of :func:`tte.think_then_embed`.
-
-    Args:
-        path: a file of JSON lines (.jsonl), or a parquet file.
-        key: the field that tells an item: a text or a whole number.
-        text: the field of the trace. A row that has none there (absent, None) has no trace. Dots and numbers reach into
-            objects and lists, as in ``response.body.choices.0.message.content``, which is where OpenAI's batch API has
-            it (with the key ``custom_id``).
-        thinking: the field of thinking that was split off, if there is one: it is put in front, between <think> and
-            </think>.
-
-    Raises:
-        InputError: names the file and the row that has no key, no text of its kind, or the key of an earlier row with
-            another trace.
-
-    Example:
-        >>> traces = tte.read_traces("made_earlier.jsonl")                                        # doctest: +SKIP
-        >>> tte.think_then_embed(items, think=[traces.get(name) for name in names])               # doctest: +SKIP
-
-    """
-    source = _expanded(path, "the file of traces")
-    name = _text.shown_path(source)
-    fields = [_options.string(key, "key"), _options.string(text, "text"), _options.text(thinking, "thinking")]
-    if source.suffix not in (".jsonl", ".parquet"):
-        raise _tte.InputError(f"{name} ends in neither .jsonl nor .parquet: give a file of traces that does.")
-    rows = _read_jsonl(source, _MEND) if source.suffix == ".jsonl" else _read_parquet(source, _MEND)
-    found: dict[str, _tte.Trace] = {}
-    for number, row in enumerate(rows, start=1):
-        known, words, split_off = (None if field is None else _at(row, field) for field in fields)
-        where = f"{name}, row {number}"
-        if not isinstance(known, (str, int)) or isinstance(known, bool) or known == "":
-            raise _tte.InputError(
-                f"{where} has {_text.shown(known)} as its {_text.shown(key)}: name the field of keys."
-            )
-        if words is None and split_off is None:
-            continue
-        for field, value in ((text, words), (thinking, split_off)):
-            if value is not None and not isinstance(value, str):
-                raise _tte.InputError(
-                    f"{where} has {_text.shown(value)} as its {_text.shown(field)}: it must be a text."
-                )
-        front = f"<think>{split_off}</think>" if split_off else ""
-        trace = _tte.Trace(_text.utf8(front + (words or ""), where))
-        if found.setdefault(str(known), trace) != trace:
-            raise _tte.InputError(f"{where} has the key {_text.shown(known)} of an earlier row: keep one of them.")
-    return found
-
-
-_MEND = "fetch it again"
-
-
-def _at(row: Any, field: str) -> Any:
-    """What a row has under a name, or, where it has none so called, where its dots lead; None: nothing."""
-    if isinstance(row, Mapping) and field in row:
-        return row[field]
-    value = row
-    for part in field.split("."):
-        if isinstance(value, Mapping):
-            value = value.get(part)
-        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
-            value = value[int(part)]
-        else:
-            return None
-    return value
 
 
 def requests(
@@ -639,45 +573,6 @@ def _split(decoding: Mapping[str, Any], count: int) -> tuple[dict[str, Any], dic
     return call, {name: _options.per_item(v, count, name) for name, v in decoding.items() if name not in call}
 
 
-def check_export(path: PathLike) -> Path:
-    """Check the file of an export before there is anything to write.
-
-    Raises `InputError` for a name that is neither JSONL nor parquet and for a folder that is not there.
-    """
-    target = _expanded(path, "the export")
-    name = _text.shown_path(target)
-    if target.suffix not in _WRITERS:
-        raise _tte.InputError(f"{name} ends in neither .jsonl nor .parquet: name the export so.")
-    with _files.reading(target, "export to another file"):
-        if not target.parent.is_dir():
-            parent = _text.shown_path(target.parent)
-            raise _tte.InputError(f"{parent} is not a folder: make it, or export to another one.")
-        if target.is_dir():
-            raise _tte.InputError(f"{name} is a folder: give the export another name.")
-    return target
-
-
-def _expanded(path: object, name: str) -> Path:
-    """The path that a caller gave, with the home folder in place of "~"."""
-    given = Path(_text.path(path, name))
-    try:
-        return given.expanduser()
-    except RuntimeError:
-        raise _tte.InputError(
-            f"{name} {_text.shown_path(given)} begins with a home folder that is not there: give the whole path."
-        ) from None
-
-
-def _is_key(key: str) -> bool:
-    return re.fullmatch(rf"[0-9a-f]{{{2 * _KEY_BYTES}}}", key) is not None
-
-
-def _key_bytes(key: object) -> bytes:
-    if not isinstance(key, str) or not _is_key(key):
-        raise _tte.InputError(f"{_text.shown(key)} is not a key of a trace: keys are {2 * _KEY_BYTES} hex digits.")
-    return bytes.fromhex(key)
-
-
 def _pack(ids: Sequence[int]) -> bytes:
     return array("q", ids).tobytes()
 
@@ -698,10 +593,6 @@ def _trace(record: Mapping[str, Any]) -> _tte.Trace:
     return trace
 
 
-_TEXTS = ("text", "thinking", "conclusion", "vocabulary", "model", "request")
-_COUNTS = ("prompt_tokens", "reused_tokens")
-_TIMES = ("seconds", "created")
-_EXPORT_AGAIN = "export it again"
 _REMEDIES = {
     "SQLITE_FULL": "free some space and run the same again, what was kept is safe",
     "SQLITE_READONLY": "give a file on a disk that can be written to, or open it with read_only",
@@ -712,106 +603,9 @@ _REMEDIES = {
 """What helps, by the beginning of SQLite's name of the error."""
 
 
-def _check(record: Mapping[str, Any], where: str) -> None:
-    """Check a trace as exports have it: everything is there and of its kind, and fits its checksum if it has one.
-
-    Raises `InputError` that begins with `where`.
-    """
-    missing = [name for name in _COLUMNS if record.get(name) is None]
-    if missing:
-        raise _tte.InputError(f"{where} has no {missing[0]!r}: a trace has {', '.join(_COLUMNS)}.")
-
-    def whole(value: Any) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and -(1 << 63) <= value < 1 << 63
-
-    def duration(value: Any) -> bool:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")
-
-    ids = record["token_ids"]
-    right = {name: isinstance(record[name], str) and _is_utf8(record[name]) for name in _TEXTS}
-    right |= {name: whole(record[name]) and record[name] >= 0 for name in _COUNTS}
-    right |= {name: duration(record[name]) for name in _TIMES}
-    right |= {
-        "token_ids": isinstance(ids, list) and all(map(whole, ids)),
-        "finish": isinstance(record["finish"], str) and record["finish"] in _COMPLETE,
-        "key": isinstance(record["key"], str) and _is_key(record["key"]),
-    }
-    for name, fine in right.items():
-        if not fine:
-            raise _tte.InputError(f"{where}: {name} cannot be {_text.shown(record[name])}.")
-    if record.get("checksum") not in (None, _checksum(record)):
-        raise _tte.InputError(f"{where} is damaged: it does not fit its checksum; {_EXPORT_AGAIN}.")
-
-
-def _checksum(record: Mapping[str, Any]) -> str:
-    """Hex digest of everything that is kept of a trace."""
-    values = [float(record[name]) if name in _TIMES else record[name] for name in _COLUMNS]
-    return hashlib.blake2b(_content.to_json(values).encode(), digest_size=_CHECKSUM_BYTES).hexdigest()
-
-
 def _row(record: Mapping[str, Any], where: str) -> tuple[Any, ...]:
     """A row of the table from a record of an export; `where` names it in errors."""
-    _check(record, where)
-    key, ids, sum_ = _key_bytes(record["key"]), _pack(record["token_ids"]), bytes.fromhex(_checksum(record))
+    check_record(record, where)
+    key, ids, sum_ = key_bytes(record["key"]), _pack(record["token_ids"]), bytes.fromhex(checksum_of(record))
     values = {**record, "key": key, "token_ids": ids, "checksum": sum_}
-    return tuple(values[name] for name in _STORED)
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> int:
-    count = 0
-    with path.open("w", encoding="utf-8") as file:
-        for record in records:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
-            count += 1
-    return count
-
-
-def _read_jsonl(path: Path, remedy: str = _EXPORT_AGAIN) -> Iterator[dict[str, Any]]:
-    return _files.json_lines(path, _text.shown_path(path), remedy)
-
-
-_COUNT = "tte.traces"
-"""Key of a parquet export's own number of rows: a damaged footer may say that there are fewer, or none."""
-
-
-def _write_parquet(path: Path, records: Iterator[Mapping[str, Any]]) -> int:
-    pa, parquet = _extras.pyarrow()
-    kinds = {name: pa.string() for name in (*_TEXTS, "key", "finish", "checksum")}
-    kinds |= {"token_ids": pa.list_(pa.int64()), "prompt_tokens": pa.int64(), "reused_tokens": pa.int64()}
-    kinds |= {"seconds": pa.float64(), "created": pa.float64()}
-    schema = pa.schema([(name, kinds[name]) for name in _STORED])
-    count = 0
-    with parquet.ParquetWriter(path, schema) as writer:
-        while rows := list(itertools.islice(records, 1000)):
-            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
-            count += len(rows)
-        writer.add_key_value_metadata({_COUNT: str(count)})
-    return count
-
-
-def _read_parquet(path: Path, remedy: str = _EXPORT_AGAIN) -> Iterator[dict[str, Any]]:
-    _, parquet = _extras.pyarrow()
-    with _files.reading(path, remedy), parquet.ParquetFile(path) as file:
-        count = 0
-        # Few at a time: a small file may be the same large text again and again.
-        for batch in file.iter_batches(batch_size=16):
-            yield from batch.to_pylist()
-            count += batch.num_rows
-        told = (file.metadata.metadata or {}).get(_COUNT.encode())
-        if told is not None and told != str(count).encode():
-            name = _text.shown_path(path)
-            raise _tte.InputError(f"{name} is damaged: {count} of its traces can be read; {remedy}.")
-
-
-_WRITERS: dict[str, Callable[[Path, Iterator[Mapping[str, Any]]], int]] = {
-    ".jsonl": _write_jsonl,
-    ".parquet": _write_parquet,
-}
+    return tuple(values[name] for name in STORED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,17 @@ def test_folders_use_only_those_before_them(order: list[str], above: str) -> Non
         for used in uses
         if used.startswith(f"{above}.") and (other := place(used, order, above)) is not None and other > own
     ]
+    assert wrong == []
+
+
+def test_the_files_are_listed_in_their_order() -> None:
+    """In python/README.md: each file of tte itself once, below all that it uses."""
+    readme = (SOURCE.parent / "README.md").read_text(encoding="utf-8")
+    rows = [re.findall(r"`(\w+)\.py`", line.split("|")[1]) for line in readme.splitlines() if line.startswith("| `")]
+    listed = ["tte." + name for row in rows for name in row]
+    assert sorted(listed) == sorted(m for m, path in MODULES.items() if path.parent == SOURCE and m != "tte")
+    place = {name: number for number, name in enumerate(listed)}
+    wrong = [f"{m} uses {used}" for m in listed for used in GRAPH[m] if place.get(used, -1) > place[m]]
     assert wrong == []
 
 

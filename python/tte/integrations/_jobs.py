@@ -40,7 +40,7 @@ class JobFolder:
     """A folder of results that belongs to one fingerprint.
 
     Args:
-        path: the folder, on a file system that all workers see; made if it is not there.
+        path: the folder, on a file system that all workers see; made if it does not exist.
         id_column: name of the column with the ids.
 
     """

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 import tte
 from tte import _hub, _options
 from tte._inputs import prepare
-from tte._models import PathLike, backend_of
+from tte._models import backend_of
+from tte._options import PathLike
 
 Think = bool | Literal["queries", "recipe"]
 Side = Literal["query", "target"]

@@ -26,8 +26,7 @@ from PIL import Image, ImageOps
 
 import tte
 from tte._items import read_image
-from tte._models import PathLike
-from tte._options import is_absent
+from tte._options import PathLike, is_absent
 from tte.integrations import missing_extra
 from tte.integrations._media import MAX_DECODER_FRAMES, from_decoder, is_decoder, to_video
 from tte.integrations._pair import Pair, Think

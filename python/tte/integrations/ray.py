@@ -9,7 +9,7 @@ The callable needs no Ray and fits every engine that hands a class batches of co
     ...                batch_size=256, num_gpus=1, concurrency=8)
 
 The job adds what a night's work needs: a folder that belongs to one model, recipe, prompt and decoding; an error in
-its row instead of a dead job; shards that are whole or not there; and a second run that only does what is missing:
+its row instead of a dead job; shards that are whole or absent; and a second run that only does what is missing:
 
     >>> from tte.integrations.ray import read_results, run_job
     >>> run_job("pages/*.parquet", "vectors", id_column="page", embedder="my-embedder",      # doctest: +SKIP
@@ -37,8 +37,7 @@ import tte
 from tte import _tte
 from tte._inputs import to_input
 from tte._items import read_image
-from tte._models import PathLike
-from tte._options import is_absent
+from tte._options import PathLike, is_absent
 from tte.integrations import missing_extra
 from tte.integrations._media import to_video
 from tte.integrations._pair import Pair, Side, Think

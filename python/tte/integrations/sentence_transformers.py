@@ -3,7 +3,7 @@
     >>> from sentence_transformers import SentenceTransformer
     >>> from tte.integrations.sentence_transformers import TteModule, load
     >>> model = SentenceTransformer(modules=[TteModule("my-embedder", reasoner="my-reasoner")])   # doctest: +SKIP
-    >>> model.encode_query(["what is left of the red circle?", {"image": picture, "text": "which bird?"}])  # doctest: +SKIP
+    >>> model.encode_query(["what is left of the red circle?", {"image": pixels, "text": "which bird?"}])  # doctest: +SKIP
     >>> model.encode_document([{"image": "page.png"}, {"video": "clip.mp4"}])                     # doctest: +SKIP
     >>> model.save_pretrained("my-model"); model = load("my-model")                               # doctest: +SKIP
 
@@ -22,8 +22,8 @@ import tte
 from tte import _hub, _tte
 from tte._inputs import to_messages, to_part
 from tte._items import read_image
-from tte._models import PathLike, folders
-from tte._options import is_absent
+from tte._models import folders
+from tte._options import PathLike, is_absent
 from tte.integrations import missing_extra
 from tte.integrations._media import MAX_DECODER_FRAMES, is_decoder, to_video
 from tte.integrations._pair import Pair, Side, Think, check_decoding, resolve_models, resolve_think
@@ -316,7 +316,7 @@ def load(folder: PathLike, **options: Any) -> SentenceTransformer:
     """
     index = Path(folder) / "modules.json"
     if not index.is_file():
-        raise tte.ModelError(f"{index} is not there: give a folder that SentenceTransformer.save_pretrained wrote.")
+        raise tte.ModelError(f"{index} does not exist: give a folder that SentenceTransformer.save_pretrained wrote.")
     for module in json.loads(index.read_text(encoding="utf-8")):
         ref = str(module.get("type"))
         if ref != CLASS_REF and not ref.startswith("sentence_transformers."):

@@ -48,7 +48,7 @@ INSTRUCTIONS = (LIST_PICTURE, LIST_CLIP, NAME_CROP, FOLLOW_VIDEO, ADD_BILL)
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """One input: text, and a picture or the frames of a video (uint8, height x width x 3), with its gold trace.
+    """One input: text, and an image or the frames of a video (uint8, height x width x 3), with its gold trace.
 
     Where the task itself says what to do (the recipe's preset), ``instruction`` holds that and ``text`` is empty.
     """
@@ -61,7 +61,7 @@ class Item:
 
     @property
     def prompt(self) -> str:
-        """What the user's turn says after the picture or video."""
+        """What the user's turn says after the image or video."""
         return self.instruction or self.text
 
 
@@ -79,7 +79,7 @@ class Sample:
 class Draft:
     """A query, its target and near-duplicates of the target; ``things`` lists what was drawn, for the split check.
 
-    ``more`` holds further queries about the very same picture or video (training shares the picture's tokens).
+    ``more`` holds further queries about the very same image or video (training shares the image's tokens).
     """
 
     query: Item
@@ -160,13 +160,13 @@ def _video_item(steps: Sequence[Sequence[Placed]], rng: Rng, text: str, trace: s
     return _item(text, None, tuple(f for frame in frames for f in (frame, frame)), trace)
 
 
-def _ask(picture: Item, text: str, trace: str) -> Item:
-    """Another query about the same picture or video."""
-    return Item(text, picture.image, picture.video, trace)
+def _ask(visual: Item, text: str, trace: str) -> Item:
+    """Another query about the same image or video."""
+    return Item(text, visual.image, visual.video, trace)
 
 
 def image_cls(split: Split, rng: Rng, hard: int, more: int = 0) -> Draft:
-    """Image classification: one thing somewhere in the picture; the label is its name (128 labels)."""
+    """Image classification: one thing somewhere in the image; the label is its name (128 labels)."""
     scene = _place(_things(1, split, rng), split, rng)
     name = scene[0].thing.name
     query = _image_item(scene, rng, NAME_CROP, _trace(_listing(scene), name))
@@ -222,7 +222,7 @@ def image_qa(split: Split, rng: Rng, hard: int, more: int = 0) -> Draft:
 
 
 def image_ret(split: Split, rng: Rng, hard: int, more: int = 0) -> Draft:
-    """Composed image retrieval: the same picture, but the thing next to a named one becomes another thing."""
+    """Composed image retrieval: the same image, but the thing next to a named one becomes another thing."""
     while True:
         scene = _place(_things(3, split, rng), split, rng)
         key = rng.pick(scene)
@@ -236,7 +236,7 @@ def image_ret(split: Split, rng: Rng, hard: int, more: int = 0) -> Draft:
     def edited(cell: int, thing: Thing) -> list[Placed]:
         return [Placed(thing, look_at(thing, split, rng), p.cell) if p.cell == cell else p for p in scene]
 
-    def picture(parts: Sequence[Placed]) -> Item:
+    def drawn(parts: Sequence[Placed]) -> Item:
         fresh = [Placed(p.thing, look_at(p.thing, split, rng), p.cell) for p in parts]
         return _image_item(fresh, rng, LIST_PICTURE, _list_trace(parts))
 
@@ -256,16 +256,16 @@ def image_ret(split: Split, rng: Rng, hard: int, more: int = 0) -> Draft:
     wrong: list[Item] = []
     for i in range(hard):
         if i == 0:
-            wrong.append(picture(scene))  # nothing changed
+            wrong.append(drawn(scene))  # nothing changed
         elif i == 1:  # the wrong thing changed
-            wrong.append(picture(edited(rng.pick([p.cell for p in scene if p.cell != old.cell]), new)))
+            wrong.append(drawn(edited(rng.pick([p.cell for p in scene if p.cell != old.cell]), new)))
         elif i == 2:  # it became something else
-            wrong.append(picture(edited(old.cell, _another(new, split, rng, [*things, old.thing]))))
+            wrong.append(drawn(edited(old.cell, _another(new, split, rng, [*things, old.thing]))))
         else:  # another thing of the target is different
             p = rng.pick([p for p in target if p.cell != old.cell])
             other = _another(p.thing, split, rng, [t.thing for t in target])
-            wrong.append(picture([Placed(other, p.look, p.cell) if q is p else q for q in target]))
-    return Draft(query, picture(target), tuple(wrong), tuple(target) + tuple(scene), tuple(extra))
+            wrong.append(drawn([Placed(other, p.look, p.cell) if q is p else q for q in target]))
+    return Draft(query, drawn(target), tuple(wrong), tuple(target) + tuple(scene), tuple(extra))
 
 
 def image_vg(split: Split, rng: Rng, hard: int, more: int = 0) -> Draft:
@@ -521,7 +521,7 @@ def tasks() -> tuple[str, ...]:
 
 
 def draft(task: str, split: Split, rng: Rng, hard: int | None = None, more: int = 0) -> Draft:
-    """One query, its target, near-duplicates of the target, and further queries about the same picture.
+    """One query, its target, near-duplicates of the target, and further queries about the same image.
 
     ``hard`` counts the near-duplicates (by default as many as the task's pools have), ``more`` the further queries.
     """
@@ -531,7 +531,7 @@ def draft(task: str, split: Split, rng: Rng, hard: int | None = None, more: int 
 def generate(task: str, seed: int, n: int, split: Split = "test") -> list[Sample]:
     """N queries of a task with their candidates; the same arguments always give the same bytes.
 
-    Equal candidates of a pool (two pictures with the same gold description) are kept once, so every query has
+    Equal candidates of a pool (two images with the same gold description) are kept once, so every query has
     exactly one right answer.
     """
     rng = Rng(f"tte-nano/{task}/{split}/{seed}")

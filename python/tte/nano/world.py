@@ -41,7 +41,7 @@ WORDS = ("tea", "rent", "fish", "milk", "bread", "soap", "bus", "book", "lamp", 
 CELL = 28
 """Pixels of a cell's side: exactly one visual token of the model (2x2 patches of 14)."""
 SIDE = 3
-"""Cells per side of a picture."""
+"""Cells per side of an image."""
 CELLS = tuple(f"{'ABC'[i % SIDE]}{i // SIDE + 1}" for i in range(SIDE * SIDE))
 """Cell names in reading order: column letter, row number."""
 STEPS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1), "stay": (0, 0)}
@@ -197,7 +197,7 @@ def blend(canvas: Image, mask: NDArray[np.int32], colour: tuple[int, int, int], 
 
 
 def draw_scene(things: Sequence[Placed], background: int, side: int = SIDE) -> Image:
-    """A picture of side x side cells."""
+    """An image of side x side cells."""
     canvas = np.full((side * CELL, side * CELL, 3), background, np.uint8)
     for p in things:
         blend(
@@ -221,7 +221,7 @@ def draw_page(rows: Sequence[tuple[str, int, Placed]], background: int) -> Image
 
 
 def moved(cell: int, step: str) -> int | None:
-    """The cell one step away, or None outside the picture."""
+    """The cell one step away, or None outside the image."""
     dx, dy = STEPS[step]
     x, y = cell % SIDE + dx, cell // SIDE + dy
     return y * SIDE + x if 0 <= x < SIDE and 0 <= y < SIDE else None

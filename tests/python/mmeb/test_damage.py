@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tte
-from make_tree import IMAGE_REPO, VIDEO_DATA, image_row, jsonl, parquet, picture
+from make_tree import IMAGE_REPO, VIDEO_DATA, image_row, jsonl, parquet, write_image
 from nano_data import NanoData, system
 from results import write_result
 from tte import _command, _content
@@ -269,7 +269,7 @@ def test_digests_are_of_regular_files_of_a_size(tmp_path: Path) -> None:
     sentence(error.value, "2.png")
     (frames / "2.png").unlink()
     os.mkfifo(frames / "2.png")
-    with pytest.raises(tte.InputError, match="not a regular file") as error:
+    with pytest.raises(tte.InputError, match="a pipe, socket or device") as error:
         _content.file_digest(frames)
     sentence(error.value, "2.png")
 
@@ -413,7 +413,7 @@ def test_manifests_that_were_changed(results: Path, tmp_path: Path, quiet: Any, 
 @pytest.mark.parametrize("kind", ["parquet", "arrow", "jsonl"])
 def test_tables(tmp_path: Path, quiet: Any, kind: str, change: str) -> None:
     rows = [image_row("i", f"text {i}", "GQA/1.jpg", "", ["a", "ö"], ["", ""]) for i in range(30)]
-    picture(tmp_path / "image-tasks/GQA/1.jpg")
+    write_image(tmp_path / "image-tasks/GQA/1.jpg")
     parquet(tmp_path / IMAGE_REPO / "OK-VQA/test-00000-of-00001.parquet", rows)
     path = tmp_path / IMAGE_REPO / f"GQA/test-00000-of-00001.{kind}"
     if kind == "parquet":

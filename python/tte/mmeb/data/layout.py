@@ -18,7 +18,7 @@ from tte.mmeb.data.tasks import Task
 
 
 class MissingError(InputError):
-    """Tables, images or frames are not there."""
+    """Tables, images or frames are missing."""
 
 
 class ShardsError(InputError):

@@ -80,7 +80,7 @@ def positive(value: int, name: str) -> int:
 def tasks_of(arguments: argparse.Namespace) -> list[Task]:
     """The tasks that are asked for.
 
-    Raises `InputError` for a data folder that is not there and for a name that is unknown.
+    Raises `InputError` for a data folder that does not exist and for a name that is unknown.
     """
     data = getattr(arguments, "data", None)
     return tasks_of_data(None if data is None else require_data_dir(data), arguments.tasks, arguments.extra_tasks)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tte._tte import InputError
 
 if TYPE_CHECKING:
-    from tte._models import Backend
+    from tte._backend import Backend
     from tte.mmeb.run.embed import ThinkMode
     from tte.mmeb.run.run import Report
 
@@ -78,7 +78,7 @@ def add_mini(subparsers: Any) -> None:
 
 def _mini(arguments: argparse.Namespace) -> int:
     from tte import _extras, _text
-    from tte._models import Backend
+    from tte._backend import Backend
     from tte.mmeb.mini import layout as mini_layout
     from tte.mmeb.run import setup
 

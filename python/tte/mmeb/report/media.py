@@ -68,7 +68,7 @@ def shown(name: str, about: Mapping[str, Any], find: Callable[[str], Path]) -> S
             urls.append(url)
         except _tte.InputError:
             there = os.path.lexists(find(file))
-            why = "cannot be shown" if there else "is not there: give `report --data` the folder of the data"
+            why = "cannot be shown" if there else "does not exist: give `report --data` the folder of the data"
             problem = f"{Path(file).name} {why}"
     text = (about.get("text") or "").strip()
     text = text if len(text) <= _TEXT else text[:_TEXT] + " …"

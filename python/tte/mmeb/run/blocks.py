@@ -55,7 +55,7 @@ def block_count(manifest: dict[str, Any], side: Side) -> int:
 
 
 def missing_blocks(folder: ResultFolder, manifest: dict[str, Any]) -> dict[Side, list[int]]:
-    """Blocks that are not there yet."""
+    """Blocks that are missing yet."""
     return {
         side: sorted(set(range(block_count(manifest, side))) - folder.part_numbers(side))
         for side in SIDES

@@ -415,7 +415,7 @@ def merge(out: Path, sources: Sequence[Path], options: Options = Options()) -> R
 def _take_over(source: Path, out: Path, report: Report) -> None:
     """Copy the blocks and traces of another folder; data sets that do not fit are noted."""
     if not source.is_dir():
-        raise _tte.InputError(f"{source} is not there: give the --out folder of a shard.")
+        raise _tte.InputError(f"{source} does not exist: give the --out folder of a shard.")
     if source.resolve() == out.resolve():
         return
     damaged: list[tuple[Path, str]] = []

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tte import _files, _tte
+from tte._trace_files import check_export
 from tte.mmeb.data import options
 from tte.mmeb.data.loaders import Source
 from tte.mmeb.data.tasks import Task
@@ -19,7 +20,7 @@ from tte.mmeb.run import setup
 from tte.mmeb.run.blocks import Shard
 from tte.mmeb.run.embed import System, log
 from tte.mmeb.run.run import BLOCK, EVERYTHING
-from tte.trace_store import TraceStore, check_export
+from tte.trace_store import TraceStore
 
 _SIDES: tuple[Literal["query", "target"], ...] = ("query", "target")
 

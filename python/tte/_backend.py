@@ -1,0 +1,83 @@
+"""The device that models run on, with its threads and memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tte import _options, _tte
+from tte._pickled import again
+
+
+class Backend:
+    """A device with its kernels, threads and memory, shared by every model loaded on it.
+
+    Args:
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1".
+        threads: threads inside an operation; 0: one per core.
+        media_threads: threads that decode and patchify beside the model; 0: a quarter of the cores.
+        state_bytes: memory for the sequence states (KV caches) of one model; 0: a quarter of the device's.
+        max_step_tokens: tokens in one step; prefill chunks and decode tokens share this budget. None: 512 on a
+            CPU, 2048 on a GPU. A step is how long running sequences wait for their next token.
+        max_running: sequences that run at the same time in one engine.
+        vision_cache_bytes: memory for vision features that are kept for reuse.
+
+    Raises:
+        DeviceError: the device is not available; the message lists those that are.
+
+    """
+
+    def __init__(
+        self,
+        device: str = "auto",
+        *,
+        threads: int = 0,
+        media_threads: int = 0,
+        state_bytes: int = 0,
+        max_step_tokens: int | None = None,
+        max_running: int = 256,
+        vision_cache_bytes: int = 256 << 20,
+    ) -> None:
+        options = _tte.BackendOptions()
+        options.device = _options.device(device)
+        options.threads = _options.count(threads, "threads")
+        options.media_threads = _options.count(media_threads, "media_threads")
+        options.state_bytes = _options.whole(state_bytes, "state_bytes")
+        options.max_step_tokens = _options.optional(
+            _options.whole, max_step_tokens, "max_step_tokens", 1, _options.INT32
+        )
+        options.max_running = _options.whole(max_running, "max_running", 1, _options.INT32)
+        options.vision_cache_bytes = _options.whole(vision_cache_bytes, "vision_cache_bytes")
+        self._native = _tte.Backend.shared(options)
+
+    @classmethod
+    def _wrap(cls, native: _tte.Backend) -> Backend:
+        backend = cls.__new__(cls)
+        backend._native = native
+        return backend
+
+    @staticmethod
+    def devices() -> list[_tte.DeviceInfo]:
+        """Every device that can be asked for; the one that "auto" takes comes first."""
+        return _tte.Backend.devices()
+
+    @property
+    def device(self) -> str:
+        """Name of the device: "cpu", "cuda:0"."""
+        return self._native.device
+
+    @property
+    def stats(self) -> _tte.BackendStats:
+        """Steps, tokens and reuse, summed over the live engines."""
+        return self._native.stats()
+
+    def __reduce__(self) -> Any:
+        options = self._native.options
+        return again, (Backend, {name: getattr(options, name) for name in _BACKEND_OPTIONS})
+
+    def __repr__(self) -> str:
+        return f"Backend({self.device!r}, threads={self._native.options.threads})"
+
+
+_BACKEND_OPTIONS = (
+    "device", "threads", "media_threads", "state_bytes", "max_step_tokens", "max_running", "vision_cache_bytes",
+)  # fmt: skip

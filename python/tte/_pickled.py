@@ -1,0 +1,24 @@
+"""Models are pickled as what they were made with: another process loads them again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+
+def given_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model was made with, so that another process can make it again."""
+    arguments = {name: value for name, value in given.items() if name != "self"}
+    for name, is_there in (("path_or_id", os.path.isdir), ("adapter", os.path.isdir), ("recipe", os.path.isfile)):
+        path = arguments.get(name)
+        with suppress(Exception):  # What is no path is told where it is loaded.
+            if isinstance(path, (str, os.PathLike)) and is_there(path):
+                arguments[name] = os.path.abspath(path)
+    return arguments
+
+
+def again(kind: Callable[..., Any], keywords: Mapping[str, Any]) -> Any:
+    """Make an object again in the process that unpickles it."""
+    return kind(**keywords)
