@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import tte
+
 Answer = Callable[["Handler"], None]
 
 
@@ -197,3 +199,13 @@ def chat_server() -> Iterator[ChatServer]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def remote(server: ChatServer, **options: Any) -> tte.RemoteReasoner:
+    """One that waits for nothing between its tries."""
+    waits = {"retry_delay": 0.0, "max_retry_delay": 0.0, "retry_seed": 1}
+    return tte.RemoteReasoner(server.url, "some/model", **{**waits, **options})
+
+
+def think(server: ChatServer, items: Any = "what is it ?", **options: Any) -> list[tte.Trace]:
+    return remote(server).think(items, progress=False, **options)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
-import shutil
 from pathlib import Path
 
 import torch
@@ -135,14 +133,3 @@ def _to_old_layout(folder: Path) -> None:
         for name, tensor in tensors.items()
     }
     save_file(renamed, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-def copy_checkpoint(source: Path, folder: Path) -> Path:
-    """Copy a checkpoint, so that a test may damage it."""
-    shutil.copytree(source, folder)
-    return folder
-
-
-def random_text(rng: random.Random, words: int) -> str:
-    """Words of the training text in random order."""
-    return " ".join(rng.choice(WORDS.split(" ")) for _ in range(words))

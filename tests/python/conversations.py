@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from references import picture
+from references import noise
 
 Messages = list[dict[str, Any]]
 CLIP = Path(__file__).parent.parent / "data" / "media" / "clip.mp4"  # 15 frames in 1.5 seconds.
@@ -41,10 +41,10 @@ def conversations(folder: Path) -> dict[str, Messages]:
         "exact": (112, 140),
     }.items():
         paths[name] = folder / f"{name}.png"
-        Image.fromarray(picture(height, width, len(name))).save(paths[name])
-    Image.fromarray(picture(90, 120, 7)).save(folder / "photo.jpg", quality=88)
-    Image.fromarray(picture(64, 64, 9)[..., 0]).save(folder / "grey.png")
-    frames = [picture(84, 112, i) for i in range(6)]
+        Image.fromarray(noise(height, width, len(name))).save(paths[name])
+    Image.fromarray(noise(90, 120, 7)).save(folder / "photo.jpg", quality=88)
+    Image.fromarray(noise(64, 64, 9)[..., 0]).save(folder / "grey.png")
+    frames = [noise(84, 112, i) for i in range(6)]
     return {
         "text": [user("the cat and dog look at a red circle")],
         "unicode": [user("Grüße 東京 привет 😀 e\u0301 \u1e9b\u0323 1234\r\n\n  x")],

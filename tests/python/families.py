@@ -54,7 +54,7 @@ class Family:
         "mrope_section": list(shape.mrope),
     }
     template: Path = DATA / "templates" / "qwen2_vl.jinja"
-    top: Callable[[Shape], dict[str, Any]] = lambda shape: {}  # Of config.json, outside of its parts.
+    top: Callable[[Shape], dict[str, Any]] = lambda shape: {}  # What config.json has outside of its parts.
     videos: bool = True
     marks_in_words: bool = False  # The pattern of the tokenizer has [\\p{L}\\p{M}] where Qwen2's has \\p{L}.
 
@@ -77,7 +77,7 @@ def _qwen3_vl_processor(tokenizer: Any, template: str) -> transformers.Processor
         image_processor=transformers.Qwen2VLImageProcessor(
             size={"shortest_edge": 4 * 32 * 32, "longest_edge": 64 * 32 * 32}, **means
         ),
-        # Of all frames together: less than the larger clips have.
+        # A limit on all frames together, which is less than the larger clips have.
         video_processor=transformers.Qwen3VLVideoProcessor(
             size={"shortest_edge": 8 * 32 * 32, "longest_edge": 32 * 32 * 32}, **means
         ),

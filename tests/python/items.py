@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from references import picture
+from references import noise
 
-PIXELS = picture(84, 112, 1)
+PIXELS = noise(84, 112, 1)
 
 
 def png(pixels: np.ndarray = PIXELS) -> bytes:

@@ -76,7 +76,7 @@ def states(embedder: tte.Embedder, item: Any) -> np.ndarray:
     return embedder.embed_tokens([item], keep="all", normalize=False, dtype="float32", progress=False)[0]
 
 
-def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
     """Noise over a gradient: uint8 [height, width, 3]."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width]

@@ -73,7 +73,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "qwen3.5-untied",
         {"target_modules": ["in_proj_qkv", "in_proj_a", "q_proj"], "modules_to_save": ["conv1d", "lm_head"]},
     ),
-    # Of the tower's last layer, too, whose states nobody reads.
+    # This one changes the tower's last layer, too, whose states nobody reads.
     "llava-next": ("llava-next", {"target_modules": "all-linear", "use_dora": True}),
     "llava-next-llama": ("llava-next-llama", {"target_modules": LINEARS, "modules_to_save": ["lm_head"]}),
     "dora-embedding-and-head-tied": (

@@ -14,7 +14,7 @@ import pytest
 import torch
 import tte
 from checkpoints import SHAPES, Shape
-from references import picture
+from references import noise
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import AutoModel, AutoProcessor, AutoTokenizer, GenerationConfig
@@ -266,8 +266,8 @@ def set_limits(folder: Path, values: dict[str, Any]) -> None:
 def test_limits_of_pixels_are_transformers(name: str, folder: Path) -> None:
     set_limits(folder, LIMITS[name])
     theirs, mine = AutoProcessor.from_pretrained(folder), tte.Processor(folder)
-    frames = np.stack([picture(60, 100, seed) for seed in range(3)])
-    for kind, value, key in (("image", picture(150, 210), "pixel_values"), ("video", frames, "pixel_values_videos")):
+    frames = np.stack([noise(60, 100, seed) for seed in range(3)])
+    for kind, value, key in (("image", noise(150, 210), "pixel_values"), ("video", frames, "pixel_values_videos")):
         messages = [{"role": "user", "content": [{"type": kind, kind: value}]}]
         expected = theirs.apply_chat_template(
             [messages], tokenize=True, return_dict=True, return_tensors="pt", add_generation_prompt=True
@@ -503,7 +503,7 @@ def test_two_towers_that_differ_in_one_value_are_two(folder: Path, tmp_path: Pat
     name = next(n for n in tensors if "visual" in n and n.endswith("blocks.0.attn.qkv.weight"))
     tensors[name].view(-1)[tensors[name].numel() // 2 + 17] += 4
     save_file(tensors, other / "model.safetensors", metadata={"format": "pt"})
-    item = [{"role": "user", "content": [{"type": "image", "image": picture(84, 84)}]}]
+    item = [{"role": "user", "content": [{"type": "image", "image": noise(84, 84)}]}]
     alone = tte.Embedder(other, backend=tte.Backend(device="cpu")).embed([item], progress=False)
     backend = tte.Backend(device="cpu")
     first = tte.Embedder(folder, backend=backend)

@@ -13,7 +13,7 @@ import torch
 import tte
 from checkpoints import SHAPES, Shape
 from PIL import Image
-from references import Reference, picture, states
+from references import Reference, noise, states
 from safetensors.torch import load_file, save_file
 from transformers import ColQwen2Config, ColQwen2ForRetrieval, ColQwen2Processor
 
@@ -41,7 +41,7 @@ def test_vectors_and_scores_are_transformers(
     theirs: tuple[Path, ColQwen2ForRetrieval, ColQwen2Processor], tmp_path: Path
 ) -> None:
     folder, model, processor = theirs
-    pages = [Image.fromarray(picture(84, 112, seed)) for seed in range(2)]
+    pages = [Image.fromarray(noise(84, 112, seed)) for seed in range(2)]
     with torch.inference_mode():
         texts = [model(**processor.process_queries([query])).embeddings[0] for query in QUERIES]
         images = [model(**processor.process_images([page])).embeddings[0] for page in pages]

@@ -14,7 +14,7 @@ import tte
 from adapters import make_adapter
 from checkpoints import SHAPES, Shape
 from PIL import Image
-from references import picture
+from references import noise
 from tte import _index
 from tte.__main__ import main
 
@@ -93,7 +93,7 @@ def test_show_marks_media_trace_and_pooled_token(
 ) -> None:
     folder = checkpoint(SHAPES[0])
     file = tmp_path / "cat.png"
-    Image.fromarray(picture(56, 84)).save(file)
+    Image.fromarray(noise(56, 84)).save(file)
     out = run(capsys, "show", folder, "--together", file, "what is it ?", "--trace", "<think>a</think> cat")
     grid = "[image: 6 tokens, 1 x 4 x 6 patches]"
     assert f"<|vision_start|>{grid}<|vision_end|>what is it ?<|im_end|>" in out
@@ -140,7 +140,7 @@ def test_embed_and_search(
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.txt").write_text("the red circle\n\nthe blue square\n")
     (tmp_path / "in" / "b.jsonl").write_text('{"text": "the green cross"}\n')
-    Image.fromarray(picture(56, 56)).save(tmp_path / "in" / "c.png")
+    Image.fromarray(noise(56, 56)).save(tmp_path / "in" / "c.png")
     (tmp_path / "in" / "d.png").write_bytes(b"nothing")
     out = tmp_path / f"corpus{suffix}"
     told = run(capsys, "embed", "in", "-o", out, "--side", "query", code=3)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tte
 from checkpoints import SHAPES, Shape
-from references import picture
+from references import noise
 from tte import _display, demo
 
 
@@ -46,12 +46,12 @@ def sources(page: str) -> list[bytes]:
 def test_images_are_small_jpegs_of_what_the_engine_decoded(run: Run, tmp_path: Path) -> None:
     from PIL import Image
 
-    rotated = Image.fromarray(picture(300, 500, 1))
+    rotated = Image.fromarray(noise(300, 500, 1))
     exif = Image.Exif()
     exif[0x0112] = 6  # A quarter turn.
     rotated.save(tmp_path / "turned.jpg", exif=exif)
-    noise = np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8)
-    items = [tmp_path / "turned.jpg", noise, {"video": [picture(56, 56, i) for i in range(9)]}]
+    grain = np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8)
+    items = [tmp_path / "turned.jpg", grain, {"video": [noise(56, 56, i) for i in range(9)]}]
     images = sources(run(items)._repr_html_())
     assert len(images) == 1 + 1 + 4 + 3 * 2  # And each beside the others, where it is near them.
     assert all(image.startswith(b"\xff\xd8") for image in images)
@@ -115,13 +115,13 @@ def test_the_page_is_escaped_and_bounded(run: Run) -> None:
 
 
 def test_many_images_in_an_item_are_counted(run: Run) -> None:
-    page = _display.item_html({"images": [picture(28, 28, i) for i in range(30)]})
+    page = _display.item_html({"images": [noise(28, 28, i) for i in range(30)]})
     assert page.count("<img") == 12
     assert "and 18 more" in page
 
 
 def test_neighbours_are_shown_by_what_they_are(run: Run) -> None:
-    result = run(["the cat", "the cat", *[f"other {i}" for i in range(30)], {"image": picture(56, 56), "text": "last"}])
+    result = run(["the cat", "the cat", *[f"other {i}" for i in range(30)], {"image": noise(56, 56), "text": "last"}])
     rows = result._repr_html_().split("<tr>")
     assert "1.000" in rows[2]
     assert rows[2].count("the cat") == 2  # The item, and its nearest.
@@ -149,7 +149,7 @@ def test_results_are_one_line(run: Run, pair: tuple[tte.Reasoner, tte.Embedder],
 
 
 def test_results_survive_pickling(run: Run) -> None:
-    result = run(["a", picture(56, 56), float("nan")], on_error="skip")
+    result = run(["a", noise(56, 56), float("nan")], on_error="skip")
     other = pickle.loads(pickle.dumps(result))
     assert other._repr_html_() == result._repr_html_()
 
@@ -271,7 +271,7 @@ def test_think_takes_columns_and_numpys_bools(run: Run) -> None:
 def test_a_store_keeps_what_is_written_and_gives_what_it_has(
     run: Run, pair: tuple[tte.Reasoner, tte.Embedder], tmp_path: Path
 ) -> None:
-    items = ["the cat", {"text": "what", "image": picture(56, 56)}, "a dog", b"no image"]
+    items = ["the cat", {"text": "what", "image": noise(56, 56)}, "a dog", b"no image"]
     options: dict[str, Any] = {"side": ["query", "query", "target", "query"], "max_new_tokens": 3, "on_error": "skip"}
     with tte.TraceStore(tmp_path / "traces.sqlite") as store:
         seen: list[int] = []
@@ -298,8 +298,8 @@ def test_a_store_keeps_what_is_written_and_gives_what_it_has(
 
 
 def test_the_demo_shows_media_after_their_text_and_scores_beside_their_bars() -> None:
-    item = {"image": picture(56, 56), "text": "what is up ?"}
-    query = demo.Query("image_qa", item, [{"text": "red circle"}, {"image": picture(56, 56, 3)}], 1)
+    item = {"image": noise(56, 56), "text": "what is up ?"}
+    query = demo.Query("image_qa", item, [{"text": "red circle"}, {"image": noise(56, 56, 3)}], 1)
     answer = demo.Answer([1, 0], [0.9, 0.1], tte.Trace("<think>up</think> red"))
     page = demo.page([query], [answer], [answer], "one query")
     assert page.index("what is up ?") < page.index("<img")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tte
-from references import picture
+from references import noise
 
 
 @pytest.mark.parametrize(
@@ -29,13 +29,13 @@ from references import picture
         (np.zeros((4, 4, 2), np.uint8), r"\[4, 4, 2\]"),
         (np.zeros((0, 4, 3), np.uint8), "item 0"),
         (b"", "item 0"),
-        (b"not a picture", "item 0"),
+        (b"not an image", "item 0"),
         (Path("/nowhere/x.png"), "x.png"),
         ({"image": "https://example.org/x.png"}, "does not download"),
         ({"video": []}, "no frames"),
         ({"video": "/nowhere/x.mp4"}, "x.mp4"),
         ({"video": "http://127.0.0.1:1/x.mp4"}, "item 0"),
-        ({"image": picture(2, 900)}, "aspect"),
+        ({"image": noise(2, 900)}, "aspect"),
         ("a \ud800 lone surrogate", "UTF-8|surrogate"),
         ([{"role": "user", "content": 7}], "content"),
         ([{"role": "user"}], "content"),

@@ -20,7 +20,7 @@ import torch
 import tte
 from items import BASE64, PIXELS, png, same
 from PIL import Image
-from references import picture
+from references import noise
 from tte import _content, _fetch
 
 
@@ -30,7 +30,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (made / "an image#1%20.png").write_bytes(png())
     (made / "frames").mkdir()
     for i in range(4):
-        (made / "frames" / f"{i}.png").write_bytes(png(picture(56, 56, i)))
+        (made / "frames" / f"{i}.png").write_bytes(png(noise(56, 56, i)))
     return made
 
 
@@ -133,7 +133,7 @@ def test_blank_text_is_text(processor: tte.Processor, text: str) -> None:
 
 
 def test_videos_in_every_form(processor: tte.Processor, files: Path) -> None:
-    frames = [picture(56, 56, i) for i in range(4)]
+    frames = [noise(56, 56, i) for i in range(4)]
     array = np.stack(frames)
     expected = processor({"video": frames, "text": "a"})
     first = torch.from_numpy(array).permute(0, 3, 1, 2)
@@ -159,13 +159,13 @@ def grid(processor: tte.Processor, item: Any) -> list[int]:
 
 
 def test_an_image_has_its_own_size(processor: tte.Processor) -> None:
-    large = picture(560, 840, 2)
+    large = noise(560, 840, 2)
     assert grid(processor, {"image": large, "max_pixels": 56 * 84}) == [1, 4, 6]
     assert grid(processor, [{"type": "image", "image": large, "max_pixels": 56 * 84}]) == [1, 4, 6]
     assert grid(processor, {"image": {"image": large, "max_pixels": 56 * 84}}) == [1, 4, 6]
     assert grid(processor, {"image": large, "resized_height": 84, "resized_width": 140}) == [1, 6, 10]
-    assert grid(processor, {"image": picture(28, 28), "min_pixels": 280 * 280, "max_pixels": 300 * 300}) == [1, 20, 20]
-    frames = [picture(112, 112, i) for i in range(2)]
+    assert grid(processor, {"image": noise(28, 28), "min_pixels": 280 * 280, "max_pixels": 300 * 300}) == [1, 20, 20]
+    frames = [noise(112, 112, i) for i in range(2)]
     assert grid(processor, {"video": frames, "max_pixels": 56 * 56}) == [1, 4, 4]
     assert grid(processor, {"video": frames, "resized_height": 56, "resized_width": 112}) == [1, 4, 8]
     # One limit alone: the model's other one gives way.
@@ -177,7 +177,7 @@ def test_the_size_is_as_the_processor_of_transformers_resizes(processor: tte.Pro
 
     for height, width, least, most in [(300, 500, 3136, 40000), (40, 60, 50000, 90000), (500, 100, 3136, 12345)]:
         h, w = smart_resize(height, width, 28, least, most)
-        item = {"image": picture(height, width), "min_pixels": least, "max_pixels": most}
+        item = {"image": noise(height, width), "min_pixels": least, "max_pixels": most}
         assert grid(processor, item) == [1, h // 14, w // 14]
 
 

@@ -17,7 +17,7 @@ from checkpoints import SHAPES, Shape
 from conversations import conversations, user
 from families import DATA, PINPOINTS, TILE
 from PIL import Image
-from references import Reference, picture, states
+from references import Reference, noise, states
 from safetensors.torch import load_file, save_file
 
 GetReference = Callable[[Shape], Reference]
@@ -37,7 +37,7 @@ def test_images_of_all_sizes(reference: GetReference, tmp_path: Path) -> None:
     embedder = tte.Embedder(theirs.folder, device="cpu")
     for height, width in SIZES:
         file = tmp_path / f"{height}x{width}.png"
-        Image.fromarray(picture(height, width, height + width)).save(file)
+        Image.fromarray(noise(height, width, height + width)).save(file)
         messages = [user({"type": "image", "image": str(file)}, "what is this")]
         ours, expected = processor(messages), theirs.seen(messages)
         assert ours["input_ids"].tolist() == expected["input_ids"].tolist(), file.name
@@ -79,7 +79,7 @@ IN_MEMORY = {"language_model.lm_head.": "lm_head.", "language_model.model.": "mo
 def test_names_of_all_generations(shape: Shape, names: dict[str, str], checkpoint: GetFolder, tmp_path: Path) -> None:
     source = checkpoint(shape)
     folder = rename(source, tmp_path / "renamed", names)
-    item = [picture(50, 90), "the cat"]
+    item = [noise(50, 90), "the cat"]
     ours, plain = (tte.Reasoner(path, device="cpu").think([item], max_new_tokens=6)[0] for path in (folder, source))
     assert ours.token_ids == plain.token_ids
     rows = [tte.Embedder(path, device="cpu").embed([item], progress=False) for path in (folder, source)]
@@ -94,7 +94,7 @@ def test_a_model_saved_without_its_head_and_with_buffers_of_old_tools(reference:
     tensors = load_file(folder / "model.safetensors")
     tensors["vision_tower.vision_model.embeddings.position_ids"] = torch.arange(10)[None]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    item = [picture(50, 90), "the cat"]
+    item = [noise(50, 90), "the cat"]
     rows = [tte.Embedder(path, device="cpu").embed([item], progress=False) for path in (folder, theirs.folder)]
     np.testing.assert_array_equal(*rows)
 

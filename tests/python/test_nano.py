@@ -16,7 +16,7 @@ from tte.nano import LABELS, PAIRS, Item, generate, tasks, verify_split
 FOLDER = Path(__file__).parents[2] / "models" / "nano"
 ROLES = ("reasoner", "embedder", "embedder-no-think")
 SEED = 3
-"""Of the test queries here; the card's table has the seeds 0, 1 and 2."""
+"""What the test queries here are drawn with; the card's table has the seeds 0, 1 and 2."""
 WORLD = "40b0003db17acdc4601d073da1aa91c9b7d0d7f952550771b3dac35300fcc02b"
 """SHA-256 of the first two queries of every task and their candidates."""
 
@@ -31,9 +31,9 @@ def as_input(item: Item) -> dict[str, Any]:
 
 def update(digest: Any, item: Item) -> None:
     digest.update(f"{item.prompt}|{item.text}|{item.trace}|".encode())
-    for picture in [item.image] if item.image is not None else item.video or ():
-        assert picture.dtype == np.uint8
-        digest.update(f"{picture.shape}".encode() + picture.tobytes())
+    for image in [item.image] if item.image is not None else item.video or ():
+        assert image.dtype == np.uint8
+        digest.update(f"{image.shape}".encode() + image.tobytes())
 
 
 def test_the_same_seed_gives_the_same_bytes() -> None:

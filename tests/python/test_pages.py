@@ -14,12 +14,12 @@ import pypdfium2
 import pytest
 import tte
 from PIL import Image
-from references import picture
+from references import noise
 
 
 def pdf(pages: int = 3, size: tuple[int, int] = (72, 144)) -> bytes:
     out = io.BytesIO()
-    images = [Image.fromarray(picture(size[1], size[0], i)) for i in range(pages)]
+    images = [Image.fromarray(noise(size[1], size[0], i)) for i in range(pages)]
     images[0].save(out, "PDF", save_all=True, append_images=images[1:], resolution=72)
     return out.getvalue()
 

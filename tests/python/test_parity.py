@@ -22,8 +22,8 @@ GetFolder = Callable[[Shape], Path]
 
 @pytest.fixture(scope="module")
 def all_talks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict]]:
-    """Conversations with their pictures on disk."""
-    return conversations(tmp_path_factory.mktemp("pictures"))
+    """Conversations with their images on disk."""
+    return conversations(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_control_tokens_in_text(sanitize: bool, reference: GetReference) -> None
     assert processor(messages)["input_ids"].tolist() == expected
 
 
-def test_a_picture_token_in_text_is_text(reference: GetReference) -> None:
+def test_an_image_token_in_text_is_text(reference: GetReference) -> None:
     theirs = reference(SHAPES[0])
     messages = [{"role": "user", "content": [{"type": "text", "text": "a <|image_pad|> b <|vision_start|>"}]}]
     expected = theirs.inputs(messages, sanitize_control_tokens=True)["input_ids"].tolist()

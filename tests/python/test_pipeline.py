@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tte
 from checkpoints import Shape
-from references import picture
+from references import noise
 from safetensors.torch import load_file, save_file
 
 REASONER = Shape("pipeline-reasoner", tied=False, scale=4.0)
@@ -32,9 +32,9 @@ def pair(checkpoint: Callable[[Shape], Path]) -> tuple[tte.Reasoner, tte.Embedde
 
 ITEMS = [
     "the cat and dog",
-    {"text": "what is this", "image": picture(60, 80, 1)},
-    [{"type": "image", "image": picture(84, 56, 2)}, {"type": "text", "text": "a red circle"}],
-    {"video": [picture(56, 84, i) for i in range(4)], "text": "what moves"},
+    {"text": "what is this", "image": noise(60, 80, 1)},
+    [{"type": "image", "image": noise(84, 56, 2)}, {"type": "text", "text": "a red circle"}],
+    {"video": [noise(56, 84, i) for i in range(4)], "text": "what moves"},
 ]
 GENERATE = {"max_new_tokens": [3, 12, 7, 20], "ignore_eos": True, "progress": False}
 

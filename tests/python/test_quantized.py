@@ -16,7 +16,7 @@ from checkpoints import SHAPES, Shape
 from compressed_tensors.compressors import BaseCompressor
 from compressed_tensors.quantization import QuantizationScheme
 from compressed_tensors.quantization.utils import calculate_qparams
-from references import picture
+from references import noise
 from safetensors.torch import load_file, save_file
 from transformers.integrations.finegrained_fp8 import Fp8Dequantize
 
@@ -25,7 +25,7 @@ Tensors = dict[str, torch.Tensor]
 
 SHAPE = next(shape for shape in SHAPES if shape.name == "qwen2.5-vl")
 TALK = [{"role": "user", "content": [{"type": "text", "text": "look at the cat"}]}]
-ITEM = [picture(70, 84), "describe the red square"]
+ITEM = [noise(70, 84), "describe the red square"]
 
 # What a checkpoint says of its weights, and in which shape their scales are.
 GROUPS: dict[str, dict[str, Any]] = {

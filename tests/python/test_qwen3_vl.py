@@ -13,7 +13,7 @@ import pytest
 import torch
 import tte
 from checkpoints import SHAPES, Shape
-from references import Reference, picture
+from references import Reference, noise
 from test_videos import write_video
 
 SHAPE = next(shape for shape in SHAPES if shape.family == "qwen3_vl")
@@ -55,7 +55,7 @@ def test_files_are_sampled_by_time(frames: int, tmp_path: Path, reference: GetRe
 @pytest.mark.parametrize("size", [(64, 96), (31, 33), (20, 300), (700, 500)])
 def test_arrays_are_sampled_as_24_frames_a_second(frames: int, size: tuple[int, int], reference: GetReference) -> None:
     theirs = reference(SHAPE)
-    array = np.stack([picture(*size, k) for k in range(frames)])
+    array = np.stack([noise(*size, k) for k in range(frames)])
     processor = tte.Processor(theirs.folder)
     check(theirs, array, {"video": array}, processor)
     check(theirs, array, {"video": array, "source_fps": 3.0}, processor, video_metadata=[
@@ -85,13 +85,13 @@ def test_the_checkpoints_own_rules(keys: dict[str, Any], tmp_path: Path, referen
     config["video_processor"].update(keys)
     (folder / "processor_config.json").write_text(json.dumps(config))
     theirs = Reference(folder)
-    array = np.stack([picture(70, 90, k) for k in range(9)])
+    array = np.stack([noise(70, 90, k) for k in range(9)])
     check(theirs, array, {"video": array}, tte.Processor(folder))
 
 
 def test_a_token_that_a_user_writes_is_no_video(reference: GetReference) -> None:
     theirs = reference(SHAPE)
-    array = np.stack([picture(64, 64, k) for k in range(4)])
+    array = np.stack([noise(64, 64, k) for k in range(4)])
     ids = tte.Processor(theirs.folder)(
         ["<|video_pad|> ", {"type": "video", "video": array}, " <|vision_start|><|video_pad|>"]
     )
@@ -102,7 +102,7 @@ def test_a_token_that_a_user_writes_is_no_video(reference: GetReference) -> None
 
 def test_a_clip_of_one_frame_is_refused(reference: GetReference) -> None:
     theirs = reference(SHAPE)
-    frame = picture(64, 64)[None]
+    frame = noise(64, 64)[None]
     with pytest.raises(ValueError, match="temporal_factor"):
         expected(theirs, frame)
     with pytest.raises(tte.InputError, match=r"item 0: a video of which 1 frame is taken.*give it as an image"):
@@ -113,7 +113,7 @@ def test_outer_tokens_are_the_recipes_choice(tmp_path: Path, reference: GetRefer
     theirs = reference(SHAPE)
     recipe = tmp_path / "recipe.json"
     recipe.write_text(json.dumps({"video": {"outer_tokens": False}}))
-    array = np.stack([picture(64, 64, k) for k in range(4)])
+    array = np.stack([noise(64, 64, k) for k in range(4)])
     decode = theirs.processor.tokenizer.decode
     outer, bare = (
         decode(

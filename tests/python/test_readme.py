@@ -14,7 +14,7 @@ from adapters import make_adapter
 from chat_server import chat_server
 from checkpoints import Shape
 from PIL import Image
-from references import picture
+from references import noise
 
 ROOT = Path(__file__).parents[2]
 SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
@@ -30,7 +30,7 @@ def test_snippets_run(checkpoint: Callable[[Shape], Path], tmp_path: Path, monke
     make_adapter(tmp_path / "path" / "to" / "adapter", checkpoint(EMBEDDER), target_modules=["q_proj"])
     (tmp_path / "Qwen").mkdir()
     (tmp_path / "Qwen" / "Qwen2-VL-2B-Instruct").symlink_to(checkpoint(REASONER))
-    pages = [Image.fromarray(picture(120, 100, i)) for i in range(3)]
+    pages = [Image.fromarray(noise(120, 100, i)) for i in range(3)]
     pages[0].save(tmp_path / "report.pdf", save_all=True, append_images=pages[1:])
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}

@@ -12,7 +12,7 @@ import torch
 import tte
 from checkpoints import SHAPES, Shape
 from PIL import Image
-from references import Reference, picture
+from references import Reference, noise
 
 NANO = Path(tte.__file__).parent / "models" / "nano"
 
@@ -36,7 +36,7 @@ def judged(theirs: Reference, messages: list[dict[str, Any]], after: str = "") -
 @pytest.mark.parametrize("shape", [s for s in SHAPES if s.name in ("untied-mha", "qwen3-vl-untied")], ids=str)
 def test_scores_are_transformers(shape: Shape, reference: Callable[[Shape], Reference], tmp_path: Path) -> None:
     theirs = reference(shape)
-    Image.fromarray(picture(56, 84)).save(tmp_path / "a.png")
+    Image.fromarray(noise(56, 84)).save(tmp_path / "a.png")
     image = {"type": "image", "path": str(tmp_path / "a.png")}
     # One token each, whatever the vocabulary has of words.
     reranker = tte.Reranker(tte.Reasoner(theirs.folder, device="cpu"), system="Judge.", labels=["y", "n"])

@@ -15,7 +15,7 @@ import transformers
 import tte
 from checkpoints import Shape, make_checkpoint, make_tokenizer
 from PIL import Image
-from references import Reference, picture
+from references import Reference, noise
 from safetensors.torch import load_file, save_file
 from tokenizers import processors
 from torchvision.transforms.v2 import functional
@@ -94,8 +94,8 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., System]:
 
 
 @pytest.fixture
-def pictures() -> list[Image.Image]:
-    return [Image.fromarray(picture(64, 90, 1)), Image.fromarray(picture(140, 84, 2))]
+def images() -> list[Image.Image]:
+    return [Image.fromarray(noise(64, 90, 1)), Image.fromarray(noise(140, 84, 2))]
 
 
 def check(rows: np.ndarray, expected: list[np.ndarray]) -> None:
@@ -171,7 +171,7 @@ def test_ten_megabytes_are_cut_before_they_are_tokenised(qwen3_embedding: Path) 
 # ------------------------------------------------------------------------------------------- Qwen3-VL-Embedding
 
 
-def test_qwen3_vl_embedding(system: Callable[..., System], pictures: list[Image.Image]) -> None:
+def test_qwen3_vl_embedding(system: Callable[..., System], images: list[Image.Image]) -> None:
     theirs = system("Qwen3-VL-Embedding-2B", "qwen3_vl", vision_depth=3)
     embedder = tte.Embedder(theirs.folder, device="cpu")
     assert json.loads(embedder.model.recipe)["name"] == "qwen3_vl_embedding"
@@ -180,12 +180,12 @@ def test_qwen3_vl_embedding(system: Callable[..., System], pictures: list[Image.
     default = "Represent the user's input."
     expected = [
         unit(theirs.states(chat(TEXT, default))[-1]),
-        unit(theirs.states(chat(f"{IMAGE}{TEXT}", "Find a cat."), [pictures[0]], **size)[-1]),
-        unit(theirs.states(chat(IMAGE * 2, "Find a cat!"), pictures, **size)[-1]),
+        unit(theirs.states(chat(f"{IMAGE}{TEXT}", "Find a cat."), [images[0]], **size)[-1]),
+        unit(theirs.states(chat(IMAGE * 2, "Find a cat!"), images, **size)[-1]),
         unit(theirs.states(chat(TEXT, default))[-1]),
     ]
     rows = embedder.embed(
-        [TEXT, [TEXT, pictures[0]], pictures and [*pictures], TEXT],
+        [TEXT, [TEXT, images[0]], images and [*images], TEXT],
         instruction=[None, " Find a cat ", "Find a cat!", "  "],
         progress=False,
     )
@@ -193,26 +193,26 @@ def test_qwen3_vl_embedding(system: Callable[..., System], pictures: list[Image.
 
 
 def test_a_long_text_loses_its_end_and_nothing_else(
-    system: Callable[..., System], pictures: list[Image.Image], tmp_path: Path
+    system: Callable[..., System], images: list[Image.Image], tmp_path: Path
 ) -> None:
     theirs = system("Qwen3-VL-Embedding-2B", "qwen3_vl", vision_depth=3)
     recipe = extended(tmp_path, "qwen3_vl_embedding", max_length=60)
     processor = tte.Processor(theirs.folder, recipe=recipe)
     words = "look at the red circle and the blue square " * 20
-    whole = tte.Processor(theirs.folder)([pictures[0], words])["input_ids"][0].tolist()
-    cut = processor([pictures[0], words])["input_ids"][0].tolist()
+    whole = tte.Processor(theirs.folder)([images[0], words])["input_ids"][0].tolist()
+    cut = processor([images[0], words])["input_ids"][0].tolist()
     tail = theirs.ids("<|im_end|>\n<|im_start|>assistant\n")
     assert len(cut) == 60
     assert cut == whole[: 60 - len(tail)] + tail
     # The first text is cut when the last one is used up; what stands around stays.
-    cut = processor([words, pictures[0], "dog"])["input_ids"][0].tolist()
+    cut = processor([words, images[0], "dog"])["input_ids"][0].tolist()
     assert len(cut) == 60
     assert cut[-len(tail) :] == tail
     assert cut.count(processor.tokenizer.id_of("<|image_pad|>")) == whole.count(
         processor.tokenizer.id_of("<|image_pad|>")
     )
     with pytest.raises(tte.InputError, match=r"item 0: its prompt has \d+ tokens more than the 60 of the recipe"):
-        processor([Image.fromarray(picture(512, 512))] * 2 + ["dog"])
+        processor([Image.fromarray(noise(512, 512))] * 2 + ["dog"])
     messages = [
         {"role": "system", "content": [{"type": "text", "text": "cat"}]},
         {"role": "user", "content": [{"type": "text", "text": words}]},
@@ -223,11 +223,11 @@ def test_a_long_text_loses_its_end_and_nothing_else(
 # ------------------------------------------------------------------------------------------ GME, RzenEmbed, GVE
 
 
-def test_gme(system: Callable[..., System], pictures: list[Image.Image]) -> None:
+def test_gme(system: Callable[..., System], images: list[Image.Image]) -> None:
     theirs = system("gme-Qwen2-VL-2B-Instruct", "qwen2_vl")
     embedder = tte.Embedder(theirs.folder, device="cpu")
     assert json.loads(embedder.model.recipe)["name"] == "gme"
-    image = first_resized(pictures[0], 28, 4, 16384)
+    image = first_resized(images[0], 28, 4, 16384)
     size = {"images_kwargs": {"size": {"shortest_edge": 4 * 28**2, "longest_edge": 1280 * 28**2}}}
     expected = [
         unit(theirs.states(chat(TEXT) + "<|endoftext|>", sequential=True)[-1]),
@@ -235,49 +235,49 @@ def test_gme(system: Callable[..., System], pictures: list[Image.Image]) -> None
         unit(theirs.states(chat(IMAGE) + "<|endoftext|>", [image], sequential=True, **size)[-1]),
     ]
     check(
-        embedder.embed([TEXT, [pictures[0], TEXT], pictures[0]], instruction=[None, "Find it", None], progress=False),
+        embedder.embed([TEXT, [images[0], TEXT], images[0]], instruction=[None, "Find it", None], progress=False),
         expected,
     )
     with pytest.raises(tte.InputError, match=r"truncate_dim is 32.*gme.*64 dimensions only"):
         embedder.embed(TEXT, truncate_dim=32)
 
 
-def test_rzenembed(system: Callable[..., System], pictures: list[Image.Image]) -> None:
+def test_rzenembed(system: Callable[..., System], images: list[Image.Image]) -> None:
     theirs = system("RzenEmbed", "qwen2_vl")
     embedder = tte.Embedder(theirs.folder, device="cpu")
     assert json.loads(embedder.model.recipe)["name"] == "rzenembed"
-    image = first_resized(pictures[1], 28, 4, 16384)
+    image = first_resized(images[1], 28, 4, 16384)
     size = {"images_kwargs": {"size": {"shortest_edge": 256 * 28**2, "longest_edge": 1280 * 28**2}}}
     told = "Find the image: "
     expected = [
         unit(theirs.states(chat(told + TEXT) + "<|endoftext|>", sequential=True)[-1]),
         unit(theirs.states(chat(IMAGE + told) + "<|endoftext|>", [image], sequential=True, **size)[-1]),
     ]
-    check(embedder.embed([TEXT, pictures[1]], instruction=told, progress=False), expected)
+    check(embedder.embed([TEXT, images[1]], instruction=told, progress=False), expected)
 
 
-def test_gve(system: Callable[..., System], pictures: list[Image.Image]) -> None:
+def test_gve(system: Callable[..., System], images: list[Image.Image]) -> None:
     theirs = system("GVE-3B", "qwen2_5_vl", vision_depth=3)
     embedder = tte.Embedder(theirs.folder, device="cpu")
     assert json.loads(embedder.model.recipe)["name"] == "gve"
     expected = [
         unit(theirs.states(chat(TEXT) + "<|endoftext|>")[-1]),
-        unit(theirs.states(chat(f"{IMAGE}{TEXT}") + "<|endoftext|>", [pictures[0]])[-1]),
+        unit(theirs.states(chat(f"{IMAGE}{TEXT}") + "<|endoftext|>", [images[0]])[-1]),
     ]
-    check(embedder.embed([TEXT, [pictures[0], TEXT]], progress=False), expected)
+    check(embedder.embed([TEXT, [images[0], TEXT]], progress=False), expected)
 
 
-def test_vlm2vec(system: Callable[..., System], pictures: list[Image.Image]) -> None:
+def test_vlm2vec(system: Callable[..., System], images: list[Image.Image]) -> None:
     theirs = system("VLM2Vec-V2.0", "qwen2_vl")
     embedder = tte.Embedder(theirs.folder, device="cpu")
     assert json.loads(embedder.model.recipe)["name"] == "qwen2_vl_vlm2vec"
-    small = Image.fromarray(picture(20, 200, 3))
+    small = Image.fromarray(noise(20, 200, 3))
     size = {"images_kwargs": {"size": {"shortest_edge": 4 * 28**2, "longest_edge": 1280 * 28**2}}}
     expected = [
-        unit(theirs.states(f"<|image_pad|> {TEXT}\n", [pictures[0]], sequential=True, **size)[-1]),
+        unit(theirs.states(f"<|image_pad|> {TEXT}\n", [images[0]], sequential=True, **size)[-1]),
         unit(theirs.states(f"<|image_pad|> {TEXT}\n", [resized(small, 56, 56)], sequential=True, **size)[-1]),
     ]
-    check(embedder.embed([[pictures[0], f" {TEXT}\n"], [small, f" {TEXT}\n"]], progress=False), expected)
+    check(embedder.embed([[images[0], f" {TEXT}\n"], [small, f" {TEXT}\n"]], progress=False), expected)
 
 
 # ------------------------------------------------------------------------------------------------------- UME-R1
@@ -289,19 +289,19 @@ def ume_prompt(recipe: dict[str, Any], text: str) -> str:
     return chat(f"{text}\n<disc_emb>\n{recipe['prompt']['request']}")
 
 
-def test_ume_r1_with_and_without_its_traces(system: Callable[..., System], pictures: list[Image.Image]) -> None:
+def test_ume_r1_with_and_without_its_traces(system: Callable[..., System], images: list[Image.Image]) -> None:
     theirs = system("UME-R1-2B", "qwen2_vl", UME_TOKENS)
     embedder = tte.Embedder(theirs.folder, device="cpu")
     recipe = json.loads(embedder.model.recipe)
     assert recipe["name"] == "ume_r1"
-    image = first_resized(pictures[0], 28, 4, 16384)
+    image = first_resized(images[0], 28, 4, 16384)
     prompts = [ume_prompt(recipe, IMAGE + TEXT), ume_prompt(recipe, IMAGE + TEXT)]
     # A text gets a white image, which the limits make one of four tokens.
-    images = [image, Image.new("RGB", (56, 56), "white")]
-    items = [[pictures[0], f" {TEXT}\n"], TEXT]
+    fed = [image, Image.new("RGB", (56, 56), "white")]
+    items = [[images[0], f" {TEXT}\n"], TEXT]
     disc, gen = theirs.ids("<disc_emb>")[0], theirs.ids("<gen_emb>")[0]
     expected = []
-    for prompt, own in zip(prompts, images, strict=True):
+    for prompt, own in zip(prompts, fed, strict=True):
         ids = theirs.processor(text=[prompt], images=[own], return_tensors="pt")["input_ids"][0].tolist()
         assert ids.count(theirs.ids("<|image_pad|>")[0]) >= 4
         expected.append(unit(theirs.states(prompt, [own])[ids.index(disc)]))
@@ -309,7 +309,7 @@ def test_ume_r1_with_and_without_its_traces(system: Callable[..., System], pictu
     # With a trace, the last <gen_emb> of it; without one in it, its last token.
     for trace, behind in (("<think>a cat</think><answer>cat<gen_emb>", 0), ("<think>a cat <gen_emb> dog", 2)):
         ours = embedder.embed(items, [trace] * 2, progress=False)
-        for row, prompt, own in zip(ours, prompts, images, strict=True):
+        for row, prompt, own in zip(ours, prompts, fed, strict=True):
             states = theirs.states(prompt + trace, [own])
             tail = theirs.ids(trace)
             at = len(states) - len(tail) + len(tail) - 1 - tail[::-1].index(gen)
@@ -319,14 +319,14 @@ def test_ume_r1_with_and_without_its_traces(system: Callable[..., System], pictu
     np.testing.assert_allclose(none, unit(theirs.states(prompts[0] + "<think>a cat", [image])[-1]), atol=1e-5, rtol=0)
 
 
-def test_ume_r1_thinks_and_embeds(system: Callable[..., System], pictures: list[Image.Image]) -> None:
+def test_ume_r1_thinks_and_embeds(system: Callable[..., System], images: list[Image.Image]) -> None:
     theirs = system("UME-R1-2B", "qwen2_vl", UME_TOKENS)
     reasoner, embedder = tte.Reasoner(theirs.folder, device="cpu"), tte.Embedder(theirs.folder, device="cpu")
     result = tte.think_then_embed(
-        [[pictures[0], TEXT]], reasoner=reasoner, embedder=embedder, max_new_tokens=8, progress=False, ignore_eos=True
+        [[images[0], TEXT]], reasoner=reasoner, embedder=embedder, max_new_tokens=8, progress=False, ignore_eos=True
     )
     recipe = json.loads(reasoner.model.recipe)
-    image = first_resized(pictures[0], 28, 4, 16384)
+    image = first_resized(images[0], 28, 4, 16384)
     inputs = theirs.processor(text=[ume_prompt(recipe, IMAGE + TEXT)], images=[image], return_tensors="pt")
     with torch.inference_mode():
         theirs.model.model.rope_deltas = None
@@ -367,11 +367,11 @@ def test_ume_r1_with_the_authors_words_and_with_given_traces(system: Callable[..
 # ------------------------------------------------------------------------------------------------ Embed-RL, RGE
 
 
-def test_embed_rl(system: Callable[..., System], pictures: list[Image.Image]) -> None:
+def test_embed_rl(system: Callable[..., System], images: list[Image.Image]) -> None:
     theirs = system("Embed-RL-2B", "qwen3_vl", ("<emb>",), vision_depth=3)
     embedder = tte.Embedder(theirs.folder, device="cpu")
     assert json.loads(embedder.model.recipe)["name"] == "embed_rl"
-    image = first_resized(pictures[0], 32, 128, 768)
+    image = first_resized(images[0], 32, 128, 768)
     trace = '<thinking>{"text_keywords": ["cat"]}</thinking><rethink>dog</rethink><answer>cat</answer>'
     ask = "Summarize the above content in one word:"
     default = "Represent the user's input."  # What this family's template of the tests says by itself.
@@ -379,7 +379,7 @@ def test_embed_rl(system: Callable[..., System], pictures: list[Image.Image]) ->
         unit(theirs.states(chat(f"{IMAGE}{TEXT}{trace}{ask}", default) + "<emb>", [image])[-1]),
         unit(theirs.states(chat(f"{TEXT}{ask}", default) + "<emb>")[-1]),
     ]
-    check(embedder.embed([[f" {TEXT} ", pictures[0]], f"{TEXT}\n"], [trace, None], progress=False), expected)
+    check(embedder.embed([[f" {TEXT} ", images[0]], f"{TEXT}\n"], [trace, None], progress=False), expected)
 
 
 def writes_at(folder: Path, first: str, token: str, place: int, theirs: System) -> None:

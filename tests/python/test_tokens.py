@@ -15,16 +15,16 @@ import torch
 import tte
 from checkpoints import SHAPES, Shape
 from conversations import conversations
-from references import Reference, picture
+from references import Reference, noise
 from scipy.cluster.hierarchy import fcluster, linkage
 from tte import _maxsim, _tokens
 
 NANO = Path(tte.__file__).parent / "models" / "nano"
 TRACE = "<think> red circle A1 right A2 blue two</think> blue two"
 ITEMS = [
-    {"image": picture(56, 84), "text": "what is right of the red circle ?"},
+    {"image": noise(56, 84), "text": "what is right of the red circle ?"},
     "list the things",
-    {"image": picture(28, 28, 1)},
+    {"image": noise(28, 28, 1)},
 ]
 
 
@@ -106,7 +106,7 @@ def test_an_item_without_kept_tokens_has_its_pooled_vector(embedder: tte.Embedde
 
 
 def test_hierarchical_pooling_is_wards(embedder: tte.Embedder) -> None:
-    item = [{"image": picture(140, 168, 5)}]
+    item = [{"image": noise(140, 168, 5)}]
     (single,) = embedder.embed_tokens(item, keep="visual", dtype="float32", progress=False)
     for factor in (2, 3, 7, 1000):
         pooled = embedder.embed_tokens(item, keep="visual", dtype="float32", pool_factor=factor, progress=False)
@@ -377,7 +377,7 @@ def test_label_scores_are_transformers_log_probabilities(
 
 @torch.inference_mode()
 def log_probability(theirs: Reference, messages: list[dict[str, Any]], ids: list[int]) -> float:
-    """Of ids as what follows a prompt, from one pass over both."""
+    """How likely ids are to follow a prompt, from one pass over both."""
     inputs = theirs.inputs(messages)
     prompt = inputs["input_ids"].shape[1]
     inputs["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([ids])], 1)

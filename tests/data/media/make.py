@@ -33,7 +33,7 @@ def fnv1a(data: bytes) -> str:
 
 
 def pattern(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """The test picture: integer arithmetic only, so that C++ makes the same one. uint8 [height, width, 3]."""
+    """The test image: integer arithmetic only, so that C++ makes the same one. uint8 [height, width, 3]."""
     y, x = np.mgrid[0:height, 0:width].astype(np.int64)
     planes = []
     for c in range(3):

@@ -18,13 +18,13 @@ from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.mocks.mock_tasks import MockRetrievalTask
 from mteb.types import PromptType
 from PIL import Image
-from references import picture
+from references import noise
 from torch.utils.data import DataLoader
 from torchcodec.decoders import VideoDecoder
 from tte import _hub
 from tte.integrations.mteb import TteEncoder, batch_items
 
-PICTURE = picture(60, 84, seed=1)
+IMAGE = noise(60, 84, seed=1)
 CLIP_FILE = Path(__file__).parent.parent.parent / "data" / "media" / "clip.mp4"
 
 
@@ -110,10 +110,10 @@ def test_sides_and_families_choose_the_preset(embedder: tte.Embedder) -> None:
 
 
 def test_images_of_every_mode_and_orientation(embedder: tte.Embedder, tmp_path: Path) -> None:
-    upright = Image.fromarray(PICTURE)
+    upright = Image.fromarray(IMAGE)
     palette = upright.convert("P", palette=Image.Palette.ADAPTIVE)
     transparent = upright.convert("RGBA")
-    transparent.putalpha(Image.fromarray(picture(60, 84, seed=2)[:, :, 0]))
+    transparent.putalpha(Image.fromarray(noise(60, 84, seed=2)[:, :, 0]))
     turned = upright.transpose(Image.Transpose.ROTATE_90)
     exif = Image.Exif()
     exif[0x0112] = 6  # Stored turned to the left: to be turned right.

@@ -21,12 +21,12 @@ import pyarrow.parquet as pq
 import pytest
 import tte
 from PIL import Image
-from references import picture
+from references import noise
 from tte import _hub
 from tte.integrations._jobs import MAX_TRIES, JobFolder, check_ids, embedding_array, fingerprint
 from tte.integrations.ray import BatchEmbedder, JobSummary, read_results, run_job
 
-PICTURES = [picture(56, 56, seed=s) for s in range(4)]
+IMAGES = [noise(56, 56, seed=s) for s in range(4)]
 CLIP_FILE = Path(__file__).parent.parent.parent / "data" / "media" / "clip.mp4"
 
 
@@ -58,25 +58,25 @@ def plain(embedder: tte.Embedder) -> BatchEmbedder:
 
 def test_every_kind_of_cell(plain: BatchEmbedder, embedder: tte.Embedder, tmp_path: Path) -> None:
     path = tmp_path / "p.png"
-    path.write_bytes(png(PICTURES[0]))
-    picture_part = {"type": "image", "image": PICTURES[0], "text": None}
-    turns = [{"role": "user", "content": cells(picture_part, {"type": "text", "text": "hi", "image": None})}]
-    clean = [{"role": "user", "content": [{"type": "image", "image": PICTURES[0]}, {"type": "text", "text": "hi"}]}]
+    path.write_bytes(png(IMAGES[0]))
+    image_part = {"type": "image", "image": IMAGES[0], "text": None}
+    turns = [{"role": "user", "content": cells(image_part, {"type": "text", "text": "hi", "image": None})}]
+    clean = [{"role": "user", "content": [{"type": "image", "image": IMAGES[0]}, {"type": "text", "text": "hi"}]}]
     said = [{"role": "user", "content": "hi"}]
     rows: list[tuple[dict[str, Any], Any]] = [
         ({"text": np.str_("a b")}, "a b"),
-        ({"image": png(PICTURES[0]), "text": "a b"}, {"image": PICTURES[0], "text": "a b"}),
+        ({"image": png(IMAGES[0]), "text": "a b"}, {"image": IMAGES[0], "text": "a b"}),
         ({"image": str(path)}, path),
-        ({"image": PICTURES[0]}, PICTURES[0]),
-        ({"image": {"bytes": png(PICTURES[0]), "path": None}}, PICTURES[0]),
+        ({"image": IMAGES[0]}, IMAGES[0]),
+        ({"image": {"bytes": png(IMAGES[0]), "path": None}}, IMAGES[0]),
         ({"image": {"bytes": None, "path": str(path)}}, path),
-        ({"images": cells(PICTURES[0], png(PICTURES[1]))}, {"images": PICTURES[:2]}),
-        ({"images": np.stack(PICTURES[:2])}, {"images": PICTURES[:2]}),
-        ({"video": np.stack(PICTURES), "text": "x"}, {"video": PICTURES, "text": "x"}),
-        ({"video": cells(*[png(p) for p in PICTURES])}, {"video": PICTURES}),
+        ({"images": cells(IMAGES[0], png(IMAGES[1]))}, {"images": IMAGES[:2]}),
+        ({"images": np.stack(IMAGES[:2])}, {"images": IMAGES[:2]}),
+        ({"video": np.stack(IMAGES), "text": "x"}, {"video": IMAGES, "text": "x"}),
+        ({"video": cells(*[png(p) for p in IMAGES])}, {"video": IMAGES}),
         ({"video": str(CLIP_FILE)}, {"video": CLIP_FILE}),
         ({"video": CLIP_FILE.read_bytes()}, {"video": CLIP_FILE}),
-        ({"videos": [str(CLIP_FILE), np.stack(PICTURES)]}, {"videos": [CLIP_FILE, PICTURES]}),
+        ({"videos": [str(CLIP_FILE), np.stack(IMAGES)]}, {"videos": [CLIP_FILE, IMAGES]}),
         ({"text": "a b", "instruction": "count"}, {"text": "a b", "instruction": "count"}),
         ({"messages": cells(*turns)}, clean),
         ({"messages": json.dumps(said), "text": float("nan")}, said),
@@ -120,7 +120,7 @@ def test_bad_rows_get_an_error_and_the_others_a_vector(embedder: tte.Embedder) -
     batch = {
         "id": np.array([10, 11, 12, 13, 14]),
         "text": cells("fine", None, "a", "b", "c"),
-        "image": cells(None, None, b"rubbish", "/no/such.png", PICTURES[0].astype(np.float32)),
+        "image": cells(None, None, b"rubbish", "/no/such.png", IMAGES[0].astype(np.float32)),
     }
     out = embed(batch)
     assert out["error"][0] is None
@@ -308,7 +308,7 @@ def local_ray() -> Iterator[Any]:
 
 @slow
 def test_job_is_resumed_grows_and_is_refused(local_ray: Any, embedder: tte.Embedder, tmp_path: Path) -> None:
-    jpegs = [png(picture(28, 28, seed=s)) for s in range(7)]
+    jpegs = [png(noise(28, 28, seed=s)) for s in range(7)]
     data = pa.table({"key": [f"k{i}" for i in range(8)], "text": ["what ?"] * 8, "jpeg": [*jpegs, b"rubbish"]})
     pq.write_table(data.slice(0, 6), tmp_path / "a.parquet")
     options: dict[str, Any] = {

@@ -14,7 +14,7 @@ import pytest
 import torch
 import tte
 from PIL import Image
-from references import picture
+from references import noise
 from sentence_transformers import SentenceTransformer
 from tte import _hub
 from tte.integrations import missing_extra
@@ -36,8 +36,8 @@ def thinking() -> SentenceTransformer:
     return SentenceTransformer(modules=[TteModule(max_new_tokens=16)], device="cpu")
 
 
-PICTURE = picture(60, 84, seed=1)
-CLIP = [picture(56, 56, seed=s) for s in range(4)]
+IMAGE = noise(60, 84, seed=1)
+CLIP = [noise(56, 56, seed=s) for s in range(4)]
 CLIP_FILE = Path(__file__).parent.parent.parent / "data" / "media" / "clip.mp4"
 
 
@@ -49,33 +49,33 @@ def png(pixels: np.ndarray) -> bytes:
 
 def same_items(folder: Path) -> list[tuple[str, Any, Any]]:
     """Name, the item for sentence-transformers, the same for tte."""
-    path = folder / "picture.png"
-    path.write_bytes(png(PICTURE))
-    uri = "data:image/png;base64," + base64.b64encode(png(PICTURE)).decode()
-    first = torch.from_numpy(PICTURE).permute(2, 0, 1)
+    path = folder / "image.png"
+    path.write_bytes(png(IMAGE))
+    uri = "data:image/png;base64," + base64.b64encode(png(IMAGE)).decode()
+    first = torch.from_numpy(IMAGE).permute(2, 0, 1)
     frames = torch.from_numpy(np.stack(CLIP)).permute(0, 3, 1, 2)
     video = [{"type": "video", "video": CLIP}]
-    with_text = [{"type": "text", "text": "a"}, {"type": "image", "image": PICTURE}, {"type": "text", "text": "b"}]
-    messages = [{"role": "user", "content": [{"type": "image", "image": PICTURE}, {"type": "text", "text": "red ?"}]}]
+    with_text = [{"type": "text", "text": "a"}, {"type": "image", "image": IMAGE}, {"type": "text", "text": "b"}]
+    messages = [{"role": "user", "content": [{"type": "image", "image": IMAGE}, {"type": "text", "text": "red ?"}]}]
     tensor_messages = [
         {"role": "user", "content": [{"type": "image", "image": first}, {"type": "text", "text": "red ?"}]}
     ]
     return [
         ("text", "what is left of the red circle ?", "what is left of the red circle ?"),
         ("text in a dict", {"text": str(path)}, str(path)),
-        ("PIL", Image.fromarray(PICTURE), PICTURE),
-        ("array HWC", PICTURE, PICTURE),
-        ("array CHW", np.ascontiguousarray(PICTURE.transpose(2, 0, 1)), PICTURE),
-        ("tensor CHW", first, PICTURE),
+        ("PIL", Image.fromarray(IMAGE), IMAGE),
+        ("array HWC", IMAGE, IMAGE),
+        ("array CHW", np.ascontiguousarray(IMAGE.transpose(2, 0, 1)), IMAGE),
+        ("tensor CHW", first, IMAGE),
         ("path as text", str(path), path),
-        ("data URI", uri, PICTURE),
-        ("bytes", path.read_bytes(), PICTURE),
-        ("picture then text", {"image": PICTURE, "text": "what ?"}, {"image": PICTURE, "text": "what ?"}),
-        ("text then picture", {"text": "what ?", "image": first}, {"text": "what ?", "image": PICTURE}),
-        ("lists in a dict", {"text": ["a", "b"], "image": [PICTURE, PICTURE]},
-         [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}, *[{"type": "image", "image": PICTURE}] * 2]),
-        ("instruction", {"image": PICTURE, "text": "what ?", "instruction": "count"},
-         {"image": PICTURE, "text": "what ?", "instruction": "count"}),
+        ("data URI", uri, IMAGE),
+        ("bytes", path.read_bytes(), IMAGE),
+        ("image then text", {"image": IMAGE, "text": "what ?"}, {"image": IMAGE, "text": "what ?"}),
+        ("text then image", {"text": "what ?", "image": first}, {"text": "what ?", "image": IMAGE}),
+        ("lists in a dict", {"text": ["a", "b"], "image": [IMAGE, IMAGE]},
+         [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}, *[{"type": "image", "image": IMAGE}] * 2]),
+        ("instruction", {"image": IMAGE, "text": "what ?", "instruction": "count"},
+         {"image": IMAGE, "text": "what ?", "instruction": "count"}),
         ("parts", with_text, with_text),
         ("messages", messages, messages),
         ("one message", messages[0], messages),
@@ -128,7 +128,7 @@ def test_model_describes_itself(plain: SentenceTransformer, embedder: tte.Embedd
 
 
 def test_prompt_is_the_instruction_and_task_the_side(plain: SentenceTransformer, embedder: tte.Embedder) -> None:
-    item = {"image": PICTURE, "text": "what ?"}
+    item = {"image": IMAGE, "text": "what ?"}
 
     def expect(**options: Any) -> np.ndarray:
         return embedder.embed([item], progress=False, **options)
@@ -151,7 +151,7 @@ def test_truncation_is_matryoshka(plain: SentenceTransformer, embedder: tte.Embe
 
 
 def test_thinking_is_think_then_embed(thinking: SentenceTransformer) -> None:
-    items = ["what is left of the red circle ?", {"image": PICTURE, "text": "what is it ?"}]
+    items = ["what is left of the red circle ?", {"image": IMAGE, "text": "what is it ?"}]
     expected = tte.think_then_embed(items, think="recipe", max_new_tokens=16, progress=False)
     assert all(trace is not None for trace in expected.traces)
     np.testing.assert_array_equal(thinking.encode_query(items), expected.embeddings)
@@ -164,7 +164,7 @@ def test_thinking_is_think_then_embed(thinking: SentenceTransformer) -> None:
 
 
 def test_saved_folder_is_complete_and_loads(thinking: SentenceTransformer, tmp_path: Path) -> None:
-    items = ["what is left of the red circle ?", Image.fromarray(PICTURE)]
+    items = ["what is left of the red circle ?", Image.fromarray(IMAGE)]
     thinking.save_pretrained(str(tmp_path / "saved"))
     (tmp_path / "saved").rename(tmp_path / "moved")
     again = load(tmp_path / "moved")
@@ -199,7 +199,7 @@ def test_foreign_classes_are_not_trusted(plain: SentenceTransformer, tmp_path: P
     index.write_text(index.read_text().replace("tte.integrations.sentence_transformers.TteModule", "evil.Module"))
     with pytest.raises(tte.ModelError, match=r"evil\.Module"):
         load(tmp_path)
-    with pytest.raises(tte.ModelError, match=r"modules\.json is not there"):
+    with pytest.raises(tte.ModelError, match=r"modules\.json does not exist"):
         load(tmp_path / "nothing")
 
 
@@ -208,7 +208,7 @@ def test_foreign_classes_are_not_trusted(plain: SentenceTransformer, tmp_path: P
     [
         ("https://example.org/cat.png", "does not download images"),
         ({"video": "https://example.org/clip.mp4"}, "does not download videos"),
-        ({"image": PICTURE.astype(np.float32)}, "float32 of shape"),
+        ({"image": IMAGE.astype(np.float32)}, "float32 of shape"),
         ({"image": "data:image/png;base64,%%%"}, "is not base64"),
         ({"video": np.zeros((3, 8, 8), np.uint8)}, "a video is a file"),
         ({"text": "x", "colour": 1}, "unknown key 'colour'"),

@@ -31,7 +31,7 @@ def jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def picture(path: Path, shade: int = 128, size: tuple[int, int] = (32, 32)) -> Path:
+def write_image(path: Path, shade: int = 128, size: tuple[int, int] = (32, 32)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, (shade % 256, 100, 50)).save(path)
     return path
@@ -39,7 +39,7 @@ def picture(path: Path, shade: int = 128, size: tuple[int, int] = (32, 32)) -> P
 
 def frame_folder(folder: Path, count: int, pattern: str = "frame_{:04d}.jpg") -> Path:
     for number in range(1, count + 1):
-        picture(folder / pattern.format(number), number)
+        write_image(folder / pattern.format(number), number)
     return folder
 
 
@@ -142,7 +142,7 @@ def write_images(root: Path) -> None:
         for row in rows:
             for path in (row["qry_img_path"], *row["tgt_img_path"]):
                 if path:
-                    picture(root / "image-tasks" / path)
+                    write_image(root / "image-tasks" / path)
 
 
 def v1_rows() -> dict[str, list[dict[str, Any]]]:
@@ -186,10 +186,7 @@ def write_v1(root: Path) -> None:
         for row in rows:
             for path in (row["qry_img_path"], *row["tgt_img_path"]):
                 if path and name != "RefCOCO":  # Somebody forgot to unpack those.
-                    picture(root / "image-tasks" / path)
-
-
-QUESTION_FOLDERS = {"Video-MME": "abc", "NExTQA": "4740931975", "EgoSchema": "e1", "ActivityNetQA": "v_act"}
+                    write_image(root / "image-tasks" / path)
 
 
 def video_rows() -> dict[str, list[dict[str, Any]]]:
@@ -303,7 +300,7 @@ def write_videos(root: Path) -> None:
     frame_folder(flat / "query", 4)
     for name, count in (("positive", 3), ("negative_0", 2), ("negative_1", 2)):
         frame_folder(flat, count, name + "_{:03d}.jpg")
-    picture(frames / "video_mret/MomentSeeker/query_images/dir/q.jpg")
+    write_image(frames / "video_mret/MomentSeeker/query_images/dir/q.jpg")
 
 
 LONG_ID = "a-very-long-file-name-of-a-page-with-many-words-in-it-and-then-some.jpg"
@@ -341,12 +338,12 @@ def write_visdoc(root: Path) -> None:
     beir("vidore/docvqa_test_subsampled_beir", [query(5, "What is the date?"), query(3, "Who signed?")],
          [(3, 2, 1), (5, 1, 1), (5, 0, 0)], [0, 1, 2], "test")  # fmt: skip
     for page in range(3):
-        picture(root / VISDOC / "ViDoRe_docvqa" / f"{page}.png", page)
+        write_image(root / VISDOC / "ViDoRe_docvqa" / f"{page}.png", page)
     beir("vidore/biomedical_lectures_v2",
          [query(0, "What?", "english"), query(1, "Quoi ?", "french"), query(2, "Why?", "english")],
          [(0, 7, 1), (1, 7, 2), (0, 4, 2), (0, 7, 2), (2, 9, 2)], [9, 7, 4, 1], "test")  # fmt: skip
     for page in (7, 4):
-        picture(root / VISDOC / "images" / "biomedical_lectures_v2_multilingual" / f"{page}.png", page)
+        write_image(root / VISDOC / "images" / "biomedical_lectures_v2_multilingual" / f"{page}.png", page)
     beir(
         "openbmb/VisRAG-Ret-Test-ArxivQA",
         [query("q1", "Which curve?")],
@@ -355,10 +352,10 @@ def write_visdoc(root: Path) -> None:
         "train",
     )
     for page in (LONG_ID, "b.png"):
-        picture(root / VISDOC / "images" / "VisRAG_ArxivQA" / visrag_name(page))
+        write_image(root / VISDOC / "images" / "VisRAG_ArxivQA" / visrag_name(page))
     beir("VLM2Vec/ViDoSeek-page-fixed", [query(0, "Which page?")], [(0, 11, 3), (0, 3, 3)], [3, 11], "test")
     for page in (3, 11):
-        picture(root / VISDOC / "ViDoSeek-page" / f"{page}.png")
+        write_image(root / VISDOC / "ViDoSeek-page" / f"{page}.png")
 
 
 def write_tree(root: Path) -> Path:

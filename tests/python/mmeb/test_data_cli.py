@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import tte.mmeb
-from make_tree import FRAMES, jsonl, picture
+from make_tree import FRAMES, jsonl, write_image
 from tte.mmeb.cli import main
 from tte.mmeb.data.check import check_task
 
@@ -68,7 +68,7 @@ def test_check_groups_what_is_missing_together(tree: Path, capsys: pytest.Captur
 def test_check_finds_broken_tables_and_missing_frames(tmp_path: Path) -> None:
     rows = [{"video_id": "a", "pos_text": "wave"}, {"video_id": "b", "pos_text": "eat"}]
     file = jsonl(tmp_path / "video-tasks/data/hmdb51.jsonl", rows)
-    picture(tmp_path / FRAMES / "video_cls/HMDB51/a/1.jpg")
+    write_image(tmp_path / FRAMES / "video_cls/HMDB51/a/1.jpg")
     task = replace(tte.mmeb.tasks(["HMDB51"])[0], queries=2)
     report = check_task(task, tmp_path)
     assert (report.status, report.media, report.media_missing) == ("incomplete", 2, 1)
@@ -129,7 +129,7 @@ def test_prompts_of_what_is_there(tree: Path, tmp_path: Path, capsys: pytest.Cap
 def test_prompts_with_missing_frames(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"video_id": "a", "pos_text": "wave"}, {"video_id": "b", "pos_text": "eat"}]
     jsonl(tmp_path / "video-tasks/data/hmdb51.jsonl", rows)
-    picture(tmp_path / FRAMES / "video_cls/HMDB51/a/1.jpg")
+    write_image(tmp_path / FRAMES / "video_cls/HMDB51/a/1.jpg")
     command = ["prompts", "--data", str(tmp_path), "--out", str(tmp_path / "out"), "--tasks", "HMDB51"]
     assert main(command) == 1
     error = capsys.readouterr().err
@@ -207,7 +207,7 @@ def test_a_data_folder_with_tasks_of_its_own(tmp_path: Path, capsys: pytest.Capt
     file = tmp_path / "tasks.json"
     file.write_text(json.dumps({"tasks": [own]}), encoding="utf-8")
     jsonl(tmp_path / "video-tasks/data/Mine.jsonl", [{"video_id": "a", "pos_text": "wave"}])
-    picture(tmp_path / FRAMES / "video_cls/Mine/a/1.jpg")
+    write_image(tmp_path / FRAMES / "video_cls/Mine/a/1.jpg")
     check = ["check", "--data", str(tmp_path), "--json"]
     for given in ([], ["--extra-tasks", str(file)], ["--tasks", "Mine"]):
         assert main([*check, *given]) == 0

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import tte.mmeb
-from make_tree import FRAMES, image_row, jsonl, parquet, picture
+from make_tree import FRAMES, image_row, jsonl, parquet, write_image
 from PIL import Image
 from tte.mmeb.data import layout
 
@@ -73,7 +73,7 @@ WAYS: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("way", WAYS)
 def test_tables(tmp_path: Path, way: str) -> None:
     WAYS[way](tmp_path)
-    picture(tmp_path / FRAMES / "video_ret/MSR-VTT/v0/1.jpg")
+    write_image(tmp_path / FRAMES / "video_ret/MSR-VTT/v0/1.jpg")
     data = tte.mmeb.load("MSR-VTT", tmp_path)
     assert [query.entry.text for query in data.queries()] == [f"caption {i}" for i in range(5)]
     assert (data.num_queries, data.num_candidates) == (5, 5)
@@ -146,7 +146,7 @@ def test_the_root_that_has_the_first_row_is_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize("root", ["image-tasks", "image-tasks/MMEB", "MMEB-eval", "."])
 def test_image_roots(tmp_path: Path, root: str) -> None:
     jsonl(tmp_path / "image-tasks/GQA.jsonl", [image_row("i", "t", "GQA/1.jpg", "", ["a"], [""])])
-    file = picture(tmp_path / root / "GQA/1.jpg")
+    file = write_image(tmp_path / root / "GQA/1.jpg")
     (entry,) = [query.entry for query in tte.mmeb.load("GQA", tmp_path).queries()]
     assert entry.images[0].resolve() == file.resolve()
 
@@ -158,7 +158,7 @@ def test_page_roots(tmp_path: Path, root: str, folder: str) -> None:
     jsonl(base / "queries.jsonl", [{"query-id": "1", "query": "q"}])
     jsonl(base / "qrels.jsonl", [{"query-id": "1", "corpus-id": "7", "score": 2}])
     jsonl(base / "corpus.jsonl", [{"corpus-id": "7"}])
-    file = picture(tmp_path / root / folder / "7.png")
+    file = write_image(tmp_path / root / folder / "7.png")
     (entry,) = tte.mmeb.load("ViDoRe_esg_reports_human_labeled_v2", tmp_path).candidates()
     assert entry.images == (file,)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import tte.mmeb
-from make_tree import FRAMES, MVBENCH_SUBSETS, frame_folder, jsonl, moment, picture
+from make_tree import FRAMES, MVBENCH_SUBSETS, frame_folder, jsonl, moment, write_image
 from tte.mmeb.data import frames
 
 
@@ -195,7 +195,7 @@ def test_momentseeker_as_columns_of_lists(tree: Path, tmp_path: Path) -> None:
 def test_missing_frames_are_an_error_of_the_entry_alone(tmp_path: Path) -> None:
     rows = [{"video_id": "there", "pos_text": "wave"}, {"video_id": "gone", "pos_text": "eat"}]
     jsonl(tmp_path / "video-tasks/data/hmdb51.jsonl", rows)
-    picture(tmp_path / FRAMES / "video_cls/HMDB51/there/1.jpg")
+    write_image(tmp_path / FRAMES / "video_cls/HMDB51/there/1.jpg")
     good, bad = tte.mmeb.load("HMDB51", tmp_path).queries()
     assert good.entry.error == ""
     folder = tmp_path / FRAMES / "video_cls/HMDB51/gone"

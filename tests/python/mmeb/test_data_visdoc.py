@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import tte.mmeb
-from make_tree import LONG_ID, VISDOC, parquet, picture, png_bytes
+from make_tree import LONG_ID, VISDOC, parquet, png_bytes, write_image
 from tte.mmeb.data.visdoc import page_name
 
 
@@ -106,7 +106,7 @@ def test_fixed_page_sets(tree: Path, tmp_path: Path) -> None:
 def test_a_page_without_file_and_image_is_an_error_of_the_entry(tmp_path: Path) -> None:
     beir(tmp_path, "vidore/docvqa_test_subsampled_beir", [{"query-id": 0, "query": "q"}],
          [{"query-id": 0, "corpus-id": 1, "score": 1}], [{"corpus-id": 1}, {"corpus-id": 2}])  # fmt: skip
-    picture(tmp_path / VISDOC / "ViDoRe_docvqa/2.png")
+    write_image(tmp_path / VISDOC / "ViDoRe_docvqa/2.png")
     missing, there = tte.mmeb.load("ViDoRe_docvqa", tmp_path).candidates()
     page = tmp_path / VISDOC / "ViDoRe_docvqa/1.png"
     assert missing.error.startswith(f"ViDoRe_docvqa: the page {page} is missing, and the corpus table has no image")

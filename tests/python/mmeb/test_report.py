@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import tte
-from make_tree import picture
+from make_tree import write_image
 from results import write_result
 from tte.mmeb import report
 from tte.mmeb.cli import main
@@ -35,7 +35,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         think = [i not in (8, 9) for i in range(10)]
         plain = [i in (4, 5, 6, 7, 9) for i in range(10)]
         write_result(folder / "think", task, think, think="think")
-        errors = {8: "item 8: <the picture> is broken."} if task.name == "MSVD" else None
+        errors = {8: "item 8: <the image> is broken."} if task.name == "MSVD" else None
         write_result(folder / "plain", task, plain, think="no-think", errors=errors)
     return folder
 
@@ -217,7 +217,7 @@ def test_page_escapes_and_lists_failures(made: Path) -> None:
     text = (made / "index.html").read_text(encoding="utf-8")
     assert "Our &lt;Model&gt;" in text
     assert "<Model>" not in text
-    assert "item 8: &lt;the picture&gt; is broken." in text
+    assert "item 8: &lt;the image&gt; is broken." in text
     assert "incomplete" in text
     assert "lacks 74 data sets" in text
     assert "step 0 of 10" in text
@@ -314,15 +314,15 @@ def test_documents_are_compared_on_their_own_metric(tmp_path: Path) -> None:
 
 def test_media_are_found_where_the_data_are_now(tmp_path: Path) -> None:
     then, now = tmp_path / "then", tmp_path / "now"
-    image = picture(now / "image-tasks/MSCOCO_i2t/1.png", 77)
+    image = write_image(now / "image-tasks/MSCOCO_i2t/1.png", 77)
     write_result(
         tmp_path / "out", tasks(["MSCOCO_i2t"])[0], [False, False], images=[then / "image-tasks/MSCOCO_i2t/1.png"]
     )
     report.make([tmp_path / "out"], tmp_path / "without")
-    assert "1.png is not there: give `report --data`" in (tmp_path / "without/index.html").read_text()
+    assert "1.png does not exist: give `report --data`" in (tmp_path / "without/index.html").read_text()
     assert main(["report", str(tmp_path / "out"), "--out", str(tmp_path / "with"), "--data", str(now)]) == 0
     text = (tmp_path / "with/index.html").read_text()
-    assert "is not there" not in text
+    assert "does not exist" not in text
     assert "data:image/webp" in text
     # What is no image is not decoded, and nothing waits for it.
     image.unlink()

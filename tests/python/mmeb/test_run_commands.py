@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import tte
 from chat_server import chat_server, status, stream
-from make_tree import IMAGE_REPO, image_row, parquet, picture
+from make_tree import IMAGE_REPO, image_row, parquet, write_image
 from results import write_result
 from tte.mmeb.cli import main, parser
 from tte.mmeb.data.tasks import find
@@ -28,7 +28,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("HatefulMemes", "N24News"):
         rows = []
         for i, word in enumerate(WORDS):
-            picture(root / "image-tasks" / name / f"{i}.png", 60 * i, (56, 56))
+            write_image(root / "image-tasks" / name / f"{i}.png", 60 * i, (56, 56))
             pool = [word, *(w for w in WORDS if w != word)]
             rows.append(image_row("", "what is in the picture ?", f"{name}/{i}.png", "", pool, [""] * 4))
         parquet(root / IMAGE_REPO / name / "test-0.parquet", rows)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import tte
-from make_tree import IMAGE_REPO, image_row, parquet, picture
+from make_tree import IMAGE_REPO, image_row, parquet, write_image
 from nano_data import NanoData, system
 from tte import _hub
 from tte.mmeb.cli import main
@@ -113,7 +113,7 @@ def test_the_command_prints_both(tmp_path: Path, capsys: pytest.CaptureFixture[s
     words = ["red circle", "blue star", "green square"]
     rows = []
     for i in range(3):
-        picture(data / "image-tasks" / "GQA" / f"{i}.png", 20 * i, (56, 56))
+        write_image(data / "image-tasks" / "GQA" / f"{i}.png", 20 * i, (56, 56))
         rows.append(image_row("find it: ", f"what is {i} ?", f"GQA/{i}.png", "", words, [""] * 3))
     parquet(data / IMAGE_REPO / "GQA" / "test-00000-of-00001.parquet", rows)
     command = ["run", "--data", str(data), "--embedder", "nano", "--tasks", "GQA", "--out", str(tmp_path / "out")]

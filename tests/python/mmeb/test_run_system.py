@@ -85,7 +85,7 @@ def test_equal_items_are_run_once(store: tte.TraceStore) -> None:
 
 def test_a_bad_item_has_an_error_and_touches_no_other(store: tte.TraceStore, tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
-    broken.write_bytes(b"\x89PNG\r\n\x1a\nno picture")
+    broken.write_bytes(b"\x89PNG\r\n\x1a\nno image")
     good = texts(QUESTIONS[0])[0]
     entries = [good, Entry("1", "", "", (tmp_path / "gone.png",)), Entry("2", "", "", (broken,))]
     entries.append(Entry("3", "", "", error="its frames are missing"))
@@ -130,7 +130,7 @@ def test_failed_items_are_misses_and_can_be_run_again(tmp_path: Path) -> None:
     data = NanoData(images, count=4)
     paths = [query.entry.images[0] for query in data.queries() if query.entry.images]
     good = paths[0].read_bytes()
-    paths[0].write_bytes(b"\x89PNG\r\n\x1a\nno picture")
+    paths[0].write_bytes(b"\x89PNG\r\n\x1a\nno image")
     pair, small = system(None, "never"), Options(block=3)
     first = run_dataset(data, out, pair, options=small, progress=False)
     folder = out / "image" / data.task.name
@@ -268,7 +268,7 @@ def test_options_are_checked_before_anything_is_written(options: dict[str, Any],
 
 def test_failed_items_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = NanoData(tmp_path / "images", count=3)
-    next(iter(data.queries())).entry.images[0].write_bytes(b"no picture")
+    next(iter(data.queries())).entry.images[0].write_bytes(b"no image")
     source: Any = SimpleNamespace(load=lambda task: data, num_frames=None, limit=None, stray_tokens=True)
     with caplog.at_level(logging.WARNING, "tte.mmeb"):
         run_tasks([data.task], source, tmp_path / "out", system(None, "never"), progress=False)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tte
-from make_tree import FRAMES, IMAGE_REPO, VIDEO_DATA, frame_folder, image_row, jsonl, parquet, picture
+from make_tree import FRAMES, IMAGE_REPO, VIDEO_DATA, frame_folder, image_row, jsonl, parquet, write_image
 from nano_data import NanoData, system
 from tte.mmeb.cli import main
 from tte.mmeb.data import layout
@@ -30,7 +30,7 @@ def write_classes(root: Path, name: str = "HatefulMemes", rows: int = 4, shards:
     """An image task with few queries, in shards."""
     made = []
     for i in range(rows):
-        picture(root / "image-tasks" / name / f"{i}.png", 20 * i, (56, 56))
+        write_image(root / "image-tasks" / name / f"{i}.png", 20 * i, (56, 56))
         pool = [WORDS[i % 4], *(w for w in WORDS if w != WORDS[i % 4])]
         made.append(image_row("", "what is in the image ?", f"{name}/{i}.png", "", pool, [""] * 4))
     folder = root / IMAGE_REPO / name
@@ -219,7 +219,7 @@ def test_changed_media_are_noticed(started: tuple[Path, Path], capsys: pytest.Ca
     assert "another content of '1' gave (queries, number 1)" in reason(capsys)
 
     # Another content altogether, and a file that is gone.
-    picture(image, 99, (56, 56))
+    write_image(image, 99, (56, 56))
     assert run(data, out, *again, "--retry-errors") == 1
     image.unlink()
     assert run(data, out, *again) == 1

@@ -69,8 +69,8 @@ def test_the_first_trace_of_a_key_stays(store: tte.TraceStore, tmp_path: Path) -
 
 
 def test_keys_follow_everything_that_changes_a_trace(store: tte.TraceStore, tmp_path: Path) -> None:
-    picture, other = tmp_path / "a.png", tmp_path / "b.png"
-    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(picture)
+    image, other = tmp_path / "a.png", tmp_path / "b.png"
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(image)
     Image.fromarray(np.ones((4, 4, 3), np.uint8)).save(other)
     plain = reasoner(tmp_path)
     requests = [
@@ -83,12 +83,12 @@ def test_keys_follow_everything_that_changes_a_trace(store: tte.TraceStore, tmp_
         store.request(plain, "a", temperature=0.5, seed=1),
         store.request(plain, "a", checkpoint_sampling=True),
         store.request(plain, "a", checkpoint_sampling=True, temperature=0),
-        store.request(plain, picture),
+        store.request(plain, image),
         store.request(plain, other),
-        store.request(plain, {"text": "a", "image": picture}),
-        store.request(plain, {"image": picture, "text": "a"}),
-        store.request(plain, {"video": [picture, other]}),
-        store.request(plain, {"video": [other, picture]}),
+        store.request(plain, {"text": "a", "image": image}),
+        store.request(plain, {"image": image, "text": "a"}),
+        store.request(plain, {"video": [image, other]}),
+        store.request(plain, {"video": [other, image]}),
         store.request(plain, [{"role": "user", "content": "a"}]),
         store.request(reasoner(tmp_path, fingerprint="f1"), "a"),
         store.request(reasoner(tmp_path, recipe='{"pooling": "mean"}'), "a"),
@@ -97,16 +97,16 @@ def test_keys_follow_everything_that_changes_a_trace(store: tte.TraceStore, tmp_
 
 
 def test_keys_do_not_follow_what_changes_nothing(store: tte.TraceStore, tmp_path: Path) -> None:
-    picture, copy = tmp_path / "a.png", tmp_path / "copy.png"
-    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(picture)
-    copy.write_bytes(picture.read_bytes())
+    image, copy = tmp_path / "a.png", tmp_path / "copy.png"
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(image)
+    copy.write_bytes(image.read_bytes())
     plain = reasoner(tmp_path)
     assert store.request(plain, "a").key == store.request(plain, {"text": "a"}, temperature=0.0, top_p=None).key
     assert store.request(plain, "a").key == store.request(plain, "a", top_p=1, max_new_tokens=512, stop=[]).key
     hot = reasoner(tmp_path, recipe='{"decoding": {"temperature": 1.0}}')
     assert store.request(hot, "a").key == store.request(hot, "a", temperature=1).key
     assert store.request(hot, "a").key != store.request(hot, "a", temperature=0).key
-    assert store.request(plain, picture).key == store.request(plain, {"image": str(copy)}).key
+    assert store.request(plain, image).key == store.request(plain, {"image": str(copy)}).key
     assert store.request(plain, "a").key == store.request(reasoner(tmp_path, recipe='{"name": "b"}'), "a").key
 
 
@@ -239,7 +239,7 @@ def test_folders_are_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert store.export("~/x.jsonl") == 0
         assert store.merge("~/x.jsonl") == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.jsonl", "x.sqlite"]
-    with pytest.raises(tte.InputError, match="begins with a home folder that is not there: give the whole path"):
+    with pytest.raises(tte.InputError, match="begins with a home folder that does not exist: give the whole path"):
         tte.TraceStore("~nobody-of-this-name/x.sqlite")
 
 
@@ -266,7 +266,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         for read_only in (True, False):
             with pytest.raises(tte.InputError, match="has other parts than a trace store"):
                 tte.TraceStore(made, read_only=read_only)
-    with pytest.raises(tte.InputError, match="is not there"):
+    with pytest.raises(tte.InputError, match="does not exist"):
         tte.TraceStore(tmp_path / "absent.sqlite", read_only=True)
     assert not (tmp_path / "absent.sqlite").exists()
 
@@ -337,7 +337,7 @@ def test_arguments_are_those_of_the_reasoner(store: tte.TraceStore, nano: tte.Re
 def test_an_image_that_cannot_be_read_is_skipped_or_named(
     store: tte.TraceStore, nano: tte.Reasoner, tmp_path: Path
 ) -> None:
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "broken.png").write_bytes(b"no image")
     items = ["a", {"image": tmp_path / "gone.png"}, {"image": tmp_path / "broken.png"}, "b"]
     store.think(nano, "a", max_new_tokens=3, progress=False)  # Kept: positions differ from those of the call.
     traces = store.think(nano, items, max_new_tokens=3, on_error="skip", progress=False)
