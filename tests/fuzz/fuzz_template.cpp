@@ -113,7 +113,6 @@ class Grammar {
                                                     "rejectattr",
                                                     "int",
                                                     "tojson",
-                                                    "indent",
                                                     "safe",
                                                     "map('upper')",
                                                     "map(attribute='content')",
@@ -126,9 +125,8 @@ class Grammar {
     return chosen.ends_with(')') || number(2) == 0 ? out : out + "(" + arguments(depth) + ")";
   }
   std::string expression(int depth) {
-    static constexpr std::string_view kOperators[] = {" + ",   " - ",  " * ",  " // ", " % ",
-                                                      " ~ ",   " == ", " < ",  " in ", " not in ",
-                                                      " and ", " or ", " != ", " >= "};
+    static constexpr std::string_view kOperators[] = {" + ",  " - ",      " % ",   " ~ ",  " == ", " < ",
+                                                      " in ", " not in ", " and ", " or ", " != ", " >= "};
     static constexpr std::string_view kTests[] = {"defined",     "none",      "string", "mapping",
                                                   "iterable",    "sequence",  "number", "true",
                                                   "in [1, 'a']", "equalto 1", "ne 2"};

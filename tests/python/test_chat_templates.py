@@ -58,9 +58,8 @@ FILTERS = {
     "reject": ["|list", "('none')|list"],
     "selectattr": ["('a')|list", "('a', 'equalto', 3)|list", "('role', 'in', ['user'])|list"],
     "rejectattr": ["('a')|list", "('a', 'defined')|list"],
-    "int": ["", "(5)", "(default='x')"],
+    "int": ["", "(5)"],
     "tojson": ["", "(indent=2)", "(true)", "(sort_keys=true)", "(separators=(',', ':'))", "(indent='\t')"],
-    "indent": ["", "(2)", "(2, true, true)", "('>')", "(width=1, first=true)"],
 }
 TESTS = """defined; undefined; none; string; mapping; iterable; sequence; number; integer; float; boolean; true; false;
     in [1, 'a', none]; in 'abc'; in {'abc': 1}; equalto 1; eq(2); ne none""".replace("\n    ", " ").split("; ")
@@ -70,9 +69,11 @@ METHODS = """strip(); strip('a'); lstrip(); rstrip('y'); upper(); lower(); title
     get(key='b')""".replace("\n    ", " ").split("; ")
 LOOKUPS = ["a", "x.y", "role", "items is defined", "foo is defined", "upper is defined", "__class__", "_x"]
 INDICES = ["0", "-1", "9", "'a'", "1:", ":-1", "-2:9", "2:1", "::-1", "none:2", "true", "1.0", "none", "'upper'"]
-OPERATORS = ["+", "-", "*", "//", "%", "~", "==", "<", ">=", "in", "not in", "and", "or"]
+OPERATORS = ["+", "-", "%", "~", "==", "<", ">=", "in", "not in", "and", "or"]
 OPERANDS = """none; true; 0; 7; -3; ''; 'abc'; 'b'; []; [1, 2]; ['b']; (1, 2); {'b': 1}; nothing; range(3);
     9007199254740993""".replace("\n    ", " ").split("; ")
+# Lists and dicts have no text of their own here.
+SHOWN = ["", "|tojson"]
 STATEMENTS = [
     "{% for x in [1, 2, 3] %}{{ loop.index }}{{ loop.index0 }}{{ loop.first }}{{ loop.last }}"
     "{{ loop.previtem }}{{ loop.nextitem }}{% endfor %}",
@@ -88,15 +89,21 @@ STATEMENTS = [
     "{% macro f(a) %}{{ a }}{% endmacro %}{{ f(1, a=2) }}",
     "{% macro f() %}{{ x }}{% endmacro %}{% set x = 2 %}{{ f() }}",
     "{% macro f(x) %}{{ varargs }}{% endmacro %}{{ f(1, 2) }}",
-    "{% for i in [1, 2] %}{% macro f() %}{{ loop.index }}{% endmacro %}{{ f() }}{% endfor %}",
+    "{% macro f() %}{{ loop.index }}{% endmacro %}{% for i in [1, 2] %}{{ f() }}{% endfor %}",
+    "{% if true %}{% macro f(a, b=a) %}{{ messages|length }}{{ b }}{% endmacro %}{% endif %}"
+    "{{ f(b=3, a=2) }}{{ f(2) }}",
     "{% set x %}ab{% endset %}{{ x|upper }}",
     "{% generation %}{% set q = 1 %}{{ q }}{% endgeneration %}{{ q }}",
-    "a\n  {%- if true %}\nb{% endif -%}\n c\n  {% if true %}  \n x {% endif %}\n{%+ raw %}{{ x }}{% endraw %}",
+    "a\n  {%- if true %}\nb{% endif -%}\n c\n  {% if true %}  \n x {% endif %}\n{%+ if true %}y{% endif +%}\nz",
     "{% if messages if x else z %}{% endif %}",
-    "{{ 'a' 'b' }}{{ 1 if false }}{{ 'a\\u00e9\\x41\\q' }}",
+    "{{ 'a' 'b' }}{{ 1 if false }}{{ 'a\\t\\'\\q' }}",
     "{{ x is is defined }}",
     "{{ {'b': 1, 'a': {'c': [none, true]}}|tojson(sort_keys=true, separators=(',', ':')) }}",
-    "{{ [1, 2, 3][::-1] }}{{ (1, 2, 3)[::-1] }}{{ [1, 2, 3][-9:9] }}{{ 'añb'[1:] }}{{ 'añb'[-2:-1] }}",
+    "{{ [1, 2, 3][::-1]|tojson }}{{ (1, 2, 3)[::-1]|tojson }}{{ [1, 2, 3][-9:9]|join }}{{ 'añb'[1:] }}",
+    "{{ 'añb'[-2:-1] }}{{ (1, 2)[:1]|tojson }}",
+    "{{ 1 + 2 - 3 }}{{ 7 % 4 + 1 }}{{ 7 % 4 ~ 'a' ~ 8 % 3 }}{{ not 1 == 2 and not not 3 }}{{ 1 in [1] or 2 > 3 }}",
+    "{{ 'a' ~ 'b' in 'xab' and 'c' not in 'ab' }}{{ not 'a' in 'b' }}{{ - 3 + + 4 }}{{ -7 % 3 + -1 }}{{ 1 + 1 == 2 }}",
+    "{{ 0 or 1 and 2 }}{{ 1 and 0 or 3 }}{{ not 0 or 1 }}{{ 1 is defined and 2 is not none }}{{ 3 == 3 is true }}",
 ]
 # What chat templates use is never refused.
 SUPPORTED = [
@@ -104,12 +111,13 @@ SUPPORTED = [
     "{{ messages[::-1]|map(attribute='role')|join }}{{ messages|rejectattr('role', 'in', ['user'])|list|tojson }}",
     "{{ messages|tojson(indent=2) }}{{ {'b': 1, 'a': none}|tojson(sort_keys=true) }}",
     "{{ 'ü'|tojson(ensure_ascii=true) }}{{ [1, 'a']|tojson(separators=(',', ':')) }}{{ ['x']|tojson|safe }}",
-    "{{ ['a', none, 1, true, 'it\\'s'] }}{{ none|default('d', true) }}{{ -7 // 2 ~ -7 % 3 }}{{ dict(a=1) }}",
-    "{{ 'hello WORLD'|capitalize ~ 'x y'|title }}{{ 'line\n\nline'|indent(2, true, true) }}{{ 'x y'.title() }}",
-    "{{ 'invalid'|int(default=99) }}{{ '7'|int + 1 }}{{ 3|string ~ ['b', 'a']|last }}{{ ['b']|first }}",
-    "{% for key, value in {'b': 1, 'A': 2}|items %}{{ key }}{{ value }}{% endfor %}{{ {'b': 1, 'A': 2}|dictsort }}",
+    "{{ ['a', none, 1, true, 'it\\'s']|tojson }}{{ none|default('d', true) }}{{ -7 - 2 }}{{ 2 ~ -7 % 3 }}",
+    "{{ 'hello WORLD'|capitalize ~ 'x y'|title }}{{ 'x y'.title() }}",
+    "{{ ' 7\n'|int + 1 }}{{ 3|string ~ ['b', 'a']|last }}{{ ['b']|first }}",
+    "{% for key, value in {'b': 1, 'A': 2}|items %}{{ key }}{{ value }}{% endfor %}"
+    "{{ {'b': 1, 'A': 2}|dictsort|tojson }}",
     "{% for key, value in {'a': 1}.items() %}{{ key }}{{ value }}{% endfor %}{{ {'a': 1}.get('b', 'c') }}"
-    "{{ {'a': 1}.keys()|list }}{{ {'a': 1}.values()|list }}{{ 'a' in {'a': 1}.keys() }}",
+    "{{ {'a': 1}.keys()|join }}{{ {'a': 1}.values()|list|tojson }}{{ 'a' in {'a': 1}.keys() }}",
     # A thought is taken out of an answer.
     "{% set c = '<think>\nhm\n</think>\n\nok' %}{{ c.split('</think>')[-1].lstrip('\n') }}"
     "{{ c.split('</think>')[0].rstrip('\n').split('<think>')[-1].strip('\n') }}{{ c.replace('ok', 'x') }}"
@@ -136,7 +144,7 @@ SUPPORTED = [
     "{% if (messages[0]['role'] == 'user') != (0 % 2 == 0) %}{{ raise_exception('Roles must alternate') }}{% endif %}"
     "{% set roles = ['user'] + ['assistant'] %}{{ roles is sequence and roles is not string "
     "and roles is not mapping }}",
-    "{% generation %}{{ messages[0].content }}{% endgeneration %}{{ '  ' * 2 }}|{{ undefined_name is undefined }}",
+    "{% generation %}{{ messages[0].content }}{% endgeneration %}{{ '  ' + ' ' }}|{{ undefined_name is undefined }}",
     "{% if tools is defined and tools is not none %}{{ tools|map('fromjson')|list }}{% endif %}"
     "{{ messages[0].tool_calls is defined }}{{ (messages[0].tool_calls or [])|length }}",
     # What stands in a branch or a macro that does not run is not asked for.
@@ -146,8 +154,9 @@ SUPPORTED = [
 ]
 # What Jinja has beside that is refused by its name, where it is certain to run before any message is seen.
 REFUSED = {
-    "the filter": "abs attr batch center count d e escape filesizeformat float forceescape format groupby max min "
-    "pprint random reverse round slice sort striptags sum truncate unique urlencode urlize wordcount wordwrap xmlattr",
+    "the filter": "abs attr batch center count d e escape filesizeformat float forceescape format groupby indent max "
+    "min pprint random reverse round slice sort striptags sum truncate unique urlencode urlize wordcount wordwrap "
+    "xmlattr",
     "the test": "callable divisibleby escaped even filter gt ge le lt lower odd sameas upper test",
     "the method": "append casefold center clear copy count encode expandtabs extend format format_map index insert "
     "isalnum isalpha isdigit islower isnumeric isspace isupper join ljust partition pop popitem removeprefix "
@@ -167,7 +176,13 @@ REFUSED_STATEMENTS = {
     "{% set a, b = 1, 2 %}": "setting several names at once",
     "{% set a | upper %}{% endset %}": "a filter of a set block",
     "{% for (a, b) in messages %}{% endfor %}": "a target in brackets",
+    "{% raw %}{{ x }}{% endraw %}": "the tag {% raw %}",
+    "{% for x in messages %}{% macro f() %}{% endmacro %}{% endfor %}": "a macro in a loop or another block",
+    "{% macro f() %}{% macro g() %}{% endmacro %}{% endmacro %}": "a macro in a loop or another block",
     "{{ 1 / 2 }}": "the operator /",
+    "{{ 3 // 2 }}": "the operator //",
+    "{{ ' ' * 2 }}": "the operator *",
+    "{{ 1 % 2 * 3 + 1 }}": "the operator *",
     "{{ 2 ** 3 }}": "the operator **",
     "{{ 1.5 }}": "the number 1.5",
     "{{ 1e3 }}": "the number 1e3",
@@ -175,6 +190,8 @@ REFUSED_STATEMENTS = {
     "{{ 1_000 }}": "the number 1_000",
     "{{ 99999999999999999999 }}": "so large a number",
     "{{ '\\101' }}": "the escape \\1",
+    "{{ '\\u00e9' }}": "the escape \\u",
+    "{{ '\\x41' }}": "the escape \\x",
     "{{ ü }}": "other than ASCII letters",
     "{{ f(*messages) }}": "in front of an argument",
     "{{ messages[0, 1] }}": "a tuple in brackets",
@@ -285,12 +302,19 @@ def test_what_is_refused_when_it_runs(templates: Templates) -> None:
         "{% if messages %}{% include 'x' %}{% endif %}": "{% include %}",
         "{{ messages|map('urlize')|list }}": "map of urlize",
         "{{ cycler('a') }}": "cycler",
+        "{{ dict(a=1) }}": "dict",
+        "{{ messages }}": "the text of a list",
+        "{{ 'a' ~ messages[0] }}": "the text of a dict",
+        "{{ '4.7'|int }}": 'int of "4.7"',
+        "{{ '4'|int(5) }}": "int with 1 arguments",
+        "{{ 'a' < 'b' }}": "str < str",
         "{% set g = messages|select %}": "keeping a generator",
-        "{{ messages|map('upper') }}": "the text of a generator",
+        "{{ ['a']|map('upper') }}": "the text of a generator",
         "{{ messages.append(1) if messages }}": "the method append",
         "{{ range(3) }}": "the text of a view",
-        "{{ 'é'|title }}": "the capitals of a text beyond ASCII",
-        "{{ 'é'.capitalize() }}": "the capitals of a text beyond ASCII",
+        "{{ 'é'|title }}": 'the capitals of "é"',
+        '{{ "it\'s".title() }}': 'the capitals of "it\'s"',
+        "{{ 'é'.capitalize() }}": 'the capitals of "é"',
         "{{ 'abc'.replace('', '-') }}": "replacing an empty text",
         "{{ 'abc'.replace('a', 'b', 1) }}": "replace with 3 arguments",
         "{{ 'abc'|replace('a', 'b', 1) }}": "replace with 3 arguments",
@@ -308,7 +332,9 @@ def test_what_is_refused_when_it_runs(templates: Templates) -> None:
 
 @pytest.mark.parametrize("name", FILTERS)
 def test_filters(templates: Templates, name: str) -> None:
-    templates.check("{{ (" + v + ")|" + name + form + " }}" for v in VALUES for form in FILTERS[name])
+    templates.check(
+        "{{ (" + v + ")|" + name + form + shown + " }}" for v in VALUES for form in FILTERS[name] for shown in SHOWN
+    )
 
 
 @pytest.mark.parametrize("value", VALUES)
@@ -317,10 +343,14 @@ def test_values(templates: Templates, value: str) -> None:
     templates.check(
         itertools.chain(
             ("{{ (" + value + ") is " + test + " }}" for test in TESTS),
-            ("{{ (" + value + ")." + method.strip() + " }}" for method in METHODS),
+            ("{{ (" + value + ")." + method.strip() + shown + " }}" for method in METHODS for shown in SHOWN),
             ("{{ (" + value + ")." + lookup + " }}" for lookup in LOOKUPS),
-            ("{{ (" + value + ")[" + index + "] }}" for index in INDICES),
-            ("{{ " + form.replace("@", value) + " }}" for form in ("@", "[@]", "not (@)", "-(@)")),
+            ("{{ (" + value + ")[" + index + "]" + shown + " }}" for index in INDICES for shown in SHOWN),
+            (
+                "{{ (" + form.replace("@", value) + ")" + s + " }}"
+                for form in ("@", "[@]", "not (@)", "-(@)")
+                for s in SHOWN
+            ),
             ["{% for x in (" + value + ") %}<{{ x }}>{% endfor %}"],
         )
     )
@@ -328,7 +358,9 @@ def test_values(templates: Templates, value: str) -> None:
 
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_operators(templates: Templates, operator: str) -> None:
-    templates.check("{{ (" + a + ") " + operator + " (" + b + ") }}" for a in OPERANDS for b in OPERANDS)
+    templates.check(
+        "{{ ((" + a + ") " + operator + " (" + b + "))" + s + " }}" for a in OPERANDS for b in OPERANDS for s in SHOWN
+    )
 
 
 def test_statements(templates: Templates) -> None:
@@ -368,11 +400,12 @@ class Grammar:
 
     def statement(self, depth: int) -> str:
         if depth <= 0:
-            return "{{ " + self.expression(1) + " }}\n"
+            return "{{ (" + self.expression(1) + ")" + self.rng.choice(SHOWN) + " }}\n"
         expression, body = self.expression(2), self.body(depth - 1)
         return self.rng.choice(
             [
                 "{{ " + expression + " }} ",
+                "{{ (" + expression + ")|tojson }} ",
                 "{%- for x in " + expression + " %}" + body + "{{ loop.last }}{% endfor %}",
                 "{% if " + expression + " %}" + body + "{% else %}" + self.body(depth - 1) + "{% endif -%} \n",
                 "  {% set x = " + expression + " %}\n" + body,

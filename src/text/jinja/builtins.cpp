@@ -55,10 +55,6 @@ constexpr Builtin kTests[] = {
     {"ne", t_compare<'!'>, {""}, 1},
 };
 
-void fill(const Call& c, Dict& dict) {
-  if (!c.arguments.positional.empty()) refuse(fmt::format("{} of anything but named arguments", c.name));
-  for (const auto& [key, value] : c.arguments.named) put(c.run, dict, key, value);
-}
 Value g_range(const Call& c) {
   const std::int64_t begin = c.get(1) == nullptr ? 0 : c.integer(0, 0);
   const std::int64_t end = c.integer(c.get(1) == nullptr ? 0 : 1, 0);
@@ -74,19 +70,15 @@ Value g_range(const Call& c) {
   }
   return c.run.made(std::move(out));
 }
-Value g_dict(const Call& c) {
-  Dict dict;
-  fill(c, dict);
-  return dict;
-}
 Value g_namespace(const Call& c) {
+  if (!c.arguments.positional.empty()) refuse("namespace of anything but named arguments");
   auto names = c.run.make_namespace();
-  fill(c, *names);
+  for (const auto& [key, value] : c.arguments.named) put(c.run, *names, key, value);
   return names;
 }
 Value g_raise_exception(const Call& c) {
-  throw InputError(fmt::format("The chat template refuses these messages: {}",
-                               base::printable(c.run.text_of(*c.get(0)), 300)));
+  throw InputError(
+      fmt::format("The chat template refuses these messages: {}", base::printable(str(*c.get(0)), 300)));
 }
 Value g_strftime_now(const Call& c) {
   static constexpr std::string_view kLetters = "aAbBcdHIjmMpSUwWxXyYDeFGghklnrRtTuVC%";
@@ -94,9 +86,8 @@ Value g_strftime_now(const Call& c) {
   if (format.empty()) return "";
   for (std::size_t at = format.find('%'); at != std::string::npos; at = format.find('%', at + 2)) {
     const std::string letter = format.substr(at + 1, 1);
-    if (letter.empty() || kLetters.find(letter) == std::string_view::npos) {
-      refuse(fmt::format("strftime_now(\"%{}\")", base::printable(letter)));
-    }
+    if (!letter.empty() && kLetters.find(letter) != std::string_view::npos) continue;
+    refuse(fmt::format("strftime_now(\"%{}\")", base::printable(letter)));
   }
   if (format.find('\0') != std::string::npos) refuse("strftime_now() with a zero byte");
   const std::time_t seconds = std::time(nullptr);
@@ -110,7 +101,6 @@ Value g_strftime_now(const Call& c) {
 
 constexpr Builtin kGlobals[] = {
     {"range", g_range, {"", "", ""}, 1},
-    {"dict", g_dict, {}, 0, true},
     {"namespace", g_namespace, {}, 0, true},
     {"raise_exception", g_raise_exception, {"message"}, 1},
     {"strftime_now", g_strftime_now, {"format"}, 1},
@@ -150,7 +140,7 @@ const Builtin* find_test(std::string_view name) {
 std::vector<std::pair<std::string, Value>> global_functions() {
   std::vector<std::pair<std::string, Value>> out;
   for (const Builtin& global : kGlobals) {
-    out.emplace_back(global.name, std::make_shared<const Function>(Function{&global, nullptr, {}}));
+    out.emplace_back(global.name, std::make_shared<const Function>(Function{&global, nullptr}));
   }
   return out;
 }

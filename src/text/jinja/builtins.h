@@ -43,7 +43,7 @@ struct Call {
   // str(input), which is what filters of strings work on.
   [[nodiscard]] std::string input_text() const {
     if (input.markup() != nullptr) refuse_input();
-    return run.text_of(input);
+    return str(input);
   }
   [[noreturn]] void refuse_input() const { refuse(fmt::format("{} of a {}", name, input.type_name())); }
   [[noreturn]] void refuse_argument(std::size_t index) const {
@@ -64,7 +64,7 @@ const Builtin* find_builtin(std::span<const Builtin> all, std::string_view name)
 const Builtin* find_filter(std::string_view name);
 const Builtin* find_test(std::string_view name);
 bool has_method(std::string_view name);
-// range, dict, namespace, raise_exception, strftime_now.
+// range, namespace, raise_exception, strftime_now.
 std::vector<std::pair<std::string, Value>> global_functions();
 
 // Refuses arguments that the function does not have.

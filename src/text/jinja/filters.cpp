@@ -1,5 +1,6 @@
 // The filters and methods of chat templates. Where both have the same name, they are mostly one function.
 #include <algorithm>
+#include <charconv>
 
 #include "base/printable.h"
 #include "text/jinja/builtins.h"
@@ -28,13 +29,19 @@ Value changed(const Call& c) {
   c.run.budget.work(text.size(), 16);
   return c.run.made(kFunction(text));
 }
+template <bool kEachWord>
+std::string capitals(std::string_view text) {
+  return with_capitals(text, kEachWord);
+}
 std::string same(std::string_view text) {
   return std::string(text);
 }
 template <bool kLeft, bool kRight>
 Value stripped(const Call& c) {
   const std::string* chars = c.get(0, true) == nullptr ? nullptr : &c.text(0);
-  return c.run.made(std::string(strip(c.input_text(), chars, kLeft, kRight)));
+  const std::string text = c.input_text();
+  if (chars != nullptr) pay_for_search(c.run.budget, text, *chars);
+  return c.run.made(std::string(strip(text, chars, kLeft, kRight)));
 }
 Value replaced(const Call& c) {
   return c.run.made(replace(c.run.budget, c.input_text(), c.text(0), c.text(1)));
@@ -47,12 +54,6 @@ Value m_split(const Call& c) {
     out.push_back(c.run.made(std::string(part)));
   }
   return c.run.made(std::move(out));
-}
-Value m_startswith(const Call& c) {
-  return c.input.text()->starts_with(c.text(0));
-}
-Value m_endswith(const Call& c) {
-  return c.input.text()->ends_with(c.text(0));
 }
 template <bool kLast>
 Value m_find(const Call& c) {
@@ -96,19 +97,16 @@ Value f_default(const Call& c) {
 }
 Value f_safe(const Call& c) {
   c.run.budget.take(1, 64);
-  return Markup{c.run.text_of(c.input)};
+  return Markup{str(c.input)};
 }
 Value f_join(const Call& c) {
-  const std::string between = c.get(0) == nullptr ? "" : c.run.text_of(*c.get(0));
+  const std::string between = c.get(0) == nullptr ? "" : str(*c.get(0));
   std::string out;
   bool first = true;
   for (const Value& item : c.run.items_of(c.input)) {
-    append(c.run.budget, out, std::exchange(first, false) ? "" : between, c.run.text_of(item));
+    append(c.run.budget, out, std::exchange(first, false) ? "" : between, str(item));
   }
   return c.run.made(std::move(out));
-}
-Value f_list(const Call& c) {
-  return c.run.items_of(c.input);
 }
 template <bool kLast>
 Value f_end(const Call& c) {
@@ -151,7 +149,7 @@ struct Applied {
 std::optional<Applied> applied(const Call& c, std::size_t index, const Builtin* (*find)(std::string_view)) {
   const auto& all = c.arguments.positional;
   if (all.size() <= index) return std::nullopt;
-  const std::string name = c.run.text_of(all[index]);
+  const std::string name = str(all[index]);
   const Builtin* builtin = find(name);
   if (builtin == nullptr) refuse(fmt::format("{} of {}", c.name, base::printable(name, 60)));
   return Applied{builtin,
@@ -190,30 +188,31 @@ Value f_select(const Call& c) {
   return generator(c, std::move(out));
 }
 
+// int() of a whole number, which may be a text of digits.
 Value f_int(const Call& c) {
   if (const auto* undefined = c.input.as<Undefined>()) fail_undefined(*undefined);
-  if (c.input.markup() != nullptr) c.refuse_input();
   if (const auto number = c.input.integer()) return *number;
-  const auto number = c.input.text() != nullptr ? parse_int(*c.input.text()) : std::nullopt;
-  if (number) return *number;
-  return c.get(0) == nullptr ? Value(std::int64_t{0}) : *c.get(0);
+  if (c.input.text() == nullptr) c.refuse_input();
+  const std::string_view digits = strip(*c.input.text(), nullptr, true, true);
+  const char* end = digits.data() + digits.size();
+  std::int64_t value = 0;
+  const auto parsed = std::from_chars(digits.data(), end, value);
+  if (parsed.ec == std::errc{} && parsed.ptr == end) return value;
+  refuse(fmt::format("int of \"{}\"", base::printable(digits, 40)));
 }
 
-// A text to indent with, or a number of spaces.
-std::string indentation(const Call& c, std::size_t index, std::int64_t fallback) {
-  if (c.get(index) != nullptr && c.get(index)->text() != nullptr) return c.text(index);
-  const std::int64_t width = std::max<std::int64_t>(c.integer(index, fallback), 0);
-  if (width > 1000) c.refuse_argument(index);
-  return std::string(static_cast<std::size_t>(width), ' ');
-}
 Value f_tojson(const Call& c) {
   JsonStyle style;
   style.ensure_ascii = c.flag(0);
   style.sort_keys = c.flag(3);
-  if (c.get(1, true) != nullptr) {
+  if (const Value* indent = c.get(1, true); indent != nullptr) {
     style.multiline = true;
     style.item_separator = std::string(1, ',');
-    style.indent = indentation(c, 1, 0);
+    style.indent =
+        indent->text() != nullptr
+            ? *indent->text()
+            : std::string(static_cast<std::size_t>(std::clamp<std::int64_t>(c.integer(1, 0), 0, 1001)), ' ');
+    if (style.indent.size() > 1000) c.refuse_argument(1);
   }
   if (const Value* separators = c.get(2, true); separators != nullptr) {
     const List both = c.run.items_of(*separators);
@@ -224,21 +223,6 @@ Value f_tojson(const Call& c) {
   const auto* markup = c.input.markup();
   return c.run.made(to_json(markup != nullptr ? Value(markup->text) : c.input, style, c.run.budget));
 }
-Value f_indent(const Call& c) {
-  if (c.input.text() == nullptr) c.refuse_input();
-  const std::string pad = indentation(c, 0, 4);
-  std::string out = c.flag(1) ? pad : "";
-  bool first = true;
-  std::string text = *c.input.text();
-  text += '\n';  // As Jinja does for splitlines(), which loses it again.
-  for (const std::string_view line : split_lines(c.run.budget, text)) {
-    append(c.run.budget, out, first ? "" : "\n", first || (!c.flag(2) && line.empty()) ? "" : pad);
-    append(c.run.budget, out, line);
-    first = false;
-  }
-  return c.run.made(std::move(out));
-}
-
 constexpr Builtin kFilters[] = {
     {"trim", stripped<true, true>, {"chars"}},
     {"length", f_length},
@@ -247,11 +231,11 @@ constexpr Builtin kFilters[] = {
     {"safe", f_safe},
     {"upper", changed<upper>},
     {"lower", changed<lower>},
-    {"title", changed<title_filter>},
-    {"capitalize", changed<capitalize>},
+    {"title", changed<capitals<true>>},
+    {"capitalize", changed<capitals<false>>},
     {"replace", replaced, {"old", "new"}, 2},
     {"join", f_join, {"d"}},
-    {"list", f_list},
+    {"list", [](const Call& c) -> Value { return c.run.items_of(c.input); }},
     {"first", f_end<false>},
     {"last", f_end<true>},
     {"items", f_items},
@@ -261,9 +245,8 @@ constexpr Builtin kFilters[] = {
     {"reject", f_select<false, false>, {}, 0, true},
     {"selectattr", f_select<true, true>, {}, 0, true},
     {"rejectattr", f_select<true, false>, {}, 0, true},
-    {"int", f_int, {"default"}},
+    {"int", f_int},
     {"tojson", f_tojson, {"ensure_ascii", "indent", "separators", "sort_keys"}},
-    {"indent", f_indent, {"width", "first", "blank"}},
 };
 
 constexpr Builtin kTextMethods[] = {
@@ -272,11 +255,11 @@ constexpr Builtin kTextMethods[] = {
     {"rstrip", stripped<false, true>, {""}},
     {"upper", changed<upper>},
     {"lower", changed<lower>},
-    {"title", changed<title>},
-    {"capitalize", changed<capitalize>},
+    {"title", changed<capitals<true>>},
+    {"capitalize", changed<capitals<false>>},
     {"split", m_split, {"sep", "maxsplit"}, 1},
-    {"startswith", m_startswith, {""}, 1},
-    {"endswith", m_endswith, {""}, 1},
+    {"startswith", [](const Call& c) -> Value { return c.input.text()->starts_with(c.text(0)); }, {""}, 1},
+    {"endswith", [](const Call& c) -> Value { return c.input.text()->ends_with(c.text(0)); }, {""}, 1},
     {"find", m_find<false>, {""}, 1},
     {"rfind", m_find<true>, {""}, 1},
     {"replace", replaced, {"", ""}, 2},

@@ -84,11 +84,9 @@ Interpreter::Interpreter(const std::string& name, const std::vector<std::pair<st
 
 Interpreter::~Interpreter() {
   for (const auto& names : namespaces_) names->items.clear();
-  for (const auto& scope : closures_) scope->variables.items.clear();
 }
 
 Value Interpreter::made(std::string text) {
-  require_text_size(text.size());
   budget.take(1, text.size() + 64);
   return text;
 }
@@ -127,7 +125,7 @@ List Interpreter::items_of(const Value& value) {
 std::string Interpreter::run(const Body& body) {
   std::string out;
   try {
-    execute_inside(body, out);
+    execute(body, out);
   } catch (const Failure& failure) {
     throw ModelError(fmt::format("{}, line {}: {}.", base::printable(name_, 200), line_, failure.what()));
   }
@@ -167,14 +165,12 @@ Flow Interpreter::execute(const ForLoop& node, std::string& out) {
     assign_all(node.targets, loop->current);
     if (execute(node.body, out) == Flow::kBreak) break;
   }
-  loop->over = true;
   return Flow::kNormal;
 }
 
 void Interpreter::define(const Macro& macro) {
   budget.take(1, sizeof(Function));
-  if (closures_.empty() || closures_.back() != scope_) closures_.push_back(scope_);
-  scope_->variables.set(macro.name, std::make_shared<const Function>(Function{nullptr, &macro, scope_}));
+  scope_->variables.set(macro.name, std::make_shared<const Function>(Function{nullptr, &macro}));
 }
 
 Value Interpreter::call_macro(const Function& function, const Arguments& arguments) {
@@ -185,18 +181,18 @@ Value Interpreter::call_macro(const Function& function, const Arguments& argumen
     refuse(fmt::format("macro {} with {}", base::printable(macro.name, 60), what));
   };
   if (given.size() > names.size()) refuse_call(fmt::format("{} arguments", given.size()));
-  const Inside inside(*this, function.scope.lock());
-  for (std::size_t i = 0; i < given.size(); ++i) scope_->variables.set(names[i], given[i]);
+  const Inside inside(*this, globals_);
+  Dict& variables = scope_->variables;
+  for (std::size_t i = 0; i < given.size(); ++i) variables.set(names[i], given[i]);
   for (const auto& [key, value] : arguments.named) {
-    const auto at = static_cast<std::size_t>(std::find(names.begin(), names.end(), key) - names.begin());
-    if (at == names.size() || at < given.size()) refuse_call("an argument " + base::printable(key, 60));
+    const bool known = std::find(names.begin(), names.end(), key) != names.end();
+    if (!known || variables.find(key) != nullptr) refuse_call("an argument " + base::printable(key, 60));
+    variables.set(key, value);
   }
   for (std::size_t i = given.size(); i < names.size(); ++i) {
-    const auto named = std::find_if(arguments.named.begin(), arguments.named.end(),
-                                    [&](const auto& argument) { return argument.first == names[i]; });
-    scope_->variables.set(names[i], named != arguments.named.end() ? named->second
-                                    : macro.defaults[i] == nullptr ? Value(Undefined{names[i]})
-                                                                   : evaluate_to_keep(macro.defaults[i]));
+    if (variables.find(names[i]) != nullptr) continue;
+    variables.set(names[i],
+                  macro.defaults[i] == nullptr ? Undefined{names[i]} : evaluate_to_keep(macro.defaults[i]));
   }
   std::string out;
   execute(macro.body, out);
@@ -243,7 +239,7 @@ Value Interpreter::name(const std::string& name) {
   if (const Value* value = scope_->find(name)) return *value;
   // What Jinja defines and tte does not.
   for (const std::string_view known :
-       {"cycler", "joiner", "lipsum", "self", "super", "caller", "varargs", "kwargs"}) {
+       {"cycler", "dict", "joiner", "lipsum", "self", "super", "caller", "varargs", "kwargs"}) {
     if (name == known) refuse(name);
   }
   return Undefined{name};
@@ -253,7 +249,6 @@ Loop& Interpreter::loop() {
   const Scope* at = scope_.get();
   while (at != nullptr && at->loop == nullptr) at = at->parent.get();
   if (at == nullptr) fail_undefined({"loop"});
-  if (at->loop->over) refuse("a loop after its end");
   return *at->loop;
 }
 

@@ -28,7 +28,6 @@ struct Loop {
   std::int64_t index = -1;
   Value current, before;
   std::optional<Value> after;  // The next item, where it has been looked at.
-  bool over = false;
 
   const std::optional<Value>& peek();
   bool advance();  // To the next item, if there is one.
@@ -42,11 +41,10 @@ struct Scope {
   [[nodiscard]] const Value* find(std::string_view name) const;
 };
 
-// A macro, whose scope is kept by the interpreter, or a global function.
+// A macro or a global function; the other is null.
 struct Function {
   const Builtin* builtin = nullptr;
   const Macro* macro = nullptr;
-  std::weak_ptr<Scope> scope;
 };
 
 class Interpreter {
@@ -99,7 +97,6 @@ class Interpreter {
   Budget budget;
 
   [[nodiscard]] int line() const { return line_; }
-  std::string text_of(const Value& value) { return str(value, budget); }
   // A string or a list that is paid for.
   Value made(std::string text);
   Value made(List list);
@@ -116,11 +113,11 @@ class Interpreter {
   void assign_all(const std::vector<std::string>& targets, const Value& value);
 
   const std::string& name_;
-  std::shared_ptr<Scope> scope_ = std::make_shared<Scope>();
-  // What may hold itself: let go one by one at the end, so that nothing leaks and no chain of them is freed
-  // in one deep recursion.
+  const std::shared_ptr<Scope> globals_ = std::make_shared<Scope>();
+  std::shared_ptr<Scope> scope_ = globals_;
+  // Namespaces may hold themselves: they are let go one by one at the end, so that nothing leaks and no chain of them
+  // is freed in one deep recursion.
   std::vector<std::shared_ptr<Namespace>> namespaces_;
-  std::vector<std::shared_ptr<Scope>> closures_;
   int depth_ = 0;
   int line_ = 1;
 };
@@ -132,7 +129,8 @@ Value get_attribute(const Value& object, const std::string& name);
 Value get_item(Interpreter& run, const Value& object, const Value& key);
 // object[begin:end]; object[::-1] of a list if `reversed`.
 Value get_slice(Interpreter& run, const Value& object, const Value& begin, const Value& end, bool reversed);
-Value arithmetic(Interpreter& run, const std::string& op, const Value& a, const Value& b);
+// `a op b` of all operators but "and" and "or", which may leave out `b`.
+Value operate(Interpreter& run, const std::string& op, const Value& a, const Value& b);
 bool compares(Interpreter& run, const std::string& op, const Value& a, const Value& b);
 
 }  // namespace tte::text::jinja

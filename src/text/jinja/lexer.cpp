@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 
 #include "base/printable.h"
 #include "text/jinja/strings.h"
@@ -20,14 +19,9 @@ using Kind = Token::Kind;
 // Every line end as "\n", and none at the end of the template.
 std::string with_plain_newlines(std::string_view source) {
   std::string out;
-  out.reserve(source.size());
   for (std::size_t i = 0; i < source.size(); ++i) {
-    if (source[i] != '\r') {
-      out += source[i];
-      continue;
-    }
-    out += '\n';
-    if (i + 1 < source.size() && source[i + 1] == '\n') ++i;
+    if (source[i] == '\n' && i > 0 && source[i - 1] == '\r') continue;
+    out += source[i] == '\r' ? '\n' : source[i];
   }
   if (out.ends_with('\n')) out.pop_back();
   return out;
@@ -52,29 +46,24 @@ class Lexer {
       if (tag == std::string::npos) break;
       const char kind = source_[tag + 1];
       at_ = tag + 2;
-      if (kind == '%' && raw()) continue;
-      skip_sign();
+      if (at(at_) == '-' || at(at_) == '+') ++at_;
       if (kind == '#') {
         comment();
       } else {
-        push(kind == '%' ? Kind::kBlockBegin : Kind::kVariableBegin, "");
-        expression(kind == '%' ? Kind::kBlockEnd : Kind::kVariableEnd);
+        expression(kind == '%');
       }
     }
-    push(Kind::kEnd, "");
+    push(Kind::kEnd, "the end of the template");
     return std::move(tokens_);
   }
 
  private:
-  [[noreturn]] void fail(const std::string& what) const {
+  [[noreturn]] void fail(const std::string& what) {
     throw ModelError(fmt::format("{}, line {}: {}.", base::printable(name_, 200), line(), what));
   }
-  [[nodiscard]] int line() const {
-    // Advances with at_, so that finding lines is linear altogether.
-    line_ += static_cast<int>(
-        std::count(source_.begin() + static_cast<std::ptrdiff_t>(line_at_),
-                   source_.begin() + static_cast<std::ptrdiff_t>(std::max(at_, line_at_)), '\n'));
-    line_at_ = std::max(at_, line_at_);
+  // The line at at_, which only grows: finding lines is linear altogether.
+  int line() {
+    for (; line_at_ < std::min(at_, source_.size()); ++line_at_) line_ += source_[line_at_] == '\n' ? 1 : 0;
     return line_;
   }
   void push(Kind kind, std::string text) { tokens_.push_back({kind, std::move(text), line()}); }
@@ -92,28 +81,24 @@ class Lexer {
     return i;
   }
 
-  // What is left of the text before a tag that says "-" or begins a line.
-  [[nodiscard]] std::string_view before_tag(std::string_view text, std::size_t tag) const {
-    const char sign = at(tag + 2);
-    if (sign == '-') return strip(text, nullptr, false, true);
-    if (sign == '+' || source_[tag + 1] == '{') return text;
-    const std::size_t start = text.rfind('\n') + 1;  // 0 if there is no line end.
-    const bool begins_line = start > 0 || line_starts_;
-    return begins_line && strip(text.substr(start), nullptr, true, false).empty() ? text.substr(0, start)
-                                                                                  : text;
-  }
-
+  // The text up to `tag`, without the space that the tag takes away: with "-" all of it, and what stands before it on
+  // its line if that is nothing else.
   void data(std::size_t tag) {
     const std::size_t end = std::min(tag, source_.size());
     std::string_view text = std::string_view(source_).substr(at_, end - at_);
-    if (tag != std::string::npos) text = before_tag(text, tag);
+    const char sign = at(end + 2);
+    if (tag != std::string::npos && sign == '-') {
+      text = strip(text, nullptr, false, true);
+    } else if (tag != std::string::npos && sign != '+' && source_[tag + 1] != '{') {
+      const std::size_t start = text.rfind('\n') + 1;  // 0 if there is no line end.
+      const bool begins_line = start > 0 || line_starts_;
+      if (begins_line && strip(text.substr(start), nullptr, true, false).empty())
+        text = text.substr(0, start);
+    }
     if (!text.empty()) push(Kind::kData, std::string(text));
     at_ = end;
   }
 
-  void skip_sign() {
-    if (at(at_) == '-' || at(at_) == '+') ++at_;
-  }
   void skip_space() {
     for (std::size_t next = at_; at_ < source_.size(); at_ = next) {
       if (!is_space(next_code_point(source_, next))) return;
@@ -139,47 +124,18 @@ class Lexer {
     close(2, sign == '-', sign != '+');
   }
 
-  // Whether the tag that begins here says just `word`, which is passed then.
-  bool take_tag(std::string_view word, bool trim) {
-    const std::size_t begin = at_;
-    skip_sign();
-    skip_space();
-    if (looking_at(word)) {
-      at_ += word.size();
-      skip_space();
-      const char sign = at(at_);
-      const std::size_t is_signed = sign == '-' || (sign == '+' && trim) ? 1 : 0;
-      if (looking_at("%}", is_signed)) return close(2 + is_signed, sign == '-', trim && is_signed == 0), true;
-    }
-    return at_ = begin, false;
-  }
-
-  // {% raw %} ... {% endraw %}; false if the tag is another one.
-  bool raw() {
-    if (!take_tag("raw", false)) return false;
-    const std::string_view body = std::string_view(source_).substr(at_);
-    for (std::size_t end = body.find("{%"); end != std::string_view::npos; end = body.find("{%", end + 2)) {
-      const std::size_t tag = source_.size() - body.size() + end;
-      const std::string_view text = before_tag(body.substr(0, end), tag);
-      at_ = tag + 2;
-      if (!take_tag("endraw", true)) continue;
-      if (!text.empty()) push(Kind::kData, std::string(text));
-      return true;
-    }
-    fail("{% raw %} has no {% endraw %}");
-  }
-
   // The tokens of a tag, and its end.
-  void expression(Kind end) {
-    const bool block = end == Kind::kBlockEnd;
+  void expression(bool block) {
+    push(Kind::kMark, block ? "{%" : "{{");
+    const std::string_view end = block ? "%}" : "}}";
     int braces = 0;
     while (true) {
       skip_space();
       if (at_ >= source_.size()) fail("a tag has no end");
       const char sign = at(at_);
       const std::size_t is_signed = sign == '-' || (sign == '+' && block) ? 1 : 0;
-      if (braces == 0 && looking_at(block ? "%}" : "}}", is_signed)) {
-        push(end, "");
+      if (braces == 0 && looking_at(end, is_signed)) {
+        push(Kind::kMark, std::string(end));
         return close(2 + is_signed, sign == '-', block && is_signed == 0);
       }
       token(braces);
@@ -197,7 +153,7 @@ class Lexer {
     } else if (c == '"' || c == '\'') {
       string(c);
     } else {
-      op(braces);
+      mark(braces);
     }
   }
 
@@ -212,17 +168,17 @@ class Lexer {
     push(Kind::kInteger, text);
   }
 
-  void op(int& braces) {
-    static constexpr std::array<std::string_view, 25> kOperators = {
+  void mark(int& braces) {
+    static constexpr std::array<std::string_view, 25> kMarks = {
         "//", "**", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~", "[",
         "]",  "(",  ")",  "{",  "}",  ">",  "<", "=", ".", ":", "|", ","};
-    for (const std::string_view known : kOperators) {
+    for (const std::string_view known : kMarks) {
       if (!looking_at(known)) continue;
       if (known == "{" || known == "[" || known == "(") ++braces;
       if ((known == "}" || known == "]" || known == ")") && --braces < 0)
         fail(fmt::format("unexpected \"{}\"", known));
       at_ += known.size();
-      push(Kind::kOperator, std::string(known));
+      push(Kind::kMark, std::string(known));
       return;
     }
     if (static_cast<unsigned char>(source_[at_]) >= 0x80)
@@ -243,36 +199,22 @@ class Lexer {
         continue;
       }
       if (++at_ >= source_.size()) fail("a string has no end");
-      escape(out);
+      escape(source_[at_], out);
     }
     ++at_;
     tokens_.push_back({Kind::kString, std::move(out), begin_line});
   }
 
-  // The escape whose letter is at at_; leaves at_ at its last character.
-  void escape(std::string& out) {
+  // What "\\" and `letter` mean.
+  void escape(char letter, std::string& out) {
     static constexpr std::string_view kLetters = "abfnrtv\\'\"";
     static constexpr std::string_view kMeanings = "\a\b\f\n\r\t\v\\'\"";
-    const char c = source_[at_];
-    if (const std::size_t i = kLetters.find(c); i != std::string_view::npos) {
+    if (const std::size_t i = kLetters.find(letter); i != std::string_view::npos) {
       out += kMeanings[i];
-    } else if (c == 'x' || c == 'u' || c == 'U') {
-      const std::size_t size = c == 'x' ? 2 : c == 'u' ? 4 : 8;
-      std::uint32_t value = 0;
-      const char* begin = source_.data() + at_ + 1;
-      const char* limit = source_.data() + std::min(source_.size(), at_ + 1 + size);
-      const auto [end, error] = std::from_chars(begin, limit, value, 16);
-      if (error != std::errc{} || end != begin + size || value > 0x10FFFF ||
-          (value >= 0xD800 && value < 0xE000)) {
-        fail(fmt::format("\\{} is not followed by the {} hexadecimal digits of a character", c, size));
-      }
-      append_code_point(out, value);
-      at_ += size;
-    } else if ((c >= '0' && c <= '7') || c == 'N') {
-      fail(unsupported(fmt::format("the escape \\{} in a string", c)));
-    } else if (c != '\n') {  // Python keeps the backslash of an escape that it does not know.
-      out += '\\';
-      out += c;
+    } else if (std::string_view("01234567xuUN").find(letter) != std::string_view::npos) {
+      fail(unsupported(fmt::format("the escape \\{} in a string", letter)));
+    } else if (letter != '\n') {  // Python keeps the backslash of an escape that it does not know.
+      out.append(1, '\\').append(1, letter);
     }
   }
 
@@ -280,8 +222,8 @@ class Lexer {
   const std::string& name_;
   std::size_t at_ = 0;
   bool line_starts_ = true;
-  mutable int line_ = 1;
-  mutable std::size_t line_at_ = 0;
+  int line_ = 1;
+  std::size_t line_at_ = 0;
   std::vector<Token> tokens_;
 };
 

@@ -8,18 +8,8 @@
 namespace tte::text::jinja {
 
 struct Token {
-  enum class Kind {
-    kData,
-    kBlockBegin,
-    kBlockEnd,
-    kVariableBegin,
-    kVariableEnd,
-    kName,
-    kString,
-    kInteger,
-    kOperator,
-    kEnd
-  };
+  // A mark is a sign of a tag: its begin and end, an operator, a bracket.
+  enum class Kind { kData, kName, kString, kInteger, kMark, kEnd };
   Kind kind = Kind::kEnd;
   std::string text;  // What a string means.
   int line = 1;

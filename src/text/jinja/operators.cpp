@@ -10,28 +10,15 @@ namespace {
 
 std::int64_t whole(const std::string& op, std::int64_t a, std::int64_t b) {
   std::int64_t out = 0;
-  bool overflow = false;
-  if (op == "+") overflow = __builtin_add_overflow(a, b, &out);
-  if (op == "-") overflow = __builtin_sub_overflow(a, b, &out);
-  if (op == "*") overflow = __builtin_mul_overflow(a, b, &out);
-  if (op == "//" || op == "%") {
+  if (op == "%") {
     if (b == 0) throw Failure("a number is divided by zero");
-    if (b == -1) return op == "%" ? 0 : whole("-", 0, a);
-    const std::int64_t remainder = a % b;
-    const bool down = remainder != 0 && (remainder < 0) != (b < 0);  // Python rounds down.
-    out = op == "%" ? remainder + (down ? b : 0) : a / b - (down ? 1 : 0);
+    out = b == -1 ? 0 : a % b;
+    return out != 0 && (out < 0) != (b < 0) ? out + b : out;  // Python rounds the quotient down.
   }
-  if (overflow) refuse(fmt::format("a number as large as {} {} {}", a, op, b));
+  if (op == "+" ? __builtin_add_overflow(a, b, &out) : __builtin_sub_overflow(a, b, &out)) {
+    refuse(fmt::format("a number as large as {} {} {}", a, op, b));
+  }
   return out;
-}
-
-Value repeat(Interpreter& run, const std::string& text, std::int64_t times) {
-  std::string out;
-  if (text.empty() || times <= 0) return out;
-  const auto n = static_cast<std::size_t>(times);
-  require_text_size(n > kMaxText / text.size() ? kMaxText + 1 : n * text.size());
-  for (std::size_t i = 0; i < n; ++i) out += text;
-  return run.made(std::move(out));
 }
 
 bool contains(Interpreter& run, const Value& item, const Value& container) {
@@ -56,29 +43,28 @@ bool contains(Interpreter& run, const Value& item, const Value& container) {
 
 // Whether Python's objects of this type have the attribute: as a value of its own it is refused.
 bool python_has(const Value& object, const std::string& name) {
-  const std::string_view all =
-      object.text() != nullptr
-          ? " capitalize casefold center count encode endswith expandtabs find format format_map index "
-            "isalnum isalpha"
-            " isascii isdecimal isdigit isidentifier islower isnumeric isprintable isspace istitle isupper "
-            "join ljust"
-            " lower lstrip maketrans partition removeprefix removesuffix replace rfind rindex rjust "
-            "rpartition rsplit"
-            " rstrip split splitlines startswith strip swapcase title translate upper zfill "
-      : object.list() != nullptr ? " append clear copy count extend index insert pop remove reverse sort "
-      : object.dict() != nullptr ? " clear copy fromkeys get items keys pop popitem setdefault update values "
-      : object.integer() ? " as_integer_ratio bit_count bit_length conjugate denominator from_bytes imag"
-                           " is_integer numerator real to_bytes "
-                         : "";
+  static constexpr std::string_view kOfDicts =
+      " clear copy fromkeys get items keys pop popitem setdefault update values ";
+  static constexpr std::string_view kOfOthers =
+      " append as_integer_ratio bit_count bit_length capitalize casefold center clear conjugate copy count "
+      "denominator"
+      " encode endswith expandtabs extend find format format_map from_bytes imag index insert is_integer "
+      "isalnum isalpha"
+      " isascii isdecimal isdigit isidentifier islower isnumeric isprintable isspace istitle isupper join "
+      "ljust lower"
+      " lstrip maketrans numerator partition pop real remove removeprefix removesuffix replace reverse rfind "
+      "rindex rjust"
+      " rpartition rsplit rstrip sort split splitlines startswith strip swapcase title to_bytes translate "
+      "upper zfill ";
+  const bool is_other = object.text() != nullptr || object.list() != nullptr || object.integer();
+  const std::string_view all = object.dict() != nullptr ? kOfDicts : is_other ? kOfOthers : "";
   return all.find(fmt::format(" {} ", name)) != std::string_view::npos;
 }
 
-}  // namespace
-
+// +, - and %
 Value arithmetic(Interpreter& run, const std::string& op, const Value& a, const Value& b) {
   const auto i = a.integer();
   const auto j = b.integer();
-  if (op == "/" || op == "**") refuse(fmt::format("the operator {}", op));
   if (i && j) return whole(op, *i, *j);
   for (const Value* value : {&a, &b}) {
     if (const auto* undefined = value->as<Undefined>();
@@ -95,9 +81,14 @@ Value arithmetic(Interpreter& run, const std::string& op, const Value& a, const 
     joined.insert(joined.end(), b.list()->begin(), b.list()->end());
     return run.made(std::move(joined));
   }
-  if (op == "*" && a.text() != nullptr && j) return repeat(run, *a.text(), *j);
-  if (op == "*" && b.text() != nullptr && i) return repeat(run, *b.text(), *i);
   refuse(fmt::format("{} {} {}", a.type_name(), op, b.type_name()));
+}
+
+}  // namespace
+
+Value operate(Interpreter& run, const std::string& op, const Value& a, const Value& b) {
+  if (op == "~") return run.made(str(a) + str(b));
+  return op == "+" || op == "-" || op == "%" ? arithmetic(run, op, a, b) : compares(run, op, a, b);
 }
 
 bool compares(Interpreter& run, const std::string& op, const Value& a, const Value& b) {
@@ -105,12 +96,12 @@ bool compares(Interpreter& run, const std::string& op, const Value& a, const Val
   if (op == "not in") return !contains(run, a, b);
   if (op == "==") return equal(a, b, run.budget);
   if (op == "!=") return !equal(a, b, run.budget);
-  const auto sign = order(a, b, run.budget);
-  if (!sign) refuse(fmt::format("{} {} {}", a.type_name(), op, b.type_name()));
-  if (op == "<") return *sign < 0;
-  if (op == "<=") return *sign <= 0;
-  if (op == ">") return *sign > 0;
-  return *sign >= 0;
+  const auto i = a.integer();
+  const auto j = b.integer();
+  if (!i || !j) refuse(fmt::format("{} {} {}", a.type_name(), op, b.type_name()));
+  if (op == "<") return *i < *j;
+  if (op == "<=") return *i <= *j;
+  return op == ">" ? *i > *j : *i >= *j;
 }
 
 Value get_attribute(const Value& object, const std::string& name) {

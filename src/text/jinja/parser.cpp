@@ -1,9 +1,9 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <initializer_list>
+#include <tuple>
 #include <utility>
 
 #include "base/printable.h"
@@ -71,40 +71,24 @@ class Parser {
   [[nodiscard]] const Token& current() const { return tokens_[at_]; }
   [[nodiscard]] const Token& peek() const { return tokens_[std::min(at_ + 1, tokens_.size() - 1)]; }
   [[nodiscard]] std::string shown() const {
-    switch (current().kind) {
-      case Kind::kEnd:
-        return "the end of the template";
-      case Kind::kBlockEnd:
-        return "\"%}\"";
-      case Kind::kVariableEnd:
-        return "\"}}\"";
-      default:
-        return fmt::format("\"{}\"", base::printable(current().text, 40));
-    }
+    const std::string text = base::printable(current().text, 40);
+    return is(Kind::kEnd) ? text : fmt::format("\"{}\"", text);
   }
   [[nodiscard]] bool is(Kind kind) const { return current().kind == kind; }
-  [[nodiscard]] bool is_op(std::string_view text) const {
-    return is(Kind::kOperator) && current().text == text;
+  [[nodiscard]] bool is(std::string_view word) const {  // A name or a mark.
+    return (is(Kind::kName) || is(Kind::kMark)) && current().text == word;
   }
-  [[nodiscard]] bool is_name(std::string_view text) const {
-    return is(Kind::kName) && current().text == text;
+  bool take(std::string_view word) { return is(word) && (++at_, true); }
+  void expect(std::string_view word) {
+    if (!take(word)) fail(fmt::format("\"{}\" is expected before {}", word, shown()));
   }
-  bool take_op(std::string_view text) { return is_op(text) && (++at_, true); }
-  bool take_name(std::string_view text) { return is_name(text) && (++at_, true); }
-  void expect(Kind kind) {
-    if (!is(kind)) fail(fmt::format("unexpected {}", shown()));
-    ++at_;
-  }
-  void expect_op(std::string_view text) {
-    if (!take_op(text)) fail(fmt::format("\"{}\" is expected before {}", text, shown()));
-  }
-  std::string expect_identifier() {
+  std::string expect_name() {
     if (!is(Kind::kName)) fail(fmt::format("a name is expected before {}", shown()));
     return tokens_[at_++].text;
   }
   std::string expect_variable() {
-    if (is_name("loop")) fail(unsupported("setting loop"));
-    return expect_identifier();
+    if (is("loop")) fail(unsupported("setting loop"));
+    return expect_name();
   }
 
   // Statements up to a tag with one of the names `ends`, which stays (its "{%" is taken).
@@ -115,10 +99,10 @@ class Parser {
       const int line = current().line;
       if (is(Kind::kData)) {
         out->push_back({line, data(tokens_[at_++].text)});
-      } else if (is(Kind::kVariableBegin)) {
+      } else if (take("{{")) {
         out->push_back({line, output()});
       } else {
-        expect(Kind::kBlockBegin);
+        expect("{%");
         if (is(Kind::kName) && holds(ends, current().text)) return out;
         out->push_back({line, statement()});
       }
@@ -126,18 +110,15 @@ class Parser {
     if (ends.size() != 0) fail(fmt::format("{{% {} %}} is missing", *(ends.end() - 1)));
     return out;
   }
-  // The rest of a block: its statements and its closing tag.
-  Body body_and_end(std::string_view end) {
-    expect(Kind::kBlockEnd);
+  // The rest of a block that a loop cannot be left from: its statements and its closing tag.
+  Body block(std::string_view end) {
+    const int loops = std::exchange(loops_, 0);
+    ++scopes_;
+    expect("%}");
     Body out = body({end});
     ++at_;
-    expect(Kind::kBlockEnd);
-    return out;
-  }
-  // The same of a block that a loop cannot be left from.
-  Body closed_body_and_end(std::string_view end) {
-    const int loops = std::exchange(loops_, 0);
-    Body out = body_and_end(end);
+    expect("%}");
+    --scopes_;
     loops_ = loops;
     return out;
   }
@@ -156,28 +137,27 @@ class Parser {
   }
 
   Execute output() {
-    ++at_;
     Expression value = expression(true);
-    expect(Kind::kVariableEnd);
+    expect("}}");
     return always([value = std::move(value)](Interpreter& run, std::string& out) {
-      run.write(out, run.text_of(run.evaluate(value)));
+      run.write(out, str(run.evaluate(value)));
     });
   }
 
   Execute statement() {
-    const std::string name = expect_identifier();
+    const std::string name = expect_name();
     if (name == "if") return if_statement();
     if (name == "for") return for_statement();
     if (name == "set") return set_statement();
     if (name == "macro") return macro_statement();
     if (name == "generation") {
-      return [body = closed_body_and_end("endgeneration")](Interpreter& run, std::string& out) {
+      return [body = block("endgeneration")](Interpreter& run, std::string& out) {
         return run.execute_inside(body, out);
       };
     }
     if (name != "break" && name != "continue") return other_statement(name);
     if (loops_ == 0) fail(unsupported(fmt::format("{{% {} %}} outside of a loop or in a block of it", name)));
-    expect(Kind::kBlockEnd);
+    expect("%}");
     return [flow = name == "break" ? Flow::kBreak : Flow::kContinue](Interpreter&, std::string&) {
       return flow;
     };
@@ -185,40 +165,31 @@ class Parser {
 
   // What Jinja knows and chat templates do not use where they are run here.
   Execute other_statement(const std::string& name) {
-    static constexpr std::string_view kSingle[] = {"include", "import", "from", "extends"};
-    static constexpr std::string_view kBlocks[] = {"call", "filter", "with", "block", "autoescape"};
-    std::string shown = fmt::format("{{% {} %}}", base::printable(name, 40));
-    if (!holds(kSingle, name) && !holds(kBlocks, name)) {
+    static constexpr std::string_view kKnown[] = {
+        "include",   "import", "from",    "extends", "call",     "endcall",    "filter",
+        "endfilter", "with",   "endwith", "block",   "endblock", "autoescape", "endautoescape"};
+    const std::string shown = fmt::format("{{% {} %}}", base::printable(name, 40));
+    if (!holds(kKnown, name))
       fail(unsupported(fmt::format("the tag {}, unless its beginning is missing,", shown)));
-    }
     note_unsupported(shown);
-    while (!is(Kind::kBlockEnd)) ++at_;
-    const MayNeverRun inside(*this);
-    if (holds(kBlocks, name)) {
-      body_and_end(fmt::format("end{}", name));
-    } else {
-      ++at_;
-    }
-    return [shown = std::move(shown)](Interpreter&, std::string&) -> Flow { refuse(shown); };
+    while (!take("%}")) ++at_;
+    return [shown](Interpreter&, std::string&) -> Flow { refuse(shown); };
   }
 
   Execute if_statement() {
     std::vector<std::pair<Expression, Body>> branches;
-    Expression test = expression(true, false);
-    const MayNeverRun inside(*this);
-    while (true) {
-      expect(Kind::kBlockEnd);
+    const auto branch = [&](Expression test) {
+      expect("%}");
       Body then = body({"elif", "else", "endif"});
       branches.emplace_back(std::move(test), std::move(then));
-      if (!take_name("elif")) break;
-      test = expression(true, false);
-    }
-    if (take_name("else")) {
-      expect(Kind::kBlockEnd);
-      branches.emplace_back(nullptr, body({"endif"}));
-    }
-    ++at_;
-    expect(Kind::kBlockEnd);
+    };
+    Expression first = expression(true, false);
+    const MayNeverRun inside(*this);
+    branch(std::move(first));
+    while (take("elif")) branch(expression(true, false));
+    if (take("else")) branch(nullptr);
+    expect("endif");
+    expect("%}");
     return [branches = std::move(branches)](Interpreter& run, std::string& out) {
       for (const auto& [test, then] : branches) {
         if (test == nullptr || run.evaluate(test).truthy()) return run.execute(then, out);
@@ -230,35 +201,35 @@ class Parser {
   Execute for_statement() {
     ForLoop loop;
     do {
-      if (is_op("(") || is_op("[")) fail(unsupported("a target in brackets"));
+      if (is("(") || is("[")) fail(unsupported("a target in brackets"));
       loop.targets.push_back(expect_variable());
-    } while (take_op(","));
-    if (!take_name("in")) fail(fmt::format("\"in\" is expected before {}", shown()));
+    } while (take(","));
+    expect("in");
     loop.items = expression(true, false);
-    if (take_name("if")) loop.condition = expression();
-    if (is_name("recursive")) fail(unsupported("a recursive loop"));
-    expect(Kind::kBlockEnd);
+    if (take("if")) loop.condition = expression();
+    if (is("recursive")) fail(unsupported("a recursive loop"));
+    expect("%}");
     ++loops_;
     loop.body = body({"else", "endfor"});
     --loops_;
-    if (take_name("else")) fail(unsupported("{% else %} of a loop"));
+    if (take("else")) fail(unsupported("{% else %} of a loop"));
     ++at_;
-    expect(Kind::kBlockEnd);
+    expect("%}");
     return [loop = std::move(loop)](Interpreter& run, std::string& out) { return run.execute(loop, out); };
   }
 
   Execute set_statement() {
     std::string target = expect_variable();
-    if (take_op(".")) target.append(1, '.').append(expect_identifier());
-    if (is_op(",")) fail(unsupported("setting several names at once"));
-    if (is_op("|")) fail(unsupported("a filter of a set block"));
-    if (take_op("=")) {
+    if (take(".")) target.append(1, '.').append(expect_name());
+    if (is(",")) fail(unsupported("setting several names at once"));
+    if (is("|")) fail(unsupported("a filter of a set block"));
+    if (take("=")) {
       Expression value = expression(true);
-      expect(Kind::kBlockEnd);
+      expect("%}");
       return always(
           [target, value](Interpreter& run, std::string&) { run.assign(target, run.evaluate(value)); });
     }
-    return always([target, body = closed_body_and_end("endset")](Interpreter& run, std::string&) {
+    return always([target, body = block("endset")](Interpreter& run, std::string&) {
       std::string text;
       run.execute_inside(body, text);
       run.assign(target, run.made(std::move(text)));
@@ -266,24 +237,23 @@ class Parser {
   }
 
   Execute macro_statement() {
+    if (scopes_ + loops_ != 0) fail(unsupported("a macro in a loop or another block"));
     Macro macro{expect_variable(), {}, {}, {}};
-    expect_op("(");
-    while (!take_op(")")) {
-      if (!macro.parameters.empty()) expect_op(",");
+    expect("(");
+    list(")", [&] {
       macro.parameters.push_back(expect_variable());
-      Expression fallback = take_op("=") ? expression() : nullptr;
+      Expression fallback = take("=") ? expression() : nullptr;
       if (fallback == nullptr && !macro.defaults.empty() && macro.defaults.back() != nullptr) {
         fail("a parameter without default follows one with a default");
       }
       macro.defaults.push_back(std::move(fallback));
-    }
+    });
     const MayNeverRun inside(*this);
-    macro.body = closed_body_and_end("endmacro");
+    macro.body = block("endmacro");
     return always([macro = std::move(macro)](Interpreter& run, std::string&) { run.define(macro); });
   }
 
-  // Expressions, by precedence: condition, or, and, not, comparison, + and -, ~, the rest of arithmetic, unary.
-  // Each function returns what evaluates the part of the template that it has read.
+  // Expressions. Each function returns what evaluates the part of the template that it has read.
 
   // What is made of `children` (null where one is left out).
   [[nodiscard]] Expression node(const std::vector<Expression>& children, Evaluate evaluate) const {
@@ -305,12 +275,13 @@ class Parser {
   // `a, b` without brackets makes a tuple, where `with_tuple`.
   Expression expression(bool with_tuple = false, bool with_condition = true) {
     const Level level(*this);
-    Expression first = with_condition ? condition() : binary(0);
-    if (!with_tuple || !is_op(",")) return first;
+    const auto one = [&] { return with_condition ? condition() : operation(); };
+    Expression first = one();
+    if (!with_tuple || !is(",")) return first;
     std::vector<Expression> all = {std::move(first)};
-    while (take_op(",")) {
-      if (is(Kind::kBlockEnd) || is(Kind::kVariableEnd) || is_op(")")) break;
-      all.push_back(with_condition ? condition() : binary(0));
+    while (take(",")) {
+      if (is("%}") || is("}}") || is(")")) break;
+      all.push_back(one());
     }
     return sequence(all, List::Kind::kTuple);
   }
@@ -325,12 +296,12 @@ class Parser {
 
   Expression condition() {
     const std::size_t before = unsupported_.size();
-    Expression value = binary(0);
-    while (take_name("if")) {
+    Expression value = operation();
+    while (take("if")) {
       unsupported_.resize(before);  // The value may never be asked for.
-      Expression test = binary(0);
+      Expression test = operation();
       const MayNeverRun inside(*this);
-      Expression otherwise = take_name("else") ? expression() : nullptr;
+      Expression otherwise = take("else") ? expression() : nullptr;
       value = node({value, test, otherwise}, [value, test, otherwise](Interpreter& run) -> Value {
         if (run.evaluate(test).truthy()) return run.evaluate(value);
         if (otherwise != nullptr) return run.evaluate(otherwise);
@@ -340,22 +311,45 @@ class Parser {
     return value;
   }
 
-  Expression binary(std::size_t level) {
-    static constexpr std::array<std::array<std::string_view, 5>, 5> kLevels = {
-        {{"or"}, {"and"}, {"+", "-"}, {"~"}, {"*", "//", "%", "/", "**"}}};
-    const auto operand = [&] {
-      return level == 1 ? negation() : level + 1 == kLevels.size() ? unary(true) : binary(level + 1);
-    };
-    Expression left = operand();
-    while ((is(Kind::kOperator) || is(Kind::kName)) && holds(kLevels[level], current().text)) {
-      if (is_op("/") || is_op("**")) note_unsupported(named("operator", current().text));
-      const std::string op = tokens_[at_++].text;
-      left = operation(op, left, operand());
+  // How strongly an operator between two operands binds.
+  // clang-format off
+  static constexpr int kNot = 3, kComparison = 4, kRefused = 8;
+  static constexpr std::pair<std::string_view, int> kBinds[] = {
+      {"or", 1}, {"and", 2},
+      {"==", kComparison}, {"!=", kComparison}, {"<", kComparison}, {"<=", kComparison}, {">", kComparison},
+      {">=", kComparison}, {"in", kComparison}, {"not in", kComparison},
+      {"+", 5}, {"-", 5}, {"~", 6}, {"%", 7},
+      {"*", kRefused}, {"/", kRefused}, {"//", kRefused}, {"**", kRefused}};
+  // clang-format on
+
+  // The operator between two operands that comes next, and how strongly it binds: 0 if there is none.
+  [[nodiscard]] std::pair<std::string, int> binary_operator() const {
+    if (!is(Kind::kName) && !is(Kind::kMark)) return {};
+    const bool not_in = is("not") && peek().kind == Kind::kName && peek().text == "in";
+    std::string text = not_in ? "not in" : current().text;
+    const auto* known =
+        std::find_if(std::begin(kBinds), std::end(kBinds), [&](const auto& b) { return b.first == text; });
+    return {std::move(text), known == std::end(kBinds) ? 0 : known->second};
+  }
+
+  // Operands between operators that bind at least so strongly.
+  Expression operation(int least = 1) {
+    const Level level(*this);
+    Expression left = least <= kNot && take("not") ? inverse(operation(kNot)) : unary(true);
+    bool compared = false;
+    for (auto [op, binds] = binary_operator(); binds >= least; std::tie(op, binds) = binary_operator()) {
+      at_ += op == "not in" ? 2 : 1;
+      if (binds == kRefused) left = refused(named("operator", op));
+      const Expression right = operation(binds + 1);
+      if (binds == kComparison && std::exchange(compared, true)) {
+        fail(unsupported("a comparison of more than two values"));
+      }
+      if (binds != kRefused) left = binary(op, left, right);
     }
     return left;
   }
 
-  [[nodiscard]] Expression operation(const std::string& op, const Expression& a, const Expression& b) const {
+  [[nodiscard]] Expression binary(const std::string& op, const Expression& a, const Expression& b) const {
     if (op == "and" || op == "or") {
       return node({a, b}, [a, b, ends = op == "or"](Interpreter& run) {
         Value left = run.evaluate(a);
@@ -364,55 +358,25 @@ class Parser {
     }
     return node({a, b}, [a, b, op](Interpreter& run) {
       const Value left = run.evaluate(a);
-      const Value right = run.evaluate(b);
-      return op == "~" ? run.made(run.text_of(left) + run.text_of(right)) : arithmetic(run, op, left, right);
+      return operate(run, op, left, run.evaluate(b));
     });
   }
-
   [[nodiscard]] Expression inverse(const Expression& value) const {
     return node({value}, [value](Interpreter& run) { return !run.evaluate(value).truthy(); });
-  }
-  Expression negation() {
-    if (!take_name("not")) return comparison();
-    const Level level(*this);
-    return inverse(negation());
-  }
-
-  // The comparison operator at the current token, which moves past it; empty if there is none.
-  std::string comparator() {
-    for (const std::string_view text : {"==", "!=", "<=", ">=", "<", ">"}) {
-      if (take_op(text)) return std::string(text);
-    }
-    if (take_name("in")) return "in";
-    if (!is_name("not") || peek().kind != Kind::kName || peek().text != "in") return {};
-    at_ += 2;
-    return "not in";
-  }
-
-  Expression comparison() {
-    Expression left = binary(2);
-    const std::string op = comparator();
-    if (op.empty()) return left;
-    Expression right = binary(2);
-    if (!comparator().empty()) fail(unsupported("a comparison of more than two values"));
-    return node({left, right}, [left, right, op](Interpreter& run) {
-      const Value a = run.evaluate(left);
-      return compares(run, op, a, run.evaluate(right));
-    });
   }
 
   Expression unary(bool with_filter) {
     const Level level(*this);
     Expression value;
-    if (is_op("-") || is_op("+")) {
+    if (is("-") || is("+")) {
       const std::string op = tokens_[at_++].text;
-      value = operation(op, constant(std::int64_t{0}), unary(false));
+      value = binary(op, constant(std::int64_t{0}), unary(false));
     } else {
       value = primary();
     }
     value = postfix(std::move(value));
-    while (with_filter && (is_op("|") || is_name("is"))) {
-      value = is_op("|") ? filter(value) : test(value);
+    while (with_filter && (is("|") || is("is"))) {
+      value = take("|") ? filter(value) : test(value);
     }
     return value;
   }
@@ -426,14 +390,18 @@ class Parser {
       literals_.append(text).push_back('\0');
       return constant(std::move(text));
     }
-    if (take_op("(")) {
-      if (take_op(")")) return sequence({}, List::Kind::kTuple);
+    if (take("(")) {
+      if (take(")")) return sequence({}, List::Kind::kTuple);
       Expression inner = expression(true);
-      expect_op(")");
+      expect(")");
       return inner;
     }
-    if (take_op("[")) return sequence(items("]"), List::Kind::kList);
-    if (take_op("{")) return dict(items("}"));
+    if (take("{")) return dict();
+    if (take("[")) {
+      std::vector<Expression> items;
+      list("]", [&] { items.push_back(expression()); });
+      return sequence(items, List::Kind::kList);
+    }
     fail(fmt::format("an expression is expected before {}", shown()));
   }
 
@@ -453,7 +421,7 @@ class Parser {
     if (text == "true" || text == "True") return constant(true);
     if (text == "false" || text == "False") return constant(false);
     if (text == "none" || text == "None") return constant(None{});
-    if (!take_op("(")) return node({}, [text](Interpreter& run) { return run.name(text); });
+    if (!take("(")) return node({}, [text](Interpreter& run) { return run.name(text); });
     CallArguments given = arguments();
     return node(given.values, [text, given](Interpreter& run) { return run.call(text, given); });
   }
@@ -467,32 +435,32 @@ class Parser {
         {"last", [](Loop& loop) -> Value { return !loop.peek(); }},
         {"previtem", [](Loop& loop) { return loop.index == 0 ? Undefined{"loop.previtem"} : loop.before; }},
         {"nextitem", [](Loop& loop) { return loop.peek().value_or(Undefined{"loop.nextitem"}); }}};
-    if (!take_op(".")) fail(unsupported("loop as a value of its own"));
-    const std::string attribute = expect_identifier();
+    if (!take(".")) fail(unsupported("loop as a value of its own"));
+    const std::string attribute = expect_name();
     for (const auto& [known, read] : kAttributes) {
       if (attribute == known) return node({}, [read = read](Interpreter& run) { return read(run.loop()); });
     }
-    if (take_op("(")) arguments();
+    if (take("(")) arguments();
     return refused(fmt::format("loop.{}", base::printable(attribute, 40)));
   }
 
-  // The items of a list, or the keys and values of a dict in turn, and what closes it.
-  std::vector<Expression> items(std::string_view close) {
-    std::vector<Expression> out;
-    while (!take_op(close)) {
-      if (!out.empty()) {
-        expect_op(",");
-        if (take_op(close)) break;
-      }
-      out.push_back(expression());
-      if (close != "}") continue;
-      expect_op(":");
-      out.push_back(expression());
+  // What stands between commas up to `close`; `read` reads one of it.
+  template <typename Read>
+  void list(std::string_view close, Read read) {
+    for (bool first = true; !take(close); first = false) {
+      if (!first) expect(",");
+      if (!first && take(close)) return;
+      read();
     }
-    return out;
   }
 
-  [[nodiscard]] Expression dict(const std::vector<Expression>& items) const {
+  Expression dict() {
+    std::vector<Expression> items;  // Keys and values in turn.
+    list("}", [&] {
+      items.push_back(expression());
+      expect(":");
+      items.push_back(expression());
+    });
     return node(items, [items](Interpreter& run) {
       Dict dict;
       for (std::size_t i = 0; i + 1 < items.size(); i += 2) {
@@ -506,11 +474,11 @@ class Parser {
 
   Expression postfix(Expression value) {
     while (true) {
-      if (take_op(".")) {
+      if (take(".")) {
         value = attribute(value);
-      } else if (take_op("[")) {
+      } else if (take("[")) {
         value = subscript(value);
-      } else if (is_op("(")) {
+      } else if (is("(")) {
         fail(unsupported("calling anything but a macro, a function or a method"));
       } else {
         return value;
@@ -519,8 +487,8 @@ class Parser {
   }
 
   Expression attribute(const Expression& object) {
-    const std::string name = expect_identifier();
-    if (!take_op("(")) {
+    const std::string name = expect_name();
+    if (!take("(")) {
       return node({object},
                   [object, name](Interpreter& run) { return get_attribute(run.evaluate(object), name); });
     }
@@ -533,22 +501,21 @@ class Parser {
   }
 
   Expression subscript(const Expression& object) {
-    Expression begin = is_op(":") ? nullptr : expression();
-    if (take_op("]")) {
+    Expression begin = is(":") ? nullptr : expression();
+    if (take("]")) {
       return node({object, begin}, [object, begin](Interpreter& run) {
         const Value value = run.evaluate(object);
         return get_item(run, value, run.evaluate(begin));
       });
     }
-    if (is_op(",")) fail(unsupported("a tuple in brackets"));
-    expect_op(":");
-    Expression end = is_op(":") || is_op("]") ? nullptr : expression();
-    const bool reversed = take_op(":") && take_op("-");
-    if (reversed && (begin != nullptr || end != nullptr || current().text != "1")) {
+    if (is(",")) fail(unsupported("a tuple in brackets"));
+    expect(":");
+    Expression end = is(":") || is("]") ? nullptr : expression();
+    const bool reversed = take(":");
+    const bool is_one = !reversed || (take("-") && is(Kind::kInteger) && tokens_[at_++].text == "1");
+    if (!is_one || !is("]") || (reversed && (begin != nullptr || end != nullptr))) {
       fail(unsupported("a step in a slice other than [::-1]"));
     }
-    if (reversed) ++at_;
-    if (!is_op("]")) fail(unsupported("a step in a slice other than [::-1]"));
     ++at_;
     return node({object, begin, end}, [object, begin, end, reversed](Interpreter& run) {
       const auto bound = [&](const Expression& part) {
@@ -563,20 +530,16 @@ class Parser {
   // The arguments of a call after its "(".
   CallArguments arguments() {
     CallArguments out;
-    while (!take_op(")")) {
-      if (!out.values.empty()) {
-        expect_op(",");
-        if (take_op(")")) break;
-      }
-      if (is_op("*") || is_op("**")) fail(unsupported("\"*\" in front of an argument"));
-      if (is(Kind::kName) && peek().kind == Kind::kOperator && peek().text == "=") {
-        out.names.push_back(expect_identifier());
+    list(")", [&] {
+      if (is("*") || is("**")) fail(unsupported("\"*\" in front of an argument"));
+      if (is(Kind::kName) && peek().kind == Kind::kMark && peek().text == "=") {
+        out.names.push_back(expect_name());
         ++at_;
       } else if (!out.names.empty()) {
         fail("a positional argument follows a named one");
       }
       out.values.push_back(expression());
-    }
+    });
     return out;
   }
 
@@ -597,24 +560,23 @@ class Parser {
   }
 
   Expression filter(const Expression& input) {
-    ++at_;
-    const std::string name = expect_identifier();
-    return built_in("filter", find_filter(name), name, input, take_op("(") ? arguments() : CallArguments{});
+    const std::string name = expect_name();
+    return built_in("filter", find_filter(name), name, input, take("(") ? arguments() : CallArguments{});
   }
 
   Expression test(const Expression& input) {
     static constexpr std::string_view kNoArgument[] = {"else", "or", "and", "is"};
     ++at_;
-    const bool negated = take_name("not");
-    const std::string name = expect_identifier();
+    const bool negated = take("not");
+    const std::string name = expect_name();
     CallArguments given;
-    if (take_op("(")) {
+    if (take("(")) {
       given = arguments();
-    } else if (is(Kind::kString) || is(Kind::kInteger) || is_op("[") || is_op("{") ||
+    } else if (is(Kind::kString) || is(Kind::kInteger) || is("[") || is("{") ||
                (is(Kind::kName) && !holds(kNoArgument, current().text))) {
       given.values.push_back(postfix(primary()));
     }
-    if (is_name("is")) fail("tests cannot be chained with \"is\"");
+    if (is("is")) fail("tests cannot be chained with \"is\"");
     Expression out = built_in("test", find_test(name), name, input, given);
     return negated ? inverse(out) : out;
   }
@@ -623,7 +585,8 @@ class Parser {
   std::vector<Token> tokens_;
   std::size_t at_ = 0;
   int level_ = 0;
-  int loops_ = 0;
+  int loops_ = 0;   // Around the current token, up to the next block that a loop cannot be left from.
+  int scopes_ = 0;  // Such blocks.
   std::string literals_;
   std::vector<std::pair<int, std::string>> unsupported_;  // Line and clause.
 };

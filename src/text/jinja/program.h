@@ -17,7 +17,7 @@ inline constexpr int kMaxTreeDepth = 200;
 
 struct Node {
   int line = 1;
-  int depth = 1;  // Of the tree below: at most kMaxTreeDepth.
+  int depth = 1;  // Levels of the tree that begins here: at most kMaxTreeDepth.
   std::function<Value(Interpreter&)> evaluate;
 };
 using Expression = std::shared_ptr<const Node>;

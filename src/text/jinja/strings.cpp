@@ -6,16 +6,12 @@
 #include <unicode/unistr.h>
 
 #include <algorithm>
-#include <charconv>
 
 #include "base/printable.h"
 #include "text/utf8.h"
 
 namespace tte::text::jinja {
 namespace {
-
-// One part of a text that is split.
-constexpr std::size_t kPartBytes = 128;
 
 std::string to_utf8(const icu::UnicodeString& text) {
   std::string out;
@@ -29,20 +25,6 @@ icu::UnicodeString from_utf8(std::string_view text) {
 
 bool is_letter(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-
-// The first letter of each word as a capital, the others small; `between` says what is no part of a word.
-std::string with_capitals(std::string_view text, bool (*between)(char)) {
-  if (std::any_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; })) {
-    refuse("the capitals of a text beyond ASCII");
-  }
-  std::string out = lower(text);
-  bool begins = true;
-  for (char& c : out) {
-    if (begins && c >= 'a' && c <= 'z') c = static_cast<char>(c - 'a' + 'A');
-    begins = between(c);
-  }
-  return out;
 }
 
 }  // namespace
@@ -64,23 +46,20 @@ std::int64_t length(std::string_view text) {
 }
 
 std::string_view strip(std::string_view text, const std::string* chars, bool left, bool right) {
-  std::vector<char32_t> set;
-  for (std::size_t at = 0; chars != nullptr && at < chars->size();)
-    set.push_back(next_code_point(*chars, at));
-  std::sort(set.begin(), set.end());
-  const auto drop = [&](char32_t c) {
-    return chars == nullptr ? is_space(c) : std::binary_search(set.begin(), set.end(), c);
+  const auto drop = [&](std::string_view character) {
+    std::size_t at = 0;
+    return chars == nullptr ? is_space(next_code_point(character, at))
+                            : chars->find(character) != std::string::npos;
   };
   while (left && !text.empty()) {
-    std::size_t next = 0;
-    if (!drop(next_code_point(text, next))) break;
-    text.remove_prefix(next);
+    const std::size_t end = offset_of(text, 1);
+    if (!drop(text.substr(0, end))) break;
+    text.remove_prefix(end);
   }
   while (right && !text.empty()) {
     std::size_t begin = text.size() - 1;
     while (base::continues_character(text, begin)) --begin;
-    std::size_t next = begin;
-    if (!drop(next_code_point(text, next))) break;
+    if (!drop(text.substr(begin))) break;
     text = text.substr(0, begin);
   }
   return text;
@@ -91,30 +70,12 @@ std::vector<std::string_view> split(Budget& budget, std::string_view text, std::
   std::vector<std::string_view> out;
   pay_for_search(budget, text, separator);
   for (std::size_t at = text.find(separator); at != std::string_view::npos && limit != 0; --limit) {
-    budget.take(1, kPartBytes);
+    budget.take(1, 128);
     out.push_back(text.substr(0, at));
     text.remove_prefix(at + separator.size());
     at = text.find(separator);
   }
   out.push_back(text);
-  return out;
-}
-
-std::vector<std::string_view> split_lines(Budget& budget, std::string_view text) {
-  std::vector<std::string_view> out;
-  std::size_t begin = 0;
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t end = at;
-    const char32_t c = next_code_point(text, at);
-    const bool is_end =
-        (c >= 0x0A && c <= 0x0D) || (c >= 0x1C && c <= 0x1E) || c == 0x85 || c == 0x2028 || c == 0x2029;
-    if (!is_end) continue;
-    if (c == '\r' && at < text.size() && text[at] == '\n') ++at;
-    budget.take(1, kPartBytes);
-    out.push_back(text.substr(begin, end - begin));
-    begin = at;
-  }
-  if (begin < text.size()) out.push_back(text.substr(begin));
   return out;
 }
 
@@ -136,37 +97,25 @@ std::string replace(Budget& budget, std::string_view text, std::string_view what
   return out;
 }
 
-std::optional<std::int64_t> parse_int(std::string_view text) {
-  std::string_view digits = strip(text, nullptr, true, true);
-  if (digits.starts_with('+') && !digits.starts_with("+-")) digits.remove_prefix(1);
-  std::int64_t value = 0;
-  const char* end = digits.data() + digits.size();
-  const auto parsed = std::from_chars(digits.data(), end, value);
-  if (parsed.ptr == end && parsed.ec == std::errc{}) return value;
-  for (std::size_t at = 0; at < text.size();) {
-    if (u_charDigitValue(static_cast<UChar32>(next_code_point(text, at))) < 0) continue;
-    refuse(fmt::format("int of \"{}\"", base::printable(text, 40)));
-  }
-  return std::nullopt;
-}
-
 std::string upper(std::string_view text) {
   return to_utf8(from_utf8(text).toUpper(icu::Locale::getRoot()));
 }
 std::string lower(std::string_view text) {
   return to_utf8(from_utf8(text).toLower(icu::Locale::getRoot()));
 }
-std::string capitalize(std::string_view text) {
-  return with_capitals(text, [](char) { return false; });
-}
-std::string title(std::string_view text) {
-  return with_capitals(text, [](char c) { return !is_letter(c); });
-}
-std::string title_filter(std::string_view text) {
-  return with_capitals(text, [](char c) {
-    return std::string_view("-({[<").find(c) != std::string_view::npos ||
-           is_space(static_cast<unsigned char>(c));
-  });
+std::string with_capitals(std::string_view text, bool each_word) {
+  const auto known = [&](char c) {
+    return each_word ? is_letter(c) || c == ' ' : static_cast<unsigned char>(c) < 0x80;
+  };
+  if (!std::all_of(text.begin(), text.end(), known)) {
+    refuse(fmt::format("the capitals of \"{}\"", base::printable(text, 40)));
+  }
+  std::string out = lower(text);
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const bool begins = i == 0 || (each_word && out[i - 1] == ' ');
+    if (begins && is_letter(out[i])) out[i] = static_cast<char>(out[i] & ~0x20);
+  }
+  return out;
 }
 
 }  // namespace tte::text::jinja

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,20 +21,15 @@ std::string_view strip(std::string_view text, const std::string* chars, bool lef
 // str.split(separator, limit): at most `limit` cuts, all if negative.
 std::vector<std::string_view> split(Budget& budget, std::string_view text, std::string_view separator,
                                     std::int64_t limit);
-std::vector<std::string_view> split_lines(Budget& budget, std::string_view text);
 // Refuses to replace an empty text.
 std::string replace(Budget& budget, std::string_view text, std::string_view what, std::string_view by);
 // Before `what` is looked for in `text`.
 void pay_for_search(Budget& budget, std::string_view text, std::string_view what);
 
-// int(text) of a whole number; none for a text without digits. Refuses other numbers.
-std::optional<std::int64_t> parse_int(std::string_view text);
-
 std::string upper(std::string_view text);
 std::string lower(std::string_view text);
-// These refuse texts beyond ASCII.
-std::string capitalize(std::string_view text);
-std::string title(std::string_view text);         // str.title()
-std::string title_filter(std::string_view text);  // Jinja's title, which knows other word boundaries.
+// The first letter as a capital, or that of each word, and the others small. Refuses a text beyond ASCII, and words of
+// anything but letters, about whose ends Python's title() and Jinja's title disagree.
+std::string with_capitals(std::string_view text, bool each_word);
 
 }  // namespace tte::text::jinja

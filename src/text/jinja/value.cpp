@@ -1,12 +1,11 @@
 #include "text/jinja/value.h"
 
 #include <fmt/core.h>
-#include <unicode/uchar.h>
 
 #include <algorithm>
 #include <array>
 
-#include "text/utf8.h"
+#include "base/json.h"
 
 namespace tte::text::jinja {
 namespace {
@@ -19,38 +18,28 @@ int nested(const Items& items, Of value_of) {
   return depth;
 }
 
-bool printable(char32_t c) {
-  constexpr std::uint32_t kHidden = U_GC_C_MASK | U_GC_Z_MASK;
-  return c == ' ' || (U_GET_GC_MASK(static_cast<UChar32>(c)) & kHidden) == 0;
-}
-
-// Writes values as Python's repr() or as JSON. Pays for what is appended to `out`, and keeps it below kMaxText.
-class Writer {
+// Writes values as JSON. Pays for what is appended to `out`.
+class JsonWriter {
  public:
-  // Python's repr if `json` is null.
-  Writer(Budget& budget, const JsonStyle* json) : budget_(budget), json_(json) {}
+  JsonWriter(Budget& budget, const JsonStyle& style) : budget_(budget), style_(style) {}
   std::string out;
 
   void write(const Value& value, int depth = 0) {
     pay(value);
-    if (value.is_undefined() && json_ == nullptr) {
-      out += "Undefined";
-    } else if (value.is_none()) {
-      out += json_ != nullptr ? "null" : "None";
+    if (value.is_none()) {
+      out += "null";
     } else if (const auto* b = value.as<bool>()) {
-      out += json_ != nullptr ? (*b ? "true" : "false") : (*b ? "True" : "False");
+      out += *b ? "true" : "false";
     } else if (const auto i = value.integer()) {
       out += std::to_string(*i);
     } else if (const auto* t = value.text()) {
       quoted(*t);
     } else if (const auto* l = value.list(); l != nullptr && l->plain()) {
-      const bool tuple = l->kind == List::Kind::kTuple && json_ == nullptr;
-      sequence(*l, tuple ? "(" : "[", tuple ? (l->size() == 1 ? ",)" : ")") : "]", depth,
-               [&](const Value& item) { write(item, depth + 1); });
+      sequence(*l, "[]", depth, [&](const Value& item) { write(item, depth + 1); });
     } else if (const auto* d = value.dict()) {
       dict(*d, depth);
     } else {
-      refuse(fmt::format("{} of a {}", json_ != nullptr ? "JSON" : "the text", value.type_name()));
+      refuse(fmt::format("JSON of a {}", value.type_name()));
     }
   }
 
@@ -60,79 +49,45 @@ class Writer {
     if (value.text() != nullptr) budget_.work(value.text()->size());
     if (out.size() > paid_) budget_.take(1, out.size() - paid_);
     paid_ = std::max(paid_, out.size());
-    require_text_size(out.size());
   }
 
-  void quoted(std::string_view text) {
-    static constexpr std::string_view kCharacters = "\\\n\r\t\b\f";
-    static constexpr std::string_view kLetters = "\\nrtbf";
-    const bool has_single = text.find('\'') != std::string_view::npos;
-    const bool single = json_ == nullptr && !(has_single && text.find('"') == std::string_view::npos);
-    const char quote = single ? '\'' : '"';
-    out += quote;
-    for (std::size_t at = 0; at < text.size();) {
-      const std::size_t begin = at;
-      const char32_t c = next_code_point(text, at);
-      // Python has no letters for the last two.
-      const std::size_t letter = kCharacters.substr(0, json_ != nullptr ? 6 : 4).find(text[begin]);
-      if (letter != std::string_view::npos || text[begin] == quote) {
-        out.append(1, '\\').append(1, text[begin] == quote ? quote : kLetters[letter]);
-      } else if (json_ != nullptr ? c < 0x20 || (json_->ensure_ascii && c >= 0x7F) : !printable(c)) {
-        escaped(static_cast<unsigned>(c));
-      } else {
-        out += text.substr(begin, at - begin);
-      }
-    }
-    out += quote;
-  }
-
-  void escaped(unsigned c) {
-    if (json_ == nullptr && c < 0x100) {
-      out += fmt::format("\\x{:02x}", c);
-    } else if (c < 0x10000) {
-      out += fmt::format("\\u{:04x}", c);
-    } else if (json_ == nullptr) {
-      out += fmt::format("\\U{:08x}", c);
-    } else {  // As UTF-16.
-      out += fmt::format("\\u{:04x}\\u{:04x}", 0xD7C0 + (c >> 10), 0xDC00 + (c & 0x3FF));
-    }
+  void quoted(const std::string& text) {
+    out += base::Json(text).dump(-1, ' ', style_.ensure_ascii, base::Json::error_handler_t::replace);
   }
 
   void dict(const Dict& dict, int depth) {
-    std::vector<const std::pair<std::string, Value>*> items;
-    for (const auto& item : dict.items) items.push_back(&item);
-    if (json_ != nullptr && json_->sort_keys) {
-      std::sort(items.begin(), items.end(), [](auto* a, auto* b) { return a->first < b->first; });
+    auto items = dict.items;
+    if (style_.sort_keys) {
+      std::sort(items.begin(), items.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
     }
-    sequence(items, "{", "}", depth, [&](const auto* item) {
-      quoted(item->first);
-      out += json_ != nullptr ? json_->key_separator : ": ";
-      write(item->second, depth + 1);
+    sequence(items, "{}", depth, [&](const auto& item) {
+      quoted(item.first);
+      out += style_.key_separator;
+      write(item.second, depth + 1);
     });
   }
 
   // Items between brackets, in one line or one per line.
   template <typename Items, typename Write>
-  void sequence(const Items& items, std::string_view open, std::string_view close, int depth, Write write) {
+  void sequence(const Items& items, std::string_view brackets, int depth, Write write) {
     const auto newline = [&](int levels) {
-      if (json_ == nullptr || !json_->multiline) return;
+      if (!style_.multiline) return;
       out += '\n';
-      for (int i = 0; i < levels; ++i) out += json_->indent;
+      for (int i = 0; i < levels; ++i) out += style_.indent;
     };
-    out += open;
+    out += brackets.front();
     bool first = true;
     for (const auto& item : items) {
-      if (!first) out += json_ != nullptr ? json_->item_separator : ", ";
-      first = false;
+      if (!std::exchange(first, false)) out += style_.item_separator;
       newline(depth + 1);
       write(item);
     }
     if (!first) newline(depth);
-    out += close;
+    out += brackets.back();
   }
 
   Budget& budget_;
-  const JsonStyle* json_;
+  const JsonStyle& style_;
   std::size_t paid_ = 0;
 };
 
@@ -146,12 +101,7 @@ void refuse(std::string_view what) {
   throw Failure(unsupported(what));
 }
 
-void require_text_size(std::size_t size) {
-  if (size > kMaxText) throw Failure(fmt::format("a text becomes longer than {} bytes", kMaxText));
-}
-
 void append(Budget& budget, std::string& out, std::string_view a, std::string_view b) {
-  require_text_size(out.size() + a.size() + b.size());
   budget.take(1, a.size() + b.size());
   out.append(a).append(b);
 }
@@ -224,17 +174,18 @@ void Budget::take(std::size_t count, std::size_t size) {
   work(count * size, 256);
 }
 
-std::string str(const Value& value, Budget& budget) {
+std::string str(const Value& value) {
   if (value.is_undefined()) return {};
+  if (value.is_none()) return "None";
   if (const auto* t = value.text()) return *t;
   if (const auto* m = value.markup()) return m->text;
-  Writer writer(budget, nullptr);
-  writer.write(value);
-  return std::move(writer.out);
+  if (const auto* b = value.as<bool>()) return *b ? "True" : "False";
+  if (const auto i = value.integer()) return std::to_string(*i);
+  refuse(fmt::format("the text of a {}", value.type_name()));
 }
 
 std::string to_json(const Value& value, const JsonStyle& style, Budget& budget) {
-  Writer writer(budget, &style);
+  JsonWriter writer(budget, style);
   writer.write(value);
   return std::move(writer.out);
 }
@@ -267,14 +218,6 @@ bool equal(const Value& a, const Value& b, Budget& budget) {
   }
   if (a.names() != nullptr) return a.names() == b.names();
   return (a.is_none() && b.is_none()) || (a.is_undefined() && b.is_undefined());
-}
-
-std::optional<int> order(const Value& a, const Value& b, Budget& budget) {
-  budget.step();
-  if (const auto i = a.integer(), j = b.integer(); i && j) return *i < *j ? -1 : *i > *j ? 1 : 0;
-  if (a.text() == nullptr || b.text() == nullptr) return std::nullopt;
-  budget.work(std::min(a.text()->size(), b.text()->size()));
-  return a.text()->compare(*b.text());  // The order of UTF-8 is that of code points.
 }
 
 }  // namespace tte::text::jinja

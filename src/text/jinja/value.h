@@ -40,10 +40,6 @@ struct Markup {
 
 // Lists and dicts nest at most this deep, so that walks over them need little stack.
 inline constexpr int kMaxNesting = 100;
-// The longest text that is made of values, in bytes.
-inline constexpr std::size_t kMaxText = std::size_t{1} << 27;
-// Throws Failure for a longer one.
-void require_text_size(std::size_t size);
 
 class Value {
  public:
@@ -148,15 +144,13 @@ class Budget {
   std::size_t bytes_ = 0;
 };
 
-// out += a + b, as long as the text may be.
+// out += a + b.
 void append(Budget& budget, std::string& out, std::string_view a, std::string_view b = {});
 
-// str(value): what {{ value }} writes; undefined writes nothing. Refuses what has no fixed text.
-std::string str(const Value& value, Budget& budget);
+// str(value): what {{ value }} writes; undefined writes nothing. Refuses lists, dicts and all else but plain values.
+std::string str(const Value& value);
 // Python's ==.
 bool equal(const Value& a, const Value& b, Budget& budget);
-// Python's order: negative, 0 or positive; none if the two cannot be compared.
-std::optional<int> order(const Value& a, const Value& b, Budget& budget);
 
 // json.dumps(value, ensure_ascii=..., indent=..., separators=..., sort_keys=...).
 struct JsonStyle {

@@ -68,7 +68,7 @@ TEST(Jinja, ErrorsNameTheLine) {
       {"\n\n{{ cycler() }}", "cycler is not supported"},
       {"\n\n{{ x.y.z }}", "not defined"},
       {"\n\n{{ 'a' + 1 }}", "str + int"},
-      {"\n\n{{ 1 // 0 }}", "divided by zero"},
+      {"\n\n{{ 1 % 0 }}", "divided by zero"},
       {"\n\n{{ ''.__class__ }}", "__class__ of a str is not supported"},
       {"\n\n{{ 'a'.format(1) }}", "not supported"},
       {"\n\n{% set x.y = 1 %}", "namespace"},
@@ -97,12 +97,14 @@ std::string repeated(const std::string& text, int times) {
   return out;
 }
 
+// `a` is a text of a million letters.
 void expect_refused(const std::vector<std::string>& templates) {
+  const std::string a(1'000'000, 'a');
   for (const std::string& source : templates) {
     if (source.starts_with("((")) {
       EXPECT_EQ(render(source), source);  // Just text.
     } else {
-      EXPECT_THROW(render(source), Error) << source.substr(0, 100);
+      EXPECT_THROW(render(source, {{"a", a}}), Error) << source.substr(0, 100);
     }
   }
 }
@@ -133,22 +135,21 @@ TEST(Jinja, HostileTemplatesAreBounded) {
   expect_refused({
       "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
       "{{ range(100000000) }}",
-      "{{ 'a' * 1000000000000 }}",
-      "{{ [1] * 1000000000000 }}",
       "{% set ns = namespace(s='ab') %}{% for i in range(60) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
       "{% set ns = namespace(s=[1]) %}{% for i in range(60) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
       "{% set ns = namespace(s=[1]) %}{% for i in range(60) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ "
       "ns.s }}",
       "{% set ns = namespace(s=[1]) %}{% for i in range(50) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ "
-      "ns.s == ns.s ~ '' or ns.s | tojson }}",
+      "ns.s == [ns.s] or ns.s | tojson }}",
       "{% set ns = namespace(s=[1]) %}{% for i in range(150) %}{% set ns.s = [ns.s] %}{% endfor %}{{ ns.s | "
       "tojson }}",
-      "{% set a = 'a' * 1000000 %}{{ a.replace('', a) }}",
-      "{% set a = 'a' * 1000000 %}{{ (a * 2 ~ 'b').find(a ~ 'b' ~ 'c') }}{{ (a * 20).count('a' * 100000 ~ "
-      "'b') }}",
-      "{% set a = 'a' * 1000000 %}{{ (range(100000) | list).__class__ }}",
-      "{% set a = 'a' * 1000000 %}{{ range(100000) | join(a) }}",
-      "{% set a = 'a\n' * 1000000 %}{{ a | indent(1000) }}",
+      "{% for i in range(200) %}{{ (a ~ a ~ 'b').find(a ~ 'b' ~ 'c') }}{% endfor %}",
+      "{% for i in range(200) %}{{ a.strip(a) }}{% endfor %}",
+      "{% for i in range(1000) %}{{ a.split('a') | length }}{% endfor %}",
+      "{% for i in range(100000) %}{{ a.replace('a', 'aa') }}{% endfor %}",
+      "{{ (range(100000) | list).__class__ }}",
+      "{{ range(100000) | join(a) }}",
+      "{{ range(1000) | list | tojson(indent=a) }}",
       std::string("{{ '\0\xff' }}", 10),
   });
 }
