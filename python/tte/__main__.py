@@ -152,6 +152,13 @@ def _search(arguments: argparse.Namespace) -> None:
         from tte import InputError
 
         raise InputError(errors[0])
+    if query.shape[1] != vectors.shape[1]:
+        from tte import InputError, _text
+
+        raise InputError(
+            f"{_text.shown_path(arguments.index)} has vectors of {vectors.shape[1]} dimensions, and "
+            f"{_text.shown(settings['embedder'])} makes {query.shape[1]}: embed the files again."
+        )
     norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(query[0])
     scores = np.nan_to_num(vectors @ query[0] / np.maximum(norms, 1e-12), nan=-np.inf)
     for row in np.argsort(-scores, kind="stable")[: arguments.top]:

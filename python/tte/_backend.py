@@ -14,7 +14,8 @@ class Backend:
     Args:
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1".
         threads: threads inside an operation; 0: one per core.
-        media_threads: threads that decode and patchify beside the model; 0: a quarter of the cores.
+        media_threads: threads that decode and patchify beside the model for one call, and there is one more for others;
+            0: a quarter of the cores.
         state_bytes: memory for the sequence states (KV caches) of one model; 0: a quarter of the device's.
         max_step_tokens: tokens in one step; prefill chunks and decode tokens share this budget. None: 512 on a
             CPU, 2048 on a GPU. A step is how long running sequences wait for their next token.

@@ -10,9 +10,9 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
-from tte import _text, _tte
+from tte import _extras, _text, _tte
 
 _JSON_BYTES = 256 << 20
 _LINE_BYTES = 64 << 20
@@ -66,6 +66,11 @@ def open_regular(path: str | os.PathLike[str], most: int) -> io.BufferedReader:
     except BaseException:
         os.close(handle)
         raise
+
+
+def for_arrow(path: str | os.PathLike[str], mode: Literal["rb", "wb"] = "rb") -> Any:
+    """Open a file for pyarrow, which takes no names that are not UTF-8."""
+    return _extras.pyarrow()[0].OSFile(os.fsencode(path), mode)
 
 
 def pieces(file: io.BufferedReader, most: int) -> Iterator[bytes]:
@@ -155,6 +160,18 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
         if error.filename is not None:
             raise
         raise OSError(error.errno or errno.EIO, error.strerror or shown(str(error), _SHOWN), os.fspath(path)) from error
+
+
+def is_full(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder's disk has no room for another page or two, where a library does not say why it failed."""
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < _LEAST_ROOM
+
+
+_LEAST_ROOM = 1 << 16
 
 
 def is_of_one(error: Exception) -> bool:

@@ -68,22 +68,34 @@ def write(out: Path, items: Sequence[tuple[str, Any]], settings: Mapping[str, An
 
 def read(path: Path) -> tuple[list[str], NDArray[np.float32], dict[str, Any]]:
     """Names, vectors [N, dim] and settings of a file that `write` wrote."""
-    remedy = "give a file that `tte embed` wrote"
     if not path.is_file():
-        raise _tte.InputError(f"{_text.shown_path(path)} is no file: {remedy}.")
-    if path.suffix == ".parquet":
-        _, parquet = _extras.pyarrow()
-        table = parquet.read_table(path)
-        meta = (table.schema.metadata or {}).get(_KEY.encode())
-        if meta is None:
-            raise _tte.InputError(f"{_text.shown_path(path)} was not written by tte: {remedy}.")
-        settings = dict(json.loads(meta))
-        return table["name"].to_pylist(), np.array(table["vector"].to_pylist(), np.float32), settings
-    about = _files.read_json(path.with_suffix(".json"), remedy)
-    vectors: NDArray[np.float32] = np.load(path)
-    if len(about["names"]) != len(vectors):
-        raise _tte.InputError(f"{_text.shown_path(path)} has not the rows of its .json file: {remedy}.")
-    return about["names"], vectors, about["settings"]
+        raise _tte.InputError(f"{_text.shown_path(path)} is no file: {_REMEDY}.")
+    with _files.reading(path, _REMEDY):
+        names, vectors, settings = _read_parquet(path) if path.suffix == ".parquet" else _read_npy(path)
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError("its names are none")
+        if vectors.ndim != 2 or vectors.dtype != np.float32 or len(vectors) != len(names):
+            raise ValueError(f"it has no float32 vector for each of {len(names)} names")
+        if not isinstance(settings, dict) or not settings.keys() >= {"embedder", "reasoner", "recipe", "task"}:
+            raise ValueError("it does not say which model its vectors are of")
+    return names, vectors, settings
+
+
+_REMEDY = "give a file that `tte embed` wrote"
+_BEGIN = "remove the folder to begin again"
+
+
+def _read_parquet(path: Path) -> tuple[Any, NDArray[Any], Any]:
+    _, parquet = _extras.pyarrow()
+    with _files.for_arrow(path) as file:
+        table = parquet.read_table(file)
+    settings = json.loads((table.schema.metadata or {})[_KEY.encode()])
+    return table["name"].to_pylist(), np.array(table["vector"].to_pylist(), np.float32), settings
+
+
+def _read_npy(path: Path) -> tuple[Any, NDArray[Any], Any]:
+    about = _files.read_json(path.with_suffix(".json"), _REMEDY)
+    return about["names"], np.load(path), about["settings"]
 
 
 class _Part:
@@ -93,33 +105,37 @@ class _Part:
         self._rows, self._names, self._about = folder / "rows.f32", folder / "rows.jsonl", folder / "settings.json"
         self.done: dict[tuple[int, str], tuple[int, str | None]] = {}
         if self._about.is_file():
-            found = _files.read_json(self._about, "remove the folder to begin again")
+            found = _files.read_json(self._about, _BEGIN)
             if found != json.loads(json.dumps(settings)):
                 raise _tte.InputError(
                     f"{_text.shown_path(folder)} has rows of other settings: give those again, or remove the folder."
                 )
         else:
-            self._about.write_text(json.dumps(settings))
-        lines = self._names.read_text().splitlines() if self._names.is_file() else []
+            with _files.writing(self._about):
+                self._about.write_text(json.dumps(settings))
+        lines: list[str] = []
         self._dim = 0
-        for line in lines:
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                break  # The line that was being written when the call was stopped.
-            self._dim = entry["dim"]
-            self.done[entry["index"], entry["name"]] = (len(self.done), entry["error"])
+        with _files.reading(self._names, _BEGIN):
+            lines = self._names.read_text(encoding="utf-8").splitlines() if self._names.is_file() else []
+            for line in lines:
+                try:
+                    entry = json.loads(line)
+                except ValueError:
+                    break  # The line that was being written when the call was stopped.
+                self._dim = int(entry["dim"])
+                self.done[entry["index"], entry["name"]] = (len(self.done), entry["error"])
         whole = self._rows.stat().st_size // (4 * self._dim) if self._dim and self._rows.is_file() else 0
         self.done = {key: value for key, value in self.done.items() if value[0] < whole}
         if self.done:
             os.truncate(self._rows, 4 * self._dim * len(self.done))
-        self._names.write_text("".join(line + "\n" for line in lines[: len(self.done)]))
+        with _files.writing(self._names):
+            self._names.write_text("".join(line + "\n" for line in lines[: len(self.done)]), encoding="utf-8")
 
     def add(self, names: Sequence[tuple[int, str]], rows: NDArray[np.float32], errors: Mapping[int, str]) -> None:
         self._dim = rows.shape[1]
-        with self._rows.open("ab" if self.done else "wb") as file:
+        with _files.writing(self._rows), self._rows.open("ab" if self.done else "wb") as file:
             file.write(np.ascontiguousarray(rows, np.float32).tobytes())
-        with self._names.open("a") as file:
+        with _files.writing(self._names), self._names.open("a", encoding="utf-8") as file:
             for row, (index, name) in enumerate(names):
                 entry = {"index": index, "name": name, "error": errors.get(row), "dim": self._dim}
                 file.write(json.dumps(entry) + "\n")
@@ -139,16 +155,26 @@ class _Part:
 
 def _save(out: Path, names: Sequence[str], vectors: NDArray[np.float32], settings: Mapping[str, Any]) -> None:
     half = out.with_name(out.name + ".half")
-    if out.suffix == ".parquet":
-        arrow, parquet = _extras.pyarrow()
-        column = arrow.FixedSizeListArray.from_arrays(arrow.array(vectors.ravel()), max(1, vectors.shape[1]))
-        table = arrow.table({"name": list(names), "vector": column})
-        parquet.write_table(table.replace_schema_metadata({_KEY: json.dumps(settings)}), half)
-    else:
-        with half.open("wb") as file:
-            np.save(file, vectors)
-        out.with_suffix(".json").write_text(json.dumps({"settings": settings, "names": list(names)}, indent=1))
-    half.replace(out)
+    try:
+        with _files.writing(out):
+            if out.suffix == ".parquet":
+                _write_parquet(half, names, vectors, settings)
+            else:
+                with half.open("wb") as file:
+                    np.save(file, vectors)
+                about = json.dumps({"settings": settings, "names": list(names)}, indent=1)
+                out.with_suffix(".json").write_text(about)
+        half.replace(out)
+    finally:
+        half.unlink(missing_ok=True)
+
+
+def _write_parquet(path: Path, names: Sequence[str], vectors: NDArray[np.float32], settings: Mapping[str, Any]) -> None:
+    arrow, parquet = _extras.pyarrow()
+    column = arrow.FixedSizeListArray.from_arrays(arrow.array(vectors.ravel()), max(1, vectors.shape[1]))
+    table = arrow.table({"name": list(names), "vector": column})
+    with _files.for_arrow(path, "wb") as file:
+        parquet.write_table(table.replace_schema_metadata({_KEY: json.dumps(settings)}), file)
 
 
 def _known(file: Path) -> bool:
@@ -156,22 +182,23 @@ def _known(file: Path) -> bool:
 
 
 def _of_file(file: Path) -> Iterator[tuple[str, Any]]:
-    suffix, name = file.suffix.lower(), str(file)
+    suffix, name = file.suffix.lower(), os.fsencode(file).decode("utf-8", "backslashreplace")
     if suffix == ".pdf":
         from tte._pages import pages
 
-        document = pages(name)
+        document = pages(file)
         for index in range(len(document)):
             yield f"{name}#page={index + 1}", functools.partial(document.__getitem__, index)
     elif suffix == ".jsonl":
         for number, line in enumerate(_files.json_lines(file, name, "each line is an item as JSON"), start=1):
             yield f"{name}#{number}", line
     elif suffix == ".txt":
-        with file.open(encoding="utf-8", errors="strict") as lines:
-            for number, text in enumerate(lines, start=1):
-                if text.strip():
-                    yield f"{name}#{number}", text.rstrip("\r\n")
+        with _files.reading(file, "write it in UTF-8, or give another one"):
+            lines = file.read_text(encoding="utf-8").split("\n")
+        for number, text in enumerate(lines, start=1):
+            if text.strip():
+                yield f"{name}#{number}", text.rstrip("\r")
     elif suffix in VIDEO_SUFFIXES:
-        yield name, {"video": name}
+        yield name, {"video": str(file)}
     else:
-        yield name, {"image": name}
+        yield name, {"image": str(file)}

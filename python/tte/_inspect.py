@@ -11,12 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tte import _hub, _text, _tte
+from tte import _files, _hub, _text, _tte
 from tte._processor import Processor
 
 Json = dict[str, Any]
 
 _SAMPLE = "what is in the image ?"
+_AGAIN = "save or fetch the checkpoint again"
 _MOST_HEADER = 100 << 20  # Bytes of a safetensors header: what the format allows.
 _VISION = ("visual.", "vision_tower.", "vision_model.", "multi_modal_projector.")
 _DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
@@ -225,7 +226,7 @@ def _grids(data: Mapping[str, Any], key: str) -> list[str]:
 
 
 def _read(file: Path) -> Json:
-    value = json.loads(file.read_text(encoding="utf-8"))
+    value = _files.read_json(file, _AGAIN)
     return value if isinstance(value, dict) else {}
 
 
@@ -243,16 +244,18 @@ def _weights(folder: Path) -> Json:
     dtypes: dict[str, int] = {}
     files = sorted(folder.glob("*.safetensors"))
     for file in files:
-        with file.open("rb") as stream:
+        with _files.reading(file, _AGAIN), _files.open_regular(file, 1 << 62) as stream:
             (size,) = struct.unpack("<Q", stream.read(8).ljust(8, b"\0"))
-            header = json.loads(stream.read(min(size, _MOST_HEADER)))
-        header.pop("__metadata__", None)
-        for name, tensor in header.items():
-            begin, end = tensor["data_offsets"]
-            total += end - begin
-            vision += (end - begin) * any(part in name for part in _VISION)
-            dtype = _DTYPES.get(tensor["dtype"], str(tensor["dtype"]))
-            dtypes[dtype] = dtypes.get(dtype, 0) + end - begin
+            header = _files.parse_json(stream.read(min(size, _MOST_HEADER)))
+            if not isinstance(header, dict):
+                raise ValueError("its header is no object")
+            header.pop("__metadata__", None)
+            for name, tensor in header.items():
+                begin, end = map(int, tensor["data_offsets"])
+                total += end - begin
+                vision += (end - begin) * any(part in name for part in _VISION)
+                dtype = _DTYPES.get(tensor["dtype"], str(tensor["dtype"]))
+                dtypes[dtype] = dtypes.get(dtype, 0) + end - begin
     most = sorted(dtypes, key=lambda name: -dtypes[name])
     return {"bytes": total, "files": len(files), "vision_bytes": vision, "dtypes": most}
 

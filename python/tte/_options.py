@@ -138,6 +138,26 @@ def count(value: object, name: str) -> int:
     return whole(value, name, 0, INT32)
 
 
+def position(index: Any, length: int) -> int | slice:
+    """Check what stands in the brackets of a sequence: a number, from its end where it is below 0, or a slice.
+
+    Raises:
+        InputError: it is neither.
+        IndexError: the sequence has no such entry.
+
+    """
+    if isinstance(index, slice):
+        try:
+            index.indices(length)
+        except (TypeError, ValueError):  # Of a step of 0.
+            raise refuse("index", index, "a number, or a slice of numbers") from None
+        return index
+    at = whole(index, "index", -(1 << 62), 1 << 62)
+    if not -length <= at < length:
+        raise IndexError(f"entry {at} of {length}")
+    return at % length
+
+
 def positive(value: object, name: str) -> float:
     """Check a number above 0."""
     return real(value, name, sys.float_info.min, sys.float_info.max)

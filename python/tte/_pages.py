@@ -45,9 +45,10 @@ class Pages(Sequence[dict[str, Any]]):
     @overload
     def __getitem__(self, index: slice) -> Pages: ...
     def __getitem__(self, index: int | slice) -> dict[str, Any] | Pages:
-        if isinstance(index, slice):
-            return self._of(self._document, self._name, self._dpi, self._numbers[index])
-        number = self._numbers[index]
+        at = _options.position(index, len(self))
+        if isinstance(at, slice):
+            return self._of(self._document, self._name, self._dpi, self._numbers[at])
+        number = self._numbers[at]
         name = f"{self._name}#page={number}"
         return {"image": _render(self._document, number, self._dpi, name), "name": name}
 

@@ -131,11 +131,14 @@ _MOST_SECONDS = 1e7
 
 def _key(value: object) -> str:
     """Check a key; no message shows it."""
-    if value is not None and not isinstance(value, str):
+    if value is None:
+        return ""
+    if not isinstance(value, str):
         raise _tte.InputError(f"api_key is a {type(value).__name__}: it must be a str, or None.")
-    if value == "":
+    key = _text.utf8(value, "api_key")
+    if not key:
         raise _tte.InputError("api_key is empty: leave it out to take the environment's.")
-    return "" if value is None else _text.utf8(value, "api_key")
+    return key
 
 
 def _json(extra: object) -> str:
@@ -145,5 +148,5 @@ def _json(extra: object) -> str:
         raise _options.refuse("extra", extra, "a dict with further fields of the request, or None")
     try:
         return json.dumps(dict(extra), allow_nan=False)
-    except (TypeError, ValueError, RecursionError):
+    except Exception:  # A mapping of the caller's own may raise anything.
         raise _options.refuse("extra", extra, "a dict that JSON can write") from None

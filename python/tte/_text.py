@@ -33,12 +33,11 @@ def utf8(value: Any, name: str) -> str:
 
 def shown(value: object, limit: int = _SHOWN) -> str:
     """A value in a message: its repr, shortened in the middle, always writable as UTF-8."""
-    if isinstance(value, (str, bytes)) and len(value) > 4 * limit:  # A repr of it all would take its time.
-        text = f"{value[: 2 * limit]!r}{value[-2 * limit :]!r}"
-        return shortened(text, limit)
-    short = reprlib.Repr()  # A few elements: a repr of a large list would take its time, too.
+    short = reprlib.Repr()  # A few elements: a repr of a large list would take its time.
     short.maxlevel, short.maxstring, short.maxother = 2, 4 * limit, 4 * limit
     try:
+        if isinstance(value, (str, bytes)) and len(value) > 4 * limit:  # And that of a long text.
+            return shortened(f"{value[: 2 * limit]!r}{value[-2 * limit :]!r}", limit)
         text = short.repr(value)
     except Exception:  # A repr may do anything; a number of 5,000 digits has none.
         text = f"a {type(value).__name__}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence, Set
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -146,13 +146,10 @@ class TokenEmbeddings:
 
     def __getitem__(self, index: Any) -> Any:
         """The vectors of one item, [tokens, dim]; of a slice (without step), as `TokenEmbeddings`. No copies."""
-        if not isinstance(index, slice):
-            at = _options.whole(index, "index", -(1 << 62), 1 << 62)
-            at += len(self) if at < 0 else 0
-            if not 0 <= at < len(self):
-                raise IndexError(f"item {index} of {len(self)}")
+        at = _options.position(index, len(self))
+        if not isinstance(at, slice):
             return self.vectors[self.offsets[at] : self.offsets[at + 1]]
-        begin, end, step = index.indices(len(self))
+        begin, end, step = at.indices(len(self))
         if step != 1:
             raise _options.refuse("index", index, "a number or a slice without step")
         end = max(begin, end)
@@ -396,14 +393,14 @@ class _Column:
     def end(self, keep: bool) -> None:
         part = _part(self.path)
         try:
-            with self._file:
-                if keep:
-                    self._file.seek(0)
-                    self._header()
             if keep:
+                self._file.seek(0)
+                self._header()
+                self._file.close()
                 part.replace(self.path)
         finally:
             part.unlink(missing_ok=True)
+            self._file.raw.close()  # Without what waits to be written, for which there may be no room.
 
 
 class _Npy:
@@ -411,9 +408,14 @@ class _Npy:
 
     def __init__(self, path: Path, dtype: str, dim: int, there: Sequence[str]) -> None:
         self._path, self._rows = path, 0
-        self._columns = {"vectors": _Column(path, dtype, dim)}
-        for name in there:
-            self._columns[name] = _Column(_beside(path, name), _SIDE[name], dim if name == "pooled" else None)
+        self._columns: dict[str, _Column] = {}
+        try:
+            self._columns["vectors"] = _Column(path, dtype, dim)
+            for name in there:
+                self._columns[name] = _Column(_beside(path, name), _SIDE[name], dim if name == "pooled" else None)
+        except BaseException:
+            self.end(keep=False)
+            raise
         self._columns["offsets"].append(np.zeros(1, np.int64))
 
     def append(self, tokens: TokenEmbeddings) -> None:
@@ -426,8 +428,11 @@ class _Npy:
         if keep:  # Those of an older set of vectors would not fit.
             for name in _SIDE.keys() - self._columns.keys():
                 _beside(self._path, name).unlink(missing_ok=True)
-        for name in reversed(self._columns):  # The vectors last: where they are, the rest is.
-            self._columns[name].end(keep)
+        with ExitStack() as rest:  # What is left of them goes, whichever cannot be finished.
+            for column in self._columns.values():
+                rest.callback(column.end, keep=False)
+            for name in reversed(self._columns):  # The vectors last: where they are, the rest is.
+                self._columns[name].end(keep)
 
 
 def _beside(path: Path, name: str) -> Path:
@@ -455,7 +460,12 @@ class _Parquet:
         kinds |= {name: pa.list_(pa.from_numpy_dtype(_SIDE[name])) for name in ("positions", "ids", "origins")}
         schema = pa.schema([(name, kinds[name]) for name in ("vectors", *self._there)])
         self._schema, self._dim = schema, dim
-        self._writer = parquet.ParquetWriter(_part(path), schema)
+        self._file = _files.for_arrow(_part(path), "wb")
+        try:
+            self._writer = parquet.ParquetWriter(self._file, schema)
+        except BaseException:
+            _part(path).unlink(missing_ok=True)
+            raise
 
     def append(self, tokens: TokenEmbeddings) -> None:
         pa = self._pa
@@ -475,7 +485,8 @@ class _Parquet:
     def end(self, keep: bool) -> None:
         part = _part(self._path)
         try:
-            self._writer.close()
+            with self._file:
+                self._writer.close()
             if keep:
                 part.replace(self._path)
         finally:
@@ -484,7 +495,7 @@ class _Parquet:
 
 def _read_parquet(path: Path) -> TokenEmbeddings:
     parquet = _extras.pyarrow()[1]
-    with parquet.ParquetFile(path) as file:
+    with _files.for_arrow(path) as raw, parquet.ParquetFile(raw) as file:
         pieces: dict[str, list[Any]] = {}
         for batch in file.iter_batches(batch_size=256):
             for name, column in zip(batch.schema.names, batch.columns, strict=True):

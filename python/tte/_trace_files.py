@@ -110,7 +110,7 @@ def _write_parquet(path: Path, records: Iterator[Mapping[str, Any]]) -> int:
     kinds |= {"seconds": pa.float64(), "created": pa.float64()}
     schema = pa.schema([(name, kinds[name]) for name in STORED])
     count = 0
-    with parquet.ParquetWriter(path, schema) as writer:
+    with _files.for_arrow(path, "wb") as file, parquet.ParquetWriter(file, schema) as writer:
         while rows := list(itertools.islice(records, 1000)):
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
             count += len(rows)
@@ -118,17 +118,35 @@ def _write_parquet(path: Path, records: Iterator[Mapping[str, Any]]) -> int:
     return count
 
 
+_UNFOLDED = 256 << 20, 200
+"""Bytes that the rows of a parquet file may have, and how many more for each of the file's own."""
+
+
 def _read_parquet(path: Path, remedy: str) -> Iterator[dict[str, Any]]:
     _, parquet = _extras.pyarrow()
-    with _files.reading(path, remedy), parquet.ParquetFile(path) as file:
-        count = 0
+    name = _text.shown_path(path)
+    with _files.reading(path, remedy), _files.for_arrow(path) as raw, parquet.ParquetFile(raw) as file:
+        count = spent = 0
+        most = _UNFOLDED[0] + _UNFOLDED[1] * path.stat().st_size
+
+        def require(unfolded: int) -> None:
+            if unfolded > most:
+                raise _tte.InputError(
+                    f"{name} unfolds into {unfolded} bytes or more, over the limit of {most} for a file of its size: "
+                    "write it without so many copies of one text, or as JSON lines."
+                )
+
+        for group in range(file.num_row_groups):
+            require(file.metadata.row_group(group).total_byte_size)
         # Few at a time: a small file may be the same large text again and again.
         for batch in file.iter_batches(batch_size=16):
+            plain = [each.dictionary_decode() if hasattr(each, "dictionary") else each for each in batch.columns]
+            spent += sum(each.nbytes for each in plain)
+            require(spent)
             yield from batch.to_pylist()
             count += batch.num_rows
         told = (file.metadata.metadata or {}).get(_COUNT.encode())
         if told is not None and told != str(count).encode():
-            name = _text.shown_path(path)
             raise _tte.InputError(f"{name} is damaged: {count} of its traces can be read; {remedy}.")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import sqlite3
 import sys
 import threading
@@ -142,9 +143,7 @@ class TraceStore:
         try:
             self._connect(uri, read_only)
         except _SQLITE_RAISES as error:
-            raise _tte.InputError(
-                f"{self._name} cannot be used as a trace store ({_files.reason(error)}): give another file."
-            ) from error
+            raise self._refused(error, " as a trace store", "give another file") from error
 
     def _connect(self, uri: str, read_only: bool) -> None:
         def connect(mode: str) -> None:
@@ -368,10 +367,19 @@ class TraceStore:
             try:
                 yield self._db
             except _SQLITE_RAISES as error:
-                name = str(getattr(error, "sqlite_errorname", ""))
-                remedies = (remedy for code, remedy in _REMEDIES.items() if name.startswith(code))
-                remedy = next(remedies, "give another file, or remove it, and its traces are written again")
-                raise _tte.InputError(f"{self._name} cannot be used ({_files.reason(error)}): {remedy}.") from error
+                raise self._refused(
+                    error, "", "give another file, or remove it, and its traces are written again"
+                ) from error
+
+    def _refused(self, error: Exception, use: str, otherwise: str) -> _tte.InputError:
+        """What SQLite said of the file, with what helps."""
+        name, why = str(getattr(error, "sqlite_errorname", "")), _files.reason(error)
+        if name.startswith("SQLITE_IOERR") and _files.is_full(self.path.parent):
+            name, why = "SQLITE_FULL", "its disk is full"
+        elif name.startswith("SQLITE_CANTOPEN") and not os.access(self.path.parent, os.W_OK):
+            name, why = "SQLITE_READONLY", "its folder cannot be written to"
+        remedy = next((remedy for code, remedy in _REMEDIES.items() if name.startswith(code)), otherwise)
+        return _tte.InputError(f"{self._name} cannot be used{use} ({why}): {remedy}.")
 
     def require_writable(self, item: int) -> None:
         """Raise `InputError` where the store is read-only and the trace of an item would have to be written."""
@@ -598,7 +606,7 @@ _REMEDIES = {
     "SQLITE_READONLY": "give a file on a disk that can be written to, or open it with read_only",
     "SQLITE_TOOBIG": f"a trace and its item have texts of at most {_MOST_BYTES} bytes, use no store for larger ones",
     "SQLITE_BUSY": "another process is writing to it, try again",
-    "SQLITE_IOERR": "look after its disk and run the same again, what was kept is safe",
+    "SQLITE_IOERR": "look after its disk, and limits of file sizes, and run the same again, what was kept is safe",
 }
 """What helps, by the beginning of SQLite's name of the error."""
 

@@ -113,6 +113,8 @@ ZOO: dict[str, Any] = {
     "an array without dimensions": np.array(object()),
     "a sequence without a length": Lengthless(),
     "an array of many dimensions": np.zeros((1, 2, 3, 4)),
+    "a slice of texts": slice("a", "b"),
+    "a slice without steps": slice(0, 1, 0),
 }
 
 NANO = Path(tte.__file__).parent / "models" / "nano"
@@ -162,7 +164,15 @@ def calls(
         with contextlib.suppress(IndexError):
             tokens[index]
 
+    def turn_to(index: Any) -> None:
+        with contextlib.suppress(IndexError):
+            pages[index]
+
     tokenizer, processor = reasoner.tokenizer, tte.Processor(NANO / "reasoner")
+    pages = tte.pages(pdf.getvalue())
+    reranker, pair = tte.Reranker(reasoner), {"query": "a", "documents": ["b"], "progress": False}
+    written = folder / "written.jsonl"
+    written.write_text('{"id": "a", "trace": "b"}\n')
     return {
         "Backend": (tte.Backend, {"device": "cpu", "threads": 1, "media_threads": 1}),
         "Reasoner": (tte.Reasoner, {"path_or_id": NANO / "reasoner", "device": "cpu"}),
@@ -170,42 +180,51 @@ def calls(
         "Processor": (tte.Processor, {"path_or_id": NANO / "reasoner"}),
         "Tokenizer": (tte.Tokenizer, {"path_or_id": NANO / "reasoner"}),
         "Trace": (tte.Trace, {"text": "x"}),
-        "think": (reasoner.think, {"inputs": "a", "max_new_tokens": 1, "progress": False}),
-        "embed": (embedder.embed, {"inputs": "a", "progress": False}),
-        "embed_tokens": (embedder.embed_tokens, {"inputs": "a", "progress": False}),
-        "score": (reasoner.score, {"inputs": "a", "labels": ["x"], "progress": False}),
+        "Reasoner.think": (reasoner.think, {"inputs": "a", "max_new_tokens": 1, "progress": False}),
+        "Embedder.embed": (embedder.embed, {"inputs": "a", "progress": False}),
+        "Embedder.embed_tokens": (embedder.embed_tokens, {"inputs": "a", "progress": False}),
+        "Reasoner.score": (reasoner.score, {"inputs": "a", "labels": ["x"], "progress": False}),
         "TokenEmbeddings": (tte.TokenEmbeddings, arrays),
         "TokenEmbeddings.of": (tte.TokenEmbeddings.of, {"sets": list(tokens)}),
         "TokenEmbeddings.load": (tte.TokenEmbeddings.load, {"path": folder / "tokens.npy"}),
-        "save": (tokens.save, {"path": folder / "others.npy"}),
+        "TokenEmbeddings.save": (tokens.save, {"path": folder / "others.npy"}),
         "TokenWriter": (tte.TokenWriter, {"path": folder / "more.npy"}),
-        "append": (writer.append, {"tokens": tokens}),
-        "only": (lambda origin: tokens.only(origin), {"origin": "text"}),
-        "mask": (lambda origin: tokens.mask(origin), {"origin": "text"}),
-        "item of tokens": (look_up, {"index": 0}),
+        "TokenWriter.append": (writer.append, {"tokens": tokens}),
+        "TokenEmbeddings.only": (lambda origin: tokens.only(origin), {"origin": "text"}),
+        "TokenEmbeddings.mask": (lambda origin: tokens.mask(origin), {"origin": "text"}),
+        "TokenEmbeddings.__getitem__": (look_up, {"index": 0}),
         "maxsim": (tte.maxsim, {"queries": tokens, "documents": tokens}),
         "mean_maxsim": (tte.mean_maxsim, {"queries": tokens, "documents": tokens}),
         "hybrid": (tte.hybrid, {"queries": tokens, "documents": tokens}),
-        "process": (processor.__call__, {"item": "a"}),
-        "encode": (tokenizer.encode, {"text": "a"}),
-        "decode": (tokenizer.decode, {"ids": [1]}),
-        "apply_chat_template": (tokenizer.apply_chat_template, {"messages": [{"role": "user", "content": "a"}]}),
-        "id_of": (tokenizer.id_of, {"token": "a"}),
+        "Processor.__call__": (processor.__call__, {"item": "a"}),
+        "Tokenizer.encode": (tokenizer.encode, {"text": "a"}),
+        "Tokenizer.decode": (tokenizer.decode, {"ids": [1]}),
+        "Tokenizer.apply_chat_template": (
+            tokenizer.apply_chat_template,
+            {"messages": [{"role": "user", "content": "a"}]},
+        ),
+        "Tokenizer.id_of": (tokenizer.id_of, {"token": "a"}),
         "think_then_embed": (
             tte.think_then_embed,
             {"inputs": "a", "reasoner": reasoner, "embedder": embedder, "max_new_tokens": 1, "progress": False},
         ),
         "TraceStore": (tte.TraceStore, {"path": store.path, "read_only": True}),
-        "request": (store.request, {"reasoner": reasoner, "item": "a", "max_new_tokens": 1, "stop": "x", "seed": 1}),
-        "get": (store.get, {"request": request}),
-        "get_many": (store.get_many, {"keys": [request.key]}),
-        "put": (store.put, {"request": request, "trace": trace}),
-        "contains": (store.__contains__, {"key": request}),
-        "store.think": (store.think, {"reasoner": reasoner, "inputs": "a", "max_new_tokens": 1, "progress": False}),
-        "export": (store.export, {"path": folder / "traces.jsonl"}),
-        "merge": (store.merge, {"path": store.path}),
-        "similarity": (result.similarity, {}),
-        "neighbours": (result.neighbours, {}),
+        "TraceStore.request": (
+            store.request,
+            {"reasoner": reasoner, "item": "a", "max_new_tokens": 1, "stop": "x", "seed": 1},
+        ),
+        "TraceStore.get": (store.get, {"request": request}),
+        "TraceStore.get_many": (store.get_many, {"keys": [request.key]}),
+        "TraceStore.put": (store.put, {"request": request, "trace": trace}),
+        "TraceStore.__contains__": (store.__contains__, {"key": request}),
+        "TraceStore.think": (
+            store.think,
+            {"reasoner": reasoner, "inputs": "a", "max_new_tokens": 1, "progress": False},
+        ),
+        "TraceStore.export": (store.export, {"path": folder / "traces.jsonl"}),
+        "TraceStore.merge": (store.merge, {"path": store.path}),
+        "Result.similarity": (result.similarity, {}),
+        "Result.neighbours": (result.neighbours, {}),
         "MediaLimits": (tte.MediaLimits, dict.fromkeys(limits, 1)),
         "pages": (tte.pages, {"document": pdf.getvalue()}),
         "AutoThink": (auto, {"targets": two, "margin": 0.1}),
@@ -221,15 +240,26 @@ def calls(
             },
         ),
         "Pages": (tte.Pages, {"document": pdf.getvalue()}),
+        "Pages.__getitem__": (turn_to, {"index": 0}),
+        "RemoteReasoner": (tte.RemoteReasoner, {"base_url": "http://127.0.0.1:9/v1", "model": "m"}),
+        "Reranker": (tte.Reranker, {"reasoner": reasoner}),
+        "Reranker.score": (reranker.score, pair),
+        "Reranker.rank": (reranker.rank, pair),
+        "TraceStore.require_writable": (store.require_writable, {"item": 0}),
+        "read_traces": (tte.read_traces, {"path": written}),
     }
 
 
 CALLS = [
-    "Backend", "Reasoner", "Embedder", "Processor", "Tokenizer", "Trace", "think", "embed", "embed_tokens", "process",
-    "encode", "decode", "apply_chat_template", "id_of", "think_then_embed", "TraceStore", "request", "get", "get_many",
-    "put", "contains", "store.think", "export", "merge", "similarity", "neighbours", "MediaLimits", "pages",
-    "AutoThink", "Result", "Pages", "score", "TokenEmbeddings", "TokenEmbeddings.of", "TokenEmbeddings.load", "save",
-    "TokenWriter", "append", "only", "mask", "item of tokens", "maxsim", "mean_maxsim", "hybrid",
+    "Backend", "Reasoner", "Embedder", "Processor", "Tokenizer", "Trace", "Reasoner.think", "Embedder.embed",
+    "Embedder.embed_tokens", "Processor.__call__", "Tokenizer.encode", "Tokenizer.decode",
+    "Tokenizer.apply_chat_template", "Tokenizer.id_of", "think_then_embed", "TraceStore", "TraceStore.request",
+    "TraceStore.get", "TraceStore.get_many", "TraceStore.put", "TraceStore.__contains__", "TraceStore.think",
+    "TraceStore.export", "TraceStore.merge", "Result.similarity", "Result.neighbours", "MediaLimits", "pages",
+    "AutoThink", "Result", "Pages", "Reasoner.score", "TokenEmbeddings", "TokenEmbeddings.of",
+    "TokenEmbeddings.load", "TokenEmbeddings.save", "TokenWriter", "TokenWriter.append", "TokenEmbeddings.only",
+    "TokenEmbeddings.mask", "TokenEmbeddings.__getitem__", "maxsim", "mean_maxsim", "hybrid", "Pages.__getitem__",
+    "RemoteReasoner", "Reranker", "Reranker.score", "Reranker.rank", "read_traces", "TraceStore.require_writable",
 ]  # fmt: skip
 
 
@@ -240,6 +270,34 @@ def parameters(function: Callable[..., Any], good: dict[str, Any]) -> list[str]:
     own = [name for name, each in named.items() if name != "self" and each.kind != each.VAR_KEYWORD]
     gathered = DECODING if "decoding" in named else ()
     return list(dict.fromkeys([*own, *gathered, *good]))
+
+
+NATIVE = [
+    name
+    for name in tte.__all__
+    if isinstance(thing := getattr(tte, name), type) and vars(tte._tte).get(name) is thing
+    if not issubclass(thing, Exception)
+]
+
+
+def public_calls() -> Iterator[tuple[str, Callable[..., Any]]]:
+    """What is exported and what its classes define, by name, but results, errors, and what the next test is about."""
+    for name in set(tte.__all__) - {"Best", *NATIVE}:
+        thing = getattr(tte, name)
+        if isinstance(thing, type) and issubclass(thing, Exception):
+            continue
+        if callable(thing):
+            yield name, thing
+        for method in vars(thing) if isinstance(thing, type) else ():
+            if not method.startswith("_") or method in ("__call__", "__getitem__", "__contains__"):
+                yield f"{name}.{method}", getattr(thing, method)
+
+
+def test_every_public_call_is_tried() -> None:
+    def takes_something(call: Callable[..., Any]) -> bool:
+        return callable(call) and bool(set(inspect.signature(call).parameters) - {"self"})
+
+    assert {name for name, call in public_calls() if takes_something(call)} <= set(CALLS)
 
 
 def test_the_gathered_options_are_those_of_the_engine() -> None:
@@ -271,14 +329,6 @@ def test_every_argument_takes_or_refuses_every_value(
             except Exception as error:
                 wrong.append(f"{parameter} = {kind}: {type(error).__name__}: {str(error)[:120]}")
     assert not wrong, "\n".join(wrong)
-
-
-NATIVE = [
-    name
-    for name in tte.__all__
-    if isinstance(thing := getattr(tte, name), type) and vars(tte._tte).get(name) is thing
-    if not issubclass(thing, Exception)
-]
 
 
 @pytest.mark.parametrize("name", NATIVE)

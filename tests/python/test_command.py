@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -160,6 +162,7 @@ def test_embed_and_search(
 def test_embedding_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_index, "_CHUNK", 2)
     items = [(f"name {i}", i) for i in range(7)]
+    settings = {"embedder": "a", "reasoner": None, "recipe": None, "task": None}
     seen: list[int] = []
 
     def embed(chunk: list[int], stop_at: int | None = None) -> tuple[np.ndarray, dict[int, str]]:
@@ -170,16 +173,16 @@ def test_embedding_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.Monk
 
     out = tmp_path / "out.npy"
     with pytest.raises(KeyboardInterrupt):
-        _index.write(out, items, {"a": 1}, lambda chunk: embed(chunk, 5))
+        _index.write(out, items, settings, lambda chunk: embed(chunk, 5))
     assert not out.exists()
     with pytest.raises(tte.InputError, match="rows of other settings"):
-        _index.write(out, items, {"a": 2}, embed)
+        _index.write(out, items, {**settings, "embedder": "b"}, embed)
     # Half a row, as a call leaves it that is killed while it writes.
     with (tmp_path / "out.npy.part" / "rows.f32").open("ab") as file:
         file.write(b"xyz")
     with (tmp_path / "out.npy.part" / "rows.jsonl").open("a") as file:
         file.write('{"index": 4, "na')
-    assert _index.write(out, items, {"a": 1}, embed) == {"name 4": "bad"}
+    assert _index.write(out, items, settings, embed) == {"name 4": "bad"}
     assert seen == [0, 1, 2, 3, 4, 5, 6]
     names, vectors, _ = _index.read(out)
     assert names == [name for name, _ in items]
@@ -194,3 +197,93 @@ def test_other_files_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: P
     (tmp_path / "empty").mkdir()
     assert "has no image" in run(capsys, "embed", tmp_path / "empty", "-o", tmp_path / "a.npy", code=1)
     assert "is no file" in run(capsys, "search", tmp_path / "a.npy", "cat", code=1)
+
+
+def damaged(good: bytes) -> dict[str, bytes]:
+    """What may have become of a file."""
+    return {"cut": good[: len(good) // 2], "zeros": bytes(len(good)), "empty": b"", "list": b"[]", "object": b"{}"}
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
+def test_what_is_searched_may_be_damaged(tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str) -> None:
+    (tmp_path / "words.txt").write_text("a cat\na dog\n")
+    out = tmp_path / f"words{suffix}"
+    run(capsys, "embed", tmp_path / "words.txt", "-o", out)
+    for file in [file for file in (out, out.with_suffix(".json")) if file.is_file()]:
+        good = file.read_bytes()
+        for content in damaged(good).values():
+            file.write_bytes(content)
+            message = run(capsys, "search", out, "cat", code=1)
+            assert message.startswith("error: ")
+            assert message.count("\n") == 1
+            assert "words." in message
+            assert len(message) < 500
+        file.write_bytes(good)
+    assert "#1" in run(capsys, "search", out, "cat").splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (np.zeros((2, 5), np.float32), "has vectors of 5 dimensions, and 'nano' makes 192: embed the files again."),
+        (np.zeros((3, 192), np.float32), "it has no float32 vector for each of 2 names"),
+        (np.zeros((2, 192)), "it has no float32 vector for each of 2 names"),
+        (np.array(["a", "b"]), "it has no float32 vector for each of 2 names"),
+    ],
+)
+def test_other_vectors_than_those_of_the_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: np.ndarray, message: str
+) -> None:
+    (tmp_path / "words.txt").write_text("a cat\na dog\n")
+    run(capsys, "embed", tmp_path / "words.txt", "-o", tmp_path / "words.npy")
+    np.save(tmp_path / "words.npy", rows)
+    assert message in run(capsys, "search", tmp_path / "words.npy", "cat", code=1)
+
+
+def test_rows_that_wait_may_be_damaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "words.txt").write_text("a cat\n")
+    part = tmp_path / "words.npy.part"
+    part.mkdir()
+    settings = {"embedder": "nano", "reasoner": None, "recipe": None, "task": None}
+    for line in (b'{"index": 0}', b"[]", b"\xff\xfe", b'{"dim": "x", "index": 0, "name": "a", "error": null}'):
+        (part / "settings.json").write_text(json.dumps(settings))
+        (part / "rows.jsonl").write_bytes(line + b"\n")
+        message = run(capsys, "embed", tmp_path / "words.txt", "-o", tmp_path / "words.npy", code=1)
+        assert "rows.jsonl cannot be read" in message
+        assert "remove the folder to begin again" in message
+
+
+def test_a_text_that_is_not_utf8_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "words.txt").write_bytes(b"a cat\n\xff\n")
+    message = run(capsys, "embed", tmp_path / "words.txt", "-o", tmp_path / "words.npy", code=1)
+    assert "words.txt cannot be read (its text is not UTF-8)" in message
+
+
+@pytest.mark.parametrize("header", [b"[]", b"{", b'{"a": {"dtype": "F32", "shape": [1]}}', b'{"a": 5}', b"\xff"])
+def test_weights_whose_header_is_damaged_are_named(
+    checkpoint: GetFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str], header: bytes
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(checkpoint(SHAPES[0]), folder)
+    for file in folder.glob("*.safetensors"):
+        file.write_bytes(len(header).to_bytes(8, "little") + header)
+    message = run(capsys, "info", folder, code=1)
+    assert ".safetensors cannot be read" in message
+    assert "save or fetch the checkpoint again" in message
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
+def test_files_whose_names_are_not_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str) -> None:
+    image = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
+    Image.new("RGB", (56, 56)).save(image)
+    out = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xfe" + suffix.encode()))
+    run(capsys, "embed", image, "-o", out)
+    assert "\\xff.png" in run(capsys, "search", out, "cat")
+
+
+def test_a_disk_that_takes_no_more_is_named(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("a cat\n" * 20)
+    command = f"ulimit -f 4; trap '' XFSZ; exec {sys.executable} -m tte embed words.txt -o words.npy"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: 'words.npy.part/rows.f32' cannot be used (File too large)")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -289,6 +292,35 @@ def test_a_writer_that_fails_leaves_what_was_there(tmp_path: Path, suffix: str) 
     with pytest.raises(tte.InputError, match="closed"):
         out.append(tokens)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("suffix", ["npy", "parquet"])
+@pytest.mark.parametrize("room", [0, 4096])
+def test_nothing_is_left_of_what_a_full_disk_did_not_take(tmp_path: Path, suffix: str, room: int) -> None:
+    code = f"""
+import resource, signal, sys
+import numpy as np, tte
+rows = np.random.default_rng(0).random((5000, 8), np.float32)
+tokens = tte.TokenEmbeddings(rows, np.array([0, 1, 5000]), ids=np.arange(5000))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))
+try:
+    tokens.save("some.{suffix}")
+except tte.InputError as error:
+    sys.exit(str(error))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert f"some.{suffix} cannot be written (" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [b".npy", b".parquet"])
+def test_names_that_are_not_utf8(tmp_path: Path, suffix: bytes) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff" + suffix))
+    saved = tte.TokenEmbeddings(np.ones((3, 4), np.float32), np.array([0, 1, 3]))
+    saved.save(path)
+    np.testing.assert_array_equal(tte.TokenEmbeddings.load(path).vectors, saved.vectors)
 
 
 @pytest.mark.parametrize("suffix", ["npy", "parquet"])

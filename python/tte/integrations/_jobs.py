@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 import tte
+from tte import _files
 
 FORMAT = 1
 MAX_TRIES = 5
@@ -80,13 +81,11 @@ class JobFolder:
         return runs + 1
 
     def _read_manifest(self, manifest: Path) -> dict[str, Any]:
-        try:
-            document: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
+        with _files.reading(manifest, "give another folder"):
+            document: dict[str, Any] = _files.read_json(manifest, "give another folder")
             if document["format"] != FORMAT:
                 raise ValueError(f"format {document['format']!r}")
-            document["fingerprint"], document["settings"], document["runs"], document["id_column"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise tte.InputError(f"{manifest} cannot be read ({error}): give another folder.") from None
+            document["fingerprint"], document["settings"], int(document["runs"]), document["id_column"]
         return document
 
     def _check(self, before: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
@@ -110,7 +109,7 @@ class JobFolder:
         """Ids that need not be computed again, as strings."""
         columns = [
             pc.cast(table[self.id_column].filter(pc.is_null(table["error"])), pa.string())
-            for table in (pq.read_table(shard, columns=[self.id_column, "error"]) for shard in self.shards())
+            for table in (_read(shard, [self.id_column, "error"]) for shard in self.shards())
         ]
         chunks = [chunk for column in columns for chunk in column.chunks]
         return pa.concat_arrays(chunks).unique() if chunks else pa.array([], pa.string())
@@ -153,7 +152,7 @@ class JobFolder:
         shards = self.shards()
         if not shards:
             return pa.table({})
-        table = pa.concat_tables([pq.read_table(shard) for shard in shards], promote_options="permissive")
+        table = pa.concat_tables([_read(shard) for shard in shards], promote_options="permissive")
         rows = pa.table(
             {
                 "id": pc.cast(table[self.id_column], pa.string()),
@@ -167,6 +166,11 @@ class JobFolder:
         failed = failed.group_by("id").aggregate([("row", "max")])
         kept = np.concatenate([best["row_min"].to_numpy(), failed["row_max"].to_numpy()])
         return table.take(pa.array(np.sort(kept)))
+
+
+def _read(shard: Path, columns: list[str] | None = None) -> pa.Table:
+    with _files.reading(shard, "remove it and run the job again"), _files.for_arrow(shard) as file:
+        return pq.read_table(file, columns=columns)
 
 
 def check_ids(ids: pa.ChunkedArray, column: str) -> pa.Array:

@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import tte
-from tte import _tte
+from tte import _files, _tte
 from tte._inputs import to_input
 from tte._items import read_image
 from tte._options import PathLike, is_absent
@@ -371,7 +371,8 @@ def read_results(folder: PathLike) -> Any:
     manifest = Path(folder) / "job.json"
     if not manifest.is_file():
         raise tte.InputError(f"{os.fspath(folder)} is not the folder of a job: it has no job.json.")
-    id_column = json.loads(manifest.read_text(encoding="utf-8"))["id_column"]
+    with _files.reading(manifest, "give the folder of a job"):
+        id_column = _files.read_json(manifest, "give the folder of a job")["id_column"]
     return _jobs.JobFolder(folder, id_column).read()
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tte
-from tte import _hub, _tte
+from tte import _files, _hub, _tte
 from tte._inputs import to_messages, to_part
 from tte._items import read_image
 from tte._models import folders
@@ -317,8 +317,9 @@ def load(folder: PathLike, **options: Any) -> SentenceTransformer:
     index = Path(folder) / "modules.json"
     if not index.is_file():
         raise tte.ModelError(f"{index} does not exist: give a folder that SentenceTransformer.save_pretrained wrote.")
-    for module in json.loads(index.read_text(encoding="utf-8")):
-        ref = str(module.get("type"))
+    with _files.reading(index, "give a folder that SentenceTransformer.save_pretrained wrote"):
+        refs = [str(module["type"]) for module in _files.read_json(index, "save the model again")]
+    for ref in refs:
         if ref != CLASS_REF and not ref.startswith("sentence_transformers."):
             raise tte.ModelError(
                 f"{index} names the class {ref!r}, which is not tte's: if you trust it, use "

@@ -262,6 +262,12 @@ def test_another_jobs_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "job" / "job.json").write_text("{")
     with pytest.raises(tte.InputError, match=r"job\.json cannot be read"):
         JobFolder(tmp_path / "job", "id").open(settings)
+    with pytest.raises(tte.InputError, match=r"job\.json cannot be read"):
+        read_results(tmp_path / "job")
+    (tmp_path / "job" / "job.json").write_text('{"id_column": "id"}')
+    (tmp_path / "job" / "part-0001-a.parquet").write_bytes(b"PAR1")
+    with pytest.raises(tte.InputError, match=r"part-0001-a\.parquet cannot be read"):
+        read_results(tmp_path / "job")
     (tmp_path / "other").mkdir()
     pq.write_table(pa.table({"x": [1]}), tmp_path / "other" / "x.parquet")
     with pytest.raises(tte.InputError, match="give an empty folder"):

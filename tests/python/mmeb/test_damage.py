@@ -215,6 +215,25 @@ def test_another_schema_is_refused(tmp_path: Path, stores: Path) -> None:
         assert check(lambda path=path: content(path), None, path.name)
 
 
+def test_names_that_are_not_utf8(results: Path, stores: Path, tmp_path: Path, quiet: Any) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    folder.mkdir()
+    whole = content(stores / "traces.sqlite")
+    for suffix in (".sqlite", ".jsonl", ".parquet"):
+        shutil.copy(stores / f"traces{suffix}", folder / f"traces{suffix}")
+        assert content(folder / f"traces{suffix}") == whole
+    with tte.TraceStore(folder / "traces.sqlite") as store:
+        assert store.export(folder / "again.parquet") == len(whole)
+    assert content(folder / "again.parquet") == whole
+    shutil.copytree(results / "done", folder / "done")
+    assert quiet(["score", str(folder / "done")])[0] == 0
+    sound, found = (read(each / "done", []).tasks["Nano-image_ret"] for each in (results, folder))
+    assert (found.scores, found.queries) == (sound.scores, sound.queries)
+    parquet(tmp_path / "data" / IMAGE_REPO / "GQA/test.parquet", [image_row("i", "t", "GQA/1.jpg", "", ["a"], [""])])
+    shutil.copytree(tmp_path / "data", folder, dirs_exist_ok=True)
+    assert load("GQA", folder).num_queries == 1
+
+
 def test_a_full_disk_is_called_one(tmp_path: Path, stores: Path) -> None:
     path = tmp_path / "traces.sqlite"
     with tte.TraceStore(path) as store:

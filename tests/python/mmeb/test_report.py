@@ -154,9 +154,11 @@ def test_leaderboard_says_why_scores_are_missing(tmp_path: Path) -> None:
     (tmp_path / "image" / "A").mkdir(parents=True)
     (tmp_path / "image" / "A" / "score.json").write_text("{")
     (tmp_path / "image" / "B" / "score.json").mkdir(parents=True)
-    found = leaderboard.build(tmp_path, {"image": ["A", "B", "C"], "video": ["D"]}, {"model_name": "m"})["metrics"]
+    (tmp_path / "image" / "E").mkdir()
+    (tmp_path / "image" / "E" / "score.json").symlink_to("/dev/zero")
+    found = leaderboard.build(tmp_path, {"image": ["A", "B", "C", "E"], "video": ["D"]}, {"model_name": "m"})["metrics"]
     assert found == {
-        "image": {"A": "JSON_ERROR", "B": "READ_ERROR", "C": "FILE_N/A"},
+        "image": {"A": "JSON_ERROR", "B": "READ_ERROR", "C": "FILE_N/A", "E": "READ_ERROR"},
         "video": {"D": "DIR_N/A"},
         "visdoc": {},
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -14,12 +15,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import tte
 from PIL import Image
-from tte import _content, _files, _hub, _pages, _tte
+from tte import _content, _files, _hub, _pages, _trace_files, _tte
 
 
 @dataclass
@@ -464,3 +466,43 @@ def test_a_parquet_export_of_other_columns_is_told(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"text": pa.array(["x" * 1000] * 2000).dictionary_encode()}), path)
     with tte.TraceStore(tmp_path / "traces.sqlite") as store, pytest.raises(tte.InputError, match="row 1 has no 'key'"):
         store.merge(path)
+
+
+def test_a_small_parquet_file_that_unfolds_into_much_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "traces.parquet"
+    rows = {"id": [str(i) for i in range(300)], "trace": pa.array(["x" * 10_000] * 300).dictionary_encode()}
+    parquet.write_table(pa.table(rows), path)
+    assert len(tte.read_traces(path)) == 300
+    monkeypatch.setattr(_trace_files, "_UNFOLDED", (2_000_000, 1))
+    with pytest.raises(tte.InputError, match=r"traces\.parquet unfolds into 2\d+ bytes or more, over the limit of 2"):
+        tte.read_traces(path)
+    monkeypatch.setattr(_trace_files, "_UNFOLDED", (1_000, 0))  # One text alone is more, which the footer tells.
+    with pytest.raises(tte.InputError, match="unfolds into"):
+        tte.read_traces(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "full", "writable", "message"),
+    [
+        ("SQLITE_IOERR_SHMSIZE", True, True, "(its disk is full): free some space and"),
+        ("SQLITE_IOERR_WRITE", False, True, "(disk I/O error): look after its disk, and limits of file sizes, and"),
+        ("SQLITE_CANTOPEN", False, False, "(its folder cannot be written to): give a file on a disk that"),
+    ],
+)
+def test_what_sqlite_does_not_say_is_looked_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, full: bool, writable: bool, message: str
+) -> None:
+    def connect(*_: Any, **__: Any) -> None:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorname = name
+        raise error
+
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    monkeypatch.setattr(_files, "is_full", lambda _: full)
+    monkeypatch.setattr(os, "access", lambda *_: writable)
+    with pytest.raises(tte.InputError) as error:
+        tte.TraceStore(tmp_path / "traces.sqlite")
+    assert f"traces.sqlite cannot be used as a trace store {message}" in str(error.value)

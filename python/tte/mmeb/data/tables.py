@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
@@ -204,9 +205,9 @@ def _column_names(file: Path, dataset: str) -> list[str]:
         if file.suffix == ".parquet":
             import pyarrow.parquet as pq
 
-            with pq.ParquetFile(file) as parquet:
+            with _files.for_arrow(file) as raw, pq.ParquetFile(raw) as parquet:
                 return list(parquet.schema_arrow.names)
-        with pyarrow.memory_map(str(file)) as source:
+        with pyarrow.memory_map(os.fsencode(file)) as source:
             return list(_arrow_reader(source).schema.names)
 
 
@@ -225,9 +226,9 @@ def _count_rows_kept(file: Path, dataset: str, _size: int, _time: int) -> int:
         if file.suffix == ".parquet":
             import pyarrow.parquet as pq
 
-            with pq.ParquetFile(file) as parquet:
+            with _files.for_arrow(file) as raw, pq.ParquetFile(raw) as parquet:
                 return int(parquet.metadata.num_rows)
-        with pyarrow.memory_map(str(file)) as source:
+        with pyarrow.memory_map(os.fsencode(file)) as source:
             return sum(batch.num_rows for batch in _arrow_batches(source))
 
 
@@ -252,10 +253,10 @@ def _batches(file: Path, columns: list[str], batch_rows: int) -> Iterator[Any]:
     if file.suffix == ".parquet":
         import pyarrow.parquet as pq
 
-        with pq.ParquetFile(file) as parquet:
+        with _files.for_arrow(file) as raw, pq.ParquetFile(raw) as parquet:
             yield from parquet.iter_batches(batch_size=batch_rows, columns=columns)
         return
-    with pyarrow.memory_map(str(file)) as source:
+    with pyarrow.memory_map(os.fsencode(file)) as source:
         for batch in _arrow_batches(source):
             for start in range(0, batch.num_rows, batch_rows):
                 yield batch.select(columns).slice(start, batch_rows)

@@ -151,7 +151,8 @@ class _Place:
         pa, pq = _extras.pyarrow()
 
         folder = self.whole(relative)
-        pq.write_table(pa.table(columns), folder / f"{split}-00000-of-00001.parquet")
+        with _files.for_arrow(folder / f"{split}-00000-of-00001.parquet", "wb") as file:
+            pq.write_table(pa.table(columns), file)
 
     def once(self, item: nano.Item, name: str, save: Callable[[nano.Item, str], None]) -> str:
         """Save an item that several queries share under the first name asked for."""

@@ -81,16 +81,21 @@ def _with(scores: dict[str, Any] | str, told: str | dict[str, int]) -> dict[str,
     return scores if isinstance(scores, str) else {**scores, **told}
 
 
+_MOST_BYTES = 16 << 20  # Of a data set's scores.
+
+
 def _scores(folder: Path, name: str) -> dict[str, Any] | str:
     if not folder.is_dir():
         return "DIR_N/A"
     try:
-        found = json.loads((folder / name / "score.json").read_text(encoding="utf-8"))
+        with _files.open_regular(folder / name / "score.json", _MOST_BYTES) as file:
+            data = _files.read_bounded(file, _MOST_BYTES)
+        found = json.loads(data.decode("utf-8"))
     except FileNotFoundError:
         return "FILE_N/A"
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         return "JSON_ERROR"
-    except (OSError, UnicodeDecodeError):
+    except (OSError, ValueError):  # Of what is no file, is endless, or is not UTF-8.
         return "READ_ERROR"
     if not isinstance(found, dict):
         return "JSON_ERROR"

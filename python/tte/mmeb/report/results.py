@@ -144,11 +144,11 @@ class TaskRun:
         path = self.folder / f"{side}.parquet"
         if not rows:
             return []
-        with _files.reading(path, AGAIN):
-            wanted = [c for c in ("text", "images", "video_frames", "trace") if c in pq.read_schema(path).names]
+        with _files.reading(path, AGAIN), _files.for_arrow(path) as file:
+            wanted = [c for c in ("text", "images", "video_frames", "trace") if c in pq.read_schema(file).names]
             if not wanted:
                 return [{} for _ in rows]
-            found: list[dict[str, Any]] = pq.read_table(path, columns=wanted).take(list(rows)).to_pylist()
+            found: list[dict[str, Any]] = pq.read_table(file, columns=wanted).take(list(rows)).to_pylist()
         return found
 
     @cached_property
@@ -200,11 +200,11 @@ def _column(path: Path) -> Column:
 
     if not path.exists():
         return Column([], [], [], [], [])
-    with _files.reading(path, AGAIN):
-        schema = set(pq.read_schema(path).names)
+    with _files.reading(path, AGAIN), _files.for_arrow(path) as file:
+        schema = set(pq.read_schema(file).names)
         key = "id" if "id" in schema else "name"
         wanted = [c for c in (key, "trace", "tokens", "seconds", "error") if c in schema]
-        table = pq.read_table(path, columns=wanted).to_pydict()
+        table = pq.read_table(file, columns=wanted).to_pydict()
         count = len(table[key])
 
     def column(name: str) -> list[Any]:

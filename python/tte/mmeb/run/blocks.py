@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tte import _extras, _tte
+from tte import _extras, _files, _tte
 from tte._tokens import TokenEmbeddings, npy_header
 from tte.mmeb.data.types import Dataset, Entry, Query
 from tte.mmeb.run.embed import Outcome, System
@@ -292,7 +292,8 @@ def recorded_keys(folder: ResultFolder, manifest: dict[str, Any], side: Side) ->
                 for i, row in enumerate(folder.read_part(side, block).rows))  # fmt: skip
         return {number: row["key"] for number, row in rows if row["error"] is None}
     _, parquet = _extras.pyarrow()
-    table = parquet.read_table(folder.path / f"{side}.parquet", columns=["key", "error"]).to_pylist()
+    with _files.for_arrow(folder.path / f"{side}.parquet") as file:
+        table = parquet.read_table(file, columns=["key", "error"]).to_pylist()
     return {number: row["key"] for number, row in enumerate(table) if row["error"] is None}
 
 

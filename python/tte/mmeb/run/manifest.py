@@ -294,7 +294,8 @@ def check_files(path: Path, manifest: Mapping[str, Any]) -> tuple[NDArray[np.flo
                     if vectors[side].dtype != np.float32:
                         raise ValueError(f"it holds {vectors[side].dtype}, not float32")
                 else:
-                    shape = (parquet.read_metadata(file).num_rows, wanted[1])
+                    with _files.for_arrow(file) as raw:
+                        shape = (parquet.read_metadata(raw).num_rows, wanted[1])
             if shape != wanted:
                 raise InputError(f"{file} has the shape {shape} instead of {wanted}: {AGAIN}.")
     return vectors["queries"], vectors["candidates"]
