@@ -68,6 +68,7 @@ struct ModelDescription {
   std::string server;          ///< RemoteOptions::base_url; empty for a loaded checkpoint.
   std::string family;          ///< config.json's model_type; "remote" behind a server.
   std::string dtype;           ///< "float32", "bfloat16", "float16".
+  std::string quantization = "none";  ///< LoadOptions::quantization.
   std::string device;
   std::int64_t hidden_size = 0;
   std::int64_t num_layers = 0;

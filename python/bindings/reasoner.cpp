@@ -43,17 +43,19 @@ void bind_reasoner(py::module_& module) {
   py::class_<LoadOptions>(module, "LoadOptions", "How a checkpoint is loaded.")
       .def(py::init([](std::string dtype, std::string recipe, bool parse_control_tokens,
                        const std::optional<MediaLimits>& media_limits,
-                       std::optional<std::filesystem::path> adapter) {
+                       std::optional<std::filesystem::path> adapter, std::string quantization) {
              LoadOptions options;
              if (adapter) options.adapter = std::move(*adapter);
              options.dtype = std::move(dtype);
+             options.quantization = std::move(quantization);
              options.recipe = std::move(recipe);
              options.parse_control_tokens = parse_control_tokens;
              if (media_limits) options.media_limits = *media_limits;
              return options;
            }),
            py::arg("dtype") = "auto", py::arg("recipe") = "", py::arg("parse_control_tokens") = false,
-           py::arg("media_limits") = py::none(), py::arg("adapter") = py::none());
+           py::arg("media_limits") = py::none(), py::arg("adapter") = py::none(),
+           py::arg("quantization") = "none");
 
   py::class_<AdapterBase>(module, "AdapterBase", "The model that an adapter changes.")
       .def_readonly("name", &AdapterBase::name)
@@ -69,6 +71,8 @@ void bind_reasoner(py::module_& module) {
                     "Base URL of the server that has the model; empty for a loaded checkpoint.")
       .def_readonly("family", &ModelDescription::family)
       .def_readonly("dtype", &ModelDescription::dtype)
+      .def_readonly("quantization", &ModelDescription::quantization,
+                    "How matrices are kept: none, int8 or int4.")
       .def_readonly("device", &ModelDescription::device)
       .def_readonly("hidden_size", &ModelDescription::hidden_size)
       .def_readonly("num_layers", &ModelDescription::num_layers)

@@ -45,11 +45,6 @@ class _Model:
         media_limits: MediaLimits | None = None,
     ) -> None:
         self._given = given_arguments(locals())
-        if quantization is not None:
-            raise _tte.InputError(
-                f"quantization={_text.shown(quantization)} is not available in this version: load the checkpoint in "
-                "bfloat16."
-            )
         if backend is not None and not isinstance(backend, Backend):
             raise _options.refuse("backend", backend, "a tte.Backend, or None")
         device = _options.device(device)
@@ -65,7 +60,7 @@ class _Model:
             native(media_limits),
         )
         folder, changes = _hub.locate(path_or_id, adapter, self._kind.__name__.lower())
-        options = _tte.LoadOptions(*given, adapter=changes)
+        options = _tte.LoadOptions(*given, changes, _options.quantization(quantization))
         self._native = self._kind.load(folder, options, (backend or Backend(device))._native)
         self._limits = media_limits or DEFAULT_LIMITS
 
@@ -110,7 +105,8 @@ class Reasoner(_Model):
             bundled one that fits the checkpoint, else what its sentence-transformers files say, else the checkpoint's
             chat template as it is. `model.recipe_reason` says which and why, as `tte info` does.
         backend: share this backend; by default models on the same device share one.
-        quantization: not available in this version.
+        quantization: "int8" or "int4": the matrices of linear layers are rounded to this while they are loaded, and
+            what they are multiplied with to 8 bits; less memory, and faster. On a CPU only.
         adapter: folder or hub id of a PEFT adapter (LoRA, DoRA) of the checkpoint, which is merged into its weights as
             they are loaded. Tokenizer, template and recipe are the adapter's where its folder has them.
         parse_control_tokens: let strings such as ``<|im_end|>`` in the text of inputs act as control tokens, which

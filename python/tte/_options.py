@@ -232,6 +232,13 @@ def dtype(value: object) -> str:
     return string(value, "dtype")
 
 
+def quantization(value: object) -> str:
+    """Translate the `quantization` argument: "int8" or "int4", or None."""
+    if value not in (None, "int8", "int4"):
+        raise refuse("quantization", value, '"int8" or "int4", or None')
+    return "none" if value is None else str(value)
+
+
 def cancel_token(value: _tte.CancelToken | None) -> _tte.CancelToken:
     """Check the `cancel` argument."""
     if value is not None and not isinstance(value, _tte.CancelToken):

@@ -9,6 +9,7 @@
 #include "api/devices.h"
 #include "base/digest.h"
 #include "base/dtype.h"
+#include "base/linear_format.h"
 #include "base/plain_error.h"
 #include "base/printable.h"
 #include "base/threads.h"
@@ -59,7 +60,8 @@ Backend::Impl::Impl(const BackendOptions& options) : options_(options) {
 }
 
 std::shared_ptr<const api::LoadedModel> Backend::Impl::load(const base::Checkpoint& checkpoint,
-                                                            const std::string& dtype) {
+                                                            const LoadOptions& options) {
+  const std::string& dtype = options.dtype;
   weights::Placement placement;
   placement.device = api::torch_device(device_);
   placement.store = store_;
@@ -68,7 +70,20 @@ std::shared_ptr<const api::LoadedModel> Backend::Impl::load(const base::Checkpoi
     throw InputError(fmt::format("dtype is \"{}\": it must be \"auto\", {}.", base::printable(dtype, 40),
                                  base::dtype_list()));
   }
+  const auto linears = base::parse_linear_format(options.quantization);
+  if (!linears) {
+    throw InputError(fmt::format("quantization is \"{}\": it must be {}.",
+                                 base::printable(options.quantization, 40), base::kLinearFormats));
+  }
+  if (*linears != base::LinearFormat::kPlain && !placement.device.is_cpu()) {
+    throw InputError(
+        fmt::format("quantization is \"{}\", which runs on a CPU, and the device is {}: leave it out, or "
+                    "give device=\"cpu\".",
+                    options.quantization, device_.name));
+  }
+  placement.linears = *linears;
   std::string key = placement.dtype ? base::dtype_name(*placement.dtype) : "stored";
+  key.append("|").append(options.quantization);
   for (const std::filesystem::path& folder : checkpoint.folders()) key.append("|").append(stamp(folder));
   const std::lock_guard loading(load_mutex_);
   {

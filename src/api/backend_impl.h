@@ -33,9 +33,10 @@ class Backend::Impl {
  public:
   explicit Impl(const BackendOptions& options);
 
-  // The live model of the same folders and dtype, or a newly loaded one. Loads of one backend wait for each
+  // The live model of the same folders, dtype and quantization, or a newly loaded one. Loads of one backend wait for each
   // other, so that two threads that ask for the same model get the same.
-  std::shared_ptr<const api::LoadedModel> load(const base::Checkpoint& checkpoint, const std::string& dtype);
+  std::shared_ptr<const api::LoadedModel> load(const base::Checkpoint& checkpoint,
+                                               const LoadOptions& options);
 
   [[nodiscard]] const DeviceInfo& device() const { return device_; }
   [[nodiscard]] const BackendOptions& options() const { return options_; }

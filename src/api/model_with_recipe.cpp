@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/dtype.h"
+#include "base/linear_format.h"
 #include "base/plain_error.h"
 #include "prompt/find_recipe.h"
 
@@ -17,6 +18,7 @@ ModelDescription describe(const LoadedModel& loaded, const prompt::Recipe& recip
   out.path = loaded.files->path;
   out.family = info.family;
   out.dtype = base::dtype_name(info.dtype);
+  out.quantization = base::linear_format_name(info.linears);
   out.device = backend.device();
   out.hidden_size = info.hidden_size;
   out.num_layers = info.num_layers;
@@ -40,7 +42,7 @@ void ModelWithRecipe::load(const std::filesystem::path& checkpoint, const LoadOp
   // A recipe is read in a moment, weights are not: a mistake in it shows first.
   const base::Checkpoint found = prompt::find_checkpoint(checkpoint, options.adapter);
   std::optional<prompt::Recipe> recipe = prompt::given_recipe(found, options.recipe);
-  loaded = backend.impl()->load(found, options.dtype);
+  loaded = backend.impl()->load(found, options);
   if (!recipe) recipe = prompt::find_recipe(found, *loaded->files);
   builder = std::make_shared<prompt::PromptBuilder>(loaded->files, std::move(*recipe),
                                                     options.parse_control_tokens, options.media_limits);

@@ -33,13 +33,13 @@ Weight::Weight(at::Tensor matrix) : format_(&kPlain), dtype_(matrix.scalar_type(
 }
 
 Weight::Weight(const WeightFormat& format, Values values, std::int64_t outputs, std::int64_t inputs,
-               const at::TensorOptions& like)
+               at::ScalarType dtype, at::Device device)
     : format_(&format),
       values_(std::move(values)),
       outputs_(outputs),
       inputs_(inputs),
-      dtype_(like.dtype().toScalarType()),
-      device_(like.device()) {}
+      dtype_(dtype),
+      device_(device) {}
 
 Weight Weight::part(std::int64_t begin, std::int64_t count) const {
   TORCH_CHECK(begin >= 0 && count >= 0 && begin <= outputs_ - count, "a weight of ", outputs_,

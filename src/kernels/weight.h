@@ -22,16 +22,17 @@ struct WeightFormat {
 // A matrix [outputs, inputs] that x [rows, inputs] is multiplied with.
 class Weight {
  public:
-  // What formats keep: only they know what each tensor means.
+  // What formats keep: only they know what it means.
   struct Values {
-    at::Tensor data, scales, zeros;
+    at::Tensor data;
+    std::int64_t first = 0;  // Of the outputs in `data`, for parts that are not views.
   };
 
   // The plain format: float32, bfloat16 or float16 [outputs, inputs], shared.
   Weight(at::Tensor matrix);  // NOLINT(google-explicit-constructor): a matrix is a weight.
-  // `like`: type and device of x and of results.
+  // `dtype` and `device` are those of x and of results.
   Weight(const WeightFormat& format, Values values, std::int64_t outputs, std::int64_t inputs,
-         const at::TensorOptions& like);
+         at::ScalarType dtype, at::Device device);
 
   [[nodiscard]] std::int64_t outputs() const { return outputs_; }
   [[nodiscard]] std::int64_t inputs() const { return inputs_; }

@@ -6,6 +6,7 @@
 #include <array>
 #include <utility>
 
+#include "base/linear_format.h"
 #include "nn/linear.h"
 #include "tte/error.h"
 #include "weights/mapped_file.h"
@@ -41,6 +42,7 @@ base::Digest digest_vision(const Parts& parts, const ModelInfo& info, AddWeights
   parts.add_vision(digester);
   digester.number(static_cast<std::int64_t>(info.dtype))
       .number(static_cast<std::int64_t>(info.device.type()));
+  if (info.linears != base::LinearFormat::kPlain) digester.text(base::linear_format_name(info.linears));
   add_weights(digester);
   return digester.finish();
 }
@@ -54,6 +56,7 @@ ModelInfo describe(const Parts& parts, const LanguageModel& language, const weig
   info.max_positions = parts.text.max_positions;
   info.dtype = language.embedding().scalar_type();
   info.device = language.embedding().device();
+  info.linears = weights.linears();
   base::Digester digester;
   digester.text(parts.family).number(parts.image_token).number(parts.video_token);
   parts.text.add_to(digester);
@@ -66,6 +69,7 @@ ModelInfo describe(const Parts& parts, const LanguageModel& language, const weig
     info.vision_identity = digest_vision(
         parts, info, [&](base::Digester& out) { out.number(static_cast<std::int64_t>(tower.identity())); });
   }
+  if (info.linears != base::LinearFormat::kPlain) digester.text(base::linear_format_name(info.linears));
   add_digest(digester, info.vision_fingerprint);
   add_digest(digester, weights.fingerprint());
   info.fingerprint = digester.finish();

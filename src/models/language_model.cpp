@@ -5,8 +5,10 @@
 
 #include <utility>
 
+#include "base/linear_format.h"
 #include "kernels/kernels.h"
 #include "nn/attention.h"
+#include "nn/linear.h"
 #include "tte/error.h"
 
 namespace tte::models {
@@ -36,9 +38,15 @@ at::Tensor load_embedding(const TextConfig& config, const weights::StateDict& we
 std::optional<kernels::Weight> load_head(const TextConfig& config, const weights::StateDict& weights,
                                          const at::Tensor& embedding) {
   const std::vector<std::int64_t> shape = {config.vocab_size, config.hidden_size};
-  std::optional<at::Tensor> head = weights.find(kHead, shape);
-  if (!config.tied) return head;
-  return head && !at::equal(*head, embedding) ? *head : embedding;
+  const bool is_plain = weights.linears() == base::LinearFormat::kPlain;
+  if (!weights.has(kHead)) {
+    if (!config.tied) return std::nullopt;
+    return is_plain ? kernels::Weight(embedding) : nn::load_weight(weights, {kEmbedding}, {shape});
+  }
+  if (config.tied && at::equal(weights.get(kHead, shape), embedding)) {
+    return is_plain ? kernels::Weight(embedding) : nn::load_weight(weights, {kHead}, {shape});
+  }
+  return nn::load_weight(weights, {kHead}, {shape});
 }
 
 nn::RmsNormOptions norm_options(const TextConfig& config) {

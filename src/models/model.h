@@ -12,6 +12,7 @@
 
 #include "base/checkpoint.h"
 #include "base/digest.h"
+#include "base/linear_format.h"
 #include "models/preprocessor.h"
 #include "nn/sequence_state.h"
 #include "weights/state_dict.h"
@@ -39,6 +40,7 @@ struct ModelInfo {
   std::int64_t max_positions = 0;
   at::ScalarType dtype = at::kFloat;
   at::Device device = at::kCPU;
+  base::LinearFormat linears = base::LinearFormat::kPlain;
   base::Digest fingerprint;         // Digest of config and the checkpoint's tensors (names, shapes, bytes).
   base::Digest vision_fingerprint;  // Likewise, of the vision tower's config and tensors only.
   // Equal for two models only while their vision towers are the same memory, set up alike: features of one

@@ -6,12 +6,27 @@
 #include <utility>
 
 #include "kernels/kernels.h"
+#include "kernels/quantized_weight.h"
 #include "tte/error.h"
 
 namespace tte::nn {
 
+kernels::Weight load_weight(const weights::StateDict& weights, const std::vector<std::string>& names,
+                            const std::vector<std::vector<std::int64_t>>& shapes) {
+  const base::LinearFormat format = weights.linears();
+  const std::int64_t inputs = shapes.front().back();
+  std::int64_t outputs = 0;
+  for (const auto& shape : shapes) outputs += shape.front();
+  if (format == base::LinearFormat::kPlain || std::min(inputs, outputs) < kernels::kLeastQuantized)
+    return weights.stacked(names, shapes);
+  const auto pack = [format](const at::Tensor& matrix) { return kernels::quantize(matrix, format); };
+  return kernels::quantized_weight(weights.packed(names, shapes, pack), format, outputs, inputs,
+                                   weights.dtype(names.front()));
+}
+
 Linear::Linear(const weights::StateDict& weights, const std::string& name, std::int64_t in, std::int64_t out)
-    : weight_(weights.get(name + ".weight", {out, in})), bias_(weights.find(name + ".bias", {out})) {}
+    : weight_(load_weight(weights, {name + ".weight"}, {{out, in}})),
+      bias_(weights.find(name + ".bias", {out})) {}
 
 Linear::Linear(kernels::Weight weight, std::optional<at::Tensor> bias)
     : weight_(std::move(weight)), bias_(std::move(bias)) {}
@@ -34,7 +49,7 @@ Linear Linear::stacked(const weights::StateDict& weights, const std::vector<std:
         "The checkpoint has {0}{1} but no {0}{2}.bias: projections of one input need a bias each, or none.",
         weights.prefix(), bias_names.front(), *bare));
   }
-  at::Tensor weight = weights.stacked(weight_names, weight_shapes);
+  kernels::Weight weight = load_weight(weights, weight_names, weight_shapes);
   if (bias_names.empty()) return Linear(std::move(weight));
   return Linear(std::move(weight), weights.stacked(bias_names, bias_shapes));
 }

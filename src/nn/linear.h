@@ -13,6 +13,10 @@
 
 namespace tte::nn {
 
+// The tensors `names` of shapes [out_i, in], stacked along their outputs, in the format in which linear layers keep them.
+kernels::Weight load_weight(const weights::StateDict& weights, const std::vector<std::string>& names,
+                            const std::vector<std::vector<std::int64_t>>& shapes);
+
 // x [rows, in] -> [rows, out]. The bias exists if the checkpoint has one.
 class Linear {
  public:

@@ -103,4 +103,11 @@ void MappedFile::will_need(std::size_t begin, std::size_t size) const {
   if (size != 0) ::madvise(const_cast<char*>(data_) + start, begin + size - start, MADV_WILLNEED);
 }
 
+void MappedFile::let_go(std::size_t begin, std::size_t size) const {
+  static const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  // Pages that lie in the range as a whole. They are the file's, and are read from it again where they are in use.
+  const std::size_t start = (begin + page - 1) / page * page, end = (begin + size) / page * page;
+  if (start < end) ::madvise(const_cast<char*>(data_) + start, end - start, MADV_DONTNEED);
+}
+
 }  // namespace tte::weights

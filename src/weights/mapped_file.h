@@ -38,6 +38,8 @@ class MappedFile {
   static std::shared_ptr<const MappedFile> containing(const void* address);
   // Asks the system to read a range ahead of its use.
   void will_need(std::size_t begin, std::size_t size) const;
+  // Gives back the memory of a range that was read: it is read again when it is used again.
+  void let_go(std::size_t begin, std::size_t size) const;
 
  private:
   explicit MappedFile(const std::filesystem::path& path);

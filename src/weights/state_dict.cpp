@@ -73,15 +73,19 @@ struct StateDict::Checkpoint {
   // The names of the tensor that `target` is: itself, or both names of a tied one, of which one may be missing.
   [[nodiscard]] std::vector<std::string> names_of(const std::string& target, const Naming& naming) const;
 
-  // What was taken out, by the first of its parts.
+  // What was taken out, by the first of its parts and its format.
   mutable std::mutex mutex;
-  mutable std::map<const Entry*, at::Tensor> taken;
+  mutable std::map<std::pair<const Entry*, base::LinearFormat>, at::Tensor> taken;
 
-  // The tensors, stacked along the first dimension into `shape`, where the placement wants them.
+  // The tensors, stacked along the first dimension into `shape`, where the placement wants them; with `pack`, what it
+  // makes of them.
+  using Pack = std::function<at::Tensor(const at::Tensor&)>;
   [[nodiscard]] at::Tensor take(const std::vector<const Entry*>& parts,
-                                const std::vector<std::int64_t>& shape) const;
+                                const std::vector<std::int64_t>& shape, const Pack& pack = {}) const;
   [[nodiscard]] at::Tensor place(const std::vector<const Entry*>& parts,
-                                 const std::vector<std::int64_t>& shape) const;
+                                 const std::vector<std::int64_t>& shape, const Pack& pack) const;
+  [[nodiscard]] at::Tensor stack(const std::vector<const Entry*>& parts,
+                                 const std::vector<std::int64_t>& shape, at::ScalarType dtype) const;
 
   // For a name that is missing: ` (there is "...")` with one that ends alike, if any.
   [[nodiscard]] std::string resembling(std::string_view missing) const;
@@ -124,33 +128,43 @@ std::string StateDict::Checkpoint::resembling(std::string_view missing) const {
 }
 
 at::Tensor StateDict::Checkpoint::take(const std::vector<const Entry*>& parts,
-                                       const std::vector<std::int64_t>& shape) const {
-  at::Tensor tensor = place(parts, shape);
+                                       const std::vector<std::int64_t>& shape, const Pack& pack) const {
+  at::Tensor tensor = place(parts, shape, pack);
+  for (const Entry* part : parts) part->used = true;
   const std::lock_guard lock(mutex);
-  taken[parts[0]] = tensor;
+  taken[{parts[0], pack ? placement.linears : base::LinearFormat::kPlain}] = tensor;
   return tensor;
 }
 
+at::Tensor StateDict::Checkpoint::stack(const std::vector<const Entry*>& parts,
+                                        const std::vector<std::int64_t>& shape, at::ScalarType dtype) const {
+  if (adjacent(parts)) {
+    const StoredTensor& first = parts[0]->stored;
+    return map_tensor(parts[0]->file->file(), first.begin, shape, *scalar_type(first.dtype))
+        .to(placement.device, dtype);
+  }
+  at::Tensor whole = at::empty(shape, at::TensorOptions(dtype).device(placement.device));
+  std::int64_t row = 0;
+  for (const Entry* part : parts) {
+    at::Tensor tensor = part->load();
+    if (!part->deltas.empty()) tensor = tensor.to(placement.device);
+    for (const Delta& delta : part->deltas) tensor = delta.merge(tensor);
+    const std::int64_t rows = tensor.size(0);
+    whole.narrow(0, row, rows).copy_(tensor);
+    row += rows;
+  }
+  return whole;
+}
+
 at::Tensor StateDict::Checkpoint::place(const std::vector<const Entry*>& parts,
-                                        const std::vector<std::int64_t>& shape) const {
+                                        const std::vector<std::int64_t>& shape, const Pack& pack) const {
   const at::ScalarType dtype = placement.dtype.value_or(*scalar_type(parts[0]->dtype));
   const auto make = [&] {
-    if (adjacent(parts)) {
-      const StoredTensor& first = parts[0]->stored;
-      return map_tensor(parts[0]->file->file(), first.begin, shape, *scalar_type(first.dtype))
-          .to(placement.device, dtype);
-    }
-    at::Tensor whole = at::empty(shape, at::TensorOptions(dtype).device(placement.device));
-    std::int64_t row = 0;
-    for (const Entry* part : parts) {
-      at::Tensor tensor = part->load();
-      if (!part->deltas.empty()) tensor = tensor.to(placement.device);
-      for (const Delta& delta : part->deltas) tensor = delta.merge(tensor);
-      const std::int64_t rows = tensor.size(0);
-      whole.narrow(0, row, rows).copy_(tensor);
-      row += rows;
-    }
-    return whole;
+    if (!pack) return stack(parts, shape, dtype);
+    at::Tensor packed = pack(stack(parts, shape, dtype));
+    // The file's pages were read once, and would count as this process's memory from now on.
+    for (const Entry* part : parts) part->mapped().let_go(part->stored.begin, part->stored.size);
+    return packed;
   };
   if (!placement.store) return make();
   base::Digester origin;
@@ -163,6 +177,7 @@ at::Tensor StateDict::Checkpoint::place(const std::vector<const Entry*>& parts,
   }
   origin.number(static_cast<std::int64_t>(dtype));
   origin.number(static_cast<std::int64_t>(placement.device.type())).number(placement.device.index());
+  if (pack) origin.text(base::linear_format_name(placement.linears));
   return placement.store->share(origin.finish(), make);
 }
 
@@ -371,10 +386,7 @@ const StateDict::Entry& StateDict::expect(std::string_view name, at::IntArrayRef
 }
 
 at::Tensor StateDict::get(std::string_view name, at::IntArrayRef shape) const {
-  const Entry& entry = expect(name, shape);
-  at::Tensor tensor = checkpoint_->take({&entry}, shape.vec());
-  entry.used = true;
-  return tensor;
+  return checkpoint_->take({&expect(name, shape)}, shape.vec());
 }
 
 std::optional<at::Tensor> StateDict::find(std::string_view name, at::IntArrayRef shape) const {
@@ -382,8 +394,29 @@ std::optional<at::Tensor> StateDict::find(std::string_view name, at::IntArrayRef
   return get(name, shape);
 }
 
+at::ScalarType StateDict::dtype(std::string_view name) const {
+  return checkpoint_->placement.dtype.value_or(stored_dtype(name));
+}
+
+base::LinearFormat StateDict::linears() const {
+  return checkpoint_->placement.linears;
+}
+
 at::Tensor StateDict::stacked(const std::vector<std::string>& names,
                               const std::vector<std::vector<std::int64_t>>& shapes) const {
+  const auto [parts, whole] = parts_of(names, shapes);
+  return checkpoint_->take(parts, whole);
+}
+
+at::Tensor StateDict::packed(const std::vector<std::string>& names,
+                             const std::vector<std::vector<std::int64_t>>& shapes,
+                             const std::function<at::Tensor(const at::Tensor&)>& pack) const {
+  const auto [parts, whole] = parts_of(names, shapes);
+  return checkpoint_->take(parts, whole, pack);
+}
+
+std::pair<std::vector<const StateDict::Entry*>, std::vector<std::int64_t>> StateDict::parts_of(
+    const std::vector<std::string>& names, const std::vector<std::vector<std::int64_t>>& shapes) const {
   if (names.empty() || names.size() != shapes.size()) {
     throw std::invalid_argument("StateDict::stacked() needs at least one name, and one shape for each.");
   }
@@ -403,9 +436,7 @@ at::Tensor StateDict::stacked(const std::vector<std::string>& names,
                                    printable(full(names[i])), parts[i]->dtype));
     }
   }
-  at::Tensor tensor = checkpoint_->take(parts, whole);
-  for (const Entry* part : parts) part->used = true;
-  return tensor;
+  return {std::move(parts), std::move(whole)};
 }
 
 void StateDict::mark_used(std::string_view name) const {
@@ -459,8 +490,11 @@ std::uint64_t StateDict::identity() const {
   std::vector<at::Tensor> tensors;
   const std::lock_guard lock(checkpoint_->mutex);
   visit([&](std::string_view /*name*/, const Entry& entry) {
-    const auto it = checkpoint_->taken.find(&entry);
-    if (it != checkpoint_->taken.end()) tensors.push_back(it->second);
+    const auto& taken = checkpoint_->taken;
+    for (auto it = taken.lower_bound({&entry, base::LinearFormat::kPlain});
+         it != taken.end() && it->first.first == &entry; ++it) {
+      tensors.push_back(it->second);
+    }
   });
   const auto& store = checkpoint_->placement.store;
   // Without a store nothing is shared: a number of its own.
@@ -470,7 +504,7 @@ std::uint64_t StateDict::identity() const {
 std::vector<std::weak_ptr<const MappedFile>> StateDict::sources() const {
   std::vector<std::shared_ptr<const MappedFile>> files;
   const std::lock_guard lock(checkpoint_->mutex);
-  for (const auto& [entry, tensor] : checkpoint_->taken) {
+  for (const auto& [key, tensor] : checkpoint_->taken) {
     if (!tensor.is_cpu()) continue;
     auto file = MappedFile::containing(tensor.const_data_ptr());
     if (file && std::find(files.begin(), files.end(), file) == files.end()) files.push_back(std::move(file));

@@ -14,6 +14,7 @@
 
 #include "base/checkpoint.h"
 #include "base/digest.h"
+#include "base/linear_format.h"
 
 namespace tte::weights {
 
@@ -25,6 +26,8 @@ struct Placement {
   at::Device device = at::kCPU;
   std::optional<at::ScalarType> dtype = {};  // Unset: as stored. On the CPU a tensor as stored is not copied.
   std::shared_ptr<WeightStore> store = {};   // Shares identical tensors between models; may be null.
+  // How linear layers keep their matrices, which they take out by packed() then.
+  base::LinearFormat linears = base::LinearFormat::kPlain;
 };
 
 // What a family calls the tensors of its checkpoints.
@@ -57,6 +60,9 @@ class StateDict {
   // a dtype that tte computes with (F32, F16, BF16).
   [[nodiscard]] std::vector<std::int64_t> shape(std::string_view name) const;
   [[nodiscard]] at::ScalarType stored_dtype(std::string_view name) const;
+  // The dtype in which it is taken out: the placement's, else the stored one.
+  [[nodiscard]] at::ScalarType dtype(std::string_view name) const;
+  [[nodiscard]] base::LinearFormat linears() const;
 
   // Takes a tensor out and marks it used. Throws ModelError naming tensor and file if it is absent, its shape
   // is not `shape`, or it is not F32, F16 or BF16.
@@ -68,6 +74,12 @@ class StateDict {
   // three). A view, if they follow each other in the file and are placed as stored; else a copy.
   [[nodiscard]] at::Tensor stacked(const std::vector<std::string>& names,
                                    const std::vector<std::vector<std::int64_t>>& shapes) const;
+
+  // What `pack` makes of what stacked() would return: the linears' format, kept once for all models of a store that
+  // have it. The tensors themselves are let go.
+  [[nodiscard]] at::Tensor packed(const std::vector<std::string>& names,
+                                  const std::vector<std::vector<std::int64_t>>& shapes,
+                                  const std::function<at::Tensor(const at::Tensor&)>& pack) const;
 
   // A tensor that is deliberately not read (a tied head). It need not be there.
   void mark_used(std::string_view name) const;
@@ -92,6 +104,9 @@ class StateDict {
   [[nodiscard]] const Entry* lookup(std::string_view name) const;
   [[nodiscard]] const Entry& lookup_or_throw(std::string_view name) const;
   [[nodiscard]] const Entry& expect(std::string_view name, at::IntArrayRef shape) const;
+  // The entries of tensors that are stacked, and their shape together.
+  [[nodiscard]] std::pair<std::vector<const Entry*>, std::vector<std::int64_t>> parts_of(
+      const std::vector<std::string>& names, const std::vector<std::vector<std::int64_t>>& shapes) const;
   template <typename Visit>
   void visit(const Visit& each) const;
   std::shared_ptr<Checkpoint> checkpoint_;

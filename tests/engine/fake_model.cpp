@@ -273,7 +273,7 @@ at::Tensor FakeModel::forward(const models::RaggedBatch& batch) const {
 
 at::Tensor FakeModel::logits(const at::Tensor& hidden) const {
   at::Tensor result =
-      kernels::linear_float(hidden, kernels::Weight(kHashed, {}, kModelVocab, kHidden, at::kFloat));
+      kernels::linear_float(hidden, kernels::Weight(kHashed, {}, kModelVocab, kHidden, at::kFloat, at::kCPU));
   if (options_.next) {
     for (std::int64_t i = 0; i < hidden.size(0); ++i) {
       const std::uint64_t hash = read_hash(hidden[i].contiguous().const_data_ptr<float>());

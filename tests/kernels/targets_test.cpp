@@ -2,8 +2,12 @@
 #include <gtest/gtest.h>
 #include <hwy/targets.h>
 
+#include <map>
+#include <utility>
+
 #include "kernels/cpu/simd/host.h"
 #include "kernels/pages.h"
+#include "kernels/quantized_weight.h"
 
 namespace tte::kernels {
 namespace {
@@ -31,6 +35,7 @@ class Target {
 
 TEST(TargetsTest, AllGiveRightResults) {
   simd::has_bfloat16_instructions();  // Asked while all targets are there.
+  std::map<std::pair<at::ScalarType, base::LinearFormat>, at::Tensor> quantized;
   std::int64_t left = hwy::SupportedTargets();
   ASSERT_NE(left, 0);
   while (left != 0) {
@@ -42,6 +47,13 @@ TEST(TargetsTest, AllGiveRightResults) {
       const double once = 1.01 * rounding(type) + 64.0 * rounding(at::kFloat);
       const at::Tensor x = random({7, 133}, type, 1), weight = random({10, 133}, type, 2, 0.1);
       EXPECT_EQ(difference(kernels::linear(x, weight, {}), reference::linear(x, weight, {}), once), "");
+      for (const auto format : {base::LinearFormat::kInt8, base::LinearFormat::kInt4}) {
+        // Sums of whole numbers: the same bits from all.
+        const at::Tensor packed = quantize(weight, format);
+        const at::Tensor y = kernels::linear_float(x, quantized_weight(packed, format, 10, 133, type));
+        const auto [it, is_first] = quantized.try_emplace({type, format}, y);
+        EXPECT_EQ(difference(y, it->second, 1e-6), "") << base::linear_format_name(format);
+      }
       const at::Tensor scale = random({133}, type, 3);
       EXPECT_EQ(
           difference(kernels::rms_norm(x, scale, 1e-6), reference::rms_norm(x, scale, 1e-6), 3.0 * once), "");

@@ -18,27 +18,6 @@ namespace {
 template <class X>
 constexpr std::size_t kBlock = (sizeof(X) == 2 ? 2048 : 1024) / kStep;
 
-template <class T, class Out>
-void finish_row(const float* c, const T* bias, std::size_t columns, Out* out) {
-  std::size_t n = 0;
-  for (; n + kLanes <= columns; n += kLanes) {
-    VF v = hn::LoadU(F(), c + n);
-    if (bias != nullptr) v = hn::Add(v, load_natural(F(), bias + n));
-    store_natural(v, out + n);
-  }
-  if (n == columns) return;
-  // The rest through buffers, so that rounding is the vectors' own.
-  float values[kLanes] = {};
-  T biases[kLanes] = {};
-  Out rounded[kLanes];
-  std::copy(c + n, c + columns, values);
-  if (bias != nullptr) std::copy(bias + n, bias + columns, biases);
-  VF v = hn::LoadU(F(), values);
-  if (bias != nullptr) v = hn::Add(v, load_natural(F(), biases));
-  store_natural(v, rounded);
-  std::copy(rounded, rounded + (columns - n), out + n);
-}
-
 template <class X, class T>
 void gemm_typed(const Gemm& g, std::size_t row_begin, std::size_t row_end, std::size_t begin, std::size_t end,
                 float* HWY_RESTRICT c) {

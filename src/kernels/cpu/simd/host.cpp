@@ -15,13 +15,14 @@ namespace {
 // Bits of the processor's answers about its instruction sets, asked once: in a virtual machine that takes
 // long.
 struct Features {
-  bool bfloat16 = false, bfloat16_tiles = false, half = false;
+  bool bfloat16 = false, bfloat16_tiles = false, byte_products = false, half = false;
   Features() {
     unsigned a = 0, b = 0, c = 0, d = 0;
     // Highway knows whether the operating system saves the 64-byte registers.
     if ((hwy::SupportedTargets() & HWY_AVX3) == 0) return;
     if (__get_cpuid_count(7, 1, &a, &b, &c, &d) != 0) bfloat16 = (a >> 5 & 1) != 0;  // AVX512_BF16.
     if (__get_cpuid_count(7, 0, &a, &b, &c, &d) != 0) {
+      byte_products = (c >> 11 & 1) != 0;   // AVX512_VNNI.
       bfloat16_tiles = (d >> 22 & 1) != 0;  // AMX_BF16.
       half = (d >> 23 & 1) != 0;            // AVX512_FP16.
     }
@@ -41,6 +42,9 @@ bool has_bfloat16_instructions() {
 bool has_bfloat16_tiles() {
   return features().bfloat16_tiles;
 }
+bool has_byte_products() {
+  return features().byte_products;
+}
 bool has_half_instructions() {
   return features().half;
 }
@@ -49,6 +53,9 @@ bool has_bfloat16_instructions() {
   return false;
 }
 bool has_bfloat16_tiles() {
+  return false;
+}
+bool has_byte_products() {
   return false;
 }
 bool has_half_instructions() {

@@ -11,6 +11,7 @@
 
 #include <hwy/highway.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -185,6 +186,28 @@ HWY_INLINE void store_natural(VF v, BFloat16* p) {
 HWY_INLINE void store_natural(VF v, Half* p) {
   const hn::Rebind<Half, F> narrow;
   hn::StoreU(to_half(v), narrow, p);
+}
+
+// A row of sums, plus the bias where there is one, as a row of the result.
+template <class T, class Out>
+HWY_INLINE void finish_row(const float* c, const T* bias, std::size_t columns, Out* out) {
+  std::size_t n = 0;
+  for (; n + kLanes <= columns; n += kLanes) {
+    VF v = hn::LoadU(F(), c + n);
+    if (bias != nullptr) v = hn::Add(v, load_natural(F(), bias + n));
+    store_natural(v, out + n);
+  }
+  if (n == columns) return;
+  // The rest through buffers, so that rounding is the vectors' own.
+  float values[kLanes] = {};
+  T biases[kLanes] = {};
+  Out rounded[kLanes];
+  std::copy(c + n, c + columns, values);
+  if (bias != nullptr) std::copy(bias + n, bias + columns, biases);
+  VF v = hn::LoadU(F(), values);
+  if (bias != nullptr) v = hn::Add(v, load_natural(F(), biases));
+  store_natural(v, rounded);
+  std::copy(rounded, rounded + (columns - n), out + n);
 }
 
 // The sums of the lanes of a, b, c and d. Each sum is formed in the same order.
