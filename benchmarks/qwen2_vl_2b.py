@@ -2,9 +2,11 @@
 
     python benchmarks/qwen2_vl_2b.py --dir /big/disk/qwen2-vl-2b-random
 
-Reports, per round and as medians: encode (448x448 image + 100 tokens of text, to one vector), prefill (the same
-prompt, to the first token), decode (tokens a second at batch 1 and 8), load time, and tte's peak memory. Each side
-runs in a process of its own, and the two take turns, so that both see the same machine.
+Reports medians of: encode (448x448 image + 100 tokens of text, to one vector), prefill (the same prompt, to the first
+token), decode (tokens a second at batch 1 and 8), think then embed (12 such items whose traces have 8 to 160 tokens; one
+checkpoint is both halves; the peer generates in one batch, then reads each prompt with its trace), load time, and tte's
+peak memory; tte as the checkpoint is, and in 8 and 4 bits. Each side runs in a process of its own, and they take turns,
+so that all see the same machine.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = "word " * 100
+TRACES = [8 + round(152 * i / 11) for i in range(12)]  # Tokens of the traces of 12 items.
+SIDES = ("tte", "tte int8", "tte int4", "transformers")
 
 
 def test_image() -> np.ndarray:
@@ -108,17 +112,35 @@ class Transformers:
             )
         return count * (out.shape[1] - batch["input_ids"].shape[1])
 
+    def pipeline(self) -> None:
+        batch = self._batch(len(TRACES), True)
+        length, patches = batch["input_ids"].shape[1], batch["pixel_values"].shape[0] // len(TRACES)
+        with self.torch.inference_mode():
+            most = max(TRACES)
+            out = self.model.generate(
+                **batch, max_new_tokens=most, min_new_tokens=most, do_sample=False, repetition_penalty=1.0
+            )
+            for row, tokens in enumerate(TRACES):
+                self.model.model.rope_deltas = None
+                states = self.model.model(
+                    input_ids=out[row : row + 1, : length + tokens],
+                    attention_mask=self.torch.ones(1, length + tokens, dtype=self.torch.int64),
+                    pixel_values=batch["pixel_values"][row * patches : (row + 1) * patches],
+                    image_grid_thw=batch["image_grid_thw"][row : row + 1],
+                ).last_hidden_state[0, -1].float()  # fmt: skip
+                states / states.norm()
+
 
 class Tte:
     """Ours, through the public Python calls."""
 
-    def __init__(self, folder: Path, threads: int) -> None:
+    def __init__(self, folder: Path, threads: int, quantization: str | None) -> None:
         import tte
 
         backend = tte.Backend("cpu", threads=threads)
         start = time.perf_counter()
-        self.reasoner = tte.Reasoner(folder, backend=backend)
-        self.embedder = tte.Embedder(folder, backend=backend)
+        self.reasoner = tte.Reasoner(folder, backend=backend, quantization=quantization)
+        self.embedder = tte.Embedder(folder, backend=backend, quantization=quantization)
         self.load_seconds = time.perf_counter() - start
         self.round = 0
 
@@ -144,38 +166,84 @@ class Tte:
         traces = self.reasoner.think(self._items(count, image), max_new_tokens=tokens, ignore_eos=True, progress=False)
         return sum(len(t.token_ids) for t in traces)
 
+    def pipeline(self) -> None:
+        import tte
+
+        tte.think_then_embed(
+            self._items(len(TRACES), True), reasoner=self.reasoner, embedder=self.embedder, max_new_tokens=TRACES,
+            ignore_eos=True, progress=False,
+        )  # fmt: skip
+
 
 def worker(side: str, folder: Path, threads: int) -> None:
     """Serve measurements over standard input and output, one JSON a line."""
-    engine: Transformers | Tte = Tte(folder, threads) if side == "tte" else Transformers(folder, threads)
+    name, _, bits = side.partition(" ")
+    engine: Transformers | Tte = Tte(folder, threads, bits or None) if name == "tte" else Transformers(folder, threads)
     print(json.dumps({"load": engine.load_seconds}), flush=True)
     for line in sys.stdin:
         job = json.loads(line)
         start = time.perf_counter()
+        tokens = 0
         if job["what"] == "encode":
             engine.encode()
-            tokens = 0
+        elif job["what"] == "pipeline":
+            engine.pipeline()
         else:
             tokens = engine.generate(job["count"], job["tokens"], job["image"])
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         print(json.dumps({"seconds": time.perf_counter() - start, "tokens": tokens, "peak": peak}), flush=True)
 
 
+def report(
+    arguments: argparse.Namespace,
+    loads: dict[str, float],
+    seconds: dict[str, dict[str, list[float]]],
+    peak: dict[str, float],
+) -> None:
+    """Print a table: the median of each side, and how many times faster than transformers it is."""
+    n, sides = arguments.tokens, list(arguments.sides)
+    median = {name: {s: statistics.median(v) for s, v in each.items()} for name, each in seconds.items()}
+    rows: list[tuple[str, dict[str, float], bool]] = [("load, s", loads, True)]
+    rows += [(f"{name}, s", median[name], True) for name in ("encode", "prefill", "text prefill 8")]
+    for name, first, batch in (("decode 1", "prefill", 1), ("text decode 8", "text prefill 8", 8)):
+        rate = {s: batch * n / max(median[name][s] - median[first][s], 1e-9) for s in sides}
+        rows.append((f"{name}, token/s", rate, False))
+    if "think then embed" in median:
+        rows.append(("think then embed, s", median["think then embed"], True))
+    print(f"{'':24}" + "".join(f"{side:>18}" for side in sides))
+    for name, values, lower_is_better in rows:
+        cells = []
+        for side in sides:
+            peer = values.get("transformers", 0)
+            ratio = peer / values[side] if lower_is_better else values[side] / (peer or 1)
+            cells.append(f"{values[side]:.2f}" + (f" ({ratio:.2f}x)" if peer and side != "transformers" else ""))
+        print(f"{name:24}" + "".join(f"{cell:>18}" for cell in cells))
+    print(f"{'peak memory, GiB':24}" + "".join(f"{peak[side] / 2**30:18.2f}" for side in sides))
+    spread = max((max(v) - min(v)) / statistics.median(v) for each in seconds.values() for v in each.values() if v)
+    first = f"{sides[0]} loads in {loads['first']:.2f} s for the first time"
+    print(
+        f"{first}; medians of {arguments.rounds} rounds, which differ by up to {spread:.0%}; {arguments.threads} threads"
+    )
+
+
 def main() -> None:
-    """Run both sides in turn and print a table."""
+    """Run all sides in turn and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dir", type=Path, default=Path.home() / ".cache" / "tte" / "qwen2-vl-2b-random")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=16, help="tokens that the decode measurement adds")
-    parser.add_argument("--worker", choices=["tte", "transformers"], help=argparse.SUPPRESS)
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES), help="default: all")
+    parser.add_argument("--no-pipeline", action="store_true", help="leave out think then embed, the longest")
+    parser.add_argument("--worker", choices=SIDES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         worker(arguments.worker, arguments.dir, arguments.threads)
         return
     make_checkpoint(arguments.dir)
     processes: dict[str, subprocess.Popen[str]] = {}
-    loads, peak = {}, 0.0
+    loads: dict[str, float] = {}
+    peak = dict.fromkeys(arguments.sides, 0.0)
 
     def ask(side: str, job: dict[str, Any] | None) -> dict[str, Any]:
         process = processes[side]
@@ -196,7 +264,7 @@ def main() -> None:
     command = [sys.executable, __file__, "--dir", str(arguments.dir), "--threads", str(arguments.threads)]
     with tempfile.TemporaryDirectory() as cache:
         # tte hashes a checkpoint the first time it sees it and remembers the digests in the user's cache.
-        for load, side in (("first", "tte"), ("again", "tte"), ("peer", "transformers")):
+        for side in (arguments.sides[0], *arguments.sides):
             if side in processes:
                 processes[side].terminate()
                 processes[side].wait()
@@ -204,7 +272,8 @@ def main() -> None:
                 [*command, "--worker", side], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                 env={**os.environ, "XDG_CACHE_HOME": cache},
             )  # fmt: skip
-            loads[load] = ask(side, None)["load"]
+            loads[side] = ask(side, None)["load"]
+            loads.setdefault("first", loads[side])
     n = arguments.tokens
     jobs: dict[str, dict[str, Any]] = {
         "encode": {"what": "encode"},
@@ -213,27 +282,19 @@ def main() -> None:
         "text prefill 8": {"what": "generate", "count": 8, "tokens": 1, "image": False},
         "text decode 8": {"what": "generate", "count": 8, "tokens": 1 + n, "image": False},
     }
+    if not arguments.no_pipeline:
+        jobs["think then embed"] = {"what": "pipeline"}
     seconds: dict[str, dict[str, list[float]]] = {name: {side: [] for side in processes} for name in jobs}
     for turn in range(arguments.rounds + 1):
         for name, job in jobs.items():
+            if turn == 0 and name == "think then embed":
+                continue
             for side in processes:
                 reply = ask(side, job)
-                if side == "tte":
-                    peak = max(peak, reply["peak"])
-                if turn:  # The first round warms both up.
+                peak[side] = max(peak[side], reply["peak"])
+                if turn:  # The first round warms all up.
                     seconds[name][side].append(reply["seconds"])
-    median = {name: {s: statistics.median(v) for s, v in sides.items()} for name, sides in seconds.items()}
-    rows = [(f"load {when}, s", loads[when], loads["peer"], True) for when in ("first", "again")]
-    for name in ("encode", "prefill", "text prefill 8"):
-        rows.append((f"{name}, s", median[name]["tte"], median[name]["transformers"], True))
-    for name, first, batch in (("decode 1", "prefill", 1), ("text decode 8", "text prefill 8", 8)):
-        rate = {s: batch * n / max(median[name][s] - median[first][s], 1e-9) for s in processes}
-        rows.append((f"{name}, token/s", rate["tte"], rate["transformers"], False))
-    print(f"{'':24}{'tte':>10}{'transformers':>14}{'tte is':>10}")
-    for name, ours, theirs, lower_is_better in rows:
-        ratio = theirs / ours if lower_is_better else ours / theirs
-        print(f"{name:24}{ours:10.2f}{theirs:14.2f}{ratio:9.2f}x")
-    print(f"tte's peak memory: {peak / 2**30:.2f} GiB; {arguments.threads} threads")
+    report(arguments, loads, seconds, peak)
     for process in processes.values():
         process.terminate()
 

@@ -79,7 +79,9 @@ def _show(arguments: argparse.Namespace) -> None:
 def _think(arguments: argparse.Namespace) -> None:
     from tte import Reasoner, _inspect
 
-    reasoner = Reasoner(arguments.path, adapter=arguments.adapter, recipe=arguments.recipe)
+    reasoner = Reasoner(
+        arguments.path, adapter=arguments.adapter, recipe=arguments.recipe, quantization=arguments.quantization
+    )
     given = arguments.item
     items: list[Any] = [_inspect.together(given)] if arguments.together else [_inspect.item_of(one) for one in given]
     for number, item in enumerate(items):
@@ -100,10 +102,11 @@ def _embedding(arguments: argparse.Namespace, settings: dict[str, Any]) -> Any:
     """Return the function that embeds items, with the reasoner's traces if there is one."""
     from tte import Embedder, Reasoner, think_then_embed
 
-    embedder = Embedder(settings["embedder"], recipe=settings["recipe"])
+    bits = settings.get("quantization")
+    embedder = Embedder(settings["embedder"], recipe=settings["recipe"], quantization=bits)
     thinks = settings["reasoner"] is not None
     # Without one nobody thinks, and the same weights stand in for it: think_then_embed tells what was wrong with items.
-    reasoner = Reasoner(settings["reasoner"] if thinks else settings["embedder"])
+    reasoner = Reasoner(settings["reasoner"] if thinks else settings["embedder"], quantization=bits)
 
     def embed(items: list[Any]) -> tuple[Any, dict[int, str]]:
         result = think_then_embed(
@@ -122,7 +125,7 @@ def _embed(arguments: argparse.Namespace) -> int:
 
     from tte import _index
 
-    settings = {name: getattr(arguments, name) for name in ("embedder", "reasoner", "recipe", "task")}
+    settings = {name: getattr(arguments, name) for name in ("embedder", "reasoner", "recipe", "task", "quantization")}
     items = list(_index.items_of(arguments.file))
     embed = _embedding(arguments, settings)
     with tqdm(total=len(items), desc="embed", disable=not sys.stderr.isatty()) as bar:
@@ -202,6 +205,7 @@ def parser() -> argparse.ArgumentParser:
     think.add_argument("--instruction", metavar="TEXT", help="instead of the recipe's")
     think.add_argument("--max-new-tokens", type=int, metavar="N", help="most tokens; default: the recipe's, else 512")
     think.add_argument("--temperature", type=float, metavar="T", help="default: the recipe's, else greedy")
+    _bits(think)
     _preset(think)
     think.set_defaults(run=_think)
 
@@ -213,6 +217,7 @@ def parser() -> argparse.ArgumentParser:
     embed.add_argument("--embedder", default="nano", metavar="PATH", help="default: nano")
     embed.add_argument("--reasoner", metavar="PATH", help="thinks about each item before it is embedded")
     embed.add_argument("--recipe", metavar="NAME", help="the embedder's; default: found as info says")
+    _bits(embed)
     _preset(embed, side="target")
     embed.set_defaults(run=_embed)
 
@@ -222,6 +227,14 @@ def parser() -> argparse.ArgumentParser:
     search.add_argument("--top", type=int, default=10, metavar="N", help="default: 10")
     search.set_defaults(run=_search, side="query")
     return top
+
+
+def _bits(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--quantization",
+        choices=("int8", "int4"),
+        help="round the models to 8 or 4 bits: less memory, faster; CPU only",
+    )
 
 
 def _preset(parser: argparse.ArgumentParser, side: str = "query") -> None:

@@ -83,9 +83,10 @@ class _Model:
         return again, (type(self), {**self._given, **folders(self.model)})
 
     def __repr__(self) -> str:
+        bits = "" if self.model.quantization == "none" else f"quantization={self.model.quantization!r}, "
         return (
             f"{type(self).__name__}({str(self.model.path)!r}, family={self.model.family!r}, "
-            f"dtype={self.model.dtype!r}, device={self.model.device!r}, layers={self.model.num_layers}, "
+            f"dtype={self.model.dtype!r}, {bits}device={self.model.device!r}, layers={self.model.num_layers}, "
             f"hidden_size={self.model.hidden_size})"
         )
 

@@ -234,9 +234,11 @@ def dtype(value: object) -> str:
 
 def quantization(value: object) -> str:
     """Translate the `quantization` argument: "int8" or "int4", or None."""
-    if value not in (None, "int8", "int4"):
+    if value is None:
+        return "none"
+    if not isinstance(value, str) or value not in ("int8", "int4"):
         raise refuse("quantization", value, '"int8" or "int4", or None')
-    return "none" if value is None else str(value)
+    return value
 
 
 def cancel_token(value: _tte.CancelToken | None) -> _tte.CancelToken:

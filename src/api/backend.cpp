@@ -70,10 +70,10 @@ std::shared_ptr<const api::LoadedModel> Backend::Impl::load(const base::Checkpoi
     throw InputError(fmt::format("dtype is \"{}\": it must be \"auto\", {}.", base::printable(dtype, 40),
                                  base::dtype_list()));
   }
-  const auto linears = base::parse_linear_format(options.quantization);
+  const auto linears = base::parse_quantization(options.quantization);
   if (!linears) {
     throw InputError(fmt::format("quantization is \"{}\": it must be {}.",
-                                 base::printable(options.quantization, 40), base::kLinearFormats));
+                                 base::printable(options.quantization, 40), base::kQuantizations));
   }
   if (*linears != base::LinearFormat::kPlain && !placement.device.is_cpu()) {
     throw InputError(
@@ -81,7 +81,9 @@ std::shared_ptr<const api::LoadedModel> Backend::Impl::load(const base::Checkpoi
                     "give device=\"cpu\".",
                     options.quantization, device_.name));
   }
-  placement.linears = *linears;
+  // Numbers that stay as they are stand in the processor's own order, where it has one.
+  placement.linears =
+      base::is_rounded(*linears) || !placement.device.is_cpu() ? *linears : base::LinearFormat::kPanels;
   std::string key = placement.dtype ? base::dtype_name(*placement.dtype) : "stored";
   key.append("|").append(options.quantization);
   for (const std::filesystem::path& folder : checkpoint.folders()) key.append("|").append(stamp(folder));

@@ -18,7 +18,7 @@ ModelDescription describe(const LoadedModel& loaded, const prompt::Recipe& recip
   out.path = loaded.files->path;
   out.family = info.family;
   out.dtype = base::dtype_name(info.dtype);
-  out.quantization = base::linear_format_name(info.linears);
+  out.quantization = base::quantization_name(info.linears);
   out.device = backend.device();
   out.hidden_size = info.hidden_size;
   out.num_layers = info.num_layers;

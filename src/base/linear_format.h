@@ -8,22 +8,28 @@
 namespace tte::base {
 
 enum class LinearFormat : std::uint8_t {
-  kPlain,  // Numbers of the model's dtype.
-  kInt8,   // Whole numbers of 8 bits, with one scale for each output.
-  kInt4,   // Whole numbers of 4 bits, with one scale for each 32 inputs of an output.
+  kPlain,  // Numbers of the model's dtype, as a checkpoint has them.
+  kPanels,  // The same numbers in the order in which the processor multiplies them fastest, if it has one of its own.
+  kInt8,  // Whole numbers of 8 bits, with one scale for each output.
+  kInt4,  // Whole numbers of 4 bits, with one scale for each 32 inputs of an output.
 };
 
-inline constexpr const char* kLinearFormats = R"("none", "int8" or "int4")";
+// What users ask for, whose numbers differ: "none" is kPlain and kPanels.
+inline constexpr const char* kQuantizations = R"("none", "int8" or "int4")";
 
-// The format of a name; none for others.
-constexpr std::optional<LinearFormat> parse_linear_format(std::string_view name) {
+// The format of a quantization's name, kPlain for "none"; nothing for others.
+constexpr std::optional<LinearFormat> parse_quantization(std::string_view name) {
   if (name == "none") return LinearFormat::kPlain;
   if (name == "int8") return LinearFormat::kInt8;
   if (name == "int4") return LinearFormat::kInt4;
   return std::nullopt;
 }
 
-constexpr const char* linear_format_name(LinearFormat format) {
+constexpr bool is_rounded(LinearFormat format) {
+  return format == LinearFormat::kInt8 || format == LinearFormat::kInt4;
+}
+
+constexpr const char* quantization_name(LinearFormat format) {
   return format == LinearFormat::kInt8 ? "int8" : format == LinearFormat::kInt4 ? "int4" : "none";
 }
 

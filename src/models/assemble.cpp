@@ -42,7 +42,7 @@ base::Digest digest_vision(const Parts& parts, const ModelInfo& info, AddWeights
   parts.add_vision(digester);
   digester.number(static_cast<std::int64_t>(info.dtype))
       .number(static_cast<std::int64_t>(info.device.type()));
-  if (info.linears != base::LinearFormat::kPlain) digester.text(base::linear_format_name(info.linears));
+  if (base::is_rounded(info.linears)) digester.text(base::quantization_name(info.linears));
   add_weights(digester);
   return digester.finish();
 }
@@ -69,7 +69,7 @@ ModelInfo describe(const Parts& parts, const LanguageModel& language, const weig
     info.vision_identity = digest_vision(
         parts, info, [&](base::Digester& out) { out.number(static_cast<std::int64_t>(tower.identity())); });
   }
-  if (info.linears != base::LinearFormat::kPlain) digester.text(base::linear_format_name(info.linears));
+  if (base::is_rounded(info.linears)) digester.text(base::quantization_name(info.linears));
   add_digest(digester, info.vision_fingerprint);
   add_digest(digester, weights.fingerprint());
   info.fingerprint = digester.finish();

@@ -5,7 +5,6 @@
 
 #include <utility>
 
-#include "base/linear_format.h"
 #include "kernels/kernels.h"
 #include "nn/attention.h"
 #include "nn/linear.h"
@@ -38,15 +37,12 @@ at::Tensor load_embedding(const TextConfig& config, const weights::StateDict& we
 std::optional<kernels::Weight> load_head(const TextConfig& config, const weights::StateDict& weights,
                                          const at::Tensor& embedding) {
   const std::vector<std::int64_t> shape = {config.vocab_size, config.hidden_size};
-  const bool is_plain = weights.linears() == base::LinearFormat::kPlain;
-  if (!weights.has(kHead)) {
-    if (!config.tied) return std::nullopt;
-    return is_plain ? kernels::Weight(embedding) : nn::load_weight(weights, {kEmbedding}, {shape});
-  }
-  if (config.tied && at::equal(weights.get(kHead, shape), embedding)) {
-    return is_plain ? kernels::Weight(embedding) : nn::load_weight(weights, {kHead}, {shape});
-  }
-  return nn::load_weight(weights, {kHead}, {shape});
+  const bool has_head = weights.has(kHead);
+  if (!has_head && !config.tied) return std::nullopt;
+  const std::string name = has_head ? kHead : kEmbedding;
+  const bool is_tied = config.tied && (!has_head || at::equal(weights.get(kHead, shape), embedding));
+  if (is_tied && !nn::is_packed(weights, name, config.vocab_size, config.hidden_size)) return embedding;
+  return nn::load_weight(weights, {name}, {shape});
 }
 
 nn::RmsNormOptions norm_options(const TextConfig& config) {

@@ -6,22 +6,26 @@
 #include <utility>
 
 #include "kernels/kernels.h"
-#include "kernels/quantized_weight.h"
+#include "kernels/packed_weight.h"
 #include "tte/error.h"
 
 namespace tte::nn {
 
+bool is_packed(const weights::StateDict& weights, const std::string& name, std::int64_t out,
+               std::int64_t in) {
+  return kernels::is_packed(weights.linears(), out, in, weights.dtype(name));
+}
+
 kernels::Weight load_weight(const weights::StateDict& weights, const std::vector<std::string>& names,
                             const std::vector<std::vector<std::int64_t>>& shapes) {
-  const base::LinearFormat format = weights.linears();
   const std::int64_t inputs = shapes.front().back();
   std::int64_t outputs = 0;
   for (const auto& shape : shapes) outputs += shape.front();
-  if (format == base::LinearFormat::kPlain || std::min(inputs, outputs) < kernels::kLeastQuantized)
-    return weights.stacked(names, shapes);
-  const auto pack = [format](const at::Tensor& matrix) { return kernels::quantize(matrix, format); };
-  return kernels::quantized_weight(weights.packed(names, shapes, pack), format, outputs, inputs,
-                                   weights.dtype(names.front()));
+  if (!is_packed(weights, names.front(), outputs, inputs)) return weights.stacked(names, shapes);
+  const base::LinearFormat format = weights.linears();
+  const auto pack = [format](const at::Tensor& matrix) { return kernels::pack(matrix, format); };
+  return kernels::packed_weight(weights.packed(names, shapes, pack), format, outputs, inputs,
+                                weights.dtype(names.front()));
 }
 
 Linear::Linear(const weights::StateDict& weights, const std::string& name, std::int64_t in, std::int64_t out)

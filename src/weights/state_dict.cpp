@@ -177,7 +177,7 @@ at::Tensor StateDict::Checkpoint::place(const std::vector<const Entry*>& parts,
   }
   origin.number(static_cast<std::int64_t>(dtype));
   origin.number(static_cast<std::int64_t>(placement.device.type())).number(placement.device.index());
-  if (pack) origin.text(base::linear_format_name(placement.linears));
+  if (pack) origin.number(static_cast<std::int64_t>(placement.linears));
   return placement.store->share(origin.finish(), make);
 }
 

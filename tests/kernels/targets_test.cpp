@@ -6,8 +6,8 @@
 #include <utility>
 
 #include "kernels/cpu/simd/host.h"
+#include "kernels/packed_weight.h"
 #include "kernels/pages.h"
-#include "kernels/quantized_weight.h"
 
 namespace tte::kernels {
 namespace {
@@ -49,10 +49,16 @@ TEST(TargetsTest, AllGiveRightResults) {
       EXPECT_EQ(difference(kernels::linear(x, weight, {}), reference::linear(x, weight, {}), once), "");
       for (const auto format : {base::LinearFormat::kInt8, base::LinearFormat::kInt4}) {
         // Sums of whole numbers: the same bits from all.
-        const at::Tensor packed = quantize(weight, format);
-        const at::Tensor y = kernels::linear_float(x, quantized_weight(packed, format, 10, 133, type));
+        const at::Tensor packed = pack(weight, format);
+        const at::Tensor y = kernels::linear_float(x, packed_weight(packed, format, 10, 133, type));
         const auto [it, is_first] = quantized.try_emplace({type, format}, y);
-        EXPECT_EQ(difference(y, it->second, 1e-6), "") << base::linear_format_name(format);
+        EXPECT_EQ(difference(y, it->second, 1e-6), "") << base::quantization_name(format);
+      }
+      if (type == at::kBFloat16) {
+        const at::Tensor even = random({10, 134}, type, 2, 0.1), rows = random({7, 134}, type, 1);
+        const at::Tensor packed = pack(even, base::LinearFormat::kPanels);
+        const Weight panels = packed_weight(packed, base::LinearFormat::kPanels, 10, 134, type);
+        EXPECT_EQ(difference(kernels::linear(rows, panels, {}), reference::linear(rows, even, {}), once), "");
       }
       const at::Tensor scale = random({133}, type, 3);
       EXPECT_EQ(

@@ -377,6 +377,42 @@ TEST_F(StateDictTest, IdentityIsThatOfMemory) {
   EXPECT_NE(apart.select("visual.").identity(), identity);
 }
 
+TEST_F(StateDictTest, WhatIsPackedIsKeptOnceForAllModels) {
+  const auto file =
+      folder_.write("model.safetensors", safetensors({{"a", numbered({2, 3})}, {"b", numbered({4, 3}, 9)}}));
+  Placement placement{.store = std::make_shared<WeightStore>(), .linears = base::LinearFormat::kInt8};
+  int calls = 0;
+  const auto pack = [&](const at::Tensor& matrix) {
+    ++calls;
+    EXPECT_EQ(matrix.sizes(), at::IntArrayRef({6, 3}));
+    return matrix.to(at::kByte);
+  };
+  const auto packed = [&](const StateDict& dict) { return dict.packed({"a", "b"}, {{2, 3}, {4, 3}}, pack); };
+  const StateDict one = StateDict::open(file, placement);
+  EXPECT_EQ(one.linears(), base::LinearFormat::kInt8);
+  const at::Tensor first = packed(one);
+  EXPECT_TRUE(first.equal(one.stacked({"a", "b"}, {{2, 3}, {4, 3}}).to(at::kByte)));
+  EXPECT_NO_THROW(one.check_all_used());
+  const StateDict two = StateDict::open(file, placement);
+  EXPECT_EQ(packed(two).const_data_ptr(), first.const_data_ptr());
+  EXPECT_EQ(calls, 1) << "the second model has what the first one made";
+  const std::uint64_t identity = two.identity();
+  const StateDict three = StateDict::open(file, placement);
+  const at::Tensor third = packed(three);
+  EXPECT_EQ(three.identity(), identity);
+  const at::Tensor plain = three.get("a", {2, 3});
+  EXPECT_NE(three.identity(), identity) << "the tensor itself, too";
+  placement.linears = base::LinearFormat::kInt4;
+  EXPECT_NE(packed(StateDict::open(file, placement)).const_data_ptr(), first.const_data_ptr());
+  EXPECT_EQ(calls, 2) << "another format is made of its own";
+}
+
+TEST_F(StateDictTest, DtypesAreThoseInWhichTensorsAreTakenOut) {
+  const StateDict stored = open({{"a", numbered({3}).to(at::kBFloat16)}});
+  EXPECT_EQ(stored.dtype("a"), at::kBFloat16);
+  EXPECT_EQ(StateDict::open(folder_.path(), {.dtype = at::kHalf}).dtype("a"), at::kHalf);
+}
+
 TEST_F(StateDictTest, AFileWrittenToAfterwardsIsNoticed) {
   const StateDict dict = open({{"a", numbered({5000})}});
   const at::Tensor kept = dict.get("a", {5000});

@@ -322,6 +322,7 @@ def _manifest(dataset: Dataset, system: System, options: Options, settings: dict
                 "path": _place(model.model),
                 "family": model.model.family,
                 "dtype": model.model.dtype,
+                "quantization": getattr(model.model, "quantization", "none"),
                 "device": model.model.device,
                 "recipe": json.loads(model.model.recipe).get("name"),
             }

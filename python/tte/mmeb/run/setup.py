@@ -75,6 +75,7 @@ def add_work(parser: argparse.ArgumentParser, *, in_flight: bool = True) -> None
     group = parser.add_argument_group("work")
     group.add_argument("--device", default="auto", help='"auto", "cpu", "cuda", "cuda:1"')
     group.add_argument("--dtype", default="auto", help='"auto", "float32", "bfloat16", "float16"')
+    group.add_argument("--quantization", choices=("int8", "int4"), help="round the models to 8 or 4 bits; CPU only")
     group.add_argument("--shard", default="1/1", metavar="I/N", help="this process's share, such as 2/4; then `merge`")
     if in_flight:
         group.add_argument("--in-flight", type=int, default=2, metavar="N", help="blocks at the same time (2)")
@@ -97,8 +98,13 @@ def judge(arguments: argparse.Namespace) -> Judge | None:
         if arguments.rerank_think:
             raise _tte.InputError("--rerank-think is given without --rerank: nothing is reranked.")
         return None
-    reasoner = Reasoner(_checkpoint(arguments.rerank, "reasoner"), device=arguments.device, dtype=arguments.dtype)
+    reasoner = Reasoner(_checkpoint(arguments.rerank, "reasoner"), **_numbers(arguments))
     return Judge(Reranker(reasoner, think=arguments.rerank_think), top_of(arguments))
+
+
+def _numbers(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Where models run and in which numbers."""
+    return {name: getattr(arguments, name) for name in ("device", "dtype", "quantization")}
 
 
 def _checkpoint(path: str, role: str) -> str | Path:
@@ -137,7 +143,7 @@ def system(arguments: argparse.Namespace, traces: Path) -> Iterator[System]:
         )
     if think != "never" and not arguments.reasoner:
         raise _tte.InputError(f"--think {think} needs --reasoner.")
-    backend: dict[str, Any] = {"device": arguments.device, "dtype": arguments.dtype}
+    backend = _numbers(arguments)
     embedder = reasoner = None
     if getattr(arguments, "embedder", None):
         path = _checkpoint(arguments.embedder, "embedder")

@@ -191,12 +191,8 @@ template <Bits kBits, bool kVnni, class T>
 void gemm_typed(const QuantizedGemm& g, std::size_t row_begin, std::size_t row_end, std::size_t panel) {
   const Rounded<kBits> x(g.rows, g.k, const_cast<void*>(g.x));
   const std::uint8_t* weight = g.panels + panel * panel_bytes(kBits, g.k);
-  // The panel's outputs that are wanted.
-  const std::size_t first_output = panel * kPanelOutputs;
-  const std::size_t begin = std::max(first_output, g.first) - first_output;
-  const std::size_t end = std::min(first_output + kPanelOutputs, g.first + g.columns) - first_output;
-  const std::size_t column = first_output + begin - g.first;
-  const T* bias = g.bias != nullptr ? static_cast<const T*>(g.bias) + column : nullptr;
+  const PanelPart part = panel_part(panel, g.first, g.columns);
+  const T* bias = g.bias != nullptr ? static_cast<const T*>(g.bias) + part.column : nullptr;
   HWY_ALIGN float c[kGroupRows * kPanelOutputs];
   for (std::size_t row = row_begin; row < row_end; row += kGroupRows) {
     const std::size_t rows = std::min(kGroupRows, row_end - row);
@@ -208,11 +204,11 @@ void gemm_typed(const QuantizedGemm& g, std::size_t row_begin, std::size_t row_e
         for (std::size_t n = 0; n < kPanelOutputs; n += kLanes)
           hn::Store(hn::Mul(hn::Load(F(), sums + n), hn::LoadU(F(), scales + n)), F(), sums + n);
       }
-      const std::size_t at = (row + m) * g.columns + column;
+      const std::size_t at = (row + m) * g.columns + part.column;
       if (g.out_type == Type::kFloat) {
-        finish_row(sums + begin, bias, end - begin, static_cast<float*>(g.out) + at);
+        finish_row(sums + part.begin, bias, part.end - part.begin, static_cast<float*>(g.out) + at);
       } else {
-        finish_row(sums + begin, bias, end - begin, static_cast<T*>(g.out) + at);
+        finish_row(sums + part.begin, bias, part.end - part.begin, static_cast<T*>(g.out) + at);
       }
     }
   }

@@ -8,16 +8,17 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cpu/simd/panels.h"
 #include "kernels/cpu/simd/types.h"
 
 namespace tte::kernels::simd {
 
 enum class Bits : std::uint8_t { kEight, kFour };
 
-// A packed weight is panels of this many outputs; the last one is filled up with zeros. Within a panel, 4 (of 4 bits:
-// 8) inputs of all its outputs stand together, and the scales stand behind what they scale: the panel's (of 8 bits,
-// float32), or each group's (of 4 bits, bfloat16).
-inline constexpr std::size_t kPanelOutputs = 64;
+// A packed weight is panels of outputs, as in panels.h. Within a panel, 4 (of 4 bits: 8) inputs of all its outputs stand
+// together, and the scales stand behind what they scale: the panel's (of 8 bits, float32), or each group's (of 4 bits,
+// bfloat16).
+
 // Inputs that share a scale: of x, and of an output of a 4-bit weight.
 constexpr std::size_t group_inputs(Bits bits) {
   return bits == Bits::kEight ? 128 : 32;

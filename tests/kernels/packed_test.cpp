@@ -1,4 +1,4 @@
-// Weights of 8 and 4 bits: how they are rounded, and that products with them are those of the rounded numbers.
+// Weights in the CPU's own formats: how they are rounded, and that products with them are those of the kept numbers.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -6,7 +6,7 @@
 
 #include "kernels/cpu/linear.h"
 #include "kernels/kernels.h"
-#include "kernels/quantized_weight.h"
+#include "kernels/packed_weight.h"
 #include "kernels/reference.h"
 
 namespace tte::kernels {
@@ -18,9 +18,8 @@ using reference::random;
 using reference::rounding;
 using reference::Threads;
 
-Weight quantized(const at::Tensor& matrix, LinearFormat format) {
-  return quantized_weight(quantize(matrix, format), format, matrix.size(0), matrix.size(1),
-                          matrix.scalar_type());
+Weight packed(const at::Tensor& matrix, LinearFormat format) {
+  return packed_weight(pack(matrix, format), format, matrix.size(0), matrix.size(1), matrix.scalar_type());
 }
 
 // The numbers that a weight stands for, float32 [outputs, inputs]: a row of x that has a single 1 is rounded to
@@ -32,7 +31,8 @@ at::Tensor numbers(const Weight& weight) {
 // x as it is multiplied: rounded to 127 steps of the greatest value of each group.
 at::Tensor rounded_rows(const at::Tensor& x, std::int64_t group) {
   const std::int64_t missing = (group - x.size(1) % group) % group;
-  const at::Tensor groups = at::constant_pad_nd(x.to(at::kFloat), {0, missing}).view({x.size(0), (x.size(1) + missing) / group, group});
+  const at::Tensor groups = at::constant_pad_nd(x.to(at::kFloat), {0, missing})
+                                .view({x.size(0), (x.size(1) + missing) / group, group});
   const at::Tensor most = std::get<0>(groups.abs().max(2, true)).clamp_min(1e-30);
   return (at::round(groups * (127.0F / most)) * (most / 127.0F)).flatten(1).narrow(1, 0, x.size(1));
 }
@@ -49,7 +49,7 @@ TEST_P(QuantizedTest, ProductsAreThoseOfTheRoundedNumbers) {
   for (const auto& [in, out] :
        {std::pair{64, 64}, {65, 33}, {1, 1}, {8, 5}, {1000, 130}, {1536, 256}, {200, 64}}) {
     const at::Tensor matrix = random({out, in}, type, 2, 1.0 / std::sqrt(in)), bias = random({out}, type, 3);
-    const Weight weight = quantized(matrix, format);
+    const Weight weight = packed(matrix, format);
     const at::Tensor kept = numbers(weight);
     for (const std::int64_t rows : {0, 1, 2, 3, 6, 7, 13, 64, 250}) {
       const at::Tensor x = random({rows, in}, type, 1);
@@ -72,7 +72,7 @@ TEST_P(QuantizedTest, RowsDoNotDependOnTheBatchOrTheThreads) {
   const auto [type, format] = GetParam();
   for (const auto& [in, out] : {std::pair{1536, 200}, {2600, 72}, {77, 13}}) {
     const at::Tensor x = random({300, in}, type, 1), bias = random({out}, type, 3);
-    const Weight weight = quantized(random({out, in}, type, 2), format);
+    const Weight weight = packed(random({out, in}, type, 2), format);
     const at::Tensor together = kernels::linear(x, weight, bias);
     for (const std::int64_t count : {1, 2, 3, 5, 8, 13, 64, 257}) {
       const std::int64_t begin = (x.size(0) - count) / 2;
@@ -90,7 +90,7 @@ TEST_P(QuantizedTest, RowsDoNotDependOnTheBatchOrTheThreads) {
 TEST_P(QuantizedTest, PartsAreThoseOfTheWhole) {
   const auto [type, format] = GetParam();
   const at::Tensor x = random({7, 96}, type, 1);
-  const Weight weight = quantized(random({210, 96}, type, 2), format);
+  const Weight weight = packed(random({210, 96}, type, 2), format);
   const at::Tensor whole = kernels::linear(x, weight, {});
   for (const auto& [begin, count] :
        {std::pair{0, 210}, {0, 60}, {60, 70}, {64, 64}, {130, 80}, {209, 1}, {5, 0}}) {
@@ -111,11 +111,11 @@ TEST_P(QuantizedTest, ValuesThatAreNotFiniteShow) {
     at::Tensor matrix = random({70, 200}, type, 2);
     matrix[5][3] = bad;
     at::Tensor x = random({3, 200}, type, 1);
-    at::Tensor y = kernels::linear(x, quantized(matrix, format), {});
+    at::Tensor y = kernels::linear(x, packed(matrix, format), {});
     EXPECT_TRUE(y.select(1, 5).isnan().all().item<bool>()) << "a weight of " << bad;
     EXPECT_FALSE(y.narrow(1, 6, 64).isnan().any().item<bool>()) << "a weight of " << bad;
     x[1][150] = bad;
-    y = kernels::linear(x, quantized(random({70, 200}, type, 2), format), {});
+    y = kernels::linear(x, packed(random({70, 200}, type, 2), format), {});
     EXPECT_TRUE(y[1].isnan().all().item<bool>()) << "a value of " << bad;
     EXPECT_FALSE(y[0].isnan().any().item<bool>() || y[2].isnan().any().item<bool>()) << "a value of " << bad;
   }
@@ -124,12 +124,12 @@ TEST_P(QuantizedTest, ValuesThatAreNotFiniteShow) {
 TEST_P(QuantizedTest, ZerosAndTheSmallestValuesAreNothing) {
   const auto [type, format] = GetParam();
   const at::Tensor x = random({3, 128}, type, 1), zeros = at::zeros({64, 128}, type);
-  const Weight weight = quantized(random({64, 128}, type, 2), format);
-  EXPECT_TRUE(kernels::linear(x, quantized(zeros, format), {}).equal(at::zeros({3, 64}, type)));
+  const Weight weight = packed(random({64, 128}, type, 2), format);
+  EXPECT_TRUE(kernels::linear(x, packed(zeros, format), {}).equal(at::zeros({3, 64}, type)));
   EXPECT_TRUE(kernels::linear(at::zeros_like(x), weight, {}).equal(at::zeros({3, 64}, type)));
   const at::Tensor smallest = at::full({3, 128}, std::numeric_limits<float>::denorm_min()).to(type);
   EXPECT_FALSE(kernels::linear(smallest, weight, {}).isnan().any().item<bool>());
-  EXPECT_FALSE(kernels::linear(x, quantized(smallest, format), {}).isnan().any().item<bool>());
+  EXPECT_FALSE(kernels::linear(x, packed(smallest, format), {}).isnan().any().item<bool>());
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -138,12 +138,12 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{at::kHalf, LinearFormat::kInt8}, Case{at::kFloat, LinearFormat::kInt4},
                     Case{at::kBFloat16, LinearFormat::kInt4}, Case{at::kHalf, LinearFormat::kInt4}),
     [](const auto& info) {
-      return std::string(c10::toString(info.param.type)) + "_" + base::linear_format_name(info.param.format);
+      return std::string(c10::toString(info.param.type)) + "_" + base::quantization_name(info.param.format);
     });
 
 TEST(QuantizeTest, EightBitsAreWithinHalfAStepOfEachOutput) {
   const at::Tensor matrix = random({100, 300}, at::kFloat, 1) * at::logspace(-20, 10, 100, 10).unsqueeze(1);
-  const at::Tensor kept = numbers(quantized(matrix, LinearFormat::kInt8));
+  const at::Tensor kept = numbers(packed(matrix, LinearFormat::kInt8));
   const at::Tensor step = std::get<0>(matrix.abs().max(1, true)) / 127;
   EXPECT_LE(((kept - matrix).abs() / step).max().item<float>(), 0.501);
 }
@@ -157,7 +157,7 @@ TEST(QuantizeTest, FourBitsLoseLessThanTheSimpleScale) {
   // What is usual: the greatest magnitude is 7 steps.
   const at::Tensor scale = std::get<0>(groups.abs().max(2, true)) / 7;
   const double simple = error(at::round(groups / scale) * scale);
-  const double kept = error(numbers(quantized(matrix, LinearFormat::kInt4)));
+  const double kept = error(numbers(packed(matrix, LinearFormat::kInt4)));
   EXPECT_LT(kept, 0.95 * simple);
   EXPECT_LT(kept, 0.083) << "of normally distributed numbers";
 }
@@ -166,22 +166,81 @@ TEST(QuantizeTest, FourBitsKeepWhatTheyCanSay) {
   // Multiples of one step in each group, from -8 to 7, whatever the sign of the greatest.
   const at::Tensor codes = at::arange(64 * 96).remainder(16).view({64, 96}) - 8;
   const at::Tensor matrix = codes.to(at::kFloat) * 0.25;
-  EXPECT_TRUE(numbers(quantized(matrix, LinearFormat::kInt4)).allclose(matrix, 1e-6, 1e-6));
-  EXPECT_TRUE(numbers(quantized(-matrix, LinearFormat::kInt4)).allclose(-matrix, 1e-6, 1e-6));
+  EXPECT_TRUE(numbers(packed(matrix, LinearFormat::kInt4)).allclose(matrix, 1e-6, 1e-6));
+  EXPECT_TRUE(numbers(packed(-matrix, LinearFormat::kInt4)).allclose(-matrix, 1e-6, 1e-6));
 }
 
 TEST(QuantizeTest, ManyOutputsAreSharedAmongThreads) {
   const at::Tensor matrix = random({1000, 200}, at::kBFloat16, 1);
-  const at::Tensor together = quantize(matrix, LinearFormat::kInt4);
+  const at::Tensor together = pack(matrix, LinearFormat::kInt4);
   const Threads threads(3);
-  EXPECT_TRUE(quantize(matrix, LinearFormat::kInt4).equal(together));
+  EXPECT_TRUE(pack(matrix, LinearFormat::kInt4).equal(together));
 }
 
-TEST(QuantizeTest, BytesOfAnotherShapeAreRefused) {
-  const at::Tensor packed = quantize(random({100, 200}, at::kFloat, 1), LinearFormat::kInt8);
-  EXPECT_THROW(quantized_weight(packed, LinearFormat::kInt8, 200, 200, at::kFloat), c10::Error);
-  EXPECT_THROW(quantized_weight(packed, LinearFormat::kInt4, 100, 200, at::kFloat), c10::Error);
-  EXPECT_THROW(quantize(random({4, 4}, at::kFloat, 1), LinearFormat::kPlain), c10::Error);
+TEST(PanelsTest, MatchFloat64OverShapes) {
+  for (const auto& [in, out] : {std::pair{64, 48}, {2, 1}, {1000, 130}, {2600, 64}, {4102, 200}}) {
+    const at::Tensor matrix = random({out, in}, at::kBFloat16, 2, 1.0 / std::sqrt(in));
+    const at::Tensor bias = random({out}, at::kBFloat16, 3);
+    const Weight weight = packed(matrix, LinearFormat::kPanels);
+    for (const std::int64_t rows : {0, 1, 2, 3, 6, 7, 13, 64, 250}) {
+      const at::Tensor x = random({rows, 3, in}, at::kBFloat16, 1).select(1, 1);
+      const double sums = 8.0 * rounding(at::kFloat) * std::sqrt(static_cast<double>(in));
+      EXPECT_EQ(difference(kernels::linear_float(x, weight), reference::linear(x, matrix, {}), sums), "")
+          << rows << " rows, " << in << " -> " << out;
+      for (const auto& b : {std::optional<at::Tensor>(), std::optional<at::Tensor>(bias)}) {
+        EXPECT_EQ(difference(kernels::linear(x, weight, b), reference::linear(x, matrix, b),
+                             rounding(at::kBFloat16) * 1.01 + sums),
+                  "")
+            << rows << " rows, " << in << " -> " << out << (b ? " with bias" : "");
+      }
+    }
+  }
+}
+
+TEST(PanelsTest, RowsDoNotDependOnTheBatchOrTheThreads) {
+  for (const auto& [in, out] : {std::pair{1536, 200}, {2600, 72}, {78, 13}}) {
+    const at::Tensor x = random({300, in}, at::kBFloat16, 1), bias = random({out}, at::kBFloat16, 3);
+    const Weight weight = packed(random({out, in}, at::kBFloat16, 2), LinearFormat::kPanels);
+    const at::Tensor together = kernels::linear(x, weight, bias);
+    for (const std::int64_t count : {1, 2, 3, 5, 8, 13, 64, 257}) {
+      const std::int64_t begin = (x.size(0) - count) / 2;
+      EXPECT_TRUE(
+          kernels::linear(x.narrow(0, begin, count), weight, bias).equal(together.narrow(0, begin, count)))
+          << count << " rows, " << in << " -> " << out;
+    }
+    const Threads threads(3);
+    EXPECT_TRUE(kernels::linear(x, weight, bias).equal(together)) << "3 threads";
+  }
+}
+
+TEST(PanelsTest, PartsAreThoseOfTheWhole) {
+  const at::Tensor x = random({7, 96}, at::kBFloat16, 1);
+  const Weight weight = packed(random({210, 96}, at::kBFloat16, 2), LinearFormat::kPanels);
+  const at::Tensor whole = kernels::linear(x, weight, {});
+  for (const auto& [begin, count] :
+       {std::pair{0, 210}, {0, 60}, {60, 70}, {64, 64}, {130, 80}, {209, 1}, {5, 0}})
+    EXPECT_TRUE(kernels::linear(x, weight.part(begin, count), {}).equal(whole.narrow(1, begin, count)))
+        << begin << " + " << count;
+}
+
+TEST(PackTest, SaysWhatItPacks) {
+  EXPECT_FALSE(is_packed(LinearFormat::kPlain, 1024, 1024, at::kBFloat16));
+  EXPECT_FALSE(is_packed(LinearFormat::kPanels, 1024, 1024, at::kFloat));
+  EXPECT_FALSE(is_packed(LinearFormat::kPanels, 1024, 1023, at::kBFloat16));
+  for (const auto format : {LinearFormat::kInt8, LinearFormat::kInt4}) {
+    EXPECT_TRUE(is_packed(format, 64, 65, at::kFloat));
+    EXPECT_FALSE(is_packed(format, 63, 1024, at::kFloat));
+    EXPECT_FALSE(is_packed(format, 1024, 63, at::kFloat));
+  }
+}
+
+TEST(PackTest, BytesOfAnotherShapeAreRefused) {
+  const at::Tensor bytes = pack(random({100, 200}, at::kFloat, 1), LinearFormat::kInt8);
+  EXPECT_THROW(packed_weight(bytes, LinearFormat::kInt8, 200, 200, at::kFloat), c10::Error);
+  EXPECT_THROW(packed_weight(bytes, LinearFormat::kInt4, 100, 200, at::kFloat), c10::Error);
+  EXPECT_THROW(pack(random({4, 4}, at::kFloat, 1), LinearFormat::kPlain), c10::Error);
+  EXPECT_THROW(pack(random({64, 64}, at::kFloat, 1), LinearFormat::kPanels), c10::Error);
+  EXPECT_THROW(pack(random({64, 63}, at::kBFloat16, 1), LinearFormat::kPanels), c10::Error);
 }
 
 }  // namespace

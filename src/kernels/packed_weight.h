@@ -1,0 +1,27 @@
+// Weights in formats of the CPU's own, made of plain ones.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+#include "base/linear_format.h"
+#include "kernels/weight.h"
+
+namespace tte::kernels {
+
+// Whether pack() makes something else of a matrix [outputs, inputs] than it is: of kInt8 and kInt4, where both sizes
+// are at least 64 (smaller ones are gates and toys, whose time and memory do not count); of kPanels, where it is also
+// bfloat16, of an even number of inputs, and the processor multiplies pairs of them (AVX512_BF16) but not tiles (AMX).
+bool is_packed(base::LinearFormat format, std::int64_t outputs, std::int64_t inputs, at::ScalarType dtype);
+
+// The matrix, float32, bfloat16 or float16 on the CPU, in a format: bytes that packed_weight() takes. Threads share the
+// work.
+at::Tensor pack(const at::Tensor& matrix, base::LinearFormat format);
+
+// The weight whose bytes pack() made; memory is shared. `dtype` is that of x and of results. Rows that a weight of few
+// bits is multiplied with are rounded to 8 bits, with a scale for each 128 (kInt4: 32) values.
+Weight packed_weight(at::Tensor packed, base::LinearFormat format, std::int64_t outputs, std::int64_t inputs,
+                     at::ScalarType dtype);
+
+}  // namespace tte::kernels
