@@ -90,7 +90,9 @@ class TTE_API Reasoner {
   /// of the dtype. Throws ModelError naming file, key or tensor
   /// for a checkpoint that does not fit, and DeviceError for a dtype that the device cannot run.
   ///
-  /// Weights are mapped, not copied, where device and dtype are those of the file. A file that is written to
+  /// Weights are mapped, not copied, where device and dtype are those of the file; but matrices of linear layers are
+  /// copied where they are rounded (LoadOptions::quantization), or bfloat16 on a processor that multiplies pairs of them
+  /// (AVX512_BF16 without AMX). A file that is written to
   /// or cut while a model uses it ends the calls of that model with a ModelError, as soon as it is noticed
   /// (before every step); pages that a cut takes away under a running step end the process, which nobody can
   /// prevent. Replace weights by renaming a new file over the old one.

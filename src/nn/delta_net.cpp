@@ -13,14 +13,15 @@ at::Tensor conv_weight(const weights::StateDict& weights, const DeltaNetShape& s
 
 }  // namespace
 
-// The stacked product has the order that the files have: then it is a view of them.
+// The stacked products have the order that the files have: then they are views of them.
 GatedDeltaNet::GatedDeltaNet(const weights::StateDict& weights, const DeltaNetShape& shape,
                              std::int64_t cache)
     : shape_(shape),
       cache_(static_cast<std::size_t>(cache)),
-      in_(Linear::stacked(
-          weights, {"in_proj_a", "in_proj_b", "in_proj_qkv", "in_proj_z"}, shape.hidden,
-          {shape.value_heads, shape.value_heads, shape.channels(), shape.value_heads * shape.value_dim})),
+      gates_(Linear::stacked(weights, {"in_proj_a", "in_proj_b"}, shape.hidden,
+                             {shape.value_heads, shape.value_heads})),
+      in_(Linear::stacked(weights, {"in_proj_qkv", "in_proj_z"}, shape.hidden,
+                          {shape.channels(), shape.value_heads * shape.value_dim})),
       conv_(conv_weight(weights, shape)),
       rate_(weights.get("A_log", {shape.value_heads}).to(at::kFloat).exp().neg()),
       dt_bias_(weights.get("dt_bias", {shape.value_heads}).to(at::kFloat)),
@@ -28,14 +29,14 @@ GatedDeltaNet::GatedDeltaNet(const weights::StateDict& weights, const DeltaNetSh
       out_(weights, "out_proj", shape.value_heads * shape.value_dim, shape.hidden) {}
 
 at::Tensor GatedDeltaNet::mix(const at::Tensor& x, const Step& step) const {
-  const at::Tensor in = in_(x);
+  const at::Tensor gates = gates_(x), in = in_(x);
   const std::int64_t rows = x.size(0), values = shape_.value_heads * shape_.value_dim;
   const std::int64_t keys = shape_.key_heads * shape_.key_dim;
-  const at::Tensor z = in.narrow(1, 2 * shape_.value_heads + shape_.channels(), values)
-                           .view({rows, shape_.value_heads, shape_.value_dim});
+  const at::Tensor z =
+      in.narrow(1, shape_.channels(), values).view({rows, shape_.value_heads, shape_.value_dim});
   kernels::RecurrentCache& cache = step.recurrent[cache_];
-  const at::Tensor qkv = kernels::causal_conv_silu(in.narrow(1, 2 * shape_.value_heads, shape_.channels()),
-                                                   conv_, cache.columns, step.batch.cu_seqlens, step.slots);
+  const at::Tensor qkv = kernels::causal_conv_silu(in.narrow(1, 0, shape_.channels()), conv_, cache.columns,
+                                                   step.batch.cu_seqlens, step.slots);
   const auto heads = [&](std::int64_t first, std::int64_t count, std::int64_t size) {
     return qkv.narrow(1, first, count * size).view({rows, count, size});
   };
@@ -43,8 +44,8 @@ at::Tensor GatedDeltaNet::mix(const at::Tensor& x, const Step& step) const {
       .q = heads(0, shape_.key_heads, shape_.key_dim),
       .k = heads(keys, shape_.key_heads, shape_.key_dim),
       .v = heads(2 * keys, shape_.value_heads, shape_.value_dim),
-      .a = in.narrow(1, 0, shape_.value_heads),
-      .b = in.narrow(1, shape_.value_heads, shape_.value_heads),
+      .a = gates.narrow(1, 0, shape_.value_heads),
+      .b = gates.narrow(1, shape_.value_heads, shape_.value_heads),
       .rate = rate_,
       .dt_bias = dt_bias_,
   };

@@ -41,7 +41,7 @@ class GatedDeltaNet final : public Mixer {
  private:
   DeltaNetShape shape_;
   std::size_t cache_;
-  Linear in_;
+  Linear gates_, in_;
   at::Tensor conv_;  // [conv_width, channels]
   at::Tensor rate_;  // float32 [value_heads]: how fast the memory fades, as a logarithm.
   at::Tensor dt_bias_;

@@ -18,11 +18,16 @@ bool is_packed(const weights::StateDict& weights, const std::string& name, std::
 
 kernels::Weight load_weight(const weights::StateDict& weights, const std::vector<std::string>& names,
                             const std::vector<std::vector<std::int64_t>>& shapes) {
+  const base::LinearFormat format = weights.linears();
   const std::int64_t inputs = shapes.front().back();
   std::int64_t outputs = 0;
-  for (const auto& shape : shapes) outputs += shape.front();
-  if (!is_packed(weights, names.front(), outputs, inputs)) return weights.stacked(names, shapes);
-  const base::LinearFormat format = weights.linears();
+  bool all_packed = true;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    outputs += shapes[i].front();
+    all_packed =
+        all_packed && weights.has(names[i]) && is_packed(weights, names[i], shapes[i].front(), inputs);
+  }
+  if (!all_packed) return weights.stacked(names, shapes);
   const auto pack = [format](const at::Tensor& matrix) { return kernels::pack(matrix, format); };
   return kernels::packed_weight(weights.packed(names, shapes, pack), format, outputs, inputs,
                                 weights.dtype(names.front()));

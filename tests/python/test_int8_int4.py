@@ -95,8 +95,9 @@ def test_states_are_those_of_the_rounded_numbers(
     with rounded(reference(shape).model, bits):
         right = reference(shape).hidden(talk)
     ours = states(embedder, talk)
-    # A value that lies between two steps falls to either side by a rounding error, and moves what follows by a step.
-    assert cosine(ours, right).min() > 0.9999
+    # A value that lies between two steps falls to either side by an error of the last digit, and what follows from it
+    # differs by as much as a step is; other steps or scales differ as much as no rounding does.
+    assert cosine(ours, right).min() > 0.9995
     assert np.median(np.abs(ours - right)) < 0.1 * np.median(np.abs(plain - right)), "another rounding"
 
 
@@ -145,7 +146,7 @@ def test_a_pair_shares_the_work_on_an_image(checkpoint: GetFolder) -> None:
     pair = {name: kind(folder, backend=backend, quantization="int8")
             for name, kind in (("reasoner", tte.Reasoner), ("embedder", tte.Embedder))}  # fmt: skip
     one = tte.think_then_embed([ITEMS[1]], **pair, max_new_tokens=4, progress=False)
-    assert backend.stats().vision_encoded == 1
+    assert backend.stats.vision_encoded == 1
     separate = tte.think_then_embed(
         [ITEMS[1]], max_new_tokens=4, progress=False,
         reasoner=tte.Reasoner(folder, backend=tte.Backend("cpu"), quantization="int8"),

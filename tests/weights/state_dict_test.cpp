@@ -385,13 +385,13 @@ TEST_F(StateDictTest, WhatIsPackedIsKeptOnceForAllModels) {
   const auto pack = [&](const at::Tensor& matrix) {
     ++calls;
     EXPECT_EQ(matrix.sizes(), at::IntArrayRef({6, 3}));
-    return matrix.to(at::kByte);
+    return matrix.to(at::kByte) + calls;
   };
   const auto packed = [&](const StateDict& dict) { return dict.packed({"a", "b"}, {{2, 3}, {4, 3}}, pack); };
   const StateDict one = StateDict::open(file, placement);
   EXPECT_EQ(one.linears(), base::LinearFormat::kInt8);
   const at::Tensor first = packed(one);
-  EXPECT_TRUE(first.equal(one.stacked({"a", "b"}, {{2, 3}, {4, 3}}).to(at::kByte)));
+  EXPECT_TRUE(first.equal(one.stacked({"a", "b"}, {{2, 3}, {4, 3}}).to(at::kByte) + 1));
   EXPECT_NO_THROW(one.check_all_used());
   const StateDict two = StateDict::open(file, placement);
   EXPECT_EQ(packed(two).const_data_ptr(), first.const_data_ptr());
