@@ -798,6 +798,7 @@ class LoadOptions:
         parse_control_tokens: bool = False,
         media_limits: MediaLimits | None = None,
         adapter: os.PathLike | str | bytes | None = None,
+        quantization: str = "none",
     ) -> None: ...
 
 class AdapterBase:
@@ -833,6 +834,11 @@ class ModelDescription:
     def num_layers(self) -> int: ...
     @property
     def path(self) -> pathlib.Path: ...
+    @property
+    def quantization(self) -> str:
+        """
+        How matrices are kept: none, int8 or int4.
+        """
     @property
     def recipe(self) -> str: ...
     @property

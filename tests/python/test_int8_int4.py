@@ -13,7 +13,7 @@ import pytest
 import torch
 import tte
 from checkpoints import Shape
-from references import Reference, picture, states
+from references import Reference, noise, states
 from torch.nn import functional
 
 GetFolder = Callable[[Shape], Path]
@@ -26,7 +26,7 @@ WIDE = [
 BITS = ("int8", "int4")
 GROUP = {"int8": 128, "int4": 32}
 TALK = [{"role": "user", "content": [{"type": "text", "text": "look at the cat and the red circle"}]}]
-ITEMS = ["look at the cat", [picture(70, 84), "describe the red square"], "a", [picture(56, 56, seed=3)]]
+ITEMS = ["look at the cat", [noise(70, 84), "describe the red square"], "a", [noise(56, 56, seed=3)]]
 
 
 def grouped(x: torch.Tensor, group: int) -> torch.Tensor:
@@ -90,7 +90,7 @@ def test_states_are_those_of_the_rounded_numbers(
     shape: Shape, bits: str, checkpoint: GetFolder, reference: Callable[[Shape], Reference]
 ) -> None:
     embedder = tte.Embedder(checkpoint(shape), device="cpu", dtype="float32", quantization=bits)
-    talk = [{"role": "user", "content": [{"type": "image", "image": picture(70, 84)}, *TALK[0]["content"]]}]
+    talk = [{"role": "user", "content": [{"type": "image", "image": noise(70, 84)}, *TALK[0]["content"]]}]
     plain = reference(shape).hidden(talk)
     with rounded(reference(shape).model, bits):
         right = reference(shape).hidden(talk)
