@@ -39,13 +39,6 @@ bool Loop::advance() {
   return true;
 }
 
-const Value* Scope::find(std::string_view name) const {
-  for (const Scope* scope = this; scope != nullptr; scope = scope->parent.get()) {
-    if (const Value* value = scope->variables.find(name)) return value;
-  }
-  return nullptr;
-}
-
 Interpreter::Level::Level(Interpreter& run, int line)
     : run_(run), line_(run.line_), exceptions_(std::uncaught_exceptions()) {
   run_.line_ = line;
@@ -80,6 +73,22 @@ Interpreter::Interpreter(const std::string& name, const std::vector<std::pair<st
     : name_(name) {
   scope_->variables.items = global_functions();
   for (const auto& [key, value] : globals) scope_->variables.set(key, value);
+}
+
+const Value* Interpreter::find(std::string_view name) {
+  const Value* value = nullptr;
+  std::size_t names = 0;
+  for (const Scope* scope = scope_.get(); scope != nullptr && value == nullptr; scope = scope->parent.get()) {
+    value = scope->variables.find(name);
+    names += 1 + scope->variables.items.size();
+  }
+  budget.work(names);
+  return value;
+}
+
+void Interpreter::set(const std::string& name, Value value) {
+  budget.work(scope_->variables.items.size());
+  scope_->variables.set(name, std::move(value));
 }
 
 Interpreter::~Interpreter() {
@@ -170,7 +179,7 @@ Flow Interpreter::execute(const ForLoop& node, std::string& out) {
 
 void Interpreter::define(const Macro& macro) {
   budget.take(1, sizeof(Function));
-  scope_->variables.set(macro.name, std::make_shared<const Function>(Function{nullptr, &macro}));
+  set(macro.name, std::make_shared<const Function>(Function{nullptr, &macro}));
 }
 
 Value Interpreter::call_macro(const Function& function, const Arguments& arguments) {
@@ -183,6 +192,7 @@ Value Interpreter::call_macro(const Function& function, const Arguments& argumen
   if (given.size() > names.size()) refuse_call(fmt::format("{} arguments", given.size()));
   const Inside inside(*this, globals_);
   Dict& variables = scope_->variables;
+  budget.work((given.size() + arguments.named.size() + 1) * 2 * names.size());
   for (std::size_t i = 0; i < given.size(); ++i) variables.set(names[i], given[i]);
   for (const auto& [key, value] : arguments.named) {
     const bool known = std::find(names.begin(), names.end(), key) != names.end();
@@ -191,8 +201,7 @@ Value Interpreter::call_macro(const Function& function, const Arguments& argumen
   }
   for (std::size_t i = given.size(); i < names.size(); ++i) {
     if (variables.find(names[i]) != nullptr) continue;
-    variables.set(names[i],
-                  macro.defaults[i] == nullptr ? Undefined{names[i]} : evaluate_to_keep(macro.defaults[i]));
+    set(names[i], macro.defaults[i] == nullptr ? Undefined{names[i]} : evaluate_to_keep(macro.defaults[i]));
   }
   std::string out;
   execute(macro.body, out);
@@ -211,9 +220,9 @@ void Interpreter::assign_all(const std::vector<std::string>& targets, const Valu
 void Interpreter::assign(const std::string& target, Value value) {
   refuse_to_keep(value);
   const std::size_t dot = target.find('.');
-  if (dot == std::string::npos) return scope_->variables.set(target, std::move(value));
+  if (dot == std::string::npos) return set(target, std::move(value));
   const std::string object_name = target.substr(0, dot);
-  const Value* object = scope_->find(object_name);
+  const Value* object = find(object_name);
   Namespace* names = object == nullptr ? nullptr : object->names();
   if (names == nullptr) {
     throw Failure(fmt::format("{} is not a namespace(), so {} cannot be set",
@@ -236,7 +245,7 @@ Value Interpreter::evaluate_to_keep(const Expression& node) {
 }
 
 Value Interpreter::name(const std::string& name) {
-  if (const Value* value = scope_->find(name)) return *value;
+  if (const Value* value = find(name)) return *value;
   // What Jinja defines and tte does not.
   for (const std::string_view known :
        {"cycler", "dict", "joiner", "lipsum", "self", "super", "caller", "varargs", "kwargs"}) {

@@ -37,8 +37,6 @@ struct Scope {
   std::shared_ptr<Scope> parent;
   std::shared_ptr<Loop> loop;  // Whose round this is.
   Dict variables;
-
-  [[nodiscard]] const Value* find(std::string_view name) const;
 };
 
 // A macro or a global function; the other is null.
@@ -109,6 +107,10 @@ class Interpreter {
   // Enters a scope inside `parent` while it lives.
   class Inside;
 
+  // The innermost variable of that name; null: there is none. What is looked through is paid for.
+  const Value* find(std::string_view name);
+  // In this scope.
+  void set(const std::string& name, Value value);
   Value call_macro(const Function& function, const Arguments& arguments);
   void assign_all(const std::vector<std::string>& targets, const Value& value);
 

@@ -2,6 +2,7 @@
 // errors and limits.
 #include "text/jinja/template.h"
 
+#include <fmt/core.h>
 #include <gmock/gmock.h>
 #include <pthread.h>
 
@@ -129,9 +130,21 @@ std::vector<std::string> deep_templates() {
   };
 }
 
+// "{% set a0=0 %}{% set a1=1 %}...", and a macro of so many parameters, each given by name.
+std::vector<std::string> templates_of_many_names(int count) {
+  std::string sets, parameters, given;
+  for (int i = 0; i < count; ++i) {
+    sets += fmt::format("{{% set a{0}={0} %}}", i);
+    parameters += fmt::format("a{}, ", i);
+    given += fmt::format("a{}=1, ", i);
+  }
+  return {sets, fmt::format("{{% macro m({}z) %}}{{% endmacro %}}{{{{ m({}z=1) }}}}", parameters, given)};
+}
+
 // None of these may crash, hang or fill the memory.
 TEST(Jinja, HostileTemplatesAreBounded) {
   expect_refused(deep_templates());
+  expect_refused(templates_of_many_names(20'000));
   expect_refused({
       "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
       "{{ range(100000000) }}",
