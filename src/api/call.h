@@ -153,7 +153,7 @@ void Call::prepare(std::size_t item, std::function<T()> job, std::function<void(
     --preparing_;
     if (state_[item] == State::kRunning) then(outcome->result.get_future().get(), outcome->seconds);
   });
-  pool_.post([shared = shared_, event, outcome, job = std::move(job)] {
+  auto work = [shared = shared_, event, outcome, job = std::move(job)] {
     if (shared->stop.cancelled()) return;
     const auto begin = std::chrono::steady_clock::now();
     try {
@@ -163,7 +163,8 @@ void Call::prepare(std::size_t item, std::function<T()> job, std::function<void(
     }
     outcome->seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     shared->post(*event);
-  });
+  };
+  pool_.post(std::move(work), shared_.get());  // Which the job holds.
   ++preparing_;
 }
 

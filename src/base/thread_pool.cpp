@@ -2,7 +2,9 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <exception>
+#include <iterator>
 #include <utility>
 
 #include "base/logging.h"
@@ -13,9 +15,10 @@ namespace tte::base {
 ThreadPool::ThreadPool(int threads) {
   if (threads < 1)
     throw InputError(fmt::format("A thread pool of {} threads: it must have at least one.", threads));
-  threads_.reserve(static_cast<std::size_t>(threads));
+  state_->places = threads;
+  threads_.reserve(static_cast<std::size_t>(threads) + 1);
   try {
-    for (int i = 0; i < threads; ++i) threads_.emplace_back([&state = *state_] { run(state); });
+    for (int i = 0; i <= threads; ++i) threads_.emplace_back([&state = *state_] { run(state); });
   } catch (...) {
     stop();
     throw;
@@ -37,7 +40,11 @@ void ThreadPool::stop() {
   {
     const std::lock_guard lock(state_->mutex);
     state_->stopping = true;
-    dropped.swap(state_->jobs);
+    for (Owner& owner : state_->owners) {
+      dropped.insert(dropped.end(), std::make_move_iterator(owner.jobs.begin()),
+                     std::make_move_iterator(owner.jobs.end()));
+      owner.jobs.clear();
+    }
   }
   state_->ready.notify_all();
   dropped.clear();  // Who waits for these learns it now, not when the running jobs end.
@@ -45,27 +52,37 @@ void ThreadPool::stop() {
   threads_.clear();
 }
 
-void ThreadPool::post(std::function<void()> job) {
+std::list<ThreadPool::Owner>::iterator ThreadPool::State::next() {
+  return std::find_if(owners.begin(), owners.end(),
+                      [this](const Owner& owner) { return !owner.jobs.empty() && owner.running < places; });
+}
+
+void ThreadPool::post(std::function<void()> job, const void* owner) {
   process_.check();
   {
     const std::lock_guard lock(state_->mutex);
     if (state_->stopping) return;  // Posted by a job that still runs: dropped like those that wait.
-    state_->jobs.push_back(std::move(job));
+    auto& owners = state_->owners;
+    auto found = std::find_if(owners.begin(), owners.end(),
+                              [owner](const Owner& known) { return known.key == owner; });
+    if (found == owners.end()) found = owners.insert(owners.end(), Owner{owner, {}, 0});
+    found->jobs.push_back(std::move(job));
   }
   state_->ready.notify_one();
 }
 
 void ThreadPool::run(State& state) {
   set_operation_threads(1);
+  std::unique_lock lock(state.mutex);
   while (true) {
-    std::function<void()> job;
-    {
-      std::unique_lock lock(state.mutex);
-      state.ready.wait(lock, [&] { return state.stopping || !state.jobs.empty(); });
-      if (state.stopping) return;
-      job = std::move(state.jobs.front());
-      state.jobs.pop_front();
-    }
+    auto owner = state.owners.end();
+    state.ready.wait(lock, [&] { return state.stopping || (owner = state.next()) != state.owners.end(); });
+    if (state.stopping) return;
+    std::function<void()> job = std::move(owner->jobs.front());
+    owner->jobs.pop_front();
+    ++owner->running;
+    state.owners.splice(state.owners.end(), state.owners, owner);
+    lock.unlock();
     try {
       job();
     } catch (const std::exception& error) {
@@ -73,6 +90,9 @@ void ThreadPool::run(State& state) {
     } catch (...) {
       log().error("A job of the thread pool failed with an exception of unknown type.");
     }
+    job = nullptr;  // Before its owner counts as done.
+    lock.lock();
+    if (--owner->running == 0 && owner->jobs.empty()) state.owners.erase(owner);
   }
 }
 

@@ -44,6 +44,34 @@ TEST(ThreadPool, OneThreadKeepsTheOrder) {
   for (int i = 0; i < 50; ++i) EXPECT_EQ(order.at(i), i);
 }
 
+TEST(ThreadPool, AnOwnersJobsLeaveAThreadForOthers) {
+  ThreadPool pool(2);
+  const int slow = 0, quick = 0;
+  std::promise<void> go_on;
+  const std::shared_future<void> gate = go_on.get_future().share();
+  std::atomic<int> running = 0, most = 0, done = 0;
+  for (int i = 0; i < 6; ++i) {
+    pool.post(
+        [&, gate] {
+          const int now = ++running;
+          if (now > most) most = now;
+          gate.wait();
+          --running;
+          ++done;
+        },
+        &slow);
+  }
+  for (int i = 0; i < 20; ++i) {  // However many of the other's wait before them.
+    std::promise<void> ran;
+    pool.post([&] { ran.set_value(); }, &quick);
+    ran.get_future().wait();
+  }
+  EXPECT_EQ(done, 0);
+  go_on.set_value();
+  while (done < 6) std::this_thread::yield();
+  EXPECT_LE(most, 2);
+}
+
 TEST(ThreadPool, SurvivesAnExceptionOfAJob) {
   ThreadPool pool(1);
   pool.post([] { throw std::runtime_error("an error of a posted job, logged on purpose"); });
