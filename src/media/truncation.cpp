@@ -97,10 +97,12 @@ bool is_cut_mp4(Reader& reader) {
   static constexpr std::array<std::string_view, 16> kBoxes = {"ftyp", "moov", "mdat", "moof", "mfra", "sidx",
                                                               "styp", "free", "skip", "wide", "uuid", "meta",
                                                               "emsg", "prft", "ssix", "pdin"};
+  bool announced = false;  // A fragment's table, whose samples follow it.
   for (std::uint64_t at = 0; reader.holds(at, 8);) {
     std::uint64_t size = reader.number(at, 4, Order::kBig);
     const std::string name(reader.bytes(at + 4, 4));
     if (std::find(kBoxes.begin(), kBoxes.end(), name) == kBoxes.end()) return false;
+    announced = name == "moof" || (announced && name != "mdat");
     std::uint64_t head = 8;
     if (size == 1) {
       size = reader.number(at + 8, 8, Order::kBig);
@@ -124,7 +126,7 @@ bool is_cut_mp4(Reader& reader) {
     }
     at += size;
   }
-  return false;
+  return announced;
 }
 
 bool is_cut_avi(Reader& reader) {
@@ -254,6 +256,26 @@ bool is_cut_gif(Reader& reader) {
   return true;
 }
 
+// Packs, and in them packets that say how long they are.
+bool is_cut_program_stream(Reader& reader) {
+  constexpr std::uint64_t kStart = 1, kEnd = 0xB9, kPack = 0xBA;
+  for (std::uint64_t at = 0; reader.holds(at, 4);) {
+    const std::uint64_t kind = reader.number(at + 3, 1, Order::kBig);
+    if (reader.number(at, 3, Order::kBig) != kStart || kind < kEnd) return false;  // Not for us to judge.
+    std::uint64_t size = 4;
+    if (kind == kPack) {
+      const bool second =
+          reader.number(at + 4, 1, Order::kBig) >> 6 == 1;  // MPEG-2's, with stuffing at its end.
+      size = second ? 14 + (reader.number(at + 13, 1, Order::kBig) & 7) : 12;
+    } else if (kind != kEnd) {
+      size = 6 + reader.number(at + 4, 2, Order::kBig);
+    }
+    if (!reader.holds(at, size)) return true;
+    at += size;
+  }
+  return false;
+}
+
 bool is_cut_transport_stream(Reader& reader) {
   // Packets have 188 bytes, with a time of 4 bytes before each in Blu-ray files, or 16 check bytes after it
   // in broadcasts.
@@ -286,6 +308,7 @@ bool is_cut(const File& file, std::string_view format) {
   if (format == "flv") return is_cut_flv(reader);
   if (format == "ogg") return is_cut_ogg(reader);
   if (format == "gif") return is_cut_gif(reader);
+  if (format == "mpeg") return is_cut_program_stream(reader);
   if (format == "mpegts") return is_cut_transport_stream(reader);
   return false;
 }

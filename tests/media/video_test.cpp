@@ -193,11 +193,12 @@ TEST(Video, PlaylistsAreNotFollowed) {
 }
 
 // A cut video must not pass for a shorter one, wherever it is cut. Only between two elements of a file that
-// says nowhere how long it is may it: between two tags, clusters' blocks or fragments.
+// says nowhere how long it is may it: between two tags, clusters' blocks, fragments or packets.
 TEST(Video, CutFiles) {
   const TempDir folder;
-  const std::vector<std::string> endless = {"fragments.mp4", "fragments_without_index.mp4", "segments.mp4",
-                                            "live.mkv", "no_metadata.flv"};
+  const std::vector<std::string> endless = {"fragments.mp4",   "fragments_without_index.mp4",
+                                            "segments.mp4",    "live.mkv",
+                                            "no_metadata.flv", "clip.mpg"};
   std::vector<std::filesystem::path> files;
   for (const char* name : {"clip.mp4", "bt709.mp4", "clip.webm", "clip.avi"})
     files.push_back(data_folder() / name);
@@ -224,6 +225,34 @@ TEST(Video, CutFiles) {
       }
     }
     EXPECT_GE(refused, tried * 9 / 10) << name;
+  }
+}
+
+// The tables of a fragment are there, its samples are not.
+TEST(Video, FragmentsWithoutTheirSamples) {
+  const TempDir folder;
+  for (const char* name : {"fragments.mp4", "fragments_without_index.mp4"}) {
+    const Buffer whole = read_file(data_folder() / "containers" / name);
+    const std::string bytes(whole.begin(), whole.end());
+    int tried = 0;
+    for (std::size_t at = bytes.find("mdat"); at != std::string::npos;
+         at = bytes.find("mdat", at + 1), ++tried) {
+      const Video video{folder.write(name, bytes.substr(0, at - 4)), {}, {}, {}};
+      EXPECT_THAT(error(video), HasSubstr("truncated")) << name << " cut to " << at - 4;
+    }
+    EXPECT_GE(tried, 2) << name;
+  }
+}
+
+TEST(Video, PacketsOfAProgramStreamThatEndWithin) {
+  const TempDir folder;
+  const Buffer whole = read_file(data_folder() / "containers" / "clip.mpg");
+  constexpr std::size_t kPack = 2048;
+  for (std::size_t size = kPack + 300; size < whole.size() - kPack; size += 301) {
+    if (size % kPack < 30) continue;  // Between packets, or within a pack's head.
+    const auto end = whole.begin() + static_cast<std::ptrdiff_t>(size);
+    const Video video{folder.write("cut.mpg", std::string(whole.begin(), end)), {}, {}, {}};
+    EXPECT_THAT(error(video), HasSubstr("truncated")) << "cut to " << size << " of " << whole.size();
   }
 }
 

@@ -360,6 +360,7 @@ def containers() -> None:
         "packets.asf": ("-c:v", "msmpeg4v3", "-b:v", "60k", "-packet_size", "400"),
         "clip.ogv": ("-c:v", "libtheora", "-b:v", "60k"),
         "clip.gif": ("-vf", "scale=32:24"),
+        "clip.mpg": ("-c:v", "mpeg2video", "-q:v", "2", "-r", "25", "-vf", "setpts=N/25/TB"),
     }
     for name, options in encoded.items():
         ffmpeg("-i", "clip.mp4", *options, f"containers/{name}")
