@@ -112,6 +112,7 @@ class VideoFile::Impl {
   [[nodiscard]] std::int64_t width() const { return turns_ % 2 == 0 ? stream_width() : stream_height(); }
 
   void read(const std::vector<int>& indices, const std::function<void(const at::Tensor&)>& take) {
+    if (const std::int64_t all = work(indices); budget_.refuses(all)) budget_.work(all, label_);  // Throws.
     open();  // Back to the start, with a fresh decoder.
     position_ = 0;
     at::Tensor frame;
@@ -354,10 +355,28 @@ class VideoFile::Impl {
            (frame_->decode_error_flags != 0 || (frame_->flags & AV_FRAME_FLAG_CORRUPT) != 0);
   }
 
+  // Pixels of the frames that are decoded to read those at `indices`: where a file cannot be entered in its middle,
+  // these are more than the frames.
+  [[nodiscard]] std::int64_t work(const std::vector<int>& indices) const {
+    std::int64_t frames = 0;
+    int next = 0;
+    for (const int index : indices) {
+      if (index < next) continue;  // The same frame again.
+      frames += index + 1 - (timed_ ? entrance(index, next) : next);
+      next = index + 1;
+    }
+    return frames * stream_width() * stream_height();
+  }
+
+  // The last key frame up to the wanted one, or the decoder's position where there is none behind it.
+  [[nodiscard]] int entrance(int index, int position) const {
+    while (index > position && !entries_[static_cast<std::size_t>(index)].key) --index;
+    return index;
+  }
+
   // Jumps when there is a key frame between the decoder's position and the wanted frame.
   bool seek_towards(int index) {
-    int key = index;
-    while (key > position_ && !entries_[static_cast<std::size_t>(key)].key) --key;
+    const int key = entrance(index, position_);
     if (key <= position_) return false;
     const std::int64_t pts = entries_[static_cast<std::size_t>(key)].pts;
     if (av_seek_frame(format_.get(), stream_->index, pts, AVSEEK_FLAG_BACKWARD) < 0) return false;

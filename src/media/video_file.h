@@ -34,7 +34,7 @@ class VideoFile {
 
   // Gives take() the frames at `indices` (ascending, repeats allowed, each below frame_count()), one after
   // the other: uint8 [height, width, 3] RGB, upright. Frames in between are skipped by seeking where the file
-  // allows it.
+  // allows it. Throws InputError before the first is decoded where the budget does not have the work of all.
   void read(const std::vector<int>& indices, const std::function<void(const at::Tensor&)>& take);
 
  private:

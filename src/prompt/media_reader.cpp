@@ -1,5 +1,11 @@
 #include "prompt/media_reader.h"
 
+#include <array>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <tuple>
+
 #include "media/budget.h"
 #include "media/image.h"
 #include "tte/error.h"
@@ -13,6 +19,17 @@ void for_each_part(const Input& input, Visit visit) {
   for (const Message& message : input.messages) {
     for (const Part& part : message.parts) visit(part);
   }
+}
+
+// What tells two video files of an item apart; nothing for frames.
+using VideoKey = std::tuple<std::filesystem::path, std::optional<double>, std::optional<int>,
+                            std::optional<double>, std::array<std::optional<std::int64_t>, 4>>;
+std::optional<VideoKey> key_of(const Video& video) {
+  const auto* path = std::get_if<std::filesystem::path>(&video.source);
+  if (path == nullptr) return std::nullopt;
+  const Resize& size = video.resize;
+  return VideoKey(*path, video.fps, video.num_frames, video.source_fps,
+                  {size.min_pixels, size.max_pixels, size.height, size.width});
 }
 
 }  // namespace
@@ -63,9 +80,16 @@ models::Visuals MediaReader::read(const Input& input, const CancelToken& stop) c
   check_together(input, stop);
   media::Budget budget(limits_, stop);
   models::Visuals visuals;
+  std::map<VideoKey, std::shared_ptr<const models::Visual>>
+      known;  // A file that is there again is not decoded again.
   for_each_part(input, [&](const Part& part) {
     if (const auto* still = std::get_if<Image>(&part)) visuals.push_back(reader_->image(*still, budget));
-    if (const auto* clip = std::get_if<Video>(&part)) visuals.push_back(reader_->video(*clip, budget));
+    if (const auto* clip = std::get_if<Video>(&part)) {
+      const auto key = key_of(*clip);
+      const auto found = key ? known.find(*key) : known.end();
+      visuals.push_back(found != known.end() ? found->second : reader_->video(*clip, budget));
+      if (key) known.emplace(*key, visuals.back());
+    }
   });
   if (visuals.empty() && blank_image_ > 0 && input.messages.empty()) {
     const auto size = static_cast<std::size_t>(blank_image_);

@@ -153,6 +153,18 @@ TEST(Budget, Videos) {
   EXPECT_THAT(error(with_bytes(10'000'000)), HasSubstr("max_item_bytes"));
 }
 
+// The packets tell how many frames are decoded: what is too much is refused before the first.
+TEST(Budget, VideosAreRefusedBeforeTheyAreDecoded) {
+  const TempDir folder;
+  const std::string gif = dotted_gif(1000, 1000, 40);
+  const auto allowance = 10'000 * static_cast<std::int64_t>(gif.size());
+  const Video video{folder.write("dots.gif", gif), {}, {}, {}};
+  Budget budget(with_pixels(39'000'000 - allowance));
+  EXPECT_THAT(message_of<InputError>([&] { read_video(video, budget).memory = {}; }),
+              HasSubstr("40000000 pixels"));
+  EXPECT_FALSE(budget.refuses(39'000'000));  // Nothing is spent.
+}
+
 // Frames that are fitted to the model at once are held in that size only.
 TEST(Budget, FittedFrames) {
   const TempDir folder;

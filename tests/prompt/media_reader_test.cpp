@@ -6,7 +6,9 @@
 #include <array>
 
 #include "expect_error.h"
+#include "media/raw_video.h"
 #include "prompt/fixture.h"
+#include "temp_dir.h"
 #include "tte/error.h"
 
 namespace tte::prompt {
@@ -133,6 +135,17 @@ TEST(MediaReader, ImagesThatAreTooMuchTogetherAreRefusedBeforeAnyIsDecoded) {
   pixels.max_item_pixels = 9'000'000;
   EXPECT_THAT(error(3, pixels), HasSubstr("truncated"));
   EXPECT_THAT(error(4, pixels), AllOf(HasSubstr("12000000"), HasSubstr("max_item_pixels")));
+}
+
+TEST(MediaReader, AVideoThatIsThereAgainIsDecodedOnce) {
+  const ::tte::testing::TempDir folder;
+  const auto path = folder.write("dots.gif", media::testing::dotted_gif(56, 84, 8));
+  const Video video{path, {}, {}, {}}, fewer{path, {}, 4, {}};
+  const models::Visuals visuals = reader("{}").read(parts({video, std::string("text"), video, fewer, video}));
+  ASSERT_EQ(visuals.size(), 4U);
+  EXPECT_EQ(visuals[1], visuals[0]);
+  EXPECT_EQ(visuals[3], visuals[0]);
+  EXPECT_EQ(visuals[2]->patches.t * 2, visuals[0]->patches.t);
 }
 
 TEST(MediaReader, ErrorsNameTheItem) {
