@@ -506,3 +506,10 @@ def test_what_sqlite_does_not_say_is_looked_up(
     with pytest.raises(tte.InputError) as error:
         tte.TraceStore(tmp_path / "traces.sqlite")
     assert f"traces.sqlite cannot be used as a trace store {message}" in str(error.value)
+
+
+def test_a_task_that_is_absent_is_none(tmp_path: Path) -> None:
+    absent = pytest.importorskip("pandas").NA
+    with tte.TraceStore(tmp_path / "traces.sqlite") as store:
+        keys = {store.request(reasoner(tmp_path), "a", task=task).key for task in (None, absent)}
+    assert len(keys) == 1
