@@ -108,6 +108,7 @@ STATEMENTS = [
 # What chat templates use is never refused.
 SUPPORTED = [
     "{{ messages|map(attribute='role')|join(', ') }}{{ messages|selectattr('role', 'equalto', 'user')|list|length }}",
+    "{{ messages.0.role ~ messages.1.content.0.text }}",
     "{{ messages[::-1]|map(attribute='role')|join }}{{ messages|rejectattr('role', 'in', ['user'])|list|tojson }}",
     "{{ messages|tojson(indent=2) }}{{ {'b': 1, 'a': none}|tojson(sort_keys=true) }}",
     "{{ 'ü'|tojson(ensure_ascii=true) }}{{ [1, 'a']|tojson(separators=(',', ':')) }}{{ ['x']|tojson|safe }}",

@@ -486,7 +486,15 @@ class Parser {
     }
   }
 
+  [[nodiscard]] Expression item(const Expression& object, const Expression& key) const {
+    return node({object, key}, [object, key](Interpreter& run) {
+      const Value value = run.evaluate(object);
+      return get_item(run, value, run.evaluate(key));
+    });
+  }
+
   Expression attribute(const Expression& object) {
+    if (is(Kind::kInteger)) return item(object, integer());  // messages.0
     const std::string name = expect_name();
     if (!take("(")) {
       return node({object},
@@ -502,12 +510,7 @@ class Parser {
 
   Expression subscript(const Expression& object) {
     Expression begin = is(":") ? nullptr : expression();
-    if (take("]")) {
-      return node({object, begin}, [object, begin](Interpreter& run) {
-        const Value value = run.evaluate(object);
-        return get_item(run, value, run.evaluate(begin));
-      });
-    }
+    if (take("]")) return item(object, begin);
     if (is(",")) fail(unsupported("a tuple in brackets"));
     expect(":");
     Expression end = is(":") || is("]") ? nullptr : expression();
