@@ -1,7 +1,7 @@
 // Thinks about images, embeds them with their traces, and compares them.
 //
 //     cmake -S . -B build -DCMAKE_PREFIX_PATH=<where tte is installed> && cmake --build build
-//     build/think_then_embed <reasoner folder> <embedder folder> picture1.png picture2.png ...
+//     build/think_then_embed <reasoner folder> <embedder folder> image1.png image2.png ...
 
 #include <tte/tte.h>
 
@@ -12,7 +12,7 @@
 
 int main(int argc, char** argv) {
   if (argc < 5) {
-    std::fprintf(stderr, "usage: %s <reasoner folder> <embedder folder> <picture> <picture> ...\n", argv[0]);
+    std::fprintf(stderr, "usage: %s <reasoner folder> <embedder folder> <image> <image> ...\n", argv[0]);
     return 2;
   }
   try {
@@ -23,9 +23,9 @@ int main(int argc, char** argv) {
 
     std::vector<tte::Input> inputs;
     for (int i = 3; i < argc; ++i) {
-      tte::Image picture;
-      picture.source = std::filesystem::path(argv[i]);
-      inputs.emplace_back(picture);
+      tte::Image image;
+      image.source = std::filesystem::path(argv[i]);
+      inputs.emplace_back(image);
       inputs.back().name = argv[i];  // Errors then speak of the file, not of item 0.
     }
 

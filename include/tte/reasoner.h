@@ -23,11 +23,11 @@ namespace tte {
 
 struct RemoteOptions;
 
-/// Called with the item's index, the text that the token completed (whole characters; may be empty), and the
-/// token (-1 where a server writes, which tells pieces of text and no ids). Runs on the calling thread, in the order of each item's tokens, while the model writes on: it may
-/// take its time, and may itself call models. Once it answers kStop it is not called for that item again, and
-/// the trace ends with exactly that token; the model stops with the next one that it writes. What it throws
-/// stops the call and comes out of it.
+/// Called with the item's index, the text that the token completed (whole characters; may be empty), and the token (-1
+/// where a server writes, which sends pieces of text and no ids). Runs on the calling thread, in the order of each
+/// item's tokens, while the model writes on: it may take its time, and may itself call models. Once it answers kStop it
+/// is not called for that item again, and the trace ends with exactly that token; the model stops with the next one
+/// that it writes. What it throws stops the call and comes out of it.
 using TokenCallback = std::function<OnToken(std::size_t item, std::string_view text, std::int64_t id)>;
 
 struct ThinkOptions : CallOptions {
@@ -87,8 +87,8 @@ class TTE_API Reasoner {
  public:
   /// Loads a checkpoint folder as written by save_pretrained, or that of a PEFT adapter (LoRA, DoRA), which is merged
   /// into its base (see LoadOptions::adapter), or one whose weights are FP8 or compressed-tensors, which become numbers
-  /// of the dtype. Throws ModelError naming file, key or tensor
-  /// for a checkpoint that does not fit, and DeviceError for a dtype that the device cannot run.
+  /// of the dtype. Throws ModelError naming file, key or tensor for a checkpoint that does not fit, and DeviceError for
+  /// a dtype that the device cannot run.
   ///
   /// Weights are mapped, not copied, where device and dtype are those of the file; but matrices of linear layers are
   /// copied where they are rounded (LoadOptions::quantization), or bfloat16 on a processor that multiplies pairs of them

@@ -28,7 +28,7 @@ bool same_writing(const Trace& a, Trace b) {
   return content_of(a).equal(content_of(b));
 }
 
-// Of a content too, which tells how many tokens were written where it has their ids.
+// Checks the content too: a trace with ids tells by them how many tokens were written.
 Trace trace_of(const py::tuple& state) {
   if (state.size() != 9 && state.size() != 10)
     throw py::value_error("The state of a Trace is a tuple of ten.");

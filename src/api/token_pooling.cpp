@@ -34,7 +34,7 @@ std::vector<Merge> ward_merges(std::vector<float>& distances, std::int64_t n) {
   while (active.size() > 1) {
     if (chain.empty()) chain.push_back(active.front());
     const std::int64_t last = chain.back(), before = chain.size() > 1 ? chain[chain.size() - 2] : -1;
-    // Of equally near ones the one before, so that the chain ends.
+    // Where several are equally near, the one before is taken, so that the chain ends.
     std::int64_t nearest = before;
     float least = before < 0 ? std::numeric_limits<float>::infinity() : at(last, before);
     for (const std::int64_t other : active) {

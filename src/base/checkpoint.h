@@ -27,7 +27,7 @@ class Checkpoint {
   [[nodiscard]] const std::filesystem::path& folder() const { return folders_.front(); }
   // In the order in which files are looked for.
   [[nodiscard]] const std::vector<std::filesystem::path>& folders() const { return folders_; }
-  // Of the tensors that an adapter changes.
+  // Has the tensors that an adapter changes.
   [[nodiscard]] const std::filesystem::path& base() const { return folders_.back(); }
   [[nodiscard]] bool is_adapted() const { return folders_.size() > 1; }
 

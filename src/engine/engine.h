@@ -33,7 +33,7 @@ enum class Output : std::uint8_t {
   kRow,      // One token's.
   kAllRows,
   kMean,
-  kLogProbs,  // Of candidates for the token after one token.
+  kLogProbs,  // Log-probabilities of candidates for the token after one token.
   kTokens,    // The next token, again and again.
 };
 

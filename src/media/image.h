@@ -45,7 +45,7 @@ inline at::Tensor decode_image(const Image& image, const MediaLimits& limits = {
 struct Announced {
   std::string label;           // "image \"cat.jpg\"".
   Size size;                   // Before its orientation is applied.
-  std::int64_t bytes = 0;      // Of the file, or of the pixels.
+  std::int64_t bytes = 0;      // The size of the file, or of the pixels.
   std::uint64_t identity = 0;  // The same for the same file, bytes or pixels.
 };
 

@@ -137,7 +137,7 @@ class AssembledModel final : public Model {
   std::string file_;
   LanguageModel language_;
   std::unique_ptr<const VisionEncoder> vision_;
-  std::optional<nn::Linear> projection_;  // Of hidden states, where the checkpoint has one.
+  std::optional<nn::Linear> projection_;  // Applied to hidden states, where the checkpoint has one.
   ModelInfo info_;
   std::vector<std::weak_ptr<const weights::MappedFile>> files_;
 };

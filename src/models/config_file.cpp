@@ -15,7 +15,7 @@ namespace {
 
 using base::JsonObject;
 
-// Of rope_scaling.original_max_position_embeddings and its like.
+// The most that rope_scaling.original_max_position_embeddings and similar keys may say.
 constexpr std::int64_t kMostPositions = std::int64_t{1} << 40;
 constexpr std::int64_t kMostHeadDim = 4096;
 

@@ -41,8 +41,9 @@ struct TextConfig {
   nn::RopeScaling rope_scaling;  // rope_scaling, or rope_parameters
   bool qk_norm = false;          // Each head's queries and keys are normed before they are rotated.
   bool gated = false;            // What each head attends to is gated: nn::AttentionShape::gated.
-  kernels::NormScale norm_scale = kernels::NormScale::kWeight;  // Of the layers', heads' and final norms.
-  bool tied = false;                                            // tie_word_embeddings
+  kernels::NormScale norm_scale =
+      kernels::NormScale::kWeight;  // For the norms of layers and heads, and the final one.
+  bool tied = false;                // tie_word_embeddings
   // layer_types: whether the mixer of each layer is a gated delta net of the sizes of `delta`, and not
   // attention, which at least one is. Empty: none.
   std::vector<bool> delta_layers;

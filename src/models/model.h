@@ -34,7 +34,7 @@ struct RaggedBatch {
 
 struct ModelInfo {
   std::string family;            // config.json's model_type
-  std::int64_t hidden_size = 0;  // Of what forward() returns.
+  std::int64_t hidden_size = 0;  // Columns of what forward() returns.
   std::int64_t vocab_size = 0;
   std::int64_t num_layers = 0;
   std::int64_t max_positions = 0;

@@ -21,7 +21,7 @@ namespace tte::models {
 struct Visual {
   bool video = false;
   media::Patches patches;
-  media::Size original;  // Of an image as it was given, for families that cut its margins off the features.
+  media::Size original;  // An image's size as given, for families that cut its margins off the features.
   // Seconds between two temporal patches, and the time of each frame that was taken. Of videos, for families
   // whose positions or texts know time.
   double seconds_per_grid = 0;

@@ -49,7 +49,7 @@ ProcessorFile find_processor(const base::Checkpoint& checkpoint, const std::stri
       const std::filesystem::path file = folder / name;
       if (base::is_present(file)) return {base::read_json(file), base::shown(file)};
     }
-    // Of a model that was made for images alone, as ColQwen2.
+    // A model that was made for images alone, such as ColQwen2, has this name for it.
     if (json.contains("image_processor")) return found("image_processor");
   }
   throw ModelError(

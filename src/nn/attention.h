@@ -47,7 +47,7 @@ class Attention final : public Mixer {
 
   AttentionShape shape_;
   std::size_t cache_;
-  std::int64_t query_columns_;  // Of q_proj, in sizes of head_dim.
+  std::int64_t query_columns_;  // The columns of q_proj, in multiples of head_dim.
   double scale_;
   Linear qkv_;
   Linear q_, kv_;  // The parts of qkv_, sharing its weights.

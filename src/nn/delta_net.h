@@ -18,10 +18,10 @@ struct DeltaNetShape {
   std::int64_t hidden = 0;
   std::int64_t key_heads = 0;
   std::int64_t value_heads = 0;  // A multiple of key_heads: each key serves as many neighbouring values.
-  std::int64_t key_dim = 0;      // Of a head.
+  std::int64_t key_dim = 0;      // Per head.
   std::int64_t value_dim = 0;
   std::int64_t conv_width = 0;
-  double eps = 1e-6;  // Of the norm of what is read from the memory.
+  double eps = 1e-6;  // For the norm of what is read from the memory.
 
   // Channels of the convolution: queries, keys and values.
   [[nodiscard]] std::int64_t channels() const { return 2 * key_heads * key_dim + value_heads * value_dim; }

@@ -28,7 +28,7 @@ struct SlotShape {
   std::int64_t key_dim = 0;
   std::int64_t value_dim = 0;
 
-  [[nodiscard]] std::int64_t bytes(at::ScalarType dtype) const;  // Of all layers.
+  [[nodiscard]] std::int64_t bytes(at::ScalarType dtype) const;  // For all layers together.
 };
 
 class HybridState;
@@ -43,7 +43,7 @@ class HybridPool : public std::enable_shared_from_this<HybridPool> {
   static std::shared_ptr<HybridPool> create(const KvShape& kv, const SlotShape& slot, std::int64_t bytes);
 
   [[nodiscard]] const std::shared_ptr<KvPool>& kv() const { return kv_; }
-  [[nodiscard]] std::span<kernels::RecurrentCache> caches() { return layers_; }  // Of each recurrent layer.
+  [[nodiscard]] std::span<kernels::RecurrentCache> caches() { return layers_; }  // One per recurrent layer.
   // Bytes of everything, and of what a sequence of `tokens` tokens takes.
   [[nodiscard]] std::int64_t capacity() const { return capacity_; }
   [[nodiscard]] std::int64_t bytes(std::int64_t tokens) const { return slot_bytes_ + kv_->bytes(tokens); }

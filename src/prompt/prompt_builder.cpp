@@ -17,7 +17,7 @@ using text::ChatMessage;
 using text::ChatPart;
 using Ids = std::vector<std::int64_t>;
 
-// Of an ordinary text, and no more than there are.
+// More than a token of an ordinary text has: a first guess at how much of a long one is needed.
 constexpr std::size_t kBytesPerToken = 8;
 // So many tokens at the end of a text that was cut in bytes may be others than they would be.
 constexpr std::int64_t kSparedTokens = 64;

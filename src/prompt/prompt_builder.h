@@ -116,8 +116,8 @@ class PromptBuilder {
   text::ControlTokens control_{{}};      // What is guarded where there is no template.
   std::string bos_;                      // Empty where the tokenizer has none.
   std::vector<std::int64_t> suffix_ids_;
-  std::int64_t pooling_id_ = -1;                // Of recipe_.pooling,
-  std::int64_t without_trace_pooling_id_ = -1;  // and of recipe_.without_trace.
+  std::int64_t pooling_id_ = -1;                // For recipe_.pooling,
+  std::int64_t without_trace_pooling_id_ = -1;  // and for recipe_.without_trace.
 };
 
 }  // namespace tte::prompt

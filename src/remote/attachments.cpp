@@ -20,7 +20,7 @@ namespace {
 using base::Json;
 using media::Size;
 
-// Of a video whose item and recipe do not say: what most systems take.
+// Frames of a video whose item and recipe do not say how many: what most systems take.
 constexpr int kFrames = 8;
 
 std::string_view mime_of(const std::vector<std::uint8_t>& file) {

@@ -75,8 +75,8 @@ struct Client::Progress {
   Clock::time_point until;
   std::optional<Clock::time_point> first, last;
   std::string text;               // Handed out.
-  std::vector<std::size_t> ends;  // Of its pieces.
-  Reply reply;                    // Of the try that is made.
+  std::vector<std::size_t> ends;  // Where its pieces end.
+  Reply reply;                    // What the current try brings.
   bool stopped = false;           // Nobody wants more.
 
   // Hands out what of `all` is new. A try after a cut one writes the same again, or what was handed out was false.

@@ -21,14 +21,14 @@ struct HttpOptions {
   std::string key;     // A bearer token; empty: none.
   std::string accept;  // A media type.
   double connect_seconds = 10, idle_seconds = 300;
-  std::int64_t most_bytes = 64 << 20;  // Of a body.
+  std::int64_t most_bytes = 64 << 20;  // The largest body that is taken.
 };
 
 struct HttpReply {
   int status = 0;
   std::string content_type;  // In lower case, without parameters.
   std::string retry_after, location;
-  std::string body;  // Of an answer that is not 2xx, its beginning.
+  std::string body;  // The beginning of an answer that is not 2xx.
 };
 
 // Thread-safe: each thread that posts has a connection for itself. Redirects are not followed: nothing that is sent, the

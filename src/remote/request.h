@@ -11,7 +11,7 @@
 
 namespace tte::remote {
 
-// The object of RemoteOptions::extra. Throws InputError for what is none, and for fields that are tte's own.
+// The object of RemoteOptions::extra. Throws InputError for anything else, and for fields that are tte's own.
 base::Json parse_extra(const std::string& extra);
 
 // The fields that are the same for every item of these settings. `decoding` holds what the caller and the recipe set;

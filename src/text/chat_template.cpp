@@ -75,7 +75,7 @@ std::optional<Source> from_jinja(const std::filesystem::path& file) {
   if (error || stream.gcount() != static_cast<std::streamsize>(size)) {
     throw ModelError(fmt::format("{} cannot be read.", where));
   }
-  if (source.text.empty()) return std::nullopt;  // As for transformers, it is not there.
+  if (source.text.empty()) return std::nullopt;  // transformers takes an empty one for none, too.
   return source;
 }
 

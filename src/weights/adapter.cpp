@@ -149,7 +149,7 @@ struct Config {
         rank(json.object("rank_pattern"), "rank_pattern", json.integer("r", 8, 1, kMostRank), read_rank),
         alpha(json.object("alpha_pattern"), "alpha_pattern",
               json.number("lora_alpha", 8, -kMostAlpha, kMostAlpha), read_alpha) {
-    // Of transposed layers (GPT-2's Conv1D); PEFT ignores it for all others.
+    // This is for transposed layers (GPT-2's Conv1D); PEFT ignores it for all others.
     static_cast<void>(json.flag("fan_in_fan_out", false));
   }
 

@@ -23,7 +23,7 @@ bool is_adapter(const std::filesystem::path& folder);
 // The model that an adapter changes.
 struct AdapterBase {
   std::string name;      // base_model_name_or_path: a folder, or a repository of a hub; empty: none is named.
-  std::string revision;  // Of the repository; empty: any.
+  std::string revision;  // A revision of the repository; empty: any.
   std::filesystem::path folder;  // Empty where there is no folder of that name.
 };
 // As adapter_config.json names it: a folder with config.json, which is absolute, or seen from the current folder as in

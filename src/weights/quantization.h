@@ -58,7 +58,7 @@ class QuantizedWeight {
   explicit QuantizedWeight(Parts parts);
 
   [[nodiscard]] const std::vector<std::int64_t>& shape() const { return parts_.shape; }
-  // Of the numbers, as a file would say it.
+  // What a file would call the type of the numbers.
   [[nodiscard]] const std::string& dtype() const { return dtype_; }
   // A new tensor [out, in] on the CPU.
   [[nodiscard]] at::Tensor dequantize() const;

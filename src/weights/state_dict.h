@@ -40,10 +40,10 @@ struct Naming {
 };
 
 // A view of a checkpoint's tensors under a prefix of their names. Copies share the checkpoint. Thread-safe. What an
-// adapter of the checkpoint changes is changed in every tensor that is taken out. Tensors taken out must never be written to: they may be views of the file (which writing
-// to would crash) or shared with other models. They are aligned for their element type, not more. A
-// checkpoint's files may be replaced (renamed over) while they are open, but not be written to in place: see
-// MappedFile.
+// adapter of the checkpoint changes is changed in every tensor that is taken out. Tensors taken out must never be
+// written to: they may be views of the file (writing to which would crash) or shared with other models. They are
+// aligned for their element type, not more. A checkpoint's files may be replaced (renamed over) while they are open,
+// but not be written to in place: see MappedFile.
 class StateDict {
  public:
   // A .safetensors file, or a folder with model.safetensors or model.safetensors.index.json.

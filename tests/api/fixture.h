@@ -50,11 +50,11 @@ inline const Embedder& embedder() {
 // Questions with and without images, of several lengths and sizes.
 inline std::vector<Input> questions() {
   return {
-      parts({picture(112, 112, 1), std::string("what is left of the red circle ?")}),
+      parts({pattern(112, 112, 1), std::string("what is left of the red circle ?")}),
       Input("list the things in the picture"),
-      parts({picture(56, 84, 2), std::string("what is in the picture ?")}),
+      parts({pattern(56, 84, 2), std::string("what is in the picture ?")}),
       parts({clip(4, 56, 56), std::string("how does the star move ?")}),
-      parts({picture(28, 28, 3), picture(56, 56, 4)}),
+      parts({pattern(28, 28, 3), pattern(56, 56, 4)}),
   };
 }
 

@@ -16,11 +16,11 @@ using tte::testing::clip;
 using tte::testing::kEmbedder;
 using tte::testing::message_of;
 using tte::testing::parts;
-using tte::testing::picture;
+using tte::testing::pattern;
 
 TEST(Processor, GivesWhatTheModelSees) {
   const Processor processor = Processor::load(kEmbedder);
-  const auto out = processor.process(parts({picture(56, 84), clip(4, 56, 56), std::string("a")}));
+  const auto out = processor.process(parts({pattern(56, 84), clip(4, 56, 56), std::string("a")}));
   const std::size_t length = out.input_ids.size();
   EXPECT_EQ(out.mm_token_type_ids.size(), length);
   EXPECT_EQ(out.position_ids.size(), 3 * length);

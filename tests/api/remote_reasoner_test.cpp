@@ -72,7 +72,7 @@ TEST_F(RemoteReasonerTest, WritesTraces) {
 
 TEST_F(RemoteReasonerTest, ThinksForAnEmbedderThatIsLoadedHere) {
   Loopback server({good()});
-  const std::vector<Input> inputs = {"x", testing::parts({testing::picture(30, 40), "y"})};
+  const std::vector<Input> inputs = {"x", testing::parts({testing::pattern(30, 40), "y"})};
   const auto result = ThinkThenEmbed(reasoner(server), testing::embedder()).run(inputs);
   const Trace trace = Trace::from_text("<think>so</think> a");
   EmbedCallOptions options;

@@ -12,17 +12,17 @@ namespace {
 using ::testing::HasSubstr;
 using tte::testing::clip;
 using tte::testing::message_of;
-using tte::testing::picture;
+using tte::testing::pattern;
 
 TEST(Thumbnails, AreSmallAndNeverEnlarged) {
-  const auto large = thumbnails(picture(300, 500), 100);
+  const auto large = thumbnails(pattern(300, 500), 100);
   ASSERT_EQ(large.size(), 1U);
   EXPECT_EQ(large[0].height, 60);
   EXPECT_EQ(large[0].width, 100);
   EXPECT_EQ(large[0].channels, 3);
-  const auto tiny = thumbnails(picture(3, 5), 100);
+  const auto tiny = thumbnails(pattern(3, 5), 100);
   EXPECT_EQ(tiny[0].height, 3);
-  EXPECT_EQ(thumbnails(picture(2, 900), 100)[0].height, 1);
+  EXPECT_EQ(thumbnails(pattern(2, 900), 100)[0].height, 1);
 }
 
 TEST(Thumbnails, OfAVideoAreSomeOfItsFrames) {
@@ -37,8 +37,8 @@ TEST(Thumbnails, OfAVideoAreSomeOfItsFrames) {
 TEST(Thumbnails, RefuseWhatModelsRefuse) {
   EXPECT_THAT(message_of<InputError>([] { (void)thumbnails(Image{"/nowhere/x.png"}, 50); }),
               HasSubstr("/nowhere/x.png"));
-  EXPECT_THAT(message_of<InputError>([] { (void)thumbnails(picture(9, 9), 0); }), HasSubstr("side is 0"));
-  EXPECT_THAT(message_of<InputError>([] { (void)thumbnails(picture(9, 9), 9, 0); }),
+  EXPECT_THAT(message_of<InputError>([] { (void)thumbnails(pattern(9, 9), 0); }), HasSubstr("side is 0"));
+  EXPECT_THAT(message_of<InputError>([] { (void)thumbnails(pattern(9, 9), 9, 0); }),
               HasSubstr("frames is 0"));
 }
 

@@ -31,7 +31,7 @@ TEST(PublicTokenizer, IsThatOfTheModel) {
 
 TEST(PublicTokenizer, WritesChatMessages) {
   const Tokenizer tokenizer = Tokenizer::load(kReasoner);
-  const std::vector<Message> messages = {{"user", {tte::testing::picture(28, 28), std::string("what ?")}}};
+  const std::vector<Message> messages = {{"user", {tte::testing::pattern(28, 28), std::string("what ?")}}};
   EXPECT_EQ(tokenizer.apply_chat_template(messages),
             "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>what "
             "?<|im_end|>\n<|im_start|>assistant\n");

@@ -67,8 +67,8 @@ class FakeModel : public models::Model {
   at::Tensor reference(const models::Prompt& prompt) const;
 
   struct Step {
-    std::vector<std::int64_t> tokens;   // Of each segment.
-    std::vector<std::int64_t> lengths;  // Of each segment's state, before the step.
+    std::vector<std::int64_t> tokens;   // How many each segment has.
+    std::vector<std::int64_t> lengths;  // How long each segment's state was before the step.
     std::int64_t visual_rows = 0;
     std::int64_t total() const;
   };

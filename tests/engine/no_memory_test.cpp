@@ -20,7 +20,7 @@ void* allocate(std::size_t bytes) {
 
 }  // namespace
 
-// Of the whole program, which is why this is the only place that has them.
+// They replace those of the whole program, which is why this is the only place that has them.
 void* operator new(std::size_t bytes) {
   return allocate(bytes);
 }

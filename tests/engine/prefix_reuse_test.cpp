@@ -52,10 +52,9 @@ TEST(PrefixReuse, ImagesAreWhatTheyShow) {
     return make_prompt({std::string("see "), make_visual(seed, 4, 4), end});
   };
   EXPECT_EQ(reused(bench, prompt(1, " a")), 0);
-  EXPECT_EQ(reused(bench, prompt(2, " a")), 4) << "another picture behind the same ids";
+  EXPECT_EQ(reused(bench, prompt(2, " a")), 4) << "another image behind the same ids";
   EXPECT_EQ(reused(bench, prompt(1, " b")), 9);
-  EXPECT_EQ(bench.engine->stats().vision_encoded, 2)
-      << "pictures behind the reused beginning are not encoded";
+  EXPECT_EQ(bench.engine->stats().vision_encoded, 2) << "images behind the reused beginning are not encoded";
 }
 
 TEST(PrefixReuse, CutInsideAnImage) {

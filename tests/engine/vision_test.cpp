@@ -13,8 +13,8 @@ namespace {
 using ::testing::HasSubstr;
 using Calls = std::vector<std::vector<std::int64_t>>;
 
-std::shared_ptr<const models::Prompt> with_picture(std::uint64_t seed, const std::string& text,
-                                                   std::int64_t h = 4, std::int64_t w = 4) {
+std::shared_ptr<const models::Prompt> with_image(std::uint64_t seed, const std::string& text,
+                                                 std::int64_t h = 4, std::int64_t w = 4) {
   return make_prompt({text, make_visual(seed, h, w), std::string("?")});
 }
 
@@ -25,15 +25,15 @@ void expect_correct(Bench& bench, const std::shared_ptr<const models::Prompt>& p
 
 TEST(Vision, EqualImagesOfABatchAreEncodedOnceTogetherWithOthers) {
   Bench bench;
-  const std::vector prompts{with_picture(1, "a"), with_picture(2, "b"), with_picture(1, "c")};
+  const std::vector prompts{with_image(1, "a"), with_image(2, "b"), with_image(1, "c")};
   auto hold = Hold::on(*bench.executor);
   std::vector<std::future<EncodeResult>> futures;
   for (const auto& prompt : prompts) futures.push_back(bench.encode(prompt));
   hold->let_go();
   for (std::size_t i = 0; i < 3; ++i) expect_correct(bench, prompts[i], futures[i]);
   EXPECT_EQ(bench.model->vision_calls(), (Calls{{16, 16}}));
-  auto later = bench.encode(with_picture(2, "d"));
-  expect_correct(bench, with_picture(2, "d"), later);
+  auto later = bench.encode(with_image(2, "d"));
+  expect_correct(bench, with_image(2, "d"), later);
   EXPECT_EQ(bench.model->vision_calls().size(), 1U) << "the cache has it";
   EXPECT_EQ(bench.engine->stats().vision_encoded, 2);
   EXPECT_EQ(bench.engine->stats().vision_reused, 2);
@@ -43,8 +43,8 @@ TEST(Vision, EnginesOfOneExecutorShareFeatures) {
   Bench bench;
   auto other = std::make_shared<FakeModel>();
   Engine engine(other, bench.tokenizer, bench.executor, {});
-  bench.encode(with_picture(1, "reason")).get();
-  engine.submit(encode_request(with_picture(1, "embed"))).get();
+  bench.encode(with_image(1, "reason")).get();
+  engine.submit(encode_request(with_image(1, "embed"))).get();
   EXPECT_EQ(bench.model->vision_calls().size(), 1U);
   EXPECT_TRUE(other->vision_calls().empty());
   EXPECT_EQ(engine.stats().vision_reused, 1);
@@ -60,8 +60,8 @@ TEST(Vision, PatchesOfAStepAreBoundedAndDecodingGoesOn) {
   auto running = bench.engine->submit(std::move(request));
   std::vector<std::shared_ptr<const models::Prompt>> prompts;
   std::vector<std::future<EncodeResult>> futures;
-  for (std::uint64_t i = 0; i < 4; ++i) prompts.push_back(with_picture(i, "x"));  // 16 patches each.
-  prompts.push_back(with_picture(9, "large", 10, 10));                            // 100 patches.
+  for (std::uint64_t i = 0; i < 4; ++i) prompts.push_back(with_image(i, "x"));  // 16 patches each.
+  prompts.push_back(with_image(9, "large", 10, 10));                            // 100 patches.
   for (const auto& prompt : prompts) futures.push_back(bench.encode(prompt));
   hold->let_go();
   for (std::size_t i = 0; i < prompts.size(); ++i) expect_correct(bench, prompts[i], futures[i]);
@@ -100,18 +100,18 @@ TEST(Vision, AFailingImageFailsItsOwnRequestsOnly) {
     }
   };
   auto hold = Hold::on(*bench.executor);
-  auto good = bench.encode(with_picture(1, "a"));
-  auto bad = bench.encode(with_picture(2, "b", 8, 8), Output::kRow);
+  auto good = bench.encode(with_image(1, "a"));
+  auto bad = bench.encode(with_image(2, "b", 8, 8), Output::kRow);
   auto text = bench.encode(text_prompt(5, 1));
   hold->let_go();
-  expect_correct(bench, with_picture(1, "a"), good);
+  expect_correct(bench, with_image(1, "a"), good);
   EXPECT_THAT(error_of<DeviceError>([&] { bad.get(); }), HasSubstr("out of memory"));
   EXPECT_NO_THROW(text.get());
 }
 
 TEST(Vision, FeaturesThatDoNotFitTheLayoutAreAnError) {
   Bench bench;
-  auto prompt = *with_picture(1, "a");
+  auto prompt = *with_image(1, "a");
   prompt.visuals[0] = make_visual(1, 4, 8);
   EXPECT_THAT(error_of<ModelError>([&] { bench.encode(std::make_shared<models::Prompt>(prompt)).get(); }),
               HasSubstr("8 feature rows for visual 0, whose placeholder has 4 tokens"));

@@ -14,7 +14,7 @@ using reference::Pages;
 using reference::random;
 using reference::Threads;
 
-// Of our own kernels: what oneDNN computes instead on some processors is exempt.
+// Tests our own kernels: what oneDNN computes instead on some processors is exempt.
 class InvarianceTest : public testing::TestWithParam<at::ScalarType> {
  protected:
   InvarianceTest() { cpu::choose_products(cpu::Products::kOwn); }

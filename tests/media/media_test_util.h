@@ -56,7 +56,7 @@ inline std::string fnv1a(const at::Tensor& tensor) {
   return fmt::format("{:016x}", value);
 }
 
-// The picture that make.py calls pattern(height, width, seed). uint8 [height, width, 3].
+// What make.py calls pattern(height, width, seed): uint8 [height, width, 3].
 inline at::Tensor pattern(std::int64_t height, std::int64_t width, std::int64_t seed = 0) {
   at::Tensor image = at::empty({height, width, 3}, at::kByte);
   auto* out = image.mutable_data_ptr<std::uint8_t>();

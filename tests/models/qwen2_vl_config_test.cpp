@@ -183,7 +183,7 @@ TEST(Qwen2VlConfig, NonsenseNamesTheKeyAndItsValue) {
       {"a size past 64 bits", [](Json& c) { c["vocab_size"] = 18446744073709551615ULL; }, "vocab_size",
        "18446744073709551615"},
       {"a flag for a number", [](Json& c) { c["num_hidden_layers"] = true; }, "num_hidden_layers", "true"},
-      {"grey pictures", [](Json& c) { c["vision_config"]["in_channels"] = 1; }, "vision_config.in_channels",
+      {"grey images", [](Json& c) { c["vision_config"]["in_channels"] = 1; }, "vision_config.in_channels",
        "1"},
       {"a list", [](Json& c) { c["vision_config"] = {1}; }, "vision_config", "object"},
   };

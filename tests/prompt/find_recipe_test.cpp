@@ -71,7 +71,7 @@ TEST(FindRecipe, ByTheNameOfTheFolderOrOfTheRepository) {
   EXPECT_THAT(found(folder, "gme-Qwen2-VL-2B-Instruct").reason, HasSubstr("gme-Qwen2-VL-2B-Instruct"));
   EXPECT_EQ(found(folder, "models--qihoo360--RzenEmbed/snapshots/0123abc").name, "rzenembed");
   EXPECT_EQ(found(folder, "models--x--RzenEmbed/other/0123abc").name, "raw");
-  // Of another family, or of a name that only has it somewhere.
+  // Another family, or a name that only contains it, is not it.
   EXPECT_EQ(found(folder, "gme-Qwen2-VL-7B-Instruct", "qwen3").name, "raw");
   EXPECT_EQ(found(folder, "my-gme-Qwen2-VL-2B").name, "raw");
 }

@@ -21,7 +21,7 @@ inline std::shared_ptr<const prompt::CheckpointFiles> nano_files() {
 }
 
 // An image whose pixels depend on `seed`.
-inline Image picture(int height, int width, unsigned seed = 1) {
+inline Image pattern(int height, int width, unsigned seed = 1) {
   auto bytes = std::make_shared<std::vector<std::uint8_t>>(static_cast<std::size_t>(height * width * 3));
   std::uint32_t state = seed * 2654435761U + 1;
   for (auto& byte : *bytes) {
@@ -35,7 +35,7 @@ inline Image picture(int height, int width, unsigned seed = 1) {
 
 inline Video clip(int frames, int height, int width) {
   std::vector<Image> images;
-  for (int i = 0; i < frames; ++i) images.push_back(picture(height, width, static_cast<unsigned>(i) + 10));
+  for (int i = 0; i < frames; ++i) images.push_back(pattern(height, width, static_cast<unsigned>(i) + 10));
   Video video;
   video.source = std::move(images);
   return video;

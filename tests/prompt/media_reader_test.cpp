@@ -20,7 +20,7 @@ using ::tte::testing::clip;
 using ::tte::testing::message_of;
 using ::tte::testing::nano_files;
 using ::tte::testing::parts;
-using ::tte::testing::picture;
+using ::tte::testing::pattern;
 using ::tte::testing::recipe_of;
 
 MediaReader reader(const std::string& json) {
@@ -29,7 +29,7 @@ MediaReader reader(const std::string& json) {
 
 TEST(MediaReader, ReadsInTheOrderOfTheParts) {
   const models::Visuals visuals =
-      reader("{}").read(parts({picture(56, 84), std::string("text"), clip(4, 56, 56), picture(28, 28)}));
+      reader("{}").read(parts({pattern(56, 84), std::string("text"), clip(4, 56, 56), pattern(28, 28)}));
   ASSERT_EQ(visuals.size(), 3U);
   EXPECT_FALSE(visuals[0]->video);
   EXPECT_EQ(visuals[0]->patches.h, 4);
@@ -42,22 +42,22 @@ TEST(MediaReader, ReadsInTheOrderOfTheParts) {
 TEST(MediaReader, ReadsTheMessagesToo) {
   Input input;
   input.messages = {{"system", {std::string("s")}},
-                    {"user", {picture(56, 56), std::string("q"), picture(28, 28)}}};
+                    {"user", {pattern(56, 56), std::string("q"), pattern(28, 28)}}};
   EXPECT_EQ(reader("{}").read(input).size(), 2U);
   EXPECT_TRUE(has_media(input));
   EXPECT_FALSE(has_media(Input("text")));
 }
 
 TEST(MediaReader, TheRecipesLimitsWinOverTheCheckpoints) {
-  const auto small = reader(R"({"image": {"max_pixels": 3136}})").read(parts({picture(112, 112)}));
+  const auto small = reader(R"({"image": {"max_pixels": 3136}})").read(parts({pattern(112, 112)}));
   EXPECT_EQ(small[0]->patches.h, 4);
-  const auto own = reader("{}").read(parts({picture(112, 112)}));
+  const auto own = reader("{}").read(parts({pattern(112, 112)}));
   EXPECT_EQ(own[0]->patches.h, 8);
 }
 
 TEST(MediaReader, ImagesMayBeResizedTwiceAndSmallOnesBecomeSquares) {
   const auto grid = [](const std::string& image, int height, int width) {
-    const auto visuals = reader("{\"image\": " + image + "}").read(parts({picture(height, width)}));
+    const auto visuals = reader("{\"image\": " + image + "}").read(parts({pattern(height, width)}));
     return std::array{visuals[0]->patches.h, visuals[0]->patches.w};
   };
   const std::string limits = R"("min_pixels": 784, "max_pixels": 1003520)";
@@ -93,7 +93,7 @@ TEST(MediaReader, ABlankImageStandsInForNone) {
   const models::Visuals visuals = blank.read(Input("text"));
   ASSERT_EQ(visuals.size(), 1U);
   EXPECT_EQ(visuals[0]->patches.h, 2);
-  EXPECT_EQ(blank.read(parts({picture(56, 56)})).size(), 1U);
+  EXPECT_EQ(blank.read(parts({pattern(56, 56)})).size(), 1U);
 }
 
 TEST(MediaReader, SignaturesTellReadersApart) {
@@ -150,9 +150,9 @@ TEST(MediaReader, AVideoThatIsThereAgainIsDecodedOnce) {
 
 TEST(MediaReader, ErrorsNameTheItem) {
   Image missing;
-  missing.source = std::filesystem::path("/no/such/picture.png");
+  missing.source = std::filesystem::path("/no/such/image.png");
   EXPECT_THAT(message_of<InputError>([&] { (void)reader("{}").read(parts({missing})); }),
-              HasSubstr("picture.png"));
+              HasSubstr("image.png"));
 }
 
 }  // namespace

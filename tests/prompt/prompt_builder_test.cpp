@@ -25,7 +25,7 @@ using ::tte::testing::kNano;
 using ::tte::testing::message_of;
 using ::tte::testing::nano_files;
 using ::tte::testing::parts;
-using ::tte::testing::picture;
+using ::tte::testing::pattern;
 using ::tte::testing::recipe_of;
 using Ids = std::vector<std::int64_t>;
 
@@ -63,7 +63,7 @@ TEST(PromptBuilder, WritesTheChatTemplateAndTheGenerationPrompt) {
 }
 
 TEST(PromptBuilder, WritesImagesWhereTheyStand) {
-  const auto prompt = open(builder("{}"), parts({std::string("a"), picture(56, 56), std::string("b")}));
+  const auto prompt = open(builder("{}"), parts({std::string("a"), pattern(56, 56), std::string("b")}));
   EXPECT_EQ(
       text_of(*prompt),
       "<|im_start|>user\na<|vision_start|><|image_pad|><|image_pad|><|image_pad|><|image_pad|><|vision_end|>b"
@@ -77,7 +77,7 @@ TEST(PromptBuilder, FillsPiecesAndLeavesEmptyOnesOut) {
   EXPECT_EQ(text_of(*open(built, parts({std::string("one"), std::string("two")}), request)),
             "<|im_start|>user\none\ntwo !<|im_end|>\n<|im_start|>assistant\n");
   request.instruction = "count";
-  EXPECT_EQ(text_of(*open(built, parts({std::string("one"), picture(28, 28)}), request)),
+  EXPECT_EQ(text_of(*open(built, parts({std::string("one"), pattern(28, 28)}), request)),
             "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>count : one !<|im_end|>\n"
             "<|im_start|>assistant\n");
 }
@@ -122,20 +122,20 @@ TEST(PromptBuilder, TheClosestInstructionWins) {
 TEST(PromptBuilder, ItemsWithoutTextGetTheRecipesText) {
   const auto built = builder(R"({"prompt": {"user": ["{media}", "{instruction}", "{text}"],
                                             "no_text": {"image": "list", "video": "follow"}}})");
-  EXPECT_THAT(text_of(*open(built, parts({picture(28, 28)}))), HasSubstr("<|vision_end|>list<|im_end|>"));
+  EXPECT_THAT(text_of(*open(built, parts({pattern(28, 28)}))), HasSubstr("<|vision_end|>list<|im_end|>"));
   EXPECT_THAT(text_of(*open(built, parts({tte::testing::clip(2, 28, 28)}))),
               HasSubstr("<|vision_end|>follow<|im_end|>"));
-  EXPECT_THAT(text_of(*open(built, parts({picture(28, 28), std::string("own")}))),
+  EXPECT_THAT(text_of(*open(built, parts({pattern(28, 28), std::string("own")}))),
               HasSubstr("<|vision_end|>own<|im_end|>"));
   PromptRequest request;
   request.instruction = "count";
-  EXPECT_THAT(text_of(*open(built, parts({picture(28, 28)}), request)),
+  EXPECT_THAT(text_of(*open(built, parts({pattern(28, 28)}), request)),
               HasSubstr("<|vision_end|>count<|im_end|>"));
 }
 
 TEST(PromptBuilder, TheOpenedPromptIsAPrefixWhateverTheTrace) {
   const auto built = builder(kPlain);
-  const Input input = parts({picture(56, 56), std::string("what is in the picture ?")});
+  const Input input = parts({pattern(56, 56), std::string("what is in the picture ?")});
   PromptRequest reason, embed;
   embed.stage = Stage::kEmbed;
   const auto opened = open(built, input, reason);
@@ -237,7 +237,7 @@ TEST(PromptBuilder, ControlTokensOfRecipesAct) {
 TEST(PromptBuilder, MessagesAreWrittenAsTheyAre) {
   const auto built = builder(R"({"prompt": {"user": "never {content}"}, "instruction": "never"})");
   Input chat;
-  chat.messages = {{"system", {std::string("be brief")}}, {"user", {picture(28, 28), std::string("what ?")}}};
+  chat.messages = {{"system", {std::string("be brief")}}, {"user", {pattern(28, 28), std::string("what ?")}}};
   EXPECT_EQ(
       text_of(*open(built, chat)),
       "<|im_start|>system\nbe brief<|im_end|>\n<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>"
@@ -274,7 +274,7 @@ TEST(PromptBuilder, RawRecipesAreStrings) {
                                             "image": "<|vision_start|>{token}", "positions": "sequential"}})");
   PromptRequest request;
   request.instruction = "find";
-  const auto prompt = open(built, parts({std::string("tea"), picture(56, 56)}), request);
+  const auto prompt = open(built, parts({std::string("tea"), pattern(56, 56)}), request);
   EXPECT_EQ(text_of(*prompt),
             "<|vision_start|><|image_pad|><|image_pad|><|image_pad|><|image_pad|> find tea\n");
   for (std::int64_t row = 0; row < prompt->size(); ++row) {
@@ -287,7 +287,7 @@ TEST(PromptBuilder, BoundariesAreWhereOtherPromptsMayPart) {
   const auto built = builder(R"({"prompt": {"style": "raw", "raw": ["{media}", " {text}"],
                                             "image": "<|vision_start|>{token}<|vision_end|>"},
                                  "trace": {"open": "<think>", "close": "</think>"}})");
-  const auto prompt = open(built, parts({std::string("tea"), picture(56, 56), picture(28, 28)}), {});
+  const auto prompt = open(built, parts({std::string("tea"), pattern(56, 56), pattern(28, 28)}), {});
   EXPECT_THAT(prompt->boundaries, ::testing::ElementsAre(5, 8)) << "after the tokens of each image";
   Trace trace;
   trace.text = "a leaf";
@@ -354,7 +354,7 @@ TEST(PromptBuilder, AFamilyMayExpandTheTextOfMedia) {
 }
 
 TEST(PromptBuilder, TextGoesOnPastTheRowsOrPastAllAxesOfAVideo) {
-  const auto item = parts({std::string("a"), clip(12, 28, 56), std::string("b"), picture(56, 56),
+  const auto item = parts({std::string("a"), clip(12, 28, 56), std::string("b"), pattern(56, 56),
                            clip(8, 28, 28), std::string("c")});
   const auto family = open(builder(R"({"video": {"min_pixels": 1}})"), item);
   const auto past =
@@ -425,7 +425,7 @@ TEST(PromptBuilder, KeepsOnlyTheConclusionWhenTold) {
 TEST(PromptBuilder, PoolsTheLastOccurrenceOfAToken) {
   const auto built = builder(R"({"pooling": "token", "pooling_token": "<|vision_end|>"})");
   const auto opened =
-      open(built, parts({picture(28, 28), std::string("a"), picture(28, 28), std::string("b")}));
+      open(built, parts({pattern(28, 28), std::string("a"), pattern(28, 28), std::string("b")}));
   const EmbedPrompt closed = built.close(opened, nullptr);
   const std::int64_t id = *nano_files()->tokenizer->id_of("<|vision_end|>");
   EXPECT_EQ(closed.prompt->ids[static_cast<std::size_t>(closed.pooled_row)], id);
@@ -501,9 +501,9 @@ TEST(PromptBuilder, ImagesAndVideosMayHavePlacesOfTheirOwn) {
     const std::string text = text_of(*open(built, parts(std::move(list))));
     return std::array{text.find("image_pad") < text.find("word"), text.find("video_pad") < text.find("word")};
   };
-  EXPECT_EQ(order({std::string("word"), picture(28, 28)}), (std::array{true, false}));
+  EXPECT_EQ(order({std::string("word"), pattern(28, 28)}), (std::array{true, false}));
   EXPECT_EQ(order({clip(2, 28, 28), std::string("word")}), (std::array{false, false}));
-  EXPECT_EQ(order({std::string("word"), clip(2, 28, 28), picture(28, 28)}), (std::array{true, true}));
+  EXPECT_EQ(order({std::string("word"), clip(2, 28, 28), pattern(28, 28)}), (std::array{true, true}));
 }
 
 TEST(PromptBuilder, TextsAreCutToTheLongestPrompt) {
@@ -523,16 +523,16 @@ TEST(PromptBuilder, TextsAreCutToTheLongestPrompt) {
   std::string words;
   for (int i = 0; i < 60; ++i) words += " word";
   check(Input(words));
-  check(parts({picture(56, 56), words}));
+  check(parts({pattern(56, 56), words}));
   check(Input("x" + std::string(100'000, ' ') + words));
   // Not the first text while the last one has tokens left; and the image between them stays.
-  const auto two = open(built, parts({words, picture(56, 56), std::string("end")}));
+  const auto two = open(built, parts({words, pattern(56, 56), std::string("end")}));
   EXPECT_EQ(two->size(), 39);
   EXPECT_EQ(std::count(two->kinds.begin(), two->kinds.end(), models::TokenKind::kImage), 4);
   // What fits is as it is.
   EXPECT_EQ(open(built, "few words")->ids, open(whole, "few words")->ids);
   EXPECT_THAT(message_of<InputError>([&] {
-                open(built, parts({picture(560, 560), std::string("end")}));
+                open(built, parts({pattern(560, 560), std::string("end")}));
               }),
               AllOf(HasSubstr("tokens more than the 40"), HasSubstr("may be cut")));
   Input talk;

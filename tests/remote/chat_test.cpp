@@ -60,7 +60,7 @@ TEST(Attachments, SizesKeepTheirShapeWithinTheLimits) {
 }
 
 TEST(Attachments, APngHasThePixels) {
-  const Image image = testing::picture(5, 7);
+  const Image image = testing::pattern(5, 7);
   const at::Tensor pixels = media::decode_image(image);
   Image again;
   again.source = EncodedImage{std::make_shared<std::vector<std::uint8_t>>(media::encode_png(pixels))};

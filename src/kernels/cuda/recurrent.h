@@ -19,7 +19,7 @@ struct Sequences {
 struct Convolution {
   std::int64_t channels = 0;
   std::int64_t width = 0;
-  std::int64_t row_stride = 0;  // Of x.
+  std::int64_t row_stride = 0;  // From one row of x to the next.
 };
 // As kernels::causal_conv_silu: columns [slots, width - 1, channels], out dense.
 void conv_silu(Type type, const Sequences& sequences, const Convolution& conv, const void* x,

@@ -9,7 +9,7 @@ namespace {
 
 using base::JsonObject;
 
-constexpr std::int64_t kMostSide = 1 << 16;  // Of a tile, in pixels.
+constexpr std::int64_t kMostSide = 1 << 16;  // The longest side of a tile, in pixels.
 
 // One number, or a list of them, counted from behind where negative: layers of the tower, whose input is 0.
 std::vector<std::int64_t> read_feature_layers(const JsonObject& root, std::int64_t depth) {

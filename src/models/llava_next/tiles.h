@@ -29,11 +29,11 @@ Size fit_into(Size image, Size target);
 
 // The features of an image's tiles as a grid, without those that lie wholly in its margins.
 struct FeatureGrid {
-  std::int64_t rows = 0, columns = 0;  // Of tiles.
+  std::int64_t rows = 0, columns = 0;  // Counted in tiles.
   std::int64_t top = 0, left = 0;      // Features cut off at either end.
   std::int64_t height = 0, width = 0;  // What is left; each row ends with a newline besides.
 
-  // Of the image in all: those of the whole, and of the grid.
+  // How many the image has in all: those of the whole, and of the grid.
   [[nodiscard]] std::int64_t tokens(const Tiling& tiling) const {
     return tiling.side * tiling.side + height * (width + 1);
   }

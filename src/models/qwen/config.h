@@ -40,7 +40,7 @@ struct VisionConfig {
   void add_to(base::Digester& digester) const;
 };
 
-// Of a tower whose patches also have learned positions (GridTower).
+// The config of a tower whose patches also have learned positions (GridTower).
 struct GridVisionConfig : VisionConfig {
   std::int64_t num_positions = 2304;  // num_position_embeddings: learned positions, a square grid
   // deepstack_visual_indexes (Qwen3-VL): blocks whose output is merged too, ascending

@@ -33,7 +33,7 @@ class Merger {
   [[nodiscard]] at::Tensor operator()(const at::Tensor& x) const;
 
  private:
-  std::int64_t width_;  // Of a token.
+  std::int64_t width_;  // Values per token.
   NormOf norm_of_;
   nn::LayerNorm norm_;
   nn::Mlp mlp_;
@@ -52,7 +52,7 @@ class GridTower final : public VisionTower {
   [[nodiscard]] at::Tensor positions(std::span<const Frame> frames) const;
 
   at::Tensor grid_;    // [num_positions, hidden_size]
-  std::int64_t side_;  // Of the grid.
+  std::int64_t side_;  // Positions per side of the grid.
   std::vector<VisionBlock<nn::LayerNorm, nn::Mlp>> blocks_;
   Merger merger_;
   std::vector<std::int64_t> deepstack_;    // Blocks, ascending,

@@ -11,7 +11,7 @@
 
 namespace tte::models::qwen {
 
-// Of a family with a tower; `config`, a qwen::Config, outlives it.
+// The parts of a family with a tower; `config`, a qwen::Config, outlives them.
 template <typename Tower, typename Config>
 Parts parts_of(std::string family, const Config& config) {
   Parts parts;

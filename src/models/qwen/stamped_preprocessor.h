@@ -13,7 +13,7 @@ namespace tte::models::qwen {
 std::shared_ptr<const Preprocessor> make_stamped_preprocessor(const VisualSpecs& specs,
                                                               const PlaceholderTokens& tokens);
 
-// Of a family's config.json, a Config.
+// Config is what the family reads config.json into.
 template <typename Config>
 std::shared_ptr<const Preprocessor> load_stamped_preprocessor(const base::Checkpoint& checkpoint,
                                                               const Config& config) {

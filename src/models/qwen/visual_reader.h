@@ -35,11 +35,11 @@ class QwenVisualReader final : public VisualReader {
   [[nodiscard]] Size size(Size frame, std::int64_t frames, const VisualSpec& spec) const;
 
   VisualSpec image_, video_;
-  std::optional<VisualSpec> first_;  // Of what resizes images before the processor.
+  std::optional<VisualSpec> first_;  // How images are resized before the processor sees them.
   int min_side_, small_side_;
   FrameSampling sampling_;
   bool family_samples_;                 // sampling_ is the family's own, not the recipe's.
-  std::optional<double> utils_pixels_;  // Of all frames together, where qwen-vl-utils' rule holds.
+  std::optional<double> utils_pixels_;  // The limit on all frames together, where qwen-vl-utils' rule holds.
   VideoRules rules_;
 };
 

@@ -11,7 +11,7 @@ namespace tte::models::qwen3_5 {
 
 std::shared_ptr<const Model> load_model(const base::Checkpoint& checkpoint, const ModelOptions& options);
 
-// Of the text model alone (model_type "qwen3_5_text").
+// Loads the text model alone (model_type "qwen3_5_text").
 std::shared_ptr<const Model> load_text_model(const base::Checkpoint& checkpoint, const ModelOptions& options);
 
 }  // namespace tte::models::qwen3_5

@@ -10,7 +10,7 @@ namespace tte::models::qwen3_5 {
 
 std::shared_ptr<const Preprocessor> load_preprocessor(const base::Checkpoint& checkpoint);
 
-// Of the text model alone (model_type "qwen3_5_text").
+// For the text model alone (model_type "qwen3_5_text").
 std::shared_ptr<const Preprocessor> load_text_preprocessor(const base::Checkpoint& checkpoint);
 
 }  // namespace tte::models::qwen3_5

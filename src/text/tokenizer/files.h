@@ -12,9 +12,9 @@
 
 namespace tte::text {
 
-// tokenizer_config.json and what else says how a checkpoint's tokenizer files are to be read.
+// tokenizer_config.json and what else says how to read a checkpoint's tokenizer files.
 struct TokenizerConfig {
-  std::filesystem::path folder;  // Of all tokenizer files: the first that has a tokenizer.
+  std::filesystem::path folder;  // Has all tokenizer files: the first folder with a tokenizer.
   std::string where;             // tokenizer_config.json, for messages.
   base::Json json;               // An object; empty when there is no such file.
   std::string class_name;        // tokenizer_class without "Fast"; empty when unknown.

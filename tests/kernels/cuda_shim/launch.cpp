@@ -117,7 +117,7 @@ class Block {
     waiting.clear();
   }
 
-  // Of the current fiber, which is never resumed.
+  // Ends the current fiber, which is never resumed.
   void fail(const char* what) {
     fault = what;
     suspend();

@@ -23,7 +23,7 @@ struct alignas(16) uint4 {
   unsigned x, y, z, w;
 };
 
-// Of the thread that runs.
+// What these say is about the thread that runs.
 extern uint3 threadIdx, blockIdx;
 extern dim3 blockDim, gridDim;
 void __syncthreads();
