@@ -19,7 +19,8 @@ def resolve(path_or_id: str | os.PathLike[str], role: str = "reasoner") -> Path:
     """
     if not isinstance(path_or_id, (str, os.PathLike)):
         raise _tte.ModelError(f"A checkpoint is a folder or a hub id, not {_text.shown(path_or_id)}.")
-    path = Path(_text.path(path_or_id, "the checkpoint", _tte.ModelError))
+    text = _text.path(path_or_id, "the checkpoint", _tte.ModelError)
+    path = Path(text)
     try:
         path = path.expanduser()
         if path.is_dir():
@@ -28,11 +29,10 @@ def resolve(path_or_id: str | os.PathLike[str], role: str = "reasoner") -> Path:
     except (OSError, RuntimeError) as error:  # A name that is too long, a link to itself, a home that is none.
         reason = getattr(error, "strerror", None) or str(error)
         raise _tte.ModelError(f"{_text.shown(str(path))} is not a folder that can be opened ({reason}).") from None
-    if path_or_id == "nano":
+    if text == "nano":
         return bundled(role)
     if path.is_file():
         return path  # Whoever loads it says what it is instead.
-    text = os.fspath(path_or_id)
     repository, _, revision = text.partition("@")
     if found or repository.count("/") != 1 or repository.startswith((".", "/", "~")):
         raise _tte.ModelError(

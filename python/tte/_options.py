@@ -78,7 +78,9 @@ T = TypeVar("T")
 
 def is_absent(value: object) -> bool:
     """Whether a value of a record says that there is none: None, NaN, pandas' NA and NaT."""
-    if isinstance(value, (float, np.floating)):
+    if isinstance(value, float):
+        return math.isnan(value)  # Of the number itself, whatever a subclass says of it.
+    if isinstance(value, np.floating):
         return bool(np.isnan(value))
     return value is None or type(value).__name__ in ("NAType", "NaTType")
 
@@ -204,8 +206,8 @@ def recipe(value: object) -> str:
 
 def choice(value: object, name: str, choices: Mapping[str, T]) -> T:
     """Translate an argument that is one of several names."""
-    if isinstance(value, str) and value in choices:
-        return choices[value]
+    if isinstance(value, str) and (plain := str.__str__(value)) in choices:
+        return choices[plain]
     raise refuse(name, value, " or ".join(map(repr, choices)))
 
 

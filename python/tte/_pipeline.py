@@ -406,6 +406,7 @@ class _Kept:
 def _think_modes(think: Any, count: int) -> tuple[list[_tte.ThinkMode], list[_tte.Trace | None], _Decide | None]:
     """Mode of each item, traces by hand, and what decides."""
     always, never = _tte.ThinkMode.ALWAYS, _tte.ThinkMode.NEVER
+    think = str.__str__(think) if isinstance(think, str) else think  # Not a subclass with ways of its own.
     if isinstance(think, (bool, np.bool_)):
         return [always if think else never] * count, [], None
     named = {"queries": _tte.ThinkMode.QUERIES, "recipe": _tte.ThinkMode.RECIPE}

@@ -67,16 +67,16 @@ def chosen(tokens: Any) -> _tte.TokenOptions | None:
 
 
 def _origins(keep: Any) -> tuple[Origin, ...]:
-    if isinstance(keep, str) and keep == "all":
+    if isinstance(keep, str) and (keep := str.__str__(keep)) == "all":  # Not a subclass with ways of its own.
         return ORIGINS
     what = "'all', or one or some of " + ", ".join(map(repr, ORIGINS))
     several = not isinstance(keep, str) and isinstance(keep, Set)
     listed = [keep] if isinstance(keep, str) else list(keep) if several else _options.listed(keep, "keep", what)
     names: list[Origin] = []
     for name in listed:
-        if not isinstance(name, str) or name not in ORIGINS:
+        if not isinstance(name, str) or str.__str__(name) not in ORIGINS:
             raise _options.refuse("keep", name, what)
-        names.append(name)
+        names.append(ORIGINS[ORIGINS.index(str.__str__(name))])
     return tuple(names)
 
 

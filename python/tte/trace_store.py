@@ -239,7 +239,7 @@ class TraceStore:
         body = {
             "item": _content.canonical(item) if content is None else content,
             "instruction": _options.text(instruction, "instruction"),
-            "task": "" if _options.is_absent(task) else task,
+            "task": "" if _options.is_absent(task) else _text.utf8(task, "task"),
             "side": side,
             "decoding": _options.resolved(decoding, described.recipe),
         }

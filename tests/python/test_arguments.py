@@ -44,6 +44,26 @@ class Endless:
         return itertools.count()
 
 
+class RaisingText(str):
+    """A text all of whose ways are its own."""
+
+    __slots__ = ()
+
+    def _refuse(self, *_: Any) -> Any:
+        raise RuntimeError("not this text")
+
+    __eq__ = __hash__ = __len__ = __str__ = __contains__ = encode = _refuse
+
+
+class RaisingNumber(float):
+    """A number all of whose ways are its own."""
+
+    def _refuse(self, *_: Any) -> Any:
+        raise RuntimeError("not this number")
+
+    __eq__ = __lt__ = __le__ = __ge__ = __gt__ = __float__ = _refuse
+
+
 class Lengthless(list[int]):
     def __len__(self) -> int:
         raise RuntimeError("no length")
@@ -114,6 +134,8 @@ ZOO: dict[str, Any] = {
     "a sequence without a length": Lengthless(),
     "an array of many dimensions": np.zeros((1, 2, 3, 4)),
     "a slice of texts": slice("a", "b"),
+    "a text that raises": RaisingText("x"),
+    "a number that raises": RaisingNumber(0.5),
     "a slice without steps": slice(0, 1, 0),
 }
 
