@@ -1,4 +1,4 @@
-// What the kernels share: types in and out of float32, vector loads, sums over the threads of a row.
+// What the kernels share: the types of values, in and out of float32, vector loads, sums over the threads of a row.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -35,6 +35,11 @@ __device__ __forceinline__ __half narrow<__half>(float x) {
   return __float2half_rn(x);
 }
 
+// Can 16 bytes be read from here at a time?
+inline bool aligned(const void* p) {
+  return reinterpret_cast<std::uintptr_t>(p) % 16 == 0;
+}
+
 // V values that are loaded and stored by one instruction.
 template <typename T, int V>
 struct alignas(sizeof(T) * V) Pack {
@@ -48,6 +53,19 @@ __device__ __forceinline__ Pack<T, V> load(const T* p) {
 template <int V, typename T>
 __device__ __forceinline__ void store(T* p, const Pack<T, V>& pack) {
   *reinterpret_cast<Pack<T, V>*>(p) = pack;
+}
+
+// Calls f with p as a pointer to values of the type.
+template <typename Body>
+void with_values(Type type, void* p, const Body& f) {
+  switch (type) {
+    case Type::kFloat:
+      return f(static_cast<float*>(p));
+    case Type::kBFloat16:
+      return f(static_cast<__nv_bfloat16*>(p));
+    case Type::kHalf:
+      return f(static_cast<__half*>(p));
+  }
 }
 
 template <typename T>

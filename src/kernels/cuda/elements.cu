@@ -85,32 +85,18 @@ __global__ void store_kv_kernel(Heads k, Heads v, const std::int64_t* slots, std
   }
 }
 
-bool aligned(const void* p) {
-  return reinterpret_cast<std::uintptr_t>(p) % 16 == 0;
-}
-
-template <Function F, typename T>
-void launch_activate(const void* x, std::int64_t count, void* out, cudaStream_t stream) {
-  constexpr int kV = 16 / sizeof(T);
-  const auto* in = static_cast<const T*>(x);
-  auto* result = static_cast<T*>(out);
-  if (count % kV == 0 && aligned(x) && aligned(out)) {
-    activate_kernel<F, T, kV><<<blocks_for(count / kV), kThreads, 0, stream>>>(in, count / kV, result);
-  } else {
-    activate_kernel<F, T, 1><<<blocks_for(count), kThreads, 0, stream>>>(in, count, result);
-  }
-}
-
 template <Function F>
 void launch_activate(Type type, const void* x, std::int64_t count, void* out, cudaStream_t stream) {
-  switch (type) {
-    case Type::kFloat:
-      return launch_activate<F, float>(x, count, out, stream);
-    case Type::kBFloat16:
-      return launch_activate<F, __nv_bfloat16>(x, count, out, stream);
-    case Type::kHalf:
-      return launch_activate<F, __half>(x, count, out, stream);
-  }
+  with_values(type, out, [&](auto* result) {
+    using T = std::remove_pointer_t<decltype(result)>;
+    constexpr int kV = 16 / sizeof(T);
+    const auto* in = static_cast<const T*>(x);
+    if (count % kV == 0 && aligned(x) && aligned(out)) {
+      activate_kernel<F, T, kV><<<blocks_for(count / kV), kThreads, 0, stream>>>(in, count / kV, result);
+    } else {
+      activate_kernel<F, T, 1><<<blocks_for(count), kThreads, 0, stream>>>(in, count, result);
+    }
+  });
 }
 
 template <typename Word>
@@ -146,17 +132,9 @@ void activate(Type type, Function function, const void* x, std::int64_t count, v
 
 void gated(Type type, bool silu, Rows x, Rows gates, std::int64_t n, void* out, cudaStream_t stream) {
   if (x.count * n == 0) return;
-  const auto launch = [&](auto* values) {
+  with_values(type, out, [&](auto* values) {
     gated_kernel<<<blocks_for(x.count * n), kThreads, 0, stream>>>(silu, x, gates, n, values);
-  };
-  switch (type) {
-    case Type::kFloat:
-      return launch(static_cast<float*>(out));
-    case Type::kBFloat16:
-      return launch(static_cast<__nv_bfloat16*>(out));
-    case Type::kHalf:
-      return launch(static_cast<__half*>(out));
-  }
+  });
 }
 
 void rope(Type type, void* x, std::int64_t rows, std::int64_t heads, std::int64_t head_dim,
@@ -164,18 +142,10 @@ void rope(Type type, void* x, std::int64_t rows, std::int64_t heads, std::int64_
           cudaStream_t stream) {
   const std::int64_t half = head_dim / 2, count = rows * heads * half;
   if (count == 0) return;
-  const auto launch = [&](auto* values) {
+  with_values(type, x, [&](auto* values) {
     rope_kernel<<<blocks_for(count), kThreads, 0, stream>>>(values, count, heads, half, row_stride,
                                                             head_stride, cos, sin);
-  };
-  switch (type) {
-    case Type::kFloat:
-      return launch(static_cast<float*>(x));
-    case Type::kBFloat16:
-      return launch(static_cast<__nv_bfloat16*>(x));
-    case Type::kHalf:
-      return launch(static_cast<__half*>(x));
-  }
+  });
 }
 
 void store_kv(Type type, Heads k, Heads v, const std::int64_t* slots, std::int64_t rows, std::int64_t heads,

@@ -68,20 +68,12 @@ void conv_silu(Type type, const Sequences& sequences, const Convolution& conv, c
                const void* weight, void* columns, void* out, cudaStream_t stream) {
   const std::int64_t count = sequences.count * conv.channels;
   if (count == 0) return;
-  const auto launch = [&](auto* values) {
+  with_values(type, out, [&](auto* values) {
     auto* kept = static_cast<decltype(values)>(columns);
     const auto* in = static_cast<decltype(values)>(const_cast<void*>(x));
     const auto* taps = static_cast<decltype(values)>(const_cast<void*>(weight));
     conv_silu_kernel<<<blocks_for(count), kThreads, 0, stream>>>(sequences, conv, in, taps, kept, values);
-  };
-  switch (type) {
-    case Type::kFloat:
-      return launch(static_cast<float*>(out));
-    case Type::kBFloat16:
-      return launch(static_cast<__nv_bfloat16*>(out));
-    case Type::kHalf:
-      return launch(static_cast<__half*>(out));
-  }
+  });
 }
 
 void delta_rule(const Sequences& sequences, const DeltaRule& rule, cudaStream_t stream) {

@@ -147,10 +147,6 @@ Grid grid_of(std::int64_t rows, std::int64_t n, int v) {
   return {dim3(static_cast<unsigned>(rows)), dim3(threads)};
 }
 
-bool aligned(const void* p) {
-  return reinterpret_cast<std::uintptr_t>(p) % 16 == 0;
-}
-
 // Can rows of n values, n and their strides, be read 16 bytes at a time?
 template <typename T>
 bool wide_rows(const Rows& rows, std::int64_t n) {
@@ -158,40 +154,22 @@ bool wide_rows(const Rows& rows, std::int64_t n) {
   return aligned(rows.data) && n % kV == 0 && rows.inner_stride % kV == 0 && rows.outer_stride % kV == 0;
 }
 
-// Calls f with a null pointer of the element type.
-template <typename Body>
-void with_type(Type type, const Body& f) {
-  switch (type) {
-    case Type::kFloat:
-      return f(static_cast<float*>(nullptr));
-    case Type::kBFloat16:
-      return f(static_cast<__nv_bfloat16*>(nullptr));
-    case Type::kHalf:
-      return f(static_cast<__half*>(nullptr));
-  }
-}
-template <typename P>
-P as(const void* p) {
-  return static_cast<P>(const_cast<void*>(p));
-}
-
 }  // namespace
 
 void rms_norm(Type type, Rows x, const void* weight, float eps, bool one_plus, std::int64_t n, void* out,
               cudaStream_t stream) {
   if (x.count == 0 || n == 0) return;
-  with_type(type, [&](auto* t) {
-    using P = decltype(t);
-    using T = std::remove_pointer_t<P>;
+  with_values(type, out, [&](auto* result) {
+    using T = std::remove_pointer_t<decltype(result)>;
     constexpr int kV = 16 / sizeof(T);
     if (wide_rows<T>(x, n) && aligned(weight) && aligned(out)) {
       const Grid grid = grid_of(x.count, n, kV);
-      rms_norm_kernel<T, kV>
-          <<<grid.blocks, grid.threads, 0, stream>>>(x, as<P>(weight), eps, one_plus, n, as<P>(out));
+      rms_norm_kernel<T, kV><<<grid.blocks, grid.threads, 0, stream>>>(x, static_cast<const T*>(weight), eps,
+                                                                       one_plus, n, result);
     } else {
       const Grid grid = grid_of(x.count, n, 1);
-      rms_norm_kernel<T, 1>
-          <<<grid.blocks, grid.threads, 0, stream>>>(x, as<P>(weight), eps, one_plus, n, as<P>(out));
+      rms_norm_kernel<T, 1><<<grid.blocks, grid.threads, 0, stream>>>(x, static_cast<const T*>(weight), eps,
+                                                                      one_plus, n, result);
     }
   });
 }
@@ -199,18 +177,17 @@ void rms_norm(Type type, Rows x, const void* weight, float eps, bool one_plus, s
 void add_rms_norm(Type type, Rows residual, Rows delta, const void* weight, float eps, bool one_plus,
                   std::int64_t n, void* out, cudaStream_t stream) {
   if (residual.count == 0 || n == 0) return;
-  with_type(type, [&](auto* t) {
-    using P = decltype(t);
-    using T = std::remove_pointer_t<P>;
+  with_values(type, out, [&](auto* result) {
+    using T = std::remove_pointer_t<decltype(result)>;
     constexpr int kV = 16 / sizeof(T);
     if (wide_rows<T>(residual, n) && wide_rows<T>(delta, n) && aligned(weight) && aligned(out)) {
       const Grid grid = grid_of(residual.count, n, kV);
-      add_rms_norm_kernel<T, kV><<<grid.blocks, grid.threads, 0, stream>>>(residual, delta, as<P>(weight),
-                                                                           eps, one_plus, n, as<P>(out));
+      add_rms_norm_kernel<T, kV><<<grid.blocks, grid.threads, 0, stream>>>(
+          residual, delta, static_cast<const T*>(weight), eps, one_plus, n, result);
     } else {
       const Grid grid = grid_of(residual.count, n, 1);
-      add_rms_norm_kernel<T, 1><<<grid.blocks, grid.threads, 0, stream>>>(residual, delta, as<P>(weight), eps,
-                                                                          one_plus, n, as<P>(out));
+      add_rms_norm_kernel<T, 1><<<grid.blocks, grid.threads, 0, stream>>>(
+          residual, delta, static_cast<const T*>(weight), eps, one_plus, n, result);
     }
   });
 }
@@ -218,34 +195,32 @@ void add_rms_norm(Type type, Rows residual, Rows delta, const void* weight, floa
 void layer_norm(Type type, Rows x, const void* weight, const void* bias, float eps, std::int64_t n, void* out,
                 cudaStream_t stream) {
   if (x.count == 0 || n == 0) return;
-  with_type(type, [&](auto* t) {
-    using P = decltype(t);
-    using T = std::remove_pointer_t<P>;
+  with_values(type, out, [&](auto* result) {
+    using T = std::remove_pointer_t<decltype(result)>;
     constexpr int kV = 16 / sizeof(T);
     if (wide_rows<T>(x, n) && aligned(weight) && aligned(bias) && aligned(out)) {
       const Grid grid = grid_of(x.count, n, kV);
-      layer_norm_kernel<T, kV>
-          <<<grid.blocks, grid.threads, 0, stream>>>(x, as<P>(weight), as<P>(bias), eps, n, as<P>(out));
+      layer_norm_kernel<T, kV><<<grid.blocks, grid.threads, 0, stream>>>(
+          x, static_cast<const T*>(weight), static_cast<const T*>(bias), eps, n, result);
     } else {
       const Grid grid = grid_of(x.count, n, 1);
-      layer_norm_kernel<T, 1>
-          <<<grid.blocks, grid.threads, 0, stream>>>(x, as<P>(weight), as<P>(bias), eps, n, as<P>(out));
+      layer_norm_kernel<T, 1><<<grid.blocks, grid.threads, 0, stream>>>(
+          x, static_cast<const T*>(weight), static_cast<const T*>(bias), eps, n, result);
     }
   });
 }
 
 void silu_mul(Type type, Rows gate_up, std::int64_t n, void* out, cudaStream_t stream) {
   if (gate_up.count == 0 || n == 0) return;
-  with_type(type, [&](auto* t) {
-    using P = decltype(t);
-    using T = std::remove_pointer_t<P>;
+  with_values(type, out, [&](auto* result) {
+    using T = std::remove_pointer_t<decltype(result)>;
     constexpr int kV = 16 / sizeof(T);
     if (wide_rows<T>(gate_up, n) && aligned(out)) {
       const Grid grid = grid_of(gate_up.count, n, kV);
-      silu_mul_kernel<T, kV><<<grid.blocks, grid.threads, 0, stream>>>(gate_up, n, as<P>(out));
+      silu_mul_kernel<T, kV><<<grid.blocks, grid.threads, 0, stream>>>(gate_up, n, result);
     } else {
       const Grid grid = grid_of(gate_up.count, n, 1);
-      silu_mul_kernel<T, 1><<<grid.blocks, grid.threads, 0, stream>>>(gate_up, n, as<P>(out));
+      silu_mul_kernel<T, 1><<<grid.blocks, grid.threads, 0, stream>>>(gate_up, n, result);
     }
   });
 }
