@@ -18,7 +18,6 @@
 namespace tte {
 namespace {
 
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using tte::testing::distance;
 using tte::testing::embedder;
