@@ -9,27 +9,25 @@
 
 VENV   ?= .venv
 PYTHON := $(VENV)/bin/python
-BUILD  := build/release
+export TTE_VENV := $(VENV)
 # Everything is built once, by the build that also makes the Python package.
-INSTALL = $(PYTHON) -m pip install --quiet --no-build-isolation --no-deps --force-reinstall --config-settings=build-dir=$(BUILD)
+INSTALL = tools/install.sh
 
 .PHONY: demo mini install test build-tests test-cpp test-example test-python stress fuzz lint lint-format bench stubs clean
 
 demo:
 	@tools/setup.sh run
-	@echo "building tte (a few minutes the first time)"
-	@$(INSTALL) .
+	@$(INSTALL)
 	@$(PYTHON) -m tte.demo --html demo.html
 
 mini:
 	@tools/setup.sh eval
-	@echo "building tte (a few minutes the first time)"
-	@$(INSTALL) .
+	@$(INSTALL)
 	$(PYTHON) -m tte.mmeb mini $(ARGS)
 
 install:
 	@tools/setup.sh test
-	$(INSTALL) .
+	@$(INSTALL)
 
 # Every suite runs, whatever became of those before it; the last line says which failed.
 test: build-tests
@@ -40,7 +38,7 @@ test-cpp test-example test-python: test-%: build-tests
 
 build-tests:
 	@tools/setup.sh test
-	$(INSTALL) --config-settings=cmake.define.TTE_BUILD_TESTS=ON .
+	@$(INSTALL) tests
 
 stress: build-tests
 	tools/stress.sh $(ARGS)
@@ -63,7 +61,7 @@ stubs:
 
 bench:
 	@tools/setup.sh test
-	@$(INSTALL) .
+	@$(INSTALL)
 	$(PYTHON) benchmarks/qwen2_vl_2b.py
 
 clean:

@@ -8,7 +8,7 @@
 
 PATH is a folder as save_pretrained writes it, a PEFT adapter's folder, a hub id (owner/name), or "nano" for the bundled
 pair. `python -m tte` is the same command; `python -m tte.mmeb` evaluates. Exit codes: 0 done, 1 the checkpoint or an
-item does not work, 2 wrong usage, 3 done in part, 130 stopped.
+item does not work, 2 wrong usage or a path that cannot be used, 3 done in part, 130 stopped.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import json
 import sys
 from collections.abc import Sequence
 from typing import Any
+
+from tte import _command
 
 _INFO = """examples:
   tte info nano
@@ -178,7 +180,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
 def parser() -> argparse.ArgumentParser:
     """Build the parser of all commands."""
     raw = argparse.RawDescriptionHelpFormatter
-    top = argparse.ArgumentParser(prog="tte", description=__doc__, formatter_class=raw)
+    top = _command.Parser(prog="tte", description=__doc__, formatter_class=raw)
     commands = top.add_subparsers(metavar="COMMAND", required=True)
 
     info = commands.add_parser("info", help="what a checkpoint is", epilog=_INFO, formatter_class=raw)
@@ -224,7 +226,7 @@ def parser() -> argparse.ArgumentParser:
     search = commands.add_parser("search", help="the closest of what `embed` wrote", formatter_class=raw)
     search.add_argument("index", metavar="OUT", help="what `tte embed` wrote")
     search.add_argument("query", metavar="QUERY", help="a text, a file, or JSON, as of `show`")
-    search.add_argument("--top", type=int, default=10, metavar="N", help="default: 10")
+    search.add_argument("--top", type=_command.count, default=10, metavar="N", help="default: 10")
     search.set_defaults(run=_search, side="query")
     return top
 
@@ -245,17 +247,8 @@ def _preset(parser: argparse.ArgumentParser, side: str = "query") -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = parser().parse_args(argv)
-    import tte
-    from tte import _command
-
-    _command.tolerate_any_terminal()
-    try:
-        return arguments.run(arguments) or 0
-    except (tte.Error, OSError) as error:
-        print(f"error: {_command.told(error)}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    stopped = "stopped; the same command goes on where it was" if arguments.run is _embed else "stopped"
+    return _command.run(lambda: int(arguments.run(arguments) or 0), stopped)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,62 @@
-"""What the command lines share: output that any terminal takes, and a sentence for a path that cannot be used."""
+"""What the command lines share: how they end, output that any terminal takes, a sentence for whatever stops them."""
 
 from __future__ import annotations
 
+import argparse
 import errno
 import io
+import os
 import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from tte import _options, _text, _tte
 
 
-def tolerate_any_terminal() -> None:
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in a short sentence, whatever it was given."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(_text.shortened(" ".join(message.split()), 400))
+
+
+def count(text: str) -> int:
+    """Read a number of things, from 1."""
+    try:
+        return _options.whole(int(text), "N", 1, _options.INT32)
+    except (ValueError, _tte.Error):
+        raise argparse.ArgumentTypeError(f"{_text.shown(text)} is no whole number from 1 to {_options.INT32}") from None
+
+
+def run(command: Callable[[], int], stopped: str = "stopped") -> int:
+    """Run a command; what ends it becomes a sentence on stderr, and an exit code.
+
+    1: an error of tte's, or nobody reads on; 2: a path that cannot be used; 130: Ctrl-C, with the sentence `stopped`.
+    """
+    _tolerate_any_terminal()
+    try:
+        code = command()
+        sys.stdout.flush()  # Here it is told, and not where nobody can catch it, that nobody reads on.
+        return code
+    except _tte.Error as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(stopped, file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        print(f"error: {sentence(error)}", file=sys.stderr)
+        return 2
+
+
+def _tolerate_any_terminal() -> None:
     """Let a letter that the terminal's encoding lacks become a question mark, not an error."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # Not where it is captured.
-        sys.stdout.reconfigure(errors="replace")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # Not where it is captured.
+            stream.reconfigure(errors="replace")
 
 
 def told(error: Exception) -> str:
@@ -21,9 +67,13 @@ def told(error: Exception) -> str:
 def sentence(error: OSError) -> str:
     """What the system says of a path, such as an --out that is a file or a folder that cannot be written to."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        where = f" at {str(error.filename)!r}" if error.filename is not None else ""
+        where = f" at {_quoted(error.filename)}" if error.filename is not None else ""
         return f"the disk is full{where}: free some space and give the same command again, what is done is kept."
-    names = " -> ".join(repr(str(name)) for name in (error.filename, error.filename2) if name is not None)
+    names = " -> ".join(_quoted(name) for name in (error.filename, error.filename2) if name is not None)
     if not names:
         return f"the system refuses: {error.strerror or error}."
     return f"{names} cannot be used ({error.strerror or error}): check the path, and that it can be written to."
+
+
+def _quoted(name: object) -> str:
+    return _text.shown(str(name), 160)

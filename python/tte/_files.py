@@ -69,7 +69,9 @@ def open_regular(path: str | os.PathLike[str], most: int) -> io.BufferedReader:
 
 
 def for_arrow(path: str | os.PathLike[str], mode: Literal["rb", "wb"] = "rb") -> Any:
-    """Open a file for pyarrow, which takes no names that are not UTF-8."""
+    """Open a file for pyarrow, which takes no names that are not UTF-8; what is read never waits for a pipe."""
+    if mode == "rb":
+        _require_regular(os.stat(path), 1 << 62)
     return _extras.pyarrow()[0].OSFile(os.fsencode(path), mode)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tte import _text, _tte
+from tte import _files, _text, _tte
 
 _FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"]
 
@@ -29,7 +29,7 @@ def resolve(path_or_id: str | os.PathLike[str], role: str = "reasoner") -> Path:
     except (OSError, RuntimeError) as error:  # A name that is too long, a link to itself, a home that is none.
         reason = getattr(error, "strerror", None) or str(error)
         raise _tte.ModelError(f"{_text.shown(str(path))} is not a folder that can be opened ({reason}).") from None
-    if text == "nano":
+    if text == "nano" and role != "adapter":
         return bundled(role)
     if path.is_file():
         return path  # Whoever loads it says what it is instead.
@@ -40,14 +40,14 @@ def resolve(path_or_id: str | os.PathLike[str], role: str = "reasoner") -> Path:
             "such as 'Qwen/Qwen2-VL-2B-Instruct'."
         )
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(repository, revision=revision or None, allow_patterns=_FILES))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except Exception as error:  # Of the hub's own and of its HTTP client's kinds, which change between versions.
+        why = _files.shown(f"{type(error).__name__}: {error}", 200)
         raise _tte.ModelError(
-            f"{text!r} is neither a folder nor a hub repository that can be reached ({type(error).__name__}: "
-            f"{str(error).splitlines()[0]}): check the name, or download it and give its folder."
+            f"{_text.shown(text)} is neither a folder nor a hub repository that can be reached ({why}): check the "
+            "name, or download it and give its folder."
         ) from error
 
 

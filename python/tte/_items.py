@@ -12,6 +12,7 @@ import itertools
 import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -145,9 +146,16 @@ def read(item: object, name: str, allow_urls: bool = False, most_bytes: int = MA
     """
     if isinstance(item, Item):
         return item
-    try:
+    with looking_at(name):
         walk = _Walk(name, allow_urls, most_bytes)
         return replace(walk.item(item), held=walk.held)
+
+
+@contextmanager
+def looking_at(name: str) -> Iterator[None]:
+    """Turn whatever an item's values do when they are looked at into an `InputError`; `name` stands for the item."""
+    try:
+        yield
     except _tte.Error:
         raise
     except MemoryError:

@@ -218,9 +218,9 @@ class Reasoner(_Model):
 
         Args:
             inputs: one item or a list; see :func:`tte.think_then_embed`.
-            labels: texts, the same for all inputs. Each is tokenised by itself, control tokens as such; one of several
-                tokens is scored as a sequence, by the sum over its tokens. A label that models write behind a space has
-                one in front (" yes").
+            labels: texts of at most 1024 letters, the same for all inputs. Each is tokenised by itself, control tokens
+                as such; one of several tokens is scored as a sequence, by the sum over its tokens. A label that models
+                write behind a space has one in front (" yes").
             traces: one per input (a Trace, its text, or None): what the model has written before the label.
             instruction: placed where the recipe says, one or one per item; an item's own comes first.
             task: task family of the recipe's presets, one or one per item.
@@ -237,7 +237,7 @@ class Reasoner(_Model):
 
         """
         texts = [
-            _options.string(label, f"labels[{i}]")
+            _label(label, f"labels[{i}]")
             for i, label in enumerate(_options.listed(labels, "labels", "a list of texts"))
         ]
         what = prepare(inputs, instruction, on_error, allow_urls, self._limits)
@@ -391,6 +391,19 @@ class Embedder(_Model):
     def dim(self) -> int:
         """Size of a vector that is not truncated."""
         return self._native.dim
+
+
+_LONGEST_LABEL = 1024
+"""Letters: each beginning of a label is read by itself, so a long one takes the square of its length."""
+
+
+def _label(value: Any, name: str) -> str:
+    label = _options.string(value, name)
+    if len(label) > _LONGEST_LABEL:
+        raise _tte.InputError(
+            f"{name} has {len(label)} letters, over the limit of {_LONGEST_LABEL}: give a word, or a few sentences."
+        )
+    return label
 
 
 def backend_of(reasoner: Reasoner) -> Backend | None:

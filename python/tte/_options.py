@@ -179,6 +179,11 @@ def string(value: object, name: str) -> str:
     return _text.utf8(value, name)
 
 
+def strings(value: object, name: str) -> list[str]:
+    """Check an argument that is a list of texts."""
+    return [string(each, name) for each in listed(value, name, "a list of texts")]
+
+
 def text(value: object, name: str) -> str | None:
     """Check an argument that is a text or None."""
     if value is not None and not isinstance(value, str):
@@ -324,9 +329,19 @@ def generate_options(count: int, recipe: str | None = None, **decoding: Unpack[D
     return result
 
 
+def rules(recipe: str) -> dict[str, Any]:
+    """Read a recipe, without the keys that null takes away."""
+
+    def given(value: Any) -> Any:
+        return {k: given(v) for k, v in value.items() if v is not None} if isinstance(value, dict) else value
+
+    found: dict[str, Any] = given(json.loads(recipe))
+    return found
+
+
 def recipe_decoding(recipe: str) -> dict[str, Any]:
     """Read the decoding settings of a recipe, which hold where the caller says nothing."""
-    return dict(json.loads(recipe).get("decoding") or {})
+    return dict(rules(recipe).get("decoding", {}))
 
 
 def resolved(decoding: Mapping[str, Any], recipe: str) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import io
 import math
 import os
 import stat
 import threading
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, overload
 
@@ -17,6 +20,27 @@ _POINTS_PER_INCH = 72
 _MOST_DPI = 1200
 _pdfium = threading.RLock()
 """PDFium is not thread-safe."""
+
+
+def _renew() -> None:
+    global _pdfium  # noqa: PLW0603
+    _pdfium = threading.RLock()  # In a forked process, for a thread that is not there may hold the other one.
+
+
+os.register_at_fork(after_in_child=_renew)
+_opened: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+@functools.cache
+def _close_at_exit() -> None:
+    """Close what is open when the program ends, before pypdfium2 does it and writes a line about each."""
+
+    def close() -> None:
+        if _pdfium.acquire(blocking=False):
+            for document in list(_opened):
+                document.close()
+
+    atexit.register(close)
 
 
 class Pages(Sequence[dict[str, Any]]):
@@ -127,7 +151,10 @@ def _open(document: Any, name: str, password: str | None) -> Any:
         raise _tte.InputError(f"{name} is empty (0 bytes): give a PDF document.")
     try:
         with _pdfium:
-            return pdfium.PdfDocument(data, password=password)
+            opened = pdfium.PdfDocument(data, password=password)
+            _opened.add(opened)
+            _close_at_exit()
+            return opened
     except pdfium.PdfiumError as error:
         why = str(error)
         if "password" in why.lower():

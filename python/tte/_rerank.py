@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Unpack
@@ -157,7 +156,7 @@ class Reranker:
 
     def _thought(self, trace: _tte.Trace) -> _tte.Trace:
         """What stands before the answer: the thinking with its closing tag, which is added where it was cut off."""
-        close = (json.loads(self.reasoner.model.recipe).get("trace") or {}).get("close", "</think>")
+        close = _options.rules(self.reasoner.model.recipe).get("trace", {}).get("close") or "</think>"
         thinking, tag, answer = trace.text.partition(close)
         space = answer[: len(answer) - len(answer.lstrip())] if tag else ""
         return _tte.Trace(thinking + close + space)

@@ -378,7 +378,8 @@ class _Column:
     def __init__(self, path: Path, dtype: str, width: int | None) -> None:
         self.path = path
         self._dtype, self._width, self._rows = np.dtype(dtype), width, 0
-        self._file = _part(path).open("w+b")
+        self._part = _part(path)  # Once: whoever closes it may be another thread or a forked process.
+        self._file = self._part.open("w+b")
         self._header()
 
     def _header(self) -> None:
@@ -391,15 +392,14 @@ class _Column:
         self._rows += len(values)
 
     def end(self, keep: bool) -> None:
-        part = _part(self.path)
         try:
             if keep:
                 self._file.seek(0)
                 self._header()
                 self._file.close()
-                part.replace(self.path)
+                self._part.replace(self.path)
         finally:
-            part.unlink(missing_ok=True)
+            self._part.unlink(missing_ok=True)
             self._file.raw.close()  # Without what waits to be written, for which there may be no room.
 
 
@@ -440,12 +440,14 @@ def _beside(path: Path, name: str) -> Path:
 
 
 def _read_npy(path: Path) -> TokenEmbeddings:
+    _files.open_regular(path, 1 << 62).close()  # For a pipe, numpy would wait.
     vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     found: dict[str, Any] = {"vectors": vectors}
     for name in _SIDE:
         beside = _beside(path, name)
         if name == "offsets" or beside.exists():
-            found[name] = np.load(beside, allow_pickle=False)
+            with _files.open_regular(beside, 1 << 62) as file:
+                found[name] = np.load(file, allow_pickle=False)
     return TokenEmbeddings(**found)
 
 
@@ -460,11 +462,12 @@ class _Parquet:
         kinds |= {name: pa.list_(pa.from_numpy_dtype(_SIDE[name])) for name in ("positions", "ids", "origins")}
         schema = pa.schema([(name, kinds[name]) for name in ("vectors", *self._there)])
         self._schema, self._dim = schema, dim
-        self._file = _files.for_arrow(_part(path), "wb")
+        self._part = _part(path)
+        self._file = _files.for_arrow(self._part, "wb")
         try:
             self._writer = parquet.ParquetWriter(self._file, schema)
         except BaseException:
-            _part(path).unlink(missing_ok=True)
+            self._part.unlink(missing_ok=True)
             raise
 
     def append(self, tokens: TokenEmbeddings) -> None:
@@ -483,14 +486,13 @@ class _Parquet:
         self._writer.write_table(pa.table(columns, schema=self._schema))
 
     def end(self, keep: bool) -> None:
-        part = _part(self._path)
         try:
             with self._file:
                 self._writer.close()
             if keep:
-                part.replace(self._path)
+                self._part.replace(self._path)
         finally:
-            part.unlink(missing_ok=True)
+            self._part.unlink(missing_ok=True)
 
 
 def _read_parquet(path: Path) -> TokenEmbeddings:

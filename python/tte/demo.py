@@ -1,4 +1,4 @@
-"""Run think-then-embed with the bundled nano pair on real images: traces, rankings, with and without thinking.
+"""Run the bundled nano pair on images, clips and bills: traces and rankings, with and without thinking.
 
     python -m tte.demo                     traces and rankings in the terminal
     python -m tte.demo --html page.html    also a page with the images
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -168,7 +167,7 @@ def page(queries: list[Query], thought: list[Answer], plain: list[Answer], summa
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; returns the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = _command.Parser(
         prog="python -m tte.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with images, traces and scores")
@@ -191,7 +190,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--html {options.html}: {options.html.parent} is not a folder: make it, or give another file")
     if options.html and options.html.is_dir():
         parser.error(f"--html {options.html} is a folder: give a file")
-    _command.tolerate_any_terminal()
     examples = options.data or EXAMPLES
     start = time.perf_counter()
     if options.task or not (examples / "demo.json").exists():
@@ -229,14 +227,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except tte.Error as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except OSError as error:
-        print(f"error: {_command.sentence(error)}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(_command.run(main))

@@ -126,6 +126,7 @@ class TraceStore:
     def __init__(self, path: PathLike, *, read_only: bool = False) -> None:
         self.path = expanded(path, "the trace store's path")
         self._lock = threading.Lock()
+        self._process = os.getpid()
         self._read_only = read_only = _options.flag(read_only, "read_only")
         self._name = _text.shown_path(self.path)
         self._closed = False
@@ -361,6 +362,10 @@ class TraceStore:
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
         """The connection, for one thread at a time; what SQLite refuses is an `InputError` that names the file."""
+        if self._process != os.getpid():  # Its lock may be held for ever, and SQLite's connections do not survive it.
+            raise _tte.InputError(
+                f"{self._name} was opened before this process was forked off: open the trace store again in it."
+            )
         with self._lock:
             if self._closed:
                 raise _tte.InputError(f"{self._name} is closed: open the trace store again.")
@@ -532,6 +537,8 @@ class TraceStore:
 
     def close(self) -> None:
         """Close the file; everything is on disk already."""
+        if self._process != os.getpid():
+            return  # It is the other process's.
         with self._lock:
             self._closed = True
             self._db.close()

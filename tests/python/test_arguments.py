@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 import tte
+import tte.mmeb
 from PIL import Image
 from tte import _text, _tokens
 from tte._options import DECODING, Decoding
@@ -190,6 +191,10 @@ def calls(
         with contextlib.suppress(IndexError):
             pages[index]
 
+    def load_nothing(**arguments: Any) -> None:
+        with contextlib.suppress(tte.mmeb.data.layout.MissingError):
+            tte.mmeb.load(**arguments)
+
     tokenizer, processor = reasoner.tokenizer, tte.Processor(NANO / "reasoner")
     pages = tte.pages(pdf.getvalue())
     reranker, pair = tte.Reranker(reasoner), {"query": "a", "documents": ["b"], "progress": False}
@@ -269,6 +274,8 @@ def calls(
         "Reranker.rank": (reranker.rank, pair),
         "TraceStore.require_writable": (store.require_writable, {"item": 0}),
         "read_traces": (tte.read_traces, {"path": written}),
+        "mmeb.load": (load_nothing, {"task": "MSVD", "data_dir": folder}),
+        "mmeb.tasks": (tte.mmeb.tasks, {"names": ["MSVD"]}),
     }
 
 
@@ -282,6 +289,7 @@ CALLS = [
     "TokenEmbeddings.load", "TokenEmbeddings.save", "TokenWriter", "TokenWriter.append", "TokenEmbeddings.only",
     "TokenEmbeddings.mask", "TokenEmbeddings.__getitem__", "maxsim", "mean_maxsim", "hybrid", "Pages.__getitem__",
     "RemoteReasoner", "Reranker", "Reranker.score", "Reranker.rank", "read_traces", "TraceStore.require_writable",
+    "mmeb.load", "mmeb.tasks",
 ]  # fmt: skip
 
 

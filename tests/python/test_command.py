@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from adapters import make_adapter
 from checkpoints import SHAPES, Shape
 from PIL import Image
 from references import noise
-from tte import _index
+from tte import _command, _index
 from tte.__main__ import main
 
 GetFolder = Callable[[Shape], Path]
@@ -244,7 +245,7 @@ def test_rows_that_wait_may_be_damaged(tmp_path: Path, capsys: pytest.CaptureFix
     (tmp_path / "words.txt").write_text("a cat\n")
     part = tmp_path / "words.npy.part"
     part.mkdir()
-    settings = {"embedder": "nano", "reasoner": None, "recipe": None, "task": None}
+    settings = {"embedder": "nano", "reasoner": None, "recipe": None, "task": None, "quantization": None}
     for line in (b'{"index": 0}', b"[]", b"\xff\xfe", b'{"dim": "x", "index": 0, "name": "a", "error": null}'):
         (part / "settings.json").write_text(json.dumps(settings))
         (part / "rows.jsonl").write_bytes(line + b"\n")
@@ -285,5 +286,60 @@ def test_a_disk_that_takes_no_more_is_named(tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text("a cat\n" * 20)
     command = f"ulimit -f 4; trap '' XFSZ; exec {sys.executable} -m tte embed words.txt -o words.npy"
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, check=False, capture_output=True, text=True)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith("error: 'words.npy.part/rows.f32' cannot be used (File too large)")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["search", "a.npy", "a", "--top", "0"], "'0' is no whole number from 1"),
+        (["search", "a.npy", "a", "--top", "-1"], "'-1' is no whole number from 1"),
+        (["search", "a.npy", "a", "--top", "9" * 5000], "is no whole number from 1"),
+        (["think", "nano", "a", "--max-new-tokens", "x" * 5000], "invalid int value"),
+        (["show", "nano", "a", "--side", "x" * 5000], "invalid choice"),
+        (["x" * 5000], "invalid choice"),
+    ],
+)
+def test_wrong_usage_is_short(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert words in line
+    assert len(line) < 500
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (tte.InputError("it is wrong."), 1, "error: it is wrong."),
+        (KeyboardInterrupt(), 130, "stopped"),
+        (OSError(errno.ENOSPC, "No space left on device", "/x/y"), 2, "the disk is full at '/x/y'"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "x" * 5000), 2, "File name too long"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), 2, "'/x' cannot be used (Permission denied)"),
+    ],
+)
+def test_whatever_ends_a_command_is_a_sentence(
+    error: BaseException, code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command() -> int:
+        raise error
+
+    assert _command.run(command) == code
+    message = capsys.readouterr().err
+    assert words in message
+    assert len(message) < 500
+
+
+@pytest.mark.parametrize("module", ["tte", "tte.mmeb", "tte.demo"])
+def test_a_reader_may_go(module: str) -> None:
+    arguments = {"tte": "'show', 'nano', 'a ' * 9000, '--ids'", "tte.mmeb": "'tasks', '--json'"}.get(module, "")
+    program = f"import runpy, sys; sys.argv = ['x', {arguments}]; runpy.run_module('{module}', run_name='__main__')"
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-c", program], stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr

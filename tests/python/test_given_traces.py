@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,19 @@ def test_a_file_of_keys_and_texts(tmp_path: Path, suffix: str) -> None:
         ["x", "y"], think=[traces.get("a"), traces.get("c")], reasoner=tte.Reasoner("nano"), embedder=embedder
     )
     np.testing.assert_allclose(result.embeddings, embedder.embed(["x", "y"], [traces["a"], None]), atol=2e-5)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_names_of_files_are_bytes(tmp_path: Path, suffix: str) -> None:
+    odd = tmp_path / os.fsdecode(b"\xff" + suffix.encode())
+    write(tmp_path / f"t{suffix}", [{"id": "a", "trace": "red"}]).rename(odd)
+    assert tte.read_traces(odd)["a"].text == "red"
+    with tte.TraceStore(tmp_path / "store.sqlite") as store:
+        assert store.export(odd) == 0
+        assert store.merge(odd) == 0
+    os.mkfifo(tmp_path / f"pipe{suffix}")
+    with pytest.raises(tte.InputError, match="pipe, socket or device"):
+        tte.read_traces(tmp_path / f"pipe{suffix}")
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])

@@ -54,6 +54,23 @@ def test_other_seeds_and_splits_give_other_queries() -> None:
     assert len({tuple(prompts(seed, split)) for seed in (0, 1) for split in ("train", "val", "test")}) == 6
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("cooking", 0, 1), "task is 'cooking': it must be one of image_cls"),
+        ((["image_qa"], 0, 1), "task is"),
+        (("image_qa", 0, 1, "all"), "split is 'all': it must be one of train, val, test"),
+        (("image_qa", 0, -1), "n is -1"),
+        (("image_qa", 0, 1.5), "n is 1.5"),
+        (("x" * 5000, 0, 1), "task is"),
+    ],
+)
+def test_other_worlds_are_refused(arguments: tuple[Any, ...], words: str) -> None:
+    with pytest.raises(ValueError, match=words) as error:
+        generate(*arguments)
+    assert len(str(error.value)) < 500
+
+
 def test_splits_share_nothing() -> None:
     counts = verify_split(n=20)
     assert min(counts.values()) > 9 * 20

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -52,9 +53,33 @@ def test_types_are_shipped() -> None:
 
 def test_make_asks_no_more_of_pip_than_debians_has() -> None:
     # Debian 12's pip, which a fresh virtual environment gets, knows --config-settings but not yet -C.
-    makefile = (Path(__file__).parents[2] / "Makefile").read_text()
-    assert "--config-settings=build-dir=" in makefile
-    assert re.search(r"pip install.* -C|\(INSTALL\) -C", makefile) is None
+    script = (Path(__file__).parents[2] / "tools" / "install.sh").read_text()
+    assert "--config-settings=build-dir=" in script
+    assert re.search(r" -C\b", script) is None
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_build_tells_what_failed_in_it(tmp_path: Path, code: int) -> None:
+    script = Path(shutil.copy(Path(__file__).parents[2] / "tools" / "install.sh", tmp_path))
+    (tmp_path / "tools").mkdir()
+    script.rename(tmp_path / "tools" / "install.sh")
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    python.write_text(
+        f'#!/bin/sh\necho "$@"\necho "  [1/2] Building error.o"\necho "a.cpp:1: error: no" >&2\nexit {code}\n'
+    )
+    python.chmod(0o755)
+    environment = {**os.environ, "TTE_VENV": "venv"}
+    done = subprocess.run(
+        [tmp_path / "tools" / "install.sh", "tests"], capture_output=True, text=True, check=False, env=environment
+    )
+    log = (tmp_path / "build" / "build.log").read_text()
+    assert done.returncode == code, done.stderr
+    assert "TTE_BUILD_TESTS=ON" in log
+    assert "[1/2]" in log
+    assert "build/build.log" in done.stdout
+    assert ("a.cpp:1: error: no" in done.stderr) == (code != 0)
+    assert "[1/2]" not in done.stdout + done.stderr
 
 
 def test_devices_list_the_cpu() -> None:

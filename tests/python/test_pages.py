@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import os
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,12 @@ def report(tmp_path: Path) -> Path:
     path = tmp_path / "report.pdf"
     path.write_bytes(pdf())
     return path
+
+
+def test_a_program_ends_without_a_word_about_its_documents(report: Path) -> None:
+    program = f"import tte; pages = tte.pages({str(report)!r}); first = pages[0]; more = tte.pages({str(report)!r})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout + done.stderr == ""
 
 
 def shape(item: dict[str, Any]) -> tuple[int, ...]:

@@ -178,6 +178,59 @@ def test_a_forked_child_that_calls_is_told() -> None:
     )
 
 
+def test_a_forked_child_that_uses_a_store_is_told_and_opens_its_own(tmp_path: Path) -> None:
+    check(
+        f"""
+        store = tte.TraceStore({str(tmp_path / "traces.sqlite")!r})
+        request = store.request(reasoner, "a")
+        store.put(request, tte.Trace("<think>a</think> b"))
+        store._lock.acquire()  # As another thread would have it that is writing.
+        child = os.fork()
+        if child == 0:
+            for call in (lambda: store.get(request), lambda: store.put(request, tte.Trace("c"))):
+                try:
+                    call()
+                except tte.InputError as error:
+                    print("forked" in str(error), flush=True)
+            store.close()
+            with tte.TraceStore(store.path) as own:
+                print(own.get(request).trace.conclusion, flush=True)
+            sys.exit(0)
+        store._lock.release()
+        print(wait_for(child), store.get(request).trace.conclusion)
+        """,
+        out="True True b 0 b",
+    )
+
+
+def test_a_forked_child_reads_documents() -> None:
+    check(
+        """
+        import io
+        from PIL import Image
+        from tte import _pages
+        file = io.BytesIO()
+        Image.new("L", (9, 9)).save(file, "PDF")
+        held, done = threading.Event(), threading.Event()
+        def hold():
+            with _pages._pdfium:
+                held.set()
+                done.wait()
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait()
+        child = os.fork()
+        if child == 0:
+            print(len(tte.pages(file.getvalue())), flush=True)
+            os._exit(0)
+        print(wait_for(child))
+        done.set()
+        thread.join()
+        """,
+        out="1 0",
+    )
+
+
 def test_a_callback_may_fork() -> None:
     check(
         """

@@ -75,3 +75,18 @@ def test_snippets_run(checkpoint: Callable[[Shape], Path], tmp_path: Path, monke
     exec(SNIPPETS[6], names)
     assert names["scores"].shape == (2, 2)
     assert len(names["best"]) == 1
+
+
+def test_links_lead_somewhere() -> None:
+    pages = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")]
+    pages += [page for folder in ("src", "models", "examples", "python") for page in (ROOT / folder).rglob("*.md")]
+    assert len(pages) >= 9
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+            assert "://" in target or (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+        for anchor in re.findall(r"\]\(#([^)]+)\)", text):
+            headings = [
+                re.sub(r"[^\w -]", "", line.lstrip("# ")).strip() for line in text.splitlines() if line[:1] == "#"
+            ]
+            assert anchor in {heading.lower().replace(" ", "-") for heading in headings}, anchor

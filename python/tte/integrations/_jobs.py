@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 import tte
-from tte import _files
+from tte import _files, _text
 
 FORMAT = 1
 MAX_TRIES = 5
@@ -37,6 +37,19 @@ def fingerprint(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read what a job's folder was made with. Raises InputError for what is no such file."""
+    document: dict[str, Any] = {}
+    wanted = {"format": int, "fingerprint": str, "settings": dict, "runs": int, "id_column": str}
+    with _files.reading(path, "give another folder"):
+        document = _files.read_json(path, "give another folder")
+        if not isinstance(document, dict) or not all(isinstance(document[key], kind) for key, kind in wanted.items()):
+            raise ValueError("it is not what a job writes")
+        if document["format"] != FORMAT:
+            raise ValueError(f"it is of format {document['format']}, this version reads {FORMAT}")
+    return document
+
+
 class JobFolder:
     """A folder of results that belongs to one fingerprint.
 
@@ -47,7 +60,7 @@ class JobFolder:
     """
 
     def __init__(self, path: str | os.PathLike[str], id_column: str) -> None:
-        self.path = Path(path).absolute()
+        self.path = Path(_text.path(path, "the folder of results")).absolute()
         self.id_column = id_column
 
     def open(self, settings: Mapping[str, Any]) -> int:
@@ -61,7 +74,7 @@ class JobFolder:
         manifest = self.path / _MANIFEST
         runs = 0
         if manifest.exists():
-            before = self._read_manifest(manifest)
+            before = read_manifest(manifest)
             self._check(before, settings)
             runs = int(before["runs"])
         elif any(self.path.glob("*.parquet")):
@@ -79,14 +92,6 @@ class JobFolder:
         }
         write_atomically(manifest, json.dumps(document, indent=2, ensure_ascii=False).encode())
         return runs + 1
-
-    def _read_manifest(self, manifest: Path) -> dict[str, Any]:
-        with _files.reading(manifest, "give another folder"):
-            document: dict[str, Any] = _files.read_json(manifest, "give another folder")
-            if document["format"] != FORMAT:
-                raise ValueError(f"format {document['format']!r}")
-            document["fingerprint"], document["settings"], int(document["runs"]), document["id_column"]
-        return document
 
     def _check(self, before: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         if before["id_column"] != self.id_column:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import tte
-from tte import _hub, _options
+from tte import _hub, _options, _text
 from tte._inputs import prepare
 from tte._models import backend_of
 from tte._options import PathLike
@@ -36,8 +36,10 @@ def resolve_think(think: Think | None, has_reasoner: bool) -> Think:
     """Check `think`; None means as the recipe says where there is a reasoner, and not at all without one."""
     if think is None:
         return "recipe" if has_reasoner else False
-    if not isinstance(think, bool) and think not in ("queries", "recipe"):
-        raise tte.InputError(f"think is {think!r}: it must be True, False, 'queries' or 'recipe'.")
+    if isinstance(think, str) and (name := str.__str__(think)) in ("queries", "recipe"):
+        think = "queries" if name == "queries" else "recipe"  # Not a subclass with ways of its own.
+    elif not isinstance(think, bool):
+        raise _options.refuse("think", think, "True, False, 'queries' or 'recipe'")
     if think and not has_reasoner:
         raise tte.InputError(f"think={think!r} needs a reasoner: give one, or think=False.")
     return think
@@ -48,7 +50,7 @@ def check_decoding(decoding: Mapping[str, Any]) -> dict[str, Any]:
     unknown = set(decoding) - set(_options.DECODING)
     if unknown:
         known = ", ".join(_options.DECODING)
-        raise tte.InputError(f"unknown option {sorted(unknown)[0]!r}; decoding options are {known}.")
+        raise tte.InputError(f"unknown option {_text.shown(min(unknown), 40)}; decoding options are {known}.")
     given = {name: value for name, value in decoding.items() if value is not None}
     _options.generate_options(1, **given)
     return given
@@ -102,9 +104,9 @@ class Pair:
         embedder, reasoner = resolve_models(embedder, reasoner)
         self.think = resolve_think(think, reasoner is not None)
         self.decoding = check_decoding(decoding or {})
-        self.family = family
-        self.normalize = normalize
-        self.truncate_dim = truncate_dim
+        self.family = _options.text(family, "family")
+        self.normalize = _options.optional(_options.flag, normalize, "normalize")
+        self.truncate_dim = _options.optional(_options.whole, truncate_dim, "truncate_dim", 1, _options.INT32)
         given = isinstance(reasoner, tte.Reasoner)
         if not isinstance(embedder, tte.Embedder):
             backend = backend_of(reasoner) if isinstance(reasoner, tte.Reasoner) else None
@@ -149,18 +151,18 @@ class Pair:
         on_error: Literal["raise", "skip"] = "raise",
     ) -> Vectors:
         """Think about the items where `think` says so, and embed them; as :func:`tte.think_then_embed`."""
-        family = family or self.family
+        family = family or self.family  # Items come as an iterator: always several, whatever they look like.
         if self.reasoner is not None:
             result = tte.think_then_embed(
-                list(items), reasoner=self.reasoner, embedder=self.embedder, think=self.think,
+                iter(items), reasoner=self.reasoner, embedder=self.embedder, think=self.think,
                 instruction=instruction, task=family, side=side, normalize=self.normalize,
                 truncate_dim=self.truncate_dim, on_error=on_error, progress=False, **self.decoding,
             )  # fmt: skip
             return Vectors(result.embeddings, result.traces, {e.index: e.message for e in result.errors})
-        inputs = prepare(iter(items), on_error=on_error).native  # Always a list of items, whatever they look like.
+        inputs = prepare(iter(items), on_error=on_error).native
         native = self.embedder._native.embed(
             inputs,
-            instruction=instruction,
+            instruction=_options.text(instruction, "instruction"),
             tasks=_options.tasks(family, side, len(inputs)),
             normalize=self.normalize,
             truncate_dim=self.truncate_dim,

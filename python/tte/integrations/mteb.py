@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 import tte
+from tte import _options
 from tte._items import read_image
 from tte._options import PathLike, is_absent
 from tte.integrations import missing_extra
@@ -105,17 +106,22 @@ class TteEncoder(AbsEncoder):
     ) -> None:
         if fps is not None and num_frames is not None:
             raise tte.InputError("fps and num_frames exclude each other: give one of them.")
+        self.prompts_dict = _texts({} if prompts is None else prompts, "prompts")
+        self._task_prompts = _options.flag(task_prompts, "task_prompts")
+        self._family = _texts(family, "family") if isinstance(family, Mapping) else _options.text(family, "family")
+        self._fps = _options.optional(_options.positive, fps, "fps")
+        self._num_frames = _options.optional(_options.whole, num_frames, "num_frames", 1, _options.INT32)
+        self._max_frames = _options.whole(max_frames, "max_frames", 1, _options.INT32)
+        self._revision = _options.text(revision, "revision")
+        if meta is not None and not isinstance(meta, Mapping):
+            raise _options.refuse("meta", meta, "a dict with fields of mteb.ModelMeta, or None")
+        self._meta = {} if meta is None else dict(meta)
+        given = _options.text(name, "name")
         self.pair = Pair(
-            embedder, reasoner, think=think, device=device or "auto", dtype=dtype, truncate_dim=truncate_dim,
-            decoding=decoding,
+            embedder, reasoner, think=think, device="auto" if device is None else device, dtype=dtype,
+            truncate_dim=truncate_dim, decoding=decoding,
         )  # fmt: skip
-        self.prompts_dict = dict(prompts or {})
-        self._task_prompts = task_prompts
-        self._family = family
-        self._fps, self._num_frames, self._max_frames = fps, num_frames, max_frames
-        self._name = name or _name(embedder, self.pair.embedder)
-        self._revision = revision
-        self._meta = dict(meta or {})
+        self._name = given or _name(embedder, self.pair.embedder)
         self.mteb_model_meta = self._make_meta()
 
     def with_think(self, think: Think) -> TteEncoder:
@@ -265,6 +271,13 @@ def batch_items(
 
 def _upright(image: Any) -> Any:
     return ImageOps.exif_transpose(image) if isinstance(image, Image.Image) else image
+
+
+def _texts(given: object, name: str) -> dict[str, str]:
+    """Check texts by the name of a task, its type or its side."""
+    if not isinstance(given, Mapping):
+        raise _options.refuse(name, given, "a dict of texts by the name of a task, its type or its side")
+    return {_options.string(key, name): _options.string(value, name) for key, value in given.items()}
 
 
 def _digest(value: Any) -> str:

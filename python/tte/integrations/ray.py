@@ -24,7 +24,7 @@ import glob
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,9 +34,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import tte
-from tte import _files, _tte
+from tte import _options, _text, _tte
 from tte._inputs import to_input
-from tte._items import read_image
+from tte._items import looking_at, read_image
 from tte._options import PathLike, is_absent
 from tte.integrations import missing_extra
 from tte.integrations._media import to_video
@@ -102,20 +102,13 @@ class BatchEmbedder:
         exit_on_device_error: bool = False,
         **decoding: Any,
     ) -> None:
-        unknown = sorted(set(columns or {}) - set(ITEM_COLUMNS))
-        if unknown:
-            raise tte.InputError(f"columns has {unknown[0]!r}; it names the columns of {', '.join(ITEM_COLUMNS)}.")
-        if side not in ("query", "target"):
-            raise tte.InputError(f"side is {side!r}: it must be 'query' or 'target'.")
-        if vector_dtype not in ("float32", "float16"):
-            raise tte.InputError(f"vector_dtype is {vector_dtype!r}: it must be 'float32' or 'float16'.")
-        self._columns = dict(columns) if columns is not None else None
-        self._keep = None if keep is None else list(keep)
-        self._id_column = id_column
-        self._vector_dtype = vector_dtype
-        self._side: Side = side
-        self._instruction = instruction
-        self._exit_on_device_error = exit_on_device_error
+        self._columns = _options.optional(_column_names, columns, "columns")
+        self._keep = _options.optional(_options.strings, keep, "keep")
+        self._id_column = _options.text(id_column, "id_column")
+        self._vector_dtype = _options.choice(vector_dtype, "vector_dtype", {t: t for t in ("float32", "float16")})
+        self._side: Side = _options.choice(side, "side", {"query": "query", "target": "target"})
+        self._instruction = _options.text(instruction, "instruction")
+        self._exit_on_device_error = _options.flag(exit_on_device_error, "exit_on_device_error")
         self.pair = Pair(
             embedder, reasoner, think=think, family=family, device=device, dtype=dtype, normalize=normalize,
             truncate_dim=truncate_dim, decoding=decoding,
@@ -173,7 +166,7 @@ class BatchEmbedder:
         if self._keep is not None:
             missing = [name for name in self._keep if name not in batch]
             if missing:
-                raise tte.InputError(f"keep names {missing[0]!r}, which is no column: {', '.join(sorted(batch))}.")
+                raise tte.InputError(f"keep names {_text.shown(missing[0])}, which is no column: {_named(batch)}.")
             return self._keep
         sources = self._columns or {}
         media = {sources.get(key, key) for key in MEDIA_COLUMNS}
@@ -185,12 +178,12 @@ class BatchEmbedder:
         if self._columns is not None:
             missing = sorted(set(self._columns.values()) - set(batch))
             if missing:
-                raise tte.InputError(f"there is no column {missing[0]!r}, but {', '.join(sorted(batch))}.")
+                raise tte.InputError(f"there is no column {_text.shown(missing[0])}, but {_named(batch)}.")
             return {key: self._columns[key] for key in order if key in self._columns}
         found = {key: key for key in order if key in batch}
         if not found.keys() - {"instruction"}:
             raise tte.InputError(
-                f"none of the columns {', '.join(sorted(batch)) or '(none)'} is one of {', '.join(ITEM_COLUMNS)}: "
+                f"none of the columns {_named(batch)} is one of {', '.join(ITEM_COLUMNS)}: "
                 'say which are which with columns={"text": ..., "image": ...}.'
             )
         return found
@@ -205,11 +198,29 @@ class BatchEmbedder:
             name = f"row {batch[self._id_column][row]}" if self._id_column else f"row {row}"
             cells = {key: batch[column][row] for key, column in sources.items()}
             try:
-                items.append(to_input(_to_item(cells, name, files), name))
+                with looking_at(name):
+                    item = _to_item(cells, name, files)
+                items.append(to_input(item, name))
                 rows.append(row)
             except tte.InputError as error:
                 errors[row] = str(error)
         return rows, items
+
+
+def _named(batch: Iterable[Any]) -> str:
+    return _text.shortened(", ".join(sorted(map(str, batch))), 200) or "(none)"
+
+
+def _column_names(given: object, name: str) -> dict[str, str]:
+    """Check which column each of an item's keys is in."""
+    if not isinstance(given, Mapping):
+        raise _options.refuse(name, given, 'a dict such as {"image": "jpeg", "text": "caption"}, or None')
+    unknown = [key for key in given if not isinstance(key, str) or key not in ITEM_COLUMNS]
+    if unknown:
+        raise tte.InputError(
+            f"{name} has {_text.shown(unknown[0])}; it names the columns of {', '.join(ITEM_COLUMNS)}."
+        )
+    return {key: _options.string(column, f"{name}[{key!r}]") for key, column in given.items()}
 
 
 @dataclass(frozen=True)
@@ -278,11 +289,8 @@ def run_job(  # noqa: PLR0913
         from tte.integrations import _jobs
     except ImportError as error:
         raise missing_extra("tte.integrations.ray.run_job", "ray", error) from error
-    fewest, most = (concurrency, concurrency) if isinstance(concurrency, int) else concurrency
-    if not 1 <= fewest <= most:
-        raise tte.InputError(f"concurrency is {concurrency}: it must be at least 1, or (least, most).")
-    if rows_per_shard < 1:
-        raise tte.InputError(f"rows_per_shard is {rows_per_shard}: it must be at least 1.")
+    fewest, most = _workers(concurrency)
+    _options.whole(rows_per_shard, "rows_per_shard", 1, _options.INT32)
     arguments = {"embedder": _movable(embedder), "reasoner": _movable(reasoner), "id_column": id_column, **settings}
     arguments |= {"keep": [id_column, *(name for name in keep if name != id_column)], "exit_on_device_error": True}
     dataset = data if isinstance(data, ray.data.Dataset) else ray.data.read_parquet(_paths(data))
@@ -317,6 +325,15 @@ def run_job(  # noqa: PLR0913
         rows += int(batch["rows"].sum())
         errors += int(batch["errors"].sum())
     return JobSummary(len(ids), skipped, rows - errors, errors)
+
+
+def _workers(concurrency: Any) -> tuple[int, int]:
+    """The least and the most workers."""
+    both = concurrency if isinstance(concurrency, (tuple, list)) else (concurrency, concurrency)
+    fewest, *more = [_options.whole(each, "concurrency", 1, _options.INT32) for each in both] or [0]
+    if len(more) != 1 or fewest > more[0]:
+        raise _options.refuse("concurrency", concurrency, "a number of workers, or (least, most)")
+    return fewest, more[0]
 
 
 def _ids(dataset: Any, id_column: str) -> Any:
@@ -368,12 +385,10 @@ def read_results(folder: PathLike) -> Any:
         from tte.integrations import _jobs
     except ImportError as error:
         raise missing_extra("tte.integrations.ray.read_results", "ray", error) from error
-    manifest = Path(folder) / "job.json"
+    manifest = Path(_text.path(folder, "folder")) / "job.json"
     if not manifest.is_file():
-        raise tte.InputError(f"{os.fspath(folder)} is not the folder of a job: it has no job.json.")
-    with _files.reading(manifest, "give the folder of a job"):
-        id_column = _files.read_json(manifest, "give the folder of a job")["id_column"]
-    return _jobs.JobFolder(folder, id_column).read()
+        raise tte.InputError(f"{_text.shown_path(folder)} is not the folder of a job: it has no job.json.")
+    return _jobs.JobFolder(folder, _jobs.read_manifest(manifest)["id_column"]).read()
 
 
 class _ShardWriter:
@@ -458,12 +473,14 @@ def _to_item(cells: Mapping[str, Any], name: str, files: ExitStack) -> Any:
         if key == "image":
             item["images"] = [*item.get("images", ()), read_image(value, name)]
         elif key == "images":
-            images = [read_image(v, f"{name}, image {i}") for i, v in enumerate(value)]
+            several = [value] if isinstance(value, (str, bytes)) else value
+            images = [read_image(v, f"{name}, image {i}") for i, v in enumerate(several)]
             item["images"] = [*item.get("images", ()), *images]
         elif key == "video":
             item["videos"] = [*item.get("videos", ()), to_video(value, name, files)]
         elif key == "videos":
-            videos = [to_video(v, f"{name}, video {i}", files) for i, v in enumerate(value)]
+            several = [value] if isinstance(value, (str, bytes)) else value
+            videos = [to_video(v, f"{name}, video {i}", files) for i, v in enumerate(several)]
             item["videos"] = [*item.get("videos", ()), *videos]
         else:
             item[key] = str(value) if isinstance(value, np.str_) else value

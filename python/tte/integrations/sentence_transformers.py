@@ -3,25 +3,26 @@
     >>> from sentence_transformers import SentenceTransformer
     >>> from tte.integrations.sentence_transformers import TteModule, load
     >>> model = SentenceTransformer(modules=[TteModule("my-embedder", reasoner="my-reasoner")])   # doctest: +SKIP
-    >>> model.encode_query(["what is left of the red circle?", {"image": pixels, "text": "which bird?"}])  # doctest: +SKIP
+    >>> model.encode_query(["what is left of the circle?", {"image": "a.png", "text": "which bird?"}])  # doctest: +SKIP
     >>> model.encode_document([{"image": "page.png"}, {"video": "clip.mp4"}])                     # doctest: +SKIP
     >>> model.save_pretrained("my-model"); model = load("my-model")                               # doctest: +SKIP
 
-Everything that takes a SentenceTransformer then takes tte: LangChain, LlamaIndex, LanceDB, Daft, mteb.
-"""  # noqa: E501
+Everything that takes a SentenceTransformer, or the folder of one (with trust_remote_code), then takes tte.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import tte
-from tte import _files, _hub, _tte
+from tte import _files, _hub, _options, _text, _tte
 from tte._inputs import to_messages, to_part
-from tte._items import read_image
+from tte._items import looking_at, read_image
 from tte._models import folders
 from tte._options import PathLike, is_absent
 from tte.integrations import missing_extra
@@ -97,10 +98,10 @@ class TteModule(InputModule):
         embedder, reasoner = resolve_models(embedder, reasoner)
         self.think = resolve_think(think, reasoner is not None)
         self.decoding = check_decoding(decoding)
-        self.family = family
-        self.max_video_frames = max_video_frames
-        self._device = device
-        self._dtype = dtype
+        self.family = _options.text(family, "family")
+        self.max_video_frames = _options.whole(max_video_frames, "max_video_frames", 1, _options.INT32)
+        self._device = None if device is None else _options.device(device)
+        self._dtype = dtype = _options.dtype(dtype)
         self._embedder = _Source(embedder, embedder_recipe, dtype)
         self._reasoner = None if reasoner is None else _Source(reasoner, reasoner_recipe, dtype)
         self._loaded: Pair | None = None
@@ -144,8 +145,11 @@ class TteModule(InputModule):
         unknown = sorted(key for key, value in kwargs.items() if value is not None)
         if unknown:
             raise tte.InputError(f"{unknown[0]} is not an option of TteModule: its recipe decides how inputs are read.")
-        prompt = prompt or None
-        items = [self._to_input(item, f"item {index}", prompt) for index, item in enumerate(inputs)]
+        prompt, task = _options.text(prompt, "prompt") or None, _options.text(task, "task")
+        items = []
+        for index, item in enumerate(inputs):
+            with looking_at(f"item {index}"):
+                items.append(self._to_input(item, f"item {index}", prompt))
         return {"tte_inputs": items, "tte_task": task}
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
@@ -176,9 +180,10 @@ class TteModule(InputModule):
                 raise tte.InputError(f"{name} is empty: give it text, an image or a video.")
         else:
             parts = [self._typed(item, name)]
+        own = None if is_absent(instruction) else _options.text(instruction, f"{name}: the instruction")
         return _tte.Input(
             parts=[to_part(part, name) for part in parts],
-            instruction=prompt if instruction is None else instruction,
+            instruction=prompt if own is None else own,
             name=name,
         )
 
@@ -189,7 +194,7 @@ class TteModule(InputModule):
             if key == "audio":
                 raise _no_audio(name)
             if key not in known:
-                raise tte.InputError(f"{name}: unknown key {key!r}; an item's keys are {', '.join(known)}.")
+                raise tte.InputError(f"{name}: unknown key {_text.shown(key)}; an item's keys are {', '.join(known)}.")
             if is_absent(value) or key == "instruction":
                 continue
             kind = key.removesuffix("s")
@@ -221,7 +226,7 @@ class TteModule(InputModule):
             raise _no_audio(name)
         if isinstance(item, str) and kind in ("image", "video") and item.startswith(("http://", "https://")):
             raise tte.InputError(
-                f"{name}: tte does not download {kind}s: save {item} to a file first; "
+                f"{name}: tte does not download {kind}s: save {_text.shown(item)} to a file first; "
                 f'{{"text": ...}} embeds the address itself.'
             )
         return self._part({"type": kind, kind: item}, name)
@@ -337,7 +342,8 @@ class _Source:
             raise tte.InputError("recipe and dtype belong to loading: give the checkpoint's path with them.")
         self.path = Path(self.given.model.path) if self.given is not None else _hub.resolve(model)
         # A file is found from any working directory; anything else is the name of a bundled recipe.
-        self.recipe = None if recipe is None else str(Path(recipe).resolve() if Path(recipe).is_file() else recipe)
+        given = _options.recipe(recipe) or None
+        self.recipe = str(Path(given).resolve()) if given is not None and os.path.isfile(given) else given
         self.dtype = dtype
         if self.given is None:
             self.processor()  # What does not fit is found now, without reading the weights.

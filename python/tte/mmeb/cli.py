@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import sys
 from collections.abc import Sequence
+
+from tte import _command
 
 _COMMANDS = (
     ("tasks", "tte.mmeb.data.check"),
@@ -38,7 +39,7 @@ returns an exit code.
 
 def parser(only: str | None = None) -> argparse.ArgumentParser:
     """Build the parser of all commands, or of one of them."""
-    top = argparse.ArgumentParser(
+    top = _command.Parser(
         prog="python -m tte.mmeb", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     subparsers = top.add_subparsers(dest="command_name", metavar="COMMAND", required=True)
@@ -54,24 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done and whole, 1: nothing could be done, or `check` found something missing, 2: wrong usage or a path that
     cannot be used, 3: done in part (data sets or items failed, or are not whole), 130: stopped.
     """
-    import tte
-    from tte import _command
-
     given = sys.argv[1:] if argv is None else list(argv)
     known = [name for name, _ in _COMMANDS]
-    _command.tolerate_any_terminal()
     arguments = parser(given[0] if given and given[0] in known else None).parse_args(given)
-    try:
-        return int(arguments.command(arguments))
-    except tte.Error as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on where it was", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:
-        print(f"error: {_command.sentence(error)}", file=sys.stderr)
-        return 2
+    return _command.run(lambda: int(arguments.command(arguments)), "stopped; the same command goes on where it was")

@@ -520,11 +520,20 @@ def tasks() -> tuple[str, ...]:
     return tuple(TASKS)
 
 
+def _require(task: str, split: str) -> None:
+    for name, value, known in (("task", task, TASKS), ("split", split, PAIRS)):
+        if not isinstance(value, str) or value not in known:
+            raise ValueError(f"{name} is {value!r:.80}: it must be one of {', '.join(known)}.")
+
+
 def draft(task: str, split: Split, rng: Rng, hard: int | None = None, more: int = 0) -> Draft:
     """One query, its target, near-duplicates of the target, and further queries about the same image.
 
     ``hard`` counts the near-duplicates (by default as many as the task's pools have), ``more`` the further queries.
+
+    Raises ValueError for a task or a split that is none.
     """
+    _require(task, split)
     return TASKS[task](split, rng, HARD.get(task, 0) if hard is None else hard, more)
 
 
@@ -533,7 +542,12 @@ def generate(task: str, seed: int, n: int, split: Split = "test") -> list[Sample
 
     Equal candidates of a pool (two images with the same gold description) are kept once, so every query has
     exactly one right answer.
+
+    Raises ValueError for a task or a split that is none, and for a number of queries below 0.
     """
+    if not isinstance(n, int) or n < 0:
+        raise ValueError(f"n is {n!r:.80}: it must be a whole number, at least 0.")
+    _require(task, split)
     rng = Rng(f"tte-nano/{task}/{split}/{seed}")
     if task in LABELS:
         pool = tuple(Item(text) for text in LABELS[task])

@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 from torchcodec.decoders import VideoDecoder
 from tte import _hub
 from tte.integrations.mteb import TteEncoder, batch_items
+from zoo import misunderstood
 
 IMAGE = noise(60, 84, seed=1)
 CLIP_FILE = Path(__file__).parent.parent.parent / "data" / "media" / "clip.mp4"
@@ -209,12 +210,12 @@ def test_meta_says_what_the_model_is(embedder: tte.Embedder) -> None:
     assert other.revision != meta.revision
 
 
-def test_bad_items_of_a_pair_can_be_skipped(embedder: tte.Embedder) -> None:
+def test_bad_items_of_a_pair_can_be_skipped(embedder: tte.Embedder, encoder: TteEncoder) -> None:
     vectors = TteEncoder(embedder).pair.run(["a", {"img": "x"}, {"type": "text", "text": "b"}], on_error="skip")
     assert np.isnan(vectors.embeddings).any(axis=1).tolist() == [False, True, False]
     assert "unknown key 'img'" in vectors.errors[1]
-    one = TteEncoder(embedder).pair.run([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}])
-    assert len(one.embeddings) == 2
+    for pair in (TteEncoder(embedder).pair, encoder.pair):
+        assert len(pair.run([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]).embeddings) == 2
 
 
 def test_mistakes_are_named(embedder: tte.Embedder) -> None:
@@ -226,6 +227,10 @@ def test_mistakes_are_named(embedder: tte.Embedder) -> None:
         batch_items({"audio": [1]})
     with pytest.raises(tte.InputError, match=r"^row 7: .*float32"):
         TteEncoder(embedder).pair.run(batch_items({"image": [np.zeros((4, 4, 3), np.float32)]}, first_row=7))
+    options = ("think", "prompts", "task_prompts", "family", "fps", "num_frames", "max_frames", "device", "dtype",
+               "truncate_dim", "name", "meta", "revision", "max_new_tokens")  # fmt: skip
+    wrong = misunderstood(lambda **given: TteEncoder(embedder, **given), {}, options)
+    assert not wrong, "\n".join(wrong)
     data = DataLoader(Dataset.from_dict({"text": ["a"]}), batch_size=2)
     with pytest.raises(tte.InputError, match="CompressionWrapper"):
         TteEncoder(embedder).encode(

@@ -24,7 +24,8 @@ from PIL import Image
 from references import noise
 from tte import _hub
 from tte.integrations._jobs import MAX_TRIES, JobFolder, check_ids, embedding_array, fingerprint
-from tte.integrations.ray import BatchEmbedder, JobSummary, read_results, run_job
+from tte.integrations.ray import ITEM_COLUMNS, BatchEmbedder, JobSummary, read_results, run_job
+from zoo import ENDLESS, ZOO, misunderstood
 
 IMAGES = [noise(56, 56, seed=s) for s in range(4)]
 CLIP_FILE = Path(__file__).parent.parent.parent / "data" / "media" / "clip.mp4"
@@ -132,6 +133,22 @@ def test_bad_rows_get_an_error_and_the_others_a_vector(embedder: tte.Embedder) -
     assert embed({"id": np.array([]), "text": np.array([])})["embedding"].shape == (0, embedder.dim)
 
 
+@pytest.mark.parametrize("column", ITEM_COLUMNS)
+def test_whatever_is_in_a_cell_takes_no_other_row_with_it(embedder: tte.Embedder, column: str) -> None:
+    embed = BatchEmbedder(embedder)
+    values = [value for kind, value in ZOO.items() if kind not in ENDLESS]
+    batch = {"text": cells("fine", *[None] * len(values), "fine"), column: cells("fine", *values, "fine")}
+    if column not in ("text", "instruction"):
+        batch[column][[0, -1]] = None
+    out = embed(batch)
+    for row in (0, -1):
+        assert out["error"][row] is None
+        assert np.isfinite(out["embedding"][row]).all()
+    for error, vector in zip(out["error"], out["embedding"], strict=True):
+        assert np.isfinite(vector).all() == (error is None)
+        assert error is None or (error.startswith("row ") and len(error) < 500 and "\n" not in error), error
+
+
 def test_mistakes_are_found_before_work_starts(embedder: tte.Embedder) -> None:
     for options, message in (
         ({"columns": {"picture": "x"}}, "'picture'"),
@@ -143,6 +160,12 @@ def test_mistakes_are_found_before_work_starts(embedder: tte.Embedder) -> None:
     ):
         with pytest.raises(tte.InputError, match=message):
             BatchEmbedder(embedder, **options)  # type: ignore[arg-type]
+    options = (
+        "think", "side", "family", "instruction", "columns", "keep", "id_column", "device", "dtype", "vector_dtype",
+        "normalize", "truncate_dim", "exit_on_device_error", "max_new_tokens", "reasoner", "embedder",
+    )  # fmt: skip
+    wrong = misunderstood(lambda **given: BatchEmbedder(**{"embedder": embedder, **given}), {}, options)
+    assert not wrong, "\n".join(wrong)
     with pytest.raises(tte.InputError, match="keep names 'key'"):
         BatchEmbedder(embedder, keep=["key"])({"text": np.array(["a"])})
     with pytest.raises(tte.InputError, match="no column 'caption'"):
@@ -264,7 +287,8 @@ def test_another_jobs_folder_is_refused(tmp_path: Path) -> None:
         JobFolder(tmp_path / "job", "id").open(settings)
     with pytest.raises(tte.InputError, match=r"job\.json cannot be read"):
         read_results(tmp_path / "job")
-    (tmp_path / "job" / "job.json").write_text('{"id_column": "id"}')
+    whole = {"format": 1, "fingerprint": "", "settings": {}, "runs": 1, "id_column": "id"}
+    (tmp_path / "job" / "job.json").write_text(json.dumps(whole))
     (tmp_path / "job" / "part-0001-a.parquet").write_bytes(b"PAR1")
     with pytest.raises(tte.InputError, match=r"part-0001-a\.parquet cannot be read"):
         read_results(tmp_path / "job")
@@ -273,6 +297,19 @@ def test_another_jobs_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(tte.InputError, match="give an empty folder"):
         JobFolder(tmp_path / "other", "id").open(settings)
     with pytest.raises(tte.InputError, match="not the folder of a job"):
+        read_results(tmp_path / "other")
+    wrong = misunderstood(lambda folder: read_results(folder), {}, ["folder"])
+    assert not wrong, "\n".join(wrong)
+    manifest = tmp_path / "other" / "job.json"
+    good = {"format": 1, "fingerprint": "", "settings": {}, "runs": 1, "id_column": "x"}
+    others = [None, [], {}, {"format": 1}, {**good, "format": 9}, {**good, "runs": "1"}, {**good, "id_column": None}]
+    for content in ["", "{", "[" * 9999, *map(json.dumps, others)]:
+        manifest.write_text(content)
+        with pytest.raises(tte.InputError, match=r"job\.json cannot be read"):
+            read_results(tmp_path / "other")
+    manifest.write_text(json.dumps(good))
+    (tmp_path / "other" / "part-0001-0.parquet").write_bytes(b"nothing")
+    with pytest.raises(tte.InputError, match=r"part-0001-0\.parquet cannot be read"):
         read_results(tmp_path / "other")
 
 

@@ -19,6 +19,7 @@ from sentence_transformers import SentenceTransformer
 from tte import _hub
 from tte.integrations import missing_extra
 from tte.integrations.sentence_transformers import TteModule, load
+from zoo import misunderstood
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +221,17 @@ def test_bad_items_are_named(plain: SentenceTransformer, item: Any, message: str
     batch = item if isinstance(item, list) else [item]
     with pytest.raises(tte.InputError, match=f"item 0.*{message}"):
         plain.encode(batch)
+
+
+def test_every_argument_and_item_is_taken_or_refused() -> None:
+    options = ("think", "family", "device", "dtype", "embedder_recipe", "max_video_frames", "max_new_tokens")
+    wrong = misunderstood(lambda **given: TteModule(_hub.bundled("embedder"), **given), {}, options)
+    module = TteModule(_hub.bundled("embedder"))
+    wrong += misunderstood(lambda item: module.preprocess([item]), {}, ["item"])
+    wrong += misunderstood(lambda **given: module.preprocess(["a"], **given), {}, ["prompt", "task"])
+    for key in ("text", "image", "images", "video", "videos", "instruction", "colour"):
+        wrong += misunderstood(lambda item, key=key: module.preprocess([{key: item}]), {}, ["item"])
+    assert not wrong, "\n".join(wrong)
 
 
 def test_audio_and_unknown_options_are_refused(plain: SentenceTransformer) -> None:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import tte
 from nano_data import NanoData, system
-from tte import _hub
+from tte import _hub, _options
 from tte.mmeb.data.loaders import Source
 from tte.mmeb.data.types import Entry
 from tte.mmeb.run.embed import System
@@ -113,6 +113,18 @@ def test_a_recipe_without_the_task_is_passed_none(store: tte.TraceStore, tmp_pat
     assert [outcome.trace for outcome in found] == [trace.text for trace in traces]
     vectors = embedder.embed(items, traces, progress=False)
     np.testing.assert_allclose(np.stack([outcome.vector for outcome in found]), vectors, atol=1e-6)
+
+
+def test_what_a_recipe_leaves_out_by_null_is_absent(store: tte.TraceStore, tmp_path: Path) -> None:
+    keys = ("tasks", "instruction", "trace", "decoding", "benchmark_prompts", "dims", "description")
+    (tmp_path / "recipe.json").write_text(json.dumps({"name": "little", **dict.fromkeys(keys)}))
+    reasoner = tte.Reasoner(_hub.bundled("reasoner"), recipe=tmp_path / "recipe.json")
+    embedder = tte.Embedder(_hub.bundled("embedder"), recipe=tmp_path / "recipe.json")
+    pair = System(embedder, reasoner, store, "recipe")
+    assert len(pair.notes("image_qa")) == 2
+    assert pair.thinks("image_qa", "query")
+    assert _options.rules(embedder.model.recipe) == {"name": "little"}
+    assert tte.Reranker(reasoner)._thought(tte.Trace("a")).text == "a</think>"
 
 
 def test_what_contradicts_itself_is_refused(store: tte.TraceStore) -> None:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from tte import _command
+from tte import _command, _text
 from tte._files import shown
 from tte._tte import InputError
 from tte.mmeb.data.tasks import Task
@@ -86,7 +86,8 @@ def require_data_dir(data_dir: Path) -> Path:
     """
     if not data_dir.is_dir():
         raise InputError(
-            f"{data_dir} is not a folder: give the folder with image-tasks, video-tasks and visdoc-tasks as --data."
+            f"{_text.shown_path(data_dir)} is not a folder: give the folder with image-tasks, video-tasks and "
+            "visdoc-tasks as --data."
         )
     return data_dir
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tte import _text
+from tte import _options, _text
 from tte._tte import InputError
 from tte.mmeb.data import moments, questions, videos
 from tte.mmeb.data.base import Settings, TableDataset
@@ -33,12 +33,10 @@ LOADERS: dict[str, Callable[[Task, Path, Settings], TableDataset]] = {
 
 def open_dataset(task: Task, data_dir: Path, settings: Settings) -> TableDataset:
     """Open one data set; see :func:`load`."""
-    if settings.style not in STYLES:
-        raise InputError(f"style is {_text.shown(settings.style)}: it must be one of {', '.join(STYLES)}.")
-    if settings.num_frames is not None and settings.num_frames < -1:
-        raise InputError(f"num_frames is {settings.num_frames}: it must be -1 (all), 0 (none) or a number of frames.")
-    if settings.limit is not None and settings.limit < 1:
-        raise InputError(f"limit is {settings.limit}: it must be at least 1.")
+    _options.choice(settings.style, "style", dict.fromkeys(STYLES))
+    _options.optional(_options.whole, settings.num_frames, "num_frames", -1, _options.INT32)
+    _options.optional(_options.whole, settings.limit, "limit", 1, _options.INT32)
+    _options.flag(settings.stray_tokens, "stray_tokens")
     require_data_dir(data_dir)
     if task.parser not in LOADERS:
         raise InputError(
@@ -72,8 +70,9 @@ def load(
         InputError: names the data set and the file that is missing or broken.
 
     """
-    found = find(task, extra_tasks) if isinstance(task, str) else task
-    return open_dataset(found, Path(data_dir), Settings(style, num_frames, limit, stray_tokens))
+    found = task if isinstance(task, Task) else find(_options.string(task, "task"), extra_tasks)
+    folder = Path(_text.path(data_dir, "data_dir"))
+    return open_dataset(found, folder, Settings(style, num_frames, limit, stray_tokens))
 
 
 @dataclass(frozen=True, slots=True)

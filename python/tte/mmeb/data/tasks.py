@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from tte import _files, _text
+from tte import _files, _options, _text
 from tte._tte import InputError
 
 _FILE = Path(__file__).with_name("tasks.json")
@@ -103,7 +103,7 @@ def tasks(names: Iterable[str] | None = None, extra: Iterable[Path] = ()) -> lis
 
     """
     known = list(benchmark())
-    added = [task for file in extra for task in read_tasks(Path(file))]
+    added = _of_files(extra)
     for task in added:
         if task in known:
             continue  # The same file twice, or a data folder's own copy of it.
@@ -112,10 +112,10 @@ def tasks(names: Iterable[str] | None = None, extra: Iterable[Path] = ()) -> lis
         known.append(task)
     if names is None:
         return [task for task in known if task.scored or task in added]
-    wanted = list(names)
+    wanted = [names] if isinstance(names, str) else _options.strings(names, "names")
     for name in wanted:
         if not any(_matches(task, name) for task in known):
-            raise InputError(f"There is no task {name!r}: {_suggest(name, known)}")
+            raise InputError(f"There is no task {_text.shown(name)}: {_suggest(name, known)}")
     return [task for task in known if any(_matches(task, name) for name in wanted)]
 
 
@@ -143,10 +143,10 @@ def find(name: str, extra: Iterable[Path] = ()) -> Task:
 
     Raises `InputError` if there is none.
     """
-    for task in [*benchmark(), *(task for file in extra for task in read_tasks(Path(file)))]:
+    for task in [*benchmark(), *_of_files(extra)]:
         if name in (task.name, *task.aliases):
             return task
-    raise InputError(f"There is no task {name!r}: {_suggest(name, list(benchmark()))}")
+    raise InputError(f"There is no task {_text.shown(name)}: {_suggest(name, list(benchmark()))}")
 
 
 def shortfall(task: Task, queries: int, candidates: int | None, limit: int | None = None) -> str:
@@ -178,11 +178,20 @@ def read_tasks(file: Path) -> list[Task]:
 
     Raises `InputError` that names the file and what is wrong with it.
     """
-    content = _files.read_json(file, "give a file of tasks")
+    path = Path(_text.path(file, "the file of tasks"))
+    content = _files.read_json(path, "give a file of tasks")
     entries = content.get("tasks") if isinstance(content, dict) else None
+    name = _text.shown_path(path)
     if not isinstance(entries, list):
-        raise InputError(f'{file} is not a file of tasks: it must be {{"tasks": [...]}}.')
-    return [_task(entry, file) for entry in entries]
+        raise InputError(f'{name} is not a file of tasks: it must be {{"tasks": [...]}}.')
+    return [_task(entry, name) for entry in entries]
+
+
+def _of_files(files: Iterable[Path]) -> list[Task]:
+    if isinstance(files, (str, bytes)) or not isinstance(files, Iterable):
+        raise _options.refuse("the files of tasks", files, "a list of paths")
+    given = _options.iterated(files, "the files of tasks", "a list of paths")
+    return [task for file in given for task in read_tasks(file)]
 
 
 @lru_cache(maxsize=1)
@@ -197,7 +206,7 @@ def _label_lists() -> dict[str, list[str]]:
     return lists
 
 
-def _task(entry: Any, file: Path) -> Task:
+def _task(entry: Any, file: str) -> Task:
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
         raise InputError(f"{file}: a task is an object with a name, not {_text.shown(entry)}.")
     where = f"{file}: task {_files.shown(entry['name'])!r}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -141,7 +140,7 @@ class System:
         """Task families that the recipes of reasoner and embedder have presets for."""
 
         def presets(model: Reasoner | Embedder | None) -> set[str]:
-            return set(json.loads(model.model.recipe).get("tasks", {})) if model is not None else set()
+            return set(_options.rules(model.model.recipe).get("tasks", {})) if model is not None else set()
 
         return presets(self.reasoner), presets(self.embedder)
 
@@ -159,7 +158,7 @@ class System:
         if self.reasoner is None or self.think == "never":
             return False
         if self.think == "recipe":
-            recipe = json.loads(self.reasoner.model.recipe)
+            recipe = _options.rules(self.reasoner.model.recipe)
             # A family without presets, and a side without one, take the recipe's default instruction.
             preset = recipe.get("tasks", {}).get(family, {}).get(side, recipe.get("instruction"))
             return not isinstance(preset, dict) or bool(preset.get("think", True))

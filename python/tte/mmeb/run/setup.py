@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tte import _hub, _tte
+from tte import _hub, _options, _tte
 from tte._models import Embedder, Reasoner
 from tte._remote import RemoteReasoner
 from tte._rerank import Reranker
@@ -169,7 +168,7 @@ def system(arguments: argparse.Namespace, traces: Path) -> Iterator[System]:
 def source(arguments: argparse.Namespace, system: System) -> Source:
     """Where the data are, and in which style: as asked, else as the embedder's recipe says, else the reasoner's."""
     models = {"embedder": system.embedder, "reasoner": system.reasoner}
-    recipes = {role: json.loads(model.model.recipe) for role, model in models.items() if model is not None}
+    recipes = {role: _options.rules(model.model.recipe) for role, model in models.items() if model is not None}
     own = {role: str(recipe.get("benchmark_prompts", "plain")) for role, recipe in recipes.items()}
     style = arguments.prompt_style or next(iter(own.values()))
     log.info("prompt style: %s", style)
