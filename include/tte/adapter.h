@@ -1,5 +1,5 @@
 /// @file
-/// PEFT adapters: which model one changes.
+/// PEFT adapters and embedding heads: of which model one is.
 #pragma once
 
 #include <filesystem>
@@ -10,7 +10,7 @@
 
 namespace tte {
 
-/// The model that an adapter changes, as its adapter_config.json names it.
+/// The model that an adapter changes, as its adapter_config.json names it, or a head goes on from (tte_head.json).
 struct AdapterBase {
   std::string name;      ///< A folder, or a repository of a hub; empty: none is named.
   std::string revision;  ///< Of the repository; empty: any.
@@ -18,9 +18,10 @@ struct AdapterBase {
       folder;  ///< Where it is here; empty: fetch it, and give it to LoadOptions with the adapter.
 };
 
-/// The base of an adapter's folder; nothing for a folder of something else. The name is looked for as a path, absolute or
-/// seen from the current folder, then in the adapter's folder and beside it. Throws ModelError for an
-/// adapter_config.json that cannot be read.
+/// The base of the folder of an adapter or of an embedding head; nothing for a folder of something else. The name is
+/// looked for as a path: absolute; of an adapter seen from the current folder, then in the adapter's folder and beside
+/// it; of a head seen from its folder, then from the current one. Throws ModelError for an adapter_config.json or a
+/// tte_head.json that cannot be read.
 TTE_API std::optional<AdapterBase> adapter_base(const std::filesystem::path& folder);
 
 }  // namespace tte

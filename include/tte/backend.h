@@ -27,6 +27,8 @@ struct BackendStats {
   std::int64_t prefill_tokens = 0;  ///< Prompt tokens that were run.
   std::int64_t decode_tokens = 0;   ///< Tokens that were generated.
   std::int64_t reused_tokens = 0;   ///< Prompt tokens whose state came from an earlier sequence.
+  std::int64_t head_tokens =
+      0;  ///< Tokens that a head went on with from their hidden states, and nobody read again.
   std::int64_t vision_encoded = 0;  ///< Images and videos that went through a vision tower.
   std::int64_t vision_reused = 0;   ///< Those whose features were there already.
   std::int64_t peak_running = 0;    ///< Most sequences in one step.

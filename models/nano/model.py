@@ -8,6 +8,7 @@ only inside attention. check.py compares it with transformers.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,13 +162,11 @@ def embed(model: Any, batch: Batch) -> Tensor:
     return x
 
 
-def forward(model: Any, batch: Batch, keep: list[tuple[Tensor, Tensor]] | None = None) -> Tensor:
-    """Final hidden states [N, hidden] (after the last norm); keep receives every layer's packed keys and values."""
-    text = model.model.language_model
-    x = embed(model, batch)
+def run_layers(layers: Iterable[Any], x: Tensor, batch: Batch, keep: list[tuple[Tensor, Tensor]] | None) -> Tensor:
+    """Decoder layers over states [N, hidden]; keep receives every layer's packed keys and values."""
     n = x.shape[0]
     cos, sin = batch.cos[:, None], batch.sin[:, None]
-    for layer in text.layers:
+    for layer in layers:
         attn = layer.self_attn
         y = norm(x, layer.input_layernorm.weight)
         weight = torch.cat([attn.q_proj.weight, attn.k_proj.weight, attn.v_proj.weight])
@@ -190,7 +189,13 @@ def forward(model: Any, batch: Batch, keep: list[tuple[Tensor, Tensor]] | None =
         y = norm(x, layer.post_attention_layernorm.weight)
         gate, up = F.linear(y, torch.cat([layer.mlp.gate_proj.weight, layer.mlp.up_proj.weight])).chunk(2, -1)
         x = x + F.linear(F.silu(gate) * up, layer.mlp.down_proj.weight)
-    return norm(x, text.norm.weight)
+    return x
+
+
+def forward(model: Any, batch: Batch, keep: list[tuple[Tensor, Tensor]] | None = None) -> Tensor:
+    """Final hidden states [N, hidden] (after the last norm); keep is run_layers'."""
+    text = model.model.language_model
+    return norm(run_layers(text.layers, embed(model, batch), batch, keep), text.norm.weight)
 
 
 def logits(model: Any, states: Tensor) -> Tensor:

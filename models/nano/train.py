@@ -1,4 +1,4 @@
-"""Train the nano pair: ``python models/nano/train.py all`` (or reasoner | embedder | embedder-no-think).
+"""Train the nano pair: ``python models/nano/train.py all`` (or reasoner | embedder | embedder-no-think | head).
 
 Resumable: state is saved in --work every few minutes; the same command goes on where it stopped. One thread.
 """
@@ -6,11 +6,13 @@ Resumable: state is saved in --work every few minutes; the same command goes on 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import random
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,9 @@ from data import FOLDER, SP, SPECIAL, STOP, collate, sequence
 from nano import LABELS, PAIRS, Item, Rng, Thing, draft, generate, tasks  # found through data.py
 from nano.world import COLOURS, KINDS, NUMBERS
 from optim import optimizers
+from safetensors.torch import save_file
 from torch import Tensor
-from use import conclusion, load, vectors, write_traces
+from use import Head, conclusion, head_vectors, load, vectors, write_traces
 
 TARGET_TASKS = ("image_ret", "image_vg", "video_ret", "video_mret", "visdoc")
 STREAMS = (*tasks(), *(f"{t}/target" for t in TARGET_TASKS))
@@ -201,7 +204,11 @@ def meaning(item: Item) -> str:
     return conclusion(item.trace) if item.trace else item.text
 
 
-def contrast(model: Any, rng: Rng, think: bool, sizes: dict[str, tuple[int, int]]) -> dict[str, tuple[Tensor, float]]:
+Embed = Callable[[list[Item]], Tensor]
+"""L2-normalised vectors of items."""
+
+
+def contrast(embed: Embed, rng: Rng, sizes: dict[str, tuple[int, int]]) -> dict[str, tuple[Tensor, float]]:
     """InfoNCE of each task in sizes (task -> queries, near-duplicates a query); loss and accuracy per task.
 
     The labels of text tasks are all training names of the task. Only names of training pairs occur.
@@ -229,8 +236,7 @@ def contrast(model: Any, rng: Rng, think: bool, sizes: dict[str, tuple[int, int]
             first = len(items)
             items += pool
             plan[task] = (start, queries, list(range(first, first + len(pool))), [meaning(i) for i in pool] + golds)
-    traces = [i.trace if think else None for i in items]
-    v = vectors(model, items, traces)
+    v = embed(items)
     result = {}
     for task, (start, queries, targets, names) in plan.items():
         candidates, golds = names[: len(targets)], names[len(targets) :]
@@ -257,36 +263,27 @@ HALVES: tuple[dict[str, tuple[int, int]], ...] = (
 
 
 @torch.no_grad()
-def quick_hits(model: Any, think: bool, n: int, split: Any = "val") -> dict[str, float]:
-    """hit@1 on n held-out queries a task with gold traces or none (a watch during training, not the evaluation)."""
+def quick_hits(embed: Embed, n: int, split: Any = "val") -> dict[str, float]:
+    """hit@1 on n held-out queries a task (a watch during training, not the evaluation)."""
     out = {}
     for task in tasks():
         samples = generate(task, 7, n, split)
         pool: dict[int, Item] = {id(c): c for s in samples for c in s.candidates}
         items = [s.query for s in samples] + list(pool.values())
-        v = torch.cat([
-            vectors(model, items[a : a + 128], [i.trace if think else None for i in items[a : a + 128]])
-            for a in range(0, len(items), 128)
-        ])  # fmt: skip
+        v = torch.cat([embed(items[a : a + 128]) for a in range(0, len(items), 128)])
         at = {key: i + len(samples) for i, key in enumerate(pool)}
         hits = [int((v[i] @ v[[at[id(c)] for c in s.candidates]].T).argmax()) == s.label for i, s in enumerate(samples)]
         out[task] = float(np.mean(hits))
     return out
 
 
-def train_embedder(args: argparse.Namespace, think: bool) -> None:
-    """Both embedders start from the reasoner's weights and see the same queries, targets and near-duplicates."""
-    name = "embedder" if think else "embedder-no-think"
-    model = load(Path(args.start) if args.start else FOLDER / "reasoner")
-    run = Run(name, model, args.embed_lr, args)
-    run.step = max(run.step, args.start_step)
-    steps, hold = (args.embed_steps, 0.3) if think else (max(args.embed_steps, args.no_think_steps), args.no_think_hold)
-    every, queries = (50, 40) if think else (100, 100)
+def train_contrast(run: Run, embed: Embed, steps: int, hold: float, every: int, queries: int) -> None:
+    """Contrastive steps until `steps`, watched on `queries` validation queries a task every `every` steps."""
     losses: list[float] = []
     hits: dict[str, list[float]] = {}
     while run.step < steps:
-        rng = Rng(f"tte-nano/train/embedder/{args.seed}/{run.step}")
-        result = contrast(model, rng, think, HALVES[run.step % 2])
+        rng = Rng(f"tte-nano/train/embedder/{run.args.seed}/{run.step}")
+        result = contrast(embed, rng, HALVES[run.step % 2])
         loss = torch.stack([r[0] for r in result.values()]).mean()
         run.update(loss, steps, hold)
         losses.append(float(loss.detach()))
@@ -298,7 +295,7 @@ def train_embedder(args: argparse.Namespace, think: bool) -> None:
             )
             losses, hits = [], {}
         if run.step % every == 0 or run.step == steps:
-            found = quick_hits(model, think, queries)
+            found = quick_hits(embed, queries)
             mean = round(float(np.mean(list(found.values()))), 4)
             run.log(
                 val={k: round(v, 3) for k, v in found.items()}, mean=mean, queries=queries,
@@ -306,12 +303,64 @@ def train_embedder(args: argparse.Namespace, think: bool) -> None:
             )  # fmt: skip
             run.save()
     run.save()
+
+
+def train_embedder(args: argparse.Namespace, think: bool) -> None:
+    """Both embedders start from the reasoner's weights and see the same queries, targets and near-duplicates."""
+    name = "embedder" if think else "embedder-no-think"
+    model = load(Path(args.start) if args.start else FOLDER / "reasoner")
+    run = Run(name, model, args.embed_lr, args)
+    run.step = max(run.step, args.start_step)
+    steps, hold = (args.embed_steps, 0.3) if think else (max(args.embed_steps, args.no_think_steps), args.no_think_hold)
+
+    def embed(items: list[Item]) -> Tensor:
+        return vectors(model, items, [i.trace if think else None for i in items])
+
+    train_contrast(run, embed, steps, hold, *((50, 40) if think else (100, 100)))
     save_checkpoint(model, Path(args.export) if args.export else FOLDER / name)
+
+
+# ---------------------------------------------------------------- head
+
+
+def train_head(args: argparse.Namespace) -> None:
+    """The embedding head of the frozen reasoner, on the traces that the reasoner itself writes."""
+    base = load(FOLDER / "reasoner").requires_grad_(False)
+    head = Head(base, args.head_layers).requires_grad_(True)
+    run = Run("head", head, args.embed_lr, args)
+    written: dict[bytes, str] = {}  # Validation items come again.
+
+    def key(item: Item) -> bytes:
+        frames = [item.image] if item.image is not None else list(item.video or ())
+        return hashlib.sha256(b"".join([*(f.tobytes() for f in frames), item.prompt.encode()])).digest()
+
+    def embed(items: list[Item]) -> Tensor:
+        thinks = {key(i): i for i in items if i.trace is not None}
+        missing = [k for k in thinks if k not in written]
+        written.update(zip(missing, write_traces(base, [thinks[k] for k in missing], 256), strict=True))
+        return head_vectors(base, head, items, [None if i.trace is None else written[key(i)] for i in items])
+
+    train_contrast(run, embed, args.head_steps, 0.3, 100, 40)
+    save_head(head, FOLDER / "head")
+
+
+def save_head(head: Head, folder: Path) -> None:
+    """The head's tensors in bf16, and what it is (tte_head.json: models/recipes/README.md)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {k: v.detach().to(torch.bfloat16).contiguous() for k, v in head.state_dict().items()}
+    save_file(tensors, folder / "head.safetensors", metadata={"format": "pt"})
+    described = {
+        "base": "../reasoner", "kind": "layers", "layers": len(head.layers), "pooling": "last", "projection": False,
+        "embedding_dim": nano_model.HIDDEN,
+    }  # fmt: skip
+    (folder / "tte_head.json").write_text(json.dumps(described, indent=2) + "\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("all", "init", "reasoner", "embedder", "embedder-no-think", "evaluate"))
+    parser.add_argument(
+        "what", choices=("all", "init", "reasoner", "embedder", "embedder-no-think", "head", "evaluate")
+    )
     parser.add_argument("--work", default=os.environ.get("NANO_WORK", str(FOLDER / "work")))
     parser.add_argument("--steps", type=int, default=3700)
     parser.add_argument("--batch", type=int, default=40, help="pictures a step, each with up to 3 queries")
@@ -322,6 +371,8 @@ def main() -> None:
     parser.add_argument("--embed-steps", type=int, default=450)
     parser.add_argument("--no-think-steps", type=int, default=3000)
     parser.add_argument("--no-think-hold", type=float, default=0.9, help="as --hold, for the no-think embedder")
+    parser.add_argument("--head-layers", type=int, default=2, help="last layers of the reasoner that the head copies")
+    parser.add_argument("--head-steps", type=int, default=600)
     parser.add_argument("--test-seeds", type=int, nargs="+", default=[0, 1, 2], help="for evaluate")
     parser.add_argument("--tasks", nargs="+", default=list(tasks()), help="for evaluate")
     parser.add_argument("--parts", nargs="+", default=["reasoner", "embedder", "embedder-no-think"])
@@ -342,6 +393,8 @@ def main() -> None:
         train_embedder(args, think=True)
     if args.what in ("all", "embedder-no-think"):
         train_embedder(args, think=False)
+    if args.what in ("all", "head"):
+        train_head(args)
     if args.what in ("all", "evaluate"):
         evaluation.run(seeds=args.test_seeds, names=args.tasks, parts=args.parts)
 

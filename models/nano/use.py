@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,35 @@ def conclusion(trace: str) -> str:
     return trace.rsplit("</think>", maxsplit=1)[-1].strip()
 
 
+def pooled(states: Tensor, batch: nano_model.Batch) -> Tensor:
+    """L2-normalised states of the last tokens, in the caller's order."""
+    last = states[torch.tensor(batch.lengths).cumsum(0) - 1]
+    back = torch.empty(len(last), dtype=torch.long)
+    back[torch.tensor(batch.order)] = torch.arange(len(last))
+    return F.normalize(last[back], dim=-1)
+
+
 def vectors(model: Any, items: list[Item], traces: list[str | None], chunk: int = 32) -> Tensor:
     """L2-normalised final states of the last token, in the caller's order."""
     batch = collate([sequence(i, t) for i, t in zip(items, traces, strict=True)], chunk)
-    last = torch.tensor(batch.lengths).cumsum(0) - 1
-    states = nano_model.forward(model, batch)[last]
-    back = torch.empty(len(items), dtype=torch.long)
-    back[torch.tensor(batch.order)] = torch.arange(len(items))
-    return F.normalize(states[back], dim=-1)
+    return pooled(nano_model.forward(model, batch), batch)
+
+
+class Head(torch.nn.Module):
+    """An embedding head: a copy of the last `count` layers and of the final norm of a reasoner."""
+
+    def __init__(self, base: Any, count: int) -> None:
+        super().__init__()
+        text = base.model.language_model
+        self.layers = copy.deepcopy(text.layers[-count:])
+        self.norm = copy.deepcopy(text.norm)
+
+
+def head_vectors(base: Any, head: Head, items: list[Item], traces: list[str | None], chunk: int = 32) -> Tensor:
+    """As `vectors`, of a head that reads the states below the last layers of its frozen base."""
+    batch = collate([sequence(i, t) for i, t in zip(items, traces, strict=True)], chunk)
+    with torch.no_grad():
+        below = base.model.language_model.layers[: -len(head.layers)]
+        states = nano_model.run_layers(below, nano_model.embed(base, batch), batch, None)
+    states = nano_model.run_layers(head.layers, states, batch, None)
+    return pooled(nano_model.norm(states, head.norm.weight), batch)

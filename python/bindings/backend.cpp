@@ -22,6 +22,9 @@ void bind_backend(py::module_& module) {
       .def_readonly("prefill_tokens", &BackendStats::prefill_tokens)
       .def_readonly("decode_tokens", &BackendStats::decode_tokens)
       .def_readonly("reused_tokens", &BackendStats::reused_tokens)
+      .def_readonly(
+          "head_tokens", &BackendStats::head_tokens,
+          "Tokens that embedding heads went on with from their hidden states, and nobody read again.")
       .def_readonly("vision_encoded", &BackendStats::vision_encoded)
       .def_readonly("vision_reused", &BackendStats::vision_reused)
       .def_readonly("peak_running", &BackendStats::peak_running)

@@ -68,10 +68,16 @@ def locate(
     try:
         return resolve(name), path
     except _tte.ModelError as error:
+        what = "an embedding head" if is_head(path) else "an adapter"
         raise _tte.ModelError(
-            f"{_text.shown(str(path))} is an adapter of {_text.shown(base.name)}, which was not found: give the model "
+            f"{_text.shown(str(path))} is {what} of {_text.shown(base.name)}, which was not found: give the model "
             f"that it changes and adapter=... ({_text.shown(str(error))})"
         ) from None
+
+
+def is_head(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds an embedding head (TTE-u)."""
+    return (Path(folder) / "tte_head.json").is_file()
 
 
 def bundled(name: str) -> Path:

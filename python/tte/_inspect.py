@@ -37,12 +37,14 @@ def info(
     config = _read(base / "config.json")
     text = config.get("text_config") or config
     rules = processor.recipe
-    hidden = text.get("hidden_size")
+    head = _head_of(changes or folder)
+    hidden = head["dimensions"] if head else text.get("hidden_size")
     out: Json = {
         "path": str(folder),
         "family": config.get("model_type"),
         "architectures": config.get("architectures") or [],
-        "adapter": None if base == folder and changes is None else str(changes or folder),
+        "adapter": None if head or (base == folder and changes is None) else str(changes or folder),
+        "head": head,
         "base": str(base),
         "weights": _weights(base),
         "layers": text.get("num_hidden_layers"),
@@ -72,6 +74,8 @@ def told(found: Mapping[str, Any]) -> str:
     if weights["vision_bytes"]:
         size += f"; {_bytes(weights['vision_bytes'])} of them the vision tower"
     lines.append(("weights", size))
+    if found["head"] is not None:
+        lines.append(("head", _told_of_head(found["head"], found["layers"], found["base"])))
     if found["adapter"] is not None:
         lines.append(("adapter", f"{found['adapter']}, of {found['base']}"))
     lines.append(("vectors", f"{vector['dimensions']} dimensions; {vector['truncated']}"))
@@ -236,6 +240,28 @@ def _base_of(folder: Path, changes: Path | None) -> Path:
         return folder
     base = _tte.adapter_base(folder)
     return Path(base.folder) if base is not None and base.folder is not None else folder
+
+
+def _head_of(folder: Path) -> Json | None:
+    """What tte_head.json says, where there is one; its base was found by it already."""
+    if not _hub.is_head(folder):
+        return None
+    said = _read(folder / "tte_head.json")
+    pooling = said.get("pooling") or "last" if said.get("kind") == "layers" else None
+    return {
+        "kind": said.get("kind"), "layers": said.get("layers"), "pooling": pooling,
+        "projection": bool(said.get("projection")), "dimensions": said.get("embedding_dim"),
+        "bytes": _weights(folder)["bytes"],
+    }  # fmt: skip
+
+
+def _told_of_head(head: Mapping[str, Any], layers: int, base: str) -> str:
+    size = f"{_bytes(head['bytes'])}, of {base}"
+    count = head["layers"]
+    if head["kind"] == "layers":
+        return f"layers: in the place of the last {count} of {layers} layers, {head['pooling']} pooled; {size}"
+    read = f"the states below the last {count} of {layers} layers" if count else f"the states of all {layers} layers"
+    return f"{head['kind']}: pools {read}; {size}"
 
 
 def _weights(folder: Path) -> Json:

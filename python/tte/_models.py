@@ -256,7 +256,12 @@ class Reasoner(_Model):
 
 
 class Embedder(_Model):
-    """A multimodal embedding model. Arguments and errors are those of :class:`Reasoner`."""
+    """A multimodal embedding model. Arguments and errors are those of :class:`Reasoner`.
+
+    The folder of an embedding head (`tte_head.json` and `head.safetensors`: TTE-u) loads its base with it. Behind a
+    Reasoner that is this very base, of the same dtype on the same backend, the head goes on from the hidden states of
+    the pass that wrote the trace. Elsewhere the base reads prompt and trace once, up to where the head begins.
+    """
 
     _kind = _tte.Embedder
     _native: _tte.Embedder

@@ -199,9 +199,18 @@ def _bundled_pair() -> tuple[Reasoner, Embedder]:
     return Reasoner(_hub.bundled("reasoner")), Embedder(_hub.bundled("embedder"))
 
 
+def _is_head(embedder: Embedder | PathLike) -> bool:
+    return _hub.is_head(embedder.model.path if isinstance(embedder, Embedder) else _hub.resolve(embedder, "embedder"))
+
+
 def _pair(reasoner: Reasoner | PathLike | None, embedder: Embedder | PathLike | None) -> tuple[Reasoner, Embedder]:
     if reasoner is None and embedder is None:
         return _bundled_pair()
+    if reasoner is None and embedder is not None and _is_head(embedder):
+        embedder = embedder if isinstance(embedder, Embedder) else Embedder(embedder)
+        base = embedder.model.base
+        assert base is not None
+        return Reasoner(base, dtype=embedder.model.dtype, backend=embedder.backend), embedder
     if reasoner is None or embedder is None:
         given, missing = ("embedder", "reasoner") if reasoner is None else ("reasoner", "embedder")
         raise _tte.InputError(
@@ -264,7 +273,8 @@ def think_then_embed(  # noqa: PLR0913
             list of frames is. `min_pixels`, `max_pixels`, or `resized_height` and `resized_width` beside an image or a
             video say what size it is resized to. None, NaN and pandas' NA count as absent. A text is taken as it is,
             also one that is empty or blank.
-        reasoner: a Reasoner, or the path or hub id of one; default: the bundled nano pair.
+        reasoner: a Reasoner, or the path or hub id of one; default: the bundled nano pair, or the base of `embedder`
+            where that is an embedding head (TTE-u).
         embedder: an Embedder, or the path or hub id of one.
         think: True, False, "queries" (only items whose side is "query"), "recipe" (as the reasoner's recipe says
             for the item's task and side), a :class:`tte.AutoThink` or a callable ``(item, vector) -> bool`` that

@@ -2,14 +2,14 @@
 
 #include <utility>
 
-#include "weights/adapter.h"
+#include "prompt/checkpoint_files.h"
 
 namespace tte {
 
 std::optional<AdapterBase> adapter_base(const std::filesystem::path& folder) {
-  if (!weights::is_adapter(folder)) return std::nullopt;
-  weights::AdapterBase base = weights::base_of_adapter(folder);
-  return AdapterBase{std::move(base.name), std::move(base.revision), std::move(base.folder)};
+  std::optional<weights::AdapterBase> base = prompt::base_of(folder);
+  if (!base) return std::nullopt;
+  return AdapterBase{std::move(base->name), std::move(base->revision), std::move(base->folder)};
 }
 
 }  // namespace tte

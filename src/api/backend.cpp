@@ -126,6 +126,7 @@ BackendStats Backend::Impl::stats() {
     out.prefill_tokens += stats.prefill_tokens;
     out.decode_tokens += stats.decode_tokens;
     out.reused_tokens += stats.reused_tokens;
+    out.head_tokens += stats.head_tokens;
     out.vision_encoded += stats.vision_encoded;
     out.vision_reused += stats.vision_reused;
     out.peak_running = std::max(out.peak_running, stats.peak_running);

@@ -88,6 +88,7 @@ TokenEmbeddings Embedder::embed_tokens(const std::vector<Input>& inputs,
                                        const EmbedCallOptions& options, const TokenOptions& tokens) const {
   api::check_each("traces", traces.size(), inputs.size());
   api::check_each("tasks", options.tasks.size(), inputs.size());
+  api::check_has_tokens(*impl_);
   api::VectorSink sink(*impl_, options, inputs.size());
   api::TokenSink token_sink(*impl_, options, tokens, inputs.size());
   api::Call call(options, inputs.size(), impl_->backend.impl()->media_pool(), impl_->window());

@@ -49,6 +49,7 @@ void LocalReasoner::think(Call& call, const ThinkJob& job, Thought then) const {
   request.think_open = recipe.trace.open;
   request.think_close = recipe.trace.close;
   request.pin_state = job.pin_state;
+  request.kept_layer = job.kept_layer;
   request.continues = job.continues;
   auto stream = std::make_shared<Stream>();
   request.on_token = token_callback(call, job, stream);

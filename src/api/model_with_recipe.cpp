@@ -30,6 +30,17 @@ ModelDescription describe(const LoadedModel& loaded, const prompt::Recipe& recip
   return out;
 }
 
+// A head says what is pooled, whatever the recipe of its base does.
+void take_pooling(const models::HeadInfo& head, prompt::Recipe& recipe) {
+  recipe.without_trace.reset();
+  if (head.pools || head.mean) recipe.pooling = {};
+  if (head.pools) recipe.pooling.pooling = prompt::Pooling::kHead;
+  if (head.mean) recipe.pooling.pooling = prompt::Pooling::kMean;
+  const bool one_row =
+      recipe.pooling.pooling == prompt::Pooling::kLast || recipe.pooling.pooling == prompt::Pooling::kToken;
+  if (!head.pools && !head.mean && !one_row) recipe.pooling = {};
+}
+
 }  // namespace
 
 ModelWithRecipe::ModelWithRecipe(const std::filesystem::path& checkpoint, const LoadOptions& options,
@@ -44,6 +55,7 @@ void ModelWithRecipe::load(const std::filesystem::path& checkpoint, const LoadOp
   std::optional<prompt::Recipe> recipe = prompt::given_recipe(found, options.recipe);
   loaded = backend.impl()->load(found, options);
   if (!recipe) recipe = prompt::find_recipe(found, *loaded->files);
+  if (const auto& head = loaded->model->info().head) take_pooling(*head, *recipe);
   builder = std::make_shared<prompt::PromptBuilder>(loaded->files, std::move(*recipe),
                                                     options.parse_control_tokens, options.media_limits);
   description = describe(*loaded, builder->recipe(), backend);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <variant>
 
 #include "api/call.h"
@@ -42,6 +43,7 @@ struct ThinkJob {
   const TokenCallback* on_token = nullptr;  // The caller's, which outlives the call; may be empty.
   std::function<void()> on_begin;           // Called when the first token is there.
   bool pin_state = false;
+  std::optional<std::int64_t> kept_layer;        // GenerateRequest::kept_layer
   std::shared_ptr<engine::PrefixPin> continues;  // Holds the state that the prompt goes on from.
   double media_seconds = 0;
 };

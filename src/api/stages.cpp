@@ -7,6 +7,7 @@
 #include <limits>
 #include <utility>
 
+#include "base/file.h"
 #include "base/plain_error.h"
 
 namespace tte::api {
@@ -35,6 +36,8 @@ engine::Output output_of(const prompt::PoolingRule& rule) {
       return engine::Output::kMean;
     case prompt::Pooling::kNone:
       return engine::Output::kAllRows;
+    case prompt::Pooling::kHead:
+      return engine::Output::kPooled;
     case prompt::Pooling::kLast:
     case prompt::Pooling::kToken:
       break;
@@ -93,6 +96,13 @@ void check_pools(const ModelWithRecipe& embedder) {
   throw InputError(
       fmt::format("The recipe \"{}\" gives one vector per token: call embed_tokens, or ask for tokens.",
                   embedder.recipe().name));
+}
+
+void check_has_tokens(const ModelWithRecipe& embedder) {
+  if (embedder.recipe().pooling.pooling != prompt::Pooling::kHead) return;
+  throw InputError(
+      fmt::format("The head {} pools all tokens by attention and gives none a vector of its own: call embed.",
+                  base::shown(embedder.description.path)));
 }
 
 VectorSink::VectorSink(const ModelWithRecipe& embedder, const EmbedOptions& options, std::size_t items)

@@ -65,6 +65,8 @@ std::function<OnToken(std::int64_t, const std::string&)> token_callback(Call& ca
 
 // Throws InputError for a recipe that pools nothing.
 void check_pools(const ModelWithRecipe& embedder);
+// Throws InputError for a model that has one vector of all tokens only.
+void check_has_tokens(const ModelWithRecipe& embedder);
 
 // Vectors of one call as they come in.
 class VectorSink {

@@ -65,6 +65,14 @@ class MarginRule {
   std::vector<double> norms_;
 };
 
+// The layer whose hidden states an embedding head goes on from, if the reasoner is its base, which then keeps them.
+std::optional<std::int64_t> kept_layer_of(const Reasoner::Impl& reasoner, const Embedder::Impl& embedder) {
+  const std::optional<models::HeadInfo>& head = embedder.loaded->model->info().head;
+  if (!head || reasoner.local() == nullptr) return std::nullopt;
+  const bool is_base = reasoner.local()->loaded->model->info().fingerprint == head->base;
+  return is_base ? std::optional(head->layer) : std::nullopt;
+}
+
 // One call. Every member is used on the calling thread only.
 class Run {
  public:
@@ -75,6 +83,7 @@ class Run {
         inputs_(inputs),
         options_(options),
         one_engine_(reasoner.local() != nullptr && reasoner.local()->loaded == embedder.loaded),
+        tapped_(kept_layer_of(reasoner, embedder)),
         one_media_(reasoner.local() != nullptr &&
                    reasoner.local()->builder->media().signature() == embedder.builder->media().signature()),
         items_(inputs.size()),
@@ -104,7 +113,8 @@ class Run {
   using Prompt = std::shared_ptr<const models::Prompt>;
   using Pin = std::shared_ptr<engine::PrefixPin>;
 
-  // The embedder's prompt, read while the reasoner writes: it takes its part of the pool as long as this lives.
+  // The embedder's prompt, read while the reasoner writes, or hidden states on their way to a head: they take their part
+  // of what a pool may hold as long as this lives.
   class Prefix {
    public:
     Prefix(std::int64_t& total, std::int64_t bytes) : total_(total), bytes_(bytes) { total_ += bytes_; }
@@ -227,10 +237,12 @@ class Run {
     job.options = api::generate_options_of(options_, i);
     job.on_token = &options_.on_token;
     // One set of weights: the vector continues from the state that the trace left.
-    job.pin_state = one_engine_;
+    // A head goes on from what it keeps.
+    job.pin_state = one_engine_ || tapped_.has_value();
+    job.kept_layer = tapped_;
     if (one_engine_) job.continues = std::exchange(pin, nullptr);
     // A state is no help where the states of all tokens are wanted.
-    if (!one_engine_ && embedder_.builder->appends_trace() && !options_.tokens)
+    if (!job.pin_state && embedder_.builder->appends_trace() && !options_.tokens)
       job.on_begin = [this, i] { prefill(i); };
     job.media_seconds = item.timings.media;
     item.stage = Thinking{std::move(prompts.embed), std::move(pin), nullptr};
@@ -307,17 +319,57 @@ class Run {
   void embed(std::size_t i, const Prompt& prompt, Pin pin) {
     Item& item = items_[i];
     const prompt::EmbedPrompt closed = embedder_.builder->close(prompt, item.trace ? &*item.trace : nullptr);
+    if (tapped_ && pin && hold_hidden(i, closed.prompt->size()))
+      return fetch_hidden(i, closed, std::move(pin));
     engine::EncodeRequest request;
-    request.prompt = closed.prompt;
-    request.output = options_.tokens ? engine::Output::kAllRows : api::output_of(embedder_.recipe().pooling);
-    if (closed.pooled_row >= 0) request.row = closed.pooled_row;
     // If this turns out to be a question worth reasoning about, its prompt need not be read again.
     request.pin_state = std::holds_alternative<Trying>(item.stage);
     request.continues = std::move(pin);
+    encode(i, closed, std::move(request), std::nullopt);
+  }
+
+  // Whether there is room for the hidden states of so many tokens, which then are counted; else the embedder reads the
+  // prompt itself.
+  bool hold_hidden(std::size_t i, std::int64_t tokens) {
+    const models::Model& base = *reasoner_.local()->loaded->model;
+    const models::ModelInfo& info = base.info();
+    const std::int64_t bytes =
+        tokens * info.hidden_size * static_cast<std::int64_t>(c10::elementSize(info.dtype));
+    if (prefilled_ + bytes > base.state_capacity() / 2) return false;
+    std::get<Embedding>(items_[i].stage).prefix = std::make_unique<Prefix>(prefilled_, bytes);
+    return true;
+  }
+
+  // The reasoner is the base of the embedder's head: it has the hidden states of prompt and trace, and reads what stands
+  // behind them.
+  void fetch_hidden(std::size_t i, const prompt::EmbedPrompt& closed, Pin pin) {
+    engine::EncodeRequest request;
+    request.prompt = closed.prompt;
+    request.output = engine::Output::kKept;
+    request.kept_layer = tapped_;
+    if (closed.pooled_row >= 0 && !options_.tokens) request.row = closed.pooled_row;
+    request.continues = std::move(pin);
     const auto begin = steady_clock::now();
-    call_.submit<engine::EncodeResult>(i, embedder_.engine(), std::move(request),
+    call_.submit<engine::EncodeResult>(i, reasoner_.local()->engine(), std::move(request),
                                        [this, i, begin, closed](const engine::EncodeResult& result) {
                                          items_[i].timings.embed += seconds_since(begin);
+                                         engine::EncodeRequest next;
+                                         next.hidden = result.hidden;
+                                         encode(i, closed, std::move(next), result.reused_tokens);
+                                       });
+  }
+
+  // `reused`: tokens that were not read again, where that is known before.
+  void encode(std::size_t i, const prompt::EmbedPrompt& closed, engine::EncodeRequest request,
+              std::optional<std::int64_t> reused) {
+    request.prompt = closed.prompt;
+    request.output = options_.tokens ? engine::Output::kAllRows : api::output_of(embedder_.recipe().pooling);
+    if (closed.pooled_row >= 0) request.row = closed.pooled_row;
+    const auto begin = steady_clock::now();
+    call_.submit<engine::EncodeResult>(i, embedder_.engine(), std::move(request),
+                                       [this, i, begin, closed, reused](engine::EncodeResult result) {
+                                         items_[i].timings.embed += seconds_since(begin);
+                                         result.reused_tokens = reused.value_or(result.reused_tokens);
                                          embedded(i, closed, result);
                                        });
   }
@@ -357,6 +409,7 @@ class Run {
   const std::vector<Input>& inputs_;
   const ThinkThenEmbedOptions& options_;
   bool one_engine_;
+  std::optional<std::int64_t> tapped_;  // See kept_layer_of().
   bool one_media_;
   const api::ReadQuestion ask_ = reasoner_.question_reader();
   steady_clock::time_point begin_ = steady_clock::now();
@@ -411,7 +464,7 @@ ThinkThenEmbed::ThinkThenEmbed(Reasoner reasoner, Embedder embedder)
 
 ThinkThenEmbedResult ThinkThenEmbed::run(const std::vector<Input>& inputs,
                                          const ThinkThenEmbedOptions& options) const {
-  if (!options.tokens) api::check_pools(*embedder_.impl());
+  (options.tokens ? api::check_has_tokens : api::check_pools)(*embedder_.impl());
   check(options, inputs.size(), api::checked_dim(*embedder_.impl(), options));
   return Run(*reasoner_.impl(), *embedder_.impl(), inputs, options)();
 }

@@ -41,13 +41,17 @@ models::RaggedBatch pack(std::vector<Chunk>& chunks, at::Device device) {
   auto* ids = batch.ids.mutable_data_ptr<std::int64_t>();
   auto* positions = batch.positions.mutable_data_ptr<std::int64_t>();
   std::vector<std::int64_t> visual_rows;
-  std::vector<at::Tensor> slices;
+  std::vector<at::Tensor> slices, hidden;
 
   std::int64_t row = 0;
   for (Chunk& chunk : chunks) {
     Sequence& sequence = *chunk.sequence;
     batch.segments.push_back({sequence.state.get(), chunk.tokens});
-    add_features(chunk, row, visual_rows, slices);
+    if (const at::Tensor rows = sequence.hidden(); rows.defined()) {
+      hidden.push_back(rows.narrow(0, sequence.done, chunk.tokens));
+    } else {
+      add_features(chunk, row, visual_rows, slices);
+    }
     chunk.first_output = static_cast<std::int64_t>(batch.output_rows.size());
     for (std::int64_t i = 0; i < chunk.tokens; ++i, ++row) {
       const std::int64_t index = sequence.done + i;
@@ -58,6 +62,7 @@ models::RaggedBatch pack(std::vector<Chunk>& chunks, at::Device device) {
     }
     chunk.outputs = static_cast<std::int64_t>(batch.output_rows.size()) - chunk.first_output;
   }
+  if (!hidden.empty()) batch.hidden = at::cat(hidden);  // Also of one: the model may write to it.
   if (!slices.empty()) {
     batch.visual_rows = host_tensor({static_cast<std::int64_t>(visual_rows.size())}, device);
     std::copy(visual_rows.begin(), visual_rows.end(), batch.visual_rows.mutable_data_ptr<std::int64_t>());

@@ -17,7 +17,8 @@ struct Chunk {
   std::int64_t outputs = 0;
 };
 
-// Packs the chunks in their order. The features that they need are there.
+// Packs the chunks in their order: of sequences that all have hidden() or all have none. The features that they need are
+// there.
 models::RaggedBatch pack(std::vector<Chunk>& chunks, at::Device device);
 
 }  // namespace tte::engine

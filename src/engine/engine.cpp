@@ -103,7 +103,8 @@ void check(GenerateRequest& request, const models::Model& model) {
 void check(const EncodeRequest& request, const models::Model& model) {
   check_prompt(request.prompt.get(), model.info());
   check_fits(*request.prompt, 0, model);
-  const bool one = request.output == Output::kRow || request.output == Output::kLogProbs;
+  const bool one = request.output == Output::kRow || request.output == Output::kKept ||
+                   request.output == Output::kLogProbs;
   if (one && request.row && (*request.row < 0 || *request.row >= request.prompt->size())) {
     throw InputError(fmt::format("a prompt of {} tokens has no row {}; give the index of one of its tokens.",
                                  request.prompt->size(), *request.row));

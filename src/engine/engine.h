@@ -33,6 +33,8 @@ enum class Output : std::uint8_t {
   kRow,      // One token's.
   kAllRows,
   kMean,
+  kPooled,  // What Model::pool() makes of all rows.
+  kKept,  // What the state keeps of the hidden states that go into EncodeRequest::kept_layer, of all tokens up to one.
   kLogProbs,  // Log-probabilities of candidates for the token after one token.
   kTokens,    // The next token, again and again.
 };
@@ -43,6 +45,8 @@ struct GenerateRequest {
   std::vector<std::int64_t> end_ids;    // The checkpoint's end tokens.
   std::string think_open, think_close;  // The tags, for the thinking budget.
   bool pin_state = false;               // Keep the finished state for reuse (GenerateResult::pin).
+  // The state keeps the hidden states that go into this layer, for Output::kKept of later requests.
+  std::optional<std::int64_t> kept_layer;
   // What this request goes on from, if its beginning is a pinned state: held until the request is admitted,
   // which is before requests that begin anew.
   std::shared_ptr<PrefixPin> continues;
@@ -67,8 +71,12 @@ struct GenerateResult {
 
 struct EncodeRequest {
   std::shared_ptr<const models::Prompt> prompt;
-  Output output = Output::kRow;          // Any but kTokens.
-  std::optional<std::int64_t> row;       // kRow, kLogProbs: which; unset: the last.
+  Output output = Output::kRow;            // Any but kTokens.
+  std::optional<std::int64_t> row;         // kRow, kKept, kLogProbs: which; unset: the last.
+  std::optional<std::int64_t> kept_layer;  // kKept: which.
+  // [tokens, hidden] for a model with an embedding head: what the prompt's tokens, up to the last that is wanted, are
+  // where the head goes on. They are then not read by the layers below.
+  at::Tensor hidden;
   std::vector<std::int64_t> candidates;  // kLogProbs: ids of the tokens.
   bool pin_state = false;
   // With kNothing: until it becomes true, the request is run in small pieces, when no vector is to be made.
@@ -81,7 +89,8 @@ struct EncodeRequest {
 };
 
 struct EncodeResult {
-  // float32, CPU: [hidden]; [tokens, hidden] for kAllRows; [candidates] for kLogProbs; undefined for kNothing.
+  // float32, CPU: [hidden]; [tokens, hidden] for kAllRows; [candidates] for kLogProbs; undefined for kNothing. For
+  // kKept [tokens, hidden] in the model's type on its device.
   at::Tensor hidden;
   std::int64_t reused_tokens = 0;
   double queue_seconds = 0, run_seconds = 0;
@@ -98,6 +107,7 @@ struct EngineOptions {
 // What a step saw; cumulative since construction.
 struct EngineStats {
   std::int64_t steps = 0, prefill_tokens = 0, decode_tokens = 0, reused_tokens = 0;
+  std::int64_t head_tokens = 0;  // EncodeRequest::hidden
   std::int64_t vision_encoded = 0, vision_reused = 0;
   std::int64_t peak_running = 0;
 };

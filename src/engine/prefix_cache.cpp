@@ -26,7 +26,7 @@ std::uint64_t word(std::int64_t value) {
 
 void TokenChain::push(const std::array<std::uint64_t, 7>& words) {
   base::Digest link =
-      links_.empty() ? base::Digest{0x9e3779b97f4a7c15ULL, 0xd1b54a32d192ed03ULL} : links_.back();
+      links_.empty() ? base::Digest{0x9e3779b97f4a7c15ULL + kind_, 0xd1b54a32d192ed03ULL} : links_.back();
   for (const std::uint64_t value : words) {
     link.low = mix(link.low + value * 0x9e3779b97f4a7c15ULL + 1);
     link.high = mix((link.high ^ std::rotl(value, 29)) + 0xd1b54a32d192ed03ULL);
@@ -62,8 +62,8 @@ bool TokenChain::operator==(const TokenChain& other) const {
   return size() == other.size() && (links_.empty() || links_.back() == other.links_.back());
 }
 
-TokenChain chain_of(const models::Prompt& prompt) {
-  TokenChain chain;
+TokenChain chain_of(const models::Prompt& prompt, bool from_hidden) {
+  TokenChain chain(from_hidden ? 1 : 0);
   std::size_t visual = 0;
   std::int64_t left = prompt.visual_tokens.empty() ? 0 : prompt.visual_tokens[0];
   for (std::size_t i = 0; i < prompt.ids.size(); ++i) {
@@ -92,12 +92,14 @@ struct PrefixCache::Pin : PrefixPin {
   std::shared_ptr<Pins> pins;
 };
 
-PrefixCache::Forked PrefixCache::fork(const TokenChain& chain, std::int64_t limit) {
+PrefixCache::Forked PrefixCache::fork(const TokenChain& chain, std::int64_t limit,
+                                      std::optional<std::int64_t> kept_layer) {
   auto best = entries_.end();
   std::int64_t longest = 0;
   for (auto it = entries_.begin(); it != entries_.end(); ++it) {
     const std::int64_t length = std::min(chain.common_prefix(it->chain), limit);
     if (length <= longest || !it->state->can_fork(length)) continue;
+    if (kept_layer && !it->state->keeps_hidden(*kept_layer)) continue;
     best = it;
     longest = length;
   }
@@ -112,6 +114,7 @@ std::shared_ptr<PrefixPin> PrefixCache::insert(TokenChain chain, std::unique_ptr
                                   [&](const Entry& entry) { return entry.chain == chain; });
   if (equal != entries_.end()) {
     entries_.splice(entries_.begin(), entries_, equal);
+    if (state->kept_layers() > equal->state->kept_layers()) equal->state = std::move(state);
   } else {
     entries_.push_front({std::move(chain), std::move(state), std::make_shared<Pins>()});
   }

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <list>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/digest.h"
@@ -21,6 +22,9 @@ class PrefixPin;
 // as the same one, so callers who must not see each other's work need a backend each.
 class TokenChain {
  public:
+  TokenChain() = default;
+  // Chains of different `kind`s have no prefix in common.
+  explicit TokenChain(std::uint64_t kind) : kind_(kind) {}
   void push_text(std::int64_t id, const std::array<std::int64_t, 3>& position);
   void push_visual(std::int64_t id, models::TokenKind kind, const std::array<std::int64_t, 3>& position,
                    const base::Digest& visual);
@@ -32,11 +36,12 @@ class TokenChain {
 
  private:
   void push(const std::array<std::uint64_t, 7>& words);
+  std::uint64_t kind_ = 0;
   std::vector<base::Digest> links_;
 };
 
-// The prompt's visual_tokens must be consistent.
-TokenChain chain_of(const models::Prompt& prompt);
+// The prompt's visual_tokens must be consistent. `from_hidden`: of a state that only the layers of a head have read.
+TokenChain chain_of(const models::Prompt& prompt, bool from_hidden = false);
 
 // Least recently used out first. Used by one thread; only pins may be dropped by others.
 class PrefixCache {
@@ -53,10 +58,11 @@ class PrefixCache {
     const models::SequenceState* source = nullptr;  // The entry it comes from; null when there is none.
   };
   // A state holding the longest cached prefix of `chain` that has at most `limit` tokens and can be cut
-  // there.
-  [[nodiscard]] Forked fork(const TokenChain& chain, std::int64_t limit);
+  // there, and that keeps the hidden states that go into `kept_layer`.
+  [[nodiscard]] Forked fork(const TokenChain& chain, std::int64_t limit,
+                            std::optional<std::int64_t> kept_layer = std::nullopt);
 
-  // Keeps `state`, which holds exactly the tokens of `chain`. An equal entry is kept in its place.
+  // Keeps `state`, which holds exactly the tokens of `chain`. An equal entry that keeps as much is kept in its place.
   // Returns a pin when asked for one.
   std::shared_ptr<PrefixPin> insert(TokenChain chain, std::unique_ptr<models::SequenceState> state, bool pin);
 

@@ -91,7 +91,13 @@ void Scheduler::run_step() {
   std::vector<Chunk> chunks = plan();
   encode_visuals(chunks);
   count(chunks);  // First, so that whoever has a result finds it counted.
-  if (!chunks.empty()) run(chunks);
+  // What comes in at a head is a batch of its own.
+  const auto middle = std::stable_partition(
+      chunks.begin(), chunks.end(), [](const Chunk& chunk) { return !chunk.sequence->hidden().defined(); });
+  std::vector<Chunk> from_hidden(middle, chunks.end());
+  chunks.erase(middle, chunks.end());
+  if (!chunks.empty()) run(std::move(chunks));
+  if (!from_hidden.empty()) run(std::move(from_hidden));
 }
 
 void Scheduler::drop_cancelled() {
@@ -164,7 +170,8 @@ bool Scheduler::add_chunk(Sequence& sequence, Budget& left, std::vector<Chunk>& 
     return true;
   }
   if (left.tokens <= 0 || left.places <= 0) return false;
-  const std::int64_t tokens = vision_.request(sequence, std::min(left.tokens, sequence.until_snapshot()));
+  std::int64_t tokens = std::min(left.tokens, sequence.until_snapshot());
+  if (!sequence.hidden().defined()) tokens = vision_.request(sequence, tokens);
   if (tokens == 0) return false;
   left.tokens -= tokens;
   --left.places;
@@ -262,8 +269,9 @@ void Scheduler::keep_order(Sequence& admitted) {
 }
 
 bool Scheduler::find_room(Sequence& sequence) {
+  if (sequence.kept_layer()) model_->keep_hidden(*sequence.kept_layer());
   while (sequence.reuse_limit() > 0) {
-    auto found = prefixes_.fork(sequence.chain(), sequence.reuse_limit());
+    auto found = prefixes_.fork(sequence.chain(), sequence.reuse_limit(), sequence.kept_layer());
     if (found.source == nullptr) break;
     while (found.state) {
       if (found.state->reserve(sequence.room())) {
@@ -315,7 +323,7 @@ void Scheduler::encode_visuals(std::vector<Chunk>& chunks) {
   }
 }
 
-void Scheduler::run(std::vector<Chunk>& chunks) {
+void Scheduler::run(std::vector<Chunk>&& chunks) {
   at::Tensor hidden;
   try {
     hidden = model_->forward(pack(chunks, model_->info().device));
@@ -429,6 +437,7 @@ void Scheduler::sample_tokens(const std::vector<Chunk>& chunks, const at::Tensor
 
 void Scheduler::finish(Sequence& sequence) {
   try {
+    sequence.complete(*model_);
     auto [chain, state] = sequence.take_state();
     state->trim();
     sequence.deliver(prefixes_.insert(std::move(chain), std::move(state), sequence.pin_state()));
@@ -470,7 +479,10 @@ void Scheduler::shutdown() {
 void Scheduler::count(const std::vector<Chunk>& chunks) {
   const std::lock_guard lock(stats_mutex_);
   for (const Chunk& chunk : chunks) {
-    (chunk.sequence->decoding() ? stats_.decode_tokens : stats_.prefill_tokens) += chunk.tokens;
+    const bool at_head = chunk.sequence->hidden().defined();
+    (at_head                      ? stats_.head_tokens
+     : chunk.sequence->decoding() ? stats_.decode_tokens
+                                  : stats_.prefill_tokens) += chunk.tokens;
   }
   stats_.vision_encoded = vision_.encoded();
   stats_.vision_reused = vision_.reused();

@@ -73,7 +73,7 @@ class Scheduler {
   [[nodiscard]] InputError no_room(std::int64_t tokens) const;
   void encode_visuals(std::vector<Chunk>& chunks);
   // Running.
-  void run(std::vector<Chunk>& chunks);
+  void run(std::vector<Chunk>&& chunks);
   void keep_snapshot(const Sequence& sequence);
   void deliver_rows(const std::vector<Chunk>& chunks, const at::Tensor& hidden);
   void sample_tokens(const std::vector<Chunk>& chunks, const at::Tensor& hidden);

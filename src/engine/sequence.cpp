@@ -56,17 +56,18 @@ std::size_t VisualRows::visual_of(std::int64_t ordinal) const {
 }
 
 template <typename Request>
-Sequence::Sequence(Request& request, Output output)
+Sequence::Sequence(Request& request, Output output, bool from_hidden)
     : features(request.prompt->visuals.size()),
       prompt_(request.prompt),
       output_(output),
+      kept_layer_(request.kept_layer),
       cancel_(request.cancel),
       pin_state_(request.pin_state),
       caller_(request.caller),
       continues_(std::move(request.continues)),
       on_done_(std::move(request.on_done)),
       visual_rows_(*prompt_),
-      chain_(chain_of(*prompt_)) {}
+      chain_(chain_of(*prompt_, from_hidden)) {}
 
 void Sequence::admit(std::unique_ptr<models::SequenceState> new_state, std::int64_t reused_tokens) {
   state = std::move(new_state);
@@ -185,8 +186,9 @@ void GenerateSequence::fail(std::exception_ptr error) {
 }
 
 EncodeSequence::EncodeSequence(EncodeRequest request)
-    : Sequence(request, request.output),
+    : Sequence(request, request.output, request.hidden.defined()),
       wanted_(request.output == Output::kNothing ? std::move(request.wanted) : nullptr),
+      hidden_(std::move(request.hidden)),
       row_(request.row.value_or(request.prompt->size() - 1)),
       candidates_(std::move(request.candidates)) {}
 
@@ -200,11 +202,12 @@ std::array<std::int64_t, 3> EncodeSequence::position(std::int64_t index) const {
 
 std::int64_t EncodeSequence::reuse_limit() const {
   if (output() == Output::kNothing) return prompt().size();
+  if (output() == Output::kKept) return length();
   return one_row() ? row_ : 0;  // All rows have to be run when all are wanted.
 }
 
 bool EncodeSequence::wants(std::int64_t index) const {
-  return one_row() ? index == row_ : output() != Output::kNothing;
+  return one_row() ? index == row_ : output() != Output::kNothing && output() != Output::kKept;
 }
 
 void EncodeSequence::take_rows(const at::Tensor& rows) {
@@ -218,6 +221,9 @@ void EncodeSequence::take_rows(const at::Tensor& rows) {
     const at::Tensor wanted = at::tensor(candidates_, at::kLong).to(rows.device());
     result_ = result_tensor({count});
     result_.copy_(at::log_softmax(rows.select(0, 0), 0).index_select(0, wanted));
+  } else if (output() == Output::kPooled) {
+    if (!result_.defined()) result_ = at::empty({prompt().size(), hidden}, rows.options());
+    result_.narrow(0, taken_, count).copy_(rows);
   } else if (output() == Output::kAllRows) {
     if (!result_.defined()) result_ = result_tensor({prompt().size(), hidden});
     result_.narrow(0, taken_, count).copy_(rows);
@@ -226,8 +232,23 @@ void EncodeSequence::take_rows(const at::Tensor& rows) {
     result_ = result_.defined() ? result_ + sum : sum;  // On the model's device until the end.
   }
   taken_ += count;
-  const bool complete = one_row() || finished();
-  if (!complete || at::isfinite(result_).all().item<bool>()) return;
+  if (one_row() || finished()) check_finite();
+}
+
+void EncodeSequence::complete(const models::Model& model) {
+  if (output() == Output::kKept) {
+    result_ = state->kept_hidden(*kept_layer());
+    check_finite();
+  }
+  if (output() != Output::kPooled) return;
+  const at::Tensor vector = model.pool(result_);
+  result_ = result_tensor(vector.sizes());
+  result_.copy_(vector);
+  check_finite();
+}
+
+void EncodeSequence::check_finite() const {
+  if (at::isfinite(result_).all().item<bool>()) return;
   throw ModelError(
       "the model's hidden states are not finite, so they are no vector; try another dtype (float32 has the "
       "widest range) or check the checkpoint.");

@@ -61,6 +61,9 @@ class Sequence {
   [[nodiscard]] bool continues() const { return continues_ != nullptr; }
 
   [[nodiscard]] Output output() const { return output_; }
+  [[nodiscard]] const std::optional<std::int64_t>& kept_layer() const { return kept_layer_; }
+  // EncodeRequest::hidden: undefined for what is read from its ids.
+  [[nodiscard]] virtual at::Tensor hidden() const { return {}; }
   [[nodiscard]] bool generates() const { return output_ == Output::kTokens; }
   [[nodiscard]] virtual bool background() const { return false; }  // Nobody waits for its result yet.
   [[nodiscard]] virtual std::int64_t length()
@@ -85,6 +88,8 @@ class Sequence {
   // kLogProbs: logits [1, vocab]).
   // Throws a ModelError if the result is NaN or infinite.
   virtual void take_rows(const at::Tensor& /*rows*/) {}
+  // Once all is read: kPooled and kKept make their result of the rows and of the state.
+  virtual void complete(const models::Model& /*model*/) {}
 
   // Each resolves the future, once; only the first call counts.
   virtual void deliver(std::shared_ptr<PrefixPin> pin) = 0;
@@ -114,7 +119,7 @@ class Sequence {
 
  protected:
   template <typename Request>
-  Sequence(Request& request, Output output);
+  Sequence(Request& request, Output output, bool from_hidden = false);
   [[nodiscard]] bool resolve_once() { return !std::exchange(resolved_, true); }
   void notify() const;  // The future is ready.
 
@@ -124,6 +129,7 @@ class Sequence {
  private:
   std::shared_ptr<const models::Prompt> prompt_;
   Output output_;
+  std::optional<std::int64_t> kept_layer_;
   CancelToken cancel_;
   bool pin_state_;
   const void* caller_;
@@ -173,7 +179,7 @@ class EncodeSequence : public Sequence {
   [[nodiscard]] bool background() const override { return wanted_ != nullptr && !wanted_->load(); }
   // Nobody reads past the pooled row, unless the state is for later requests.
   [[nodiscard]] std::int64_t length() const override {
-    return one_row() && !pin_state() ? row_ + 1 : prompt().size();
+    return (one_row() || output() == Output::kKept) && !pin_state() ? row_ + 1 : prompt().size();
   }
   [[nodiscard]] std::int64_t id(std::int64_t index) const override;
   [[nodiscard]] std::array<std::int64_t, 3> position(std::int64_t index) const override;
@@ -181,7 +187,9 @@ class EncodeSequence : public Sequence {
   [[nodiscard]] std::int64_t reuse_limit() const override;
   [[nodiscard]] bool wants(std::int64_t index) const override;
   [[nodiscard]] bool finished() const override { return done == length(); }
+  [[nodiscard]] at::Tensor hidden() const override { return hidden_; }
   void take_rows(const at::Tensor& rows) override;
+  void complete(const models::Model& model) override;
   void deliver(std::shared_ptr<PrefixPin> pin) override;
   void cancelled() override;
   void fail(std::exception_ptr error) override;
@@ -191,7 +199,10 @@ class EncodeSequence : public Sequence {
 
   std::promise<EncodeResult> promise_;
   std::shared_ptr<std::atomic<bool>> wanted_;
-  std::int64_t row_;  // kRow, kLogProbs: which.
+  void check_finite() const;
+
+  at::Tensor hidden_;
+  std::int64_t row_;  // kRow, kKept, kLogProbs: which.
   std::vector<std::int64_t> candidates_;
   at::Tensor result_;
   std::int64_t taken_ = 0;

@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "base/linear_format.h"
+#include "models/head_config.h"
+#include "models/pooler.h"
 #include "nn/linear.h"
 #include "tte/error.h"
 #include "weights/mapped_file.h"
@@ -20,6 +22,44 @@ constexpr const char* kVisionPrefix = "visual.";
 constexpr std::array kProjections = {"embedding_proj_layer", "custom_text_proj"};
 // What stands before the names of their other tensors, in transformers.
 constexpr std::string_view kInner = "vlm.";
+
+// An embedding head's folder, read.
+struct Head {
+  HeadConfig config;
+  weights::StateDict weights;
+};
+
+std::optional<Ending> ending_of(const std::optional<Head>& head) {
+  if (!head) return std::nullopt;
+  const bool replaces = head->config.kind == HeadKind::kLayers;
+  return Ending{head->config.layers, replaces ? std::optional(head->weights) : std::nullopt};
+}
+
+// Throws ModelError for a head that cannot be one of such a base.
+void check_fits(const HeadConfig& head, const Parts& parts) {
+  const std::int64_t layers = parts.text.layers, hidden = parts.text.hidden_size;
+  const auto refuse = [&](const char* key, std::int64_t value, const std::string& why) {
+    throw ModelError(fmt::format("{}: \"{}\" is {}: {}.", head.where, key, value, why));
+  };
+  if (head.layers >= layers)
+    refuse("layers", head.layers,
+           fmt::format("the base of {} has {} layers, and one at least must stay below the head", parts.file,
+                       layers));
+  const std::int64_t entry = layers - head.layers;
+  if (entry < parts.deepstack)
+    refuse("layers", head.layers,
+           fmt::format("the base of {} adds what it sees to its first {} layers, all of which "
+                       "must stay below the head",
+                       parts.file, parts.deepstack));
+  std::int64_t attentions = 0;  // Below the head.
+  for (std::int64_t i = 0; i < entry; ++i) attentions += parts.text.is_delta(i) ? 0 : 1;
+  if (head.kind != HeadKind::kLayers && attentions == 0)
+    refuse("layers", head.layers,
+           fmt::format("the base of {} has no layer of attention below them", parts.file));
+  if (!head.projection && head.dim != hidden)
+    refuse("embedding_dim", head.dim,
+           fmt::format("without a projection it must be the base's hidden size of {}", hidden));
+}
 
 std::optional<nn::Linear> read_projection(const weights::StateDict& weights, std::int64_t hidden) {
   for (const std::string name : kProjections) {
@@ -76,15 +116,28 @@ ModelInfo describe(const Parts& parts, const LanguageModel& language, const weig
   return info;
 }
 
+// What of the base a head stands in the place of.
+void mark_ended(const HeadConfig& head, std::int64_t layers, const weights::StateDict& weights) {
+  weights.mark_used("lm_head.weight");
+  if (head.layers == 0) return;
+  weights.mark_used("model.norm.weight");
+  for (std::int64_t i = layers - head.layers; i < layers; ++i) {
+    const std::string prefix = fmt::format("model.layers.{}.", i);
+    for (const std::string& name : weights.select(prefix).names()) weights.mark_used(prefix + name);
+  }
+}
+
 class AssembledModel final : public Model {
  public:
-  AssembledModel(const Parts& parts, const weights::StateDict& weights, const ModelOptions& options)
+  AssembledModel(const Parts& parts, const weights::StateDict& weights, const ModelOptions& options,
+                 const std::optional<Head>& head)
       : file_(parts.file),
-        language_(parts.text, weights, options.state_bytes, parts.deepstack),
+        language_(parts.text, weights, options.state_bytes, parts.deepstack, ending_of(head)),
         vision_(parts.vision ? parts.vision(weights.select(kVisionPrefix)) : nullptr),
         projection_(read_projection(weights, parts.text.hidden_size)),
         info_(describe(parts, language_, weights)),
         files_(weights.sources()) {
+    if (head) add_head(*head, parts);
     if (projection_) info_.hidden_size = projection_->weight().outputs();
   }
 
@@ -106,9 +159,21 @@ class AssembledModel final : public Model {
   [[nodiscard]] at::Tensor forward(const RaggedBatch& batch) const override {
     check_files();
     const at::Tensor hidden = language_.forward(batch);
-    return projection_ ? (*projection_)(hidden) : hidden;
+    return projection_ && !pooler_ ? (*projection_)(hidden) : hidden;
+  }
+  void keep_hidden(std::int64_t layer) const override { language_.keep_hidden(layer); }
+  [[nodiscard]] at::Tensor pool(const at::Tensor& hidden) const override {
+    if (!pooler_) throw Error("The model has no head that pools.");
+    const at::Tensor vector = (*pooler_)(hidden);
+    return projection_ ? (*projection_)(vector.unsqueeze(0)).squeeze(0) : vector;
   }
   void check_generates() const override {
+    if (info_.head) {
+      throw ModelError(fmt::format(
+          "The checkpoint is an embedding head of the model of {} and writes no text: load that model as the "
+          "Reasoner, and this one as the Embedder.",
+          file_));
+    }
     if (projection_) {
       throw ModelError(fmt::format(
           "The checkpoint of {} projects its hidden states to {} dimensions for retrieval, and writes no "
@@ -127,6 +192,27 @@ class AssembledModel final : public Model {
   }
 
  private:
+  void add_head(const Head& head, const Parts& parts) {
+    const HeadConfig& config = head.config;
+    if (projection_)
+      throw ModelError(fmt::format(
+          "{}: the base of {} projects its hidden states already, and takes no head.", config.where, file_));
+    const std::int64_t hidden = parts.text.hidden_size;
+    if (config.projection) projection_ = nn::Linear(head.weights, "projection", hidden, config.dim);
+    if (config.kind != HeadKind::kLayers) pooler_ = make_pooler(config, head.weights, hidden);
+    head.weights.check_all_used();
+    for (const auto& file : head.weights.sources()) files_.push_back(file);
+    info_.head = {parts.text.layers - config.layers, pooler_ != nullptr, config.mean, info_.fingerprint};
+    base::Digester digester;
+    add_digest(digester, info_.fingerprint);
+    add_digest(digester, head.weights.fingerprint());
+    digester.number(static_cast<std::int64_t>(config.kind))
+        .number(config.layers)
+        .number(std::int64_t{config.mean});
+    digester.number(config.attention_heads);
+    info_.fingerprint = digester.finish();
+  }
+
   // Throws ModelError when a file that the weights are views of was cut or written to.
   void check_files() const {
     for (const auto& weak : files_) {
@@ -137,15 +223,22 @@ class AssembledModel final : public Model {
   std::string file_;
   LanguageModel language_;
   std::unique_ptr<const VisionEncoder> vision_;
-  std::optional<nn::Linear> projection_;  // Applied to hidden states, where the checkpoint has one.
+  std::optional<nn::Linear>
+      projection_;  // Of hidden states, or of the pooled vector, where the checkpoint has one.
+  std::unique_ptr<const Pooler> pooler_;  // Null but for a head of that kind.
   ModelInfo info_;
   std::vector<std::weak_ptr<const weights::MappedFile>> files_;
 };
 
 }  // namespace
 
-std::shared_ptr<const Model> assemble(const base::Checkpoint& checkpoint, const ModelOptions& options,
+std::shared_ptr<const Model> assemble(const base::Checkpoint& checkpoint_in, const ModelOptions& options,
                                       const Parts& parts) {
+  std::optional<HeadConfig> config;
+  if (is_head(checkpoint_in.folder())) config = read_head(checkpoint_in.folder());
+  if (config) check_fits(*config, parts);
+  // A head changes no tensor of its base.
+  const base::Checkpoint checkpoint = config ? base::Checkpoint(checkpoint_in.base()) : checkpoint_in;
   weights::Placement placement = options.placement;
   const auto rename = [&parts](std::string_view name) -> std::optional<std::string> {
     const bool wrapped = name.starts_with(kInner);
@@ -160,13 +253,19 @@ std::shared_ptr<const Model> assemble(const base::Checkpoint& checkpoint, const 
     placement.dtype = LanguageModel::stored_dtype(weights);
     weights = weights::StateDict::open(checkpoint, placement, naming);
   }
+  std::optional<Head> head;
+  if (config) {
+    head = Head{*config,
+                weights::StateDict::open(base::Checkpoint(checkpoint_in.folder() / kHeadTensors), placement)};
+    mark_ended(*config, parts.text.layers, weights);
+  }
   for (const std::string& name : weights.names()) {
     const auto begins = [&](const std::string& prefix) { return name.starts_with(prefix); };
     // Frequencies that old tools saved are computed here.
     if (name.ends_with("inv_freq") || std::any_of(parts.unread.begin(), parts.unread.end(), begins))
       weights.mark_used(name);
   }
-  auto model = std::make_shared<const AssembledModel>(parts, weights, options);
+  auto model = std::make_shared<const AssembledModel>(parts, weights, options, head);
   weights.check_all_used();
   return model;
 }

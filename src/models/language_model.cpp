@@ -56,6 +56,19 @@ nn::AttentionShape attention_shape(const TextConfig& config) {
   return shape;
 }
 
+TextConfig without(TextConfig config, const std::optional<Ending>& ending) {
+  if (ending && !ending->weights) config.layers -= ending->layers;
+  return config;
+}
+
+std::optional<nn::RmsNorm> load_norm(const TextConfig& config, const weights::StateDict& weights,
+                                     const std::optional<Ending>& ending) {
+  if (!ending || ending->layers == 0)
+    return nn::RmsNorm(weights, "model.norm", config.hidden_size, norm_options(config));
+  if (!ending->weights) return std::nullopt;
+  return nn::RmsNorm(*ending->weights, "norm", config.hidden_size, norm_options(config));
+}
+
 nn::SlotShape slot_shape(const nn::DeltaNetShape& delta, std::int64_t layers) {
   return {layers, delta.conv_width - 1, delta.channels(), delta.value_heads, delta.key_dim, delta.value_dim};
 }
@@ -77,17 +90,21 @@ void TextConfig::add_to(base::Digester& digester) const {
 }
 
 LanguageModel::LanguageModel(const TextConfig& config, const weights::StateDict& weights,
-                             std::int64_t state_bytes, std::int64_t deepstack)
-    : config_(config),
+                             std::int64_t state_bytes, std::int64_t deepstack,
+                             const std::optional<Ending>& ending)
+    : config_(without(config, ending)),
+      entry_(ending ? config.layers - ending->layers : 0),
       deepstack_(deepstack),
       embedding_(load_embedding(config, weights)),
-      head_(load_head(config, weights, embedding_)),
+      head_(ending ? std::nullopt : load_head(config, weights, embedding_)),
       rope_(nn::Rope::text(2 * static_cast<std::int64_t>(config.rope_axes.size()), config.rope_theta,
                            config.rope_axes, config.rope_scaling)),
-      norm_(weights, "model.norm", config.hidden_size, norm_options(config)) {
+      norm_(load_norm(config, weights, ending)) {
   std::int64_t attentions = 0, deltas = 0;  // So far.
-  for (std::int64_t i = 0; i < config.layers; ++i) {
-    const weights::StateDict layer = weights.select(fmt::format("model.layers.{}.", i));
+  for (std::int64_t i = 0; i < config_.layers; ++i) {
+    const bool replaced = ending && i >= entry_;
+    const weights::StateDict layer = replaced ? ending->weights->select(fmt::format("layers.{}.", i - entry_))
+                                              : weights.select(fmt::format("model.layers.{}.", i));
     std::unique_ptr<const nn::Mixer> mixer;
     if (config.is_delta(i)) {
       mixer = std::make_unique<nn::GatedDeltaNet>(layer.select("linear_attn."), config.delta, deltas++);
@@ -138,8 +155,11 @@ void LanguageModel::check_batch(const RaggedBatch& batch) const {
       visual == 0 || (batch.visual_features.defined() && batch.visual_features.dim() == 2 &&
                       batch.visual_features.size(0) == visual &&
                       batch.visual_features.size(1) == (1 + deepstack_) * config_.hidden_size);
-  if (rows < 1 || batch.ids.numel() != rows || batch.positions.dim() != 2 || batch.positions.size(0) != 3 ||
-      batch.positions.size(1) != rows || !features_fit) {
+  const at::Tensor& hidden = batch.hidden;
+  const bool hidden_fits =
+      !hidden.defined() || (visual == 0 && hidden.sizes() == at::IntArrayRef{rows, config_.hidden_size});
+  if (rows < 1 || !hidden_fits || batch.ids.numel() != rows || batch.positions.dim() != 2 ||
+      batch.positions.size(0) != 3 || batch.positions.size(1) != rows || !features_fit) {
     throw Error(fmt::format(
         "A batch of {} rows in {} segments has {} ids, {} positions and {} visual rows: its parts "
         "must agree.",
@@ -176,7 +196,11 @@ LanguageModel::Prepared LanguageModel::prepare(const RaggedBatch& batch, const S
   std::vector<std::int64_t> tokens;
   for (const Segment& segment : batch.segments) tokens.push_back(segment.tokens);
   Prepared out;
-  out.ids = batch.ids.to(device);
+  if (batch.hidden.defined()) {
+    out.hidden = batch.hidden;
+  } else {
+    out.ids = batch.ids.to(device);
+  }
   out.step = {rope_.table(batch.positions, device, dtype),
               nn::page(states.kv, tokens, *pool_),
               pool_->caches(),
@@ -190,7 +214,8 @@ LanguageModel::Prepared LanguageModel::prepare(const RaggedBatch& batch, const S
   const auto wanted = static_cast<std::int64_t>(batch.output_rows.size());
   if (wanted == batch.ids.numel()) return out;
   out.output_rows = at::tensor(batch.output_rows, at::kLong).to(device);
-  if (wanted * kSelectBelow <= batch.ids.numel() && deepstack_ < config_.layers)
+  const bool has_last = (out.hidden.defined() ? entry_ : deepstack_) < config_.layers;
+  if (wanted * kSelectBelow <= batch.ids.numel() && has_last && !pool_->hidden(config_.layers).defined())
     out.selection = select(out.step, batch.output_rows, out.output_rows);
   return out;
 }
@@ -199,9 +224,11 @@ at::Tensor LanguageModel::run(const Prepared& prepared) const {
   const auto features = [&](std::int64_t layer) {
     return prepared.visual_features.narrow(1, layer * config_.hidden_size, config_.hidden_size);
   };
-  at::Tensor residual = embedding_.index_select(0, prepared.ids), delta;
+  at::Tensor residual = prepared.hidden, delta;
+  if (!residual.defined()) residual = embedding_.index_select(0, prepared.ids);
   if (prepared.visual_rows.defined()) residual.index_copy_(0, prepared.visual_rows, features(0));
-  for (std::int64_t i = 0; i < config_.layers; ++i) {
+  for (std::int64_t i = prepared.hidden.defined() ? entry_ : 0; i < config_.layers; ++i) {
+    keep(i, residual, delta, prepared.step);
     const nn::DecoderLayer& layer = layers_[static_cast<std::size_t>(i)];
     delta = prepared.selection && i + 1 == config_.layers
                 ? layer(residual, delta, prepared.step, *prepared.selection)
@@ -209,11 +236,40 @@ at::Tensor LanguageModel::run(const Prepared& prepared) const {
     if (i < deepstack_ && prepared.visual_rows.defined())
       residual.index_add_(0, prepared.visual_rows, features(1 + i));
   }
-  if (prepared.output_rows.defined() && !prepared.selection) {
-    residual = residual.index_select(0, prepared.output_rows);
-    delta = delta.index_select(0, prepared.output_rows);
+  return finish(residual, delta, prepared);
+}
+
+void LanguageModel::keep(std::int64_t layer, at::Tensor& residual, at::Tensor& delta,
+                         const nn::Step& step) const {
+  at::Tensor kept = pool_->hidden(layer);
+  if (!kept.defined()) return;
+  if (delta.defined()) residual.add_(std::exchange(delta, {}));
+  kept.index_copy_(0, step.batch.slots, residual);
+}
+
+at::Tensor LanguageModel::finish(at::Tensor residual, const at::Tensor& delta,
+                                 const Prepared& prepared) const {
+  at::Tensor kept = pool_->hidden(config_.layers);
+  const auto selected = [&](const at::Tensor& rows) {
+    const bool some = prepared.output_rows.defined() && !prepared.selection;
+    return some && rows.defined() ? rows.index_select(0, prepared.output_rows) : rows;
+  };
+  if (kept.defined() && norm_) {
+    const at::Tensor all = norm_->add(residual, delta);
+    kept.index_copy_(0, prepared.step.batch.slots, all);
+    return selected(all);
   }
-  return residual.size(0) == 0 ? residual : norm_.add(residual, delta);
+  residual = selected(residual);
+  if (!delta.defined() || residual.size(0) == 0) return residual;
+  const at::Tensor rows = selected(delta);
+  return norm_ ? norm_->add(residual, rows) : residual.add(rows);
+}
+
+void LanguageModel::keep_hidden(std::int64_t layer) const {
+  if (layer < 0 || layer > config_.layers)
+    throw Error(
+        fmt::format("A model of {} layers has nothing that goes into layer {}.", config_.layers, layer));
+  pool_->keep_hidden(layer, config_.hidden_size);
 }
 
 at::Tensor LanguageModel::forward(const RaggedBatch& batch) const {

@@ -56,12 +56,19 @@ struct TextConfig {
   void add_to(base::Digester& digester) const;
 };
 
+// What stands in the place of a model's last layers, its final norm and its head.
+struct Ending {
+  std::int64_t layers = 0;  // How many last layers. 0 leaves the final norm where it is.
+  // "layers.0." and on for these, and "norm."; nothing where the hidden states that go into them are wanted.
+  std::optional<weights::StateDict> weights;
+};
+
 class LanguageModel {
  public:
   // `weights` has "model." and "lm_head.". `deepstack`: after how many layers visual features are added to the
   // hidden states; visual features then have 1 + deepstack times hidden_size columns.
   LanguageModel(const TextConfig& config, const weights::StateDict& weights, std::int64_t state_bytes,
-                std::int64_t deepstack = 0);
+                std::int64_t deepstack = 0, const std::optional<Ending>& ending = std::nullopt);
 
   // The embedding's name and the head's, where config.json says that they are one tensor.
   [[nodiscard]] static std::optional<std::pair<std::string, std::string>> tied_tensors(
@@ -78,6 +85,7 @@ class LanguageModel {
   [[nodiscard]] std::unique_ptr<SequenceState> start(std::int64_t reserve) const;
   [[nodiscard]] at::Tensor forward(const RaggedBatch& batch) const;
   [[nodiscard]] at::Tensor logits(const at::Tensor& hidden) const;
+  void keep_hidden(std::int64_t layer) const;
 
  private:
   void check_batch(const RaggedBatch& batch) const;
@@ -86,6 +94,7 @@ class LanguageModel {
     at::Tensor ids;  // int64 [tokens]
     nn::Step step;
     at::Tensor visual_rows, visual_features;  // Undefined where the step has none.
+    at::Tensor hidden;                        // RaggedBatch::hidden
     at::Tensor output_rows;                   // Undefined where all are wanted.
     std::optional<nn::Selection>
         selection;  // Where so few are wanted that the last layer works on them alone.
@@ -99,14 +108,19 @@ class LanguageModel {
   [[nodiscard]] Prepared prepare(const RaggedBatch& batch, const States& states) const;
   // Reads nothing but `prepared` and the sequences' pages.
   [[nodiscard]] at::Tensor run(const Prepared& prepared) const;
+  // The sum of both becomes the residual where somebody keeps what goes into layer `layer`.
+  void keep(std::int64_t layer, at::Tensor& residual, at::Tensor& delta, const nn::Step& step) const;
+  [[nodiscard]] at::Tensor finish(at::Tensor residual, const at::Tensor& delta,
+                                  const Prepared& prepared) const;
 
-  TextConfig config_;
+  TextConfig config_;   // Its layers: those that there are.
+  std::int64_t entry_;  // The layer at which rows of RaggedBatch::hidden come in.
   std::int64_t deepstack_;
   at::Tensor embedding_;
   std::optional<kernels::Weight> head_;  // hidden -> vocab; the embedding itself when tied
   nn::Rope rope_;
   std::vector<nn::DecoderLayer> layers_;
-  nn::RmsNorm norm_;
+  std::optional<nn::RmsNorm> norm_;
   std::shared_ptr<nn::KvPool> pool_;
   std::shared_ptr<nn::HybridPool> hybrid_;  // That pool_ is a part of, in models with recurrent layers.
 };

@@ -30,6 +30,18 @@ struct RaggedBatch {
   at::Tensor visual_rows;      // int64 [v], CPU: rows whose embedding is replaced; undefined when none
   at::Tensor visual_features;  // [v, hidden], on the model's device
   std::vector<std::int64_t> output_rows;  // Rows whose hidden states are wanted, ascending.
+  // [tokens, hidden], on the model's device: what the rows are at the layer at which a model with an embedding head goes
+  // on from its base (HeadInfo::layer), where that was computed before. Nothing else is then read of them than their
+  // positions. forward() may write to it.
+  at::Tensor hidden;
+};
+
+// The embedding head of a model.
+struct HeadInfo {
+  std::int64_t layer = 0;  // It reads the hidden states that go into this layer of its base.
+  bool pools = false;      // Model::pool() makes the vector. Else it is a row of what forward() returns,
+  bool mean = false;       // or their mean.
+  base::Digest base;       // ModelInfo::fingerprint of the base.
 };
 
 struct ModelInfo {
@@ -46,6 +58,7 @@ struct ModelInfo {
   // Equal for two models only while their vision towers are the same memory, set up alike: features of one
   // are features of the other. Means nothing outside of this process.
   base::Digest vision_identity;
+  std::optional<HeadInfo> head = {};
 };
 
 // A loaded checkpoint. const and safe to share between engines; forward() calls must not overlap.
@@ -69,6 +82,12 @@ class Model {
   virtual void check_generates() const {}
   // float32 logits [rows, vocab] of hidden states.
   [[nodiscard]] virtual at::Tensor logits(const at::Tensor& hidden) const = 0;
+  // From now on, the states that are started keep the hidden states that go into layer `layer`, for
+  // SequenceState::kept_hidden(); those behind the final norm where there are so many layers. Must not overlap with
+  // forward().
+  virtual void keep_hidden(std::int64_t layer) const = 0;
+  // The vector [values] of all that forward() returned of a sequence, in models with HeadInfo::pools.
+  [[nodiscard]] virtual at::Tensor pool(const at::Tensor& hidden) const = 0;
 };
 
 struct ModelOptions {

@@ -84,6 +84,10 @@ class HybridState final : public SequenceState {
   // room.
   [[nodiscard]] std::unique_ptr<SequenceState> fork(std::int64_t length) const override;
 
+  [[nodiscard]] std::size_t kept_layers() const override { return kv_->kept_layers(); }
+  [[nodiscard]] bool keeps_hidden(std::int64_t layer) const override { return kv_->keeps_hidden(layer); }
+  [[nodiscard]] at::Tensor kept_hidden(std::int64_t layer) const override { return kv_->kept_hidden(layer); }
+
   [[nodiscard]] KvState& kv() const { return *kv_; }
   [[nodiscard]] std::int64_t slot() const { return slot_; }
   [[nodiscard]] const HybridPool& pool() const { return *pool_; }

@@ -4,6 +4,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <functional>
 #include <limits>
 #include <unordered_set>
 
@@ -55,11 +56,63 @@ KvPool::KvPool(const KvShape& shape, std::int64_t blocks, std::int64_t block_siz
 }
 
 std::int64_t KvPool::capacity() const {
-  return bytes(static_cast<std::int64_t>(references_.size()) * block_size_);
+  return bytes((static_cast<std::int64_t>(references_.size()) - given_up_) * block_size_);
+}
+
+std::int64_t KvPool::bytes_per_token() const {
+  std::int64_t bytes = shape_.bytes_per_token();
+  for (const Kept& kept : kept_) bytes += kept.rows.size(2) * kept.rows.element_size();
+  return bytes;
 }
 
 std::int64_t KvPool::bytes(std::int64_t tokens) const {
-  return blocks_for(tokens, block_size_) * block_size_ * shape_.bytes_per_token();
+  const std::lock_guard lock(mutex_);
+  return blocks_for(tokens, block_size_) * block_size_ * bytes_per_token();
+}
+
+void KvPool::keep_hidden(std::int64_t layer, std::int64_t width) {
+  const std::lock_guard lock(mutex_);
+  if (find_hidden(layer) != nullptr) return;
+  const auto blocks = static_cast<std::int64_t>(references_.size()) - given_up_;
+  const std::int64_t row = width * static_cast<std::int64_t>(c10::elementSize(shape_.dtype));
+  const std::int64_t all = bytes_per_token() + row;
+  const std::vector<std::int32_t> free = free_;
+  const std::int64_t given_up = given_up_;
+  const std::int64_t numbered = give_up(std::min((blocks * row + all - 1) / all, blocks - 1));
+  try {
+    const auto options = at::TensorOptions(shape_.dtype).device(shape_.device);
+    kept_.push_back({layer, at::empty({numbered, block_size_, width}, options)});
+  } catch (const c10::Error&) {
+    free_ = free;
+    given_up_ = given_up;
+    throw OutOfMemoryError(
+        fmt::format("{} cannot give {} bytes for the hidden states that a head reads: lower state_bytes.",
+                    shape_.device.str(), numbered * block_size_ * row));
+  }
+}
+
+std::int64_t KvPool::give_up(std::int64_t count) {
+  std::vector<std::int32_t> last = free_;
+  std::sort(last.begin(), last.end(), std::greater<>());
+  last.resize(std::min(last.size(), static_cast<std::size_t>(count)));
+  std::erase_if(free_, [&](std::int32_t block) { return !last.empty() && block >= last.back(); });
+  given_up_ += static_cast<std::int64_t>(last.size());
+  auto numbered = static_cast<std::int64_t>(references_.size());
+  if (!kept_.empty()) numbered = kept_.back().rows.size(0);
+  for (const std::int32_t block : last) numbered -= block + 1 == numbered ? 1 : 0;
+  return numbered;
+}
+
+const at::Tensor* KvPool::find_hidden(std::int64_t layer) const {
+  const auto found =
+      std::find_if(kept_.begin(), kept_.end(), [&](const Kept& kept) { return kept.layer == layer; });
+  return found == kept_.end() ? nullptr : &found->rows;
+}
+
+at::Tensor KvPool::hidden(std::int64_t layer) const {
+  const std::lock_guard lock(mutex_);
+  const at::Tensor* rows = find_hidden(layer);
+  return rows == nullptr ? at::Tensor() : rows->view({-1, rows->size(2)});
 }
 
 std::int64_t KvPool::free_blocks() const {
@@ -68,7 +121,12 @@ std::int64_t KvPool::free_blocks() const {
 }
 
 std::unique_ptr<KvState> KvPool::start(std::int64_t reserve) {
-  std::unique_ptr<KvState> state(new KvState(shared_from_this()));
+  std::size_t kept = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    kept = kept_.size();
+  }
+  std::unique_ptr<KvState> state(new KvState(shared_from_this(), kept));
   if (!state->reserve(reserve)) return nullptr;
   return state;
 }
@@ -105,6 +163,9 @@ void KvPool::copy_block(std::int32_t from, std::int32_t to, std::int64_t tokens)
       tensor.select(0, to).narrow(0, 0, tokens).copy_(tensor.select(0, from).narrow(0, 0, tokens));
     }
   }
+  const std::lock_guard lock(mutex_);
+  for (const Kept& kept : kept_)
+    kept.rows.select(0, to).narrow(0, 0, tokens).copy_(kept.rows.select(0, from).narrow(0, 0, tokens));
 }
 
 KvState::~KvState() {
@@ -132,7 +193,7 @@ std::unique_ptr<SequenceState> KvState::fork(std::int64_t length) const {
   if (!can_fork(length)) return nullptr;
   const std::int64_t full = length / pool_->block_size();
   const std::int64_t begun = length % pool_->block_size();
-  std::unique_ptr<KvState> child(new KvState(pool_));
+  std::unique_ptr<KvState> child(new KvState(pool_, kept_));
   child->blocks_.reserve(static_cast<std::size_t>(full) + 1);
   const std::span<const std::int32_t> shared(blocks_.data(), static_cast<std::size_t>(full));
   pool_->share(shared);
@@ -143,6 +204,23 @@ std::unique_ptr<SequenceState> KvState::fork(std::int64_t length) const {
   }
   child->length_ = length;
   return child;
+}
+
+bool KvState::keeps_hidden(std::int64_t layer) const {
+  const std::lock_guard lock(pool_->mutex_);
+  const auto end = pool_->kept_.begin() + static_cast<std::ptrdiff_t>(kept_);
+  return std::any_of(pool_->kept_.begin(), end, [&](const auto& kept) { return kept.layer == layer; });
+}
+
+at::Tensor KvState::kept_hidden(std::int64_t layer) const {
+  const at::Tensor rows = pool_->hidden(layer);
+  const std::int64_t width = rows.size(1);
+  const auto used = static_cast<std::size_t>(blocks_for(length_, pool_->block_size()));
+  const std::vector<std::int64_t> own(blocks_.begin(), blocks_.begin() + static_cast<std::ptrdiff_t>(used));
+  return rows.view({-1, pool_->block_size(), width})
+      .index_select(0, at::tensor(own, at::kLong).to(rows.device()))
+      .view({-1, width})
+      .narrow(0, 0, length_);
 }
 
 std::vector<KvState*> kv_states(std::span<const Segment> segments, const KvPool& pool) {

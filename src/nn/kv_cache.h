@@ -47,6 +47,14 @@ class KvPool : public std::enable_shared_from_this<KvPool> {
   // The tensors of every layer. Written by store_kv, and by forks.
   [[nodiscard]] std::span<kernels::PagedCache> caches() { return layers_; }
 
+  // From now on states that are started have room for a row of `width` values a token, beside keys and values, which
+  // the model fills with the hidden states that go into layer `layer`. As many blocks as that takes are given up, so
+  // that the pool keeps to its budget. Throws OutOfMemoryError when the device has no memory for it. Again for the same
+  // layer: nothing.
+  void keep_hidden(std::int64_t layer, std::int64_t width);
+  // [all tokens of all blocks, width], where kernels::PagedBatch::slots say; undefined for a layer that is not kept.
+  [[nodiscard]] at::Tensor hidden(std::int64_t layer) const;
+
  private:
   friend class KvState;
   KvPool(const KvShape& shape, std::int64_t blocks, std::int64_t block_size);
@@ -56,12 +64,24 @@ class KvPool : public std::enable_shared_from_this<KvPool> {
   void give_back(std::span<const std::int32_t> blocks);
   void copy_block(std::int32_t from, std::int32_t to, std::int64_t tokens);
 
+  struct Kept {
+    std::int64_t layer;
+    at::Tensor rows;  // [blocks, block_size, width]
+  };
+  // With the mutex held:
+  [[nodiscard]] std::int64_t bytes_per_token() const;
+  [[nodiscard]] const at::Tensor* find_hidden(std::int64_t layer) const;
+  std::int64_t give_up(
+      std::int64_t count);  // Free blocks, the last ones; returns how many are left to be numbered.
+
   KvShape shape_;
   std::int64_t block_size_;
   std::vector<kernels::PagedCache> layers_;
   mutable std::mutex mutex_;
+  std::vector<Kept> kept_;
   std::vector<std::int32_t> free_;        // A stack: the top is handed out next.
   std::vector<std::int32_t> references_;  // Per block: the states that hold it.
+  std::int64_t given_up_ = 0;             // Blocks that nobody gets any more.
 };
 
 // One sequence's blocks. Full blocks may be shared with other states and are never written again.
@@ -78,6 +98,9 @@ class KvState final : public SequenceState {
   // Shares the full blocks below `length` and copies the begun one. Null when `length` is negative or past
   // length(), or the pool has no block for the begun one.
   [[nodiscard]] std::unique_ptr<SequenceState> fork(std::int64_t length) const override;
+  [[nodiscard]] std::size_t kept_layers() const override { return kept_; }
+  [[nodiscard]] bool keeps_hidden(std::int64_t layer) const override;
+  [[nodiscard]] at::Tensor kept_hidden(std::int64_t layer) const override;
 
   [[nodiscard]] const std::vector<std::int32_t>& blocks() const { return blocks_; }
   [[nodiscard]] const KvPool& pool() const { return *pool_; }
@@ -86,8 +109,9 @@ class KvState final : public SequenceState {
 
  private:
   friend class KvPool;
-  explicit KvState(std::shared_ptr<KvPool> pool) : pool_(std::move(pool)) {}
+  KvState(std::shared_ptr<KvPool> pool, std::size_t kept) : pool_(std::move(pool)), kept_(kept) {}
   std::shared_ptr<KvPool> pool_;
+  std::size_t kept_;  // Of the pool's kept layers: those that there were when it was started.
   std::vector<std::int32_t> blocks_;
   std::int64_t length_ = 0;
 };

@@ -2,6 +2,9 @@
 // and can be forked.
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 
@@ -24,6 +27,11 @@ class SequenceState {
   [[nodiscard]] bool can_fork(std::int64_t length) const {
     return length == this->length() || (cuttable() && length >= 0 && length < this->length());
   }
+  // How many of the layers that its model keeps hidden states of it has kept for all of its tokens: the first so many.
+  [[nodiscard]] virtual std::size_t kept_layers() const { return 0; }
+  // Whether the hidden states that go into layer `layer` are kept, and these: [length, hidden].
+  [[nodiscard]] virtual bool keeps_hidden(std::int64_t /*layer*/) const { return false; }
+  [[nodiscard]] virtual at::Tensor kept_hidden(std::int64_t /*layer*/) const { return {}; }
   // A state holding the first `length` tokens, sharing memory where it can; null when it cannot be cut there,
   // or the pool has no room.
   [[nodiscard]] virtual std::unique_ptr<SequenceState> fork(std::int64_t length) const = 0;

@@ -6,8 +6,8 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/printable.h"
+#include "models/head_config.h"
 #include "tte/error.h"
-#include "weights/adapter.h"
 
 namespace tte::prompt {
 
@@ -29,6 +29,10 @@ constexpr std::string_view kWhatItIs =
 // What a folder without config.json is.
 [[noreturn]] void fail_folder(const std::filesystem::path& folder) {
   const std::string name = base::shown(folder);
+  if (models::is_head(folder)) {
+    throw ModelError(fmt::format(
+        "{} holds an embedding head, not the model whose head it is: give that model's folder.", name));
+  }
   if (base::is_present(folder / "adapter_config.json")) {
     throw ModelError(fmt::format(
         "{} holds a PEFT adapter, not the model that an adapter changes: give the folder of its base.",
@@ -67,15 +71,20 @@ const std::filesystem::path& checkpoint_folder(const std::filesystem::path& path
 
 }  // namespace
 
+std::optional<weights::AdapterBase> base_of(const std::filesystem::path& folder) {
+  if (models::is_head(folder)) return models::base_of_head(folder);
+  if (weights::is_adapter(folder)) return weights::base_of_adapter(folder);
+  return std::nullopt;
+}
+
 base::Checkpoint tokenizer_checkpoint(const std::filesystem::path& path) {
-  if (!weights::is_adapter(checkpoint_folder(path))) return path;
-  const weights::AdapterBase base = weights::base_of_adapter(path);
-  return base.folder.empty() ? base::Checkpoint(path) : base::Checkpoint(path, base.folder);
+  const std::optional<weights::AdapterBase> base = base_of(checkpoint_folder(path));
+  return base && !base->folder.empty() ? base::Checkpoint(path, base->folder) : base::Checkpoint(path);
 }
 
 base::Checkpoint find_checkpoint(const std::filesystem::path& path, const std::filesystem::path& adapter) {
   if (!adapter.empty()) {
-    if (!base::is_present(checkpoint_folder(adapter) / "adapter_config.json")) {
+    if (!base::is_present(checkpoint_folder(adapter) / "adapter_config.json") && !models::is_head(adapter)) {
       throw ModelError(
           fmt::format("{} is no adapter: it has no adapter_config.json, which PEFT's save_pretrained writes.",
                       base::shown(adapter)));
@@ -84,18 +93,17 @@ base::Checkpoint find_checkpoint(const std::filesystem::path& path, const std::f
     if (!base::is_present(both / "config.json")) fail_folder(path);
     return both;
   }
-  if (weights::is_adapter(checkpoint_folder(path))) {
-    const weights::AdapterBase base = weights::base_of_adapter(path);
-    if (base.folder.empty()) {
+  if (const std::optional<weights::AdapterBase> base = base_of(checkpoint_folder(path))) {
+    if (base->folder.empty()) {
       throw ModelError(fmt::format(
-          "{} holds a PEFT adapter of {}: give that model's folder as the checkpoint, and this one as its "
+          "{} holds {} of {}: give that model's folder as the checkpoint, and this one as its "
           "adapter.",
-          base::shown(path),
-          base.name.empty() ? "a model that its adapter_config.json does not name"
-                            : fmt::format("the model \"{}\", which is no folder with config.json here",
-                                          base::printable(base.name, 80))));
+          base::shown(path), models::is_head(path) ? "an embedding head" : "a PEFT adapter",
+          base->name.empty() ? "a model that its adapter_config.json does not name"
+                             : fmt::format("the model \"{}\", which is no folder with config.json here",
+                                           base::printable(base->name, 80))));
     }
-    return {path, base.folder};
+    return {path, base->folder};
   }
   if (!base::is_present(path / "config.json")) fail_folder(path);
   return path;

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/checkpoint.h"
@@ -10,6 +11,7 @@
 #include "prompt/decoding.h"
 #include "text/chat_template.h"
 #include "text/tokenizer/tokenizer.h"
+#include "weights/adapter.h"
 
 namespace tte::prompt {
 
@@ -29,10 +31,13 @@ std::string vocabulary_digest(const text::Tokenizer& tokenizer);
 std::shared_ptr<const CheckpointFiles> load_checkpoint_files(const base::Checkpoint& checkpoint);
 
 // The checkpoint that a caller names: a folder with config.json, perhaps with an adapter of it; or, where `adapter` is
-// empty, an adapter's folder alone, whose base is then the one that it names. Throws ModelError saying what a path is
-// instead (a GGUF file, an adapter whose base is missing).
+// empty, an adapter's folder alone, whose base is then the one that it names. An embedding head (tte_head.json) counts
+// as an adapter. Throws ModelError saying what a path is
+// instead (a GGUF file, an adapter whose base is not there).
 base::Checkpoint find_checkpoint(const std::filesystem::path& path,
                                  const std::filesystem::path& adapter = {});
+// The base of an adapter's or an embedding head's folder; nothing for another folder.
+std::optional<weights::AdapterBase> base_of(const std::filesystem::path& folder);
 // The same of a folder that needs nothing but a tokenizer: an adapter's base is not missed.
 base::Checkpoint tokenizer_checkpoint(const std::filesystem::path& path);
 

@@ -15,7 +15,13 @@
 
 namespace tte::prompt {
 
-enum class Pooling { kLast, kToken, kMean, kNone };
+enum class Pooling {
+  kLast,
+  kToken,
+  kMean,
+  kNone,
+  kHead,  // An embedding head makes it of all of them.
+};
 
 // Which hidden states make the vector.
 struct PoolingRule {

@@ -62,6 +62,8 @@ class FakeModel : public models::Model {
       std::span<const std::shared_ptr<const models::Visual>> visuals) const override;
   at::Tensor forward(const models::RaggedBatch& batch) const override;
   at::Tensor logits(const at::Tensor& hidden) const override;
+  void keep_hidden(std::int64_t /*layer*/) const override {}
+  at::Tensor pool(const at::Tensor& hidden) const override { return hidden.sum(0); }
 
   // All hidden states of a prompt [tokens, hidden], computed outside any engine.
   at::Tensor reference(const models::Prompt& prompt) const;

@@ -18,7 +18,10 @@ class CountingState : public models::SequenceState {
   std::unique_ptr<models::SequenceState> fork(std::int64_t length) const override {
     return std::make_unique<CountingState>(length);
   }
+  std::size_t kept_layers() const override { return kept; }
+  bool keeps_hidden(std::int64_t layer) const override { return kept > 0 && layer == 2; }
   inline static int alive = 0;
+  std::size_t kept = 0;
 
  private:
   std::int64_t length_;
@@ -145,6 +148,30 @@ TEST(PrefixCache, FindsTheLongestOfHundreds) {
     cache.insert(std::move(chain), std::move(state), false);
   }
   EXPECT_EQ(cache.fork(chain_of(*base), 3'999).length, 20 * (kEntries - 1));
+}
+
+TEST(PrefixCache, StatesThatKeepMoreTakeThePlaceOfOthers) {
+  PrefixCache cache(8, 1 << 20);
+  const TokenChain chain = chain_of(*make_prompt({std::string("abcdef")}));
+  cache.insert(chain, state_of(chain), false);
+  EXPECT_EQ(cache.fork(chain, 6).length, 6);
+  EXPECT_EQ(cache.fork(chain, 6, /*kept_layer=*/2).source, nullptr);
+  auto keeping = std::make_unique<CountingState>(chain.size());
+  keeping->kept = 1;
+  const models::SequenceState* kept = keeping.get();
+  cache.insert(chain, std::move(keeping), false);
+  EXPECT_EQ(cache.size(), 1);
+  EXPECT_EQ(cache.fork(chain, 6, /*kept_layer=*/2).source, kept);
+  cache.insert(chain, state_of(chain), false);
+  EXPECT_EQ(cache.fork(chain, 6, /*kept_layer=*/2).source, kept) << "one that keeps nothing does not";
+  EXPECT_EQ(cache.fork(chain, 6, /*kept_layer=*/3).source, nullptr);
+}
+
+TEST(TokenChain, WhatOnlyAHeadHasReadIsAnotherChain) {
+  const auto prompt = make_prompt({std::string("abcdef")});
+  const TokenChain whole = chain_of(*prompt), head = chain_of(*prompt, /*from_hidden=*/true);
+  EXPECT_EQ(whole.common_prefix(head), 0);
+  EXPECT_EQ(head.common_prefix(chain_of(*prompt, true)), 6);
 }
 
 }  // namespace

@@ -1,8 +1,8 @@
 // Fuzzes the small files of a checkpoint, each in the place of a good one. The first byte of an input
 // chooses:
 //   0 config.json   1 preprocessor_config.json   2 processor_config.json   3 generation_config.json
-//   4 tokenizer_config.json   5 special_tokens_map.json   6 added_tokens.json   7
-//   model.safetensors.index.json 8 a recipe
+//   4 tokenizer_config.json   5 special_tokens_map.json   6 added_tokens.json
+//   7 model.safetensors.index.json   8 a recipe   9 tte_head.json
 // Anything but a tte::Error of less than 500 bytes is a finding.
 #include <unistd.h>
 
@@ -14,6 +14,7 @@
 #include <string_view>
 
 #include "base/json.h"
+#include "models/head_config.h"
 #include "models/model.h"
 #include "prompt/decoding.h"
 #include "prompt/recipe.h"
@@ -62,6 +63,11 @@ void read(std::size_t choice, std::string_view content) {
     prompt::parse_recipe(base::parse_json(content, "the fuzzed recipe"), "the fuzzed recipe");
     return;
   }
+  if (choice > std::size(kNames)) {
+    std::ofstream(folder() / models::kHeadFile, std::ios::binary | std::ios::trunc) << content;
+    static_cast<void>(models::base_of_head(folder()));
+    return;
+  }
   std::ofstream(folder() / kNames[choice], std::ios::binary | std::ios::trunc) << content;
   if (choice == 7) {
     weights::StateDict::open(folder(), {});
@@ -84,7 +90,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     return true;
   }();
   static_cast<void>(prepared);
-  const std::size_t choice = data[0] % (std::size(kNames) + 1);
+  const std::size_t choice = data[0] % (std::size(kNames) + 2);
   try {
     read(choice, {reinterpret_cast<const char*>(data) + 1, size - 1});
   } catch (const tte::Error& error) {

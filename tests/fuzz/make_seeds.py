@@ -53,6 +53,11 @@ CHECKPOINT: list[list[str]] = [
         '{"tasks": {"visdoc": {"query": {"both": "x", "think": false}}}, "decoding": {"max_new_tokens": 5}, "dims": [8]}',
         '{"video": {"fps": 2, "min_frames": 1}, "trace": {"open": "<t>", "close": "</t>", "suffix": "{eos}"}}',
     ],
+    [
+        '{"base": "../reasoner", "kind": "layers", "layers": 2, "pooling": "mean", "embedding_dim": 192}',
+        '{"base": "a/b", "revision": "c", "kind": "latent_attention", "layers": 0, "attention_heads": 8, '
+        '"projection": true, "embedding_dim": 3}',
+    ],
 ]
 
 # In the order of the first byte of fuzz_weights' inputs.

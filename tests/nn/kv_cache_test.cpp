@@ -230,5 +230,62 @@ TEST(Page, SegmentsThatMakeNoSense) {
   EXPECT_THAT(message_of<DeviceError>([&] { (void)page_of(large, *pool); }), HasSubstr("state_bytes"));
 }
 
+// Stores `value` + position as the hidden state of the last `tokens` tokens, which append() has just added.
+void keep(KvPool& pool, const SequenceState& state, std::int64_t layer, std::int64_t tokens, double value) {
+  at::Tensor hidden = pool.hidden(layer);
+  const auto& kv = dynamic_cast<const KvState&>(state);
+  for (std::int64_t i = state.length() - tokens; i < state.length(); ++i) {
+    const std::int64_t block = kv.blocks()[static_cast<std::size_t>(i / block_size())];
+    hidden[block * block_size() + i % block_size()].fill_(value + static_cast<double>(i));
+  }
+}
+
+TEST(KvPool, KeepsHiddenStatesWithinItsBudget) {
+  const auto pool = pool_of(64);
+  const std::int64_t budget = pool->capacity();
+  const auto before = pool->start(1);
+  EXPECT_FALSE(pool->hidden(3).defined());
+  pool->keep_hidden(3, 8);
+  pool->keep_hidden(3, 8);
+  EXPECT_LE(pool->capacity(), budget);
+  EXPECT_GT(pool->capacity(), budget * 9 / 10);
+  EXPECT_EQ(pool->bytes(1), block_size() * (kShape.bytes_per_token() + 8 * 4));
+  EXPECT_EQ(pool->free_blocks() + 1, pool->capacity() / pool->bytes(1));
+  EXPECT_FALSE(before->keeps_hidden(3)) << "it was started before";
+  const auto after = pool->start(1);
+  EXPECT_TRUE(after->keeps_hidden(3));
+  EXPECT_FALSE(after->keeps_hidden(2));
+  pool->keep_hidden(2, 8);
+  EXPECT_FALSE(after->keeps_hidden(2));
+  EXPECT_EQ(after->kept_layers(), 1);
+  EXPECT_EQ(pool->start(1)->kept_layers(), 2);
+  EXPECT_LE(pool->capacity(), budget);
+}
+
+TEST(KvState, ForksHaveTheHiddenStatesOfTheirTokens) {
+  const auto pool = pool_of(64);
+  pool->keep_hidden(1, 8);
+  const auto state = pool->start(1);
+  const std::int64_t length = 2 * block_size() + 3;
+  append(*pool, *state, length, 0);
+  keep(*pool, *state, 1, length, 100);
+  const auto child = state->fork(block_size() + 2);
+  ASSERT_NE(child, nullptr);
+  append(*pool, *child, 2, 0);
+  keep(*pool, *child, 1, 2, 500);
+  const at::Tensor own = state->kept_hidden(1), forked = child->kept_hidden(1);
+  EXPECT_EQ(own.sizes(), (at::IntArrayRef{length, 8}));
+  EXPECT_TRUE(own.select(1, 7).equal(at::arange(length, at::kFloat) + 100));
+  EXPECT_TRUE(forked.narrow(0, 0, block_size() + 2).equal(own.narrow(0, 0, block_size() + 2)));
+  EXPECT_EQ(forked[-1][0].item<float>(), 500 + static_cast<float>(block_size()) + 3);
+}
+
+TEST(KvPool, ABlockAtLeastIsLeftWhereHiddenStatesAreKept) {
+  const auto pool = pool_of(1);
+  pool->keep_hidden(0, 1024);
+  EXPECT_EQ(pool->free_blocks(), 1);
+  EXPECT_NE(pool->start(1), nullptr);
+}
+
 }  // namespace
 }  // namespace tte::nn
