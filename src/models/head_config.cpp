@@ -2,12 +2,15 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <array>
+#include <cctype>
 #include <system_error>
 
 #include "base/file.h"
 #include "base/json.h"
 #include "base/printable.h"
+#include "tte/error.h"
 
 namespace tte::models {
 namespace {
@@ -22,6 +25,15 @@ std::int64_t whole(const base::JsonObject& json, const std::string& key, std::in
   const std::int64_t value = json.integer(key, kAbsent, least, most);
   if (value == kAbsent) json.fail(key, "is missing, and tte needs it");
   return value;
+}
+
+// Whether it reads as owner/name.
+bool may_be_of_hub(const std::string& name) {
+  const auto allowed = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '_' || c == '.' || c == '/';
+  };
+  return name.size() <= 200 && std::count(name.begin(), name.end(), '/') == 1 && name.front() != '.' &&
+         name.front() != '/' && name.back() != '/' && std::all_of(name.begin(), name.end(), allowed);
 }
 
 }  // namespace
@@ -69,6 +81,12 @@ weights::AdapterBase base_of_head(const std::filesystem::path& folder) {
       continue;
     out.folder = candidate;
     break;
+  }
+  if (out.folder.empty() && !may_be_of_hub(head.base)) {
+    throw ModelError(fmt::format(
+        "{}: \"base\" is \"{}\": it is neither the folder of a model (with config.json), seen from the "
+        "head's folder, nor a hub id such as \"Qwen/Qwen2-VL-2B-Instruct\".",
+        head.where, base::printable(head.base, 80)));
   }
   return out;
 }

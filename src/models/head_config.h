@@ -35,7 +35,7 @@ bool is_head(const std::filesystem::path& folder);
 HeadConfig read_head(const std::filesystem::path& folder);
 
 // Where the base is: a folder with config.json that is absolute, or seen from the head's folder, or from the current
-// one. Throws as read_head().
+// one; empty where it is none of these, and may be of a hub. Throws as read_head(), and for what cannot be of a hub.
 weights::AdapterBase base_of_head(const std::filesystem::path& folder);
 
 }  // namespace tte::models

@@ -193,3 +193,34 @@ def test_thinking_wins_by_far_on_the_mean(sampled: Sampled) -> None:
     think, no_think = np.mean([sampled.hits(task) for task in tasks()], axis=0)
     assert think >= 75
     assert think - no_think >= 20
+
+
+def test_the_head_is_about_as_good_as_the_pair(sampled: Sampled) -> None:
+    head = Sampled()
+    head.embedder = tte.Embedder(FOLDER / "head", backend=tte.Backend("cpu"))
+    some = ("image_cls", "image_qa", "image_vg", "video_cls", "video_qa")
+    found = np.mean([head.hits(task)[0] for task in some])
+    assert found >= np.mean([sampled.hits(task)[0] for task in some]) - 5
+
+
+def test_the_head_reads_nothing_twice() -> None:
+    items = [sample.query for task in ("image_qa", "video_qa", "visdoc") for sample in generate(task, SEED, 3)]
+    backend = tte.Backend("cpu", threads=1)
+    reasoner = tte.Reasoner(FOLDER / "reasoner", backend=backend)
+    head = tte.Embedder(FOLDER / "head", backend=backend)
+    before = backend.stats
+    result = tte.think_then_embed([as_input(item) for item in items], reasoner=reasoner, embedder=head, progress=False)
+    after = backend.stats
+    traces = [trace for trace in result.traces if trace is not None]
+    assert all(trace.finish == tte.FinishReason.STOP for trace in traces)
+    written = sum(trace.generated_tokens for trace in traces)
+    prompts = sum(trace.prompt_tokens for trace in traces)
+    reused = sum(trace.reused_tokens for trace in traces)
+    # Each prompt once, and behind it the end token, which the reasoner wrote and did not read.
+    assert after.prefill_tokens - before.prefill_tokens == prompts - reused + len(items)
+    assert after.decode_tokens - before.decode_tokens == written - len(items)
+    assert after.head_tokens - before.head_tokens == prompts + written
+    again = tte.Embedder(FOLDER / "head", backend=tte.Backend("cpu", threads=1, max_running=8))
+    np.testing.assert_allclose(
+        again.embed([as_input(item) for item in items], result.traces, progress=False), result.embeddings, atol=1e-3
+    )

@@ -25,6 +25,7 @@ EMBEDDER = Shape("readme-embedder", hidden=96, heads=6, kv_heads=2, mrope=(2, 4,
 def test_snippets_run(checkpoint: Callable[[Shape], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Where the README says what a user has, this is what they have: two plain folders of save_pretrained, a document.
     (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / "models").symlink_to(ROOT / "models")
     (tmp_path / "path" / "to").mkdir(parents=True)
     (tmp_path / "path" / "to" / "embedder").symlink_to(checkpoint(EMBEDDER))
     make_adapter(tmp_path / "path" / "to" / "adapter", checkpoint(EMBEDDER), target_modules=["q_proj"])
@@ -34,7 +35,7 @@ def test_snippets_run(checkpoint: Callable[[Shape], Path], tmp_path: Path, monke
     pages[0].save(tmp_path / "report.pdf", save_all=True, append_images=pages[1:])
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    assert len(SNIPPETS) == 7
+    assert len(SNIPPETS) == 8
 
     exec(SNIPPETS[0], names)
     corpus, queries = names["corpus"], names["queries"]
@@ -75,6 +76,9 @@ def test_snippets_run(checkpoint: Callable[[Shape], Path], tmp_path: Path, monke
     exec(SNIPPETS[6], names)
     assert names["scores"].shape == (2, 2)
     assert len(names["best"]) == 1
+    exec(SNIPPETS[7], names)
+    assert names["result"].stats.thought == len(names["items"])
+    assert np.isfinite(names["result"].embeddings).all()
 
 
 def test_links_lead_somewhere() -> None:
