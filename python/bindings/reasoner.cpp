@@ -62,7 +62,7 @@ void bind_reasoner(py::module_& module) {
       .def_readonly("revision", &AdapterBase::revision)
       .def_property_readonly("folder", [](const AdapterBase& base) { return unless_empty(base.folder); });
   module.def("adapter_base", &adapter_base, py::arg("folder"),
-             "The base of a PEFT adapter's folder; None for another folder.");
+             "The base of the folder of a PEFT adapter or of an embedding head; None for another folder.");
 
   py::class_<ModelDescription>(module, "ModelDescription", "What is known of a loaded checkpoint.")
       .def_readonly("path", &ModelDescription::path)

@@ -726,6 +726,11 @@ class BackendStats:
     @property
     def engines(self) -> int: ...
     @property
+    def head_tokens(self) -> int:
+        """
+        Tokens that embedding heads went on with from their hidden states, and nobody read again.
+        """
+    @property
     def peak_running(self) -> int: ...
     @property
     def prefill_tokens(self) -> int: ...
@@ -1161,7 +1166,7 @@ class ThinkThenEmbed:
 
 def adapter_base(folder: os.PathLike | str | bytes) -> AdapterBase | None:
     """
-    The base of a PEFT adapter's folder; None for another folder.
+    The base of the folder of a PEFT adapter or of an embedding head; None for another folder.
     """
 
 def check_text(value: typing.Any, name: str) -> str:

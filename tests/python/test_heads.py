@@ -103,7 +103,7 @@ def test_a_head_goes_on_from_the_states_of_the_pass_that_wrote_the_trace(
     written = sum(trace.generated_tokens for trace in found.traces)
     # Texts of random models are not always those of their tokens: then the trace, but not the prompt, is read again.
     assert after.prefill_tokens - before.prefill_tokens <= prompts + written + len(items) < 2 * prompts
-    assert prompts < after.head_tokens - before.head_tokens <= prompts + written
+    assert 0 < after.head_tokens - before.head_tokens <= prompts + written
     # A copy that knows nothing of the pass reads prompt and trace itself.
     apart = tte.Embedder(head.folder, backend=tte.Backend("cpu"))
     again = apart.embed(items, found.traces, progress=False)
