@@ -349,6 +349,7 @@ def save_head(head: Head, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {k: v.detach().to(torch.bfloat16).contiguous() for k, v in head.state_dict().items()}
     save_file(tensors, folder / "head.safetensors", metadata={"format": "pt"})
+    (folder / "head.safetensors").chmod(0o644)
     described = {
         "base": "../reasoner", "kind": "layers", "layers": len(head.layers), "pooling": "last", "projection": False,
         "embedding_dim": nano_model.HIDDEN,
