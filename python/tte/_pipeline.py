@@ -208,9 +208,10 @@ def _pair(reasoner: Reasoner | PathLike | None, embedder: Embedder | PathLike | 
         return _bundled_pair()
     if reasoner is None and embedder is not None and _is_head(embedder):
         embedder = embedder if isinstance(embedder, Embedder) else Embedder(embedder)
-        base = embedder.model.base
-        assert base is not None
-        return Reasoner(base, dtype=embedder.model.dtype, backend=embedder.backend), embedder
+        head = embedder.model
+        assert head.base is not None
+        quantization = None if head.quantization == "none" else head.quantization
+        return Reasoner(head.base, dtype=head.dtype, quantization=quantization, backend=embedder.backend), embedder
     if reasoner is None or embedder is None:
         given, missing = ("embedder", "reasoner") if reasoner is None else ("reasoner", "embedder")
         raise _tte.InputError(
