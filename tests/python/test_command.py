@@ -72,7 +72,7 @@ def test_info_says_what_loading_finds(checkpoint: GetFolder, capsys: pytest.Capt
 def test_info_shows_by_hash_whose_words_a_request_is(
     checkpoint: GetFolder, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    folder = checkpoint(Shape("ume", tokens=("<disc_emb>", "<gen_emb>")))
+    folder = checkpoint(Shape("UME-R1", tokens=("<disc_emb>", "<gen_emb>")))
     ours = json.loads(run(capsys, "info", folder, "--json"))["request"]["sha256"]
     assert f"sha256 {ours[:16]}" in run(capsys, "info", folder)
     (tmp_path / "words.txt").write_text("Their words.")
