@@ -342,9 +342,7 @@ void Scheduler::run(std::vector<Chunk>&& chunks) {
 
 // A state that cannot be cut helps other requests only as it was where they part from this one.
 void Scheduler::keep_snapshot(const Sequence& sequence) {
-  const std::vector<std::int64_t>& boundaries = sequence.prompt().boundaries;
-  if (sequence.state->cuttable() || !std::binary_search(boundaries.begin(), boundaries.end(), sequence.done))
-    return;
+  if (!sequence.at_snapshot()) return;
   try {
     TokenChain chain = sequence.chain();
     chain.truncate(sequence.done);

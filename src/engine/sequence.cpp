@@ -91,6 +91,11 @@ std::int64_t Sequence::until_snapshot() const {
   return next == boundaries.end() || state->cuttable() ? length() - done : *next - done;
 }
 
+bool Sequence::at_snapshot() const {
+  return !state->cuttable() &&
+         std::binary_search(prompt_->boundaries.begin(), prompt_->boundaries.end(), done);
+}
+
 std::pair<TokenChain, std::unique_ptr<models::SequenceState>> Sequence::take_state() {
   for (std::int64_t i = chain_.size(); i < length(); ++i) chain_.push_text(id(i), position(i));
   TokenChain read = chain_;

@@ -101,6 +101,7 @@ class Sequence {
   void advance(std::int64_t tokens);  // These were run: features that are behind are let go.
   // Tokens up to the next length at which its state, which cannot be cut later, is kept for other requests.
   [[nodiscard]] std::int64_t until_snapshot() const;
+  [[nodiscard]] bool at_snapshot() const;  // It is kept now.
   // The last token was generated, and is the only one that is left to read.
   [[nodiscard]] bool decoding() const { return done >= prompt_->size() && length() - done == 1; }
   // Gives up the state for the prefix cache, with the chain of exactly what it holds. chain() then holds all

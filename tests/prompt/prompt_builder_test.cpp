@@ -7,7 +7,6 @@
 #include <array>
 
 #include "expect_error.h"
-#include "models/placeholders.h"
 #include "models/qwen/placeholders.h"
 #include "prompt/fixture.h"
 #include "temp_dir.h"
@@ -315,20 +314,8 @@ class TimedFamily final : public models::Preprocessor {
   }
   [[nodiscard]] models::Prompt expand_placeholders(const std::vector<std::int64_t>& ids,
                                                    models::Visuals visuals) const override {
-    models::Prompt prompt;
-    const auto& patches = visuals.at(0)->patches;
-    const models::qwen::Grid row = {1, patches.h / 2, patches.w / 2};
-    for (const std::int64_t id : ids) {
-      if (id == video_token()) {
-        models::qwen::append_grid(prompt, id, models::TokenKind::kVideo, row, prompt.next_position, 1);
-        prompt.next_position += std::max(row.h, row.w);
-      } else {
-        models::append_text(prompt, id, prompt.next_position++);
-      }
-    }
-    prompt.visual_tokens = {patches.t * row.h * row.w};
-    prompt.visuals = std::move(visuals);
-    return prompt;
+    return models::qwen::expand_placeholders(ids, std::move(visuals),
+                                             {*image_token(), *video_token(), 1 << 20, 2}, {});
   }
 
  private:

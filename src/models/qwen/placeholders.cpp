@@ -8,6 +8,7 @@
 #include "tte/error.h"
 
 namespace tte::models::qwen {
+namespace {
 
 void check_grids(const Visuals& visuals, std::int64_t merge_size) {
   for (const auto& visual : visuals) {
@@ -22,6 +23,10 @@ void check_grids(const Visuals& visuals, std::int64_t merge_size) {
   }
 }
 
+// The tokens of t x h x w merged patches, each `id`, from position `start` on.
+struct Grid {
+  std::int64_t t, h, w;
+};
 void append_grid(Prompt& prompt, std::int64_t id, TokenKind kind, Grid grid, std::int64_t start,
                  float time_step) {
   const auto tokens = static_cast<std::size_t>(grid.t * grid.h * grid.w);
@@ -35,19 +40,26 @@ void append_grid(Prompt& prompt, std::int64_t id, TokenKind kind, Grid grid, std
   }
 }
 
+}  // namespace
+
 Prompt expand_placeholders(const std::vector<std::int64_t>& ids, Visuals visuals,
                            const PlaceholderTokens& tokens, const TimeStep& time_step) {
   check_ids(ids, tokens.vocab_size);
+  check_grids(visuals, tokens.merge_size);
+  Visuals each;  // The visual of each placeholder.
+  for (const auto& visual : visuals) {
+    const bool one = time_step || !visual->video;
+    each.insert(each.end(), one ? 1 : static_cast<std::size_t>(visual->patches.t), visual);
+  }
   std::vector<bool> videos;
   for (const std::int64_t id : ids) {
     if (id == tokens.image || id == tokens.video) videos.push_back(id == tokens.video);
   }
-  check_visuals(videos, visuals);
-  check_grids(visuals, tokens.merge_size);
+  check_visuals(videos, each);
 
   Prompt prompt;
   std::int64_t position = 0;
-  auto next = visuals.begin();
+  auto next = each.begin();
   for (const std::int64_t id : ids) {
     if (id != tokens.image && id != tokens.video) {
       append_text(prompt, id, position++);
@@ -55,11 +67,16 @@ Prompt expand_placeholders(const std::vector<std::int64_t>& ids, Visuals visuals
     }
     const Visual& visual = **next++;
     const media::Patches& patches = visual.patches;
-    const Grid grid = {patches.t, patches.h / tokens.merge_size, patches.w / tokens.merge_size};
+    const Grid grid = {time_step ? patches.t : 1, patches.h / tokens.merge_size,
+                       patches.w / tokens.merge_size};
     append_grid(prompt, id, visual.video ? TokenKind::kVideo : TokenKind::kImage, grid, position,
-                time_step(visual));
-    prompt.visual_tokens.push_back(grid.t * grid.h * grid.w);
+                time_step ? time_step(visual) : 1);
     position += std::max(grid.h, grid.w);
+  }
+  for (const auto& visual : visuals) {
+    const media::Patches& patches = visual->patches;
+    prompt.visual_tokens.push_back(patches.t * patches.h * patches.w /
+                                   (tokens.merge_size * tokens.merge_size));
   }
   // Where text would go on, which can be below the highest position: a trace that is generated stands where
   // it would stand if it were part of the prompt.

@@ -16,7 +16,8 @@ struct PlaceholderTokens {
   std::int64_t merge_size;  // Side of a merged token, in patches.
 };
 
-// Positions on the time axis between two temporal patches of a visual; float32, as transformers computes it.
+// Positions on the time axis between two temporal patches of a visual; float32, as transformers computes it. Empty for
+// families whose videos have a placeholder for each temporal patch, as if it were an image.
 using TimeStep = std::function<float(const Visual& visual)>;
 
 // Positions as transformers' get_rope_index of Qwen2-VL and Qwen2.5-VL: text counts up on all three axes; a
@@ -28,14 +29,5 @@ using TimeStep = std::function<float(const Visual& visual)>;
 // Throws InputError for ids outside of the vocabulary, and if placeholders and visuals do not match.
 Prompt expand_placeholders(const std::vector<std::int64_t>& ids, Visuals visuals,
                            const PlaceholderTokens& tokens, const TimeStep& time_step);
-
-// The parts of it, for families that place visuals otherwise.
-void check_grids(const Visuals& visuals, std::int64_t merge_size);
-// The tokens of t x h x w merged patches, each `id`, from position `start` on.
-struct Grid {
-  std::int64_t t, h, w;
-};
-void append_grid(Prompt& prompt, std::int64_t id, TokenKind kind, Grid grid, std::int64_t start,
-                 float time_step);
 
 }  // namespace tte::models::qwen

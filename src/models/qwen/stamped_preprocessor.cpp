@@ -98,38 +98,7 @@ class StampedPreprocessor final : public Preprocessor {
   // A video has a placeholder for each temporal patch.
   [[nodiscard]] Prompt expand_placeholders(const std::vector<std::int64_t>& ids,
                                            Visuals visuals) const override {
-    check_ids(ids, tokens_.vocab_size);
-    check_grids(visuals, tokens_.merge_size);
-    Visuals grids;  // The visual of each placeholder.
-    for (const auto& visual : visuals)
-      grids.insert(grids.end(), static_cast<std::size_t>(visual->video ? visual->patches.t : 1), visual);
-    std::vector<bool> videos;
-    for (const std::int64_t id : ids) {
-      if (id == tokens_.image || id == tokens_.video) videos.push_back(id == tokens_.video);
-    }
-    check_visuals(videos, grids);
-
-    Prompt prompt;
-    std::int64_t position = 0;
-    auto next = grids.begin();
-    for (const std::int64_t id : ids) {
-      if (id != tokens_.image && id != tokens_.video) {
-        append_text(prompt, id, position++);
-        continue;
-      }
-      const Visual& visual = **next++;
-      const Grid grid = {1, visual.patches.h / tokens_.merge_size, visual.patches.w / tokens_.merge_size};
-      append_grid(prompt, id, visual.video ? TokenKind::kVideo : TokenKind::kImage, grid, position, 1);
-      position += std::max(grid.h, grid.w);
-    }
-    for (const auto& visual : visuals) {
-      const media::Patches& patches = visual->patches;
-      prompt.visual_tokens.push_back(patches.t * patches.h * patches.w /
-                                     (tokens_.merge_size * tokens_.merge_size));
-    }
-    prompt.next_position = position;
-    prompt.visuals = std::move(visuals);
-    return prompt;
+    return qwen::expand_placeholders(ids, std::move(visuals), tokens_, {});
   }
 
  private:
