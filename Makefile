@@ -63,6 +63,7 @@ bench:
 	@tools/setup.sh test
 	@$(INSTALL)
 	$(PYTHON) benchmarks/qwen2_vl_2b.py
+	$(PYTHON) benchmarks/quantization.py
 
 clean:
 	rm -rf build install demo.html
