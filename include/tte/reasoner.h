@@ -120,7 +120,8 @@ class TTE_API Reasoner {
   /// Log-probabilities of `labels` as the next text after each prompt, or after its trace where there is one; nothing
   /// is written. Each label is tokenised by itself, its control tokens as such; a label of several tokens is scored as
   /// a sequence, by the sum over its tokens. A prompt is read once, whatever the number of labels. `traces` is empty or
-  /// has one entry per input. Throws InputError for labels that are none, empty or equal, otherwise as think().
+  /// has one entry per input. Throws InputError for labels that are none, empty, equal
+  /// or longer than 1024 tokens, otherwise as think().
   [[nodiscard]] LabelScores score(const std::vector<Input>& inputs, const std::vector<std::string>& labels,
                                   const std::vector<std::optional<Trace>>& traces = {},
                                   const ScoreOptions& options = {}) const;

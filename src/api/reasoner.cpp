@@ -40,6 +40,8 @@ struct Labels {
   std::map<Ids, Ids> next;  // In the order of their beginnings: the empty one is first.
 };
 
+constexpr std::size_t kLongestLabel = 1024;  // Tokens; each beginning is read by itself, and kept.
+
 Labels labels_of(const std::vector<std::string>& labels, const text::Tokenizer& tokenizer) {
   if (labels.empty())
     throw InputError("There are no labels: give at least one text that the model may write.");
@@ -51,6 +53,10 @@ Labels labels_of(const std::vector<std::string>& labels, const text::Tokenizer& 
     if (ids.empty())
       throw InputError(
           fmt::format("Label {} (\"{}\") is empty: give a text that the model may write.", i, shown));
+    if (ids.size() > kLongestLabel)
+      throw InputError(fmt::format(
+          "Label {} (\"{}\") has {} tokens, over the limit of {}: give a word, or a few sentences.", i, shown,
+          ids.size(), kLongestLabel));
     const auto [other, is_new] = seen.emplace(ids, i);
     if (!is_new) {
       throw InputError(fmt::format("Labels {} and {} are the same tokens (\"{}\"): give each once.",

@@ -81,6 +81,10 @@ TEST(Reasoner, RefusesLabelsThatAreNone) {
   EXPECT_THAT(message_of<InputError>([&] { (void)reasoner().score(one, {}); }), HasSubstr("no labels"));
   EXPECT_THAT(message_of<InputError>([&] { (void)reasoner().score(one, {"a", ""}); }), HasSubstr("Label 1"));
   EXPECT_THAT(message_of<InputError>([&] {
+                (void)reasoner().score(one, {"a", std::string(100'000, 'x')});
+              }),
+              AllOf(HasSubstr("Label 1"), HasSubstr("over the limit of 1024")));
+  EXPECT_THAT(message_of<InputError>([&] {
                 (void)reasoner().score(one, {"a", "b", "a"});
               }),
               AllOf(HasSubstr("Labels 0 and 2"), HasSubstr("same tokens")));
