@@ -243,9 +243,10 @@ def quantization(value: object) -> str:
     """Translate the `quantization` argument: "int8" or "int4", or None."""
     if value is None:
         return "none"
-    if not isinstance(value, str) or value not in ("int8", "int4"):
+    name = _text.utf8(value, "quantization") if isinstance(value, str) else ""
+    if name not in ("int8", "int4"):
         raise refuse("quantization", value, '"int8" or "int4", or None')
-    return value
+    return name
 
 
 def cancel_token(value: _tte.CancelToken | None) -> _tte.CancelToken:

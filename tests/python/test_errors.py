@@ -131,9 +131,9 @@ def test_a_template_that_fails_for_an_item_is_its_error(tmp_path: Path) -> None:
     models = Path(tte.__file__).parent / "models" / "nano"
     shutil.copytree(models / "reasoner", tmp_path / "reasoner")
     template = tmp_path / "reasoner" / "chat_template.jinja"
-    fails = {"refused": "raise_exception('no')", "divided": "1 // 0", "deep": "f()"}
+    fails = {"refused": "raise_exception('no')", "divided": "1 % 0", "deep": "f()"}
     branches = "".join(
-        f"{{%- if '{word}' in messages | string -%}}{{{{- {how} -}}}}{{%- endif -%}}" for word, how in fails.items()
+        f"{{%- if '{word}' in messages | tojson -%}}{{{{- {how} -}}}}{{%- endif -%}}" for word, how in fails.items()
     )
     template.write_text("{%- macro f() -%}{{- f() -}}{%- endmacro -%}" + branches + template.read_text())
     reasoner = tte.Reasoner(tmp_path / "reasoner", device="cpu")

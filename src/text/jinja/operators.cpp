@@ -28,6 +28,9 @@ bool contains(Interpreter& run, const Value& item, const Value& container) {
     return text->find(*item.text()) != std::string::npos;
   }
   if (const auto* list = container.list()) {
+    // Python hashes what it looks for among keys, and a list has no hash.
+    if (list->kind == List::Kind::kView && (item.list() != nullptr || item.dict() != nullptr))
+      refuse(fmt::format("a {} in a view", item.type_name()));
     return std::any_of(list->begin(), list->end(),
                        [&](const Value& other) { return equal(item, other, run.budget); });
   }

@@ -74,6 +74,7 @@ TEST(Jinja, ErrorsNameTheLine) {
       {"\n\n{{ 'a'.format(1) }}", "not supported"},
       {"\n\n{% set x.y = 1 %}", "namespace"},
       {"\n\n{% for x in 5 %}{% endfor %}", "going over a int is not supported"},
+      {"\n\n{{ [1] in {}.keys() }}", "a list in a view is not supported"},
       {"\n\n{{ 99999999999999999999 }}", "so large a number as 99999999999999999999"},
   };
   for (const auto& [source, what] : cases) {

@@ -112,7 +112,7 @@ def tasks(names: Iterable[str] | None = None, extra: Iterable[Path] = ()) -> lis
         known.append(task)
     if names is None:
         return [task for task in known if task.scored or task in added]
-    wanted = [names] if isinstance(names, str) else _options.strings(names, "names")
+    wanted = [_options.string(names, "names")] if isinstance(names, str) else _options.strings(names, "names")
     for name in wanted:
         if not any(_matches(task, name) for task in known):
             raise InputError(f"There is no task {_text.shown(name)}: {_suggest(name, known)}")
