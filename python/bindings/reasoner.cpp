@@ -37,9 +37,7 @@ void bind_remote_options(py::module_& module) {
       .def_readwrite("max_response_bytes", &RemoteOptions::max_response_bytes);
 }
 
-}  // namespace
-
-void bind_reasoner(py::module_& module) {
+void bind_load_options(py::module_& module) {
   py::class_<LoadOptions>(module, "LoadOptions", "How a checkpoint is loaded.")
       .def(py::init([](std::string dtype, std::string recipe, bool parse_control_tokens,
                        const std::optional<MediaLimits>& media_limits,
@@ -56,7 +54,12 @@ void bind_reasoner(py::module_& module) {
            py::arg("dtype") = "auto", py::arg("recipe") = "", py::arg("parse_control_tokens") = false,
            py::arg("media_limits") = py::none(), py::arg("adapter") = py::none(),
            py::arg("quantization") = "none");
+}
 
+}  // namespace
+
+void bind_reasoner(py::module_& module) {
+  bind_load_options(module);
   py::class_<AdapterBase>(module, "AdapterBase", "The model that an adapter changes.")
       .def_readonly("name", &AdapterBase::name)
       .def_readonly("revision", &AdapterBase::revision)

@@ -59,12 +59,12 @@ at::Tensor round_rows(Bits bits, const at::Tensor& x) {
   at::Tensor rounded = at::empty({static_cast<std::int64_t>(simd::rounded_bytes(bits, size(rows), size(k)))},
                                  x.options().dtype(at::kByte));
   void* memory = rounded.mutable_data_ptr();
+  const simd::RowsToRound given{type_of(x), x.const_data_ptr(), size(x.stride(0)), size(rows), size(k)};
   // Rounding a few rows takes less time than waking a thread.
   constexpr std::int64_t kValuesPerThread = 1 << 15;
   at::parallel_for(0, rows, std::max<std::int64_t>(1, kValuesPerThread / k),
                    [&](std::int64_t begin, std::int64_t end) {
-                     simd::round_rows(bits, type_of(x), x.const_data_ptr(), size(x.stride(0)), size(rows),
-                                      size(k), size(begin), size(end), memory);
+                     simd::round_rows(bits, given, size(begin), size(end), memory);
                    });
   return rounded;
 }

@@ -269,9 +269,10 @@ HWY_INLINE std::int32_t round_values(const float* HWY_RESTRICT values, std::size
 constexpr std::size_t kGroupSpace = 128 + kLanes;
 
 template <Bits kBits, class T>
-void round_rows_typed(const T* x, std::size_t stride, std::size_t rows, std::size_t k, std::size_t begin,
-                      std::size_t end, void* memory) {
-  const Rounded<kBits> out(rows, k, memory);
+void round_rows_typed(const RowsToRound& in, std::size_t begin, std::size_t end, void* memory) {
+  const auto* x = static_cast<const T*>(in.x);
+  const std::size_t stride = in.stride, k = in.k;
+  const Rounded<kBits> out(in.rows, k, memory);
   HWY_ALIGN float values[kGroupSpace];
   HWY_ALIGN std::int8_t codes[kGroupSpace];
   for (std::size_t row = begin; row < end; ++row) {
@@ -404,12 +405,11 @@ void Pack(Bits bits, Type type, const void* weight, std::size_t stride, std::siz
   });
 }
 
-void Round(Bits bits, Type type, const void* x, std::size_t stride, std::size_t rows, std::size_t k,
-           std::size_t begin, std::size_t end, void* rounded) {
-  with_type(type, [&](auto t) {
-    const auto* values = static_cast<const decltype(t)*>(x);
-    if (bits == Bits::kEight) round_rows_typed<Bits::kEight>(values, stride, rows, k, begin, end, rounded);
-    if (bits == Bits::kFour) round_rows_typed<Bits::kFour>(values, stride, rows, k, begin, end, rounded);
+void Round(Bits bits, const RowsToRound& rows, std::size_t begin, std::size_t end, void* rounded) {
+  with_type(rows.type, [&](auto t) {
+    using T = decltype(t);
+    if (bits == Bits::kEight) round_rows_typed<Bits::kEight, T>(rows, begin, end, rounded);
+    if (bits == Bits::kFour) round_rows_typed<Bits::kFour, T>(rows, begin, end, rounded);
   });
 }
 
@@ -445,9 +445,8 @@ void pack_panel(Bits bits, Type type, const void* weight, std::size_t stride, st
   HWY_DYNAMIC_DISPATCH(Pack)(bits, type, weight, stride, outputs, k, panel);
 }
 
-void round_rows(Bits bits, Type type, const void* x, std::size_t stride, std::size_t rows, std::size_t k,
-                std::size_t begin, std::size_t end, void* rounded) {
-  HWY_DYNAMIC_DISPATCH(Round)(bits, type, x, stride, rows, k, begin, end, rounded);
+void round_rows(Bits bits, const RowsToRound& rows, std::size_t begin, std::size_t end, void* rounded) {
+  HWY_DYNAMIC_DISPATCH(Round)(bits, rows, begin, end, rounded);
 }
 
 void quantized_gemm(const QuantizedGemm& gemm, std::size_t row_begin, std::size_t row_end,

@@ -57,10 +57,14 @@ void pack_panel(Bits bits, Type type, const void* weight, std::size_t stride, st
 constexpr std::size_t rounded_bytes(Bits bits, std::size_t rows, std::size_t k) {
   return rows * (filled_inputs(bits, k) + groups_of(bits, k) * (sizeof(float) + sizeof(std::int32_t)));
 }
-// Rounds rows [begin, end) of x [rows, k], whose stride is `stride` values. A group with a value that is not finite
-// becomes NaN.
-void round_rows(Bits bits, Type type, const void* x, std::size_t stride, std::size_t rows, std::size_t k,
-                std::size_t begin, std::size_t end, void* rounded);
+// x [rows, k], whose rows begin `stride` values apart.
+struct RowsToRound {
+  Type type = Type::kFloat;
+  const void* x = nullptr;
+  std::size_t stride = 0, rows = 0, k = 0;
+};
+// Rounds rows [begin, end). A group with a value that is not finite becomes NaN.
+void round_rows(Bits bits, const RowsToRound& rows, std::size_t begin, std::size_t end, void* rounded);
 
 struct QuantizedGemm {
   Bits bits = Bits::kEight;
