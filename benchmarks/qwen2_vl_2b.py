@@ -125,6 +125,9 @@ class Transformers:
                 states = self.model.model(
                     input_ids=out[row : row + 1, : length + tokens],
                     attention_mask=self.torch.ones(1, length + tokens, dtype=self.torch.int64),
+                    mm_token_type_ids=self.torch.nn.functional.pad(
+                        batch["mm_token_type_ids"][row : row + 1], (0, tokens)
+                    ),
                     pixel_values=batch["pixel_values"][row * patches : (row + 1) * patches],
                     image_grid_thw=batch["image_grid_thw"][row : row + 1],
                 ).last_hidden_state[0, -1].float()  # fmt: skip
