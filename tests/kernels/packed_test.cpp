@@ -37,6 +37,23 @@ at::Tensor rounded_rows(const at::Tensor& x, std::int64_t group) {
   return (at::round(groups * (127.0F / most)) * (most / 127.0F)).flatten(1).narrow(1, 0, x.size(1));
 }
 
+// Rows of a product do not depend on those beside them, nor on the number of threads.
+void expect_rows_alone(at::ScalarType type, LinearFormat format, std::int64_t in, std::int64_t out) {
+  const at::Tensor x = random({300, in}, type, 1), bias = random({out}, type, 3);
+  const Weight weight = packed(random({out, in}, type, 2), format);
+  const at::Tensor together = kernels::linear(x, weight, bias);
+  for (const std::int64_t count : {1, 2, 3, 5, 8, 13, 64, 257}) {
+    const std::int64_t begin = (x.size(0) - count) / 2;
+    EXPECT_TRUE(
+        kernels::linear(x.narrow(0, begin, count), weight, bias).equal(together.narrow(0, begin, count)))
+        << count << " rows, " << in << " -> " << out;
+  }
+  for (const int count : {1, 3}) {
+    const Threads threads(count);
+    EXPECT_TRUE(kernels::linear(x, weight, bias).equal(together)) << count << " threads";
+  }
+}
+
 struct Case {
   at::ScalarType type;
   LinearFormat format;
@@ -70,21 +87,8 @@ TEST_P(QuantizedTest, ProductsAreThoseOfTheRoundedNumbers) {
 
 TEST_P(QuantizedTest, RowsDoNotDependOnTheBatchOrTheThreads) {
   const auto [type, format] = GetParam();
-  for (const auto& [in, out] : {std::pair{1536, 200}, {2600, 72}, {77, 13}}) {
-    const at::Tensor x = random({300, in}, type, 1), bias = random({out}, type, 3);
-    const Weight weight = packed(random({out, in}, type, 2), format);
-    const at::Tensor together = kernels::linear(x, weight, bias);
-    for (const std::int64_t count : {1, 2, 3, 5, 8, 13, 64, 257}) {
-      const std::int64_t begin = (x.size(0) - count) / 2;
-      EXPECT_TRUE(
-          kernels::linear(x.narrow(0, begin, count), weight, bias).equal(together.narrow(0, begin, count)))
-          << count << " rows, " << in << " -> " << out;
-    }
-    for (const int count : {1, 3}) {
-      const Threads threads(count);
-      EXPECT_TRUE(kernels::linear(x, weight, bias).equal(together)) << count << " threads";
-    }
-  }
+  for (const auto& [in, out] : {std::pair{1536, 200}, {2600, 72}, {77, 13}})
+    expect_rows_alone(type, format, in, out);
 }
 
 TEST_P(QuantizedTest, PartsAreThoseOfTheWhole) {
@@ -198,19 +202,8 @@ TEST(PanelsTest, MatchFloat64OverShapes) {
 }
 
 TEST(PanelsTest, RowsDoNotDependOnTheBatchOrTheThreads) {
-  for (const auto& [in, out] : {std::pair{1536, 200}, {2600, 72}, {78, 13}}) {
-    const at::Tensor x = random({300, in}, at::kBFloat16, 1), bias = random({out}, at::kBFloat16, 3);
-    const Weight weight = packed(random({out, in}, at::kBFloat16, 2), LinearFormat::kPanels);
-    const at::Tensor together = kernels::linear(x, weight, bias);
-    for (const std::int64_t count : {1, 2, 3, 5, 8, 13, 64, 257}) {
-      const std::int64_t begin = (x.size(0) - count) / 2;
-      EXPECT_TRUE(
-          kernels::linear(x.narrow(0, begin, count), weight, bias).equal(together.narrow(0, begin, count)))
-          << count << " rows, " << in << " -> " << out;
-    }
-    const Threads threads(3);
-    EXPECT_TRUE(kernels::linear(x, weight, bias).equal(together)) << "3 threads";
-  }
+  for (const auto& [in, out] : {std::pair{1536, 200}, {2600, 72}, {78, 13}})
+    expect_rows_alone(at::kBFloat16, LinearFormat::kPanels, in, out);
 }
 
 TEST(PanelsTest, PartsAreThoseOfTheWhole) {

@@ -40,11 +40,7 @@ void gemm_typed(const Gemm& g, std::size_t row_begin, std::size_t row_end, std::
   for (std::size_t row = row_begin; row < row_end; ++row) {
     const std::size_t at = row * static_cast<std::size_t>(g.out_stride) + begin;
     const float* sums = c + (row - row_begin) * columns;
-    if (g.out_type == Type::kFloat) {
-      finish_row(sums, bias, columns, static_cast<float*>(g.out) + at);
-    } else {
-      finish_row(sums, bias, columns, static_cast<T*>(g.out) + at);
-    }
+    finish_row(sums, bias, columns, g.out_type, g.out, at);
   }
 }
 

@@ -91,11 +91,7 @@ void gemm(const PanelGemm& g, std::size_t row_begin, std::size_t row_end, std::s
   for (std::size_t row = row_begin; row < row_end; ++row) {
     const float* sums = scratch + (row - row_begin) * kPanelOutputs + part.begin;
     const std::size_t at = row * g.columns + part.column;
-    if (g.out_type == Type::kFloat) {
-      finish_row(sums, bias, part.end - part.begin, static_cast<float*>(g.out) + at);
-    } else {
-      finish_row(sums, bias, part.end - part.begin, static_cast<BFloat16*>(g.out) + at);
-    }
+    finish_row(sums, bias, part.end - part.begin, g.out_type, g.out, at);
   }
 }
 

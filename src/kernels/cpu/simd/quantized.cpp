@@ -205,11 +205,7 @@ void gemm_typed(const QuantizedGemm& g, std::size_t row_begin, std::size_t row_e
           hn::Store(hn::Mul(hn::Load(F(), sums + n), hn::LoadU(F(), scales + n)), F(), sums + n);
       }
       const std::size_t at = (row + m) * g.columns + part.column;
-      if (g.out_type == Type::kFloat) {
-        finish_row(sums + part.begin, bias, part.end - part.begin, static_cast<float*>(g.out) + at);
-      } else {
-        finish_row(sums + part.begin, bias, part.end - part.begin, static_cast<T*>(g.out) + at);
-      }
+      finish_row(sums + part.begin, bias, part.end - part.begin, g.out_type, g.out, at);
     }
   }
 }

@@ -16,6 +16,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/cpu/simd/types.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace tte::kernels::simd::HWY_NAMESPACE {
 
@@ -208,6 +210,14 @@ HWY_INLINE void finish_row(const float* c, const T* bias, std::size_t columns, O
   if (bias != nullptr) v = hn::Add(v, load_natural(F(), biases));
   store_natural(v, rounded);
   std::copy(rounded, rounded + (columns - n), out + n);
+}
+
+// The same at `at` in a result of float32, or of the bias's type.
+template <class T>
+HWY_INLINE void finish_row(const float* c, const T* bias, std::size_t columns, Type out_type, void* out,
+                           std::size_t at) {
+  if (out_type == Type::kFloat) return finish_row(c, bias, columns, static_cast<float*>(out) + at);
+  finish_row(c, bias, columns, static_cast<T*>(out) + at);
 }
 
 // The sums of the lanes of a, b, c and d. Each sum is formed in the same order.
