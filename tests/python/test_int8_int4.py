@@ -148,12 +148,10 @@ def test_a_pair_shares_the_work_on_an_image(checkpoint: GetFolder) -> None:
             for name, kind in (("reasoner", tte.Reasoner), ("embedder", tte.Embedder))}  # fmt: skip
     one = tte.think_then_embed([ITEMS[1]], **pair, max_new_tokens=4, progress=False)
     assert backend.stats.vision_encoded == 1
-    separate = tte.think_then_embed(
-        [ITEMS[1]], max_new_tokens=4, progress=False,
-        reasoner=tte.Reasoner(folder, backend=tte.Backend("cpu", max_running=62), quantization="int8"),
-        embedder=tte.Embedder(folder, backend=tte.Backend("cpu", max_running=63), quantization="int8"),
-    )  # fmt: skip
-    assert np.array_equal(one.embeddings, separate.embeddings)
+    reasoner = tte.Reasoner(folder, backend=tte.Backend("cpu", max_running=62), quantization="int8")
+    embedder = tte.Embedder(folder, backend=tte.Backend("cpu", max_running=63), quantization="int8")
+    traces = reasoner.think([ITEMS[1]], max_new_tokens=4, progress=False)
+    assert np.array_equal(one.embeddings, embedder.embed([ITEMS[1]], traces, progress=False)), "apart"
 
 
 @pytest.mark.parametrize("value", ["int3", "INT8", "", 8, True, b"int8", "x" * 1000])
