@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -27,8 +28,8 @@ _INFO = """examples:
   tte info ./my-model --recipe tte         # the same, with a recipe of your choice
   tte info ./my-lora --json | jq .recipe
 """
-_SHOW = """An ITEM is a text, the path of an image or a video, or JSON as Python's calls take it. With --together all of
-them are the parts of one item.
+_SHOW = """An ITEM is a text, the path of an image or a video, a page of a document (report.pdf#page=3), or JSON as
+Python's calls take it. With --together all of them are the parts of one item.
 
 examples:
   tte show nano "what is left of the red circle ?"
@@ -41,7 +42,7 @@ _THINK = """examples:
   tte think nano --together cat.jpg "what is left of the red circle ?" --task image_qa
 """
 _EMBED = """A call that was stopped goes on where it was when it is given again. What fails is told, has a row of NaN,
-and makes the exit code 3.
+and makes the exit code 3. Beside corpus.npy, corpus.json has the names of the rows; a .parquet file has them itself.
 
 examples:
   tte embed photos/ report.pdf -o corpus.npy --embedder ./my-embedder
@@ -100,20 +101,27 @@ def _think(arguments: argparse.Namespace) -> None:
         print(f"\n-- {len(trace.token_ids)} tokens, {trace.finish.name.lower()}")
 
 
-def _embedding(arguments: argparse.Namespace, settings: dict[str, Any]) -> Any:
-    """Return the function that embeds items, with the reasoner's traces if there is one."""
-    from tte import Embedder, Reasoner, think_then_embed
+def _embedding(settings: dict[str, Any], side: str) -> Any:
+    """Return the function that embeds items with their names, with the reasoner's traces if there is one."""
+    from tte import Embedder, InputError, Reasoner, _index, _text, think_then_embed
 
     bits = settings.get("quantization")
     embedder = Embedder(settings["embedder"], recipe=settings["recipe"], quantization=bits)
+    # One model has a fingerprint for each kind of device.
+    kind, fingerprint = embedder.backend.device.partition(":")[0], embedder.model.fingerprint
+    was = settings.setdefault("fingerprint", {kind: fingerprint})
+    if isinstance(was, dict) and was.get(kind, fingerprint) != fingerprint:
+        raise InputError(
+            f"{_text.shown(settings['embedder'])} is not the model any more whose vectors these are: embed them again."
+        )
     thinks = settings["reasoner"] is not None
     # Without one nobody thinks, and the same weights stand in for it: think_then_embed tells what was wrong with items.
     reasoner = Reasoner(settings["reasoner"] if thinks else settings["embedder"], quantization=bits)
 
-    def embed(items: list[Any]) -> tuple[Any, dict[int, str]]:
+    def embed(items: list[tuple[str, Any]]) -> tuple[Any, dict[int, str]]:
         result = think_then_embed(
-            items, reasoner=reasoner, embedder=embedder, think=thinks, task=settings["task"], side=arguments.side,
-            on_error="skip", progress=False,
+            [_index.made(name, item) for name, item in items], reasoner=reasoner, embedder=embedder, think=thinks,
+            task=settings["task"], side=side, on_error="skip", progress=False,
         )  # fmt: skip
         return result.embeddings, {error.index: error.message for error in result.errors}
 
@@ -121,27 +129,33 @@ def _embedding(arguments: argparse.Namespace, settings: dict[str, Any]) -> Any:
 
 
 def _embed(arguments: argparse.Namespace) -> int:
-    from pathlib import Path
-
     from tqdm import tqdm
 
-    from tte import _index
+    from tte import InputError, _index
 
-    settings = {name: getattr(arguments, name) for name in ("embedder", "reasoner", "recipe", "task", "quantization")}
+    out = _index.target(arguments.out)
+    settings = {name: getattr(arguments, name) for name in ("task", "side", "quantization")}
+    # Found again by whoever searches from elsewhere; names of the hub and of what is bundled stay as they are.
+    for name, is_there in (("embedder", os.path.isdir), ("reasoner", os.path.isdir), ("recipe", os.path.isfile)):
+        given = getattr(arguments, name)
+        settings[name] = os.path.abspath(given) if given and is_there(given) else given
     items = list(_index.items_of(arguments.file))
-    embed = _embedding(arguments, settings)
+    if not items:
+        raise InputError("There is nothing to embed: the files have no lines.")
+    embed = _embedding(settings, arguments.side)
     with tqdm(total=len(items), desc="embed", disable=not sys.stderr.isatty()) as bar:
 
-        def count(chunk: list[Any]) -> Any:
+        def count(chunk: list[tuple[str, Any]]) -> Any:
             done = embed(chunk)
             bar.update(len(chunk))
             return done
 
-        errors = _index.write(Path(arguments.out), items, settings, count)
-    print(f"{len(items) - len(errors)} of {len(items)} vectors in {arguments.out}")
-    for name, message in errors.items():
-        print(f"error: {name}: {message}", file=sys.stderr)
-    return 3 if errors else 0
+        errors = _index.write(out, items, settings, count)
+    made = len(items) - len(errors)
+    print(f"{made} of {len(items)} vectors" + (f" in {arguments.out}" if made else ": nothing is written"))
+    for message in errors:
+        print(f"error: {message}", file=sys.stderr)
+    return 0 if not errors else 3 if made else 1
 
 
 def _search(arguments: argparse.Namespace) -> None:
@@ -149,17 +163,13 @@ def _search(arguments: argparse.Namespace) -> None:
 
     import numpy as np
 
-    from tte import _index, _inspect
+    from tte import InputError, _index, _inspect, _text
 
-    names, vectors, settings = _index.read(Path(arguments.index))
-    query, errors = _embedding(arguments, settings)([_inspect.item_of(arguments.query)])
+    names, vectors, settings = _index.read(Path(_text.path(arguments.index, "OUT")))
+    query, errors = _embedding(settings, arguments.side)([("the query", _inspect.item_of(arguments.query))])
     if errors:
-        from tte import InputError
-
         raise InputError(errors[0])
     if query.shape[1] != vectors.shape[1]:
-        from tte import InputError, _text
-
         raise InputError(
             f"{_text.shown_path(arguments.index)} has vectors of {vectors.shape[1]} dimensions, and "
             f"{_text.shown(settings['embedder'])} makes {query.shape[1]}: embed the files again."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import itertools
 import json
 import os
 import stat
@@ -123,34 +124,40 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def json_lines(path: Path, where: str, remedy: str) -> Iterator[dict[str, Any]]:
-    """Objects of a file of JSON lines; blank lines are passed over.
+def lines(path: Path, where: str, remedy: str) -> Iterator[tuple[int, bytes]]:
+    """Lines of a file with their numbers, from 1; blank ones are passed over.
 
     Raises `InputError` with `where` (the file, as messages name it), the line and `remedy`.
     """
     with reading(path, remedy, where):
         file = open_regular(path, 1 << 62)
     with file:
-        number = 0
-        while True:
-            number += 1
+        for number in itertools.count(1):
             with reading(path, remedy, where):
                 line = file.readline(_LINE_BYTES + 1)
             if not line:
                 return
             if len(line) > _LINE_BYTES:
                 raise _tte.InputError(f"{where}, line {number} has over {_LINE_BYTES} bytes: {remedy}.")
-            if not line.strip():
-                continue
-            try:
-                found = parse_json(line)
-            except UnicodeError:
-                raise _tte.InputError(f"{where}, line {number} has text that is not UTF-8: {remedy}.") from None
-            except (ValueError, RecursionError) as error:
-                raise _tte.InputError(f"{where}, line {number} is not JSON ({reason(error)}): {remedy}.") from error
-            if not isinstance(found, dict):
-                raise _tte.InputError(f"{where}, line {number} is not an object: {remedy}.")
-            yield found
+            if line.strip():
+                yield number, line
+
+
+def json_lines(path: Path, where: str, remedy: str) -> Iterator[dict[str, Any]]:
+    """Objects of a file of JSON lines; blank lines are passed over.
+
+    Raises `InputError` as `lines` does.
+    """
+    for number, line in lines(path, where, remedy):
+        try:
+            found = parse_json(line)
+        except UnicodeError:
+            raise _tte.InputError(f"{where}, line {number} has text that is not UTF-8: {remedy}.") from None
+        except (ValueError, RecursionError) as error:
+            raise _tte.InputError(f"{where}, line {number} is not JSON ({reason(error)}): {remedy}.") from error
+        if not isinstance(found, dict):
+            raise _tte.InputError(f"{where}, line {number} is not an object: {remedy}.")
+        yield found
 
 
 @contextmanager

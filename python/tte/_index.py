@@ -6,6 +6,7 @@ import functools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tte import _extras, _files, _text, _tte
+from tte._inputs import to_input
+from tte._pages import Pages, pages
 from tte._sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 _TEXT_SUFFIXES = {".txt", ".jsonl"}
 _CHUNK = 64  # Items between two savings.
 _KEY = "tte"  # Key of the metadata in a parquet file.
 
-Embed = Callable[[list[Any]], tuple[NDArray[np.float32], Mapping[int, str]]]
-"""Vectors of items (a row of NaN for one that failed), and the errors by item."""
+Embed = Callable[[list[tuple[str, Any]]], tuple[NDArray[np.float32], Mapping[int, str]]]
+"""Vectors of items with their names (a row of NaN for one that failed), and the errors by item."""
 
 
 def items_of(arguments: Sequence[str]) -> Iterator[tuple[str, Any]]:
     """Name and item (or a function that makes it) of everything in files and folders: images, videos, pages, lines.
 
     A folder stands for the files in it that are known, in the order of their names; a line of a .jsonl file is an item
-    as JSON, a line of a .txt file a text.
+    as JSON, a line of a .txt file a text. What is wrong with a file is an item that fails, so that the others go on.
     """
     for argument in arguments:
         path = Path(_text.path(argument, "the file"))
@@ -43,27 +46,62 @@ def items_of(arguments: Sequence[str]) -> Iterator[tuple[str, Any]]:
             raise _tte.InputError(f"{_text.shown_path(path)} is no file or folder: check the path.")
 
 
-def write(out: Path, items: Sequence[tuple[str, Any]], settings: Mapping[str, Any], embed: Embed) -> dict[str, str]:
-    """Embed what `out` (.npy or .parquet) does not have yet; returns the errors by name.
+def target(given: str) -> Path:
+    """Where vectors shall be written, looked at before there are any.
+
+    Raises `InputError` for another suffix, for a folder, and where the .json file beside an .npy file is another's.
+    """
+    out = Path(_text.path(given, "--out"))
+    name = _text.shown_path(out)
+    if out.suffix not in (".npy", ".parquet"):
+        raise _tte.InputError(f"{name} ends with {_text.shown(out.suffix)}: .npy and .parquet files are written.")
+    if out.is_dir():
+        raise _tte.InputError(f"{name} is a folder: give the file another name.")
+    if out.suffix == ".parquet":
+        _extras.pyarrow()
+    elif os.path.lexists(beside := out.with_suffix(".json")) and not _is_ours(beside):
+        raise _tte.InputError(
+            f"{_text.shown_path(beside)}, where the names of {name} would be written, is another's: name it otherwise."
+        )
+    return out
+
+
+def _is_ours(file: Path) -> bool:
+    with suppress(_tte.InputError):
+        about = _files.read_json(file, _REMEDY)
+        return isinstance(about, dict) and about.keys() == {"settings", "names"}
+    return False
+
+
+def write(out: Path, items: Sequence[tuple[str, Any]], settings: Mapping[str, Any], embed: Embed) -> list[str]:
+    """Embed what `out` (a :func:`target`) does not have yet; returns the errors, one for each item that failed.
 
     A call that was stopped goes on where it was: finished rows wait in a folder beside `out` until all are there.
-    Beside an .npy file a .json file holds names and settings. Raises `InputError` for rows of other settings.
+    Beside an .npy file a .json file holds names and settings. Where every item failed, nothing is written.
+    Raises `InputError` for rows of other settings.
     """
-    if out.suffix not in (".npy", ".parquet"):
-        raise _tte.InputError(f"{_text.shown_path(out)} ends with {out.suffix!r}: .npy and .parquet files are written.")
     part = out.with_name(out.name + ".part")
     part.mkdir(parents=True, exist_ok=True)
     kept = _Part(part, settings)
     missing = [index for index, (name, _) in enumerate(items) if (index, name) not in kept.done]
     for begin in range(0, len(missing), _CHUNK):
         chunk = missing[begin : begin + _CHUNK]
-        rows, errors = embed([item() if callable(item) else item for item in (items[index][1] for index in chunk)])
+        rows, errors = embed([items[index] for index in chunk])
         kept.add([(index, items[index][0]) for index in chunk], rows, errors)
     names = [name for name, _ in items]
     vectors, failed = kept.all(names)
-    _save(out, names, vectors, settings)
+    if len(failed) < len(names):
+        _save(out, names, vectors, settings)
     kept.remove()
     return failed
+
+
+def made(name: str, item: Any) -> _tte.Input:
+    """An item (or what makes it) as the engine takes it, with its name; one that fails where it cannot be made."""
+    try:
+        return to_input(item() if callable(item) else item, name)
+    except _tte.InputError as error:
+        return _tte.Input(name=name, error=str(error))
 
 
 def read(path: Path) -> tuple[list[str], NDArray[np.float32], dict[str, Any]]:
@@ -141,20 +179,20 @@ class _Part:
                 file.write(json.dumps(entry) + "\n")
                 self.done[index, name] = (len(self.done), errors.get(row))
 
-    def all(self, names: Sequence[str]) -> tuple[NDArray[np.float32], dict[str, str]]:
-        data = np.fromfile(self._rows, np.float32).reshape(-1, self._dim) if names else np.zeros((0, 0), np.float32)
+    def all(self, names: Sequence[str]) -> tuple[NDArray[np.float32], list[str]]:
+        data = np.fromfile(self._rows, np.float32).reshape(-1, self._dim)
         places = [self.done[index, name] for index, name in enumerate(names)]
-        errors = {name: error for name, (_, error) in zip(names, places, strict=True) if error is not None}
-        return data[[row for row, _ in places]], errors
+        return data[[row for row, _ in places]], [error for _, error in places if error is not None]
 
     def remove(self) -> None:
         for file in (self._rows, self._names, self._about):
             file.unlink(missing_ok=True)
-        self._about.parent.rmdir()
+        with suppress(OSError):  # Something of the user's is in it.
+            self._about.parent.rmdir()
 
 
 def _save(out: Path, names: Sequence[str], vectors: NDArray[np.float32], settings: Mapping[str, Any]) -> None:
-    half = out.with_name(out.name + ".half")
+    half, about = out.with_name(out.name + ".half"), out.with_name(out.name + ".names")
     try:
         with _files.writing(out):
             if out.suffix == ".parquet":
@@ -162,11 +200,12 @@ def _save(out: Path, names: Sequence[str], vectors: NDArray[np.float32], setting
             else:
                 with half.open("wb") as file:
                     np.save(file, vectors)
-                about = json.dumps({"settings": settings, "names": list(names)}, indent=1)
-                out.with_suffix(".json").write_text(about)
+                about.write_text(json.dumps({"settings": settings, "names": list(names)}, indent=1))
+                about.replace(out.with_suffix(".json"))
         half.replace(out)
     finally:
         half.unlink(missing_ok=True)
+        about.unlink(missing_ok=True)
 
 
 def _write_parquet(path: Path, names: Sequence[str], vectors: NDArray[np.float32], settings: Mapping[str, Any]) -> None:
@@ -182,23 +221,33 @@ def _known(file: Path) -> bool:
 
 
 def _of_file(file: Path) -> Iterator[tuple[str, Any]]:
-    suffix, name = file.suffix.lower(), os.fsencode(file).decode("utf-8", "backslashreplace")
-    if suffix == ".pdf":
-        from tte._pages import pages
+    name = os.fsencode(file).decode("utf-8", "backslashreplace")
+    try:
+        yield from _parts_of(file, name)
+    except _tte.InputError as error:
+        message = str(error)
+        yield name, _tte.Input(name=name, error=message if name in message else f"{_text.shown_path(name)}: {message}")
 
+
+def _parts_of(file: Path, name: str) -> Iterator[tuple[str, Any]]:
+    suffix = file.suffix.lower()
+    if suffix == ".pdf":
         document = pages(file)
         for index in range(len(document)):
-            yield f"{name}#page={index + 1}", functools.partial(document.__getitem__, index)
-    elif suffix == ".jsonl":
-        for number, line in enumerate(_files.json_lines(file, name, "each line is an item as JSON"), start=1):
-            yield f"{name}#{number}", line
-    elif suffix == ".txt":
-        with _files.reading(file, "write it in UTF-8, or give another one"):
-            lines = file.read_text(encoding="utf-8").split("\n")
-        for number, text in enumerate(lines, start=1):
-            if text.strip():
-                yield f"{name}#{number}", text.rstrip("\r")
+            yield f"{name}#page={index + 1}", functools.partial(_page, document, index)
+    elif suffix in _TEXT_SUFFIXES:
+        for number, line in _files.lines(file, _text.shown_path(name), "give a file of lines of text"):
+            yield (place := f"{name}#{number}"), functools.partial(_line, line, place, suffix == ".jsonl")
     elif suffix in VIDEO_SUFFIXES:
-        yield name, {"video": str(file)}
+        yield name, {"video": file}
     else:
-        yield name, {"image": str(file)}
+        yield name, {"image": file}
+
+
+def _page(document: Pages, index: int) -> Any:
+    return {"image": document[index]["image"]}
+
+
+def _line(line: bytes, place: str, is_json: bool) -> Any:
+    with _files.reading(place, "each line is an item as JSON" if is_json else "write it in UTF-8", place):
+        return _files.parse_json(line) if is_json else line.decode("utf-8-sig").rstrip("\r\n")

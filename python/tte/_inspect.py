@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import struct
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,10 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from tte import _files, _hub, _text, _tte
+from tte._pages import pages
 from tte._processor import Processor
+from tte._sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 Json = dict[str, Any]
 
+_FILES = IMAGE_SUFFIXES | VIDEO_SUFFIXES | {".pdf"}
+_PAGE = re.compile(r"(?P<file>.+\.pdf)#page=(?P<number>[0-9]{1,9})", re.DOTALL | re.IGNORECASE)
 _SAMPLE = "what is in the image ?"
 _AGAIN = "save or fetch the checkpoint again"
 _MOST_HEADER = 100 << 20  # Bytes of a safetensors header: what the format allows.
@@ -189,30 +194,43 @@ def colourful(wanted: str) -> bool:
 
 
 def item_of(argument: str) -> Any:
-    """An item of a command line: JSON as Python's calls take it, the path of an image or a video, or a text."""
+    """An item of a command line: JSON as Python's calls take it, a file, a page ("report.pdf#page=3"), or a text.
+
+    What is named as a file is, and is none, is refused: as a text it would have a vector, and nobody would notice.
+    """
     if argument.lstrip().startswith(("{", "[")):
         try:
-            return json.loads(argument)
-        except ValueError as error:
-            raise _tte.InputError(f"{_text.shown(argument)} is no JSON ({error}): quote it as one argument.") from None
-    path = Path(argument)
+            return _files.parse_json(argument.encode())
+        except (ValueError, RecursionError) as error:
+            raise _tte.InputError(
+                f"{_text.shown(argument)} is no JSON ({_files.reason(error)}): quote it as one argument, and give a "
+                'text that begins so as {"text": ...}.'
+            ) from None
+    path, page = Path(argument), _PAGE.fullmatch(argument)
+    suffix = ".pdf" if page else path.suffix.lower()
     try:
-        found = path.exists()
+        found = bool(argument) and Path(page["file"] if page else argument).exists()
     except (OSError, ValueError):
         found = False
     if not found:
+        if suffix in _FILES and not re.search(r"\s", argument):
+            raise _tte.InputError(
+                f'{_text.shown_path(argument)} is no file: check the path, or give a text as {{"text": ...}}.'
+            )
         return argument
-    video = path.is_dir() or path.suffix.lower() in (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg")
-    return {"video" if video else "image": str(path)}
+    if page:
+        return pages(page["file"], pages=int(page["number"]))[0]
+    if suffix == ".pdf":
+        raise _tte.InputError(f"{_text.shown_path(argument)} is a document: give one of its pages, as with #page=1.")
+    return {"video" if path.is_dir() or suffix in VIDEO_SUFFIXES else "image": str(path)}
 
 
 def together(arguments: Sequence[str]) -> list[Any]:
     """All arguments as the parts of one item, in their order."""
     parts: list[Any] = []
-    for argument in arguments:
-        item = item_of(argument)
-        kind = next(iter(item)) if isinstance(item, dict) and len(item) == 1 else None
-        parts.append({"type": kind, kind: item[kind]} if kind in ("image", "video") else item)
+    for item in map(item_of, arguments):
+        kinds = [k for k in ("image", "video") if isinstance(item, dict) and {k} <= item.keys() <= {k, "name"}]
+        parts.append({"type": kinds[0], kinds[0]: item[kinds[0]]} if kinds else item)
     return parts
 
 
@@ -291,7 +309,7 @@ def _truncation(recipe: Mapping[str, Any], hidden: int | None) -> str:
     if dims is None:
         return "the recipe does not say whether they may be truncated"
     if isinstance(dims, dict):
-        return f"trained to be truncated to {dims['from']} and more"
+        return f"trained to be truncated to {dims.get('from', 1)} and more"
     smaller = [str(dim) for dim in dims if dim != hidden]
     return f"trained to be truncated to {', '.join(smaller)}" if smaller else "not trained to be truncated"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -67,9 +66,8 @@ class Processor:
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """The recipe in force."""
-        recipe: dict[str, Any] = json.loads(self._native.recipe)
-        return recipe
+        """The recipe in force, without what it leaves out by null."""
+        return _options.rules(self._native.recipe)
 
     @property
     def recipe_reason(self) -> str:

@@ -166,11 +166,12 @@ def test_embedding_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.Monk
     settings = {"embedder": "a", "reasoner": None, "recipe": None, "task": None}
     seen: list[int] = []
 
-    def embed(chunk: list[int], stop_at: int | None = None) -> tuple[np.ndarray, dict[int, str]]:
-        if stop_at in chunk:
+    def embed(chunk: list[tuple[str, int]], stop_at: int | None = None) -> tuple[np.ndarray, dict[int, str]]:
+        numbers = [number for _, number in chunk]
+        if stop_at in numbers:
             raise KeyboardInterrupt
-        seen.extend(chunk)
-        return np.array([[i, i + 1] for i in chunk], np.float32), {0: "bad"} if 4 in chunk else {}
+        seen.extend(numbers)
+        return np.array([[i, i + 1] for i in numbers], np.float32), {0: "bad"} if 4 in numbers else {}
 
     out = tmp_path / "out.npy"
     with pytest.raises(KeyboardInterrupt):
@@ -183,7 +184,7 @@ def test_embedding_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.Monk
         file.write(b"xyz")
     with (tmp_path / "out.npy.part" / "rows.jsonl").open("a") as file:
         file.write('{"index": 4, "na')
-    assert _index.write(out, items, settings, embed) == {"name 4": "bad"}
+    assert _index.write(out, items, settings, embed) == ["bad"]
     assert seen == [0, 1, 2, 3, 4, 5, 6]
     names, vectors, _ = _index.read(out)
     assert names == [name for name, _ in items]
@@ -198,6 +199,159 @@ def test_other_files_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: P
     (tmp_path / "empty").mkdir()
     assert "has no image" in run(capsys, "embed", tmp_path / "empty", "-o", tmp_path / "a.npy", code=1)
     assert "is no file" in run(capsys, "search", tmp_path / "a.npy", "cat", code=1)
+    (tmp_path / "dir.npy").mkdir()
+    assert "is a folder" in run(capsys, "embed", tmp_path / "a.txt", "-o", tmp_path / "dir.npy", code=1)
+    (tmp_path / "blank.txt").write_text("\n \n")
+    assert "nothing to embed" in run(capsys, "embed", tmp_path / "blank.txt", "-o", tmp_path / "b.npy", code=1)
+
+
+@pytest.mark.parametrize("content", ["{}", '{"names": []}', "[]", "nothing"])
+def test_another_json_beside_the_vectors_stays(
+    content: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "a.txt").write_text("cat")
+    (tmp_path / "a.json").write_text(content)
+    assert "a.json" in run(capsys, "embed", tmp_path / "a.txt", "-o", tmp_path / "a.npy", code=1)
+    assert (tmp_path / "a.json").read_text() == content
+    run(capsys, "embed", tmp_path / "a.txt", "-o", tmp_path / "b.npy")
+    run(capsys, "embed", tmp_path / "a.txt", "-o", tmp_path / "b.npy")  # Its own is replaced.
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
+def test_a_bad_file_takes_nothing_with_it(
+    suffix: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    monkeypatch.chdir(tmp_path / "in")
+    good = Image.fromarray(noise(56, 56))
+    good.save("a.png")
+    good.save("page.pdf")
+    Path("bom.txt").write_bytes("\ufeffa cat\r\n\r\na dog".encode())
+    Path("lists.jsonl").write_bytes(b'[{"type": "text", "text": "a"}]\n\n"b"\n')
+    bad: dict[str, bytes] = {
+        "b.png": b"nothing", "b.mp4": b"nothing", "b.pdf": b"%PDF nothing", "no.pdf": b"nothing", "empty.pdf": b"",
+        "key.jsonl": b'{"colour": "red"}\n', "number.jsonl": b"5\n", "null.jsonl": b"null",
+        "deep.jsonl": b'{"text": ' + b"[" * 99999 + b"]" * 99999 + b"}\n",
+        "some.jsonl#2": b'{"text": "a"}\nno json\n{"text": "c"}\n', "latin.txt#2": b"a\ncaf\xe9\nb\n",
+    }  # fmt: skip
+    for name, content in bad.items():
+        Path(name.partition("#")[0]).write_bytes(content)
+    good.save(os.fsdecode(b"\xff.png"))
+    told = run(capsys, "embed", ".", "-o", tmp_path / f"out{suffix}", code=3).splitlines()
+    names, vectors, _ = _index.read(tmp_path / f"out{suffix}")
+    fine = [name for name, vector in zip(names, vectors, strict=True) if np.isfinite(vector).all()]
+    assert fine == [
+        "a.png", "bom.txt#1", "bom.txt#3", "latin.txt#1", "latin.txt#3", "lists.jsonl#1", "lists.jsonl#3",
+        "page.pdf#page=1", "some.jsonl#1", "some.jsonl#3", "\\xff.png",
+    ]  # fmt: skip
+    assert len(told) == len(bad)
+    for name in bad:
+        (line,) = (line for line in told if f" {name}" in line)
+        assert line.startswith("error: ")
+        assert len(line) < 500
+    expected = tte.Embedder("nano", device="cpu").embed(["a cat"], side="target")
+    np.testing.assert_allclose(vectors[names.index("bom.txt#1")], expected[0], atol=1e-5)
+
+
+def test_what_fails_as_a_whole_writes_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("the red circle\n")
+    out = tmp_path / "a.npy"
+    run(capsys, "embed", tmp_path / "a.txt", "-o", out)
+    before = out.read_bytes()
+    (tmp_path / "bad.png").write_bytes(b"nothing")
+    assert run(capsys, "embed", tmp_path / "bad.png", tmp_path / "bad.png", "-o", out, code=1).count("error: ") == 2
+    assert '"cooking"' in run(capsys, "embed", tmp_path / "a.txt", "-o", out, "--task", "cooking", code=1)
+    assert out.read_bytes() == before
+    assert not (tmp_path / "a.npy.part").exists()
+
+
+def test_vectors_are_searched_from_anywhere_with_the_model_that_made_them(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = Path(tte.__file__).parent / "models" / "nano"
+    shutil.copytree(models / "embedder", tmp_path / "mine")
+    (tmp_path / "raw").mkdir()  # Is no recipe.
+    (tmp_path / "a.txt").write_text("the red circle")
+    monkeypatch.chdir(tmp_path)
+    run(capsys, "embed", "a.txt", "-o", "a.npy", "--embedder", "mine", "--recipe", "raw")
+    monkeypatch.chdir("raw")
+    assert "a.txt#1" in run(capsys, "search", "../a.npy", "a circle")
+    about = json.loads((tmp_path / "a.json").read_text())
+    assert (about["settings"]["embedder"], about["settings"]["recipe"]) == (str(tmp_path / "mine"), "raw")
+    # Of a model on another kind of device nothing is known; another one in the same folder is told.
+    about["settings"]["fingerprint"] = {"another kind of device": "x"}
+    (tmp_path / "a.json").write_text(json.dumps(about))
+    assert "a.txt#1" in run(capsys, "search", "../a.npy", "a circle")
+    about["settings"]["fingerprint"] = {"cpu": "x"}
+    (tmp_path / "a.json").write_text(json.dumps(about))
+    assert "is not the model any more" in run(capsys, "search", "../a.npy", "a circle", code=1)
+
+
+def test_rows_of_another_side_or_model_are_not_mixed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("the red circle")
+    out, part = tmp_path / "a.npy", tmp_path / "a.npy.part"
+    run(capsys, "embed", tmp_path / "a.txt", "-o", out)
+    settings = json.loads((tmp_path / "a.json").read_text())["settings"]
+    part.mkdir()
+    for other in ({"side": "query"}, {"fingerprint": {"cpu": "another"}}, {"quantization": "int8"}):
+        (part / "settings.json").write_text(json.dumps({**settings, **other}))
+        assert "other settings" in run(capsys, "embed", tmp_path / "a.txt", "-o", out, code=1)
+    (part / "settings.json").write_text(json.dumps(settings))
+    (part / "mine").write_text("mine")
+    run(capsys, "embed", tmp_path / "a.txt", "-o", out)
+    assert [(file.name, file.read_text()) for file in part.iterdir()] == [("mine", "mine")]
+
+
+@pytest.mark.parametrize("command", ["show", "think", "search"])
+def test_items_are_files_pages_json_or_texts(
+    command: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.txt").write_text("the red circle")
+    run(capsys, "embed", "a.txt", "-o", "a.npy")
+    where = "a.npy" if command == "search" else "nano"
+    more = ["--max-new-tokens", "2"] if command == "think" else []
+    images = [Image.fromarray(noise(56, 56, i)) for i in range(2)]
+    images[0].save("report.pdf", save_all=True, append_images=images[1:])
+    images[0].save("a.png")
+    for item in (
+        "a.png", "report.pdf#page=2", "a question about b.png", "", '{"text": "[a"}', '[{"type": "text", "text": "a"}]',
+    ):  # fmt: skip
+        run(capsys, command, where, item, *more)
+    for item, words in (
+        ("b.png", "b.png is no file"), ("no/b.MP4", "b.MP4 is no file"), ("b.flv", "is no file"),
+        ("b.pdf", "is no file"), ("b.pdf#page=1", "is no file"), ("report.pdf", "#page=1"),
+        ("report.pdf#page=3", "has no page 3"), ("report.pdf#page=0", "has no page 0"), ("{", "is no JSON"),
+        ("[" * 100_000, "nested too deeply"), ("[" * 100_000 + "]" * 100_000, "nested too deeply"),
+        ('{"text": NaN}', "is no JSON"), ('{"text": "\\ud800"}', "is no JSON"), ("{\udcff", "is no JSON"),
+        ("\udcff", "UTF-8"), ('{"colour": "red"}', "unknown key"), ("http://localhost/a.png", "is no file"),
+        ("[" * 900 + "]" * 900, ""), ('{"text":' * 900 + "5" + "}" * 900, ""),
+    ):  # fmt: skip
+        message = run(capsys, command, where, item, *more, code=1)
+        assert words in message
+        assert message.count("\n") == 1
+        assert len(message) < 500
+
+
+def test_pages_and_images_together(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    image = Image.fromarray(noise(56, 56))
+    image.save(tmp_path / "a.png")
+    image.save(tmp_path / "a.pdf")
+    out = run(capsys, "show", "nano", "--together", tmp_path / "a.png", f"{tmp_path}/a.pdf#page=1", "what is it ?")
+    assert out.count("[image: ") == 2
+    assert "what is it ?" in out
+
+
+@pytest.mark.parametrize("value", [None, {}])
+@pytest.mark.parametrize(
+    "key", ["name", "description", "prompt", "tasks", "dims", "max_length", "instruction", "decoding", "trace"]
+)
+def test_a_recipe_may_leave_things_out(
+    key: str, value: object, capsys: pytest.CaptureFixture[str], tmp_path: Path, checkpoint: GetFolder
+) -> None:
+    (tmp_path / "recipe.json").write_text(json.dumps({key: value}))
+    refused = value == {} and key in ("name", "description", "max_length")  # As the engine has it.
+    run(capsys, "info", checkpoint(SHAPES[0]), "--recipe", tmp_path / "recipe.json", code=int(refused))
 
 
 def damaged(good: bytes) -> dict[str, bytes]:
@@ -244,20 +398,15 @@ def test_other_vectors_than_those_of_the_names(
 def test_rows_that_wait_may_be_damaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "words.txt").write_text("a cat\n")
     part = tmp_path / "words.npy.part"
+    run(capsys, "embed", tmp_path / "words.txt", "-o", tmp_path / "words.npy")
+    settings = json.loads((tmp_path / "words.json").read_text())["settings"]
     part.mkdir()
-    settings = {"embedder": "nano", "reasoner": None, "recipe": None, "task": None, "quantization": None}
     for line in (b'{"index": 0}', b"[]", b"\xff\xfe", b'{"dim": "x", "index": 0, "name": "a", "error": null}'):
         (part / "settings.json").write_text(json.dumps(settings))
         (part / "rows.jsonl").write_bytes(line + b"\n")
         message = run(capsys, "embed", tmp_path / "words.txt", "-o", tmp_path / "words.npy", code=1)
         assert "rows.jsonl cannot be read" in message
         assert "remove the folder to begin again" in message
-
-
-def test_a_text_that_is_not_utf8_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "words.txt").write_bytes(b"a cat\n\xff\n")
-    message = run(capsys, "embed", tmp_path / "words.txt", "-o", tmp_path / "words.npy", code=1)
-    assert "words.txt cannot be read (its text is not UTF-8)" in message
 
 
 @pytest.mark.parametrize("header", [b"[]", b"{", b'{"a": {"dtype": "F32", "shape": [1]}}', b'{"a": 5}', b"\xff"])
@@ -343,3 +492,46 @@ def test_a_reader_may_go(module: str) -> None:
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+CTRL_C = "import os, signal; os.kill(os.getpid(), signal.SIGINT)\n"
+
+
+def ended(command: list[str], folder: Path) -> tuple[int, str]:
+    """Exit code and what is told of `python -m`, with the modules in a folder before those that are installed."""
+    where = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-m", *command], env={**os.environ, "PYTHONPATH": where}, cwd=folder, check=False,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("command", [["tte", "info", "nano"], ["tte.mmeb", "tasks"], ["tte.demo", "--help"]])
+@pytest.mark.parametrize(
+    ("file", "program"),
+    [
+        ("PIL/__init__.py", CTRL_C),  # While the package is imported.
+        ("argparse.py", CTRL_C),
+        ("sitecustomize.py", "import atexit, os, signal; atexit.register(os.kill, os.getpid(), signal.SIGINT)"),
+    ],
+    ids=["import", "import of the command", "end"],
+)
+def test_ctrl_c_is_a_line_at_any_moment(command: list[str], file: str, program: str, tmp_path: Path) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(program)
+    assert ended(command, tmp_path) == (130, "stopped\n")
+
+
+def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
+    (tmp_path / "tqdm.py").write_text(f"try:\n    {CTRL_C}finally:\n    {CTRL_C}    while True: pass")
+    (tmp_path / "a.txt").write_text("cat")
+    assert ended(["tte", "embed", "a.txt", "-o", "a.npy"], tmp_path) == (130, "stopped\n")
+
+
+def test_a_program_that_imports_tte_keeps_its_ctrl_c(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("import tte\nimport signal\nprint(signal.getsignal(2).__name__)\n")
+    for command in (["-m", "own"], ["own.py"]):
+        done = subprocess.run([sys.executable, *command], cwd=tmp_path, check=True, capture_output=True, text=True)
+        assert done.stdout == "default_int_handler\n"
