@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from tte import _interrupt as _interrupt  # isort: skip
 from tte import _check_torch as _check_torch
 from tte._backend import Backend
 from tte._maxsim import Best, hybrid, maxsim, mean_maxsim

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from tte import _options, _text, _tte
+from tte import _interrupt, _options, _text, _tte
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,6 +34,11 @@ def run(command: Callable[[], int], stopped: str = "stopped") -> int:
     1: an error of tte's, or nobody reads on; 2: a path that cannot be used; 130: Ctrl-C, with the sentence `stopped`.
     """
     _tolerate_any_terminal()
+    with _interrupt.raised_once():
+        return _ended(command, stopped)
+
+
+def _ended(command: Callable[[], int], stopped: str) -> int:
     try:
         code = command()
         sys.stdout.flush()  # Here it is told, and not where nobody can catch it, that nobody reads on.
@@ -43,7 +48,7 @@ def run(command: Callable[[], int], stopped: str = "stopped") -> int:
         return 1
     except KeyboardInterrupt:
         print(stopped, file=sys.stderr)
-        return 130
+        return _interrupt.EXIT_CODE
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -1,0 +1,59 @@
+"""Ctrl-C ends a command line of tte with a line and exit code 130, at any moment: no traceback.
+
+While a command runs, the first one is a KeyboardInterrupt, so that what is done is kept, and the second one ends it.
+Before and after, while modules are imported and the interpreter closes, there is nothing to keep.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+EXIT_CODE = 130
+
+
+def _is_command() -> bool:
+    """Whether the program is `tte` or `python -m tte...`, not somebody's that imports it."""
+    if sys.argv[:1] != ["-m"]:  # What it is while the modules above the one that is run are imported.
+        return os.path.basename(sys.argv[0] if sys.argv else "") == "tte"
+    given = sys.orig_argv
+    return "-m" in given[:-1] and given[given.index("-m") + 1].split(".")[0] == "tte"
+
+
+def _end(*_: Any) -> NoReturn:
+    os.write(2, b"stopped\n")
+    os._exit(EXIT_CODE)
+
+
+def _raise_once(*_: Any) -> NoReturn:
+    signal.signal(signal.SIGINT, _end)
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def raised_once() -> Iterator[None]:
+    """Let the first Ctrl-C be a KeyboardInterrupt, where nobody else has a use for it."""
+    before = signal.getsignal(signal.SIGINT)
+    free = _is_free()
+    if free:
+        signal.signal(signal.SIGINT, _raise_once)
+    try:
+        yield
+    finally:
+        if free:
+            signal.signal(signal.SIGINT, before)
+
+
+def _is_free() -> bool:
+    """Whether the signal has no handler of somebody else's, and this is the thread that may give it one."""
+    handler = signal.getsignal(signal.SIGINT)
+    return handler in (signal.default_int_handler, _end) and threading.current_thread() is threading.main_thread()
+
+
+if _is_command() and _is_free():
+    signal.signal(signal.SIGINT, _end)
