@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -313,6 +314,28 @@ except tte.InputError as error:
     assert f"some.{suffix} cannot be written (" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", ["npy", "parquet"])
+def test_one_thread_may_write_and_another_close(tmp_path: Path, suffix: str) -> None:
+    path, tokens = tmp_path / f"tokens.{suffix}", random_sets([2, 3], 4, 8)
+    writer = tte.TokenWriter(path)
+    thread = threading.Thread(target=writer.append, args=[tokens])
+    thread.start()
+    thread.join()
+    writer.close()
+    np.testing.assert_array_equal(tte.TokenEmbeddings.load(path).vectors, tokens.vectors)
+    assert [file for file in tmp_path.iterdir() if file.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("name", ["tokens.npy", "tokens.offsets.npy", "tokens.parquet"])
+def test_pipes_are_not_waited_for(tmp_path: Path, name: str) -> None:
+    path = tmp_path / f"tokens{Path(name).suffix}"
+    random_sets([2, 3], 4, 8).save(path)
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(tte.InputError, match="pipe, socket or device"):
+        tte.TokenEmbeddings.load(path)
 
 
 @pytest.mark.parametrize("suffix", [b".npy", b".parquet"])
