@@ -8,6 +8,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from tte import _interrupt, _options, _text, _tte
@@ -26,6 +27,21 @@ def count(text: str) -> int:
         return _options.whole(int(text), "N", 1, _options.INT32)
     except (ValueError, _tte.Error):
         raise argparse.ArgumentTypeError(f"{_text.shown(text)} is no whole number from 1 to {_options.INT32}") from None
+
+
+def path(text: str) -> Path:
+    """Read a path; one that is empty, as an unset variable of a shell leaves it, is not the folder one is in."""
+    try:
+        return Path(_text.path(text, "it"))
+    except _tte.Error as error:
+        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from None
+
+
+def name(text: str) -> str:
+    """Read a name, such as that of a checkpoint, which is not empty."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is an empty string: give a name, or leave it out")
+    return text
 
 
 def run(command: Callable[[], int], stopped: str = "stopped") -> int:

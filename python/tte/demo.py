@@ -170,10 +170,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _command.Parser(
         prog="python -m tte.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with images, traces and scores")
+    parser.add_argument(
+        "--html", type=_command.path, metavar="FILE", help="write a page with images, traces and scores"
+    )
     parser.add_argument(
         "--data",
-        type=Path,
+        type=_command.path,
         metavar="DIR",
         help=f"folder of examples, with demo.json (default: {EXAMPLES} where it is, else fresh scenes of every task)",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import pickle
 from pathlib import Path
@@ -236,3 +237,17 @@ def test_a_server_needs_the_name_of_a_model(data: Path, capsys: pytest.CaptureFi
     assert "give --reasoner-model" in capsys.readouterr().err
     assert main([*common, "--reasoner", "nano", "--reasoner-model", "m"]) == 1
     assert "--reasoner-model is of a server" in capsys.readouterr().err
+
+
+def test_no_path_or_model_is_an_empty_string(capsys: pytest.CaptureFixture[str]) -> None:
+    """As an unset variable of a shell leaves it: neither the folder one is in, nor an option left out."""
+    (commands,) = (action.choices for action in parser()._actions if isinstance(action.choices, dict))
+    names = {"DIR", "FILE", "FROM", "JSON", "PATH", "PATH|URL", "RECIPE"}
+    options = [(one, action) for one in commands.values() for action in one._actions if action.metavar in names]
+    assert len(options) > 20
+    for one, action in options:
+        with pytest.raises(argparse.ArgumentError, match="is an empty string"):
+            one._get_values(action, [""])
+    with pytest.raises(SystemExit):
+        main(["run", "--data", "x", "--embedder", "x", "--out", "x", "--reasoner", ""])
+    assert "argument --reasoner: it is an empty string" in capsys.readouterr().err

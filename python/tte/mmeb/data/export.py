@@ -92,7 +92,7 @@ def add_prompts(subparsers: Any) -> None:
         epilog="example: python -m tte.mmeb prompts --data MMEB-V2 --out prompts --prompt-style vlm2vec --tasks image",
     )
     options.add_data(parser)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the files")
+    parser.add_argument("--out", type=_command.path, required=True, metavar="DIR", help="folder of the files")
     options.add_tasks(parser)
     options.add_loading(parser, "plain")
     parser.add_argument(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from tte import _command
 from tte._tte import InputError
 from tte.mmeb.data.layout import require_data_dir
 from tte.mmeb.data.loaders import Source
@@ -29,7 +29,7 @@ def add_extra_tasks(parser: argparse._ActionsContainer) -> None:
         "--extra-tasks",
         action="extend",
         nargs="+",
-        type=Path,
+        type=_command.path,
         default=[],
         metavar="FILE",
         help="files of further tasks, in the form of tte/mmeb/data/tasks.json; a data folder's own tasks.json is one",
@@ -40,7 +40,7 @@ def add_data(parser: argparse._ActionsContainer, *, required: bool = True) -> No
     """Add `--data`."""
     parser.add_argument(
         "--data",
-        type=Path,
+        type=_command.path,
         required=required,
         metavar="DIR",
         help="local copy of the benchmark, with image-tasks, video-tasks and visdoc-tasks; if it has a tasks.json of "

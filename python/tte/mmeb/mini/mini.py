@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tte import _command
 from tte._tte import InputError
 
 if TYPE_CHECKING:
@@ -61,7 +62,9 @@ def add_mini(subparsers: Any) -> None:
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--out", type=Path, default=Path("mmeb-mini"), metavar="DIR", help="default: %(default)s")
+    parser.add_argument(
+        "--out", type=_command.path, default=Path("mmeb-mini"), metavar="DIR", help="default: %(default)s"
+    )
     parser.add_argument("--seed", type=int, nargs="+", default=[0], metavar="N", help="seeds of the test data (0)")
     parser.add_argument("--count", type=int, default=50, metavar="N", help="queries a task (default: %(default)s)")
     parser.add_argument(

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tte import _command
+
 if TYPE_CHECKING:
     from tte.mmeb.data.tasks import Task
     from tte.mmeb.report.results import Run
@@ -34,13 +36,15 @@ def add_report(subparsers: Any) -> None:
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("results", nargs="+", type=Path, metavar="DIR", help="result folders, the main one first")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the report goes (default: DIR/report)")
     parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="data folder, for images (default: where the run had it)"
+        "results", nargs="+", type=_command.path, metavar="DIR", help="result folders, the main one first"
+    )
+    parser.add_argument("--out", type=_command.path, metavar="DIR", help="where the report goes (default: DIR/report)")
+    parser.add_argument(
+        "--data", type=_command.path, metavar="DIR", help="data folder, for images (default: where the run had it)"
     )
     parser.add_argument("--name", action="append", default=[], help="name of a run on the page; once per DIR")
-    parser.add_argument("--compare", action="append", type=Path, default=[], metavar="JSON",
+    parser.add_argument("--compare", action="append", type=_command.path, default=[], metavar="JSON",
                         help="leaderboard file of another system, set beside ours (may be repeated)")  # fmt: skip
     parser.add_argument("--examples", type=int, default=2, help="queries of each kind shown a data set (default: 2)")
     parser.add_argument("--title", help="title of the page")

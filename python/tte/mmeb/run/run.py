@@ -470,11 +470,21 @@ def add_run(subparsers: Any) -> None:
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--embedder", required=True, metavar="PATH", help='folder or hub id; "nano": the bundled one')
-    parser.add_argument("--embedder-recipe", metavar="RECIPE", help="file or name; default: the checkpoint's own")
+    parser.add_argument(
+        "--embedder",
+        type=_command.name,
+        required=True,
+        metavar="PATH",
+        help='folder or hub id; "nano": the bundled one',
+    )
+    parser.add_argument(
+        "--embedder-recipe", type=_command.name, metavar="RECIPE", help="file or name; default: the checkpoint's own"
+    )
     setup.add_source(parser)
     setup.add_reasoner(parser)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of results, made if needed")
+    parser.add_argument(
+        "--out", type=_command.path, required=True, metavar="DIR", help="folder of results, made if needed"
+    )
     parser.add_argument("--truncate-dim", type=int, metavar="N", help="keep the first dimensions (Matryoshka)")
     setup.add_work(parser)
     parser.add_argument("--block", type=int, default=BLOCK, metavar="N", help=f"items written together ({BLOCK})")
@@ -523,8 +533,8 @@ def add_merge(subparsers: Any) -> None:
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("out", type=Path, metavar="DIR", help="folder of results")
-    parser.add_argument("sources", type=Path, nargs="*", metavar="FROM", help="folders to join into it")
+    parser.add_argument("out", type=_command.path, metavar="DIR", help="folder of results")
+    parser.add_argument("sources", type=_command.path, nargs="*", metavar="FROM", help="folders to join into it")
     scores.add_scoring(parser)
     parser.set_defaults(command=_merge_command)
 

@@ -246,7 +246,7 @@ def add_score(subparsers: Any) -> None:
         epilog="example: python -m tte.mmeb score results/tte --relevance reference",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("out", type=Path, metavar="DIR", help="the --out folder of `run`")
+    parser.add_argument("out", type=_command.path, metavar="DIR", help="the --out folder of `run`")
     parser.add_argument("--tasks", nargs="+", metavar="NAME", help="names, categories or modalities; default: all")
     parser.add_argument(
         "--pickles",

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tte import _hub, _options, _tte
+from tte import _command, _hub, _options, _tte
 from tte._models import Embedder, Reasoner
 from tte._remote import RemoteReasoner
 from tte._rerank import Reranker
@@ -46,22 +46,29 @@ def add_reasoner(parser: argparse.ArgumentParser, *, store_required: bool = Fals
     """Add the options of thinking and of where traces are kept."""
     group = parser.add_argument_group("thinking")
     group.add_argument(
-        "--reasoner", metavar="PATH|URL",
+        "--reasoner", type=_command.name, metavar="PATH|URL",
         help='folder or hub id; "nano": the bundled one; http(s)://...: an OpenAI-compatible server',
     )  # fmt: skip
-    group.add_argument("--reasoner-model", metavar="NAME", help="name of the model on that server")
+    group.add_argument("--reasoner-model", type=_command.name, metavar="NAME", help="name of the model on that server")
     group.add_argument(
-        "--reasoner-key-env", default="OPENAI_API_KEY", metavar="NAME",
+        "--reasoner-key-env", type=_command.name, default="OPENAI_API_KEY", metavar="NAME",
         help="environment variable that has the server's key (OPENAI_API_KEY)",
     )  # fmt: skip
     group.add_argument("--reasoner-requests", type=int, default=8, metavar="N", help="requests at the same time (8)")
-    group.add_argument("--reasoner-recipe", metavar="RECIPE", help="file or name; default: the checkpoint's own")
+    group.add_argument(
+        "--reasoner-recipe", type=_command.name, metavar="RECIPE", help="file or name; default: the checkpoint's own"
+    )
     group.add_argument(
         "--think", choices=THINK_MODES, help="who gets a trace; default: recipe with a reasoner, else never"
     )
     default = "" if store_required else "; default: traces.sqlite in --out"
     group.add_argument(
-        "--traces", "--store", type=Path, required=store_required, metavar="FILE", help=f"trace store (SQLite){default}"
+        "--traces",
+        "--store",
+        type=_command.path,
+        required=store_required,
+        metavar="FILE",
+        help=f"trace store (SQLite){default}",
     )
     for name, (kind, text) in _DECODING.items():
         value: dict[str, Any] = {"type": kind, "metavar": "N"}
@@ -85,6 +92,7 @@ def add_judge(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("reranking")
     group.add_argument(
         "--rerank",
+        type=_command.name,
         metavar="PATH",
         help="a reasoner that judges the first --top (20) candidates of each query: folder, hub id, or nano",
     )

@@ -7,10 +7,9 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal
 
-from tte import _files, _tte
+from tte import _command, _files, _tte
 from tte._trace_files import check_export
 from tte.mmeb.data import options
 from tte.mmeb.data.loaders import Source
@@ -137,9 +136,9 @@ def add_traces(subparsers: Any) -> None:
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--export", type=Path, metavar="FILE", help="write all traces as .jsonl or .parquet")
+    parser.add_argument("--export", type=_command.path, metavar="FILE", help="write all traces as .jsonl or .parquet")
     parser.add_argument(
-        "--import", dest="imports", type=Path, nargs="+", default=[], metavar="FILE",
+        "--import", dest="imports", type=_command.path, nargs="+", default=[], metavar="FILE",
         help="take over traces from exports or other stores",
     )  # fmt: skip
     parser.add_argument("--drop-damaged", action="store_true", help="remove traces whose bytes changed on the disk")
@@ -147,10 +146,10 @@ def add_traces(subparsers: Any) -> None:
     setup.add_reasoner(parser, store_required=True)
     setup.add_work(parser, in_flight=False)
     parser.add_argument("--block", type=int, default=BLOCK, metavar="N", help=f"items in one call ({BLOCK})")
-    parser.set_defaults(command=_command)
+    parser.set_defaults(command=_run_traces)
 
 
-def _command(arguments: argparse.Namespace) -> int:
+def _run_traces(arguments: argparse.Namespace) -> int:
     setup.logging_on()
     if arguments.reasoner is None and not (arguments.imports or arguments.export or arguments.drop_damaged):
         raise _tte.InputError(
