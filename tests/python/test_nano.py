@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import tte
 from references import Reference
-from tte.nano import LABELS, PAIRS, Item, generate, tasks, verify_split
+from tte.nano import LABELS, PAIRS, Item, Rng, draft, generate, sentences, tasks, verify_split
 
 FOLDER = Path(__file__).parents[2] / "models" / "nano"
 ROLES = ("reasoner", "embedder", "embedder-no-think")
@@ -55,20 +56,30 @@ def test_other_seeds_and_splits_give_other_queries() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("call", "arguments", "words"),
     [
-        (("cooking", 0, 1), "task is 'cooking': it must be one of image_cls"),
-        ((["image_qa"], 0, 1), "task is"),
-        (("image_qa", 0, 1, "all"), "split is 'all': it must be one of train, val, test"),
-        (("image_qa", 0, -1), "n is -1"),
-        (("image_qa", 0, 1.5), "n is 1.5"),
-        (("x" * 5000, 0, 1), "task is"),
+        (generate, ("cooking", 0, 1), "task is 'cooking': it must be one of image_cls"),
+        (generate, (["image_qa"], 0, 1), "task is"),
+        (generate, ("image_qa", 0, 1, "all"), "split is 'all': it must be one of train, val, test"),
+        (generate, ("image_qa", 0, -1), "n is -1"),
+        (generate, ("image_qa", 0, 1.5), "n is 1.5"),
+        (generate, ("image_qa", 0, True), "n is True"),
+        (generate, ("x" * 5000, 0, 1), "task is"),
+        (draft, ("image_ret", "test", None), "rng is None: it must be an Rng"),
+        (draft, ("image_ret", "test", Rng("a"), "x" * 5000), "hard is 'x"),
+        (draft, ("image_ret", "test", Rng("a"), 1, -1), "more is -1"),
+        (sentences, (0, -1), "n is -1"),
+        (verify_split, (1.5,), "n is 1.5"),
     ],
 )
-def test_other_worlds_are_refused(arguments: tuple[Any, ...], words: str) -> None:
+def test_other_worlds_are_refused(call: Callable[..., Any], arguments: tuple[Any, ...], words: str) -> None:
     with pytest.raises(ValueError, match=words) as error:
-        generate(*arguments)
+        call(*arguments)
     assert len(str(error.value)) < 500
+
+
+def test_counts_may_be_numpys() -> None:
+    assert len(generate("image_cls", 0, np.int64(2))) == 2  # type: ignore[arg-type]
 
 
 def test_splits_share_nothing() -> None:

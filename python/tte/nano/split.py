@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .tasks import TASKS, draft
+from .tasks import TASKS, count_of, draft
 from .world import DIGIT_INSTANCES, DIGITS, PAIRS, SHAPE_VARIANTS, WORD_VARIANTS, Rng, Split
 
 
@@ -11,7 +11,10 @@ def verify_split(n: int = 50, seed: int = 0) -> dict[str, int]:
 
     Checks the tables (disjoint pairs, digit instances, shape variants, word printings) and what n drafts a task
     really drew in each split. Returns how many things were checked for each split.
+
+    Raises ValueError for a number of drafts below 0.
     """
+    n = count_of("n", n)
     splits: tuple[Split, ...] = ("train", "val", "test")
     for table in (SHAPE_VARIANTS, DIGIT_INSTANCES, WORD_VARIANTS, PAIRS):
         for i, a in enumerate(splits):

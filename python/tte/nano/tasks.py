@@ -7,7 +7,9 @@ then its cell; the cell, then what stands there. Targets of the image and video 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from .world import (
@@ -526,15 +528,26 @@ def _require(task: str, split: str) -> None:
             raise ValueError(f"{name} is {value!r:.80}: it must be one of {', '.join(known)}.")
 
 
+def count_of(name: str, value: object) -> int:
+    """Check a number of things: whole, from 0."""
+    with suppress(TypeError):
+        if not isinstance(value, bool) and (count := operator.index(value)) >= 0:  # type: ignore[arg-type]
+            return count
+    raise ValueError(f"{name} is {value!r:.80}: it must be a whole number, at least 0.")
+
+
 def draft(task: str, split: Split, rng: Rng, hard: int | None = None, more: int = 0) -> Draft:
     """One query, its target, near-duplicates of the target, and further queries about the same image.
 
     ``hard`` counts the near-duplicates (by default as many as the task's pools have), ``more`` the further queries.
 
-    Raises ValueError for a task or a split that is none.
+    Raises ValueError for a task or a split that is none, and for a count below 0.
     """
     _require(task, split)
-    return TASKS[task](split, rng, HARD.get(task, 0) if hard is None else hard, more)
+    if not isinstance(rng, Rng):
+        raise ValueError(f"rng is {rng!r:.80}: it must be an Rng.")
+    near = HARD.get(task, 0) if hard is None else count_of("hard", hard)
+    return TASKS[task](split, rng, near, count_of("more", more))
 
 
 def generate(task: str, seed: int, n: int, split: Split = "test") -> list[Sample]:
@@ -545,8 +558,7 @@ def generate(task: str, seed: int, n: int, split: Split = "test") -> list[Sample
 
     Raises ValueError for a task or a split that is none, and for a number of queries below 0.
     """
-    if not isinstance(n, int) or n < 0:
-        raise ValueError(f"n is {n!r:.80}: it must be a whole number, at least 0.")
+    n = count_of("n", n)
     _require(task, split)
     rng = Rng(f"tte-nano/{task}/{split}/{seed}")
     if task in LABELS:
@@ -577,7 +589,7 @@ def sentences(seed: int, n: int) -> list[str]:
     rng = Rng(f"tte-nano/corpus/{seed}")
     lines: list[str] = []
     for task in TASKS:
-        for _ in range(n):
+        for _ in range(count_of("n", n)):
             d = draft(task, "train", rng, hard=0)
             lines += [text for item in (d.query, d.target) for text in (item.prompt, item.trace) if text]
     return lines
