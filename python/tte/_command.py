@@ -63,7 +63,8 @@ def _ended(command: Callable[[], int], stopped: str) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(stopped, file=sys.stderr)
+        print(stopped, file=sys.stderr, flush=True)
+        _interrupt.leave()
         return _interrupt.EXIT_CODE
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

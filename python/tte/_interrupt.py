@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 EXIT_CODE = 130
@@ -28,6 +28,14 @@ def _is_command() -> bool:
 def _end(*_: Any) -> NoReturn:
     os.write(2, b"stopped\n")
     os._exit(EXIT_CODE)
+
+
+def leave() -> None:
+    """End the program, if it is a command of tte, without a shutdown that interrupted modules may not survive."""
+    if _is_ours:
+        with suppress(OSError):
+            sys.stdout.flush()
+        os._exit(EXIT_CODE)
 
 
 def _raise_once(*_: Any) -> NoReturn:
@@ -55,5 +63,6 @@ def _is_free() -> bool:
     return handler in (signal.default_int_handler, _end) and threading.current_thread() is threading.main_thread()
 
 
-if _is_command() and _is_free():
+_is_ours = _is_command() and _is_free()
+if _is_ours:
     signal.signal(signal.SIGINT, _end)

@@ -524,6 +524,13 @@ def test_ctrl_c_is_a_line_at_any_moment(command: list[str], file: str, program: 
     assert ended(command, tmp_path) == (130, "stopped\n")
 
 
+def test_what_was_interrupted_is_not_closed_again(tmp_path: Path) -> None:
+    (tmp_path / "tqdm.py").write_text(f"import atexit, os\natexit.register(os.abort)\n{CTRL_C}")
+    (tmp_path / "a.txt").write_text("cat")
+    code, told = ended(["tte", "embed", "a.txt", "-o", "a.npy"], tmp_path)
+    assert (code, told) == (130, "stopped; the same command goes on where it was\n")
+
+
 def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
     (tmp_path / "tqdm.py").write_text(f"try:\n    {CTRL_C}finally:\n    {CTRL_C}    while True: pass")
     (tmp_path / "a.txt").write_text("cat")
