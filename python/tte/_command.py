@@ -49,7 +49,7 @@ def run(command: Callable[[], int], stopped: str = "stopped") -> int:
 
     1: an error of tte's, or nobody reads on; 2: a path that cannot be used; 130: Ctrl-C, with the sentence `stopped`.
     """
-    _tolerate_any_terminal()
+    _tolerate_any_stream()
     with _interrupt.raised_once():
         return _ended(command, stopped)
 
@@ -74,9 +74,12 @@ def _ended(command: Callable[[], int], stopped: str) -> int:
         return 2
 
 
-def _tolerate_any_terminal() -> None:
-    """Let a letter that the terminal's encoding lacks become a question mark, not an error."""
-    for stream in (sys.stdout, sys.stderr):
+def _tolerate_any_stream() -> None:
+    """Let a letter that the terminal's encoding lacks become a question mark, and what is closed take everything."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
+        stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):  # Not where it is captured.
             stream.reconfigure(errors="replace")
 

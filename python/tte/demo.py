@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 
 import tte
-from tte import _command, _display, _hub
+from tte import _command, _display, _files, _hub
 
 EXAMPLES = Path("examples/data/nano")
 SHOWN = 3
@@ -223,7 +223,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     print(f"\n{summary}")
     if options.html:
-        options.html.write_text(page(queries, thought, plain, summary), encoding="utf-8")
+        with _files.writing(options.html):
+            options.html.write_text(page(queries, thought, plain, summary), encoding="utf-8")
         print(f"The images, traces and scores: {options.html.resolve().as_uri()}")
     return 0
 

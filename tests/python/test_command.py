@@ -481,6 +481,16 @@ def test_whatever_ends_a_command_is_a_sentence(
     assert len(message) < 500
 
 
+@pytest.mark.parametrize("command", ["tte show nano a", "tte.mmeb tasks", "tte.demo --count 1 --task image_cls"])
+@pytest.mark.parametrize(("redirected", "code"), [(">&-", 0), ("2>&-", 0), (">&- 2>&- <&-", 0), (">/dev/full", 2)])
+def test_output_may_be_closed_or_full(command: str, redirected: str, code: int, tmp_path: Path) -> None:
+    line = f"exec {sys.executable} -m {command} {redirected}"
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert (code == 0) or done.stderr.splitlines()[-1].startswith("error: the disk is full")
+
+
 @pytest.mark.parametrize("module", ["tte", "tte.mmeb", "tte.demo"])
 def test_a_reader_may_go(module: str) -> None:
     arguments = {"tte": "'show', 'nano', 'a ' * 9000, '--ids'", "tte.mmeb": "'tasks', '--json'"}.get(module, "")

@@ -371,9 +371,16 @@ class _Source:
         if self.given is not None and self.given.model.server:
             raise tte.InputError(f"{self.given!r} is behind a server, and a folder cannot have it: save without it.")
         recipe = json.loads(self.given.model.recipe) if self.given is not None else self.processor().recipe
-        if folder.resolve() != self.path.resolve():
-            shutil.copytree(self.path, folder, ignore=shutil.ignore_patterns(*_SKIPPED), dirs_exist_ok=True)
-        (folder / "recipe.json").write_text(json.dumps(recipe, indent=2, ensure_ascii=False), encoding="utf-8")
+        try:
+            if folder.resolve() != self.path.resolve():
+                shutil.copytree(self.path, folder, ignore=shutil.ignore_patterns(*_SKIPPED), dirs_exist_ok=True)
+            (folder / "recipe.json").write_text(json.dumps(recipe, indent=2, ensure_ascii=False), encoding="utf-8")
+        except OSError as error:
+            why = error.args[0][0][2] if isinstance(error, shutil.Error) else error  # Of copytree: of the first file.
+            raise tte.InputError(
+                f"{_text.shown_path(folder)} cannot be written ({_files.shown(str(why), 200)}): save to another disk "
+                "or folder."
+            ) from None
 
 
 def _device_name(device: torch.device) -> Literal["cpu"] | str:

@@ -223,6 +223,15 @@ def test_bad_items_are_named(plain: SentenceTransformer, item: Any, message: str
         plain.encode(batch)
 
 
+@pytest.mark.parametrize("name", ["config.json", "recipe.json"])
+def test_a_folder_that_cannot_be_written_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / "embedder").mkdir()
+    (tmp_path / "embedder" / name).symlink_to("no/where")
+    with pytest.raises(tte.InputError, match=r"embedder cannot be written \(.*No such file") as error:
+        TteModule(_hub.bundled("embedder")).save(str(tmp_path))
+    assert len(str(error.value)) < 500
+
+
 def test_every_argument_and_item_is_taken_or_refused() -> None:
     options = ("think", "family", "device", "dtype", "embedder_recipe", "max_video_frames", "max_new_tokens")
     wrong = misunderstood(lambda **given: TteModule(_hub.bundled("embedder"), **given), {}, options)

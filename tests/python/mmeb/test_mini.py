@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,16 @@ def drawn(item: nano.Item) -> dict[str, Any]:
     if item.video is not None:
         parts = {"video": list(item.video), **parts}
     return parts
+
+
+def test_a_disk_that_takes_no_more_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(mini_layout, "_save", full)
+    with pytest.raises(OSError, match="No space left") as error:
+        mini_layout.write(tmp_path, seed=5, count=1)
+    assert error.value.filename == str(tmp_path)
 
 
 @pytest.mark.parametrize("task", nano.tasks())

@@ -61,7 +61,13 @@ def write(
 
     """
     _extras.pyarrow()
-    stamp = {"version": _VERSION, "seed": seed, "count": count}
+    with _files.writing(folder):
+        _write_missing(folder, {"version": _VERSION, "seed": seed, "count": count}, tasks, progress)
+
+
+def _write_missing(
+    folder: Path, stamp: dict[str, int], tasks: Iterable[str], progress: Callable[[str], None] | None
+) -> None:
     _check_stamp(folder, stamp)
     for task in tasks:
         done = folder / ".mini" / f"{NAMES[task]}.json"
@@ -71,7 +77,8 @@ def write(
             progress(NAMES[task])
         temporary = folder / ".mini" / f"{NAMES[task]}.part"
         shutil.rmtree(temporary, ignore_errors=True)
-        _WRITERS[task](_Place(temporary, NAMES[task]), nano.generate(task, seed, count, split="test"))
+        samples = nano.generate(task, stamp["seed"], stamp["count"], split="test")
+        _WRITERS[task](_Place(temporary, NAMES[task]), samples)
         digest = _publish(temporary, folder)
         done.write_text(json.dumps({**stamp, "tables": digest}) + "\n", encoding="utf-8")
         shutil.rmtree(temporary)
