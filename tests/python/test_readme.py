@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from chat_server import chat_server
 from checkpoints import Shape
 from PIL import Image
 from references import noise
+from tte.__main__ import main
 
 ROOT = Path(__file__).parents[2]
 SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
@@ -79,6 +81,28 @@ def test_snippets_run(checkpoint: Callable[[Shape], Path], tmp_path: Path, monke
     exec(SNIPPETS[7], names)
     assert names["result"].stats.thought == len(names["items"])
     assert np.isfinite(names["result"].embeddings).all()
+
+
+def test_command_lines_run(
+    checkpoint: Callable[[Shape], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "path" / "to").mkdir(parents=True)
+    (tmp_path / "path" / "to" / "checkpoint").symlink_to(checkpoint(EMBEDDER))
+    (tmp_path / "photos").mkdir()
+    page = Image.fromarray(noise(120, 100))
+    for name in ("page.png", "photos/a.png", "report.pdf"):
+        page.save(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    lines = re.findall(r"^tte .+", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
+    assert {line.split()[1] for line in lines} == {"embed", "search", "info", "show"}
+    for line in lines:
+        assert main(shlex.split(line, comments=True)[1:]) == 0, line
+        told = capsys.readouterr().out
+        assert told
+        assert ("report.pdf#page=1" in told) == ("search" in line)
 
 
 def test_links_lead_somewhere() -> None:
