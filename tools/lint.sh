@@ -13,7 +13,7 @@ echo "vulture"
 vulture
 # Apart from it, so that what only tests call counts as unused there. The names belong to other libraries.
 vulture tests/python --ignore-names "test_*,pytestmark,do_*,handle_*,log_message,close_connection,protocol_version,\
-daemon_threads,rope_deltas,normalizer,pre_tokenizer,post_processor,pad_token_id,bos_token,enable_progress_bars,pix_fmt,\
+daemon_threads,rope_deltas,normalizer,pre_tokenizer,post_processor,pad_token_id,bos_token,_tokenizer,enable_progress_bars,pix_fmt,\
 thread_count,colorspace,color_range,pts,average_fps,num_frames,get_frames_at,truncate_dim,sqlite_errorname"
 echo "mypy"
 mypy

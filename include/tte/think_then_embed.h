@@ -52,6 +52,10 @@ struct ThinkThenEmbedOptions : CallOptions, EmbedOptions {
   /// Traces made earlier, one entry per item: an item that has one is not reasoned about. Empty: none.
   std::vector<std::optional<Trace>> traces;
 
+  /// The vectors of all prompts without their traces too (ThinkThenEmbedResult::without_trace). They are made first, and
+  /// the trace goes on from the state that they leave: with one set of weights, nothing is read twice.
+  bool without_trace = false;
+
   std::optional<TokenOptions> tokens;  ///< Vectors of each item's tokens too (ThinkThenEmbedResult::tokens).
 
   GenerateOptions generate;
@@ -74,7 +78,8 @@ struct CallStats {
 };
 
 struct ThinkThenEmbedResult {
-  Embeddings embeddings;                  ///< With `errors` when items were skipped.
+  Embeddings embeddings;                    ///< With `errors` when items were skipped.
+  std::optional<Embeddings> without_trace;  ///< As Embedder::embed without traces, with the same `errors`.
   std::optional<TokenEmbeddings> tokens;  ///< As Embedder::embed_tokens, its `pooled` moved to `embeddings`.
   std::vector<std::optional<Trace>> traces;  ///< One per item; none where it was not reasoned about.
   std::vector<Timings> timings;              ///< One per item.

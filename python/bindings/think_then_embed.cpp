@@ -47,6 +47,10 @@ void bind_think_then_embed(py::module_& module) {
           "embeddings", [](ThinkThenEmbedResult& self) -> Embeddings& { return self.embeddings; },
           py::return_value_policy::reference_internal)
       .def_property_readonly(
+          "without_trace",
+          [](ThinkThenEmbedResult& self) { return self.without_trace ? &*self.without_trace : nullptr; },
+          py::return_value_policy::reference_internal)
+      .def_property_readonly(
           "tokens", [](ThinkThenEmbedResult& self) { return self.tokens ? &*self.tokens : nullptr; },
           py::return_value_policy::reference_internal)
       .def_readonly("traces", &ThinkThenEmbedResult::traces)
@@ -64,7 +68,7 @@ void bind_think_then_embed(py::module_& module) {
              const std::optional<py::array_t<float, py::array::c_style | py::array::forcecast>>& targets,
              double margin, std::vector<std::optional<Trace>> traces,
              std::vector<GenerateOptions> generate_each, std::optional<bool> normalize,
-             std::optional<int> truncate_dim, std::optional<TokenOptions> tokens,
+             std::optional<int> truncate_dim, bool without_trace, std::optional<TokenOptions> tokens,
              Callback<OnToken(std::size_t, std::string_view, std::int64_t)> on_token,
              Callback<void(std::size_t, const Trace&)> on_trace,
              Callback<void(std::size_t, py::array_t<float>)> on_vector, OnError on_error, Progress progress,
@@ -77,6 +81,7 @@ void bind_think_then_embed(py::module_& module) {
             options.generate_each = std::move(generate_each);
             options.normalize = normalize;
             options.truncate_dim = truncate_dim;
+            options.without_trace = without_trace;
             options.tokens = tokens;
             options.on_token = or_none(std::move(on_token));
             options.on_trace = or_none(std::move(on_trace));
@@ -111,8 +116,8 @@ void bind_think_then_embed(py::module_& module) {
           py::arg("targets") = py::none(), py::arg("margin") = 0.0,
           py::arg("traces") = std::vector<std::optional<Trace>>{},
           py::arg("generate_each") = std::vector<GenerateOptions>{}, py::arg("normalize") = py::none(),
-          py::arg("truncate_dim") = py::none(), py::arg("tokens") = py::none(),
-          py::arg("on_token") = py::none(), py::arg("on_trace") = py::none(),
+          py::arg("truncate_dim") = py::none(), py::arg("without_trace") = false,
+          py::arg("tokens") = py::none(), py::arg("on_token") = py::none(), py::arg("on_trace") = py::none(),
           py::arg("on_vector") = py::none(), py::arg_v("on_error", OnError::kThrow, "OnError.THROW"),
           py::arg("progress") = py::none(), py::arg("cancel") = py::none(), py::arg("max_in_flight") = 0);
 }

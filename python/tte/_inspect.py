@@ -43,7 +43,7 @@ def info(
     text = config.get("text_config") or config
     rules = processor.recipe
     head = _head_of(changes or folder)
-    hidden = head["dimensions"] if head else text.get("hidden_size")
+    hidden = _projected(folder, rules) or (head["dimensions"] if head else text.get("hidden_size"))
     out: Json = {
         "path": str(folder),
         "family": config.get("model_type"),
@@ -282,19 +282,39 @@ def _told_of_head(head: Mapping[str, Any], layers: int, base: str) -> str:
     return f"{head['kind']}: pools {read}; {size}"
 
 
+def _projected(folder: Path, recipe: Mapping[str, Any]) -> int | None:
+    """How many values the last projection of a recipe makes, where it has one and its tensor is there."""
+    projections = recipe.get("projection") or []
+    if not projections:
+        return None
+    last = projections[-1]
+    files = [folder / last["file"]] if last.get("file") else sorted(folder.glob("*.safetensors"))
+    for file in files:
+        for name, tensor in _tensors(file):
+            if name == f"{last.get('tensors', '')}weight":
+                return int(tensor["shape"][0])
+    return None
+
+
+def _tensors(file: Path) -> Iterator[tuple[str, Json]]:
+    """The tensors of a safetensors file, from its header."""
+    with _files.reading(file, _AGAIN), _files.open_regular(file, 1 << 62) as stream:
+        (size,) = struct.unpack("<Q", stream.read(8).ljust(8, b"\0"))
+        header = _files.parse_json(stream.read(min(size, _MOST_HEADER)))
+        if not isinstance(header, dict):
+            raise ValueError("its header is no object")
+        header.pop("__metadata__", None)
+        yield from header.items()
+
+
 def _weights(folder: Path) -> Json:
     """Bytes of the tensors and their dtypes, from the headers of the safetensors files."""
     total = vision = 0
     dtypes: dict[str, int] = {}
     files = sorted(folder.glob("*.safetensors"))
     for file in files:
-        with _files.reading(file, _AGAIN), _files.open_regular(file, 1 << 62) as stream:
-            (size,) = struct.unpack("<Q", stream.read(8).ljust(8, b"\0"))
-            header = _files.parse_json(stream.read(min(size, _MOST_HEADER)))
-            if not isinstance(header, dict):
-                raise ValueError("its header is no object")
-            header.pop("__metadata__", None)
-            for name, tensor in header.items():
+        with _files.reading(file, _AGAIN):
+            for name, tensor in _tensors(file):
                 begin, end = map(int, tensor["data_offsets"])
                 total += end - begin
                 vision += (end - begin) * any(part in name for part in _VISION)

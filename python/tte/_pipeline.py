@@ -60,6 +60,8 @@ class Result:
     """The items as they were handed in."""
     tokens: TokenEmbeddings | None = None
     """With `tokens` of the call: vectors of each item's tokens."""
+    without_trace: NDArray[np.float32] | None = None
+    """With `without_trace` of the call: the vectors of the prompts without their traces, float32 [N, dim]."""
     _read: list[_items.Item | None] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -82,6 +84,8 @@ class Result:
             )
         if self.tokens is not None and not isinstance(self.tokens, TokenEmbeddings):
             raise _options.refuse("Result.tokens", self.tokens, "a tte.TokenEmbeddings, or None")
+        if self.without_trace is not None:
+            self.without_trace = _vectors(self.without_trace, "Result.without_trace")
         if not isinstance(self.stats, _tte.CallStats):
             raise _options.refuse("Result.stats", self.stats, "a tte.CallStats")
 
@@ -237,6 +241,7 @@ def think_then_embed(  # noqa: PLR0913
     side: Literal["query", "target"] | Sequence[str] = "query",
     normalize: bool | None = None,
     truncate_dim: int | None = None,
+    without_trace: bool = False,
     tokens: bool | TokenChoice = False,
     on_token: Callable[[int, str, int], bool | None] | None = None,
     on_trace: Callable[[int, _tte.Trace], None] | None = None,
@@ -286,6 +291,8 @@ def think_then_embed(  # noqa: PLR0913
         side: "query" or "target", one or one per item.
         normalize: divide by the L2 norm; default: as the recipe says (yes, unless it says no).
         truncate_dim: keep the first dimensions (Matryoshka), before normalising.
+        without_trace: the vectors of the prompts without their traces too, in `Result.without_trace`. They are made
+            first, so that with one checkpoint for both nothing is read twice (UME-R1: <disc_emb> and <gen_emb>).
         tokens: True: vectors of each item's tokens too, the trace's among them, in `Result.tokens`; or a dict with any
             of `keep`, `dtype`, `pool_factor` and `pooling`, which are those of :meth:`tte.Embedder.embed_tokens`.
         on_token: called as ``(item, text, id)`` on the calling thread; returning False ends that trace with this token.
@@ -346,6 +353,7 @@ def think_then_embed(  # noqa: PLR0913
             generate_each=generate,
             normalize=_options.optional(_options.flag, normalize, "normalize"),
             truncate_dim=_options.optional(_options.whole, truncate_dim, "truncate_dim", 1, _options.INT32),
+            without_trace=_options.flag(without_trace, "without_trace"),
             tokens=kinds,
             on_token=token_callback(on_token),
             on_trace=keep,
@@ -364,6 +372,7 @@ def think_then_embed(  # noqa: PLR0913
         errors=native.embeddings.errors,
         inputs=what.given,
         tokens=None if native.tokens is None else taken(native.tokens, vectors),
+        without_trace=None if native.without_trace is None else native.without_trace.take_data(),
         _read=what.read,
     )
 

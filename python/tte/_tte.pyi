@@ -1135,6 +1135,8 @@ class ThinkThenEmbedResult:
     def tokens(self) -> TokenEmbeddings: ...
     @property
     def traces(self) -> list[Trace | None]: ...
+    @property
+    def without_trace(self) -> Embeddings: ...
 
 class ThinkThenEmbed:
     """
@@ -1154,6 +1156,7 @@ class ThinkThenEmbed:
         generate_each: collections.abc.Sequence[GenerateOptions] = [],
         normalize: bool | None = None,
         truncate_dim: typing.SupportsInt | typing.SupportsIndex | None = None,
+        without_trace: bool = False,
         tokens: TokenOptions | None = None,
         on_token: collections.abc.Callable[[int, str, int], OnToken] | None = None,
         on_trace: collections.abc.Callable[[int, Trace], None] | None = None,

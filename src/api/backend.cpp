@@ -1,5 +1,5 @@
 #include <ATen/Parallel.h>
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <utility>
@@ -39,6 +39,12 @@ std::string stamp(const std::filesystem::path& folder) {
   return fmt::format("{}|{}|", std::filesystem::canonical(folder).string(), digester.finish().hex());
 }
 
+std::string stamps(const base::Checkpoint& checkpoint) {
+  std::string out;
+  for (const std::filesystem::path& folder : checkpoint.folders()) out.append("|").append(stamp(folder));
+  return out;
+}
+
 }  // namespace
 
 Backend::Impl::Impl(const BackendOptions& options) : options_(options) {
@@ -59,8 +65,19 @@ Backend::Impl::Impl(const BackendOptions& options) : options_(options) {
   media_pool_ = std::make_unique<base::ThreadPool>(options_.media_threads);
 }
 
+std::shared_ptr<const prompt::CheckpointFiles> Backend::Impl::read_files(const base::Checkpoint& checkpoint) {
+  const std::string key = stamps(checkpoint);
+  const std::lock_guard lock(files_mutex_);
+  if (auto files = files_[key].lock()) return files;
+  std::erase_if(files_, [](const auto& entry) { return entry.second.expired(); });
+  auto files = prompt::load_checkpoint_files(checkpoint);
+  files_[key] = files;
+  return files;
+}
+
 std::shared_ptr<const api::LoadedModel> Backend::Impl::load(const base::Checkpoint& checkpoint,
-                                                            const LoadOptions& options) {
+                                                            const LoadOptions& options,
+                                                            const prompt::Recipe& recipe) {
   const std::string& dtype = options.dtype;
   weights::Placement placement;
   placement.device = api::torch_device(device_);
@@ -86,17 +103,23 @@ std::shared_ptr<const api::LoadedModel> Backend::Impl::load(const base::Checkpoi
       base::is_rounded(*linears) || !placement.device.is_cpu() ? *linears : base::LinearFormat::kPanels;
   std::string key = placement.dtype ? base::dtype_name(*placement.dtype) : "stored";
   key.append("|").append(options.quantization);
-  for (const std::filesystem::path& folder : checkpoint.folders()) key.append("|").append(stamp(folder));
+  if (recipe.bidirectional.any())
+    key.append(fmt::format("|{} {}", recipe.bidirectional.all, fmt::join(recipe.bidirectional.layers, " ")));
+  key.append(stamps(checkpoint));
   const std::lock_guard loading(load_mutex_);
   {
     const std::lock_guard lock(models_mutex_);
     if (auto model = models_[key].lock()) return model;
   }
   auto loaded = std::make_shared<api::LoadedModel>();
-  loaded->files = prompt::load_checkpoint_files(checkpoint);
+  loaded->files = read_files(checkpoint);
   models::ModelOptions model_options;
   model_options.placement = placement;
   model_options.state_bytes = options_.state_bytes;
+  model_options.bidirectional = recipe.bidirectional;
+  for (const models::ProjectionOptions& projection : recipe.projections) {
+    if (projection.file.empty()) model_options.read_elsewhere.push_back(projection.tensors);
+  }
   loaded->model = models::load_model(checkpoint, model_options);
   engine::EngineOptions engine_options;
   engine_options.max_step_tokens = *options_.max_step_tokens;

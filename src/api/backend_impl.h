@@ -13,6 +13,7 @@
 #include "engine/engine.h"
 #include "engine/executor.h"
 #include "prompt/checkpoint_files.h"
+#include "prompt/recipe.h"
 #include "tte/backend.h"
 #include "weights/weight_store.h"
 
@@ -33,10 +34,12 @@ class Backend::Impl {
  public:
   explicit Impl(const BackendOptions& options);
 
-  // The live model of the same folders, dtype and quantization, or a newly loaded one. Loads of one backend wait for each
-  // other, so that two threads that ask for the same model get the same.
-  std::shared_ptr<const api::LoadedModel> load(const base::Checkpoint& checkpoint,
-                                               const LoadOptions& options);
+  // What a checkpoint's folders say, shared by all who read the same ones at a time.
+  std::shared_ptr<const prompt::CheckpointFiles> read_files(const base::Checkpoint& checkpoint);
+  // The live model of the same folders, dtype, quantization and bidirectional layers, or a newly loaded one. Loads of one
+  // backend wait for each other, so that two threads that ask for the same model get the same.
+  std::shared_ptr<const api::LoadedModel> load(const base::Checkpoint& checkpoint, const LoadOptions& options,
+                                               const prompt::Recipe& recipe);
 
   [[nodiscard]] const DeviceInfo& device() const { return device_; }
   [[nodiscard]] const BackendOptions& options() const { return options_; }
@@ -49,7 +52,8 @@ class Backend::Impl {
   std::shared_ptr<weights::WeightStore> store_;
   std::shared_ptr<engine::Executor> executor_;
   std::unique_ptr<base::ThreadPool> media_pool_;
-  std::mutex load_mutex_;
+  std::mutex load_mutex_, files_mutex_;
+  std::map<std::string, std::weak_ptr<const prompt::CheckpointFiles>> files_;
   std::mutex models_mutex_;
   std::map<std::string, std::weak_ptr<const api::LoadedModel>> models_;
 };

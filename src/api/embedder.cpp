@@ -117,7 +117,7 @@ TokenSets TokenEmbeddings::sets() const {
 }
 
 std::int64_t Embedder::dim() const {
-  return impl_->loaded->model->info().hidden_size;
+  return impl_->dim();
 }
 
 const ModelDescription& Embedder::model() const {

@@ -53,8 +53,14 @@ void ModelWithRecipe::load(const std::filesystem::path& checkpoint, const LoadOp
   // A recipe is read in a moment, weights are not: a mistake in it shows first.
   const base::Checkpoint found = prompt::find_checkpoint(checkpoint, options.adapter);
   std::optional<prompt::Recipe> recipe = prompt::given_recipe(found, options.recipe);
-  loaded = backend.impl()->load(found, options);
-  if (!recipe) recipe = prompt::find_recipe(found, *loaded->files);
+  const auto files = backend.impl()->read_files(found);
+  if (!recipe) recipe = prompt::find_recipe(found, *files);
+  loaded = backend.impl()->load(found, options, *recipe);
+  std::int64_t size = loaded->model->info().hidden_size;
+  for (const models::ProjectionOptions& projection : recipe->projections) {
+    projections.emplace_back(found, projection, size);
+    size = projections.back().outputs();
+  }
   if (const auto& head = loaded->model->info().head) take_pooling(*head, *recipe);
   builder = std::make_shared<prompt::PromptBuilder>(loaded->files, std::move(*recipe),
                                                     options.parse_control_tokens, options.media_limits);

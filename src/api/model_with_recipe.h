@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "api/backend_impl.h"
+#include "models/projection.h"
 #include "prompt/prompt_builder.h"
 #include "tte/backend.h"
 #include "tte/embedder.h"
@@ -32,7 +33,12 @@ struct ModelWithRecipe {
   std::shared_ptr<const LoadedModel> loaded;
   std::shared_ptr<const prompt::PromptBuilder> builder;
   ModelDescription description;
+  std::vector<models::Projection> projections;  // Of pooled states, in this order.
 
+  // Values of a vector.
+  [[nodiscard]] std::int64_t dim() const {
+    return projections.empty() ? loaded->model->info().hidden_size : projections.back().outputs();
+  }
   [[nodiscard]] engine::Engine& engine() const { return *loaded->engine; }
   [[nodiscard]] const prompt::Recipe& recipe() const { return builder->recipe(); }
   // Items that are held at a time: what the engine runs, and as many that are being prepared.

@@ -59,7 +59,7 @@ std::function<OnToken(std::int64_t, const std::string&)> token_callback(Call& ca
 }
 
 std::int64_t checked_dim(const ModelWithRecipe& embedder, const EmbedOptions& options) {
-  const std::int64_t hidden = embedder.loaded->model->info().hidden_size;
+  const std::int64_t hidden = embedder.dim();
   if (!options.truncate_dim) return hidden;
   const int dim = *options.truncate_dim;
   if (dim < 1 || dim > hidden) {
@@ -106,7 +106,8 @@ void check_has_tokens(const ModelWithRecipe& embedder) {
 }
 
 VectorSink::VectorSink(const ModelWithRecipe& embedder, const EmbedOptions& options, std::size_t items)
-    : normalize_(options.normalize.value_or(embedder.recipe().normalize)) {
+    : normalize_(options.normalize.value_or(embedder.recipe().normalize)),
+      projections_(embedder.projections) {
   out_.dim = checked_dim(embedder, options);
   out_.rows = static_cast<std::int64_t>(items);
   // A row that no item fills can never be mistaken for a vector.
@@ -117,7 +118,8 @@ VectorSink::VectorSink(const ModelWithRecipe& embedder, const EmbedOptions& opti
 
 std::span<const float> VectorSink::store(std::size_t item, const at::Tensor& hidden, const Timings& timings,
                                          std::int64_t tokens) {
-  const at::Tensor state = hidden.contiguous();
+  at::Tensor state = hidden.contiguous();
+  for (const models::Projection& project : projections_) state = project(state);
   finish_vector(state.const_data_ptr<float>(), out_.dim, normalize_,
                 out_.data.data() + item * static_cast<std::size_t>(out_.dim));
   out_.timings[item] = timings;

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -82,6 +83,7 @@ class VectorSink {
 
  private:
   bool normalize_;
+  std::span<const models::Projection> projections_;
   Embeddings out_;
 };
 

@@ -92,6 +92,7 @@ class Run {
         call_(options, inputs.size(), embedder.backend.impl()->media_pool(),
               std::max(reasoner.window(), embedder.window())) {
     if (options.auto_think.targets) margin_.emplace(*options.auto_think.targets);
+    if (options.without_trace) plain_.emplace(embedder, options, inputs.size());
   }
 
   ThinkThenEmbedResult operator()() {
@@ -100,6 +101,7 @@ class Run {
     call_.run([this](std::size_t i) { open(i); });
     ThinkThenEmbedResult result;
     result.embeddings = sink_.result(call_.errors());
+    if (plain_) result.without_trace = plain_->result(call_.errors());
     if (options_.tokens) result.tokens = token_sink_.result();
     result.traces.resize(items_.size());
     for (std::size_t i = 0; i < items_.size(); ++i) result.traces[i] = std::move(items_[i].trace);
@@ -131,8 +133,9 @@ class Run {
 
   // The stages of an item, in their order; each owns what the item needs from there on.
   struct Opening {};  // Media and text become prompts.
-  struct Trying {     // ThinkMode::kAuto: its vector without a trace is made.
+  struct Trying {     // Its vector without a trace is made,
     Opened prompts;
+    bool decides = false;  // which is to say whether it is reasoned about (ThinkMode::kAuto).
   };
   struct Thinking {
     Prompt embed;
@@ -197,10 +200,11 @@ class Run {
     // The job owns what it reads: it may still run when the call has been left.
     std::function<Opened()> job = [ask = ask_, embed = embedder_.builder, input = inputs_[i],
                                    trace = item.trace, request, reason_task, one_media = one_media_,
-                                   think = mode != ThinkMode::kNever, stop = call_.stopped()]() mutable {
+                                   think = mode != ThinkMode::kNever, plain = options_.without_trace,
+                                   stop = call_.stopped()]() mutable {
       Opened out;
       const models::Visuals visuals = embed->media().read(input, stop);
-      out.embed = embed->open(input, request, visuals, trace ? &*trace : nullptr);
+      out.embed = embed->open(input, request, visuals, trace && !plain ? &*trace : nullptr);
       out.bytes = api::bytes_of(visuals);
       if (think) {
         request.stage = Stage::kReason;
@@ -214,17 +218,15 @@ class Run {
       Item& ready = items_[i];
       ready.timings.media = seconds;
       call_.reserve_bytes(i, opened.bytes);
-      if (mode == ThinkMode::kAlways) {
-        think(i, std::move(opened), nullptr);
+      const bool decides = mode == ThinkMode::kAuto;
+      if (mode == ThinkMode::kAlways && !plain_) return think(i, std::move(opened), nullptr);
+      const Prompt embed_prompt = opened.embed;
+      if (decides || (plain_ && (ready.trace || mode == ThinkMode::kAlways))) {
+        ready.stage = Trying{std::move(opened), decides};
       } else {
-        const Prompt embed_prompt = opened.embed;
-        if (mode == ThinkMode::kAuto) {
-          ready.stage = Trying{std::move(opened)};
-        } else {
-          ready.stage = Embedding{};
-        }
-        embed(i, embed_prompt, nullptr);
+        ready.stage = Embedding{};
       }
+      embed(i, embed_prompt, nullptr);
     });
   }
 
@@ -242,7 +244,8 @@ class Run {
     job.kept_layer = tapped_;
     if (one_engine_) job.continues = std::exchange(pin, nullptr);
     // A state is no help where the states of all tokens are wanted.
-    if (!job.pin_state && embedder_.builder->appends_trace() && !options_.tokens)
+    const bool in_pieces = !embedder_.loaded->model->info().whole_prompts;
+    if (!job.pin_state && in_pieces && embedder_.builder->appends_trace() && !options_.tokens)
       job.on_begin = [this, i] { prefill(i); };
     job.media_seconds = item.timings.media;
     item.stage = Thinking{std::move(prompts.embed), std::move(pin), nullptr};
@@ -301,11 +304,7 @@ class Run {
     item.trace = std::move(trace);
     if (options_.on_trace) base::as_it_is([&] { options_.on_trace(i, *item.trace); });
     Thinking thinking = std::move(std::get<Thinking>(item.stage));
-    if (!embedder_.builder->appends_trace()) {
-      const prompt::PromptRequest request{Stage::kEmbed, options_.instruction,
-                                          task_of(i, embedder_.recipe(), reasoner_.recipe())};
-      thinking.embed = embedder_.builder->open(inputs_[i], request, thinking.embed->visuals, &*item.trace);
-    }
+    thinking.embed = with_trace(i, thinking.embed);
     if (thinking.prefix && thinking.prefix->wanted) {
       thinking.prefix->wanted->store(true);
       item.stage = Waiting{std::move(thinking.embed), std::move(thinking.prefix)};
@@ -315,10 +314,19 @@ class Run {
     }
   }
 
+  // The prompt that the item's trace goes into, or stands behind.
+  [[nodiscard]] Prompt with_trace(std::size_t i, const Prompt& prompt) const {
+    if (embedder_.builder->appends_trace()) return prompt;
+    const prompt::PromptRequest request{Stage::kEmbed, options_.instruction,
+                                        task_of(i, embedder_.recipe(), reasoner_.recipe())};
+    return embedder_.builder->open(inputs_[i], request, prompt->visuals, &*items_[i].trace);
+  }
+
   // `pin`: of a state that the prompt begins with.
   void embed(std::size_t i, const Prompt& prompt, Pin pin) {
     Item& item = items_[i];
-    const prompt::EmbedPrompt closed = embedder_.builder->close(prompt, item.trace ? &*item.trace : nullptr);
+    const bool plain = !item.trace || std::holds_alternative<Trying>(item.stage);
+    const prompt::EmbedPrompt closed = embedder_.builder->close(prompt, plain ? nullptr : &*item.trace);
     if (tapped_ && pin && hold_hidden(i, closed.prompt->size()))
       return fetch_hidden(i, closed, std::move(pin));
     engine::EncodeRequest request;
@@ -385,7 +393,14 @@ class Run {
     const auto vector = sink_.store(i, state, item.timings, closed.prompt->size());
     stats_.prompt_tokens += closed.prompt->size();
     stats_.reused_tokens += result.reused_tokens;
-    if (trying != nullptr && worth_thinking(i, vector))
+    if (plain_ && (trying != nullptr || !item.trace))
+      plain_->store(i, state, item.timings, closed.prompt->size());
+    if (trying != nullptr && item.trace) {
+      const Prompt prompt = with_trace(i, trying->prompts.embed);
+      item.stage = Embedding{};
+      return embed(i, prompt, tapped_ ? nullptr : result.pin);
+    }
+    if (trying != nullptr && (!trying->decides || worth_thinking(i, vector)))
       return think(i, std::move(trying->prompts), result.pin);
     if (item.trace) item.trace->timings.embed = item.timings.embed;
     drop(i);
@@ -418,6 +433,7 @@ class Run {
   std::vector<Item> items_;
   std::optional<MarginRule> margin_;
   api::VectorSink sink_;
+  std::optional<api::VectorSink> plain_;  // Vectors without traces, where they are wanted.
   api::TokenSink token_sink_;
   api::Call call_;  // Last: left first, so that nothing arrives at members that are gone.
 };

@@ -146,6 +146,7 @@ TokenSink::TokenSink(const ModelWithRecipe& embedder, const EmbedOptions& option
       normalize_(options.normalize.value_or(true)),
       dim_(checked_dim(embedder, options)),
       builder_(embedder.builder),
+      projections_(embedder.projections),
       items_(items) {
   tokens.validate();
   if (!options_.special) options_.special = embedder.recipe().pooling.pooling == prompt::Pooling::kNone;
@@ -161,9 +162,11 @@ void TokenSink::store(Call& call, std::size_t item, const prompt::EmbedPrompt& p
                       const at::Tensor& states, std::span<const float> pooled, std::function<void()> then) {
   // The job owns what it reads: it may still run when the call has been left.
   std::function<TokenRows()> job = [builder = builder_, prompt, states = states.contiguous(),
-                                    options = options_, normalize = normalize_,
+                                    options = options_, normalize = normalize_, projections = projections_,
                                     vector = std::vector<float>(pooled.begin(), pooled.end())] {
-    return make_rows(*builder, prompt, states, vector, options, normalize);
+    at::Tensor rows = states;
+    for (const models::Projection& project : projections) rows = project(rows).contiguous();
+    return make_rows(*builder, prompt, rows, vector, options, normalize);
   };
   call.prepare<TokenRows>(item, std::move(job), [this, item, then = std::move(then)](TokenRows rows, double) {
     items_[item] = std::move(rows);

@@ -44,6 +44,7 @@ class TokenSink {
   bool normalize_;
   std::int64_t dim_;
   std::shared_ptr<const prompt::PromptBuilder> builder_;
+  std::vector<models::Projection> projections_;
   std::vector<TokenRows> items_;
 };
 

@@ -81,6 +81,7 @@ int default_new_tokens(const models::Prompt& prompt, const models::ModelInfo& in
 }
 
 void check(GenerateRequest& request, const models::Model& model) {
+  if (model.info().whole_prompts) model.check_generates();
   request.options.validate();
   check_prompt(request.prompt.get(), model.info());
   if (!request.options.max_new_tokens)
@@ -216,7 +217,8 @@ std::future<GenerateResult> Engine::submit(GenerateRequest request) {
 
 std::future<EncodeResult> Engine::submit(EncodeRequest request) {
   check(request, impl_->model());
-  return impl_->submit(std::make_unique<EncodeSequence>(std::move(request)));
+  const bool whole = impl_->model().info().whole_prompts;
+  return impl_->submit(std::make_unique<EncodeSequence>(std::move(request), whole));
 }
 
 EngineStats Engine::stats() const {

@@ -171,8 +171,12 @@ bool Scheduler::add_chunk(Sequence& sequence, Budget& left, std::vector<Chunk>& 
   }
   if (left.tokens <= 0 || left.places <= 0) return false;
   std::int64_t tokens = std::min(left.tokens, sequence.until_snapshot());
+  if (sequence.whole()) {  // One that is larger than a step has it alone.
+    if (unread > left.tokens && left.tokens < max_step_tokens_) return false;
+    tokens = unread;
+  }
   if (!sequence.hidden().defined()) tokens = vision_.request(sequence, tokens);
-  if (tokens == 0) return false;
+  if (tokens == 0 || (sequence.whole() && tokens < unread)) return false;
   left.tokens -= tokens;
   --left.places;
   chunks.push_back({&sequence, tokens});
@@ -342,7 +346,7 @@ void Scheduler::run(std::vector<Chunk>&& chunks) {
 
 // A state that cannot be cut helps other requests only as it was where they part from this one.
 void Scheduler::keep_snapshot(const Sequence& sequence) {
-  if (!sequence.at_snapshot()) return;
+  if (sequence.whole() || !sequence.at_snapshot()) return;
   try {
     TokenChain chain = sequence.chain();
     chain.truncate(sequence.done);
@@ -437,8 +441,10 @@ void Scheduler::finish(Sequence& sequence) {
   try {
     sequence.complete(*model_);
     auto [chain, state] = sequence.take_state();
-    state->trim();
-    sequence.deliver(prefixes_.insert(std::move(chain), std::move(state), sequence.pin_state()));
+    if (sequence.whole()) state.reset();
+    if (state) state->trim();
+    sequence.deliver(!state ? nullptr
+                            : prefixes_.insert(std::move(chain), std::move(state), sequence.pin_state()));
     sequence.ended = true;
   } catch (...) {
     fail(sequence, std::current_exception());

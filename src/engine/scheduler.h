@@ -25,6 +25,9 @@ namespace tte::engine {
 // whatever is left of that once there is room again, with the same tokens. Pinned prefixes are dropped only
 // when nothing else runs.
 //
+// A prompt of a model that reads whole prompts is never cut, whatever the budget; where it is larger, the step has
+// nothing else.
+//
 // max_running sequences run in a step. For a vector that finds all places taken by traces, the youngest of
 // them step aside (up to half of the places), since a vector takes few steps and a trace takes many.
 //

@@ -190,9 +190,10 @@ void GenerateSequence::fail(std::exception_ptr error) {
   notify();
 }
 
-EncodeSequence::EncodeSequence(EncodeRequest request)
+EncodeSequence::EncodeSequence(EncodeRequest request, bool whole)
     : Sequence(request, request.output, request.hidden.defined()),
-      wanted_(request.output == Output::kNothing ? std::move(request.wanted) : nullptr),
+      whole_(whole),
+      wanted_(request.output == Output::kNothing && !whole ? std::move(request.wanted) : nullptr),
       hidden_(std::move(request.hidden)),
       row_(request.row.value_or(request.prompt->size() - 1)),
       candidates_(std::move(request.candidates)) {}
@@ -206,6 +207,7 @@ std::array<std::int64_t, 3> EncodeSequence::position(std::int64_t index) const {
 }
 
 std::int64_t EncodeSequence::reuse_limit() const {
+  if (whole_) return 0;
   if (output() == Output::kNothing) return prompt().size();
   if (output() == Output::kKept) return length();
   return one_row() ? row_ : 0;  // All rows have to be run when all are wanted.

@@ -66,6 +66,8 @@ class Sequence {
   [[nodiscard]] virtual at::Tensor hidden() const { return {}; }
   [[nodiscard]] bool generates() const { return output_ == Output::kTokens; }
   [[nodiscard]] virtual bool background() const { return false; }  // Nobody waits for its result yet.
+  // models::ModelInfo::whole_prompts: all of it runs in one step, and its state is of use to nobody.
+  [[nodiscard]] virtual bool whole() const { return false; }
   [[nodiscard]] virtual std::int64_t length()
       const = 0;  // Tokens known so far: the prompt and what was generated.
   [[nodiscard]] virtual std::int64_t id(std::int64_t index) const = 0;
@@ -174,13 +176,15 @@ class GenerateSequence : public Sequence {
 
 class EncodeSequence : public Sequence {
  public:
-  explicit EncodeSequence(EncodeRequest request);
+  EncodeSequence(EncodeRequest request, bool whole);
   std::future<EncodeResult> future() { return promise_.get_future(); }
 
   [[nodiscard]] bool background() const override { return wanted_ != nullptr && !wanted_->load(); }
-  // Nobody reads past the pooled row, unless the state is for later requests.
+  [[nodiscard]] bool whole() const override { return whole_; }
+  // Nobody reads past the pooled row, unless it sees what follows, or the state is for later requests.
   [[nodiscard]] std::int64_t length() const override {
-    return (one_row() || output() == Output::kKept) && !pin_state() ? row_ + 1 : prompt().size();
+    const bool to_row = one_row() || output() == Output::kKept;
+    return to_row && !whole_ && !pin_state() ? row_ + 1 : prompt().size();
   }
   [[nodiscard]] std::int64_t id(std::int64_t index) const override;
   [[nodiscard]] std::array<std::int64_t, 3> position(std::int64_t index) const override;
@@ -199,6 +203,7 @@ class EncodeSequence : public Sequence {
   [[nodiscard]] bool one_row() const { return output() == Output::kRow || output() == Output::kLogProbs; }
 
   std::promise<EncodeResult> promise_;
+  bool whole_;
   std::shared_ptr<std::atomic<bool>> wanted_;
   void check_finite() const;
 

@@ -70,6 +70,28 @@ std::optional<nn::Linear> read_projection(const weights::StateDict& weights, std
   return std::nullopt;
 }
 
+// Which layers of `parts` are bidirectional. Throws ModelError for what cannot be.
+std::vector<bool> bidirectional_layers(const Bidirectional& wanted, const Parts& parts,
+                                       const std::optional<HeadConfig>& head) {
+  if (!wanted.any()) return {};
+  const auto refuse = [&](const std::string& why) {
+    throw ModelError(
+        fmt::format("The recipe asks for bidirectional attention in the model of {}, {}.", parts.file, why));
+  };
+  if (head) refuse("of which an embedding head reads states that were made token by token: leave it out");
+  std::vector<bool> out(static_cast<std::size_t>(parts.text.layers), false);
+  for (std::int64_t i = 0; wanted.all && i < parts.text.layers; ++i)
+    out[static_cast<std::size_t>(i)] = !parts.text.is_delta(i);
+  for (const std::int64_t layer : wanted.layers) {
+    if (layer < 0 || layer >= parts.text.layers)
+      refuse(fmt::format("which has no layer {}: its layers are 0 to {}", layer, parts.text.layers - 1));
+    if (parts.text.is_delta(layer))
+      refuse(fmt::format("whose layer {} is a recurrence: leave it out of \"bidirectional\"", layer));
+    out[static_cast<std::size_t>(layer)] = true;
+  }
+  return out;
+}
+
 void add_digest(base::Digester& digester, const base::Digest& digest) {
   digester.bytes(&digest.low, sizeof digest.low).bytes(&digest.high, sizeof digest.high);
 }
@@ -97,6 +119,7 @@ ModelInfo describe(const Parts& parts, const LanguageModel& language, const weig
   info.dtype = language.embedding().scalar_type();
   info.device = language.embedding().device();
   info.linears = weights.linears();
+  info.whole_prompts = !parts.text.bidirectional_layers.empty();
   base::Digester digester;
   digester.text(parts.family).number(parts.image_token).number(parts.video_token);
   parts.text.add_to(digester);
@@ -174,6 +197,12 @@ class AssembledModel final : public Model {
           "Reasoner, and this one as the Embedder.",
           file_));
     }
+    if (info_.whole_prompts) {
+      throw ModelError(
+          fmt::format("The recipe makes attention in the model of {} bidirectional, so that no token can "
+                      "follow what it has read: load it as an Embedder, or with another recipe.",
+                      file_));
+    }
     if (projection_) {
       throw ModelError(fmt::format(
           "The checkpoint of {} projects its hidden states to {} dimensions for retrieval, and writes no "
@@ -233,10 +262,11 @@ class AssembledModel final : public Model {
 }  // namespace
 
 std::shared_ptr<const Model> assemble(const base::Checkpoint& checkpoint_in, const ModelOptions& options,
-                                      const Parts& parts) {
+                                      Parts parts) {
   std::optional<HeadConfig> config;
   if (is_head(checkpoint_in.folder())) config = read_head(checkpoint_in.folder());
   if (config) check_fits(*config, parts);
+  parts.text.bidirectional_layers = bidirectional_layers(options.bidirectional, parts, config);
   // A head changes no tensor of its base.
   const base::Checkpoint checkpoint = config ? base::Checkpoint(checkpoint_in.base()) : checkpoint_in;
   weights::Placement placement = options.placement;
@@ -262,7 +292,8 @@ std::shared_ptr<const Model> assemble(const base::Checkpoint& checkpoint_in, con
   for (const std::string& name : weights.names()) {
     const auto begins = [&](const std::string& prefix) { return name.starts_with(prefix); };
     // Frequencies that old tools saved are computed here.
-    if (name.ends_with("inv_freq") || std::any_of(parts.unread.begin(), parts.unread.end(), begins))
+    if (name.ends_with("inv_freq") || std::any_of(parts.unread.begin(), parts.unread.end(), begins) ||
+        std::any_of(options.read_elsewhere.begin(), options.read_elsewhere.end(), begins))
       weights.mark_used(name);
   }
   auto model = std::make_shared<const AssembledModel>(parts, weights, options, head);

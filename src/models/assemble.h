@@ -49,6 +49,6 @@ struct Parts {
 
 // The checkpoint's tensors must all be used, but for Parts::unread and inv_freq of old tools.
 std::shared_ptr<const Model> assemble(const base::Checkpoint& checkpoint, const ModelOptions& options,
-                                      const Parts& parts);
+                                      Parts parts);
 
 }  // namespace tte::models

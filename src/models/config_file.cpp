@@ -186,6 +186,19 @@ TextConfig read_text(const ConfigFile& file, const TextRules& rules) {
   return text;
 }
 
+void read_experts(const JsonObject& config, TextConfig& text) {
+  constexpr std::int64_t kMostExperts = 1 << 14;
+  nn::ExpertsShape& shape = text.experts;
+  const char* count = config.has("num_local_experts") ? "num_local_experts" : "num_experts";
+  shape.hidden = text.hidden_size;
+  shape.experts = config.integer(count, shape.experts, 1, kMostExperts);
+  shape.per_token = config.integer("num_experts_per_tok", shape.per_token, 1, kMostExperts);
+  if (shape.per_token > shape.experts)
+    config.reject("num_experts_per_tok", fmt::format("there are {} experts only", shape.experts));
+  shape.intermediate = config.integer("moe_intermediate_size", shape.intermediate, 1, kMostSize);
+  text.expert_layers.assign(static_cast<std::size_t>(text.layers), true);
+}
+
 kernels::Activation read_activation(const JsonObject& config, const std::string& key,
                                     const std::string& fallback) {
   static const std::map<std::string, kernels::Activation> activations = {

@@ -45,6 +45,10 @@ struct TextRules {
 // other rope types, other activations).
 TextConfig read_text(const ConfigFile& file, const TextRules& rules);
 
+// The sizes of a mixture of experts: num_experts (or num_local_experts), num_experts_per_tok, moe_intermediate_size, with
+// the defaults that `text.experts` has, and text's hidden_size. All layers have it, unless the caller says otherwise.
+void read_experts(const base::JsonObject& config, TextConfig& text);
+
 // The rope parameters of `config`, whichever of their two names they have.
 base::JsonObject rope_of(const base::JsonObject& config);
 // The type of rope that they name, "default" where they name none. Throws ModelError unless it is one of `known`.

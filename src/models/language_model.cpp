@@ -49,11 +49,18 @@ nn::RmsNormOptions norm_options(const TextConfig& config) {
   return {.eps = config.rms_norm_eps, .scale = config.norm_scale};
 }
 
-nn::AttentionShape attention_shape(const TextConfig& config) {
+nn::AttentionShape attention_shape(const TextConfig& config, std::int64_t layer) {
   nn::AttentionShape shape{config.hidden_size, config.heads, config.kv_heads, config.head_dim};
+  shape.bidirectional = config.is_bidirectional(layer);
   if (config.qk_norm) shape.qk_norm = norm_options(config);
   shape.gated = config.gated;
   return shape;
+}
+
+std::unique_ptr<const nn::FeedForward> make_mlp(const TextConfig& config, std::int64_t layer,
+                                                const weights::StateDict& weights) {
+  if (config.has_experts(layer)) return std::make_unique<nn::Experts>(weights, config.experts);
+  return std::make_unique<nn::GatedMlp>(weights, config.hidden_size, config.intermediate_size);
 }
 
 TextConfig without(TextConfig config, const std::optional<Ending>& ending) {
@@ -81,6 +88,9 @@ void TextConfig::add_to(base::Digester& digester) const {
   for (const double value : {rms_norm_eps, rope_theta}) digester.bytes(&value, sizeof value);
   for (const bool is_delta : delta_layers) digester.number(std::int64_t{is_delta});
   if (!delta_layers.empty()) digester.number(delta.key_heads).number(delta.value_heads);
+  if (!expert_layers.empty()) digester.text("experts").number(experts.per_token);
+  if (!bidirectional_layers.empty()) digester.text("bidirectional");
+  for (const bool is_bidirectional : bidirectional_layers) digester.number(std::int64_t{is_bidirectional});
   if (rope_scaling.factor == 1 && !rope_scaling.low_freq_factor) return;
   for (const double value : {rope_scaling.factor, rope_scaling.low_freq_factor.value_or(0),
                              rope_scaling.high_freq_factor.value_or(0)}) {
@@ -109,11 +119,11 @@ LanguageModel::LanguageModel(const TextConfig& config, const weights::StateDict&
     if (config.is_delta(i)) {
       mixer = std::make_unique<nn::GatedDeltaNet>(layer.select("linear_attn."), config.delta, deltas++);
     } else {
-      mixer =
-          std::make_unique<nn::Attention>(layer.select("self_attn."), attention_shape(config), attentions++);
+      mixer = std::make_unique<nn::Attention>(layer.select("self_attn."), attention_shape(config, i),
+                                              attentions++);
     }
-    layers_.emplace_back(layer, std::move(mixer), config.hidden_size, config.intermediate_size,
-                         norm_options(config));
+    layers_.emplace_back(layer, std::move(mixer), make_mlp(config, i, layer.select("mlp.")),
+                         config.hidden_size, norm_options(config));
   }
   const nn::KvShape kv = {attentions, config.kv_heads, config.head_dim, embedding_.scalar_type(),
                           embedding_.device()};
@@ -149,7 +159,11 @@ std::int64_t LanguageModel::state_bytes(std::int64_t tokens) const {
 
 void LanguageModel::check_batch(const RaggedBatch& batch) const {
   std::int64_t rows = 0;
-  for (const Segment& segment : batch.segments) rows += segment.tokens;
+  for (const Segment& segment : batch.segments) {
+    rows += segment.tokens;
+    if (!config_.bidirectional_layers.empty() && segment.state->length() > 0)
+      throw Error("A model with bidirectional layers reads a prompt in one step, and nothing behind it.");
+  }
   const std::int64_t visual = batch.visual_rows.defined() ? batch.visual_rows.numel() : 0;
   const bool features_fit =
       visual == 0 || (batch.visual_features.defined() && batch.visual_features.dim() == 2 &&

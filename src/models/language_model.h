@@ -16,6 +16,7 @@
 #include "models/model.h"
 #include "nn/decoder_layer.h"
 #include "nn/delta_net.h"
+#include "nn/experts.h"
 #include "nn/hybrid_state.h"
 #include "nn/kv_cache.h"
 #include "nn/norm.h"
@@ -48,9 +49,20 @@ struct TextConfig {
   // attention, which at least one is. Empty: none.
   std::vector<bool> delta_layers;
   nn::DeltaNetShape delta;
+  // Layers whose MLP is a mixture of `experts`. Empty: none is.
+  std::vector<bool> expert_layers;
+  nn::ExpertsShape experts;
+  // Whether each layer is of attention in both directions, which no config.json says. Empty: none is.
+  std::vector<bool> bidirectional_layers;
 
   [[nodiscard]] bool is_delta(std::int64_t layer) const {
     return !delta_layers.empty() && delta_layers[static_cast<std::size_t>(layer)];
+  }
+  [[nodiscard]] bool has_experts(std::int64_t layer) const {
+    return !expert_layers.empty() && expert_layers[static_cast<std::size_t>(layer)];
+  }
+  [[nodiscard]] bool is_bidirectional(std::int64_t layer) const {
+    return !bidirectional_layers.empty() && bidirectional_layers[static_cast<std::size_t>(layer)];
   }
   // Adds every setting that decides what the model computes, but for those that the weights' shapes tell.
   void add_to(base::Digester& digester) const;

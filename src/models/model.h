@@ -59,6 +59,9 @@ struct ModelInfo {
   // are features of the other. Means nothing outside of this process.
   base::Digest vision_identity;
   std::optional<HeadInfo> head = {};
+  // Some layers let a token see what follows it, too. A prompt is then read in one step, from its first token to its
+  // last: there are no pieces of it, no beginning that other prompts share, and nothing to go on with.
+  bool whole_prompts = false;
 };
 
 // A loaded checkpoint. const and safe to share between engines; forward() calls must not overlap.
@@ -90,9 +93,20 @@ class Model {
   [[nodiscard]] virtual at::Tensor pool(const at::Tensor& hidden) const = 0;
 };
 
+// Layers of attention in which a token sees the whole prompt, and not only what stands before it.
+struct Bidirectional {
+  bool all = false;                  // All layers of attention; those of another kind stay as they are.
+  std::vector<std::int64_t> layers;  // These, counted from 0.
+
+  [[nodiscard]] bool any() const { return all || !layers.empty(); }
+};
+
 struct ModelOptions {
   weights::Placement placement;
   std::int64_t state_bytes = 0;  // For sequence states; must be positive.
+  Bidirectional bidirectional = {};
+  // What names of tensors begin with that somebody else reads.
+  std::vector<std::string> read_elsewhere = {};
 };
 
 // The dtype that config.json names ("dtype", or "torch_dtype" in older files; at the top or in "text_config");

@@ -42,12 +42,15 @@ const std::map<std::string, Family>& families() {
       {"qwen2_vl", {qwen2_vl::load_preprocessor, qwen2_vl::load_model}},
       {"qwen2_5_vl", {qwen2_5_vl::load_preprocessor, qwen2_5_vl::load_model}},
       {"qwen3_vl", {qwen3_vl::load_preprocessor, qwen3_vl::load_model}},
+      {"qwen3_vl_moe", {qwen3_vl::load_preprocessor, qwen3_vl::load_model}},
       {"qwen3", {qwen3::load_preprocessor, qwen3::load_model}},
       {"llama", {llama::load_preprocessor, llama::load_model}},
       {"mistral", {llama::load_preprocessor, llama::load_model}},
       {"llava_next", {llava_next::load_preprocessor, llava_next::load_model}},
       {"qwen3_5", {qwen3_5::load_preprocessor, qwen3_5::load_model}},
       {"qwen3_5_text", {qwen3_5::load_text_preprocessor, qwen3_5::load_text_model}},
+      {"qwen3_5_moe", {qwen3_5::load_preprocessor, qwen3_5::load_model}},
+      {"qwen3_5_moe_text", {qwen3_5::load_text_preprocessor, qwen3_5::load_text_model}},
   };
   return known;
 }

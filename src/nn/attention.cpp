@@ -63,12 +63,16 @@ at::Tensor Attention::mix(const at::Tensor& x, const Step& step) const {
   } else {
     rotate(heads(qkv, 0, shape_.heads + shape_.kv_heads), step.rope);  // In one call.
   }
+  const at::Tensor v = heads(qkv, query_columns_ + shape_.kv_heads, shape_.kv_heads);
+  if (shape_.bidirectional)
+    return project_out(kernels::attention(q, k, v, step.batch.cu_seqlens, /*causal=*/false, scale_), gate);
   kernels::PagedCache& cache = step.caches[cache_];
-  kernels::store_kv(k, heads(qkv, query_columns_ + shape_.kv_heads, shape_.kv_heads), cache, step.batch);
+  kernels::store_kv(k, v, cache, step.batch);
   return project_out(kernels::paged_attention(q, cache, step.batch, scale_), gate);
 }
 
 at::Tensor Attention::mix_selected(const at::Tensor& x, const Step& step, const Selection& selection) const {
+  if (shape_.bidirectional) return mix(x, step).index_select(0, selection.rows);
   const at::Tensor kv = kv_(x);
   at::Tensor k = heads(kv, 0, shape_.kv_heads);
   if (k_norm_) k = (*k_norm_)(k);

@@ -23,6 +23,8 @@ struct AttentionShape {
   std::optional<RmsNormOptions> qk_norm = {};  // q_norm and k_norm of each head, before its rotation.
   // q_proj also has a gate behind each head's queries, whose sigmoid the head's result is multiplied with.
   bool gated = false;
+  // A row sees all rows of its sequence, which are all in one step: nothing is kept for later ones.
+  bool bidirectional = false;
 };
 
 // Grouped-query attention with rotary positions, of a head's first dimensions where Step::rope has fewer than a head:

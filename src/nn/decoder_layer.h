@@ -13,15 +13,15 @@
 
 namespace tte::nn {
 
-// Reads input_layernorm, post_attention_layernorm, mlp.*; the mixer (attention, say) is made by the family.
+// Reads input_layernorm and post_attention_layernorm; the mixer (attention, say) and the MLP are made by the family.
 //
 // The stream of hidden states travels as `residual` and a `delta` that is still to be added: every addition
 // happens together with the norm that follows it, in one pass over memory. The hidden states are residual +
 // delta.
 class DecoderLayer {
  public:
-  DecoderLayer(const weights::StateDict& weights, std::unique_ptr<const Mixer> mixer, std::int64_t hidden,
-               std::int64_t intermediate, const RmsNormOptions& norm);
+  DecoderLayer(const weights::StateDict& weights, std::unique_ptr<const Mixer> mixer,
+               std::unique_ptr<const FeedForward> mlp, std::int64_t hidden, const RmsNormOptions& norm);
 
   // Adds `delta` (undefined before the first layer) to `residual` [rows, hidden] and returns the next delta.
   [[nodiscard]] at::Tensor operator()(at::Tensor& residual, const at::Tensor& delta, const Step& step) const;
@@ -35,7 +35,7 @@ class DecoderLayer {
 
   RmsNorm input_norm_, mlp_norm_;
   std::unique_ptr<const Mixer> mixer_;
-  GatedMlp mlp_;
+  std::unique_ptr<const FeedForward> mlp_;
 };
 
 }  // namespace tte::nn

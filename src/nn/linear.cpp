@@ -33,6 +33,13 @@ kernels::Weight load_weight(const weights::StateDict& weights, const std::vector
                                 weights.dtype(names.front()));
 }
 
+kernels::Weight as_weight(const weights::StateDict& weights, const at::Tensor& matrix) {
+  const base::LinearFormat format = weights.linears();
+  const std::int64_t out = matrix.size(0), in = matrix.size(1);
+  if (!kernels::is_packed(format, out, in, matrix.scalar_type())) return matrix;
+  return kernels::packed_weight(kernels::pack(matrix, format), format, out, in, matrix.scalar_type());
+}
+
 Linear::Linear(const weights::StateDict& weights, const std::string& name, std::int64_t in, std::int64_t out)
     : weight_(load_weight(weights, {name + ".weight"}, {{out, in}})),
       bias_(weights.find(name + ".bias", {out})) {}

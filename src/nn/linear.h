@@ -17,6 +17,9 @@ namespace tte::nn {
 kernels::Weight load_weight(const weights::StateDict& weights, const std::vector<std::string>& names,
                             const std::vector<std::vector<std::int64_t>>& shapes);
 
+// A matrix [out, in] that was taken out of `weights`, in that format.
+kernels::Weight as_weight(const weights::StateDict& weights, const at::Tensor& matrix);
+
 // Whether load_weight() makes something else of the tensor `name` [out, in] than the checkpoint has.
 bool is_packed(const weights::StateDict& weights, const std::string& name, std::int64_t out, std::int64_t in);
 

@@ -12,11 +12,18 @@
 
 namespace tte::nn {
 
+// What a decoder layer does with each row by itself: x [rows, hidden] -> [rows, hidden].
+class FeedForward {
+ public:
+  virtual ~FeedForward() = default;
+  [[nodiscard]] virtual at::Tensor operator()(const at::Tensor& x) const = 0;
+};
+
 // down_proj(silu(gate_proj(x)) * up_proj(x)), gate and up in one product.
-class GatedMlp {
+class GatedMlp final : public FeedForward {
  public:
   GatedMlp(const weights::StateDict& weights, std::int64_t hidden, std::int64_t intermediate);
-  [[nodiscard]] at::Tensor operator()(const at::Tensor& x) const;
+  [[nodiscard]] at::Tensor operator()(const at::Tensor& x) const override;
 
  private:
   Linear gate_up_, down_;

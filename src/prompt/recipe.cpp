@@ -213,6 +213,43 @@ void parse_poolings(const JsonObject& recipe, Recipe& out) {
 }
 
 // A list of sizes, or the least of all.
+void parse_projections(const JsonObject& recipe, Recipe& out) {
+  const Json* list = recipe.find("projection");
+  if (list == nullptr) return;
+  if (!list->is_array()) recipe.reject("projection", "it must be a list of objects");
+  for (const Json& entry : *list) {
+    const JsonObject object =
+        known_object(entry, recipe.where(), "projection", {"file", "tensors", "activation", "residual"});
+    models::ProjectionOptions& projection = out.projections.emplace_back();
+    projection.file = object.text("file", "");
+    projection.tensors = object.text("tensors", "");
+    if (projection.file.empty() && projection.tensors.empty())
+      object.fail("tensors", "is missing: it is what the names of the projection's tensors begin with");
+    const Json* residual = object.find("residual");
+    if (residual != nullptr && residual->is_string()) {
+      projection.residual = true;
+      projection.residual_tensors = residual->get<std::string>();
+    } else {
+      projection.residual = object.flag("residual", false);
+    }
+    if (const auto activation =
+            object.choice("activation", {"identity", "tanh", "relu", "gelu", "sigmoid", "silu"}))
+      projection.activation = static_cast<models::ProjectionActivation>(*activation);
+  }
+}
+
+void parse_bidirectional(const JsonObject& recipe, models::Bidirectional& out) {
+  const Json* value = recipe.find("bidirectional");
+  if (value == nullptr) return;
+  if (const auto flag = base::strict_cast<bool>(*value)) {
+    out.all = *flag;
+  } else if (const auto layers = base::strict_cast<std::vector<std::int64_t>>(*value)) {
+    out.layers = *layers;
+  } else {
+    recipe.reject("bidirectional", "it must be true, false or a list of layers, counted from 0");
+  }
+}
+
 void parse_dims(const JsonObject& recipe, Recipe& out) {
   constexpr std::int64_t kMostDims = 1 << 20;
   const Json* json = recipe.find("dims");
@@ -348,9 +385,10 @@ const Instruction& Recipe::preset(const Task& task) const {
 Recipe parse_recipe(const Json& json, const std::string& where) {
   const JsonObject object =
       known_object(json, where, "",
-                   {"name", "description", "applies_to", "prompt", "instruction", "tasks", "trace", "pooling",
-                    "pooling_token", "pooling_fallback", "without_trace", "normalize", "dims", "max_length",
-                    "image", "video", "decoding", "benchmark_prompts"});
+                   {"name",          "description", "applies_to",    "prompt",        "instruction",
+                    "tasks",         "trace",       "pooling",       "pooling_token", "pooling_fallback",
+                    "without_trace", "projection",  "bidirectional", "normalize",     "dims",
+                    "max_length",    "image",       "video",         "decoding",      "benchmark_prompts"});
   Recipe out;
   out.source = json;
   out.name = where;
@@ -364,6 +402,8 @@ Recipe parse_recipe(const Json& json, const std::string& where) {
   if (const Json* trace = object.find("trace")) parse_trace(*trace, where, out.trace);
   parse_applies_to(object, out);
   parse_poolings(object, out);
+  parse_projections(object, out);
+  parse_bidirectional(object, out.bidirectional);
   out.normalize = object.flag("normalize", out.normalize);
   parse_dims(object, out);
   out.max_length = static_cast<int>(object.integer("max_length", 0, 1, kMostTokens));

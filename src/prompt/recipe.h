@@ -9,7 +9,9 @@
 #include <vector>
 
 #include "base/json.h"
+#include "models/model.h"
 #include "models/preprocessor.h"
+#include "models/projection.h"
 #include "text/chat_template.h"
 #include "tte/options.h"
 
@@ -98,6 +100,8 @@ struct Recipe {
   TraceFormat trace;
   PoolingRule pooling;
   std::optional<PoolingRule> without_trace;  // Instead of it for prompts without a trace; kLast or kToken.
+  std::vector<models::ProjectionOptions> projections;  // Of the pooled state, one behind the other.
+  models::Bidirectional bidirectional;
   bool normalize = true;
   // Matryoshka sizes that were trained, beside that of the whole vector; unset: nobody says.
   std::optional<std::vector<int>> dims;

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <string>
 #include <utility>
@@ -52,9 +53,39 @@ std::string pooling_mode(const JsonObject& config, const std::filesystem::path& 
 // What modules.json puts behind the transformer.
 struct Modules {
   std::string pooling;
+  Json projections = Json::array();
   bool normalize = false;
   bool prompt_pooled = true;  // Whether a mean has the states of the prompt too.
 };
+
+// What a Dense module of a folder is as a recipe's projection.
+Json read_dense(const base::Checkpoint& checkpoint, const std::string& folder) {
+  const auto file = checkpoint / (folder + "/config.json");
+  const JsonObject config(base::read_json_object(file), base::shown(file));
+  const std::string function = config.text("activation_function", "torch.nn.modules.activation.Tanh");
+  const std::string activation = function.substr(function.rfind('.') + 1);
+  constexpr std::array kKnown = {std::pair{"Identity", "identity"}, std::pair{"Tanh", "tanh"},
+                                 std::pair{"ReLU", "relu"},         std::pair{"GELU", "gelu"},
+                                 std::pair{"Sigmoid", "sigmoid"},   std::pair{"SiLU", "silu"}};
+  const auto known =
+      std::find_if(kKnown.begin(), kKnown.end(), [&](const auto& pair) { return activation == pair.first; });
+  if (!function.starts_with("torch.nn.") || known == kKnown.end())
+    refuse(file, fmt::format("the activation \"{}\"", base::printable(function, 60)));
+  for (const char* key : {"module_input_name", "module_output_name"}) {
+    const std::string value = config.text(key, "sentence_embedding");
+    if (value != "sentence_embedding")
+      refuse(file, fmt::format("{} \"{}\"", key, base::printable(value, 40)));
+  }
+  Json out = {{"file", folder + "/model.safetensors"}, {"tensors", "linear."}, {"activation", known->second}};
+  if (!config.flag("use_residual", false)) return out;
+  const auto size = [&](const char* key) { return base::require<std::int64_t>(config, key); };
+  if (size("in_features") == size("out_features")) {
+    out["residual"] = true;
+  } else {
+    out["residual"] = "residual.";
+  }
+  return out;
+}
 
 Modules read_modules(const base::Checkpoint& checkpoint) {
   const auto file = checkpoint / "modules.json";
@@ -76,6 +107,11 @@ Modules read_modules(const base::Checkpoint& checkpoint) {
       const JsonObject config(base::read_json_object(config_file), base::shown(config_file));
       out.pooling = pooling_mode(config, config_file);
       out.prompt_pooled = config.flag("include_prompt", true);
+    } else if (known && kind == "Dense" && !out.pooling.empty() && !out.normalize) {
+      out.projections.push_back(read_dense(checkpoint, module.text("path", "")));
+    } else if (known && kind == "Dense") {
+      refuse(file,
+             out.normalize ? "a Dense module behind Normalize" : "a Dense module in front of the pooling");
     } else if (known && kind == "Normalize") {
       out.normalize = true;
     } else {
@@ -153,6 +189,7 @@ std::optional<Json> recipe_of_modules(const base::Checkpoint& checkpoint) {
   }
   recipe["pooling"] = modules.pooling;
   recipe["normalize"] = modules.normalize;
+  if (!modules.projections.empty()) recipe["projection"] = modules.projections;
   if (const std::int64_t limit = max_length(checkpoint, settings); limit < kMostTokens)
     recipe["max_length"] = limit;
   return recipe;

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "kernels/kernels.h"
+#include "tte/error.h"
 
 namespace tte::engine::testing {
 namespace {
@@ -61,6 +62,12 @@ at::Tensor features_of(const models::Visual& visual) {
                  features[i].mutable_data_ptr<float>());
   }
   return features;
+}
+
+// What tokens say that see all of a prompt.
+void see_all(std::span<std::uint64_t> hashes) {
+  const std::uint64_t last = hashes.back();
+  for (std::uint64_t& hash : hashes) hash = combine(hash, last);
 }
 
 // A head of a made-up format, which keeps no numbers at all: logits are pseudo-random functions of the hash that
@@ -189,9 +196,14 @@ FakeModel::FakeModel(Options options) : options_(std::move(options)), pool_(std:
   info_.fingerprint = {1, 2};
   info_.vision_fingerprint = {3, 4};
   info_.vision_identity = {3, 4};
+  info_.whole_prompts = options_.whole;
 }
 
 FakeModel::~FakeModel() = default;
+
+void FakeModel::check_generates() const {
+  if (options_.whole) throw ModelError("fake model: it writes nothing.");
+}
 
 std::int64_t FakeModel::state_capacity() const {
   return options_.capacity;
@@ -245,6 +257,7 @@ at::Tensor FakeModel::forward(const models::RaggedBatch& batch) const {
     require(segment.tokens > 0, "an empty segment");
     step.tokens.push_back(segment.tokens);
     step.lengths.push_back(state.length());
+    require(!options_.whole || state.length() == 0, "a prompt in two pieces");
     for (std::int64_t i = 0; i < segment.tokens; ++i, ++row) {
       require(row < total, "more segment tokens than ids");
       const auto feature = features.find(row);
@@ -256,6 +269,7 @@ at::Tensor FakeModel::forward(const models::RaggedBatch& batch) const {
         pool_->read[hashes.back()] = state.ids;
       }
     }
+    if (options_.whole) see_all(std::span(hashes).last(static_cast<std::size_t>(segment.tokens)));
   }
   require(row == total, "fewer segment tokens than ids");
   at::Tensor hidden = at::empty({static_cast<std::int64_t>(batch.output_rows.size()), kHidden}, at::kFloat);
@@ -290,6 +304,7 @@ at::Tensor FakeModel::reference(const models::Prompt& prompt) const {
   std::vector<at::Tensor> features;
   for (const auto& visual : prompt.visuals) features.push_back(features_of(*visual));
   std::uint64_t hash = 7;
+  std::vector<std::uint64_t> hashes;
   std::size_t visual = 0;
   std::int64_t row = 0;
   for (std::size_t i = 0; i < prompt.ids.size(); ++i) {
@@ -302,8 +317,11 @@ at::Tensor FakeModel::reference(const models::Prompt& prompt) const {
       feature = features[visual].const_data_ptr<float>() + kHidden * row++;
     }
     hash = token_hash(hash, prompt.ids[i], prompt.positions[i], feature);
-    write_hidden(hash, result.mutable_data_ptr<float>() + static_cast<std::int64_t>(i) * kHidden);
+    hashes.push_back(hash);
   }
+  if (options_.whole) see_all(hashes);
+  for (std::size_t i = 0; i < hashes.size(); ++i)
+    write_hidden(hashes[i], result.mutable_data_ptr<float>() + static_cast<std::int64_t>(i) * kHidden);
   return result;
 }
 

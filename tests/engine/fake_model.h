@@ -47,6 +47,8 @@ class FakeModel : public models::Model {
     // only.
     std::int64_t slot = 0;
     std::int64_t max_positions = std::int64_t{1} << 40;
+    bool whole =
+        false;  // What it says at a token is a hash of the whole prompt (models::ModelInfo::whole_prompts).
     // The next id after `ids`; unset: by hash.
     std::function<std::int64_t(const std::vector<std::int64_t>& ids)> next;
   };
@@ -61,6 +63,7 @@ class FakeModel : public models::Model {
   std::vector<at::Tensor> encode_vision(
       std::span<const std::shared_ptr<const models::Visual>> visuals) const override;
   at::Tensor forward(const models::RaggedBatch& batch) const override;
+  void check_generates() const override;
   at::Tensor logits(const at::Tensor& hidden) const override;
   void keep_hidden(std::int64_t /*layer*/) const override {}
   at::Tensor pool(const at::Tensor& hidden) const override { return hidden.sum(0); }

@@ -92,6 +92,60 @@ TEST(Scheduler, MixedBatchesGiveWhatEachRequestGetsAlone) {
   }
 }
 
+// Prompts of a model in which tokens see what follows them: never cut, never shared, alone where they are larger than a
+// step, and none that is small waits for ever.
+TEST(Scheduler, WholePromptsAreReadInOneStepEach) {
+  FakeModel::Options whole;
+  whole.whole = true;
+  for (const std::int64_t slot : {0, 10}) {
+    whole.slot = slot;
+    for (const auto& options : {limits(2048, 256), limits(16, 8), limits(5, 3), limits(1, 1)}) {
+      Bench bench(whole, options);
+      auto hold = Hold::on(*bench.executor);
+      std::vector<std::future<EncodeResult>> vectors;
+      for (int i = 0; i < 12; ++i) {
+        auto request = mixed_encode(i);
+        request.pin_state = i % 4 == 0;
+        vectors.push_back(bench.engine->submit(std::move(request)));
+      }
+      hold->let_go();
+      for (int i = 0; i < 12; ++i) {
+        const at::Tensor all = bench.model->reference(*mixed_prompt(i));
+        const at::Tensor expected = i % 3 == 1 ? all : all[i % 3 == 2 ? 2 : all.size(0) - 1];
+        const EncodeResult result = vectors[static_cast<std::size_t>(i)].get();
+        EXPECT_TRUE(at::equal(result.hidden, expected)) << "vector " << i;
+        EXPECT_EQ(result.reused_tokens, 0);
+        EXPECT_EQ(result.pin, nullptr);
+      }
+      for (const auto& step : bench.model->steps())
+        EXPECT_TRUE(step.total() <= options.max_step_tokens || step.tokens.size() == 1) << step.total();
+      EXPECT_EQ(bench.model->used(), 0);  // No state is kept for others.
+    }
+  }
+}
+
+TEST(Scheduler, AWholePromptWaitsUntilItsVisualsAreEncoded) {
+  FakeModel::Options whole;
+  whole.whole = true;
+  EngineOptions options = limits(2048, 8);
+  options.max_step_patches = 8;
+  Bench bench(whole, options);
+  std::vector<PromptPart> parts{std::string("look ")};
+  for (std::uint64_t i = 0; i < 3; ++i) parts.emplace_back(make_visual(i, 4, 6));
+  const auto prompt = make_prompt(parts);
+  const auto result = bench.encode(prompt, Output::kAllRows).get();
+  EXPECT_TRUE(at::equal(result.hidden, bench.model->reference(*prompt)));
+  EXPECT_EQ(bench.model->vision_calls().size(), 3U);
+}
+
+TEST(Scheduler, AModelOfWholePromptsWritesNothing) {
+  FakeModel::Options whole;
+  whole.whole = true;
+  Bench bench(whole);
+  EXPECT_THAT(error_of<ModelError>([&] { bench.generate(text_prompt(4, 1), 2).get(); }),
+              HasSubstr("writes nothing"));
+}
+
 TEST(Scheduler, DecodesFirstThenFillsTheBudgetWithChunks) {
   FakeModel::Options model;
   Bench bench(model, limits(10, 8));

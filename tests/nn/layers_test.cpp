@@ -15,6 +15,7 @@
 #include "expect_error.h"
 #include "nn/attention.h"
 #include "nn/decoder_layer.h"
+#include "nn/experts.h"
 #include "nn/kv_cache.h"
 #include "nn/linear.h"
 #include "nn/mlp.h"
@@ -176,8 +177,12 @@ class DecoderLayerTest : public ::testing::TestWithParam<bool> {
     checkpoint_.add("post_attention_layernorm.weight", {16});
     layer_ = std::make_unique<DecoderLayer>(
         checkpoint_.open(), std::make_unique<Attention>(checkpoint_.open().select("self_attn."), shape, 0),
-        16, 24, RmsNormOptions{.eps = 1e-6});
+        mlp(), 16, RmsNormOptions{.eps = 1e-6});
     pool_ = KvPool::create({1, 2, 4, at::kFloat, at::kCPU}, 1 << 20);
+  }
+
+  std::unique_ptr<const FeedForward> mlp() const {
+    return std::make_unique<GatedMlp>(checkpoint_.open().select("mlp."), 16, 24);
   }
 
   // x [rows, 16] of one fresh sequence, written out with a mask.
@@ -267,7 +272,7 @@ class Halving : public Mixer {
 
 TEST_P(DecoderLayerTest, TakesAnyMixer) {
   const at::Tensor kept = at::zeros({3, 16});
-  const DecoderLayer layer(checkpoint_.open(), std::make_unique<Halving>(kept), 16, 24,
+  const DecoderLayer layer(checkpoint_.open(), std::make_unique<Halving>(kept), mlp(), 16,
                            RmsNormOptions{.eps = 1e-6});
   const at::Tensor x = checkpoint_.input(5, 16), other = checkpoint_.input(2, 16);
   const auto run = [&](const at::Tensor& rows, std::vector<std::int32_t> cu_seqlens,
@@ -339,6 +344,111 @@ TEST(Attention, GatesAHeadAndRotatesItsBeginning) {
   const at::Tensor index = at::tensor(rows, at::kLong);
   const Selection selection{index, {step.rope.select(index), select_rows(step.batch, rows), step.caches}};
   expect_close(attention.mix_selected(x, step, selection), expected.index_select(0, index));
+}
+
+// Two sequences of one step: each row sees all rows of its own.
+TEST(Attention, SeesBothWaysWhereAsked) {
+  Checkpoint checkpoint;
+  checkpoint.add("q_proj.weight", {8, 12});
+  for (const char* name : {"k_proj.weight", "v_proj.weight"}) checkpoint.add(name, {4, 12});
+  checkpoint.add("o_proj.weight", {12, 8});
+  AttentionShape shape{12, 2, 1, 4};
+  shape.bidirectional = true;
+  const Attention attention(checkpoint.open(), shape, 0);
+  const Rope rope = Rope::text(4, 100.0, {0, 0});
+  const at::Tensor x = checkpoint.input(7, 12);
+  Step step;
+  step.rope = rope.table(at::zeros({1, 7}, at::kLong), at::kCPU, at::kFloat);  // Nothing is turned.
+  step.batch.cu_seqlens = {0, 3, 7};
+  std::vector<at::Tensor> expected;
+  for (const auto& [begin, count] : {std::pair{0, 3}, std::pair{3, 4}}) {
+    const at::Tensor own = x.narrow(0, begin, count);
+    const at::Tensor k = checkpoint.apply("k_proj", own), v = checkpoint.apply("v_proj", own);
+    std::vector<at::Tensor> heads;
+    for (const at::Tensor& q : checkpoint.apply("q_proj", own).chunk(2, 1))
+      heads.push_back((q.matmul(k.t()) / 2.0).softmax(-1).matmul(v));
+    expected.push_back(checkpoint.apply("o_proj", at::cat(heads, 1)));
+  }
+  expect_close(attention.mix(x, step), at::cat(expected));
+  const at::Tensor index = at::tensor({2, 5}, at::kLong);
+  expect_close(attention.mix_selected(x, step, {index, {}}), at::cat(expected).index_select(0, index));
+}
+
+// Five experts, two for each row, and one for all rows.
+class ExpertsTest : public ::testing::Test {
+ protected:
+  static constexpr std::int64_t kExperts = 5;
+  ExpertsTest() {
+    checkpoint_.add("gate.weight", {kExperts, 8});
+    for (std::int64_t i = 0; i < kExperts; ++i) {
+      checkpoint_.add(name(i, "gate_proj"), {6, 8});
+      checkpoint_.add(name(i, "up_proj"), {6, 8});
+      checkpoint_.add(name(i, "down_proj"), {8, 6});
+    }
+    for (const char* part : {"gate_proj", "up_proj"})
+      checkpoint_.add(std::string("shared_expert.") + part + ".weight", {4, 8});
+    checkpoint_.add("shared_expert.down_proj.weight", {8, 4});
+    checkpoint_.add("shared_expert_gate.weight", {1, 8});
+  }
+  static std::string name(std::int64_t i, const std::string& part) {
+    return "experts." + std::to_string(i) + "." + part + ".weight";
+  }
+  at::Tensor through(const std::string& expert, const at::Tensor& x) {
+    return checkpoint_.apply(expert + "down_proj", at::silu(checkpoint_.apply(expert + "gate_proj", x)) *
+                                                       checkpoint_.apply(expert + "up_proj", x));
+  }
+  at::Tensor expected(const at::Tensor& x, bool shared) {
+    at::Tensor out = at::zeros_like(x);
+    for (std::int64_t row = 0; row < x.size(0); ++row) {
+      const at::Tensor one = x.narrow(0, row, 1);
+      auto [shares, chosen] = at::topk(checkpoint_.apply("gate", one).softmax(-1), 2);
+      shares = shares / shares.sum();
+      for (int k = 0; k < 2; ++k) {
+        const std::string expert = "experts." + std::to_string(chosen[0][k].item<std::int64_t>()) + ".";
+        out.narrow(0, row, 1) += through(expert, one) * shares[0][k];
+      }
+    }
+    if (!shared) return out;
+    return out + through("shared_expert.", x) * checkpoint_.apply("shared_expert_gate", x).sigmoid();
+  }
+  Checkpoint checkpoint_;
+};
+
+TEST_F(ExpertsTest, AreSummedByTheirShares) {
+  const at::Tensor x = checkpoint_.input(9, 8);
+  const auto weights = checkpoint_.open();
+  expect_close(Experts(weights, {8, kExperts, 2, 6, 0})(x), expected(x, false));
+  const Experts experts(weights, {8, kExperts, 2, 6, 4});
+  const at::Tensor all = experts(x);
+  expect_close(all, expected(x, true));
+  for (std::int64_t row = 0; row < 9; ++row)  // The same bits alone.
+    EXPECT_TRUE(at::equal(experts(x.narrow(0, row, 1)), all.narrow(0, row, 1))) << row;
+}
+
+TEST_F(ExpertsTest, AreReadFromEveryLayout) {
+  const at::Tensor x = checkpoint_.input(9, 8),
+                   before = Experts(checkpoint_.open(), {8, kExperts, 2, 6, 0})(x);
+  std::vector<at::Tensor> gate_up, down;
+  for (std::int64_t i = 0; i < kExperts; ++i) {
+    gate_up.push_back(at::cat({checkpoint_[name(i, "gate_proj")], checkpoint_[name(i, "up_proj")]}));
+    down.push_back(checkpoint_[name(i, "down_proj")]);
+  }
+  for (const bool exchanged : {false, true}) {
+    Checkpoint together;
+    together["gate.weight"] = checkpoint_["gate.weight"];
+    const auto stacked = [&](const std::vector<at::Tensor>& matrices) {
+      const at::Tensor all = at::stack(matrices);
+      return exchanged ? all.transpose(1, 2).contiguous() : all;
+    };
+    together["experts.gate_up_proj"] = stacked(gate_up);
+    together["experts.down_proj"] = stacked(down);
+    EXPECT_TRUE(at::equal(Experts(together.open(), {8, kExperts, 2, 6, 0})(x), before));
+    together.add("experts.down_proj", {kExperts, 8, 7});
+    EXPECT_THAT(message_of<ModelError>([&] {
+                  Experts(together.open(), {8, kExperts, 2, 6, 0});
+                }),
+                HasSubstr("experts.down_proj"));
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(NormOfQueriesAndKeys, DecoderLayerTest, ::testing::Bool());

@@ -49,6 +49,9 @@ TEST(Recipe, EveryKeyIsRead) {
               "suffix_when_cut": false, "stop_tokens": ["<s>"]},
     "pooling": "token", "pooling_token": "<emb>", "pooling_fallback": "last", "normalize": false, "dims": [64, 128],
     "without_trace": {"pooling": "token", "pooling_token": "<disc>"}, "max_length": 99,
+    "projection": [{"file": "f", "tensors": "a.", "activation": "tanh", "residual": true},
+                   {"tensors": "b.", "residual": "r."}],
+    "bidirectional": [0, 3],
     "applies_to": {"model_types": ["m"], "names": ["N"], "tokens": ["<emb>"], "without_tokens": ["<x>"]},
     "image": {"min_pixels": 10, "max_pixels": 20, "first": {"max_pixels": 30}, "min_side": 4, "small_side": 8},
     "video": {"min_pixels": 1, "max_pixels": 2, "fps": 1.5, "min_frames": 2, "max_frames": 8,
@@ -73,6 +76,15 @@ TEST(Recipe, EveryKeyIsRead) {
   EXPECT_TRUE(recipe.pooling.else_last);
   EXPECT_EQ(recipe.without_trace->token, "<disc>");
   EXPECT_EQ(recipe.max_length, 99);
+  ASSERT_EQ(recipe.projections.size(), 2U);
+  EXPECT_EQ(recipe.projections[0].file, "f");
+  EXPECT_EQ(recipe.projections[0].tensors, "a.");
+  EXPECT_EQ(recipe.projections[0].activation, models::ProjectionActivation::kTanh);
+  EXPECT_TRUE(recipe.projections[0].residual);
+  EXPECT_EQ(recipe.projections[1].file, "");
+  EXPECT_EQ(recipe.projections[1].residual_tensors, "r.");
+  EXPECT_FALSE(recipe.bidirectional.all);
+  EXPECT_THAT(recipe.bidirectional.layers, ElementsAre(0, 3));
   EXPECT_THAT(recipe.applies_to->names, ElementsAre("N"));
   EXPECT_THAT(recipe.applies_to->without_tokens, ElementsAre("<x>"));
   EXPECT_EQ(recipe.prompt.request, "q");
@@ -136,6 +148,14 @@ INSTANTIATE_TEST_SUITE_P(
         Hostile{R"({"pooling": "mean", "without_trace": {"pooling": "last"}})", "without_trace", "only"},
         Hostile{R"({"without_trace": {"pooling": "token"}})", "without_trace.pooling_token", "is missing"},
         Hostile{R"({"max_length": 0})", "max_length", "from 1"},
+        Hostile{R"({"projection": {"tensors": "a."}})", "projection", "list of objects"},
+        Hostile{R"({"projection": [{"activation": "tanh"}]})", "projection.tensors", "is missing"},
+        Hostile{R"({"projection": [{"tensors": "a.", "activation": "swish"}]})", "projection.activation",
+                "silu"},
+        Hostile{R"({"projection": [{"tensors": "a.", "residual": 3}]})", "projection.residual",
+                "true or false"},
+        Hostile{R"({"bidirectional": "all"})", "bidirectional", "list of layers"},
+        Hostile{R"({"bidirectional": [0.5]})", "bidirectional", "list of layers"},
         Hostile{R"({"dims": {"to": 3}})", "dims.to", "from"},
         Hostile{R"({"applies_to": {"model_types": ["qwen2_vl"]}})", "applies_to", "every model of a family"},
         Hostile{R"({"applies_to": {"name": "x"}})", "applies_to.name", "names"},

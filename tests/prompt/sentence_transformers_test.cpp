@@ -91,6 +91,36 @@ TEST_F(SentenceTransformers, MessagesAreWrittenWithTheChatTemplate) {
   EXPECT_THAT(read.prompt.system, ElementsAre("{instruction}"));
 }
 
+constexpr const char* kWithDense = R"([
+  {"type": "sentence_transformers.models.Transformer", "path": ""},
+  {"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"},
+  {"type": "sentence_transformers.base.modules.dense.Dense", "path": "2_Dense"},
+  {"type": "sentence_transformers.models.Normalize", "path": "3_Normalize"}])";
+
+TEST_F(SentenceTransformers, DenseModulesAreProjections) {
+  std::filesystem::create_directories(folder_.path() / "2_Dense");
+  folder_.write("modules.json", kWithDense);
+  folder_.write("2_Dense/config.json", R"({"in_features": 64, "out_features": 32, "bias": false,
+      "activation_function": "torch.nn.modules.linear.Identity", "use_residual": true})");
+  const Recipe read = recipe();
+  ASSERT_EQ(read.projections.size(), 1U);
+  EXPECT_EQ(read.projections[0].file, "2_Dense/model.safetensors");
+  EXPECT_EQ(read.projections[0].tensors, "linear.");
+  EXPECT_EQ(read.projections[0].residual_tensors, "residual.");
+  EXPECT_EQ(read.projections[0].activation, models::ProjectionActivation::kIdentity);
+  EXPECT_TRUE(read.normalize);
+  folder_.write("2_Dense/config.json", R"({"in_features": 64, "out_features": 64})");  // Tanh is the default.
+  EXPECT_EQ(recipe().projections[0].activation, models::ProjectionActivation::kTanh);
+  EXPECT_FALSE(recipe().projections[0].residual);
+  for (const auto& [json, says] :
+       {std::pair{R"({"activation_function": "torch.nn.modules.activation.Softmax"})", "Softmax"},
+        std::pair{R"({"activation_function": "mine.Tanh"})", "mine.Tanh"},
+        std::pair{R"({"module_input_name": "token_embeddings"})", "token_embeddings"}}) {
+    folder_.write("2_Dense/config.json", json);
+    EXPECT_THAT(refusal(), HasSubstr(says));
+  }
+}
+
 struct Refused {
   const char* file;
   const char* json;
@@ -102,7 +132,17 @@ TEST_F(SentenceTransformers, WhatTteDoesNotHaveIsRefusedByName) {
       {"modules.json",
        R"([{"type": "sentence_transformers.models.Transformer", "path": ""},
            {"type": "sentence_transformers.models.Dense", "path": "2_Dense"}])",
-       "the module Dense"},
+       "in front of the pooling"},
+      {"modules.json",
+       R"([{"type": "sentence_transformers.models.Transformer", "path": ""},
+           {"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"},
+           {"type": "sentence_transformers.models.Normalize", "path": "2_Normalize"},
+           {"type": "sentence_transformers.models.Dense", "path": "3_Dense"}])",
+       "behind Normalize"},
+      {"modules.json",
+       R"([{"type": "sentence_transformers.models.Transformer", "path": ""},
+           {"type": "sentence_transformers.models.LayerNorm", "path": "2_L"}])",
+       "the module LayerNorm"},
       {"modules.json", R"([{"type": "custom_st.Transformer", "path": ""}])", "custom_st.Transformer"},
       {"modules.json", R"([{"type": "sentence_transformers.models.Transformer", "path": "0_T"}])", "0_T"},
       {"modules.json", R"([{"type": "sentence_transformers.models.Transformer", "path": ""}])",

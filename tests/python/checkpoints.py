@@ -48,6 +48,10 @@ SHAPES = [
               "layer_types": ["linear_attention", "full_attention", "linear_attention"], "linear_num_key_heads": 4,
               "linear_conv_kernel_dim": 3, "linear_value_head_dim": 40,
           }),
+    # Layers of a plain MLP beside those of experts; experts that all rows share.
+    Shape("qwen3-vl-moe", family="qwen3_vl_moe", layers=3, vision_depth=3, tied=False,
+          options={"mlp_only_layers": [1]}),
+    Shape("qwen3.5-moe", family="qwen3_5_moe", layers=4, mrope=(2, 1, 1), scale=2.0, tied=False),
 ]  # fmt: skip
 
 

@@ -142,6 +142,18 @@ FAMILIES = {
         lambda shape: {"head_dim": shape.head_dim or shape.hidden // shape.heads},
         template=DATA / "text" / "templates" / "qwen3_vl_embedding.jinja",
     ),
+    # The same with mixtures of experts.
+    "qwen3_vl_moe": Family(
+        transformers.Qwen3VLMoeConfig,
+        transformers.Qwen3VLMoeForConditionalGeneration,
+        lambda shape: FAMILIES["qwen3_vl"].vision(shape),
+        _qwen3_vl_processor,
+        lambda shape: {
+            "head_dim": shape.head_dim or shape.hidden // shape.heads, "num_experts": 6, "num_experts_per_tok": 2,
+            "moe_intermediate_size": 40,
+        },
+        template=DATA / "text" / "templates" / "qwen3_vl_embedding.jinja",
+    ),
     "llava_next": Family(
         transformers.LlavaNextConfig,
         transformers.LlavaNextForConditionalGeneration,
@@ -174,6 +186,19 @@ FAMILIES = {
             "rope_type": "default", "rope_theta": 10000.0, "mrope_section": list(shape.mrope),
             "partial_rotary_factor": 0.25,
         },
+        template=DATA / "templates" / "qwen3_5.jinja",
+        marks_in_words=True,
+    ),
+    "qwen3_5_moe": Family(
+        transformers.Qwen3_5MoeConfig,
+        transformers.Qwen3_5MoeForConditionalGeneration,
+        lambda shape: FAMILIES["qwen3_5"].vision(shape),
+        _qwen3_vl_processor,
+        lambda shape: {
+            **FAMILIES["qwen3_5"].text(shape), "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 40,
+            "shared_expert_intermediate_size": 56,
+        },
+        lambda shape: FAMILIES["qwen3_5"].rope(shape),
         template=DATA / "templates" / "qwen3_5.jinja",
         marks_in_words=True,
     ),

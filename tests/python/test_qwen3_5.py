@@ -162,16 +162,6 @@ def test_the_text_model_without_its_head(text_model: TextReference, tmp_path: Pa
         tte.Embedder(folder, device="cpu").embed([[np.zeros((40, 40, 3), np.uint8), "b"]])
 
 
-@pytest.mark.parametrize("name", ["qwen3_5_moe", "qwen3_5_moe_text", "qwen3_vl_moe"])
-def test_mixtures_of_experts_are_refused_by_name(reference: GetReference, tmp_path: Path, name: str) -> None:
-    folder = tmp_path / "moe"
-    shutil.copytree(reference(SHAPE).folder, folder)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"model_type": name}))
-    with pytest.raises(tte.ModelError, match=f'"{name}".*qwen3_5'):
-        tte.Embedder(folder, device="cpu")
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

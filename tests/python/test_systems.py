@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from checkpoints import Shape, make_checkpoint, make_tokenizer
 from PIL import Image
 from references import Reference, noise
 from safetensors.torch import load_file, save_file
-from tokenizers import processors
+from tokenizers import Regex, Tokenizer, normalizers, processors
 from torchvision.transforms.v2 import functional
+from tte._inspect import info
 
 IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
 HELPFUL = "You are a helpful assistant."
@@ -280,6 +282,176 @@ def test_vlm2vec(system: Callable[..., System], images: list[Image.Image]) -> No
     check(embedder.embed([[images[0], f" {TEXT}\n"], [small, f" {TEXT}\n"]], progress=False), expected)
 
 
+# ------------------------------------------------------------------------- WeMM, UEmbed, a reranker's long prompts
+
+
+def user_turn(text: str) -> str:
+    return f"<|im_start|>user\n{text}<|im_end|>\n"
+
+
+def test_wemm(tmp_path: Path, images: list[Image.Image]) -> None:
+    """Its tokenizer takes a line break from the end of a text, and puts <embedding> behind it."""
+    folder = tmp_path / "WeMM-Embedding-2B"
+    shape = Shape("wemm", family="qwen3_5", layers=4, mrope=(2, 1, 1), scale=2.0, tokens=("<embedding>",))
+    make_checkpoint(folder, shape, seed=11)
+    backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    backend.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Replace(Regex("\n$"), "")])
+    token = backend.token_to_id("<embedding>")
+    backend.post_processor = processors.TemplateProcessing(
+        single="$A <embedding>", special_tokens=[("<embedding>", token)]
+    )
+    backend.save(str(folder / "tokenizer.json"))
+    theirs = System(folder)
+    theirs.processor.tokenizer._tokenizer = backend  # transformers makes a normaliser of its own.
+    embedder = tte.Embedder(folder, device="cpu")
+    assert json.loads(embedder.model.recipe)["name"] == "wemm"
+    size = {"images_kwargs": {"size": {"shortest_edge": 64 * 32**2, "longest_edge": 8192 * 32**2}}}
+    prompts = [(user_turn(TEXT), None), (user_turn(f"{IMAGE}{IMAGE}Find it {TEXT}"), images)]
+    expected = []
+    for prompt, fed in prompts:
+        ids = theirs.processor(text=[prompt], images=fed, return_tensors="pt", **size)["input_ids"][0].tolist()
+        assert ids[-2:] == [theirs.ids("<|im_end|>")[0], token]
+        expected.append(unit(theirs.states(prompt, fed, **size)[-1]))
+    check(embedder.embed([TEXT, [TEXT, *images]], instruction=[None, "Find it"], progress=False), expected)
+    cut = embedder.embed(TEXT, truncate_dim=64)
+    check(cut, [unit(expected[0], 64)])
+
+
+def test_uembed(system: Callable[..., System], images: list[Image.Image]) -> None:
+    theirs = system("UEmbed-2B", "qwen3_5", layers=4, mrope=(2, 1, 1), scale=2.0)
+    embedder = tte.Embedder(theirs.folder, device="cpu")
+    assert json.loads(embedder.model.recipe)["name"] == "uembed"
+
+    def prompt(content: list[dict[str, Any]], instruction: str) -> str:
+        turns = [
+            {"role": "system", "content": [{"type": "text", "text": instruction}]}, {"role": "user", "content": content}
+        ]  # fmt: skip
+        return theirs.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+
+    text, image = {"type": "text", "text": TEXT}, {"type": "image", "image": "x"}
+    behind = "<|endoftext|>" * 3  # For the sparse vector: what stands before is not changed.
+    expected = [
+        unit(theirs.states(prompt([text], "Represent the user's input.") + behind)[-4]),
+        unit(theirs.states(prompt([image, text], "Find a cat.") + behind, [images[0]])[-4]),
+    ]
+    check(embedder.embed([TEXT, [TEXT, images[0]]], instruction=[None, "Find a cat"], progress=False), expected)
+
+
+def test_qwen3_vl_reranker(system: Callable[..., System], tmp_path: Path) -> None:
+    """Of a prompt that is too long, all but the last five tokens are cut at its end."""
+    theirs = system("Qwen3-VL-Reranker-2B", "qwen3_vl", vision_depth=3, tied=False)
+    reasoner = tte.Reasoner(theirs.folder, device="cpu")
+    assert json.loads(reasoner.model.recipe)["name"] == "qwen3_vl_reranker"
+    assert json.loads(reasoner.model.recipe)["max_length"] == 10240
+    short = tte.Reasoner(theirs.folder, device="cpu", recipe=extended(tmp_path, "qwen3_vl_reranker", max_length=70))
+    document = "the red circle and the blue square " * 20
+    prompt = chat(f"<Instruct>: find it<Query>:the cat\n<Document>:{document}", "Judge.")
+    ids = theirs.ids(prompt)
+    tail = theirs.ids("<|im_end|>\n<|im_start|>assistant\n")
+    cut = torch.tensor([ids[: 70 - len(tail)] + tail])
+    yes, no = (theirs.model.lm_head.weight[theirs.ids(word)[0]] for word in "yn")
+    with torch.inference_mode():
+        theirs.model.model.rope_deltas = None
+        state = theirs.model.model(input_ids=cut, attention_mask=torch.ones_like(cut)).last_hidden_state[0, -1]
+        expected = float(torch.sigmoid(state @ (yes - no)))
+    (score,) = tte.Reranker(short, system="Judge.", labels=["y", "n"]).score(
+        {"text": "the cat", "instruction": "find it"}, [document], progress=False
+    )
+    assert score == pytest.approx(expected, abs=2e-5)
+
+
+# --------------------------------------------------------------------- MoCa, and attention in both directions
+
+
+@torch.inference_mode()
+def states_both_ways(theirs: System, text: str, layers: list[int], images: list[Image.Image] | None = None) -> Any:
+    """States where all tokens see all others in the attention of `layers`."""
+    text_model = theirs.model.model.language_model
+
+    def unmasked(module: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        states = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
+        length = states.shape[1]
+        return args, {**kwargs, "attention_mask": torch.zeros(1, 1, length, length, dtype=states.dtype)}
+
+    hooks = [text_model.layers[i].self_attn.register_forward_pre_hook(unmasked, with_kwargs=True) for i in layers]
+    try:
+        return theirs.states(text, images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def test_moca(system: Callable[..., System], images: list[Image.Image]) -> None:
+    theirs = system("MoCa-Qwen25VL-3B", "qwen2_5_vl", vision_depth=3)
+    embedder = tte.Embedder(theirs.folder, device="cpu")
+    assert json.loads(embedder.model.recipe)["name"] == "moca"
+    asked = "Represent the given image with the following question: what is in this picture\n"
+    expected = [
+        unit(states_both_ways(theirs, TEXT, [0, 1]).mean(0)),
+        unit(states_both_ways(theirs, IMAGE + asked, [0, 1], [images[0]]).mean(0)),
+        unit(states_both_ways(theirs, f"{IMAGE}{IMAGE}dog {TEXT}", [0, 1], images).mean(0)),
+    ]
+    items = [TEXT, [images[0], asked], [*images, TEXT]]
+    told = [None, None, "dog"]
+    rows = embedder.embed(items, instruction=told, progress=False)
+    check(rows, expected)
+    for row, item, instruction in zip(rows, items, told, strict=True):  # The same bits alone.
+        np.testing.assert_array_equal(row, embedder.embed([item], instruction=instruction)[0])
+    with pytest.raises(tte.ModelError, match=r"makes attention in the model of .* bidirectional.*as an Embedder"):
+        tte.Reasoner(theirs.folder, device="cpu")
+
+
+HYBRID = ["linear_attention", "full_attention", "linear_attention", "full_attention"]
+
+
+@pytest.mark.parametrize(("family", "layers", "chosen"), [
+    ("qwen2_5_vl", 3, [1]), ("qwen2_vl", 3, [0, 2]), ("qwen3_vl", 3, True), ("qwen3_5", 4, True), ("qwen3_5", 4, [1]),
+])  # fmt: skip
+def test_chosen_layers_see_both_ways(
+    system: Callable[..., System], images: list[Image.Image], tmp_path: Path, family: str, layers: int, chosen: Any
+) -> None:
+    """EVIE's kind too: Qwen3.5, of whose layers only those of attention change."""
+    theirs = system(
+        f"both-ways-{family}", family, vision_depth=3, layers=layers,
+        **({"mrope": (2, 1, 1), "scale": 2.0, "options": {"layer_types": HYBRID}} if family == "qwen3_5" else {}),
+    )  # fmt: skip
+    path = tmp_path / "both.json"
+    raw = {"style": "raw", "raw": "{media}{text}", "image": "<|vision_start|>{token}<|vision_end|>"}
+    path.write_text(json.dumps({"name": "both", "prompt": raw, "bidirectional": chosen}))
+    embedder = tte.Embedder(theirs.folder, device="cpu", recipe=path)
+    attends = [i for i in range(layers) if family != "qwen3_5" or HYBRID[i] == "full_attention"]
+    which = attends if chosen is True else chosen
+    long = f"{IMAGE}{TEXT * 80}"  # Longer than a step of the engine.
+    expected = [
+        states_both_ways(theirs, TEXT, which),
+        states_both_ways(theirs, IMAGE + TEXT, which, [images[1]]),
+        states_both_ways(theirs, long, which, [images[0]]),
+    ]
+    assert len(expected[2]) > 512
+    items = [TEXT, [images[1], TEXT], [images[0], TEXT * 80]]
+    check(embedder.embed(items, progress=False), [unit(rows[-1]) for rows in expected])
+    ours = embedder.embed_tokens(items, keep="all", normalize=False, dtype="float32", progress=False)
+    for own, rows in zip(ours, expected, strict=True):
+        np.testing.assert_allclose(own, rows, atol=1e-5 * max(1, np.abs(rows).max()), rtol=0)
+    causal = tte.Embedder(theirs.folder, device="cpu", recipe=extended(tmp_path, "plain", prompt=raw))
+    before = causal.embed_tokens([TEXT], keep="all", normalize=False, dtype="float32", progress=False)[0]
+    assert np.abs(before - expected[0]).max() > 1e-3
+    # Traces of another model are read as texts are.
+    reasoner = tte.Reasoner(theirs.folder, device="cpu", recipe="raw", backend=embedder.backend)
+    result = tte.think_then_embed(
+        items[:2], reasoner=reasoner, embedder=embedder, max_new_tokens=4, progress=False, without_trace=True
+    )
+    again = embedder.embed(items[:2], result.traces, progress=False)
+    np.testing.assert_array_equal(result.embeddings, again)
+    np.testing.assert_array_equal(result.without_trace, embedder.embed(items[:2], progress=False))
+    for wrong, says in (([9], "has no layer 9"), ([0], "is a recurrence")):
+        if wrong == [0] and family != "qwen3_5":
+            continue
+        path.write_text(json.dumps({"name": "both", "prompt": raw, "bidirectional": wrong}))
+        with pytest.raises(tte.ModelError, match=says):
+            tte.Embedder(theirs.folder, device="cpu", recipe=path)
+
+
 # ------------------------------------------------------------------------------------------------------- UME-R1
 
 UME_TOKENS = ("<disc_emb>", "<gen_emb>")
@@ -322,9 +494,12 @@ def test_ume_r1_with_and_without_its_traces(system: Callable[..., System], image
 def test_ume_r1_thinks_and_embeds(system: Callable[..., System], images: list[Image.Image]) -> None:
     theirs = system("UME-R1-2B", "qwen2_vl", UME_TOKENS)
     reasoner, embedder = tte.Reasoner(theirs.folder, device="cpu"), tte.Embedder(theirs.folder, device="cpu")
+    before = reasoner.backend.stats.prefill_tokens
     result = tte.think_then_embed(
-        [[images[0], TEXT]], reasoner=reasoner, embedder=embedder, max_new_tokens=8, progress=False, ignore_eos=True
-    )
+        [[images[0], TEXT]], reasoner=reasoner, embedder=embedder, max_new_tokens=8, progress=False, ignore_eos=True,
+        without_trace=True,
+    )  # fmt: skip
+    read = reasoner.backend.stats.prefill_tokens - before
     recipe = json.loads(reasoner.model.recipe)
     image = first_resized(images[0], 28, 4, 16384)
     inputs = theirs.processor(text=[ume_prompt(recipe, IMAGE + TEXT)], images=[image], return_tensors="pt")
@@ -346,6 +521,21 @@ def test_ume_r1_thinks_and_embeds(system: Callable[..., System], images: list[Im
         states = theirs.model.model(**inputs).last_hidden_state[0].numpy()
     assert result.traces[0].token_ids == new.tolist()
     check(result.embeddings, [unit(states[-1])])
+    # Both vectors of one run, in which the prompt is read once: the rest is its last token again, and the trace's.
+    at = out.sequences[0].tolist().index(theirs.ids("<disc_emb>")[0])
+    check(result.without_trace, [unit(states[at])])
+    assert read <= len(states) - 8 + 2
+    np.testing.assert_array_equal(result.without_trace, embedder.embed([[images[0], TEXT]]))
+    # Of traces that were there before, and of items without one.
+    given = tte.think_then_embed(
+        [[images[0], TEXT], TEXT], reasoner=reasoner, embedder=embedder, think=[result.traces[0], False],
+        progress=False, without_trace=True,
+    )  # fmt: skip
+    np.testing.assert_array_equal(given.embeddings[0], result.embeddings[0])
+    np.testing.assert_array_equal(given.without_trace[0], result.without_trace[0])
+    np.testing.assert_array_equal(given.without_trace[1], given.embeddings[1])
+    assert result.without_trace is not None
+    assert tte.think_then_embed(TEXT, reasoner=reasoner, embedder=embedder, think=False).without_trace is None
 
 
 def test_ume_r1_with_the_authors_words_and_with_given_traces(system: Callable[..., System], tmp_path: Path) -> None:
@@ -438,6 +628,32 @@ def test_learned_tokens_behind_the_input(system: Callable[..., System], tmp_path
     }))  # fmt: skip
     embedder = tte.Embedder(theirs.folder, device="cpu", recipe=path)
     check(embedder.embed(TEXT), [unit(theirs.states(chat(TEXT) + "".join(tokens))[-1])])
+
+
+def test_a_projection_behind_the_pooled_token(system: Callable[..., System], tmp_path: Path) -> None:
+    """LaME's pattern with its projection, in a file of its own or among the checkpoint's tensors."""
+    tokens = ("<r1>", "<r2>", "<r3>", "<EMBED>")
+    theirs = system("latent", "qwen2_vl", tokens)
+    folder = tmp_path / "LaME"
+    shutil.copytree(theirs.folder, folder)
+    matrix, bias = torch.randn(96, 64), torch.randn(96)
+    save_file({"weight": matrix, "bias": bias}, folder / "head.safetensors")
+    state = theirs.states(chat(TEXT) + "".join(tokens))[-1]
+    expected = matrix.numpy() @ state + bias.numpy()
+    recipe = {"name": "latent", "trace": {"suffix": "".join(tokens)}, "pooling": "token", "pooling_token": "<EMBED>"}
+    path = folder / "recipe.json"
+    path.write_text(json.dumps({**recipe, "projection": [{"file": "head.safetensors", "tensors": ""}]}))
+    embedder = tte.Embedder(folder, device="cpu")
+    assert embedder.dim == 96
+    check(embedder.embed(TEXT), [unit(expected)])
+    own = load_file(folder / "model.safetensors")
+    save_file({**own, "proj.0.weight": matrix}, folder / "model.safetensors", metadata={"format": "pt"})
+    path.write_text(json.dumps(recipe))
+    with pytest.raises(tte.ModelError, match=r"proj\.0\.weight"):
+        tte.Embedder(folder, device="cpu")
+    path.write_text(json.dumps({**recipe, "projection": [{"tensors": "proj.0.", "activation": "tanh"}]}))
+    check(tte.Embedder(folder, device="cpu").embed(TEXT), [unit(np.tanh(matrix.numpy() @ state))])
+    assert info(folder)["vector"]["dimensions"] == 96
 
 
 def test_loading_says_once_that_no_recipe_fits(

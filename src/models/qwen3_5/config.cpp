@@ -11,6 +11,8 @@ namespace {
 
 constexpr const char* kLinear = "linear_attention";
 constexpr const char* kFull = "full_attention";
+// What the model_type of a model with mixtures of experts begins with.
+constexpr const char* kMixture = "qwen3_5_moe";
 
 // layer_types; without it each full_attention_interval-th layer is of attention.
 void read_layers(const base::JsonObject& config, TextConfig& text) {
@@ -52,7 +54,13 @@ void read_own(const base::JsonObject& config, TextConfig& text) {
   }
 }
 
-TextRules text_rules() {
+void read_mixture(const base::JsonObject& config, TextConfig& text) {
+  read_own(config, text);
+  read_experts(config, text);
+  text.experts.shared_intermediate = config.integer("shared_expert_intermediate_size", 512, 1, kMostSize);
+}
+
+TextRules plain_rules() {
   TextConfig text;
   text.vocab_size = 248320;
   text.hidden_size = 4096;
@@ -75,14 +83,29 @@ TextRules text_rules() {
   return rules;
 }
 
+TextRules text_rules(const base::Checkpoint& checkpoint) {
+  TextRules rules = plain_rules();
+  if (!model_type(checkpoint).starts_with(kMixture)) return rules;
+  rules.defaults.hidden_size = 2048;
+  rules.defaults.layers = 40;
+  rules.defaults.kv_heads = 2;
+  rules.defaults.experts = {.experts = 256, .per_token = 8, .intermediate = 512};
+  rules.read_own = read_mixture;
+  return rules;
+}
+
 }  // namespace
 
+std::string model_type(const base::Checkpoint& checkpoint) {
+  return read_config_file(checkpoint).root().text("model_type", "");
+}
+
 Config load_config(const base::Checkpoint& checkpoint) {
-  return qwen::load_config(checkpoint, text_rules(), qwen::read_grid_vision, {248056, 248057});
+  return qwen::load_config(checkpoint, text_rules(checkpoint), qwen::read_grid_vision, {248056, 248057});
 }
 
 TextConfig load_text_config(const base::Checkpoint& checkpoint) {
-  return read_text(read_config_file(checkpoint), text_rules());
+  return read_text(read_config_file(checkpoint), text_rules(checkpoint));
 }
 
 }  // namespace tte::models::qwen3_5

@@ -15,7 +15,7 @@ constexpr const char* kGuessing = "mtp.";
 
 std::shared_ptr<const Model> load_model(const base::Checkpoint& checkpoint, const ModelOptions& options) {
   const Config config = load_config(checkpoint);
-  Parts parts = qwen::parts_of<qwen::GridTower>("qwen3_5", config);
+  Parts parts = qwen::parts_of<qwen::GridTower>(model_type(checkpoint), config);
   parts.unread = {kGuessing};
   return qwen::load_model(checkpoint, options, parts);
 }
@@ -23,7 +23,7 @@ std::shared_ptr<const Model> load_model(const base::Checkpoint& checkpoint, cons
 std::shared_ptr<const Model> load_text_model(const base::Checkpoint& checkpoint,
                                              const ModelOptions& options) {
   Parts parts;
-  parts.family = "qwen3_5_text";
+  parts.family = model_type(checkpoint);
   parts.file = base::shown(checkpoint / "config.json");
   parts.text = load_text_config(checkpoint);
   parts.unread = {kGuessing, "visual."};  // As transformers' Qwen3_5ForCausalLM.

@@ -15,6 +15,30 @@ TextRules text_rules() {
   return rules;
 }
 
+// Layers of a plain MLP: those of mlp_only_layers, and all but each decoder_sparse_step-th.
+void read_mixture(const base::JsonObject& config, TextConfig& text) {
+  read_experts(config, text);
+  const std::int64_t step = config.integer("decoder_sparse_step", 1, 1, kMostLayers);
+  const auto plain = config.integers("mlp_only_layers", {}, 0, text.layers - 1);
+  for (std::int64_t i = 0; i < text.layers; ++i) {
+    const bool listed = std::find(plain.begin(), plain.end(), i) != plain.end();
+    text.expert_layers[static_cast<std::size_t>(i)] = !listed && (i + 1) % step == 0;
+  }
+}
+
+TextRules mixture_rules() {
+  TextRules rules = text_rules();
+  rules.defaults.hidden_size = 2048;
+  rules.defaults.intermediate_size = 5632;
+  rules.defaults.layers = 24;
+  rules.defaults.heads = 16;
+  rules.defaults.kv_heads = 16;
+  rules.defaults.head_dim = 0;
+  rules.defaults.experts = {.experts = 60, .per_token = 4, .intermediate = 1408};
+  rules.read_own = read_mixture;
+  return rules;
+}
+
 qwen::GridVisionConfig read_vision(const base::JsonObject& config, const TextConfig& text) {
   qwen::GridVisionConfig vision = qwen::read_grid_vision(config, text);
   vision.deepstack = config.integers("deepstack_visual_indexes", {8, 16, 24}, 0, vision.depth - 1);
@@ -27,8 +51,12 @@ qwen::GridVisionConfig read_vision(const base::JsonObject& config, const TextCon
 
 }  // namespace
 
+bool is_mixture(const base::Checkpoint& checkpoint) {
+  return read_config_file(checkpoint).root().text("model_type", "") == kMixture;
+}
+
 Config load_config(const base::Checkpoint& checkpoint) {
-  return qwen::load_config(checkpoint, text_rules(), read_vision);
+  return qwen::load_config(checkpoint, is_mixture(checkpoint) ? mixture_rules() : text_rules(), read_vision);
 }
 
 }  // namespace tte::models::qwen3_vl

@@ -1,0 +1,90 @@
+#include "nn/experts.h"
+
+#include <ATen/ATen.h>
+#include <fmt/core.h>
+
+#include <string>
+
+#include "kernels/kernels.h"
+
+namespace tte::nn {
+namespace {
+
+// A small matrix that is never rounded: it decides which way a row goes.
+Linear plain(const weights::StateDict& weights, const std::string& name, std::int64_t out, std::int64_t in) {
+  return Linear(kernels::Weight(weights.get(name + ".weight", {out, in})));
+}
+
+// The matrices [out, in] of all experts, which are one tensor, perhaps of matrices [in, out].
+std::vector<kernels::Weight> matrices(const weights::StateDict& weights, const std::string& name,
+                                      std::int64_t experts, std::int64_t out, std::int64_t in) {
+  const std::vector<std::int64_t> as_multiplied = {experts, out, in}, exchanged = {experts, in, out};
+  const bool is_exchanged = weights.shape(name) == exchanged && exchanged != as_multiplied;
+  const at::Tensor all = weights.get(name, is_exchanged ? exchanged : as_multiplied);
+  std::vector<kernels::Weight> made;
+  made.reserve(static_cast<std::size_t>(experts));
+  for (std::int64_t i = 0; i < experts; ++i)
+    made.push_back(as_weight(weights, is_exchanged ? all[i].t().contiguous() : all[i]));
+  return made;
+}
+
+}  // namespace
+
+Experts::Experts(const weights::StateDict& weights, const ExpertsShape& shape)
+    : per_token_(shape.per_token), router_(plain(weights, "gate", shape.experts, shape.hidden)) {
+  const std::int64_t inner = shape.intermediate;
+  if (weights.has("experts.gate_up_proj")) {
+    auto gate_up = matrices(weights, "experts.gate_up_proj", shape.experts, 2 * inner, shape.hidden);
+    auto down = matrices(weights, "experts.down_proj", shape.experts, shape.hidden, inner);
+    for (std::size_t i = 0; i < gate_up.size(); ++i)
+      experts_.push_back({Linear(std::move(gate_up[i])), Linear(std::move(down[i]))});
+  } else {
+    for (std::int64_t i = 0; i < shape.experts; ++i) {
+      const weights::StateDict own = weights.select(fmt::format("experts.{}.", i));
+      experts_.push_back({Linear::stacked(own, {"gate_proj", "up_proj"}, shape.hidden, {inner, inner}),
+                          Linear(own, "down_proj", inner, shape.hidden)});
+    }
+  }
+  if (shape.shared_intermediate == 0) return;
+  shared_.emplace(Shared{GatedMlp(weights.select("shared_expert."), shape.hidden, shape.shared_intermediate),
+                         plain(weights, "shared_expert_gate", 1, shape.hidden)});
+}
+
+std::vector<Experts::Routed> Experts::route(const at::Tensor& x) const {
+  const at::Tensor likely = at::softmax(router_(x).to(at::kFloat), 1);
+  auto [shares, chosen] = at::topk(likely, per_token_, 1);
+  shares = (shares / shares.sum(1, /*keepdim=*/true)).to(x.scalar_type());
+  const at::Tensor on_host = chosen.to(at::kCPU).contiguous();
+  const auto* experts = on_host.const_data_ptr<std::int64_t>();
+  std::vector<std::vector<std::int64_t>> rows(experts_.size()), places(experts_.size());
+  for (std::int64_t place = 0; place < on_host.numel(); ++place) {
+    const auto expert = static_cast<std::size_t>(experts[place]);
+    rows[expert].push_back(place / per_token_);
+    places[expert].push_back(place);
+  }
+  const at::Tensor flat = shares.reshape({-1, 1});
+  std::vector<Routed> routed(experts_.size());
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    if (rows[i].empty()) continue;
+    routed[i].rows = at::tensor(rows[i], at::kLong).to(x.device());
+    routed[i].shares = flat.index_select(0, at::tensor(places[i], at::kLong).to(x.device()));
+  }
+  return routed;
+}
+
+at::Tensor Experts::operator()(const at::Tensor& x) const {
+  at::Tensor sum = at::zeros_like(x);
+  const std::vector<Routed> routed = route(x);
+  for (std::size_t i = 0; i < routed.size(); ++i) {
+    if (!routed[i].rows.defined()) continue;
+    const Expert& expert = experts_[i];
+    at::Tensor made = expert.down(kernels::silu_mul(expert.gate_up(x.index_select(0, routed[i].rows))));
+    sum.index_add_(0, routed[i].rows, made.mul_(routed[i].shares));
+  }
+  if (!shared_) return sum;
+  // By a kernel whose rows do not depend on where they stand, as those of at::sigmoid() do.
+  const at::Tensor gate = shared_->gate(x).expand(x.sizes()).contiguous();
+  return sum.add_(kernels::gated(shared_->mlp(x), gate, kernels::Gate::kSigmoid));
+}
+
+}  // namespace tte::nn
