@@ -63,7 +63,7 @@ Projection::Projection(const base::Checkpoint& checkpoint, const ProjectionOptio
 at::Tensor Projection::operator()(const at::Tensor& states) const {
   const auto times = [&](const at::Tensor& matrix) { return at::matmul(states, matrix.t()); };
   const at::Tensor product = times(weight_);
-  const at::Tensor out = activate(bias_.defined() ? product + bias_ : product, activation_);
+  at::Tensor out = activate(bias_.defined() ? product + bias_ : product, activation_);
   if (!residual_) return out;
   return out + (residual_weight_.defined() ? times(residual_weight_) : states);
 }
