@@ -5,6 +5,7 @@
 
 #include "prompt/media_reader.h"
 #include "prompt/pieces.h"
+#include "text/characters.h"
 #include "text/utf8.h"
 #include "tte/error.h"
 
@@ -42,18 +43,7 @@ void add_missing_text(std::vector<ChatPart>& content, const PromptTemplate& prom
 // Without white space at its ends. Throws InputError for text that is not UTF-8.
 std::string_view stripped(std::string_view text) {
   text::require_utf8(text);
-  const auto is_space = [&](std::size_t at) {
-    return u_isUWhiteSpace(static_cast<UChar32>(text::next_code_point(text, at))) != 0;
-  };
-  std::size_t begin = 0, end = text.size();
-  while (begin < end && is_space(begin)) (void)text::next_code_point(text, begin);
-  while (end > begin) {
-    std::size_t at = end - 1;
-    while (at > begin && base::continues_character(text, at)) --at;
-    if (!is_space(at)) break;
-    end = at;
-  }
-  return text.substr(begin, end - begin);
+  return text::strip(text);
 }
 
 // Unicode's punctuation, the P categories.

@@ -10,7 +10,7 @@
 
 #include "base/json.h"
 #include "base/printable.h"
-#include "text/jinja/strings.h"
+#include "text/characters.h"
 #include "text/jinja/template.h"
 #include "text/utf8.h"
 #include "tte/error.h"
@@ -103,7 +103,7 @@ std::optional<Source> find_template(const std::filesystem::path& folder, Templat
 
 Value make_dict(std::vector<std::pair<std::string, Value>> items) {
   Dict dict;
-  dict.items = std::move(items);
+  for (auto& [key, value] : items) dict.set(key, std::move(value));
   return dict;
 }
 
@@ -199,8 +199,7 @@ Value message_value(const ChatMessage& message, bool last, std::string& final_te
 std::string cut_after(std::string rendered, const std::string& final_text) {
   const std::string_view tag = kContinueTag.substr(0, kContinueTag.size() - 1);
   const std::size_t at = rendered.rfind(tag);
-  if (at == std::string::npos ||
-      rendered.find(jinja::strip(final_text, nullptr, true, true)) == std::string::npos) {
+  if (at == std::string::npos || rendered.find(strip(final_text)) == std::string::npos) {
     throw InputError(
         fmt::format("The chat template changes or drops the last message (\"{}\"), so that it cannot be "
                     "continued; ask for a generation prompt instead.",
@@ -208,7 +207,7 @@ std::string cut_after(std::string rendered, const std::string& final_text) {
   }
   const bool spacing_kept = std::string_view(rendered).substr(at).starts_with(kContinueTag);
   rendered.resize(at);
-  return spacing_kept ? rendered : std::string(jinja::strip(rendered, nullptr, false, true));
+  return spacing_kept ? rendered : std::string(strip(rendered, nullptr, false, true));
 }
 
 std::string LoadedTemplate::render(const std::vector<ChatMessage>& messages,

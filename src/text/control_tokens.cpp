@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <functional>
 
-#include "text/jinja/strings.h"
+#include "text/characters.h"
 #include "text/tokenizer/tokenizer.h"
 
 namespace tte::text {
@@ -19,7 +19,7 @@ template <typename IsControl>
 ControlTokens chosen(const Tokenizer& tokenizer, IsControl is_control) {
   std::vector<std::string> out;
   for (const AddedToken& token : tokenizer.added_tokens()) {
-    const bool blank = jinja::strip(token.content, nullptr, true, false).empty();
+    const bool blank = strip(token.content, nullptr, true, false).empty();
     if (is_control(token, blank)) out.push_back(token.content);
   }
   return ControlTokens(out);

@@ -1,15 +1,12 @@
 #include "text/jinja/lexer.h"
 
-#include <fmt/core.h>
-
 #include <algorithm>
 #include <array>
 
 #include "base/printable.h"
-#include "text/jinja/strings.h"
+#include "text/characters.h"
 #include "text/jinja/value.h"
 #include "text/utf8.h"
-#include "tte/error.h"
 
 namespace tte::text::jinja {
 namespace {
@@ -27,46 +24,41 @@ std::string with_plain_newlines(std::string_view source) {
   return out;
 }
 
-bool is_name_start(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+bool is_one_of(char c, std::string_view all) {
+  return all.find(c) != std::string_view::npos;
 }
 bool is_digit(char c) {
   return c >= '0' && c <= '9';
 }
+bool is_in_name(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || is_digit(c);
+}
 
 class Lexer {
  public:
-  Lexer(std::string_view source, const std::string& name)
-      : source_(with_plain_newlines(source)), name_(name) {}
+  Lexer(std::string_view source, int& line) : source_(with_plain_newlines(source)), line_(line) {}
 
   std::vector<Token> run() {
-    while (at_ < source_.size()) {
+    for (; at_ < source_.size(); count_lines()) {
       const std::size_t tag = next_tag();
       data(tag);
       if (tag == std::string::npos) break;
       const char kind = source_[tag + 1];
+      count_lines();
       at_ = tag + 2;
       if (at(at_) == '-' || at(at_) == '+') ++at_;
-      if (kind == '#') {
-        comment();
-      } else {
-        expression(kind == '%');
-      }
+      kind == '#' ? comment() : expression(kind == '%');
     }
     push(Kind::kEnd, "the end of the template");
     return std::move(tokens_);
   }
 
  private:
-  [[noreturn]] void fail(const std::string& what) {
-    throw ModelError(fmt::format("{}, line {}: {}.", base::printable(name_, 200), line(), what));
+  // Counts the lines up to at_, which only grows.
+  void count_lines() {
+    for (; counted_ < at_; ++counted_) line_ += source_[counted_] == '\n' ? 1 : 0;
   }
-  // The line at at_, which only grows: finding lines is linear altogether.
-  int line() {
-    for (; line_at_ < std::min(at_, source_.size()); ++line_at_) line_ += source_[line_at_] == '\n' ? 1 : 0;
-    return line_;
-  }
-  void push(Kind kind, std::string text) { tokens_.push_back({kind, std::move(text), line()}); }
+  void push(Kind kind, std::string text) { tokens_.push_back({kind, std::move(text), line_}); }
   // The character there; NUL at the end.
   [[nodiscard]] char at(std::size_t i) const { return i < source_.size() ? source_[i] : '\0'; }
   [[nodiscard]] bool looking_at(std::string_view what, std::size_t after = 0) const {
@@ -75,9 +67,7 @@ class Lexer {
 
   [[nodiscard]] std::size_t next_tag() const {
     std::size_t i = source_.find('{', at_);
-    while (i != std::string::npos && std::string_view("{%#").find(at(i + 1)) == std::string_view::npos) {
-      i = source_.find('{', i + 1);
-    }
+    while (i != std::string::npos && !is_one_of(at(i + 1), "{%#")) i = source_.find('{', i + 1);
     return i;
   }
 
@@ -92,8 +82,7 @@ class Lexer {
     } else if (tag != std::string::npos && sign != '+' && source_[tag + 1] != '{') {
       const std::size_t start = text.rfind('\n') + 1;  // 0 if there is no line end.
       const bool begins_line = start > 0 || line_starts_;
-      if (begins_line && strip(text.substr(start), nullptr, true, false).empty())
-        text = text.substr(0, start);
+      if (begins_line && strip(text.substr(start)).empty()) text = text.substr(0, start);
     }
     if (!text.empty()) push(Kind::kData, std::string(text));
     at_ = end;
@@ -118,7 +107,7 @@ class Lexer {
 
   void comment() {
     const std::size_t end = source_.find("#}", at_);
-    if (end == std::string::npos) fail("the comment has no end (#})");
+    if (end == std::string::npos) fail("the comment has no end (#}})");
     const char sign = end > at_ ? source_[end - 1] : '\0';
     at_ = end;
     close(2, sign == '-', sign != '+');
@@ -131,6 +120,7 @@ class Lexer {
     int braces = 0;
     while (true) {
       skip_space();
+      count_lines();
       if (at_ >= source_.size()) fail("a tag has no end");
       const char sign = at(at_);
       const std::size_t is_signed = sign == '-' || (sign == '+' && block) ? 1 : 0;
@@ -144,28 +134,17 @@ class Lexer {
 
   void token(int& braces) {
     const char c = source_[at_];
-    if (is_name_start(c)) {
+    if (is_in_name(c)) {
       const std::size_t begin = at_;
-      while (is_name_start(at(at_)) || is_digit(at(at_))) ++at_;
-      push(Kind::kName, source_.substr(begin, at_ - begin));
-    } else if (is_digit(c)) {
-      number();
+      const auto is_point = [&] { return is_digit(c) && at(at_) == '.' && is_digit(at(at_ + 1)); };
+      while (is_in_name(at(at_)) || is_point()) ++at_;
+      if (at_ - begin > 1000) refuse("a name of {} letters", at_ - begin);
+      push(is_digit(c) ? Kind::kNumber : Kind::kName, source_.substr(begin, at_ - begin));
     } else if (c == '"' || c == '\'') {
       string(c);
     } else {
       mark(braces);
     }
-  }
-
-  void number() {
-    const std::size_t begin = at_;
-    while (is_digit(at(at_)) || is_name_start(at(at_)) || (at(at_) == '.' && is_digit(at(at_ + 1)))) ++at_;
-    const std::string text = source_.substr(begin, at_ - begin);
-    const bool whole = std::all_of(text.begin(), text.end(), is_digit);
-    if (!whole || (text.size() > 1 && text[0] == '0')) {
-      fail(unsupported(fmt::format("the number {}", base::printable(text, 40))));
-    }
-    push(Kind::kInteger, text);
   }
 
   void mark(int& braces) {
@@ -174,66 +153,52 @@ class Lexer {
         "]",  "(",  ")",  "{",  "}",  ">",  "<", "=", ".", ":", "|", ","};
     for (const std::string_view known : kMarks) {
       if (!looking_at(known)) continue;
-      if (known == "{" || known == "[" || known == "(") ++braces;
-      if ((known == "}" || known == "]" || known == ")") && --braces < 0)
-        fail(fmt::format("unexpected \"{}\"", known));
+      if (is_one_of(known[0], "{[(")) ++braces;
+      if (is_one_of(known[0], "}])") && --braces < 0) fail("unexpected \"{}\"", known);
       at_ += known.size();
       push(Kind::kMark, std::string(known));
       return;
     }
-    if (static_cast<unsigned char>(source_[at_]) >= 0x80)
-      fail(unsupported("a name in other than ASCII letters"));
-    fail(fmt::format("unexpected character {}", base::printable(source_.substr(at_, 4))));
+    if (static_cast<unsigned char>(source_[at_]) >= 0x80) refuse("a name in other than ASCII letters");
+    fail("unexpected character {}", base::printable(source_.substr(at_, 4)));
   }
 
   // A string literal with Python's escapes.
   void string(char quote) {
     std::string out;
-    const int begin_line = line();
-    for (++at_;; ++at_) {
+    for (++at_; at(at_) != quote; ++at_) {
       if (at_ >= source_.size()) fail("a string has no end");
-      const char c = source_[at_];
-      if (c == quote) break;
-      if (c != '\\') {
-        out += c;
-        continue;
-      }
-      if (++at_ >= source_.size()) fail("a string has no end");
-      escape(source_[at_], out);
+      out += source_[at_] == '\\' ? escape(at(++at_)) : std::string(1, source_[at_]);
     }
     ++at_;
-    tokens_.push_back({Kind::kString, std::move(out), begin_line});
+    push(Kind::kString, std::move(out));
   }
 
   // What "\\" and `letter` mean.
-  void escape(char letter, std::string& out) {
+  static std::string escape(char letter) {
     static constexpr std::string_view kLetters = "abfnrtv\\'\"";
     static constexpr std::string_view kMeanings = "\a\b\f\n\r\t\v\\'\"";
-    if (const std::size_t i = kLetters.find(letter); i != std::string_view::npos) {
-      out += kMeanings[i];
-    } else if (std::string_view("01234567xuUN").find(letter) != std::string_view::npos) {
-      fail(unsupported(fmt::format("the escape \\{} in a string", letter)));
-    } else if (letter != '\n') {  // Python keeps the backslash of an escape that it does not know.
-      out.append(1, '\\').append(1, letter);
-    }
+    const std::size_t known = kLetters.find(letter);
+    if (known != std::string_view::npos) return std::string(1, kMeanings[known]);
+    if (is_one_of(letter, "01234567xuUN")) refuse("the escape \\{} in a string", letter);
+    return letter == '\n' ? ""
+                          : fmt::format("\\{}", letter);  // Python keeps the backslash of an unknown escape.
   }
 
   std::string source_;
-  const std::string& name_;
   std::size_t at_ = 0;
   bool line_starts_ = true;
-  int line_ = 1;
-  std::size_t line_at_ = 0;
+  int& line_;
+  std::size_t counted_ = 0;
   std::vector<Token> tokens_;
 };
 
 }  // namespace
 
-std::vector<Token> tokenize(std::string_view source, const std::string& name) {
-  if (const std::size_t at = find_invalid(source); at != std::string_view::npos) {
-    throw ModelError(fmt::format("{} is not UTF-8 at byte {}.", base::printable(name, 200), at));
-  }
-  return Lexer(source, name).run();
+std::vector<Token> tokenize(std::string_view source, int& line) {
+  const std::size_t broken = find_invalid(source);
+  if (broken != std::string_view::npos) fail("it is not UTF-8 at byte {}", broken);
+  return Lexer(source, line).run();
 }
 
 }  // namespace tte::text::jinja

@@ -9,13 +9,13 @@ namespace tte::text::jinja {
 
 struct Token {
   // A mark is a sign of a tag: its begin and end, an operator, a bracket.
-  enum class Kind { kData, kName, kString, kInteger, kMark, kEnd };
+  enum class Kind { kData, kName, kString, kNumber, kMark, kEnd };
   Kind kind = Kind::kEnd;
   std::string text;  // What a string means.
   int line = 1;
 };
 
-// Throws ModelError naming `name` and line.
-std::vector<Token> tokenize(std::string_view source, const std::string& name);
+// `line` is where it has come to, also where it throws a Failure.
+std::vector<Token> tokenize(std::string_view source, int& line);
 
 }  // namespace tte::text::jinja

@@ -5,15 +5,17 @@
 // (interpreter.h).
 #pragma once
 
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
-#include "text/jinja/program.h"
 #include "text/jinja/value.h"
 
 namespace tte::text::jinja {
+
+struct Program;
 
 // Immutable and safe to use from many threads.
 class Template {
@@ -25,11 +27,11 @@ class Template {
   [[nodiscard]] std::string render(const std::vector<std::pair<std::string, Value>>& variables) const;
 
   // The constant strings and the text between tags, joined by NUL.
-  [[nodiscard]] const std::string& literals() const { return program_.literals; }
+  [[nodiscard]] const std::string& literals() const;
 
  private:
   std::string name_;
-  Program program_;
+  std::shared_ptr<const Program> program_;
 };
 
 }  // namespace tte::text::jinja

@@ -2,6 +2,9 @@
 // only a namespace() changes, so nothing else can hold itself.
 #pragma once
 
+#include <fmt/core.h>
+
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -11,6 +14,8 @@
 #include <utility>
 #include <variant>
 #include <vector>
+
+#include "base/ordered_map.h"
 
 namespace tte::text::jinja {
 
@@ -25,9 +30,16 @@ struct Function;  // A macro or a global function (interpreter.h).
 struct Failure : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
+template <typename... Args>
+[[noreturn]] void fail(fmt::format_string<Args...> format, Args&&... args) {
+  throw Failure(fmt::format(format, std::forward<Args>(args)...));
+}
 // The clause for what Jinja can do and tte leaves out, or may leave out.
 std::string unsupported(std::string_view what);
-[[noreturn]] void refuse(std::string_view what);
+template <typename... Args>
+[[noreturn]] void refuse(fmt::format_string<Args...> format, Args&&... args) {
+  throw Failure(unsupported(fmt::format(format, std::forward<Args>(args)...)));
+}
 
 struct Undefined {
   std::string name;
@@ -86,6 +98,7 @@ class Value {
   // The number (a bool counts as 0 or 1); none if it is not one.
   [[nodiscard]] std::optional<std::int64_t> integer() const;
 
+  [[nodiscard]] bool is_generator() const;
   [[nodiscard]] bool truthy() const;
   // What Python calls the type: "str", "list", ...
   [[nodiscard]] const char* type_name() const;
@@ -109,20 +122,25 @@ struct List : std::vector<Value> {
 
 // In the order of insertion; keys are strings.
 struct Dict {
-  std::vector<std::pair<std::string, Value>> items;
+  base::OrderedMap<std::string, Value> items;
   int depth = 1;
 
-  [[nodiscard]] const Value* find(std::string_view key) const;
-  void set(std::string_view key, Value value);
+  [[nodiscard]] const Value* find(std::string_view key) const {
+    const auto at = items.find(key);
+    return at == items.end() ? nullptr : &at->second;
+  }
+  void set(std::string_view key, Value value) { items[std::string(key)] = std::move(value); }
 };
 
 // namespace(): what a template can change. Kept by the interpreter until the end.
 struct Namespace : Dict {};
 
-struct Arguments {
-  std::vector<Value> positional;
-  std::vector<std::pair<std::string, Value>> named;
+template <typename T>
+struct ArgumentsOf {
+  std::vector<T> positional;
+  std::vector<std::pair<std::string, T>> named;
 };
+using Arguments = ArgumentsOf<Value>;
 
 // What one run of a template may still spend, in steps and in bytes of strings and lists made on the way.
 class Budget {
@@ -136,6 +154,10 @@ class Budget {
   void work(std::size_t bytes, std::size_t per_step = 64) {
     step(static_cast<std::int64_t>(bytes / per_step));
   }
+  // Before `what` is looked for in `text`, where in the worst case it almost fits everywhere.
+  void search(std::string_view text, std::string_view what) {
+    work(text.size() * std::min<std::size_t>(what.size() + 1, 1 << 20), 4096);
+  }
   // Before `count` times `size` bytes are made.
   void take(std::size_t count, std::size_t size);
 
@@ -147,21 +169,13 @@ class Budget {
 // out += a + b.
 void append(Budget& budget, std::string& out, std::string_view a, std::string_view b = {});
 
+// The value, which Jinja may read again later: refuses a generator, which it reads once.
+const Value& kept(const Value& value);
+// Fails for an undefined value.
+void require_defined(const Value& value);
 // str(value): what {{ value }} writes; undefined writes nothing. Refuses lists, dicts and all else but plain values.
 std::string str(const Value& value);
 // Python's ==.
 bool equal(const Value& a, const Value& b, Budget& budget);
-
-// json.dumps(value, ensure_ascii=..., indent=..., separators=..., sort_keys=...).
-struct JsonStyle {
-  bool ensure_ascii = false;
-  bool sort_keys = false;
-  std::string indent;  // For one level; only with `multiline`.
-  bool multiline = false;
-  std::string item_separator = ", ";
-  std::string key_separator = ": ";
-};
-// Throws Failure for what JSON cannot say.
-std::string to_json(const Value& value, const JsonStyle& style, Budget& budget);
 
 }  // namespace tte::text::jinja
