@@ -217,7 +217,7 @@ def parser() -> argparse.ArgumentParser:
     think.add_argument("--instruction", metavar="TEXT", help="instead of the recipe's")
     think.add_argument("--max-new-tokens", type=int, metavar="N", help="most tokens; default: the recipe's, else 512")
     think.add_argument("--temperature", type=float, metavar="T", help="default: the recipe's, else greedy")
-    _bits(think)
+    _command.add_quantization(think)
     _preset(think)
     think.set_defaults(run=_think)
 
@@ -229,7 +229,7 @@ def parser() -> argparse.ArgumentParser:
     embed.add_argument("--embedder", default="nano", metavar="PATH", help="default: nano")
     embed.add_argument("--reasoner", metavar="PATH", help="thinks about each item before it is embedded")
     embed.add_argument("--recipe", metavar="NAME", help="the embedder's; default: found as info says")
-    _bits(embed)
+    _command.add_quantization(embed)
     _preset(embed, side="target")
     embed.set_defaults(run=_embed)
 
@@ -239,14 +239,6 @@ def parser() -> argparse.ArgumentParser:
     search.add_argument("--top", type=_command.count, default=10, metavar="N", help="default: 10")
     search.set_defaults(run=_search, side="query")
     return top
-
-
-def _bits(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--quantization",
-        choices=("int8", "int4"),
-        help="round the models to 8 or 4 bits: less memory, faster; CPU only",
-    )
 
 
 def _preset(parser: argparse.ArgumentParser, side: str = "query") -> None:

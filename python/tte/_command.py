@@ -44,6 +44,15 @@ def name(text: str) -> str:
     return text
 
 
+def add_quantization(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add the option that rounds models."""
+    parser.add_argument(
+        "--quantization",
+        choices=_options.QUANTIZATIONS,
+        help="round the models to 8 or 4 bits: less memory, faster; CPU only",
+    )
+
+
 def run(command: Callable[[], int], stopped: str = "stopped") -> int:
     """Run a command; what ends it becomes a sentence on stderr, and an exit code.
 

@@ -239,12 +239,15 @@ def dtype(value: object) -> str:
     return string(value, "dtype")
 
 
+QUANTIZATIONS = ("int8", "int4")
+
+
 def quantization(value: object) -> str:
     """Translate the `quantization` argument: "int8" or "int4", or None."""
     if value is None:
         return "none"
     name = _text.utf8(value, "quantization") if isinstance(value, str) else ""
-    if name not in ("int8", "int4"):
+    if name not in QUANTIZATIONS:
         raise refuse("quantization", value, '"int8" or "int4", or None')
     return name
 

@@ -14,11 +14,11 @@
 
 namespace tte::base {
 
-// Runs jobs. Those of one owner begin in the order they came, at most `threads` (at least one, else InputError) at a
-// time; owners take turns, and there is a thread more than that: whatever takes long, another owner's next job finds
-// one. The destructor finishes running jobs and drops waiting ones. In a forked process, which has none of the threads, it leaves
-// everything as it is, and post() throws DeviceError. Inside a job at::parallel_for runs serially: the pool's
-// threads are the parallelism.
+// Runs jobs. The jobs of one owner begin in the order they came, and at most `threads` of them (at least one, else
+// InputError) run at a time. Owners take turns. The pool has one thread more than `threads`, so that an owner's job finds
+// a thread while another owner's jobs take long. The destructor waits for running jobs and drops waiting ones. A forked
+// process has none of the threads: there the destructor leaves everything as it is, and post() throws DeviceError.
+// Inside a job at::parallel_for runs serially: the pool's threads are the parallelism.
 class ThreadPool {
  public:
   explicit ThreadPool(int threads);
@@ -26,9 +26,9 @@ class ThreadPool {
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
-  // An exception of the job is logged. `owner` is whoever has the job done, and lives as long as its jobs.
+  // Logs what the job throws. `owner` lives as long as its jobs.
   void post(std::function<void()> job, const void* owner = nullptr);
-  // Jobs of one owner that run at a time.
+  // How many jobs of one owner run at a time.
   [[nodiscard]] int size() const { return state_->places; }
 
  private:
@@ -40,11 +40,11 @@ class ThreadPool {
   struct State {
     std::mutex mutex;
     std::condition_variable ready;
-    std::list<Owner> owners;  // Of jobs that wait or run, in the order of their turns.
+    std::list<Owner> owners;  // Those whose jobs wait or run, in the order of their turns.
     int places = 0;
     bool stopping = false;
 
-    // Whose job is next; the end of `owners`: nobody's.
+    // The owner whose job is next; the end of `owners` if nobody has one.
     [[nodiscard]] std::list<Owner>::iterator next();
   };
   static void run(State& state);

@@ -10,27 +10,27 @@ namespace tte::kernels {
 
 class Weight;
 
-// How the numbers of a weight are kept and multiplied with: a constant for each format. The functions do what
-// kernels::linear and linear_float say; arguments were checked.
+// A format says how a weight keeps its numbers and how x is multiplied with them; each format is one constant. The
+// functions do what kernels::linear and linear_float say, which have checked the arguments.
 struct WeightFormat {
   at::Tensor (*linear)(const at::Tensor& x, const Weight& weight, const std::optional<at::Tensor>& bias);
   at::Tensor (*linear_float)(const at::Tensor& x, const Weight& weight);
-  // The part that computes outputs begin .. begin + count, sharing memory.
+  // The weight of outputs begin .. begin + count, which shares memory with all of it.
   Weight (*part)(const Weight& weight, std::int64_t begin, std::int64_t count);
 };
 
 // A matrix [outputs, inputs] that x [rows, inputs] is multiplied with.
 class Weight {
  public:
-  // What formats keep: only they know what it means.
+  // The numbers, in a layout that only the format knows.
   struct Values {
     at::Tensor data;
-    std::int64_t first = 0;  // Of the outputs in `data`, for parts that are not views.
+    std::int64_t first = 0;  // The first output in `data` that belongs to the weight.
   };
 
   // The plain format: float32, bfloat16 or float16 [outputs, inputs], shared.
   Weight(at::Tensor matrix);  // NOLINT(google-explicit-constructor): a matrix is a weight.
-  // `dtype` and `device` are those of x and of results.
+  // x and results have this `dtype` and are on this `device`.
   Weight(const WeightFormat& format, Values values, std::int64_t outputs, std::int64_t inputs,
          at::ScalarType dtype, at::Device device);
 
@@ -40,7 +40,7 @@ class Weight {
   [[nodiscard]] at::Device device() const { return device_; }
   [[nodiscard]] Weight part(std::int64_t begin, std::int64_t count) const;
 
-  // For kernels/ and formats.
+  // Only kernels/ and the formats call these.
   [[nodiscard]] const WeightFormat& format() const { return *format_; }
   [[nodiscard]] const Values& values() const { return values_; }
 

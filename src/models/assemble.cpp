@@ -252,8 +252,8 @@ class AssembledModel final : public Model {
   std::string file_;
   LanguageModel language_;
   std::unique_ptr<const VisionEncoder> vision_;
-  std::optional<nn::Linear>
-      projection_;  // Of hidden states, or of the pooled vector, where the checkpoint has one.
+  // Where the checkpoint has one: applied to hidden states, or to the pooled vector.
+  std::optional<nn::Linear> projection_;
   std::unique_ptr<const Pooler> pooler_;  // Null but for a head of that kind.
   ModelInfo info_;
   std::vector<std::weak_ptr<const weights::MappedFile>> files_;

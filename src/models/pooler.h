@@ -19,7 +19,7 @@ class Pooler {
   [[nodiscard]] virtual at::Tensor operator()(const at::Tensor& states) const = 0;
 };
 
-// Of the head's kind, from its tensors. Throws ModelError for tensors that do not fit, and for numbers of attention
+// Makes a pooler of the head's kind from its tensors. Throws ModelError for tensors that do not fit, and for numbers of attention
 // heads that do not divide the hidden size.
 std::unique_ptr<const Pooler> make_pooler(const HeadConfig& head, const weights::StateDict& weights,
                                           std::int64_t hidden);

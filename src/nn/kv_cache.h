@@ -111,7 +111,7 @@ class KvState final : public SequenceState {
   friend class KvPool;
   KvState(std::shared_ptr<KvPool> pool, std::size_t kept) : pool_(std::move(pool)), kept_(kept) {}
   std::shared_ptr<KvPool> pool_;
-  std::size_t kept_;  // Of the pool's kept layers: those that there were when it was started.
+  std::size_t kept_;  // How many layers the pool kept when this state was started.
   std::vector<std::int32_t> blocks_;
   std::int64_t length_ = 0;
 };

@@ -101,9 +101,9 @@ std::optional<Source> find_template(const std::filesystem::path& folder, Templat
   return std::nullopt;
 }
 
-Value make_dict(std::vector<std::pair<std::string, Value>> items) {
+Value make_dict(const std::vector<std::pair<std::string, Value>>& items) {
   Dict dict;
-  for (auto& [key, value] : items) dict.set(key, std::move(value));
+  for (const auto& [key, value] : items) dict.set(key, value);
   return dict;
 }
 

@@ -32,7 +32,7 @@ constexpr std::int64_t kMostRank = 1 << 20;
 constexpr double kMostAlpha = 1e9;
 constexpr std::size_t kMostPatterns = 10'000;
 constexpr std::size_t kMostPatternBytes = 1'000;
-constexpr std::int32_t kMostMatchSteps = 100;  // Of ICU: some ten thousand operations each.
+constexpr std::int32_t kMostMatchSteps = 100;  // A step of ICU is some ten thousand operations.
 
 bool has_tensors(const fs::path& folder) {
   return base::is_present(folder / "model.safetensors") ||

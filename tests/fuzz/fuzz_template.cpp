@@ -144,7 +144,8 @@ class Grammar {
       case 4:
         return expression(depth - 1) + "[" + expression(depth - 1) + "]";
       case 5:
-        return expression(depth - 1) + "[" + expression(depth - 1) + ":" + expression(depth - 1) + "]";
+        return expression(depth - 1) + "[" + expression(depth - 1) + ":" + expression(depth - 1) +
+               (number(3) == 0 ? ":" + expression(depth - 1) : "") + "]";
       case 6:
       case 7:
         return "(" + expression(depth - 1) + ")|" + filter(depth);

@@ -80,8 +80,8 @@ at::Tensor causal_conv_silu(const at::Tensor& input, const at::Tensor& weight, a
   const at::Tensor x = dense_rows(input);
   const std::int64_t width = weight.size(0), n = x.size(1);
   at::Tensor out = at::empty({x.size(0), n}, x.options());
-  std::vector<Inputs> inputs;          // Of each sequence,
-  std::vector<std::size_t> sequences;  // and which each row belongs to.
+  std::vector<Inputs> inputs;          // One a sequence.
+  std::vector<std::size_t> sequences;  // The sequence of each row.
   for (std::size_t i = 0; i < slots.size(); ++i) {
     inputs.emplace_back(x, cu_seqlens[i], columns, slots[i]);
     sequences.resize(static_cast<std::size_t>(cu_seqlens[i + 1]), i);

@@ -54,7 +54,7 @@ Program parse(std::string_view source, int& line);
 // may change in its body.
 struct Loop {
   List items;
-  std::size_t position = 0;                 // Of the first item that has not been looked at.
+  std::size_t position = 0;                 // The first item that has not been looked at.
   std::function<bool(const Value&)> keeps;  // The condition of the loop; empty if it has none.
   std::int64_t index = -1;
   Value current, before;

@@ -504,7 +504,8 @@ class Parser {
   }
 
   // The filter or test called `name` of `input`.
-  Expression built_in(std::string_view kind, const std::string& name, Expression input, CallArguments given) {
+  Expression built_in(std::string_view kind, const std::string& name, Expression input,
+                      const CallArguments& given) {
     const Builtin* builtin = find_builtin(kind, name);
     if (builtin == nullptr) return refused("the {} {}", kind, base::printable(name, 40));
     return node([builtin, input, given](Interpreter& run) {
@@ -534,7 +535,7 @@ class Parser {
     return negated ? inverse(out) : out;
   }
 
-  int& line_;  // Of the current token.
+  int& line_;  // Where the current token stands.
   std::vector<Token> tokens_;
   std::size_t at_ = 0;
   int level_ = 0;

@@ -229,7 +229,7 @@ class RegexSplitter final : public Splitter {
   }
 
  private:
-  // Of ICU's own ticks, of 10,000 steps each: seconds.
+  // ICU counts ticks of 10,000 steps: so many take seconds.
   static constexpr std::int64_t kTickLimit = 4000;
   static constexpr std::size_t kMostPattern = 65'536;
   std::unique_ptr<icu::RegexPattern> pattern_;

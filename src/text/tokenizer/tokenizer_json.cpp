@@ -245,7 +245,7 @@ class Reader {
     if (parts_.begin_ids.size() + parts_.end_ids.size() > kMostSteps)
       throw ModelError(fmt::format("{} puts more than {} tokens around every text.", where_, kMostSteps));
   }
-  // Of ["</s>", 2].
+  // The id in a pair such as ["</s>", 2].
   [[nodiscard]] std::int64_t paired_id(const Json& json, const char* key) const {
     const Json& pair = list(json, key);
     const auto id = pair.size() == 2 ? base::whole_number(pair[1], 0) : std::nullopt;

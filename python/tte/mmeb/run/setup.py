@@ -81,7 +81,7 @@ def add_work(parser: argparse.ArgumentParser, *, in_flight: bool = True) -> None
     group = parser.add_argument_group("work")
     group.add_argument("--device", default="auto", help='"auto", "cpu", "cuda", "cuda:1"')
     group.add_argument("--dtype", default="auto", help='"auto", "float32", "bfloat16", "float16"')
-    group.add_argument("--quantization", choices=("int8", "int4"), help="round the models to 8 or 4 bits; CPU only")
+    _command.add_quantization(group)
     group.add_argument("--shard", default="1/1", metavar="I/N", help="this process's share, such as 2/4; then `merge`")
     if in_flight:
         group.add_argument("--in-flight", type=int, default=2, metavar="N", help="blocks at the same time (2)")

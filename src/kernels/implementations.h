@@ -1,0 +1,35 @@
+// What a device implements, and its table: included by cpu_kernels.h and cuda_kernels.h, each inside its namespace, which
+// has kCacheBlockSize. kernels.h states what each function does; dispatch.cpp has checked its arguments.
+
+Linear linear;
+LinearFloat linear_float;
+decltype(kernels::rms_norm) rms_norm;
+decltype(kernels::add_rms_norm) add_rms_norm;
+decltype(kernels::layer_norm) layer_norm;
+decltype(kernels::silu_mul) silu_mul;
+decltype(kernels::activate) activate;
+decltype(kernels::gated) gated;
+decltype(kernels::rope_) rope;
+decltype(kernels::attention) attention;
+decltype(kernels::store_kv) store_kv;
+decltype(kernels::paged_attention) paged_attention;
+decltype(kernels::causal_conv_silu) causal_conv_silu;
+decltype(kernels::gated_delta_rule) gated_delta_rule;
+
+inline constexpr KernelTable kTable{
+    .linear = linear,
+    .linear_float = linear_float,
+    .rms_norm = rms_norm,
+    .add_rms_norm = add_rms_norm,
+    .layer_norm = layer_norm,
+    .silu_mul = silu_mul,
+    .activate = activate,
+    .gated = gated,
+    .rope = rope,
+    .attention = attention,
+    .store_kv = store_kv,
+    .paged_attention = paged_attention,
+    .causal_conv_silu = causal_conv_silu,
+    .gated_delta_rule = gated_delta_rule,
+    .cache_block_size = kCacheBlockSize,
+};
