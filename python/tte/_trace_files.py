@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import re
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,31 @@ def checksum_of(record: Mapping[str, Any]) -> str:
     """Hex digest of everything that is kept of a trace."""
     values = [float(record[name]) if name in _TIMES else record[name] for name in COLUMNS]
     return hashlib.blake2b(_content.to_json(values).encode(), digest_size=_CHECKSUM_BYTES).hexdigest()
+
+
+def row_of(record: Mapping[str, Any], where: str) -> tuple[Any, ...]:
+    """The row of a store's table for a record, which is checked; `where` names it in errors."""
+    check_record(record, where)
+    key, sum_ = key_bytes(record["key"]), bytes.fromhex(checksum_of(record))
+    values = {**record, "key": key, "token_ids": array("q", record["token_ids"]).tobytes(), "checksum": sum_}
+    return tuple(values[name] for name in STORED)
+
+
+def token_ids_of(data: bytes) -> list[int]:
+    """The token ids that a row has."""
+    ids = array("q")
+    ids.frombytes(data)
+    return ids.tolist()
+
+
+def trace_of(record: Mapping[str, Any]) -> _tte.Trace:
+    """The trace that was kept, equal in all that an embedder reads."""
+    trace = _tte.Trace.__new__(_tte.Trace)
+    trace.__setstate__((
+        record["text"], record["thinking"], record["conclusion"], record["token_ids"], record["vocabulary"],
+        _tte.FinishReason.__members__[record["finish"]], "", record["prompt_tokens"], record["reused_tokens"],
+    ))  # fmt: skip
+    return trace
 
 
 def _is_utf8(text: str) -> bool:

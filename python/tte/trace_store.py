@@ -9,7 +9,6 @@ import sqlite3
 import sys
 import threading
 import time
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -31,10 +30,12 @@ from tte._trace_files import (
     WRITERS,
     check_export,
     check_record,
-    checksum_of,
     expanded,
     is_key,
     key_bytes,
+    row_of,
+    token_ids_of,
+    trace_of,
 )
 
 _APPLICATION_ID = 0x54544554  # "TTET"
@@ -278,7 +279,7 @@ class TraceStore:
                 rows = db.execute(query, some).fetchall()
             for row in rows:
                 record = self._record(row)
-                found[record["key"]] = StoredTrace(_trace(record), record["seconds"], record["created"])
+                found[record["key"]] = StoredTrace(trace_of(record), record["seconds"], record["created"])
         return found
 
     def _record(self, row: Sequence[Any]) -> dict[str, Any]:
@@ -293,7 +294,7 @@ class TraceStore:
             record = {
                 **record,
                 "key": record["key"].hex(),
-                "token_ids": _unpack(record["token_ids"]),
+                "token_ids": token_ids_of(record["token_ids"]),
                 "checksum": record["checksum"].hex(),
             }
             check_record(record, where)
@@ -344,7 +345,7 @@ class TraceStore:
             "prompt_tokens": trace.prompt_tokens, "reused_tokens": trace.reused_tokens, "seconds": seconds,
             "model": request.model, "request": request.content, "created": time.time(),
         }  # fmt: skip
-        return self._insert([_row(record, f"{self._name}, a new trace")]) == 1
+        return self._insert([row_of(record, f"{self._name}, a new trace")]) == 1
 
     def _insert(self, rows: Sequence[tuple[Any, ...]]) -> int:
         with self._opened() as db:
@@ -531,7 +532,7 @@ class TraceStore:
     def _take(self, records: Iterator[Mapping[str, Any]], source: Path) -> int:
         new, number, name = 0, 0, _text.shown_path(source)
         while some := list(itertools.islice(records, 1000)):
-            new += self._insert([_row(record, f"{name}, row {number + i}") for i, record in enumerate(some, start=1)])
+            new += self._insert([row_of(record, f"{name}, row {number + i}") for i, record in enumerate(some, start=1)])
             number += len(some)
         return new
 
@@ -588,26 +589,6 @@ def _split(decoding: Mapping[str, Any], count: int) -> tuple[dict[str, Any], dic
     return call, {name: _options.per_item(v, count, name) for name, v in decoding.items() if name not in call}
 
 
-def _pack(ids: Sequence[int]) -> bytes:
-    return array("q", ids).tobytes()
-
-
-def _unpack(data: bytes) -> list[int]:
-    ids = array("q")
-    ids.frombytes(data)
-    return ids.tolist()
-
-
-def _trace(record: Mapping[str, Any]) -> _tte.Trace:
-    """The trace that was kept, equal in all that an embedder reads."""
-    trace = _tte.Trace.__new__(_tte.Trace)
-    trace.__setstate__((
-        record["text"], record["thinking"], record["conclusion"], record["token_ids"], record["vocabulary"],
-        _tte.FinishReason.__members__[record["finish"]], "", record["prompt_tokens"], record["reused_tokens"],
-    ))  # fmt: skip
-    return trace
-
-
 _REMEDIES = {
     "SQLITE_FULL": "free some space and run the same again, what was kept is safe",
     "SQLITE_READONLY": "give a file on a disk that can be written to, or open it with read_only",
@@ -616,11 +597,3 @@ _REMEDIES = {
     "SQLITE_IOERR": "look after its disk, and limits of file sizes, and run the same again, what was kept is safe",
 }
 """What helps, by the beginning of SQLite's name of the error."""
-
-
-def _row(record: Mapping[str, Any], where: str) -> tuple[Any, ...]:
-    """A row of the table from a record of an export; `where` names it in errors."""
-    check_record(record, where)
-    key, ids, sum_ = key_bytes(record["key"]), _pack(record["token_ids"]), bytes.fromhex(checksum_of(record))
-    values = {**record, "key": key, "token_ids": ids, "checksum": sum_}
-    return tuple(values[name] for name in STORED)

@@ -1,26 +1,23 @@
-"""Whatever happened to a file, it is read as it was or refused in one sentence that names it: every kind of file."""
+"""Whatever happened to a file of a run, a table or a list of tasks, it is read as it was or refused in one sentence."""
 
 from __future__ import annotations
 
 import json
 import os
 import pickle
-import random
 import shutil
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import tte
+from damage import CHANGES, LONGEST, NO_FILES, PNG, check, content, replace, sentence
 from make_tree import IMAGE_REPO, VIDEO_DATA, image_row, jsonl, parquet, write_image
 from nano_data import NanoData, system
 from results import write_result
-from tte import _command, _content
 from tte.mmeb.cli import main
 from tte.mmeb.data.loaders import load
 from tte.mmeb.data.tasks import find, read_tasks
@@ -29,269 +26,6 @@ from tte.mmeb.run import run
 from tte.mmeb.run.manifest import ResultFolder, sealed
 from tte.mmeb.run.run import Options, run_dataset
 from tte.mmeb.run.scores import score_folder
-
-LONGEST = 500
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
-
-
-def other_parquet() -> bytes:
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table({"a": [1, 2]}), sink)
-    return bytes(sink.getvalue())
-
-
-def bytes_of(change: str, good: bytes) -> bytes:
-    """A file's content after something happened to it; what flips and cuts where is the same at every call."""
-    kind, _, number = change.partition(" ")
-    places = random.Random(f"{number} {len(good)}")
-    at = places.randrange(max(1, len(good)))
-    if kind == "flip":
-        return good[:at] + bytes([good[at] ^ 1 << places.randrange(8)]) + good[at + 1 :]
-    if kind == "cut":
-        return good[:at]
-    if kind == "swap":
-        return good[at:] + good[:at]
-    if kind == "zeros":
-        return good[:at] + bytes(min(64, len(good) - at)) + good[at + 64 :]
-    return {
-        "empty": b"",
-        "byte": b"\n",
-        "image": PNG,
-        "parquet": other_parquet(),
-        "sqlite": b"SQLite format 3\0" + bytes(200),
-        "text": b"not what it was",
-        "not-utf8": good[: len(good) // 2] + b"\xff\xfe" + good[len(good) // 2 :],
-        "null": b"null\n",
-        "list": b"[]\n",
-        "object": b"{}\n",
-        "number": b"1e999\n",
-        "nan": b'{"a": NaN}\n',
-        "surrogate": b'{"key": "\\ud800"}\n',
-        "deep": b"[" * 200_000,
-        "twice": good + good,
-    }[kind]
-
-
-CHANGES = [
-    *(f"flip {i}" for i in range(12)), *(f"cut {i}" for i in range(4)), *(f"swap {i}" for i in range(3)), "zeros 0",
-    "zeros 1", "empty", "byte", "image", "parquet", "sqlite", "text", "not-utf8", "null", "list", "object", "number",
-    "nan", "surrogate", "deep", "twice",
-]  # fmt: skip
-
-
-def replace(path: Path, change: str, good: bytes) -> None:
-    """Put something else in a file's place: other bytes, or what is no file."""
-    if path.is_dir() and not path.is_symlink():
-        path.rmdir()
-    path.unlink(missing_ok=True)
-    if change == "folder":
-        path.mkdir()
-    elif change == "pipe":
-        os.mkfifo(path)
-    elif change == "itself":
-        path.symlink_to(path.name)
-    elif change != "gone":
-        path.write_bytes(bytes_of(change, good))
-
-
-NO_FILES = ["folder", "pipe", "itself", "gone"]
-
-
-def sentence(error: Exception, *names: str) -> None:
-    """An error is one short sentence with one of the names in it."""
-    message = _command.told(error)
-    assert "\n" not in message, message
-    assert len(message) < LONGEST, message
-    assert any(name in message for name in names), message
-    assert message.rstrip("'\"").endswith("."), message
-
-
-def check(read: Callable[[], Any], whole: Any, *names: str) -> bool:
-    """What is read is as it was, or an error that names the file; returns whether it was an error."""
-    try:
-        found = read()
-    except (tte.Error, OSError) as error:
-        sentence(error, *names)
-        return True
-    assert found == whole
-    return False
-
-
-# Trace stores and their exports.
-
-
-def complete(text: str) -> tte.Trace:
-    trace = tte.Trace.__new__(tte.Trace)
-    trace.__setstate__((text, "a", "b", [1, 2, 3], "v", tte.FinishReason.STOP, "", 11, 3))
-    return trace
-
-
-@pytest.fixture(scope="module")
-def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with its two exports."""
-    folder = tmp_path_factory.mktemp("stores")
-    named: Any = type("Named", (), {})()
-    fields = {"path": folder / "m", "fingerprint": "f", "dtype": "float32", "recipe": "{}", "base": None}
-    named.model = type("Model", (), fields)()
-    with tte.TraceStore(folder / "traces.sqlite") as store:
-        for i in range(20):
-            store.put(store.request(named, f"item {i}"), complete(f"<think>{i}</think> öä {i}" * 10), seconds=0.5)
-        store.export(folder / "traces.jsonl")
-        store.export(folder / "traces.parquet")
-    return folder
-
-
-def content(path: Path) -> list[dict[str, Any]]:
-    if path.suffix == ".sqlite":
-        with tte.TraceStore(path, read_only=True) as store:
-            return list(store.records())
-    with tte.TraceStore(path.with_name("new.sqlite")) as store:
-        store.merge(path)
-        return list(store.records())
-
-
-@pytest.mark.parametrize("change", [*CHANGES, *NO_FILES])
-@pytest.mark.parametrize("name", ["traces.sqlite", "traces.jsonl", "traces.parquet"])
-def test_stores_and_exports(stores: Path, tmp_path: Path, name: str, change: str) -> None:
-    path = tmp_path / name
-    replace(path, change, (stores / name).read_bytes())
-    whole = content(stores / "traces.sqlite")
-    if change in ("byte", "empty") and path.suffix == ".jsonl":
-        whole = []
-    failed = check(lambda: content(path), whole, name)
-    assert failed or change.startswith(("flip", "zeros", "swap", "twice", "byte", "empty"))
-    if path.suffix == ".sqlite" and change not in ("gone", "pipe", "folder", "itself", "empty", "byte"):
-        check(lambda: (tte.TraceStore(path).close(), content(path))[1], whole, name)
-
-
-@pytest.mark.parametrize("column", ["key", "text", "token_ids", "finish", "prompt_tokens", "seconds", "checksum"])
-@pytest.mark.parametrize("value", [None, 7, -1, 1e300, "x", b"\xff\xfe\x00", b"12345678"])
-def test_cells_of_another_kind(stores: Path, tmp_path: Path, column: str, value: Any) -> None:
-    path = tmp_path / "traces.sqlite"
-    shutil.copy(stores / path.name, path)
-    database = sqlite3.connect(path)
-    try:
-        database.execute(f"UPDATE traces SET {column} = ? WHERE id = 5", [value])
-        database.commit()
-    except sqlite3.IntegrityError:  # NULL is refused by SQLite itself.
-        return
-    finally:
-        database.close()
-    assert check(lambda: content(path), None, f"{path}, trace 5")
-    if column != "key":
-        with tte.TraceStore(path) as store:
-            key = content(stores / path.name)[4]["key"]
-            assert check(lambda: store.get(key), None, f"{path}, trace 5")
-            # What is damaged can be removed, and the rest is there.
-            assert store.drop_damaged() == 1
-            assert len(list(store.records())) == len(store) == 19
-
-
-@pytest.mark.parametrize("column", ["key", "text", "token_ids", "finish", "prompt_tokens", "seconds", "checksum"])
-@pytest.mark.parametrize("value", [None, True, -1.5, "x", [], ["x"], {"a": 1}, "\ud800", 10**30, "y" * 5000])
-def test_values_of_exports_of_another_kind(stores: Path, tmp_path: Path, column: str, value: Any) -> None:
-    path = tmp_path / "traces.jsonl"
-    record = {**json.loads((stores / path.name).read_text().splitlines()[0]), column: value}
-    path.write_text(json.dumps(record) + "\n")
-    fine = column == "checksum" and value is None  # Exports of other programs may have none.
-    assert check(lambda: len(content(path)), 1, f"{path}, row 1", f"{path}, line 1") is not fine
-
-
-def test_another_schema_is_refused(tmp_path: Path, stores: Path) -> None:
-    for number, statement in enumerate(
-        [
-            "DROP TABLE traces",
-            "ALTER TABLE traces DROP COLUMN text",
-            "PRAGMA user_version = 9",
-            "PRAGMA application_id = 1",
-        ]
-    ):
-        path = tmp_path / f"{number}.sqlite"
-        shutil.copy(stores / "traces.sqlite", path)
-        database = sqlite3.connect(path)
-        database.execute(statement)
-        database.commit()
-        database.close()
-        assert check(lambda path=path: content(path), None, path.name)
-
-
-def test_names_that_are_not_utf8(results: Path, stores: Path, tmp_path: Path, quiet: Any) -> None:
-    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
-    folder.mkdir()
-    whole = content(stores / "traces.sqlite")
-    for suffix in (".sqlite", ".jsonl", ".parquet"):
-        shutil.copy(stores / f"traces{suffix}", folder / f"traces{suffix}")
-        assert content(folder / f"traces{suffix}") == whole
-    with tte.TraceStore(folder / "traces.sqlite") as store:
-        assert store.export(folder / "again.parquet") == len(whole)
-    assert content(folder / "again.parquet") == whole
-    shutil.copytree(results / "done", folder / "done")
-    assert quiet(["score", str(folder / "done")])[0] == 0
-    sound, found = (read(each / "done", []).tasks["Nano-image_ret"] for each in (results, folder))
-    assert (found.scores, found.queries) == (sound.scores, sound.queries)
-    parquet(tmp_path / "data" / IMAGE_REPO / "GQA/test.parquet", [image_row("i", "t", "GQA/1.jpg", "", ["a"], [""])])
-    shutil.copytree(tmp_path / "data", folder, dirs_exist_ok=True)
-    assert load("GQA", folder).num_queries == 1
-
-
-def test_a_full_disk_is_called_one(tmp_path: Path, stores: Path) -> None:
-    path = tmp_path / "traces.sqlite"
-    with tte.TraceStore(path) as store:
-        pages = store._db.execute("PRAGMA page_count").fetchone()[0]
-        store._db.execute(f"PRAGMA max_page_count = {pages + 2}")
-        with pytest.raises(tte.InputError, match=r"traces\.sqlite cannot be used \(.*full\): free some space") as error:
-            store.merge(stores / "traces.jsonl")
-        sentence(error.value, "traces.sqlite")
-        store._db.execute("PRAGMA max_page_count = 1000")
-        assert store.merge(stores / "traces.jsonl") == 20
-
-
-def test_a_store_that_cannot_be_written_to(tmp_path: Path, stores: Path) -> None:
-    path = tmp_path / "traces.sqlite"
-    shutil.copy(stores / path.name, path)
-    with tte.TraceStore(path) as store:
-        store._db.execute("PRAGMA query_only = 1")
-        with pytest.raises(tte.InputError, match=r"can be written to, or open it with read_only"):
-            store.merge(stores / "traces.jsonl") or store._insert([])
-
-
-# Media that are none.
-
-
-def test_digests_are_of_regular_files_of_a_size(tmp_path: Path) -> None:
-    sparse = tmp_path / "sparse.png"
-    with sparse.open("wb") as file:
-        file.truncate(60 << 30)
-    os.mkfifo(tmp_path / "pipe.png")
-    (tmp_path / "loop.png").symlink_to("loop.png")
-    frames = tmp_path / "frames"
-    frames.mkdir()
-    shutil.copy(__file__, frames / "1.png")
-    for name in (
-        "sparse.png",
-        "pipe.png",
-        "loop.png",
-        "/dev/zero",
-        "/dev/stdin",
-        "gone.png",
-        "a\0b",
-        "x" * 5000,
-        "\ud800",
-    ):
-        with pytest.raises(tte.InputError) as error:
-            _content.file_digest(tmp_path / name)
-        sentence(error.value, Path(name).name[:20].encode(errors="backslashreplace").decode(), "a\\x00b", "a\0b")
-    assert _content.file_digest(frames)
-    (frames / "2.png").symlink_to(sparse)
-    with pytest.raises(tte.InputError, match="over the limit") as error:
-        _content.file_digest(frames)
-    sentence(error.value, "2.png")
-    (frames / "2.png").unlink()
-    os.mkfifo(frames / "2.png")
-    with pytest.raises(tte.InputError, match="a pipe, socket or device") as error:
-        _content.file_digest(frames)
-    sentence(error.value, "2.png")
-
 
 # Result folders.
 
@@ -318,6 +52,25 @@ def quiet(capsys: pytest.CaptureFixture[str]) -> Callable[[list[str]], tuple[int
         return code, capsys.readouterr().err
 
     return command
+
+
+def test_names_that_are_not_utf8(results: Path, stores: Path, tmp_path: Path, quiet: Any) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    folder.mkdir()
+    whole = content(stores / "traces.sqlite")
+    for suffix in (".sqlite", ".jsonl", ".parquet"):
+        shutil.copy(stores / f"traces{suffix}", folder / f"traces{suffix}")
+        assert content(folder / f"traces{suffix}") == whole
+    with tte.TraceStore(folder / "traces.sqlite") as store:
+        assert store.export(folder / "again.parquet") == len(whole)
+    assert content(folder / "again.parquet") == whole
+    shutil.copytree(results / "done", folder / "done")
+    assert quiet(["score", str(folder / "done")])[0] == 0
+    sound, found = (read(each / "done", []).tasks["Nano-image_ret"] for each in (results, folder))
+    assert (found.scores, found.queries) == (sound.scores, sound.queries)
+    parquet(tmp_path / "data" / IMAGE_REPO / "GQA/test.parquet", [image_row("i", "t", "GQA/1.jpg", "", ["a"], [""])])
+    shutil.copytree(tmp_path / "data", folder, dirs_exist_ok=True)
+    assert load("GQA", folder).num_queries == 1
 
 
 def lines(text: str, *starts: str) -> list[str]:
