@@ -20,7 +20,7 @@ struct Node {
   int line = 1;
   std::function<Value(Interpreter&)> evaluate;
 };
-using Expression = const Node*;  // One of the program's; null where it is left out.
+using Expression = const Node*;        // One of the program's; null where it is left out.
 using Body = std::vector<Expression>;  // Statements, which evaluate to nothing.
 using CallArguments = ArgumentsOf<Expression>;
 
