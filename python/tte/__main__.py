@@ -178,7 +178,9 @@ def _search(arguments: argparse.Namespace) -> None:
     scores = np.nan_to_num(vectors @ query[0] / np.maximum(norms, 1e-12), nan=-np.inf)
     for row in np.argsort(-scores, kind="stable")[: arguments.top]:
         if np.isfinite(scores[row]):
-            print(f"{scores[row]:.4f}  {names[row]}")
+            # A file's name may have line breaks in it, and what commands a terminal.
+            name = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in names[row])
+            print(f"{scores[row]:.4f}  {name}")
 
 
 def _common(parser: argparse.ArgumentParser) -> None:

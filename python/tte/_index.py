@@ -98,10 +98,11 @@ def write(out: Path, items: Sequence[tuple[str, Any]], settings: Mapping[str, An
 
 def made(name: str, item: Any) -> _tte.Input:
     """An item (or what makes it) as the engine takes it, with its name; one that fails where it cannot be made."""
+    shown = _text.shown_path(name)
     try:
-        return to_input(item() if callable(item) else item, name)
+        return to_input(item() if callable(item) else item, shown)
     except _tte.InputError as error:
-        return _tte.Input(name=name, error=str(error))
+        return _tte.Input(name=shown, error=str(error))
 
 
 def read(path: Path) -> tuple[list[str], NDArray[np.float32], dict[str, Any]]:

@@ -221,7 +221,11 @@ class TokenEmbeddings:
         """
         target = _target(path)
         with _files.reading(target, _REMEDY):
-            return _read_parquet(target) if target.suffix == ".parquet" else _read_npy(target)
+            found = _read_parquet(target) if target.suffix == ".parquet" else _read_npy(target)
+            try:
+                return cls(**found)
+            except _tte.InputError as error:  # It names the array, not the file.
+                raise ValueError(str(error).rstrip(".")) from None
 
     def __repr__(self) -> str:
         rows, dim = self.vectors.shape
@@ -439,7 +443,7 @@ def _beside(path: Path, name: str) -> Path:
     return path.with_name(f"{path.stem}.{name}.npy")
 
 
-def _read_npy(path: Path) -> TokenEmbeddings:
+def _read_npy(path: Path) -> dict[str, Any]:
     _files.open_regular(path, 1 << 62).close()  # For a pipe, numpy would wait.
     vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     found: dict[str, Any] = {"vectors": vectors}
@@ -448,7 +452,7 @@ def _read_npy(path: Path) -> TokenEmbeddings:
         if name == "offsets" or beside.exists():
             with _files.open_regular(beside, 1 << 62) as file:
                 found[name] = np.load(file, allow_pickle=False)
-    return TokenEmbeddings(**found)
+    return found
 
 
 class _Parquet:
@@ -495,7 +499,7 @@ class _Parquet:
             self._part.unlink(missing_ok=True)
 
 
-def _read_parquet(path: Path) -> TokenEmbeddings:
+def _read_parquet(path: Path) -> dict[str, Any]:
     parquet = _extras.pyarrow()[1]
     with _files.for_arrow(path) as raw, parquet.ParquetFile(raw) as file:
         pieces: dict[str, list[Any]] = {}
@@ -510,7 +514,7 @@ def _read_parquet(path: Path) -> TokenEmbeddings:
     empty: dict[str, Any] = {"vectors": np.empty((0, width), kind), "offsets": np.empty(0, np.int64)}
     joined = {name: np.concatenate(each) for name, each in {**{k: [v] for k, v in empty.items()}, **pieces}.items()}
     joined["offsets"] = np.concatenate([np.zeros(1, np.int64), np.cumsum(joined["offsets"], dtype=np.int64)])
-    return TokenEmbeddings(**joined)
+    return joined
 
 
 def _flat(name: str, column: Any) -> NDArray[Any]:

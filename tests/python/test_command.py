@@ -253,6 +253,21 @@ def test_a_bad_file_takes_nothing_with_it(
     np.testing.assert_allclose(vectors[names.index("bom.txt#1")], expected[0], atol=1e-5)
 
 
+def test_names_may_be_long_or_have_line_breaks(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / "in" / ("d" * 200) / ("d" * 200) / ("d" * 200)
+    deep.mkdir(parents=True)
+    for name in ("bad.png", "bad.pdf", "bad.jsonl", "bad.mp4"):
+        (deep / name).write_text("5")
+    (tmp_path / "in" / "a\nb\x1b[31m.txt").write_text("the red circle")
+    monkeypatch.chdir(tmp_path)
+    told = run(capsys, "embed", "in", "-o", "out.npy", code=3).splitlines()
+    assert len(told) == 4
+    assert all(line.startswith("error: in/ddd") and len(line) < 500 for line in told)
+    assert run(capsys, "search", "out.npy", "a circle").endswith(r"in/a\nb\x1b[31m.txt#1" + "\n")
+
+
 def test_what_fails_as_a_whole_writes_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("the red circle\n")
     out = tmp_path / "a.npy"

@@ -373,6 +373,15 @@ def test_damaged_files_are_refused(tmp_path: Path, suffix: str) -> None:
         tte.TokenWriter(tmp_path / "none" / f"a.{suffix}")
 
 
+def test_files_that_do_not_fit_each_other_are_named(tmp_path: Path) -> None:
+    random_sets([2, 3, 1], 4, 8).save(tmp_path / "tokens.npy")
+    np.save(tmp_path / "tokens.offsets.npy", np.array([0, 5, 3, 6]))
+    with pytest.raises(
+        tte.InputError, match=r"tokens\.npy cannot be read \(TokenEmbeddings\.offsets are .*must ascend"
+    ):
+        tte.TokenEmbeddings.load(tmp_path / "tokens.npy")
+
+
 def test_arrays_that_do_not_fit_are_refused() -> None:
     tokens = random_sets([2, 3], 4, 8)
     wrong: list[dict[str, Any]] = [
