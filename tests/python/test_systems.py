@@ -14,7 +14,9 @@ import pytest
 import torch
 import transformers
 import tte
+from adapters import base_model, make_adapter
 from checkpoints import Shape, make_checkpoint, make_tokenizer
+from peft import PeftModel
 from PIL import Image
 from references import Reference, noise
 from safetensors.torch import load_file, save_file
@@ -616,6 +618,49 @@ def test_rge(tmp_path: Path) -> None:
         check(again, [unit(states[-1].numpy())])
     # A target is not thought about.
     check(embedder.embed(TEXT), [unit(theirs.states(prompt + "<emb>")[-1])])
+
+
+def test_two_adapters_and_a_gate(system: Callable[..., System], images: list[Image.Image], tmp_path: Path) -> None:
+    """TWN's pattern: a reasoning and an embedding adapter of one backbone, and a gate that sees the plain vector."""
+    base = system("Qwen3-VL-8B-Instruct", "qwen3_vl", vision_depth=3, tied=False)
+    names, halves = ("reasoning", "embedding"), {}
+    for seed, name in enumerate(names):
+        folder = make_adapter(tmp_path / "TWN-8B" / name, base.folder, seed=seed, target_modules=["q_proj", "v_proj"])
+        merged = PeftModel.from_pretrained(base_model(base.folder), folder).merge_and_unload()
+        halves[name] = System(base.folder)
+        halves[name].model = merged.eval()
+    reasoner = tte.Reasoner(base.folder, adapter=tmp_path / "TWN-8B" / "reasoning", device="cpu", recipe="raw")
+    embedder = tte.Embedder(
+        base.folder, adapter=tmp_path / "TWN-8B" / "embedding", recipe="raw", backend=reasoner.backend
+    )
+    assert reasoner.model.vision_fingerprint == embedder.model.vision_fingerprint
+    seen: dict[int, np.ndarray] = {}
+
+    def gate(index: int, vector: np.ndarray) -> bool:
+        seen[index] = vector.copy()
+        return index == 1
+
+    result = tte.think_then_embed(
+        [TEXT, [images[0], TEXT]], reasoner=reasoner, embedder=embedder, think=gate, max_new_tokens=6,
+        ignore_eos=True, progress=False,
+    )  # fmt: skip
+    default = "Represent the user's input."  # What this family's template of the tests says by itself.
+    prompts = [(chat(TEXT, default), None), (chat(IMAGE + TEXT, default), [images[0]])]
+    plain = [unit(halves["embedding"].states(prompt, fed)[-1]) for prompt, fed in prompts]
+    check(np.stack([seen[0], seen[1], result.embeddings[0]]), [*plain, plain[0]])
+    assert result.traces[0] is None
+    prompt, fed = prompts[1]
+    inputs = base.processor(text=[prompt], images=fed, return_tensors="pt")
+    written = halves["reasoning"].model.generate(**inputs, max_new_tokens=6, do_sample=False, eos_token_id=None)
+    new = written[0, inputs["input_ids"].shape[1] :]
+    assert result.traces[1].token_ids == new.tolist()
+    inputs["input_ids"] = written
+    inputs["attention_mask"] = torch.ones_like(written)
+    inputs["mm_token_type_ids"] = torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(new)[None]], dim=1)
+    with torch.inference_mode():
+        halves["embedding"].model.model.rope_deltas = None
+        states = halves["embedding"].model.model(**inputs).last_hidden_state[0].numpy()
+    check(result.embeddings[1:], [unit(states[-1])])
 
 
 def test_learned_tokens_behind_the_input(system: Callable[..., System], tmp_path: Path) -> None:
