@@ -3,6 +3,7 @@
 #include <optional>
 #include <utility>
 
+#include "base/digest.h"
 #include "base/dtype.h"
 #include "base/linear_format.h"
 #include "base/plain_error.h"
@@ -28,6 +29,15 @@ ModelDescription describe(const LoadedModel& loaded, const prompt::Recipe& recip
   out.recipe = recipe.source.dump(2);
   out.recipe_reason = recipe.reason;
   return out;
+}
+
+// Of the model with the projections behind it, which may be in files of their own.
+std::string projected_fingerprint(const LoadedModel& loaded,
+                                  const std::vector<models::Projection>& projections) {
+  base::Digester digester;
+  digester.text(loaded.model->info().fingerprint.hex());
+  for (const models::Projection& projection : projections) digester.text(projection.fingerprint().hex());
+  return digester.finish().hex();
 }
 
 // A head says what is pooled, whatever the recipe of its base does.
@@ -65,6 +75,7 @@ void ModelWithRecipe::load(const std::filesystem::path& checkpoint, const LoadOp
   builder = std::make_shared<prompt::PromptBuilder>(loaded->files, std::move(*recipe),
                                                     options.parse_control_tokens, options.media_limits);
   description = describe(*loaded, builder->recipe(), backend);
+  if (!projections.empty()) description.fingerprint = projected_fingerprint(*loaded, projections);
   if (found.is_adapted()) description.base = found.base();
 }
 

@@ -50,6 +50,7 @@ Projection::Projection(const base::Checkpoint& checkpoint, const ProjectionOptio
   weight_ = matrix(weights, inputs);
   if (const auto bias = weights.find("bias", {outputs()})) bias_ = bias->clone();
   weights.check_all_used();
+  fingerprint_ = all.fingerprint();
   if (!options.residual_tensors.empty())
     residual_weight_ = matrix(all.select(options.residual_tensors), inputs);
   const std::int64_t added = residual_weight_.defined() ? residual_weight_.size(0) : inputs;

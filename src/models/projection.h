@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/checkpoint.h"
+#include "base/digest.h"
 
 namespace tte::models {
 
@@ -30,10 +31,13 @@ class Projection {
   Projection(const base::Checkpoint& checkpoint, const ProjectionOptions& options, std::int64_t inputs);
 
   [[nodiscard]] std::int64_t outputs() const { return weight_.size(0); }
+  // Of its tensors: their names, shapes and bytes.
+  [[nodiscard]] const base::Digest& fingerprint() const { return fingerprint_; }
   // float32 [..., inputs] -> [..., outputs], on the CPU.
   [[nodiscard]] at::Tensor operator()(const at::Tensor& states) const;
 
  private:
+  base::Digest fingerprint_;
   ProjectionActivation activation_;
   bool residual_;
   at::Tensor weight_;

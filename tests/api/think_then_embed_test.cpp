@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <set>
 #include <thread>
 
@@ -172,6 +173,38 @@ TEST(ThinkThenEmbed, TracesByHandAreTaken) {
   EXPECT_EQ(result.traces[0]->text, "<think>by hand</think> red");
   EXPECT_EQ(result.stats.thought, 0);
   expect_same(result.embeddings, embedder().embed(inputs, options.traces));
+}
+
+TEST(ThinkThenEmbed, VectorsWithoutTracesComeOfTheSameRun) {
+  auto inputs = questions();
+  const Embeddings plain = embedder().embed(inputs);
+  for (const ThinkMode mode : {ThinkMode::kAlways, ThinkMode::kNever, ThinkMode::kAuto}) {
+    ThinkThenEmbedOptions options = options_of();
+    options.think = mode;
+    if (mode == ThinkMode::kAuto)
+      options.auto_think.decide = [](std::size_t i, std::span<const float>) { return i == 1; };
+    options.traces.resize(inputs.size());
+    options.traces[0] = Trace::from_text("<think>by hand</think> red");
+    const auto expected = pair().run(inputs, options);
+    options.without_trace = true;
+    std::set<std::size_t> vectors;
+    options.on_vector = [&](std::size_t i, std::span<const float>) { EXPECT_TRUE(vectors.insert(i).second); };
+    const auto result = pair().run(inputs, options);
+    expect_same(*result.without_trace, plain);
+    expect_same(result.embeddings, expected.embeddings);
+    EXPECT_EQ(thought(result), thought(expected));
+    EXPECT_EQ(vectors.size(), inputs.size());
+  }
+  EXPECT_FALSE(pair().run(inputs, options_of()).without_trace);
+  // What fails has neither.
+  inputs[1] = {};
+  ThinkThenEmbedOptions options = options_of();
+  options.without_trace = true;
+  options.on_error = OnError::kSkip;
+  const auto result = pair().run(inputs, options);
+  ASSERT_EQ(result.without_trace->errors.size(), 1U);
+  EXPECT_TRUE(std::isnan(result.without_trace->row(1)[0]));
+  EXPECT_FALSE(std::isnan(result.without_trace->row(2)[0]));
 }
 
 TEST(ThinkThenEmbed, AutoAsksTheCallback) {

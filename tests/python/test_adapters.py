@@ -73,6 +73,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "qwen3.5-untied",
         {"target_modules": ["in_proj_qkv", "in_proj_a", "q_proj"], "modules_to_save": ["conv1d", "lm_head"]},
     ),
+    # All but experts, which PEFT's linears are not.
+    "qwen3-vl-moe": ("qwen3-vl-moe", {"target_modules": "all-linear", "use_dora": True}),
+    "qwen3.5-moe": ("qwen3.5-moe", {"target_modules": [*LINEARS, "shared_expert_gate"]}),
     # This one changes the tower's last layer, too, whose states nobody reads.
     "llava-next": ("llava-next", {"target_modules": "all-linear", "use_dora": True}),
     "llava-next-llama": ("llava-next-llama", {"target_modules": LINEARS, "modules_to_save": ["lm_head"]}),

@@ -24,6 +24,7 @@ GetFolder = Callable[[Shape], Path]
 Tensors = dict[str, torch.Tensor]
 
 SHAPE = next(shape for shape in SHAPES if shape.name == "qwen2.5-vl")
+EXPERTS = next(shape for shape in SHAPES if shape.name == "qwen3.5-moe")
 TALK = [{"role": "user", "content": [{"type": "text", "text": "look at the cat"}]}]
 ITEM = [noise(70, 84), "describe the red square"]
 
@@ -123,9 +124,10 @@ def test_compressed_tensors(checkpoint: GetFolder, tmp_path: Path, name: str, sc
 
 
 @pytest.mark.parametrize("block", [(16, 16), (32, 48), None], ids=["divides", "does-not-divide", "one-scale"])
-def test_blocks_of_fp8(checkpoint: GetFolder, tmp_path: Path, block: tuple[int, int] | None) -> None:
-    few = shutil.copytree(checkpoint(SHAPE), tmp_path / "few")
-    plain = shutil.copytree(checkpoint(SHAPE), tmp_path / "plain")
+@pytest.mark.parametrize("shape", [SHAPE, EXPERTS], ids=lambda shape: shape.name)
+def test_blocks_of_fp8(checkpoint: GetFolder, tmp_path: Path, block: tuple[int, int] | None, shape: Shape) -> None:
+    few = shutil.copytree(checkpoint(shape), tmp_path / "few")
+    plain = shutil.copytree(checkpoint(shape), tmp_path / "plain")
     stored, numbers = Tensors(), Tensors()
     for key, tensor in load_file(few / "model.safetensors").items():
         stored[key] = numbers[key] = tensor

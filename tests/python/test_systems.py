@@ -331,10 +331,11 @@ def test_uembed(system: Callable[..., System], images: list[Image.Image]) -> Non
         return theirs.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
 
     text, image = {"type": "text", "text": TEXT}, {"type": "image", "image": "x"}
+    size = {"images_kwargs": {"size": {"shortest_edge": 4096, "longest_edge": 1_843_200}}}
     behind = "<|endoftext|>" * 3  # For the sparse vector: what stands before is not changed.
     expected = [
         unit(theirs.states(prompt([text], "Represent the user's input.") + behind)[-4]),
-        unit(theirs.states(prompt([image, text], "Find a cat.") + behind, [images[0]])[-4]),
+        unit(theirs.states(prompt([image, text], "Find a cat.") + behind, [images[0]], **size)[-4]),
     ]
     check(embedder.embed([TEXT, [TEXT, images[0]]], instruction=[None, "Find a cat"], progress=False), expected)
 
@@ -691,6 +692,9 @@ def test_a_projection_behind_the_pooled_token(system: Callable[..., System], tmp
     embedder = tte.Embedder(folder, device="cpu")
     assert embedder.dim == 96
     check(embedder.embed(TEXT), [unit(expected)])
+    before = embedder.model.fingerprint
+    save_file({"weight": matrix, "bias": bias + 1}, folder / "head.safetensors")
+    assert tte.Embedder(folder, device="cpu").model.fingerprint != before
     own = load_file(folder / "model.safetensors")
     save_file({**own, "proj.0.weight": matrix}, folder / "model.safetensors", metadata={"format": "pt"})
     path.write_text(json.dumps(recipe))
