@@ -32,6 +32,7 @@ def items_of(arguments: Sequence[str]) -> Iterator[tuple[str, Any]]:
     A folder stands for the files in it that are known, in the order of their names; a line of a .jsonl file is an item
     as JSON, a line of a .txt file a text. What is wrong with a file is an item that fails, so that the others go on.
     """
+    _document.cache_clear()  # It may have changed.
     for argument in arguments:
         path = Path(_text.path(argument, "the file"))
         if path.is_dir():
@@ -233,9 +234,8 @@ def _of_file(file: Path) -> Iterator[tuple[str, Any]]:
 def _parts_of(file: Path, name: str) -> Iterator[tuple[str, Any]]:
     suffix = file.suffix.lower()
     if suffix == ".pdf":
-        document = pages(file)
-        for index in range(len(document)):
-            yield f"{name}#page={index + 1}", functools.partial(_page, document, index)
+        for index in range(len(pages(file))):
+            yield f"{name}#page={index + 1}", functools.partial(_page, file, index)
     elif suffix in _TEXT_SUFFIXES:
         for number, line in _files.lines(file, _text.shown_path(name), "give a file of lines of text"):
             yield (place := f"{name}#{number}"), functools.partial(_line, line, place, suffix == ".jsonl")
@@ -245,8 +245,15 @@ def _parts_of(file: Path, name: str) -> Iterator[tuple[str, Any]]:
         yield name, {"image": file}
 
 
-def _page(document: Pages, index: int) -> Any:
-    return {"image": document[index]["image"]}
+def _page(file: Path, index: int) -> Any:
+    with _files.reading(file, "leave it alone while it is embedded"):
+        return {"image": _document(file)[index]["image"]}
+
+
+@functools.lru_cache(maxsize=1)
+def _document(file: Path) -> Pages:
+    """The document whose pages are asked for: a folder of them is larger than memory."""
+    return pages(file)
 
 
 def _line(line: bytes, place: str, is_json: bool) -> Any:

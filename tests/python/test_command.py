@@ -18,7 +18,7 @@ from adapters import make_adapter
 from checkpoints import SHAPES, Shape
 from PIL import Image
 from references import noise
-from tte import _command, _index
+from tte import _command, _index, _pages
 from tte.__main__ import main
 
 GetFolder = Callable[[Shape], Path]
@@ -251,6 +251,22 @@ def test_a_bad_file_takes_nothing_with_it(
         assert len(line) < 500
     expected = tte.Embedder("nano", device="cpu").embed(["a cat"], side="target")
     np.testing.assert_allclose(vectors[names.index("bom.txt#1")], expected[0], atol=1e-5)
+
+
+def test_few_documents_are_open_at_a_time(tmp_path: Path) -> None:
+    pages = [Image.fromarray(noise(56, 56, i)) for i in range(2)]
+    for i in range(4):
+        pages[0].save(tmp_path / f"{i}.pdf", save_all=True, append_images=pages[1:])
+    before = len(_pages._opened)
+    items = list(_index.items_of([str(tmp_path)]))
+    assert len(items) == 8
+    assert len({make()["image"] for _, make in items}) == 2
+    assert len(_pages._opened) <= before + 1
+    # One that changes meanwhile is a row that fails.
+    pages[0].save(tmp_path / "3.pdf")
+    _index._document.cache_clear()
+    with pytest.raises(tte.InputError, match=r"3\.pdf cannot be read"):
+        items[-1][1]()
 
 
 def test_names_may_be_long_or_have_line_breaks(
