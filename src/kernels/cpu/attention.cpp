@@ -8,7 +8,7 @@
 
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/parallel.h"
-#include "kernels/cpu/tensors.h"
+#include "kernels/tensors.h"
 
 namespace tte::kernels::cpu {
 namespace {

@@ -3,7 +3,7 @@
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/simd/rows.h"
-#include "kernels/cpu/tensors.h"
+#include "kernels/tensors.h"
 
 namespace tte::kernels::cpu {
 namespace {
@@ -52,7 +52,7 @@ at::Tensor rms_norm(const at::Tensor& input, const at::Tensor& weight_tensor, do
   at::Tensor out = dense_like(x);
   const std::int64_t n = x.size(-1);
   const Rows in_rows(x), out_rows(out);
-  const simd::Type type = type_of(x);
+  const Type type = type_of(x);
   for_rows(count_rows(x), n, [&](std::int64_t row) {
     simd::rms_norm(type, in_rows[row], weight.const_data_ptr(), static_cast<float>(eps),
                    scale == NormScale::kOnePlusWeight, static_cast<std::size_t>(n), out_rows[row]);
@@ -70,7 +70,7 @@ at::Tensor add_rms_norm(at::Tensor& residual, const at::Tensor& delta_tensor, co
   at::Tensor out = dense_like(residual);
   const std::int64_t n = residual.size(-1);
   const Rows residual_rows(residual), delta_rows(delta), out_rows(out);
-  const simd::Type type = type_of(residual);
+  const Type type = type_of(residual);
   for_rows(count_rows(residual), n, [&](std::int64_t row) {
     simd::add_rms_norm(type, residual_rows[row], delta_rows[row], weight.const_data_ptr(),
                        static_cast<float>(eps), scale == NormScale::kOnePlusWeight,
@@ -86,7 +86,7 @@ at::Tensor layer_norm(const at::Tensor& input, const at::Tensor& weight_tensor, 
   at::Tensor out = dense_like(x);
   const std::int64_t n = x.size(-1);
   const Rows in_rows(x), out_rows(out);
-  const simd::Type type = type_of(x);
+  const Type type = type_of(x);
   for_rows(count_rows(x), n, [&](std::int64_t row) {
     simd::layer_norm(type, in_rows[row], weight.const_data_ptr(), bias.const_data_ptr(),
                      static_cast<float>(eps), static_cast<std::size_t>(n), out_rows[row]);
@@ -99,7 +99,7 @@ at::Tensor silu_mul(const at::Tensor& input) {
   const std::int64_t n = gate_up.size(1) / 2, size = gate_up.element_size();
   at::Tensor out = at::empty({gate_up.size(0), n}, gate_up.options());
   const Rows in_rows(gate_up), out_rows(out);
-  const simd::Type type = type_of(gate_up);
+  const Type type = type_of(gate_up);
   for_rows(n == 0 ? 0 : gate_up.size(0), n, [&](std::int64_t row) {
     const auto* gate = static_cast<const char*>(in_rows[row]);
     simd::silu_mul(type, gate, gate + n * size, static_cast<std::size_t>(n), out_rows[row]);
@@ -113,7 +113,7 @@ at::Tensor activate(const at::Tensor& input, Activation activation) {
   // One row of values, cut into pieces for the threads.
   constexpr std::int64_t kPiece = 4096;
   const std::int64_t total = x.numel();
-  const simd::Type type = type_of(x);
+  const Type type = type_of(x);
   for_rows((total + kPiece - 1) / kPiece, kPiece, [&](std::int64_t piece) {
     const std::int64_t begin = piece * kPiece;
     simd::activate(type, activation, at_element(x, begin),
@@ -127,7 +127,7 @@ at::Tensor gated(const at::Tensor& input, const at::Tensor& gate_tensor, Gate ki
   at::Tensor out = dense_like(x);
   const std::int64_t n = x.size(-1);
   const Rows in_rows(x), gate_rows(gate), out_rows(out);
-  const simd::Type type = type_of(x);
+  const Type type = type_of(x);
   for_rows(count_rows(x), n, [&](std::int64_t row) {
     simd::gated(type, kind, in_rows[row], gate_rows[row], static_cast<std::size_t>(n), out_rows[row]);
   });
@@ -137,7 +137,7 @@ at::Tensor gated(const at::Tensor& input, const at::Tensor& gate_tensor, Gate ki
 void rope(at::Tensor& x, const at::Tensor& cos_tensor, const at::Tensor& sin_tensor) {
   const at::Tensor cos = cos_tensor.contiguous(), sin = sin_tensor.contiguous();
   const std::int64_t heads = x.size(1), head_dim = x.size(2);
-  const simd::Type type = type_of(x);
+  const Type type = type_of(x);
   const auto *cosines = cos.const_data_ptr<float>(), *sines = sin.const_data_ptr<float>();
   for_rows(x.size(0), heads * head_dim, [&](std::int64_t row) {
     simd::rope(type, at_mutable_element(x, row * x.stride(0)), static_cast<std::size_t>(heads),

@@ -8,7 +8,7 @@
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/simd/gemm.h"
 #include "kernels/cpu/simd/host.h"
-#include "kernels/cpu/tensors.h"
+#include "kernels/tensors.h"
 
 namespace tte::kernels::cpu {
 namespace {
@@ -67,7 +67,7 @@ at::Tensor multiply(const at::Tensor& input, const at::Tensor& weight_tensor,
   const at::Tensor x = dense_rows(input), weight = dense_rows(weight_tensor);
   const std::int64_t rows = x.size(0), k = x.size(1), columns = weight.size(0);
   at::Tensor out = at::empty({rows, columns}, x.options().dtype(out_type));
-  const simd::Type type = type_of(x);
+  const Type type = type_of(x);
   const auto bytes = static_cast<std::int64_t>(simd::packed_bytes(type, rows, k));
   const at::Tensor packed = at::empty({bytes}, x.options().dtype(at::kByte));
   void* packed_x = packed.mutable_data_ptr();
@@ -87,7 +87,7 @@ at::Tensor multiply(const at::Tensor& input, const at::Tensor& weight_tensor,
   gemm.weight_stride = weight.stride(0);
   const at::Tensor bias_values = bias.has_value() ? bias->contiguous() : at::Tensor();
   gemm.bias = bias_values.defined() ? bias_values.const_data_ptr() : nullptr;
-  gemm.out_type = out_type == at::kFloat ? simd::Type::kFloat : type;
+  gemm.out_type = out_type == at::kFloat ? Type::kFloat : type;
   gemm.out = out.mutable_data_ptr();
   gemm.out_stride = columns;
   const Split unit = split(rows, columns);

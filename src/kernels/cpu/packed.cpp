@@ -7,16 +7,14 @@
 #include "kernels/cpu/simd/host.h"
 #include "kernels/cpu/simd/panels.h"
 #include "kernels/cpu/simd/quantized.h"
-#include "kernels/cpu/tensors.h"
 #include "kernels/packed_weight.h"
+#include "kernels/tensors.h"
 
 namespace tte::kernels {
 namespace {
 
 using base::LinearFormat;
-using cpu::dense_rows;
 using cpu::for_units;
-using cpu::type_of;
 using simd::Bits;
 
 constexpr std::int64_t kPanel = simd::kPanelOutputs;
@@ -167,7 +165,7 @@ at::Tensor pack(const at::Tensor& given, LinearFormat format) {
   auto* memory = static_cast<std::uint8_t*>(packed.mutable_data_ptr());
   for_units(panels, [&](std::int64_t i) {
     const std::size_t rows = size(std::min(kPanel, outputs - i * kPanel));
-    const void* from = cpu::at_element(matrix, i * kPanel * matrix.stride(0));
+    const void* from = at_element(matrix, i * kPanel * matrix.stride(0));
     std::uint8_t* to = memory + size(i) * bytes;
     if (rows < simd::kPanelOutputs) std::fill_n(to, bytes, std::uint8_t{0});
     if (format == LinearFormat::kPanels) {

@@ -9,7 +9,7 @@
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/simd/delta_rule.h"
 #include "kernels/cpu/simd/rows.h"
-#include "kernels/cpu/tensors.h"
+#include "kernels/tensors.h"
 
 namespace tte::kernels::cpu {
 namespace {

@@ -6,9 +6,10 @@
 
 #include <cstdint>
 
+#include "kernels/types.h"
+
 namespace tte::kernels::cuda {
 
-enum class Type : std::uint8_t { kFloat, kBFloat16, kHalf };
 enum class Function : std::uint8_t { kQuickGelu, kGelu, kGeluTanh, kSilu };
 
 // Rows of n values: row r begins r / inner * outer_stride + r % inner * inner_stride elements after data.

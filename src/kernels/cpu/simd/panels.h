@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/cpu/simd/types.h"
+#include "kernels/types.h"
 
 namespace tte::kernels::simd {
 

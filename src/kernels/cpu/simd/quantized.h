@@ -9,7 +9,7 @@
 #include <cstdint>
 
 #include "kernels/cpu/simd/panels.h"
-#include "kernels/cpu/simd/types.h"
+#include "kernels/types.h"
 
 namespace tte::kernels::simd {
 

@@ -4,8 +4,8 @@
 
 #include <cstddef>
 
-#include "kernels/cpu/simd/types.h"
 #include "kernels/kernels.h"
+#include "kernels/types.h"
 
 namespace tte::kernels::simd {
 

@@ -16,7 +16,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "kernels/cpu/simd/types.h"
+#include "kernels/types.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace tte::kernels::simd::HWY_NAMESPACE {

@@ -1,20 +1,20 @@
-// From tensors to the plain pointers of simd/.
+// From tensors to what the kernels without torch take: their type, and plain pointers.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
-#include "kernels/cpu/simd/types.h"
+#include "kernels/types.h"
 
-namespace tte::kernels::cpu {
+namespace tte::kernels {
 
-inline simd::Type type_of(const at::Tensor& x) {
+inline Type type_of(const at::Tensor& x) {
   switch (x.scalar_type()) {
     case at::kBFloat16:
-      return simd::Type::kBFloat16;
+      return Type::kBFloat16;
     case at::kHalf:
-      return simd::Type::kHalf;
+      return Type::kHalf;
     default:  // dispatch.cpp lets nothing else through.
-      return simd::Type::kFloat;
+      return Type::kFloat;
   }
 }
 
@@ -31,4 +31,4 @@ inline at::Tensor dense_rows(const at::Tensor& x) {
   return x.dim() == 0 || x.stride(-1) == 1 || x.size(-1) <= 1 ? x : x.contiguous();
 }
 
-}  // namespace tte::kernels::cpu
+}  // namespace tte::kernels
