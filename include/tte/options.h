@@ -171,7 +171,7 @@ struct EmbedOptions {
 /// What a token callback answers.
 enum class OnToken { kContinue, kStop };
 
-/// Whose prompt an item is written into.
+/// The model whose prompt an item is written into: the reasoner's or the embedder's.
 enum class Stage { kReason, kEmbed };
 
 /// The two sides of a retrieval pair.

@@ -1,4 +1,4 @@
-"""What an item is, whatever it is called: canonical forms and digests, the keys of everything that is kept."""
+"""Canonical JSON and digests of items: the keys under which traces, vectors and results are kept."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ void Call::prepare(std::size_t item, std::function<T()> job, std::function<void(
     outcome->seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     shared->post(*event);
   };
-  pool_.post(std::move(work), shared_.get());  // Which the job holds.
+  pool_.post(std::move(work), shared_.get());  // The job holds it.
   ++preparing_;
 }
 

@@ -1,4 +1,4 @@
-// Rows that become one: which, for token pooling.
+// Token pooling: which rows of a sequence become one.
 #pragma once
 
 #include <ATen/core/Tensor.h>

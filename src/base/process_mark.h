@@ -1,4 +1,4 @@
-// What a process forked from this one must leave alone.
+// Marks the process that made an object: one that was forked from it must leave the object's threads and locks alone.
 #pragma once
 
 #include <memory>

@@ -39,7 +39,7 @@ class VisionStage {
  private:
   struct Job {
     std::shared_ptr<const models::Visual> visual;
-    std::vector<std::pair<Sequence*, std::size_t>> users;  // And which of its visuals this is.
+    std::vector<std::pair<Sequence*, std::size_t>> users;  // Each with the index of `visual` among its own.
   };
   bool provide(Sequence& sequence, std::size_t visual);
   void encode_jobs(std::span<const Job> jobs);

@@ -1,4 +1,4 @@
-// Cut video files that FFmpeg plays up to the cut. Internal to media/.
+// Tells whether a video file was cut off, which FFmpeg plays up to the cut. Internal to media/.
 #pragma once
 
 #include <string_view>

@@ -254,7 +254,7 @@ class AssembledModel final : public Model {
   std::unique_ptr<const VisionEncoder> vision_;
   // Where the checkpoint has one: applied to hidden states, or to the pooled vector.
   std::optional<nn::Linear> projection_;
-  std::unique_ptr<const Pooler> pooler_;  // Null but for a head of that kind.
+  std::unique_ptr<const Pooler> pooler_;  // Null for heads of other kinds.
   ModelInfo info_;
   std::vector<std::weak_ptr<const weights::MappedFile>> files_;
 };

@@ -110,7 +110,7 @@ LanguageModel::LanguageModel(const TextConfig& config, const weights::StateDict&
       rope_(nn::Rope::text(2 * static_cast<std::int64_t>(config.rope_axes.size()), config.rope_theta,
                            config.rope_axes, config.rope_scaling)),
       norm_(load_norm(config, weights, ending)) {
-  std::int64_t attentions = 0, deltas = 0;  // So far.
+  std::int64_t attentions = 0, deltas = 0;  // How many layers of each kind came before.
   for (std::int64_t i = 0; i < config_.layers; ++i) {
     const bool replaced = ending && i >= entry_;
     const weights::StateDict layer = replaced ? ending->weights->select(fmt::format("layers.{}.", i - entry_))

@@ -56,7 +56,7 @@ struct FrameSampling {
   int max_frames = 768;
 };
 
-// Whose rule for the size of a video's frames holds.
+// The program whose rule sets the size of a video's frames.
 enum class VideoResize : std::uint8_t {
   kProcessor,    // transformers' processor of the family.
   kQwenVlUtils,  // The package qwen-vl-utils, which Qwen's own examples resize with before the processor.

@@ -56,8 +56,8 @@ const std::map<std::string, Family>& families() {
 }
 
 const Family& family_of(const base::Checkpoint& checkpoint) {
-  (void)base::read_json_object(checkpoint /
-                               "config.json");  // Which says whatever is wrong with the whole file.
+  // Throws for whatever is wrong with the whole file.
+  (void)base::read_json_object(checkpoint / "config.json");
   const ConfigFile file = read_config_file(checkpoint);
   const base::JsonObject config = file.root();
   const auto type = base::require<std::string>(config, "model_type");

@@ -58,7 +58,7 @@ MediaReader::MediaReader(const models::Preprocessor& preprocessor, const Recipe&
 // Thousands of images would else be decoded, one after the other, until the first that is too many.
 void MediaReader::check_together(const Input& input, const CancelToken& stop) const {
   std::vector<const Image*> images;
-  bool has_video = false;  // Whose bytes allow work too: how much is told by its file.
+  bool has_video = false;  // A video's bytes allow work too; its file tells how much.
   for_each_part(input, [&](const Part& part) {
     if (const auto* still = std::get_if<Image>(&part)) images.push_back(still);
     has_video = has_video || std::holds_alternative<Video>(part);

@@ -19,7 +19,7 @@ using Ids = std::vector<std::int64_t>;
 
 // More than a token of an ordinary text has: a first guess at how much of a long one is needed.
 constexpr std::size_t kBytesPerToken = 8;
-// So many tokens at the end of a text that was cut in bytes may be others than they would be.
+// How many tokens at the end of a text that was cut in bytes may differ from those of the whole text.
 constexpr std::int64_t kSparedTokens = 64;
 
 std::string replaced(std::string_view piece, std::string_view value) {

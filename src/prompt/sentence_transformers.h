@@ -1,4 +1,4 @@
-// The recipe that a checkpoint's sentence-transformers files are.
+// Reads the sentence-transformers files of a checkpoint as a recipe.
 #pragma once
 
 #include <optional>

@@ -1,4 +1,4 @@
-// Characters of UTF-8 text (one a code point), with Python's meaning of white space and of large and small.
+// Characters of UTF-8 text (one a code point), with Python's meaning of white space and of upper and lower case.
 #pragma once
 
 #include <cstdint>

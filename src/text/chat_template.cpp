@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <fstream>
 #include <optional>
 
+#include "base/file.h"
 #include "base/json.h"
 #include "base/printable.h"
 #include "text/characters.h"
@@ -63,18 +63,7 @@ bool is_file(const std::filesystem::path& path) {
 
 std::optional<Source> from_jinja(const std::filesystem::path& file) {
   if (!is_file(file)) return std::nullopt;
-  std::error_code error;
-  const std::uintmax_t size = std::filesystem::file_size(file, error);
-  const std::string where = base::printable(file.string(), 200);
-  if (!error && size > kMaxFile) {
-    throw ModelError(fmt::format("{} has {} bytes: a chat template has at most {}.", where, size, kMaxFile));
-  }
-  std::ifstream stream(file, std::ios::binary);
-  Source source{std::string(error ? 0 : size, '\0'), where};
-  stream.read(source.text.data(), static_cast<std::streamsize>(source.text.size()));
-  if (error || stream.gcount() != static_cast<std::streamsize>(size)) {
-    throw ModelError(fmt::format("{} cannot be read.", where));
-  }
+  Source source{base::read_file(file, kMaxFile), base::printable(file.string(), 200)};
   if (source.text.empty()) return std::nullopt;  // transformers takes an empty one for none, too.
   return source;
 }

@@ -40,7 +40,7 @@ struct RenderOptions {
   TemplateVariables variables = {};
 };
 
-// Whose rule says which of several templates counts.
+// The class of transformers whose rule chooses among several templates.
 enum class TemplateOf {
   // AutoProcessor's: processor_config.json, chat_template.json, chat_template.jinja, then the tokenizer's.
   kProcessor,

@@ -63,9 +63,9 @@ class QuantizedWeight {
   // A new tensor [out, in] on the CPU.
   [[nodiscard]] at::Tensor dequantize() const;
 
-  // Which bytes of which files it is made of.
+  // Adds the bytes of files that it is made of.
   void add_origin(base::Digester& digester) const;
-  // By what rule they are read, which the bytes do not say.
+  // Adds the rule by which they are read, which the bytes do not say.
   void add_format(base::Digester& digester) const;
 
  private:

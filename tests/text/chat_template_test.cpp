@@ -107,7 +107,7 @@ TEST_F(ChatTemplateFiles, WhichFileCounts) {
 TEST_F(ChatTemplateFiles, LongFilesAreNotRead) {
   folder_.write("chat_template.jinja", "x");
   std::filesystem::resize_file(folder_.path() / "chat_template.jinja", std::uintmax_t{50} << 30);  // Sparse.
-  EXPECT_THAT(message_of<ModelError>([&] { load(); }), HasSubstr("a chat template has at most 4194304"));
+  EXPECT_THAT(message_of<ModelError>([&] { load(); }), HasSubstr("at most 4194304 bytes"));
 }
 
 TEST_F(ChatTemplateFiles, NamedTemplates) {

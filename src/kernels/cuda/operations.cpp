@@ -54,7 +54,7 @@ at::Tensor empty_as(const at::Tensor& x) {
   return at::empty(x.sizes(), x.options());
 }
 
-// Which rows are whose, on the device; keeps the tensors alive.
+// The rows of each sequence, on the device; keeps the tensors alive.
 struct DeviceSequences {
   DeviceSequences(const std::vector<std::int32_t>& cu_seqlens, const std::vector<std::int64_t>& slots,
                   at::Device device)

@@ -13,9 +13,9 @@
 namespace tte::models::qwen {
 namespace {
 
-// Tokens that qwen-vl-utils leaves for a video: of a context of 128,000.
+// The most tokens that qwen-vl-utils gives a video, from a context of 128,000.
 constexpr double kUtilsTokens = 128'000 * 0.9;
-// And those of an image.
+// The fewest and the most that it gives an image.
 constexpr std::int64_t kLeastUtilsTokens = 4, kMostUtilsTokens = 16384;
 
 void limit(VisualSpec& spec, const std::optional<std::int64_t>& least,

@@ -179,7 +179,7 @@ Value Interpreter::evaluate(Expression node) {
   }
   budget.step();
   ++depth_;
-  const int line = std::exchange(line_, node->line);  // Which stays where a failure happens.
+  const int line = std::exchange(line_, node->line);  // It stays where a failure happens.
   Value value = node->evaluate(*this);
   line_ = line;
   --depth_;

@@ -66,7 +66,7 @@ struct Loop {
 
 struct Scope {
   const Scope* parent = nullptr;
-  Loop* loop = nullptr;  // Whose round this is.
+  Loop* loop = nullptr;  // The loop, in the scope of one of its rounds.
   Dict variables;
 };
 

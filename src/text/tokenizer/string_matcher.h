@@ -20,7 +20,7 @@ class StringMatcher {
   struct Match {
     std::size_t begin = 0;
     std::size_t end = 0;
-    std::size_t index = 0;  // Which string; the first of equal ones.
+    std::size_t index = 0;  // The index of the string; of the first of equal ones.
   };
 
   StringMatcher() = default;

@@ -115,7 +115,7 @@ HWY_EXPORT(Compute);
 void pack_pair_panel(const std::uint16_t* weight, std::size_t stride, std::size_t outputs, std::size_t k,
                      std::uint16_t* panel) {
   constexpr std::size_t kPair = sizeof(std::uint32_t);
-  constexpr std::size_t kPairs = 64;  // Whose part of the panel stays in the first-level cache.
+  constexpr std::size_t kPairs = 64;  // Their part of the panel stays in the first-level cache.
   auto* to = reinterpret_cast<char*>(panel);
   for (std::size_t block = 0; block < k / 2; block += kPairs) {
     const std::size_t end = std::min(k / 2, block + kPairs);
