@@ -138,48 +138,32 @@ class LoadedTemplate final : public ChatTemplate {
 };
 
 // `last`: its last text is to be continued; it is marked and copied to `final_text`.
-Value message_value(const ChatMessage& message, bool last, std::string& final_text) {
+Value message_value(ChatMessage message, bool last, std::string& final_text) {
   const auto is_text = [](const ChatPart& part) { return part.kind == ChatPart::Kind::kText; };
-  std::ptrdiff_t marked = -1;
-  std::vector<std::string> texts;
-  for (const ChatPart& part : message.parts) {
-    texts.push_back(is_text(part) ? part.text : std::string());
-    if (is_text(part)) marked = static_cast<std::ptrdiff_t>(texts.size()) - 1;
-  }
-  const bool plain = message.plain && std::all_of(message.parts.begin(), message.parts.end(), is_text);
-  Value content;
+  auto& parts = message.parts;
+  const bool plain = message.plain && std::all_of(parts.begin(), parts.end(), is_text);
   if (plain) {
     std::string joined;
-    for (const std::string& text : texts) joined += text;
-    if (last) {
-      final_text = joined;
-      joined += kContinueTag;
+    for (const ChatPart& part : parts) joined += part.text;
+    parts = {{ChatPart::Kind::kText, std::move(joined)}};
+  }
+  if (last) {
+    const auto marked = std::find_if(parts.rbegin(), parts.rend(), is_text);
+    if (marked == parts.rend()) {
+      throw InputError(
+          "The last message has no text to continue; add a text part or ask for a generation prompt.");
     }
-    content = Value(std::move(joined));
-  } else {
-    if (last) {
-      if (marked < 0) {
-        throw InputError(
-            "The last message has no text to continue; add a text part or ask for a generation prompt.");
-      }
-      final_text = texts[static_cast<std::size_t>(marked)];
-      texts[static_cast<std::size_t>(marked)] += kContinueTag;
+    final_text = marked->text;
+    marked->text += kContinueTag;
+  }
+  if (plain) return make_dict({{"role", message.role}, {"content", parts.front().text}});
+  List content;
+  for (const ChatPart& part : parts) {
+    if (is_text(part)) {
+      content.emplace_back(make_dict({{"type", "text"}, {"text", part.text}}));
+    } else {
+      content.emplace_back(make_dict({{"type", part.kind == ChatPart::Kind::kImage ? "image" : "video"}}));
     }
-    List parts;
-    for (std::size_t i = 0; i < message.parts.size(); ++i) {
-      switch (message.parts[i].kind) {
-        case ChatPart::Kind::kText:
-          parts.emplace_back(make_dict({{"type", "text"}, {"text", texts[i]}}));
-          break;
-        case ChatPart::Kind::kImage:
-          parts.emplace_back(make_dict({{"type", "image"}}));
-          break;
-        case ChatPart::Kind::kVideo:
-          parts.emplace_back(make_dict({{"type", "video"}}));
-          break;
-      }
-    }
-    content = Value(std::move(parts));
   }
   return make_dict({{"role", message.role}, {"content", std::move(content)}});
 }
