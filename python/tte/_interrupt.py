@@ -1,11 +1,12 @@
 """Ctrl-C ends a command line of tte with a line and exit code 130, at any moment: no traceback.
 
 While a command runs, the first one is a KeyboardInterrupt, so that what is done is kept, and the second one ends it.
-Before and after, while modules are imported and the interpreter closes, there is nothing to keep.
+Before, while modules are imported, there is nothing to keep; afterwards, while the interpreter closes, nothing to stop.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -66,3 +67,4 @@ def _is_free() -> bool:
 _is_ours = _is_command() and _is_free()
 if _is_ours:
     signal.signal(signal.SIGINT, _end)
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # Nothing is left then that could be stopped.

@@ -554,15 +554,28 @@ def ended(command: list[str], folder: Path) -> tuple[int, str]:
     [
         ("PIL/__init__.py", CTRL_C),  # While the package is imported.
         ("argparse.py", CTRL_C),
-        ("sitecustomize.py", "import atexit, os, signal; atexit.register(os.kill, os.getpid(), signal.SIGINT)"),
     ],
-    ids=["import", "import of the command", "end"],
+    ids=["import", "import of the command"],
 )
 def test_ctrl_c_is_a_line_at_any_moment(command: list[str], file: str, program: str, tmp_path: Path) -> None:
     path = tmp_path / file
     path.parent.mkdir(exist_ok=True)
     path.write_text(program)
     assert ended(command, tmp_path) == (130, "stopped\n")
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import atexit, os\natexit.register(os.kill, os.getpid(), 2)",
+        "class Last:\n    def __del__(self, kill=os.kill, pid=os.getpid()):\n        kill(pid, 2)\nlast = Last()",
+    ],
+    ids=["at exit", "after it"],
+)
+@pytest.mark.parametrize("command", [["tte", "info", "nano"], ["tte.mmeb", "tasks"], ["tte.demo", "--help"]])
+def test_what_has_ended_is_not_stopped(command: list[str], program: str, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(f"import os\n{program}")
+    assert ended(command, tmp_path) == (0, "")
 
 
 def test_what_was_interrupted_is_not_closed_again(tmp_path: Path) -> None:
