@@ -94,9 +94,9 @@ class CancelToken {
   std::shared_ptr<std::atomic<bool>> flag_ = std::make_shared<std::atomic<bool>>(false);
 };
 
-/// Decoding settings of one sequence. What the caller leaves unset is as the recipe says, else the value in the
-/// comment, which is greedy; the checkpoint's generation_config.json comes between the two only if asked for
-/// (`checkpoint_sampling`). Its end tokens and stop strings hold always.
+/// Decoding settings of one sequence. What the caller leaves unset is as the recipe says, else as the checkpoint's
+/// generation_config.json says (temperature, top_k, top_p and min_p only with `checkpoint_sampling`), else the value in
+/// the comment, which is greedy. A ModelError tells what the file asks for and tte does not have.
 struct GenerateOptions {
   std::optional<int> max_new_tokens;  ///< Unset: 512, or as many as the model has positions for.
   std::optional<int> min_new_tokens;  ///< No end token before. Unset: 0.
@@ -111,8 +111,8 @@ struct GenerateOptions {
   std::vector<std::int64_t> stop_token_ids;  ///< In addition to the checkpoint's end tokens.
   bool ignore_eos = false;                   ///< Go on past the checkpoint's end tokens.
   std::optional<int> max_think_tokens;  ///< When spent inside <think>, the close tag is forced. Unset: never.
-  /// Decode as generation_config.json says, like transformers' generate(): do_sample, temperature, top_p and so
-  /// on. A ModelError tells what it asks for and tte does not have.
+  /// Sample where generation_config.json says so, like transformers' generate(): do_sample, temperature, top_k, top_p
+  /// and min_p.
   bool checkpoint_sampling = false;
 
   /// Throws InputError naming the first option out of range.

@@ -156,8 +156,8 @@ class Reasoner(_Model):
             max_in_flight: items whose pixels and states are held at the same time; 0: twice what the engine runs.
             allow_urls: download images that are named by http(s) addresses; never done without it.
             **decoding: how traces are written. Numbers are one value, or one per item; what is not given (None) is as
-                the recipe says, and greedy if it says nothing: the same in C++. End tokens and stop strings of
-                generation_config.json hold always.
+                the recipe says, else as the checkpoint's generation_config.json says but for its sampling, else
+                greedy: the same in C++. What that file asks for and tte does not have is a ModelError.
 
                 * `max_new_tokens`: most tokens per trace; default: the recipe's, else 512, or what there is room for.
                 * `temperature`: 0 is greedy, and top_p, top_k, min_p and seed then do nothing, which a warning says.
@@ -171,8 +171,8 @@ class Reasoner(_Model):
                 * `stop_token_ids`: further end tokens.
                 * `ignore_eos`: go on past the end tokens.
                 * `max_think_tokens`: when spent inside <think>, the closing tag is forced.
-                * `checkpoint_sampling`: take what is not given here or in the recipe from the checkpoint's
-                  generation_config.json, as `generate` of transformers does.
+                * `checkpoint_sampling`: sample where generation_config.json says so, as `generate` of transformers
+                  does: its do_sample, temperature, top_k, top_p and min_p hold too.
 
         Raises:
             InputError: names the item.

@@ -38,8 +38,8 @@ DECODING = (*_NUMBERS, *OF_THE_CALL)
 class Decoding(TypedDict, total=False):
     """How traces are written: what :func:`tte.think_then_embed` and :meth:`tte.Reasoner.think` take by name.
 
-    Numbers are one value, or one per item. What is absent or None is as the recipe says, and greedy if it says nothing:
-    the same in C++. End tokens and stop strings of generation_config.json hold always.
+    Numbers are one value, or one per item. What is absent or None is as the recipe says, else as the checkpoint's
+    generation_config.json says but for its sampling (see `checkpoint_sampling`), else greedy: the same in C++.
     """
 
     max_new_tokens: int | Sequence[int] | None
@@ -67,7 +67,7 @@ class Decoding(TypedDict, total=False):
     ignore_eos: bool
     """Go on past the end tokens."""
     checkpoint_sampling: bool
-    """Take what is given neither here nor in the recipe from the checkpoint's generation_config.json."""
+    """Sample where generation_config.json says so: its do_sample, temperature, top_k, top_p and min_p hold too."""
 
 
 _SIDES = {"query": _tte.Side.QUERY, "target": _tte.Side.TARGET}
@@ -356,7 +356,8 @@ def resolved(decoding: Mapping[str, Any], recipe: str) -> dict[str, Any]:
     given = {**recipe_decoding(recipe), **{name: value for name, value in decoding.items() if value is not None}}
     plain = {name: setting(name, value) for name, value in sorted(given.items())}
     follows = plain.get("checkpoint_sampling", False)
-    unset = {name: None if follows else number[2] for name, number in _NUMBERS.items()}
+    # What the checkpoint's file may say is not the same unset as given, whatever the value.
+    unset = {n: off if not follows and (sampling or n == "temperature") else None for n, (_, _, off, sampling) in _NUMBERS.items()}
     return {name: value for name, value in plain.items() if (value != unset[name] if name in unset else value)}
 
 

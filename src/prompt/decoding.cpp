@@ -91,6 +91,15 @@ std::vector<std::int64_t> end_ids(const JsonObject& object) {
   return {*object.integer("eos_token_id", 0, kMost)};
 }
 
+// The settings without those of sampling.
+GenerateOptions greedy(GenerateOptions options) {
+  options.temperature.reset();
+  GenerateOptions::numbers([&](const auto& number) {
+    if (number.sampling) (options.*number.member).reset();
+  });
+  return options;
+}
+
 void read_settings(const JsonObject& file, GenerationConfig& out) {
   GenerateOptions& options = out.options;
   out.end_ids = end_ids(file);
@@ -105,10 +114,7 @@ void read_settings(const JsonObject& file, GenerationConfig& out) {
     options.temperature = options.temperature.value_or(1.0);
     options.top_k = options.top_k.value_or(kTransformersTopK);
   } else {
-    options.temperature.reset();
-    GenerateOptions::numbers([&](const auto& number) {
-      if (number.sampling) (options.*number.member).reset();
-    });
+    options = greedy(options);
   }
   note_refused(file, sampling, out);
   // The file's least gives way to its most.
@@ -164,13 +170,11 @@ GenerateOptions resolve(const GenerateOptions& caller, const GenerateOptions& re
                         const GenerationConfig& config) {
   GenerateOptions out = combined(caller, recipe);
   const bool chosen = out.min_new_tokens.has_value();
-  if (out.checkpoint_sampling) {
-    if (!config.refused.empty()) throw ModelError(config.refused.front());
-    const bool own_sampling = !out.temperature && config.options.temperature.value_or(0.0) > 0.0;
-    if (own_sampling && !config.refused_sampling.empty()) throw ModelError(config.refused_sampling.front());
-    complete(out, config.options);
-  }
-  if (out.stop.empty()) out.stop = config.options.stop;
+  if (!config.refused.empty()) throw ModelError(config.refused.front());
+  const bool own_sampling =
+      out.checkpoint_sampling && !out.temperature && config.options.temperature.value_or(0.0) > 0.0;
+  if (own_sampling && !config.refused_sampling.empty()) throw ModelError(config.refused_sampling.front());
+  complete(out, out.checkpoint_sampling ? config.options : greedy(config.options));
   const bool bounded = out.max_new_tokens.has_value();
   GenerateOptions::numbers([&](const auto& number) {
     if (!(out.*number.member)) out.*number.member = number.otherwise;

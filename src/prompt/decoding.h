@@ -17,7 +17,7 @@ struct GenerationConfig {
   GenerateOptions options;            // What generation_config.json says; the rest is unset.
   std::vector<std::int64_t> end_ids;  // Tokens that end a text.
   // Settings that would change the text and that tte does not have: a sentence each, to be thrown by whoever
-  // decodes as the file says. The second list counts only where the file's own temperature is used.
+  // decodes. The second list counts only where the file's own temperature is used.
   std::vector<std::string> refused;
   std::vector<std::string> refused_sampling;
 };
@@ -34,10 +34,10 @@ GenerationConfig load_generation_config(const base::Checkpoint& checkpoint, cons
 // range.
 GenerateOptions combined(const GenerateOptions& caller, const GenerateOptions& recipe);
 
-// The caller's settings, completed by the recipe's, then, if one of the two asks for it, by the checkpoint's, then
-// by those that hold otherwise. The file's stop strings hold in any case where no others are given. Every optional
-// but `seed`, `max_think_tokens` and `max_new_tokens` is set afterwards. Throws InputError for a combination out of
-// range, and ModelError for what the checkpoint is asked for and tte does not have.
+// The caller's settings, completed by the recipe's, then by the checkpoint's (those of sampling only if the caller or
+// the recipe asks for them), then by those that hold otherwise. Every optional but `seed`, `max_think_tokens` and
+// `max_new_tokens` is set afterwards. Throws InputError for a combination out of range, and ModelError for what the
+// checkpoint asks for and tte does not have.
 GenerateOptions resolve(const GenerateOptions& caller, const GenerateOptions& recipe,
                         const GenerationConfig& config);
 

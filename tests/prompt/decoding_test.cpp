@@ -69,10 +69,10 @@ TEST_F(Decoding, HostileFilesAreErrorsThatNameTheFile) {
   }
 }
 
-TEST_F(Decoding, CallerBeforeRecipeBeforeGreedy) {
+TEST_F(Decoding, CallerBeforeRecipeBeforeCheckpointBeforeGreedy) {
   const auto config = load(R"({"do_sample": true, "temperature": 0.7, "top_k": 3, "top_p": 0.5, "min_p": 0.1,
                                "repetition_penalty": 1.2, "max_new_tokens": 9, "min_new_tokens": 4,
-                               "stop_strings": "end", "num_beams": 4})");
+                               "stop_strings": "end"})");
   GenerateOptions recipe;
   recipe.top_k = 22;
   recipe.max_think_tokens = 5;
@@ -83,26 +83,28 @@ TEST_F(Decoding, CallerBeforeRecipeBeforeGreedy) {
   EXPECT_EQ(out.top_k, 22);
   EXPECT_EQ(out.top_p, 1.0);
   EXPECT_EQ(out.min_p, 0.0);
-  EXPECT_EQ(out.repetition_penalty, 1.0);
-  EXPECT_FALSE(out.max_new_tokens) << "it depends on the model and the prompt";
-  EXPECT_EQ(out.min_new_tokens, 0);
+  EXPECT_EQ(out.repetition_penalty, 1.2);
+  EXPECT_EQ(out.max_new_tokens, 9);
+  EXPECT_EQ(out.min_new_tokens, 4);
   EXPECT_EQ(out.max_think_tokens, 5);
   EXPECT_EQ(out.seed, 3U);
-  EXPECT_THAT(out.stop, ElementsAre("end")) << "where a text ends holds always";
+  EXPECT_THAT(out.stop, ElementsAre("end"));
   caller.stop = {"here"};
   EXPECT_THAT(resolve(caller, recipe, config).stop, ElementsAre("here"));
 }
 
-TEST_F(Decoding, WhatTteDoesNotHaveIsRefusedWhereTheFileIsAskedFor) {
-  const auto config = load(R"({"do_sample": true, "num_beams": 4})");
-  EXPECT_NO_THROW(resolve({}, {}, config));
+TEST_F(Decoding, WhatTteDoesNotHaveIsRefused) {
+  const auto beams = load(R"({"num_beams": 4})");
+  EXPECT_THAT(message_of<ModelError>([&] { resolve({}, {}, beams); }), HasSubstr("num_beams"));
+  const auto sampling = load(R"({"do_sample": true, "typical_p": 0.5})");
+  EXPECT_NO_THROW(resolve({}, {}, sampling)) << "greedy, where it changes nothing";
   GenerateOptions asks;
   asks.checkpoint_sampling = true;
-  EXPECT_THAT(message_of<ModelError>([&] { resolve(asks, {}, config); }), HasSubstr("num_beams"));
-  EXPECT_THAT(message_of<ModelError>([&] { resolve({}, asks, config); }), HasSubstr("num_beams"));
+  EXPECT_THAT(message_of<ModelError>([&] { resolve(asks, {}, sampling); }), HasSubstr("typical_p"));
+  EXPECT_THAT(message_of<ModelError>([&] { resolve({}, asks, sampling); }), HasSubstr("typical_p"));
 }
 
-TEST_F(Decoding, CallerBeforeRecipeBeforeCheckpointWhereItIsAskedFor) {
+TEST_F(Decoding, CallerBeforeRecipeBeforeTheCheckpointsSampling) {
   GenerationConfig config;
   config.options.temperature = 0.1;
   config.options.top_k = 11;
@@ -136,7 +138,6 @@ TEST_F(Decoding, NothingAnywhereIsGreedy) {
 TEST_F(Decoding, TheFilesLeastGivesWayToTheCallersMost) {
   const auto config = load(R"({"min_new_tokens": 6})");
   GenerateOptions caller;
-  caller.checkpoint_sampling = true;
   caller.max_new_tokens = 4;
   EXPECT_EQ(resolve(caller, {}, config).min_new_tokens, 4);
   caller.max_new_tokens = 8;

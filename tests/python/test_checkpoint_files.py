@@ -375,9 +375,9 @@ def test_keys_that_would_change_the_text_are_refused_by_name(folder: Path) -> No
             (folder / "generation_config.json").write_text(json.dumps({**plain, key: value}))
             tte.Processor(folder)
         (folder / "generation_config.json").write_text(json.dumps({**plain, key: changing}))
-        with pytest.raises(tte.ModelError, match=rf'generation_config\.json asks .* "{key}"'):
-            think(folder)
-        assert think(folder, checkpoint_sampling=False).token_ids == expected, "the file is not asked for"
+        for sampling in (False, True):
+            with pytest.raises(tte.ModelError, match=rf'generation_config\.json asks .* "{key}"'):
+                think(folder, checkpoint_sampling=sampling)
     tte.Embedder(folder, device="cpu").embed([TALK], progress=False)  # Which generates nothing.
     for key, (nothing, changing) in REFUSED_WHEN_SAMPLING.items():
         sampled = {**plain, "do_sample": True, "top_k": 1}
@@ -388,6 +388,7 @@ def test_keys_that_would_change_the_text_are_refused_by_name(folder: Path) -> No
         with pytest.raises(tte.ModelError, match=rf'generation_config\.json asks .* "{key}"'):
             think(folder)
         assert think(folder, temperature=0).token_ids == expected, "greedy by the caller's wish"
+        assert think(folder, checkpoint_sampling=False).token_ids == expected, "greedy where nobody samples"
 
 
 def test_keys_that_are_read_do_what_they_say(folder: Path) -> None:
@@ -409,16 +410,26 @@ def test_the_files_sampling_holds_only_if_it_is_asked_for(folder: Path) -> None:
     file = folder / "generation_config.json"
     edit(file, put(eos_token_id=None))
     greedy = think(folder, max_new_tokens=8, checkpoint_sampling=False).token_ids
-    edit(file, put(do_sample=True, temperature=5.0, top_k=0, repetition_penalty=3.0, max_new_tokens=2))
+    edit(file, put(do_sample=True, temperature=5.0, top_k=0))
     assert think(folder, max_new_tokens=8, checkpoint_sampling=False).token_ids == greedy
-    assert len(think(folder, max_new_tokens=None, checkpoint_sampling=False).token_ids) > 2
-    assert think(folder, max_new_tokens=8, seed=1).token_ids != greedy
-    assert think(folder, max_new_tokens=8, temperature=0, repetition_penalty=1).token_ids == greedy
+    sampled = think(folder, max_new_tokens=8, seed=1).token_ids
+    assert sampled != greedy
+    assert think(folder, max_new_tokens=8, temperature=0).token_ids == greedy
     (folder / "recipe.json").write_text('{"decoding": {"checkpoint_sampling": true}}')
-    assert len(think(folder, max_new_tokens=None, checkpoint_sampling=False).token_ids) == 2, "the recipe asks for it"
-    edit(file, put(eos_token_id=int(greedy[1])))
-    (folder / "recipe.json").unlink()
-    assert len(think(folder, max_new_tokens=8, checkpoint_sampling=False).token_ids) <= 2, "end tokens hold always"
+    assert think(folder, max_new_tokens=8, seed=1, checkpoint_sampling=False).token_ids == sampled, "the recipe asks for it"
+
+
+def test_the_file_holds_where_nobody_says_otherwise(folder: Path) -> None:
+    file = folder / "generation_config.json"
+    edit(file, put(eos_token_id=None))
+    greedy = think(folder, max_new_tokens=8, checkpoint_sampling=False).token_ids
+    edit(file, put(repetition_penalty=50.0, max_new_tokens=5))
+    penalised = think(folder, max_new_tokens=8, checkpoint_sampling=False).token_ids
+    assert penalised != greedy
+    assert think(folder, max_new_tokens=None, checkpoint_sampling=False).token_ids == penalised[:5]
+    assert think(folder, max_new_tokens=8, repetition_penalty=1, checkpoint_sampling=False).token_ids == greedy
+    (folder / "recipe.json").write_text('{"decoding": {"repetition_penalty": 1}}')
+    assert think(folder, max_new_tokens=8, checkpoint_sampling=False).token_ids == greedy, "the recipe says otherwise"
 
 
 def test_a_recipes_decoding_holds_where_the_caller_says_nothing(folder: Path) -> None:

@@ -22,13 +22,13 @@ from tte.mmeb.run.scores import top_of
 from tte.trace_store import TraceStore
 
 _DECODING = {
-    "max_new_tokens": (int, "most tokens per trace; default: the recipe's"),
+    "max_new_tokens": (int, "most tokens per trace; default: the recipe's, else the checkpoint's"),
     "max_think_tokens": (int, "when spent inside <think>, the closing tag is forced"),
     "temperature": (float, "0 is greedy; default: the recipe's, else 0"),
     "top_p": (float, "keep the smallest set of tokens with this probability"),
     "top_k": (int, "keep this many tokens"),
     "min_p": (float, "keep tokens with at least this fraction of the best one's probability"),
-    "repetition_penalty": (float, "1 is off; default: the recipe's, else 1"),
+    "repetition_penalty": (float, "1 is off; default: the recipe's, else the checkpoint's"),
     "seed": (int, "makes sampling repeatable"),
     "checkpoint_sampling": (bool, "sample as the checkpoint's generation_config.json says"),
 }
