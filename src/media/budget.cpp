@@ -41,6 +41,11 @@ bool Budget::refuses(std::int64_t pixels) const {
 }
 
 void Budget::work(std::int64_t pixels, const std::string& label) {
+  require(pixels, label);
+  pixels_ += pixels;
+}
+
+void Budget::require(std::int64_t pixels, const std::string& label) const {
   check_cancelled();
   if (pixels > allowed_pixels_ - pixels_) {
     throw InputError(fmt::format(
@@ -48,7 +53,6 @@ void Budget::work(std::int64_t pixels, const std::string& label) {
         "this size; convert it, take fewer images or frames, or raise max_item_pixels of MediaLimits.",
         label, pixels_ + pixels, allowed_pixels_));
   }
-  pixels_ += pixels;
 }
 
 void Budget::check_cancelled() const {

@@ -54,6 +54,8 @@ class Budget {
   // A decoder is about to pass over so many pixels. Throws InputError when that is more than the item may
   // have, CancelledError when the call was left.
   void work(std::int64_t pixels, const std::string& label);
+  // The same question, before a decoder that asks for the work piece by piece begins.
+  void require(std::int64_t pixels, const std::string& label) const;
   // Whether work(pixels) would throw: for callbacks of C libraries.
   [[nodiscard]] bool refuses(std::int64_t pixels) const;
   void check_cancelled() const;

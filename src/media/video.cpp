@@ -82,6 +82,10 @@ std::vector<Image> list_folder(const fs::path& folder, const std::string& label)
   return frames;
 }
 
+std::string label_of(const fs::path& path) {
+  return fmt::format("video \"{}\"", printable_path(path));
+}
+
 // Takes the frames that `sample` chooses from whatever can count and read frames.
 class FrameTaker {
  public:
@@ -116,13 +120,24 @@ class FrameTaker {
 
   Frames from_file(const fs::path& path) {
     VideoFile file(path, label_, budget_);
-    choose(file.frame_count(), file.fps() > 0 ? std::optional(file.fps()) : video_.source_fps);
+    choose(file);
     begin({file.height(), file.width()});
     file.read(frames_.indices, [this](const at::Tensor& frame) { add(frame); });
     return std::move(frames_);
   }
 
+  void measure(const fs::path& path) {
+    const VideoFile file(path, label_, budget_);
+    choose(file);
+    reserve({file.height(), file.width()});
+    budget_.work(file.work(frames_.indices), label_);
+  }
+
  private:
+  void choose(const VideoFile& file) {
+    choose(file.frame_count(), file.fps() > 0 ? std::optional(file.fps()) : video_.source_fps);
+  }
+
   void choose(int total, std::optional<double> source_fps) {
     if (sample_) {
       frames_.indices = sample_(total, source_fps);
@@ -136,6 +151,12 @@ class FrameTaker {
 
   // Before the first frame is kept: the memory of all.
   void begin(Size size) {
+    reserve(size);
+    const auto count = static_cast<std::int64_t>(frames_.indices.size());
+    frames_.images.reserve(frames_.indices.size());
+    kept_ = at::empty({count, size_.height, size_.width, 3}, at::kByte);
+  }
+  void reserve(Size size) {
     const auto count = static_cast<std::int64_t>(frames_.indices.size());
     size_ = fit_ ? fit_(size, count) : size;
     const double bytes = 3.0 * static_cast<double>(size_.height) * static_cast<double>(size_.width) *
@@ -144,8 +165,6 @@ class FrameTaker {
         budget_.borrow(bytes < 9e18 ? static_cast<std::int64_t>(bytes) : INT64_MAX,
                        fmt::format("{}, of which {} frames of {}x{} pixels (width x height) are taken,",
                                    label_, count, size_.width, size_.height));
-    frames_.images.reserve(frames_.indices.size());
-    kept_ = at::empty({count, size_.height, size_.width, 3}, at::kByte);
   }
   // Into one block: blocks of their own would lie between those that decoders free, and the process would keep
   // all of these.
@@ -173,7 +192,7 @@ Frames read_video(const Video& video, Budget& budget, const Sample& sample, cons
     if (const auto* images = std::get_if<std::vector<Image>>(&video.source))
       return taker.from_images(*images);
     const auto& path = std::get<fs::path>(video.source);
-    label = fmt::format("video \"{}\"", printable_path(path));
+    label = label_of(path);
     std::error_code code;
     if (path.native().find('\0') == std::string::npos && fs::is_directory(path, code)) {
       return taker.from_images(list_folder(path, label));
@@ -187,6 +206,16 @@ Frames read_video(const Video& video, Budget& budget, const Sample& sample, cons
     }
     throw InputError(fmt::format("{} cannot be decoded: {}.", label, error.what_without_backtrace()));
   }
+}
+
+bool measure_video(const Video& video, Budget& budget, const Sample& sample, const Fit& fit) {
+  const auto* path = std::get_if<fs::path>(&video.source);
+  std::error_code code;
+  if (path == nullptr || path->native().find('\0') != std::string::npos || fs::is_directory(*path, code))
+    return false;
+  const std::string label = label_of(*path);
+  FrameTaker(video, label, budget, sample, fit).measure(*path);
+  return true;
 }
 
 Frames read_video(const Video& video, const Sample& sample, const MediaLimits& limits) {

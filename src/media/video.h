@@ -39,6 +39,10 @@ using Fit = std::function<Size(Size frame, std::int64_t frames)>;
 // where nothing in a file says how long it is may a cut one pass for a shorter one: an MPEG stream cut
 // between two packets, a fragmented MP4 between two fragments, a live recording between two frames.
 Frames read_video(const Video& video, Budget& budget, const Sample& sample = {}, const Fit& fit = {});
+// Takes from `budget` what read_video would, without decoding a frame: for items whose videos are too much together.
+// False for frames in files of their own, of which nothing is known before they are read.
+[[nodiscard]] bool measure_video(const Video& video, Budget& budget, const Sample& sample = {},
+                                 const Fit& fit = {});
 // The video as an item of its own.
 Frames read_video(const Video& video, const Sample& sample = {}, const MediaLimits& limits = {});
 

@@ -111,8 +111,19 @@ class VideoFile::Impl {
   [[nodiscard]] std::int64_t height() const { return turns_ % 2 == 0 ? stream_height() : stream_width(); }
   [[nodiscard]] std::int64_t width() const { return turns_ % 2 == 0 ? stream_width() : stream_height(); }
 
+  [[nodiscard]] std::int64_t work(const std::vector<int>& indices) const {
+    std::int64_t frames = 0;
+    int next = 0;
+    for (const int index : indices) {
+      if (index < next) continue;  // The same frame again.
+      frames += index + 1 - (timed_ ? entrance(index, next) : next);
+      next = index + 1;
+    }
+    return frames * stream_width() * stream_height();
+  }
+
   void read(const std::vector<int>& indices, const std::function<void(const at::Tensor&)>& take) {
-    if (const std::int64_t all = work(indices); budget_.refuses(all)) budget_.work(all, label_);  // Throws.
+    budget_.require(work(indices), label_);
     open();  // Back to the start, with a fresh decoder.
     position_ = 0;
     at::Tensor frame;
@@ -355,19 +366,6 @@ class VideoFile::Impl {
            (frame_->decode_error_flags != 0 || (frame_->flags & AV_FRAME_FLAG_CORRUPT) != 0);
   }
 
-  // Pixels of the frames that are decoded to read those at `indices`: where a file cannot be entered in its middle,
-  // these are more than the frames.
-  [[nodiscard]] std::int64_t work(const std::vector<int>& indices) const {
-    std::int64_t frames = 0;
-    int next = 0;
-    for (const int index : indices) {
-      if (index < next) continue;  // The same frame again.
-      frames += index + 1 - (timed_ ? entrance(index, next) : next);
-      next = index + 1;
-    }
-    return frames * stream_width() * stream_height();
-  }
-
   // The last key frame up to the wanted one, or the decoder's position where there is none behind it.
   [[nodiscard]] int entrance(int index, int position) const {
     while (index > position && !entries_[static_cast<std::size_t>(index)].key) --index;
@@ -492,6 +490,9 @@ std::int64_t VideoFile::height() const {
 }
 std::int64_t VideoFile::width() const {
   return impl_->width();
+}
+std::int64_t VideoFile::work(const std::vector<int>& indices) const {
+  return impl_->work(indices);
 }
 void VideoFile::read(const std::vector<int>& indices, const std::function<void(const at::Tensor&)>& take) {
   impl_->read(indices, take);

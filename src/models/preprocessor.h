@@ -93,6 +93,11 @@ class VisualReader {
                                                             media::Budget& budget) const = 0;
   [[nodiscard]] virtual std::shared_ptr<const Visual> video(const Video& video,
                                                             media::Budget& budget) const = 0;
+  // Takes from `budget` what video() would, without decoding a frame. False where no file tells it. Throws InputError
+  // as video() does.
+  [[nodiscard]] virtual bool measure_video(const Video& /*video*/, media::Budget& /*budget*/) const {
+    return false;
+  }
   // What an image's patches take, for a limit that holds for several. Throws InputError as image() does.
   [[nodiscard]] virtual std::int64_t image_bytes(media::Size size, const Resize& wanted) const = 0;
   // Equal for two readers that make the same of every image and video.

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <set>
 #include <tuple>
 
 #include "media/budget.h"
@@ -55,24 +56,34 @@ MediaReader::MediaReader(const models::Preprocessor& preprocessor, const Recipe&
   signature_ = hash.finish();
 }
 
-// Thousands of images would else be decoded, one after the other, until the first that is too many.
+// Thousands of images, or of videos, would else be decoded, one after the other, until the first that is too many.
 void MediaReader::check_together(const Input& input, const CancelToken& stop) const {
-  std::vector<const Image*> images;
-  bool has_video = false;  // A video's bytes allow work too; its file tells how much.
+  std::vector<const Part*> media;
+  std::size_t videos = 0;
   for_each_part(input, [&](const Part& part) {
-    if (const auto* still = std::get_if<Image>(&part)) images.push_back(still);
-    has_video = has_video || std::holds_alternative<Video>(part);
+    if (std::holds_alternative<std::string>(part)) return;
+    media.push_back(&part);
+    videos += std::holds_alternative<Video>(part) ? 1 : 0;
   });
-  if (images.size() < 2) return;
+  if (media.size() < 2) return;
+  // How much work the bytes of a video allow is known once it is measured. A single one is, where it is read.
+  bool measured = videos != 1;
   media::Budget budget(limits_, stop);
   std::vector<media::Budget::Loan> patches;
-  for (const Image* image : images) {
+  std::set<VideoKey> seen;
+  for (const Part* part : media) {
     budget.check_cancelled();
-    const auto found = media::look_at(*image, limits_);
+    if (const auto* clip = std::get_if<Video>(part)) {
+      const auto key = key_of(*clip);
+      if (measured && (!key || seen.insert(*key).second)) measured = reader_->measure_video(*clip, budget);
+      continue;
+    }
+    const auto& still = std::get<Image>(*part);
+    const auto found = media::look_at(still, limits_);
     if (!found) continue;
     budget.add_image(found->bytes, found->identity);
-    if (!has_video) budget.work(found->size.height * found->size.width, found->label);
-    patches.push_back(budget.borrow(reader_->image_bytes(found->size, image->resize), found->label));
+    if (measured) budget.work(found->size.height * found->size.width, found->label);
+    patches.push_back(budget.borrow(reader_->image_bytes(found->size, still.resize), found->label));
   }
 }
 

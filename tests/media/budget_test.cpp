@@ -165,6 +165,30 @@ TEST(Budget, VideosAreRefusedBeforeTheyAreDecoded) {
   EXPECT_FALSE(budget.refuses(39'000'000));  // Nothing is spent.
 }
 
+TEST(Budget, AVideoIsMeasuredAsItIsRead) {
+  const TempDir folder;
+  const std::string gif = dotted_gif(1000, 1000, 40), avi = i420_avi(16, 16, 40);
+  const auto some = [](std::vector<int> indices) {
+    return [indices = std::move(indices)](int, std::optional<double>) { return indices; };
+  };
+  for (const auto& sample : {Sample(), Sample(some({3, 3, 7})), Sample(some({39}))}) {
+    for (const Video& video : {Video{folder.write("dots.gif", gif), {}, {}, {}},
+                               Video{folder.write("raw.avi", avi), {}, {}, {}}}) {
+      Budget read, measured;
+      read_video(video, read, sample).memory = {};
+      EXPECT_TRUE(measure_video(video, measured, sample));
+      const auto left = [](const Budget& budget) {
+        std::int64_t least = 0, most = std::int64_t{1} << 40;  // Refused is what is more than `least`.
+        while (least + 1 < most) (budget.refuses((least + most) / 2) ? most : least) = (least + most) / 2;
+        return least;
+      };
+      EXPECT_EQ(left(measured), left(read));
+    }
+  }
+  Budget budget;
+  EXPECT_FALSE(measure_video({folder.path(), {}, {}, {}}, budget));
+}
+
 // Frames that are fitted to the model at once are held in that size only.
 TEST(Budget, FittedFrames) {
   const TempDir folder;

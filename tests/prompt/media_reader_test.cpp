@@ -137,6 +137,25 @@ TEST(MediaReader, ImagesThatAreTooMuchTogetherAreRefusedBeforeAnyIsDecoded) {
   EXPECT_THAT(error(4, pixels), AllOf(HasSubstr("12000000"), HasSubstr("max_item_pixels")));
 }
 
+TEST(MediaReader, VideosThatAreTooMuchTogetherAreRefusedBeforeAnyIsDecoded) {
+  const ::tte::testing::TempDir folder;
+  std::string gif = media::testing::dotted_gif(1000, 1000, 40);
+  const auto allowance = 10'000 * static_cast<std::int64_t>(gif.size());
+  gif[gif.find("\x02\x02\x44")] = '\x0D';  // No frame has a code of 13 bits: the first cannot be decoded.
+  const Video one{folder.write("one.gif", gif), {}, {}, {}},
+      other{folder.write("other.gif", gif), {}, {}, {}};
+  MediaLimits limits;
+  limits.max_item_pixels = 79'000'000 - 2 * allowance;
+  const auto error = [&](const std::vector<Part>& list) {
+    return message_of<InputError>(
+        [&] { (void)MediaReader(*nano_files()->preprocessor, recipe_of("{}"), limits).read(parts(list)); });
+  };
+  EXPECT_THAT(error({one}), HasSubstr("damaged"));
+  EXPECT_THAT(error({one, one, one}), HasSubstr("damaged"));
+  EXPECT_THAT(error({one, other}), AllOf(HasSubstr("other.gif"), HasSubstr("max_item_pixels")));
+  EXPECT_THAT(error({one, picture(28, 28), other}), HasSubstr("max_item_pixels"));
+}
+
 TEST(MediaReader, AVideoThatIsThereAgainIsDecodedOnce) {
   const ::tte::testing::TempDir folder;
   const auto path = folder.write("dots.gif", media::testing::dotted_gif(56, 84, 8));

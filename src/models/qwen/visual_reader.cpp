@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "media/image.h"
-#include "media/video.h"
 #include "tte/error.h"
 
 namespace tte::models::qwen {
@@ -138,11 +137,11 @@ Size QwenVisualReader::size(Size frame, std::int64_t frames, const VisualSpec& s
   return utils_pixels_ ? utils_size(frame, frames, spec, *utils_pixels_) : rules_.size(frame, frames, spec);
 }
 
-std::shared_ptr<const Visual> QwenVisualReader::video(const Video& video, media::Budget& budget) const {
-  const VisualSpec spec = with_resize(video_, video.resize);
-  const int temporal = spec.patches.temporal_patch_size;
+QwenVisualReader::Reading QwenVisualReader::reading(const Video& video, const VisualSpec& spec,
+                                                    media::Budget& budget) const {
   const auto sample = [&](int total, std::optional<double> source_fps) {
-    return rules_.sample_frames(total, source_fps, choose(video, total, source_fps), temporal);
+    return rules_.sample_frames(total, source_fps, choose(video, total, source_fps),
+                                spec.patches.temporal_patch_size);
   };
   const auto fit = [&](Size frame, std::int64_t count) {
     const Size size = this->size(frame, count, spec);
@@ -151,7 +150,20 @@ std::shared_ptr<const Visual> QwenVisualReader::video(const Video& video, media:
                             size.width, size.height));
     return size;
   };
-  const media::Frames frames = media::read_video(video, budget, sample, fit);
+  return {sample, fit};
+}
+
+bool QwenVisualReader::measure_video(const Video& video, media::Budget& budget) const {
+  const VisualSpec spec = with_resize(video_, video.resize);
+  const Reading how = reading(video, spec, budget);
+  return media::measure_video(video, budget, how.sample, how.fit);
+}
+
+std::shared_ptr<const Visual> QwenVisualReader::video(const Video& video, media::Budget& budget) const {
+  const VisualSpec spec = with_resize(video_, video.resize);
+  const int temporal = spec.patches.temporal_patch_size;
+  const Reading how = reading(video, spec, budget);
+  const media::Frames frames = media::read_video(video, budget, how.sample, how.fit);
   auto visual = std::make_shared<Visual>();
   visual->video = true;
   const at::Tensor& first = frames.images.front();

@@ -4,6 +4,7 @@
 #include <optional>
 #include <vector>
 
+#include "media/video.h"
 #include "models/preprocessor.h"
 #include "models/qwen/frames.h"
 #include "models/qwen/processor_config.h"
@@ -24,10 +25,17 @@ class QwenVisualReader final : public VisualReader {
   QwenVisualReader(const VisualSpecs& files, const VisualOptions& recipe, VideoRules rules = {});
   [[nodiscard]] std::shared_ptr<const Visual> image(const Image& image, media::Budget& budget) const override;
   [[nodiscard]] std::shared_ptr<const Visual> video(const Video& video, media::Budget& budget) const override;
+  [[nodiscard]] bool measure_video(const Video& video, media::Budget& budget) const override;
   [[nodiscard]] std::int64_t image_bytes(media::Size size, const Resize& wanted) const override;
   [[nodiscard]] base::Digest signature() const override;
 
  private:
+  // How media/ reads a video: which frames, and their size.
+  struct Reading {
+    media::Sample sample;
+    media::Fit fit;
+  };
+  [[nodiscard]] Reading reading(const Video& video, const VisualSpec& spec, media::Budget& budget) const;
   // The sizes that an image is resized to, one after the other.
   [[nodiscard]] std::vector<Size> image_sizes(Size image, const VisualSpec& spec) const;
   // The frames to take of `total`, and the size of each.
