@@ -34,6 +34,9 @@ struct BackendOptions {
   std::optional<int> max_step_tokens;
   /// Sequences running at the same time in one engine.
   int max_running = 256;
+  /// Tokens that are guessed of a trace in one step, where its last tokens stood before in prompt or trace: traces that
+  /// quote are written sooner, and none is another (speculative decoding by prompt lookup). 0: none; at most 64.
+  int prompt_lookup_tokens = 8;
   /// Bytes of vision features kept for reuse, per backend.
   std::int64_t vision_cache_bytes = std::int64_t{256} << 20;
 

@@ -21,6 +21,9 @@ void bind_backend(py::module_& module) {
       .def_readonly("steps", &BackendStats::steps)
       .def_readonly("prefill_tokens", &BackendStats::prefill_tokens)
       .def_readonly("decode_tokens", &BackendStats::decode_tokens)
+      .def_readonly("guessed_tokens", &BackendStats::guessed_tokens, "Tokens that prompt lookup guessed.")
+      .def_readonly("right_guesses", &BackendStats::right_guesses,
+                    "Those of them that were right, which are generated tokens.")
       .def_readonly("reused_tokens", &BackendStats::reused_tokens)
       .def_readonly(
           "head_tokens", &BackendStats::head_tokens,
@@ -44,6 +47,7 @@ void bind_backend(py::module_& module) {
       .def_readwrite("state_bytes", &BackendOptions::state_bytes)
       .def_readwrite("max_step_tokens", &BackendOptions::max_step_tokens)
       .def_readwrite("max_running", &BackendOptions::max_running)
+      .def_readwrite("prompt_lookup_tokens", &BackendOptions::prompt_lookup_tokens)
       .def_readwrite("vision_cache_bytes", &BackendOptions::vision_cache_bytes);
 
   py::class_<Backend, Holder<Backend>>(module, "Backend", "A device with its kernels, threads and memory.")

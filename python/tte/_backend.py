@@ -20,6 +20,9 @@ class Backend:
         max_step_tokens: tokens in one step; prefill chunks and decode tokens share this budget. None: 512 on a
             CPU, 2048 on a GPU. A step is how long running sequences wait for their next token.
         max_running: sequences that run at the same time in one engine.
+        prompt_lookup_tokens: tokens that are guessed of a trace in one step, where its last tokens stood before in prompt
+            or trace: traces that quote are written sooner, and none is another (speculative decoding by prompt
+            lookup). 0: none; at most 64.
         vision_cache_bytes: memory for vision features that are kept for reuse.
 
     Raises:
@@ -36,6 +39,7 @@ class Backend:
         state_bytes: int = 0,
         max_step_tokens: int | None = None,
         max_running: int = 256,
+        prompt_lookup_tokens: int = 8,
         vision_cache_bytes: int = 256 << 20,
     ) -> None:
         options = _tte.BackendOptions()
@@ -47,6 +51,7 @@ class Backend:
             _options.whole, max_step_tokens, "max_step_tokens", 1, _options.INT32
         )
         options.max_running = _options.whole(max_running, "max_running", 1, _options.INT32)
+        options.prompt_lookup_tokens = _options.whole(prompt_lookup_tokens, "prompt_lookup_tokens", 0, 64)
         options.vision_cache_bytes = _options.whole(vision_cache_bytes, "vision_cache_bytes")
         self._native = _tte.Backend.shared(options)
 
@@ -80,5 +85,6 @@ class Backend:
 
 
 _BACKEND_OPTIONS = (
-    "device", "threads", "media_threads", "state_bytes", "max_step_tokens", "max_running", "vision_cache_bytes",
+    "device", "threads", "media_threads", "state_bytes", "max_step_tokens", "max_running",
+    "prompt_lookup_tokens", "vision_cache_bytes",
 )  # fmt: skip

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import http.client
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
+from typing import TYPE_CHECKING
 
 from tte import _text, _tte
+
+if TYPE_CHECKING:
+    import urllib.request
 
 MAX_BYTES = 64 << 20
 """Most bytes of one image from the web."""
@@ -23,6 +24,9 @@ def fetch(url: str, name: str) -> bytes:
 
     Raises `InputError` naming `name` for what cannot be had, is over `MAX_BYTES` or takes longer than `SECONDS`.
     """
+    import http.client  # Here, because these two take longer than the rest of `import tte` in Python.
+    import urllib.request
+
     where = f"{name}: {_text.shown(without_secrets(url))}"
     until = time.monotonic() + SECONDS
     headers = {"User-Agent": f"tte/{_tte.__version__}", "Accept": "image/*"}
@@ -54,6 +58,8 @@ def without_secrets(url: str) -> str:
 
 def _opener() -> urllib.request.OpenerDirector:
     """An opener that knows http and https, and nothing else that a redirect could name: no file:, ftp: or data:."""
+    import urllib.request
+
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler, urllib.request.UnknownHandler, urllib.request.HTTPHandler,

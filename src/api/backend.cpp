@@ -125,6 +125,7 @@ std::shared_ptr<const api::LoadedModel> Backend::Impl::load(const base::Checkpoi
   engine_options.max_step_tokens = *options_.max_step_tokens;
   engine_options.max_step_patches = models::step_size(placement.device.type()).patches;
   engine_options.max_running = options_.max_running;
+  engine_options.prompt_lookup_tokens = options_.prompt_lookup_tokens;
   loaded->engine =
       std::make_unique<engine::Engine>(loaded->model, loaded->files->tokenizer, executor_, engine_options);
   const std::lock_guard lock(models_mutex_);
@@ -148,6 +149,8 @@ BackendStats Backend::Impl::stats() {
     out.steps += stats.steps;
     out.prefill_tokens += stats.prefill_tokens;
     out.decode_tokens += stats.decode_tokens;
+    out.guessed_tokens += stats.guessed_tokens;
+    out.right_guesses += stats.right_guesses;
     out.reused_tokens += stats.reused_tokens;
     out.head_tokens += stats.head_tokens;
     out.vision_encoded += stats.vision_encoded;

@@ -9,10 +9,12 @@
 
 namespace tte::engine {
 
-// The next `tokens` tokens of a sequence. Once packed: which of the batch's outputs are its own.
+// The next `tokens` tokens of a sequence, the last `guesses` of which are guessed. Once packed: which of the batch's
+// outputs are its own.
 struct Chunk {
   Sequence* sequence = nullptr;
   std::int64_t tokens = 0;
+  std::int64_t guesses = 0;
   std::int64_t first_output = 0;
   std::int64_t outputs = 0;
 };

@@ -102,12 +102,14 @@ struct EngineOptions {
   int max_running = 256;  // Sequences in one step, each with a token at least: at most max_step_tokens count.
   // Vision patches encoded in one step (a larger visual alone), so that running sequences wait for no more.
   std::int64_t max_step_patches = models::step_size(c10::DeviceType::CPU).patches;
+  int prompt_lookup_tokens = 0;  // Most tokens that are guessed of a sequence in one step.
 };
 
 // What a step saw; cumulative since construction.
 struct EngineStats {
   std::int64_t steps = 0, prefill_tokens = 0, decode_tokens = 0, reused_tokens = 0;
-  std::int64_t head_tokens = 0;  // EncodeRequest::hidden
+  std::int64_t guessed_tokens = 0, right_guesses = 0;  // The right ones are decode_tokens too.
+  std::int64_t head_tokens = 0;                        // EncodeRequest::hidden
   std::int64_t vision_encoded = 0, vision_reused = 0;
   std::int64_t peak_running = 0;
 };

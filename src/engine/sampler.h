@@ -60,6 +60,7 @@ class Sampler {
 struct Sampled {
   std::int64_t id = 0;
   std::exception_ptr error;
+  bool forced = false;  // Not drawn: it had to come.
 };
 std::vector<Sampled> sample_rows(const at::Tensor& logits, std::span<Sampler* const> samplers);
 

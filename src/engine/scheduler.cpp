@@ -27,6 +27,8 @@ constexpr std::size_t kSearch = 8;
 // States that nobody waits for yet take this part of a step's tokens, so that whoever shares the machine with
 // them hardly waits.
 constexpr std::int64_t kBackgroundPart = 8;
+// Rows up to which a step takes hardly longer than with one: where the weights are read once for all of them.
+constexpr std::int64_t kCheapRows = 16;
 
 constexpr std::string_view kLessOfAStep =
     "lower BackendOptions::max_step_tokens, max_running or state_bytes, or give smaller inputs";
@@ -60,6 +62,7 @@ Scheduler::Scheduler(std::shared_ptr<const models::Model> model, VisionCache& vi
       max_step_tokens_(options.max_step_tokens),
       // Every running sequence can then run a token in every step.
       max_running_(static_cast<std::size_t>(std::min(options.max_running, options.max_step_tokens))),
+      prompt_lookup_tokens_(options.prompt_lookup_tokens),
       vision_(*model_, vision_cache, options.max_step_patches),
       prefixes_(kMaxPrefixes, kMaxIdleBytes) {}
 
@@ -129,7 +132,25 @@ std::vector<Chunk> Scheduler::plan() {
   }
   chunks.insert(chunks.end(), prompts.begin(), prompts.end());
   add_background(left, chunks);
+  add_guesses(left, chunks);
   return chunks;
+}
+
+void Scheduler::add_guesses(const Budget& left, std::vector<Chunk>& chunks) const {
+  const auto decoding = std::count_if(chunks.begin(), chunks.end(),
+                                      [](const Chunk& chunk) { return chunk.sequence->decoding(); });
+  std::int64_t spare = std::min(left.tokens, kCheapRows - decoding), behind = decoding;
+  for (Chunk& chunk : chunks) {
+    Sequence& sequence = *chunk.sequence;
+    if (!sequence.decoding()) continue;
+    const std::int64_t most = std::min(spare / behind--, prompt_lookup_tokens_);
+    if (most <= 0 || !sequence.state->cuttable()) continue;
+    chunk.guesses = sequence.guess(most);
+    if (chunk.guesses > 0 && !sequence.state->reserve(sequence.length() + chunk.guesses))
+      chunk.guesses = sequence.guess(0);
+    chunk.tokens += chunk.guesses;
+    spare -= chunk.guesses;
+  }
 }
 
 void Scheduler::add_prompts(Budget& left, std::vector<Chunk>& chunks) {
@@ -394,47 +415,84 @@ void Scheduler::deliver_rows(const std::vector<Chunk>& chunks, const at::Tensor&
 }
 
 void Scheduler::sample_tokens(const std::vector<Chunk>& chunks, const at::Tensor& hidden) {
-  struct Next {
-    Sequence* sequence;
-    std::optional<std::int64_t> forced;
-    Sampled sampled;
-  };
-  std::vector<Next> next;
+  std::vector<Writer> writers;
   std::vector<std::int64_t> rows;
-  std::vector<Sampler*> samplers;
   for (const Chunk& chunk : chunks) {
     if (!chunk.sequence->generates() || chunk.outputs == 0) continue;
-    const auto [forced, sampler] = chunk.sequence->next();
-    next.push_back({chunk.sequence, forced, {}});
-    if (forced) continue;
-    rows.push_back(chunk.first_output);
+    writers.push_back({chunk.sequence, static_cast<std::int64_t>(rows.size()), chunk.outputs});
+    for (std::int64_t i = 0; i < chunk.outputs; ++i) rows.push_back(chunk.first_output + i);
+  }
+  if (writers.empty()) return;
+  at::Tensor logits;
+  std::exception_ptr error;
+  try {
+    logits = model_->logits(select_rows(hidden, rows));
+  } catch (...) {
+    error = std::current_exception();
+  }
+  // The first token of each, then the second of those whose first was guessed, ...
+  while (!writers.empty()) {
+    std::vector<Sampled> sampled = next_tokens(writers, logits, error);
+    std::vector<Writer> going;
+    for (std::size_t i = 0; i < writers.size(); ++i) {
+      if (take_token(writers[i], sampled[i]))
+        going.push_back({writers[i].sequence, writers[i].row + 1, writers[i].rows - 1});
+    }
+    writers = std::move(going);
+  }
+}
+
+std::vector<Sampled> Scheduler::next_tokens(const std::vector<Writer>& writers, const at::Tensor& logits,
+                                            const std::exception_ptr& error) {
+  std::vector<Sampled> next(writers.size());
+  std::vector<std::size_t> drawn;
+  std::vector<std::int64_t> rows;
+  std::vector<Sampler*> samplers;
+  for (std::size_t i = 0; i < writers.size(); ++i) {
+    const auto [forced, sampler] = writers[i].sequence->next();
+    next[i] = {forced.value_or(0), forced ? nullptr : error, forced.has_value()};
+    if (forced || error) continue;
+    drawn.push_back(i);
+    rows.push_back(writers[i].row);
     samplers.push_back(sampler);
   }
-  std::vector<Sampled> sampled(rows.size());
+  if (drawn.empty()) return next;
   try {
-    if (!rows.empty()) sampled = sample_rows(model_->logits(select_rows(hidden, rows)), samplers);
+    std::vector<Sampled> sampled = sample_rows(select_rows(logits, rows), samplers);
+    for (std::size_t i = 0; i < drawn.size(); ++i) next[drawn[i]] = std::move(sampled[i]);
   } catch (...) {
-    for (Sampled& row : sampled) row.error = std::current_exception();
+    for (const std::size_t i : drawn) next[i].error = std::current_exception();
   }
-  std::size_t row = 0;
-  for (Next& item : next) {
-    if (!item.forced) item.sampled = std::move(sampled[row++]);
-    if (item.sampled.error) {
-      fail(*item.sequence, item.sampled.error);
-      continue;
-    }
-    try {
-      item.sequence->take_token(item.forced.value_or(item.sampled.id), item.forced.has_value());
-    } catch (const std::bad_alloc&) {
-      fail(*item.sequence, std::current_exception());
-      continue;
-    } catch (...) {  // The caller's own exception, as it is.
-      item.sequence->fail(std::current_exception());
-      item.sequence->ended = true;
-      continue;
-    }
-    if (item.sequence->finished()) finish(*item.sequence);
+  return next;
+}
+
+bool Scheduler::take_token(const Writer& writer, const Sampled& token) {
+  Sequence& sequence = *writer.sequence;
+  if (token.error) {
+    fail(sequence, token.error);
+    return false;
   }
+  // Read in this step already, and what follows it is known.
+  const bool guessed = writer.rows > 1 && sequence.id(sequence.length()) == token.id;
+  try {
+    sequence.take_token(token.id, token.forced);
+  } catch (const std::bad_alloc&) {
+    fail(sequence, std::current_exception());
+    return false;
+  } catch (...) {  // The caller's own exception, as it is.
+    sequence.fail(std::current_exception());
+    sequence.ended = true;
+    return false;
+  }
+  if (guessed && !sequence.finished()) return true;
+  const std::int64_t right = sequence.settle();
+  {
+    const std::lock_guard lock(stats_mutex_);
+    stats_.decode_tokens += right;
+    stats_.right_guesses += right;
+  }
+  if (sequence.finished()) finish(sequence);
+  return false;
 }
 
 void Scheduler::finish(Sequence& sequence) {
@@ -486,7 +544,8 @@ void Scheduler::count(const std::vector<Chunk>& chunks) {
     const bool at_head = chunk.sequence->hidden().defined();
     (at_head                      ? stats_.head_tokens
      : chunk.sequence->decoding() ? stats_.decode_tokens
-                                  : stats_.prefill_tokens) += chunk.tokens;
+                                  : stats_.prefill_tokens) += chunk.tokens - chunk.guesses;
+    stats_.guessed_tokens += chunk.guesses;
   }
   stats_.vision_encoded = vision_.encoded();
   stats_.vision_reused = vision_.reused();

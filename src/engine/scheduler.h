@@ -50,12 +50,19 @@ class Scheduler {
     std::int64_t tokens = 0;
     std::int64_t places = 0;
   };
+  // A sequence that takes tokens: the rows of logits that are left for it.
+  struct Writer {
+    Sequence* sequence = nullptr;
+    std::int64_t row = 0;
+    std::int64_t rows = 0;
+  };
   void run_step();
   void drop_cancelled();
   // Planning.
   std::vector<Chunk> plan();
   void add_prompts(Budget& left, std::vector<Chunk>& chunks);
   void add_background(Budget& left, std::vector<Chunk>& chunks);
+  void add_guesses(const Budget& left, std::vector<Chunk>& chunks) const;
   // False when nothing of the sequence can run in this step.
   bool add_chunk(Sequence& sequence, Budget& left, std::vector<Chunk>& chunks);
   // Room for the next token of every decoding sequence: some may have to pause.
@@ -80,6 +87,10 @@ class Scheduler {
   void keep_snapshot(const Sequence& sequence);
   void deliver_rows(const std::vector<Chunk>& chunks, const at::Tensor& hidden);
   void sample_tokens(const std::vector<Chunk>& chunks, const at::Tensor& hidden);
+  static std::vector<Sampled> next_tokens(const std::vector<Writer>& writers, const at::Tensor& logits,
+                                          const std::exception_ptr& error);
+  // True when the token was guessed: the next one can be taken.
+  bool take_token(const Writer& writer, const Sampled& token);
   // Ending. None of these throws.
   void finish(Sequence& sequence);
   void fail(Sequence& sequence, const std::exception_ptr& error);
@@ -90,6 +101,7 @@ class Scheduler {
   std::shared_ptr<const models::Model> model_;
   std::int64_t max_step_tokens_;
   std::size_t max_running_;
+  std::int64_t prompt_lookup_tokens_;
   VisionStage vision_;
   PrefixCache prefixes_;
   Sequences running_;  // By age. Those without a state are about to be paused.

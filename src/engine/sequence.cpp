@@ -122,7 +122,8 @@ GenerateSequence::GenerateSequence(GenerateRequest request, std::shared_ptr<cons
       sampler_(request.options, end_ids_, request.prompt->ids),
       budget_(request.options.max_think_tokens, std::move(request.think_open), std::move(request.think_close),
               tokenizer, request.prompt->ids),
-      text_(std::move(tokenizer), std::move(request.options.stop)) {}
+      text_(std::move(tokenizer), std::move(request.options.stop)),
+      lookup_(request.prompt->ids) {}
 
 std::int64_t GenerateSequence::length() const {
   return prompt().size() + static_cast<std::int64_t>(ids_.size());
@@ -133,8 +134,9 @@ std::int64_t GenerateSequence::room() const {
 }
 
 std::int64_t GenerateSequence::id(std::int64_t index) const {
-  return index < prompt().size() ? prompt().ids[static_cast<std::size_t>(index)]
-                                 : ids_[static_cast<std::size_t>(index - prompt().size())];
+  if (index < prompt().size()) return prompt().ids[static_cast<std::size_t>(index)];
+  return index < length() ? ids_[static_cast<std::size_t>(index - prompt().size())]
+                          : guesses_[static_cast<std::size_t>(index - length())];
 }
 
 std::array<std::int64_t, 3> GenerateSequence::position(std::int64_t index) const {
@@ -146,6 +148,13 @@ std::array<std::int64_t, 3> GenerateSequence::position(std::int64_t index) const
 void GenerateSequence::take_token(std::int64_t id, bool forced) {
   if (!first_token_) first_token_ = Clock::now();
   ids_.push_back(id);
+  if (!guesses_.empty() && guesses_.front() == id) {
+    guesses_.erase(guesses_.begin());
+    ++right_;
+  } else {
+    guesses_.clear();
+  }
+  lookup_.accept(id);
   sampler_.accept(id);
   budget_.accept(id);
   std::string piece = text_.push(id);
@@ -160,6 +169,24 @@ void GenerateSequence::take_token(std::int64_t id, bool forced) {
     if (text_.stopped()) finish_ = FinishReason::kStop;  // The last bytes completed a stop string.
   }
   if (on_token_ && on_token_(id, piece) == OnToken::kStop && !finish_) finish_ = FinishReason::kCallback;
+}
+
+std::int64_t GenerateSequence::guess(std::int64_t most) {
+  const std::int64_t left =
+      max_new_tokens_ - static_cast<std::int64_t>(ids_.size()) - 1;  // The last is not read.
+  guesses_ = lookup_.guess(std::min(most, left));
+  guessed_ = std::ssize(guesses_);
+  return guessed_;
+}
+
+std::int64_t GenerateSequence::settle() {
+  guesses_.clear();
+  lookup_.judge(std::exchange(guessed_, 0), right_);
+  if (done >= length()) {
+    done = length() - 1;
+    state->cut(done);
+  }
+  return std::exchange(right_, 0);
 }
 
 void GenerateSequence::deliver(std::shared_ptr<PrefixPin> pin) {

@@ -17,6 +17,7 @@
 #include "engine/engine.h"
 #include "engine/output_text.h"
 #include "engine/prefix_cache.h"
+#include "engine/prompt_lookup.h"
 #include "engine/sampler.h"
 #include "engine/think_budget.h"
 #include "models/model.h"
@@ -86,6 +87,11 @@ class Sequence {
   };
   [[nodiscard]] virtual Next next() { return {}; }
   virtual void take_token(std::int64_t /*id*/, bool /*forced*/) {}
+  // For kTokens: guesses at most so many of the tokens that follow, in place of those guessed before, and says how
+  // many. id() and position() then know them; length() does not count them.
+  virtual std::int64_t guess(std::int64_t /*most*/) { return 0; }
+  // After the tokens of a step were taken: the state forgets the guesses that were wrong. Returns how many were right.
+  virtual std::int64_t settle() { return 0; }
   // For the others: wanted hidden states [rows, hidden], in the order of their tokens (kRow: float32, CPU;
   // kLogProbs: logits [1, vocab]).
   // Throws a ModelError if the result is NaN or infinite.
@@ -153,10 +159,12 @@ class GenerateSequence : public Sequence {
   [[nodiscard]] std::array<std::int64_t, 3> position(std::int64_t index) const override;
   [[nodiscard]] std::int64_t room() const override;
   [[nodiscard]] std::int64_t reuse_limit() const override { return length() - 1; }
-  [[nodiscard]] bool wants(std::int64_t index) const override { return index == length() - 1; }
+  [[nodiscard]] bool wants(std::int64_t index) const override { return index >= length() - 1; }
   [[nodiscard]] bool finished() const override { return finish_.has_value(); }
   [[nodiscard]] Next next() override { return {budget_.forced(), &sampler_}; }
   void take_token(std::int64_t id, bool forced) override;
+  std::int64_t guess(std::int64_t most) override;
+  std::int64_t settle() override;
   void deliver(std::shared_ptr<PrefixPin> pin) override;
   void cancelled() override;
   void fail(std::exception_ptr error) override;
@@ -170,6 +178,9 @@ class GenerateSequence : public Sequence {
   ThinkBudget budget_;
   OutputText text_;
   std::vector<std::int64_t> ids_;
+  PromptLookup lookup_;
+  std::vector<std::int64_t> guesses_;     // Of what follows ids_.
+  std::int64_t guessed_ = 0, right_ = 0;  // In this step.
   std::optional<FinishReason> finish_;
   std::optional<Clock::time_point> first_token_;
 };

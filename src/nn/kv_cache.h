@@ -98,6 +98,7 @@ class KvState final : public SequenceState {
   // Shares the full blocks below `length` and copies the begun one. Null when `length` is negative or past
   // length(), or the pool has no block for the begun one.
   [[nodiscard]] std::unique_ptr<SequenceState> fork(std::int64_t length) const override;
+  void cut(std::int64_t length) override { length_ = length; }
   [[nodiscard]] std::size_t kept_layers() const override { return kept_; }
   [[nodiscard]] bool keeps_hidden(std::int64_t layer) const override;
   [[nodiscard]] at::Tensor kept_hidden(std::int64_t layer) const override;

@@ -22,11 +22,13 @@ class SequenceState {
   [[nodiscard]] virtual bool reserve(std::int64_t tokens) = 0;
   // Gives back the room beyond length(), as far as that needs no copy. Does not throw.
   virtual void trim() {}
-  // Whether it can be forked at any length that it had, or, like a recurrent state, at its end only.
+  // Whether it can be cut, or forked at any length that it had, or, like a recurrent state, forked at its end only.
   [[nodiscard]] virtual bool cuttable() const { return true; }
   [[nodiscard]] bool can_fork(std::int64_t length) const {
     return length == this->length() || (cuttable() && length >= 0 && length < this->length());
   }
+  // Forgets all but the first `length` tokens. For states that are cuttable(), and tokens of which nobody has a fork.
+  virtual void cut(std::int64_t /*length*/) {}
   // How many of the layers that its model keeps hidden states of it has kept for all of its tokens: the first so many.
   [[nodiscard]] virtual std::size_t kept_layers() const { return 0; }
   // Whether the hidden states that go into layer `layer` are kept, and these: [length, hidden].

@@ -55,6 +55,8 @@ TEST(BackendOptions, NamesOptionValueAndRange) {
   refused_backend([](auto& o) { o.state_bytes = -1; }, "state_bytes is -1");
   refused_backend([](auto& o) { o.max_step_tokens = 0; }, "max_step_tokens is 0: it must be at least 1");
   refused_backend([](auto& o) { o.max_running = 0; }, "max_running is 0");
+  refused_backend([](auto& o) { o.prompt_lookup_tokens = -1; }, "prompt_lookup_tokens is -1");
+  refused_backend([](auto& o) { o.prompt_lookup_tokens = 65; }, "between 0 and 64");
   refused_backend([](auto& o) { o.vision_cache_bytes = -1; }, "vision_cache_bytes is -1");
 }
 

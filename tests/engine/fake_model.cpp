@@ -132,6 +132,11 @@ class FakeState : public models::SequenceState {
     bytes_ = pool_->slot + length();
   }
   bool cuttable() const override { return pool_->slot == 0; }
+  void cut(std::int64_t length) override {
+    require(cuttable() && length > 0 && length <= this->length(), "cut outside the state");
+    ids.resize(static_cast<std::size_t>(length));
+    hashes.resize(static_cast<std::size_t>(length));
+  }
   std::unique_ptr<models::SequenceState> fork(std::int64_t length) const override {
     require(length > 0 && length <= this->length(), "fork outside the state");
     if (!can_fork(length)) return nullptr;
