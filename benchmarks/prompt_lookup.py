@@ -36,7 +36,7 @@ def traces_of(
     for first in range(0, len(items), together):
         traces = reasoner.think(items[first : first + together], progress=False, **options)
         ids += [tuple(trace.token_ids) for trace in traces]
-        seconds += max(trace.decode_seconds for trace in traces)
+        seconds += max(trace.timings.decode for trace in traces)
     return ids, seconds
 
 

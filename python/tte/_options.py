@@ -317,8 +317,9 @@ def generate_options(count: int, recipe: str | None = None, **decoding: Unpack[D
     strings, ids, go_on = _stops(stop), _stop_ids(stop_token_ids), flag(ignore_eos, "ignore_eos")
     follow = flag(checkpoint_sampling, "checkpoint_sampling")
     columns = {name: _column(value, count, name) for name, value in settings.items() if value is not None}
-    if recipe is not None and not follow:
-        _tell_what_does_nothing(columns, recipe_decoding(recipe))
+    own = {} if recipe is None else recipe_decoding(recipe)
+    if recipe is not None and not (follow or own.get("checkpoint_sampling")):
+        _tell_what_does_nothing(columns, own)
     result = []
     for index in range(count):
         options = _tte.GenerateOptions()
