@@ -726,6 +726,11 @@ class BackendStats:
     @property
     def engines(self) -> int: ...
     @property
+    def guessed_tokens(self) -> int:
+        """
+        Tokens that prompt lookup guessed.
+        """
+    @property
     def head_tokens(self) -> int:
         """
         Tokens that embedding heads went on with from their hidden states, and nobody read again.
@@ -736,6 +741,11 @@ class BackendStats:
     def prefill_tokens(self) -> int: ...
     @property
     def reused_tokens(self) -> int: ...
+    @property
+    def right_guesses(self) -> int:
+        """
+        Those of them that were right, which are generated tokens.
+        """
     @property
     def steps(self) -> int: ...
     @property
@@ -762,6 +772,10 @@ class BackendOptions:
     def media_threads(self) -> int: ...
     @media_threads.setter
     def media_threads(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    @property
+    def prompt_lookup_tokens(self) -> int: ...
+    @prompt_lookup_tokens.setter
+    def prompt_lookup_tokens(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> None: ...
     @property
     def state_bytes(self) -> int: ...
     @state_bytes.setter
