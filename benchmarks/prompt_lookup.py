@@ -89,7 +89,7 @@ def main() -> None:
             items = [f"{i} {question}" for i in range(together)]
             compare(
                 f"{arguments.checkpoint.name}, {quantization}", arguments.checkpoint, items, together, arguments.rounds,
-                quantization=quantization, recipe="raw", max_new_tokens=arguments.tokens, ignore_eos=True,
+                quantization=None if quantization == "none" else quantization, recipe="raw", max_new_tokens=arguments.tokens, ignore_eos=True,
             )  # fmt: skip
 
 

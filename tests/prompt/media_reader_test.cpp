@@ -153,7 +153,7 @@ TEST(MediaReader, VideosThatAreTooMuchTogetherAreRefusedBeforeAnyIsDecoded) {
   EXPECT_THAT(error({one}), HasSubstr("damaged"));
   EXPECT_THAT(error({one, one, one}), HasSubstr("damaged"));
   EXPECT_THAT(error({one, other}), AllOf(HasSubstr("other.gif"), HasSubstr("max_item_pixels")));
-  EXPECT_THAT(error({one, picture(28, 28), other}), HasSubstr("max_item_pixels"));
+  EXPECT_THAT(error({one, pattern(28, 28), other}), HasSubstr("max_item_pixels"));
 }
 
 TEST(MediaReader, AVideoThatIsThereAgainIsDecodedOnce) {
