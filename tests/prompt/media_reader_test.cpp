@@ -145,7 +145,7 @@ TEST(MediaReader, VideosThatAreTooMuchTogetherAreRefusedBeforeAnyIsDecoded) {
   const Video one{folder.write("one.gif", gif), {}, {}, {}},
       other{folder.write("other.gif", gif), {}, {}, {}};
   MediaLimits limits;
-  limits.max_item_pixels = 79'000'000 - 2 * allowance;
+  limits.max_item_pixels = 77'000'000 - 2 * allowance;
   const auto error = [&](const std::vector<Part>& list) {
     return message_of<InputError>(
         [&] { (void)MediaReader(*nano_files()->preprocessor, recipe_of("{}"), limits).read(parts(list)); });
