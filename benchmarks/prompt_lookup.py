@@ -85,11 +85,12 @@ def main() -> None:
         return
     question = "what is left of the red circle, and what is above the blue square ?"
     for quantization in arguments.quantization:
+        bits = None if quantization == "none" else quantization
         for together in (1, 4):
             items = [f"{i} {question}" for i in range(together)]
             compare(
                 f"{arguments.checkpoint.name}, {quantization}", arguments.checkpoint, items, together, arguments.rounds,
-                quantization=None if quantization == "none" else quantization, recipe="raw", max_new_tokens=arguments.tokens, ignore_eos=True,
+                quantization=bits, recipe="raw", max_new_tokens=arguments.tokens, ignore_eos=True,
             )  # fmt: skip
 
 

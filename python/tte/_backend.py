@@ -20,8 +20,8 @@ class Backend:
         max_step_tokens: tokens in one step; prefill chunks and decode tokens share this budget. None: 512 on a
             CPU, 2048 on a GPU. A step is how long running sequences wait for their next token.
         max_running: sequences that run at the same time in one engine.
-        prompt_lookup_tokens: tokens that are guessed of a trace in one step, where its last tokens stood before in prompt
-            or trace: traces that quote are written sooner, and none is another (speculative decoding by prompt
+        prompt_lookup_tokens: tokens that are guessed of a trace in one step, where its last tokens stood before in
+            prompt or trace: traces that quote are written sooner, and none is another (speculative decoding by prompt
             lookup). 0: none; at most 64.
         vision_cache_bytes: memory for vision features that are kept for reuse.
 

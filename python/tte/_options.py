@@ -358,7 +358,10 @@ def resolved(decoding: Mapping[str, Any], recipe: str) -> dict[str, Any]:
     plain = {name: setting(name, value) for name, value in sorted(given.items())}
     follows = plain.get("checkpoint_sampling", False)
     # What the checkpoint's file may say is not the same unset as given, whatever the value.
-    unset = {n: off if not follows and (sampling or n == "temperature") else None for n, (_, _, off, sampling) in _NUMBERS.items()}
+    unset = {
+        name: off if (sampling or name == "temperature") and not follows else None
+        for name, (_, _, off, sampling) in _NUMBERS.items()
+    }
     return {name: value for name, value in plain.items() if (value != unset[name] if name in unset else value)}
 
 
