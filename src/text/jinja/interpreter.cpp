@@ -44,11 +44,13 @@ void Interpreter::in_scope(Scope scope, Action action) {
   scope_ = before;
 }
 
-const Value* Interpreter::find(std::string_view name) const {
+const Value* Interpreter::find(std::string_view name) {
   const Value* value = nullptr;
-  for (const Scope* scope = scope_; scope != nullptr && value == nullptr; scope = scope->parent) {
+  std::size_t scopes = 0;
+  for (const Scope* scope = scope_; scope != nullptr && value == nullptr; scope = scope->parent, ++scopes) {
     value = scope->variables.find(name);
   }
+  budget.work(scopes, 8);
   return value;
 }
 

@@ -124,7 +124,7 @@ class Interpreter {
   template <typename Action>
   void in_scope(Scope scope, Action action);
   // The innermost variable of that name; null: there is none.
-  [[nodiscard]] const Value* find(std::string_view name) const;
+  const Value* find(std::string_view name);
   Value call_macro(const Macro& macro, const Arguments& arguments);
   void assign_all(const std::vector<std::string>& targets, const Value& value);
 

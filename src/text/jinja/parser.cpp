@@ -469,8 +469,7 @@ class Parser {
 
   Expression subscript(Expression object) {
     const auto part = [&] { return is(":") || is("]") ? constant(None{}) : expression(); };
-    if (is("]")) fail("a key is expected before \"]\"");
-    const Expression begin = part();
+    const Expression begin = is(":") ? constant(None{}) : expression();
     if (take("]")) return item(object, begin);
     if (is(",")) refuse("a tuple in brackets");
     expect(":");

@@ -55,6 +55,7 @@ TEST(Jinja, ErrorsNameTheLine) {
   const std::pair<const char*, const char*> cases[] = {
       {"a\nb\n{% if x %}", "endif"},
       {"\n\n{{ 1 + }}", "expression is expected"},
+      {"\n\n{{ x[] }}", "expression is expected"},
       {"\n\n{% include 'x' %}", "{% include %} is not supported"},
       {"\n\n{% import 'x' as y %}", "not supported"},
       {"\n\n{% for x in y recursive %}{% endfor %}", "recursive"},
@@ -167,6 +168,7 @@ TEST(Jinja, HostileTemplatesAreBounded) {
       "{% for i in range(1000) %}{{ a.split('a') | length }}{% endfor %}",
       "{% for i in range(100000) %}{{ a.replace('a', 'aa') }}{% endfor %}",
       "{{ (range(100000) | list).__class__ }}",
+      repeated("{% for x in range(9) %}", 150) + "{{ y }}" + repeated("{% endfor %}", 150),
       "{{ range(100000) | join(a) }}",
       "{{ range(1000) | list | tojson(indent=a) }}",
       std::string("{{ '\0\xff' }}", 10),
