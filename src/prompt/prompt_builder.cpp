@@ -120,6 +120,17 @@ Input shortened(const Input& input, std::size_t bytes, bool& cut) {
   return out;
 }
 
+// Throws ModelError for a rule that pools a token with more behind it than a suffix has.
+void check_offsets(const Recipe& recipe, std::size_t suffix, const std::filesystem::path& path) {
+  for (const PoolingRule& rule : {recipe.pooling, recipe.without_trace.value_or(PoolingRule())}) {
+    if (rule.offset <= static_cast<std::int64_t>(suffix)) continue;
+    throw ModelError(fmt::format(
+        "The recipe \"{}\" pools a token with {} behind it (pooling_offset), but prompts of {} end with "
+        "{}: give them as \"trace\": {{\"suffix\": ...}}.",
+        recipe.name, rule.offset, base::printable(path.string(), 160), suffix));
+  }
+}
+
 }  // namespace
 
 PromptBuilder::PromptBuilder(std::shared_ptr<const CheckpointFiles> files, Recipe recipe,
@@ -170,7 +181,11 @@ PromptBuilder::PromptBuilder(std::shared_ptr<const CheckpointFiles> files, Recip
     eos = tokenizer.token_bytes(*tokenizer.eos_id(), false);
   }
   suffix_ids_ = tokenizer.encode(replaced(recipe_.trace.suffix, eos));
-  if (!recipe_.prompt.chat && recipe_.trace.suffix.empty()) suffix_ids_ = tokenizer.end_ids();
+  // As in transformers: see encode(). A template that writes what texts begin with writes their end, too.
+  const bool is_text = !recipe_.prompt.chat || (files_->preprocessor->image_token() &&
+                                                !files_->chat_template->names_variable("bos_token"));
+  if (is_text && recipe_.trace.suffix.empty()) suffix_ids_ = tokenizer.end_ids();
+  check_offsets(recipe_, suffix_ids_.size(), files_->path);
   for (const auto& [name, content] : tokenizer.named_tokens()) {
     if (name == "bos_token") bos_ = content;
   }
@@ -456,13 +471,13 @@ EmbedPrompt PromptBuilder::close(const std::shared_ptr<const models::Prompt>& op
   out.trace_begin = opened->size();
   out.trace_end = opened->size() + static_cast<std::int64_t>(tail.size());
   const bool was_cut = trace != nullptr && trace->finish == FinishReason::kLength;
-  if (!was_cut || recipe_.trace.suffix_when_cut)
-    tail.insert(tail.end(), suffix_ids_.begin(), suffix_ids_.end());
+  const bool ended = !was_cut || recipe_.trace.suffix_when_cut;
+  if (ended) tail.insert(tail.end(), suffix_ids_.begin(), suffix_ids_.end());
   out.prompt = continued(opened, tail);
   const auto& ids = out.prompt->ids;
   const bool other = trace == nullptr && recipe_.without_trace;
   const PoolingRule& rule = other ? *recipe_.without_trace : recipe_.pooling;
-  if (rule.pooling == Pooling::kLast) out.pooled_row = out.prompt->size() - 1;
+  if (rule.pooling == Pooling::kLast) out.pooled_row = out.prompt->size() - 1 - (ended ? rule.offset : 0);
   if (rule.pooling == Pooling::kToken) {
     // With a fallback it is the trace that has the token or not, whatever the prompt says before.
     const auto end = rule.else_last && trace != nullptr ? ids.rend() - opened->size() : ids.rend();

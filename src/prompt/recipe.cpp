@@ -188,6 +188,9 @@ PoolingRule parse_pooling(const JsonObject& object) {
     out.pooling = kPoolings[*pooling];
   out.token = object.text("pooling_token", "");
   out.else_last = object.choice("pooling_fallback", {"last"}).has_value();
+  out.offset = object.integer("pooling_offset", 0, 0, kMostTokens);
+  if (out.offset > 0 && out.pooling != Pooling::kLast)
+    object.fail("pooling_offset", "is given, but only pooling \"last\" uses it");
   if (out.pooling == Pooling::kToken && out.token.empty()) {
     object.fail("pooling_token",
                 "is missing: pooling \"token\" needs the token that is pooled, such as \"<emb>\"");
@@ -206,8 +209,9 @@ void parse_poolings(const JsonObject& recipe, Recipe& out) {
   out.pooling = parse_pooling(recipe);
   const Json* json = recipe.find("without_trace");
   if (json == nullptr) return;
-  out.without_trace = parse_pooling(
-      known_object(*json, recipe.where(), "without_trace", {"pooling", "pooling_token", "pooling_fallback"}));
+  out.without_trace =
+      parse_pooling(known_object(*json, recipe.where(), "without_trace",
+                                 {"pooling", "pooling_token", "pooling_fallback", "pooling_offset"}));
   if (!row(out.pooling) || !row(*out.without_trace))
     recipe.fail("without_trace", "goes with the poolings \"last\" and \"token\" only");
 }
@@ -383,12 +387,28 @@ const Instruction& Recipe::preset(const Task& task) const {
 }
 
 Recipe parse_recipe(const Json& json, const std::string& where) {
-  const JsonObject object =
-      known_object(json, where, "",
-                   {"name",          "description", "applies_to",    "prompt",        "instruction",
-                    "tasks",         "trace",       "pooling",       "pooling_token", "pooling_fallback",
-                    "without_trace", "projection",  "bidirectional", "normalize",     "dims",
-                    "max_length",    "image",       "video",         "decoding",      "benchmark_prompts"});
+  const JsonObject object = known_object(json, where, "",
+                                         {"name",
+                                          "description",
+                                          "applies_to",
+                                          "prompt",
+                                          "instruction",
+                                          "tasks",
+                                          "trace",
+                                          "pooling",
+                                          "pooling_token",
+                                          "pooling_fallback",
+                                          "pooling_offset",
+                                          "without_trace",
+                                          "projection",
+                                          "bidirectional",
+                                          "normalize",
+                                          "dims",
+                                          "max_length",
+                                          "image",
+                                          "video",
+                                          "decoding",
+                                          "benchmark_prompts"});
   Recipe out;
   out.source = json;
   out.name = where;

@@ -28,8 +28,9 @@ enum class Pooling {
 // Which hidden states make the vector.
 struct PoolingRule {
   Pooling pooling = Pooling::kLast;
-  std::string token;       // kToken: its last occurrence is pooled.
-  bool else_last = false;  // kToken: a prompt without it gives its last token, and is no error.
+  std::string token;        // kToken: its last occurrence is pooled.
+  bool else_last = false;   // kToken: a prompt without it gives its last token, and is no error.
+  std::int64_t offset = 0;  // kLast: how many tokens of the suffix stand behind the pooled one.
 };
 
 // An instruction for each of the two models; empty: none.

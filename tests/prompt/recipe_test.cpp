@@ -148,6 +148,8 @@ INSTANTIATE_TEST_SUITE_P(
         Hostile{R"({"pooling": "mean", "without_trace": {"pooling": "last"}})", "without_trace", "only"},
         Hostile{R"({"without_trace": {"pooling": "token"}})", "without_trace.pooling_token", "is missing"},
         Hostile{R"({"max_length": 0})", "max_length", "from 1"},
+        Hostile{R"({"pooling": "mean", "pooling_offset": 2})", "pooling_offset", "only pooling"},
+        Hostile{R"({"without_trace": {"pooling_offset": -1}})", "without_trace.pooling_offset", "from 0"},
         Hostile{R"({"projection": {"tensors": "a."}})", "projection", "list of objects"},
         Hostile{R"({"projection": [{"activation": "tanh"}]})", "projection.tensors", "is missing"},
         Hostile{R"({"projection": [{"tensors": "a.", "activation": "swish"}]})", "projection.activation",

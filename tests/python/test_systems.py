@@ -319,25 +319,47 @@ def test_wemm(tmp_path: Path, images: list[Image.Image]) -> None:
     check(cut, [unit(expected[0], 64)])
 
 
-def test_uembed(system: Callable[..., System], images: list[Image.Image]) -> None:
-    theirs = system("UEmbed-2B", "qwen3_5", layers=4, mrope=(2, 1, 1), scale=2.0)
-    embedder = tte.Embedder(theirs.folder, device="cpu")
+def test_uembed(tmp_path: Path, images: list[Image.Image]) -> None:
+    """Its tokenizer puts an end token behind a text, whose state is the vector, and those of the sparse vector."""
+    folder = tmp_path / "UEmbed-2B"
+    make_checkpoint(folder, Shape("uembed", family="qwen3_5", layers=4, mrope=(2, 1, 1), scale=2.0), seed=12)
+    backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    own = backend.post_processor
+    end, token = "<|endoftext|>", backend.token_to_id("<|endoftext|>")
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"$A {' '.join([end] * 17)}", special_tokens=[(end, token)]
+    )
+    backend.save(str(folder / "tokenizer.json"))
+    theirs = System(folder)
+    embedder = tte.Embedder(folder, device="cpu")
     assert json.loads(embedder.model.recipe)["name"] == "uembed"
 
-    def prompt(content: list[dict[str, Any]], instruction: str) -> str:
-        turns = [
+    def turns(content: list[dict[str, Any]], instruction: str) -> list[dict[str, Any]]:
+        return [
             {"role": "system", "content": [{"type": "text", "text": instruction}]}, {"role": "user", "content": content}
         ]  # fmt: skip
-        return theirs.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+
+    def prompt(content: list[dict[str, Any]], instruction: str) -> str:
+        told = turns(content, instruction)
+        return theirs.processor.apply_chat_template(told, tokenize=False, add_generation_prompt=True)
 
     text, image = {"type": "text", "text": TEXT}, {"type": "image", "image": "x"}
     size = {"images_kwargs": {"size": {"shortest_edge": 4096, "longest_edge": 1_843_200}}}
-    behind = "<|endoftext|>" * 3  # For the sparse vector: what stands before is not changed.
     expected = [
-        unit(theirs.states(prompt([text], "Represent the user's input.") + behind)[-4]),
-        unit(theirs.states(prompt([image, text], "Find a cat.") + behind, [images[0]], **size)[-4]),
+        unit(theirs.states(prompt([text], "Represent the user's input."))[-17]),
+        unit(theirs.states(prompt([image, text], "Find a cat."), [images[0]], **size)[-17]),
     ]
     check(embedder.embed([TEXT, [TEXT, images[0]]], instruction=[None, "Find a cat"], progress=False), expected)
+    # Prompts end as the tokenizer ends texts, whatever the recipe, and a reasoner's go on.
+    ids = theirs.inputs(turns([text], "cat"))["input_ids"][0].tolist()
+    assert ids[-18:] == [ids[-18], *[token] * 17]
+    raw = tte.Processor(folder, recipe="raw")
+    assert raw(turns([text], "cat"), stage="embed")["input_ids"][0].tolist() == ids
+    assert raw(turns([text], "cat"), stage="reason")["input_ids"][0].tolist() == ids[:-17]
+    backend.post_processor = own
+    backend.save(str(folder / "tokenizer.json"))
+    with pytest.raises(tte.ModelError, match=r"pools a token with 16 behind it .*end with 0"):
+        tte.Embedder(folder, device="cpu")
 
 
 def test_qwen3_vl_reranker(system: Callable[..., System], tmp_path: Path) -> None:
