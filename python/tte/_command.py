@@ -69,7 +69,7 @@ def _ended(command: Callable[[], int], stopped: str) -> int:
         sys.stdout.flush()  # Here it is told, and not where nobody can catch it, that nobody reads on.
         return code
     except _tte.Error as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {told(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(stopped, file=sys.stderr, flush=True)
@@ -94,8 +94,8 @@ def _tolerate_any_stream() -> None:
 
 
 def told(error: Exception) -> str:
-    """An error as a sentence, whether it is ours or the system's."""
-    return sentence(error) if isinstance(error, OSError) else str(error)
+    """An error as a sentence, whether it is ours or the system's; not longer, whatever paths are in it."""
+    return sentence(error) if isinstance(error, OSError) else _text.shortened(str(error), 450)
 
 
 def sentence(error: OSError) -> str:

@@ -494,6 +494,7 @@ def test_wrong_usage_is_short(arguments: list[str], words: str, capsys: pytest.C
     ("error", "code", "words"),
     [
         (tte.InputError("it is wrong."), 1, "error: it is wrong."),
+        (tte.InputError(f"{'x' * 5000} is wrong: mend it."), 1, "xx is wrong: mend it."),
         (KeyboardInterrupt(), 130, "stopped"),
         (OSError(errno.ENOSPC, "No space left on device", "/x/y"), 2, "the disk is full at '/x/y'"),
         (OSError(errno.ENAMETOOLONG, "File name too long", "x" * 5000), 2, "File name too long"),

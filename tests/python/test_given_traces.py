@@ -95,3 +95,9 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(tte.InputError, match=r"bad\.parquet"):
         tte.read_traces(tmp_path / "bad.parquet")
+
+
+def test_a_field_of_digits_without_end_is_none(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.jsonl", [{"id": "a", "trace": ["red"]}])
+    assert tte.read_traces(path, text="trace.0")["a"].text == "red"
+    assert tte.read_traces(path, text="trace." + "9" * 5000).get("a") is None

@@ -211,3 +211,11 @@ def test_further_tasks(tmp_path: Path) -> None:
     file.write_text(json.dumps({"tasks": [{**task, "parser": "magic"}]}))
     with pytest.raises(tte.InputError, match=r"Mine: the parser 'magic' is unknown"):
         tte.mmeb.load("Mine", tmp_path, extra_tasks=[file])
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "9" * 20, "1.5", "²", "-1", True, None, 2, 1e300])
+def test_what_is_no_index_is_refused(value: object) -> None:
+    with pytest.raises(tte.InputError, match="it must be a number from 0 to 1") as error:
+        tables.index({"x": value}, "x", 2, "a row")
+    assert len(str(error.value)) < 500
+    assert tables.index({"x": "1"}, "x", 2, "a row") == 1

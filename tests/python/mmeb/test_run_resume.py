@@ -160,3 +160,10 @@ def test_damaged_blocks_are_named(images: Path, tmp_path: Path, monkeypatch: pyt
     found = run_dataset(data, tmp_path, system(None, "never"), options=SMALL, progress=False)
     assert found is not None
     assert found["num_data"] == 8
+
+
+@pytest.mark.parametrize("text", ["", "1", "0/4", "5/4", "²/4", "1/", "-1/4", "1/4 ", "1/" + "9" * 5000, "x" * 5000])
+def test_other_shards_are_refused(text: str) -> None:
+    with pytest.raises(tte.InputError, match="shard is") as error:
+        Shard.parse(text)
+    assert len(str(error.value)) < 500

@@ -101,3 +101,7 @@ def test_reference_misassigns_grades_of_integer_ids() -> None:
     assert metrics.reference_labels(["a", "b"], [1, 2]) == (["a", "b"], [1, 2])
     assert metrics.reference_labels(["01", "1"], [1, 2]) == (["01", "1"], [1, 2])
     assert metrics.reference_labels(["5", "5", "4"], [1, 2, 3]) == ([str(i) for i in set([5, 4])], [1, 2])
+
+
+def test_names_may_be_digits_without_end() -> None:
+    assert metrics.reference_labels(["9" * 5000, "1"], [1, 2]) == (["9" * 5000, "1"], [1, 2])

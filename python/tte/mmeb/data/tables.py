@@ -158,7 +158,7 @@ def index(row: Row, column: str, count: int, where: str) -> int:
     Raises `InputError` if it is none.
     """
     value = row.get(column)
-    if isinstance(value, str) and value.strip().isdecimal():
+    if isinstance(value, str) and value.strip().isdecimal() and len(value) < 20:  # More is no index, nor read by int.
         value = int(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)

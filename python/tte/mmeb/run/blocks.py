@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import os
+import re
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tte import _extras, _files, _tte
+from tte import _extras, _files, _text, _tte
 from tte._tokens import TokenEmbeddings, npy_header
 from tte.mmeb.data.types import Dataset, Entry, Query
 from tte.mmeb.run.embed import Outcome, System
@@ -39,10 +40,11 @@ class Shard:
 
         Raises `InputError` if it is not that.
         """
-        index, slash, count = text.partition("/")
-        if not slash or not index.isdigit() or not count.isdigit() or not 1 <= int(index) <= int(count):
-            raise _tte.InputError(f"shard is {text!r}: it must be i/n with i from 1 to n, such as 1/4.")
-        return Shard(int(index) - 1, int(count))
+        found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+        index, count = map(int, found.groups()) if found else (0, 0)
+        if not 1 <= index <= count:
+            raise _tte.InputError(f"shard is {_text.shown(text)}: it must be i/n with i from 1 to n, such as 1/4.")
+        return Shard(index - 1, count)
 
     def has(self, name: str, block: int) -> bool:
         """Whether a block of this name is of the share; small data sets begin at different shards."""

@@ -101,9 +101,10 @@ def reference_labels(labels: Sequence[str], relevance: Sequence[float] | None) -
 
 def _is_integer(text: str) -> bool:
     digits = text[1:] if text.startswith("-") else text
-    return digits.isascii() and digits.isdigit() and str(int(text)) == text
+    return len(text) < _MOST_DIGITS and digits.isascii() and digits.isdigit() and str(int(text)) == text
 
 
+_MOST_DIGITS = 4000  # Of longer ones Python makes no number.
 _MASK64 = (1 << 64) - 1
 _MODULUS = (1 << 61) - 1
 _LINEAR_PROBES = 9
