@@ -140,7 +140,8 @@ class Tte:
     def __init__(self, folder: Path, threads: int, quantization: str | None) -> None:
         import tte
 
-        backend = tte.Backend("cpu", threads=threads)
+        # Random weights say the same things again and again: guesses would be right more often than on a model's traces.
+        backend = tte.Backend("cpu", threads=threads, prompt_lookup_tokens=0)
         start = time.perf_counter()
         self.reasoner = tte.Reasoner(folder, backend=backend, quantization=quantization)
         self.embedder = tte.Embedder(folder, backend=backend, quantization=quantization)
