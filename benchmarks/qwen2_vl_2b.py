@@ -140,7 +140,7 @@ class Tte:
     def __init__(self, folder: Path, threads: int, quantization: str | None) -> None:
         import tte
 
-        # Random weights say the same things again and again: guesses would be right more often than on a model's traces.
+        # Random weights repeat themselves: guesses would be right more often than of a trained model.
         backend = tte.Backend("cpu", threads=threads, prompt_lookup_tokens=0)
         start = time.perf_counter()
         self.reasoner = tte.Reasoner(folder, backend=backend, quantization=quantization)
