@@ -14,6 +14,7 @@ from PIL import Image as PILImage
 
 from tte import _items, _options, _text, _tte
 from tte._media_limits import DEFAULT_LIMITS, MediaLimits
+from tte._pages import Pages
 
 Item: TypeAlias = Any
 """One item, in any of the forms that :func:`tte.think_then_embed` lists."""
@@ -50,7 +51,8 @@ def prepare(
     Raises `InputError` naming the item.
     """
     _options.flag(allow_urls, "allow_urls")
-    source: Iterable[Any] = _items.split(inputs)[0]
+    pages = inputs._or_errors() if isinstance(inputs, Pages) and on_error == "skip" else inputs
+    source: Iterable[Any] = _items.split(pages)[0]
     each = None
     if isinstance(instruction, (Mapping, Set)):
         raise _options.refuse("instruction", instruction, "a str, None, or a list with one per item")

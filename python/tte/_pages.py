@@ -2,51 +2,157 @@
 
 from __future__ import annotations
 
-import atexit
-import functools
-import io
-import math
+import json
+import multiprocessing
 import os
+import signal
 import stat
+import subprocess
+import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, overload
 
 from tte import _extras, _files, _options, _text, _tte
 from tte._sources import MAX_FILE_BYTES
 
-_POINTS_PER_INCH = 72
 _MOST_DPI = 1200
-_pdfium = threading.RLock()
-"""PDFium is not thread-safe."""
+_MOST_SECONDS = 20
+"""Seconds of computing that opening a document may take, or a page."""
+_MOST_BYTES = 1 << 30
+"""Bytes of memory that a document and a page may take besides the file and the page's pixels."""
+_MOST_PROCESSES = 8
+"""Documents that keep their process until the next page is asked for; others start one again."""
 
 
-def _renew() -> None:
-    global _pdfium  # noqa: PLW0603
-    _pdfium = threading.RLock()  # In a forked process, for a thread that is not there may hold the other one.
+class _Document:
+    """A document, open in a process of its own: the limits of a page are that process's, and it may be killed.
+
+    When it ends, the next page is another one's.
+    """
+
+    def __init__(self, data: bytes, password: str | None) -> None:
+        self._data, self._password = data, password
+        self.lock = threading.Lock()
+        self._process: tuple[subprocess.Popen[bytes], Connection[Any, Any]] | None = None
+        self._end: weakref.finalize[..., Any] | None = None
+        self._used = 0.0
+        _documents[id(self)] = self
+
+    def ask(self, name: str, number: int = 0, dpi: float = 0) -> tuple[str, bytes]:
+        """What the process says about a page, or (0) about the document: a letter, and what it stands for."""
+        with self.lock:
+            is_new = self._process is None
+            kind, rest = self._answer(name, number, dpi)
+            if kind == "M" and not is_new:  # What the pages before it have left behind may fill the process.
+                kind, rest = self._answer(name, number, dpi)
+        if kind == "T":
+            raise _tte.InputError(f"{name} takes over {_MOST_SECONDS} s of computing: leave it out.")
+        if kind == "M":
+            raise _tte.InputError(
+                f"{name} takes over {_MOST_BYTES >> 20} MiB of memory besides its pixels, or breaks PDFium "
+                f"({rest.decode()}): leave it out."
+            )
+        return kind, rest
+
+    def _answer(self, name: str, number: int, dpi: float) -> tuple[str, bytes]:
+        self._used = time.monotonic()
+        is_new = self._process is None
+        try:
+            process, connection = self._process or self._start()
+        except OSError as error:
+            reason = _files.reason(error)
+            raise _tte.InputError(f"{name} needs a process, and none can be started ({reason}): end others.") from error
+        try:
+            if is_new:
+                connection.send_bytes(json.dumps(self._settings()).encode())
+                connection.send_bytes(self._data)
+            connection.send_bytes(json.dumps([number, dpi]).encode())
+            while not connection.poll(1):  # No end of file, if what another thread has forked holds the other end too.
+                if process.poll() is not None:
+                    raise EOFError
+            answer = connection.recv_bytes()
+        except (EOFError, OSError):
+            self.stop()
+            if process.returncode == -signal.SIGXCPU:
+                return "T", b""
+            return "M", f"its process ended with {process.returncode}".encode()
+        except BaseException:  # Ctrl-C.
+            self.stop()
+            raise
+        if answer[:1] == b"M":
+            self.stop()
+        return answer[:1].decode(), answer[1:]
+
+    def _start(self) -> tuple[subprocess.Popen[bytes], Connection[Any, Any]]:
+        running = sorted((d for r in _documents.valuerefs() if (d := r()) and d._process), key=lambda d: d._used)
+        for other in running[: max(0, len(running) + 1 - _MOST_PROCESSES)]:
+            if other.lock.acquire(blocking=False):
+                try:
+                    other.stop()
+                finally:
+                    other.lock.release()
+        ours, theirs = multiprocessing.Pipe()
+        with theirs:
+            # -I -S: what it imports is on the path that it is told. Its own group: Ctrl-C is for this process.
+            process = subprocess.Popen(
+                [sys.executable or "python3", "-I", "-S", Path(__file__).with_name("_pdf_worker.py")],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                process_group=0,
+            )
+        self._end = weakref.finalize(self, _end, os.getpid(), process, ours)
+        self._process = process, ours
+        return self._process
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "path": [folder for folder in sys.path if isinstance(folder, str)],
+            "seconds": _MOST_SECONDS,
+            "bytes": _MOST_BYTES,
+            "pixels": _tte.MAX_IMAGE_PIXELS,
+            "password": self._password,
+        }
+
+    def stop(self) -> None:
+        """End the process."""
+        if self._end:
+            self._end()
+        self._process = self._end = None
 
 
-os.register_at_fork(after_in_child=_renew)
-_opened: weakref.WeakSet[Any] = weakref.WeakSet()
+def _end(owner: int, process: subprocess.Popen[bytes], connection: Connection[Any, Any]) -> None:
+    connection.close()
+    if os.getpid() == owner:
+        process.kill()
+        process.wait()
+    else:
+        process.returncode = 0  # Not this process's child, which was forked since: there is nothing to wait for.
 
 
-@functools.cache
-def _close_at_exit() -> None:
-    """Close what is open when the program ends, before pypdfium2 does it and writes a line about each."""
+_documents: weakref.WeakValueDictionary[int, _Document] = weakref.WeakValueDictionary()
 
-    def close() -> None:
-        if _pdfium.acquire(blocking=False):
-            for document in list(_opened):
-                document.close()
 
-    atexit.register(close)
+def _let_go() -> None:
+    """In a forked process: have no part in the other's processes, nor in locks that its threads hold."""
+    for reference in _documents.valuerefs():
+        if document := reference():
+            document.lock = threading.Lock()
+            document.stop()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 class Pages(Sequence[dict[str, Any]]):
     """The pages of a PDF document as items; each is rendered when it is asked for. :func:`tte.pages` makes it."""
 
-    _document: Any
+    _document: _Document
     _name: str
     _dpi: float
     _numbers: Sequence[int]
@@ -56,7 +162,7 @@ class Pages(Sequence[dict[str, Any]]):
         raise _tte.InputError("tte.Pages is not made by calling it: call tte.pages(document).")
 
     @classmethod
-    def _of(cls, document: Any, name: str, dpi: float, numbers: Sequence[int]) -> Pages:
+    def _of(cls, document: _Document, name: str, dpi: float, numbers: Sequence[int]) -> Pages:
         made = cls.__new__(cls)
         made._document, made._name, made._dpi, made._numbers = document, name, dpi, numbers
         return made
@@ -77,7 +183,15 @@ class Pages(Sequence[dict[str, Any]]):
         return {"image": _render(self._document, number, self._dpi, name), "name": name}
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        return (self[index] for index in range(len(self)))
+        return map(self.__getitem__, range(len(self)))  # No generator, which would end with the first page that fails.
+
+    def _or_errors(self) -> Iterator[dict[str, Any] | _tte.Input]:
+        """The items; in place of a page that cannot be rendered an `Input` that fails where it is used."""
+        for index, number in enumerate(self._numbers):
+            try:
+                yield self[index]
+            except _tte.InputError as error:
+                yield _tte.Input(name=f"{self._name}#page={number}", error=str(error))
 
     def __repr__(self) -> str:
         return f"Pages({self._name!r}, {len(self)} pages, dpi={self._dpi:g})"
@@ -93,8 +207,9 @@ def pages(
     """Open a PDF document: a sequence with one image item for each page.
 
     A page is rendered, over white, when its item is asked for, and handed on as the bytes of a PNG file, so that one
-    page's pixels are in memory at a time. Items name themselves, as in ``report.pdf#page=3``. Needs the package
-    pypdfium2 (``pip install pypdfium2``).
+    page's pixels are in memory at a time. A process of its own does it, which Ctrl-C ends, and which gives up a page
+    that takes over 20 seconds of computing, or over 1 GiB of memory besides its pixels; the other pages still come.
+    Items name themselves, as in ``report.pdf#page=3``. Needs the package pypdfium2 (``pip install pypdfium2``).
 
     Args:
         document: the path of a PDF file, or its bytes.
@@ -103,8 +218,9 @@ def pages(
         password: of an encrypted document.
 
     Raises:
-        InputError: the document cannot be read, is damaged, encrypted, empty or over 1 GiB, has no such page, or (when
-            the page is asked for) a page is over the limit of pixels that every image has.
+        InputError: the document cannot be read, is damaged, encrypted, empty or over 1 GiB, takes over 20 seconds or
+            1 GiB of memory to open, has no such page, or (when the page is asked for) a page does, or is over the limit
+            of pixels that every image has.
 
     Example:
         >>> import tte
@@ -116,9 +232,7 @@ def pages(
         raise _tte.InputError(f"dpi is {dpi:g}: it must be from 1 to {_MOST_DPI}.")
     password = _options.text(password, "password")
     name = "document.pdf" if isinstance(document, (bytes, bytearray, memoryview)) else _name_of(document)
-    opened = _open(document, name, password)
-    with _pdfium:
-        count = len(opened)
+    opened, count = _open(document, name, password)
     if count == 0:
         raise _tte.InputError(f"{name} has no pages.")
     return Pages._of(opened, name, dpi, range(1, count + 1) if pages is None else _numbers(pages, count, name))
@@ -144,26 +258,24 @@ def _numbers(given: Any, count: int, name: str) -> list[int]:
     return numbers
 
 
-def _open(document: Any, name: str, password: str | None) -> Any:
-    pdfium = _extras.pypdfium2()
+def _open(document: Any, name: str, password: str | None) -> tuple[_Document, int]:
+    """The document, and how many pages it has."""
+    _extras.pypdfium2()
     data = bytes(document) if isinstance(document, (bytes, bytearray, memoryview)) else _read(document)
     if not data:
         raise _tte.InputError(f"{name} is empty (0 bytes): give a PDF document.")
-    try:
-        with _pdfium:
-            opened = pdfium.PdfDocument(data, password=password)
-            _opened.add(opened)
-            _close_at_exit()
-            return opened
-    except pdfium.PdfiumError as error:
-        why = str(error)
-        if "password" in why.lower():
-            what = "is encrypted: give its password" if password is None else "has another password: check it"
-        elif b"%PDF" not in data[:1024]:
-            what = "is not a PDF document: give one"
-        else:
-            what = f"is damaged ({_text.shortened(why, 120)}): repair it or export it again"
-        raise _tte.InputError(f"{name} {what}.") from error
+    opened = _Document(data, password)
+    kind, rest = opened.ask(name)
+    if kind == "N":
+        return opened, int(rest)
+    why = rest.decode(errors="replace")
+    if "password" in why.lower():
+        what = "is encrypted: give its password" if password is None else "has another password: check it"
+    elif b"%PDF" not in data[:1024]:
+        what = "is not a PDF document: give one"
+    else:
+        what = f"is damaged ({_text.shortened(why, 120)}): repair it or export it again"
+    raise _tte.InputError(f"{name} {what}.")
 
 
 def _read(path: str | os.PathLike[str]) -> bytes:
@@ -182,30 +294,15 @@ def _read(path: str | os.PathLike[str]) -> bytes:
         raise _tte.InputError(f"{where} cannot be read ({reason}): check the path.") from error
 
 
-def _render(document: Any, number: int, dpi: float, name: str) -> bytes:
+def _render(document: _Document, number: int, dpi: float, name: str) -> bytes:
     """The bytes of a PNG file of one page."""
-    scale = dpi / _POINTS_PER_INCH
-    pdfium = _extras.pypdfium2()
-    try:
-        with _pdfium:
-            page = document[number - 1]
-            try:
-                width, height = (math.ceil(side * scale) for side in page.get_size())
-                if width * height > _tte.MAX_IMAGE_PIXELS:
-                    raise _tte.InputError(
-                        f"{name} is {width}x{height} pixels (width x height) at {dpi:g} dpi, over the limit of "
-                        f"{_tte.MAX_IMAGE_PIXELS}: give a lower dpi."
-                    )
-                bitmap = page.render(scale=scale, rev_byteorder=True)
-                image = bitmap.to_pil().convert("RGB")
-                bitmap.close()
-            finally:
-                page.close()
-    except pdfium.PdfiumError as error:
-        why = _text.shortened(str(error), 120)
-        raise _tte.InputError(f"{name} cannot be rendered ({why}): leave it out.") from error
-    except MemoryError:
-        raise _tte.InputError(f"{name} needs more memory than there is: give a lower dpi.") from None
-    out = io.BytesIO()
-    image.save(out, "PNG", compress_level=1)
-    return out.getvalue()
+    kind, rest = document.ask(name, number, dpi)
+    if kind == "S":
+        raise _tte.InputError(
+            f"{name} is {rest.decode()} pixels (width x height) at {dpi:g} dpi, over the limit of "
+            f"{_tte.MAX_IMAGE_PIXELS}: give a lower dpi."
+        )
+    if kind == "E":
+        why = _text.shortened(rest.decode(errors="replace"), 120)
+        raise _tte.InputError(f"{name} cannot be rendered ({why}): leave it out.")
+    return rest

@@ -257,11 +257,11 @@ def test_few_documents_are_open_at_a_time(tmp_path: Path) -> None:
     pages = [Image.fromarray(noise(56, 56, i)) for i in range(2)]
     for i in range(4):
         pages[0].save(tmp_path / f"{i}.pdf", save_all=True, append_images=pages[1:])
-    before = len(_pages._opened)
+    before = len(_pages._documents)
     items = list(_index.items_of([str(tmp_path)]))
     assert len(items) == 8
     assert len({make()["image"] for _, make in items}) == 2
-    assert len(_pages._opened) <= before + 1
+    assert len(_pages._documents) <= before + 1
     # One that changes meanwhile is a row that fails.
     pages[0].save(tmp_path / "3.pdf")
     _index._document.cache_clear()

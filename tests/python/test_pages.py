@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import io
 import os
+import signal
 import subprocess
 import sys
+import textwrap
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ import pytest
 import tte
 from PIL import Image
 from references import noise
+from tte import _pages
 
 
 def pdf(pages: int = 3, size: tuple[int, int] = (72, 144)) -> bytes:
@@ -32,6 +36,32 @@ def blank(width: float, height: float) -> bytes:
     out = io.BytesIO()
     document.save(out)
     return out.getvalue()
+
+
+def stream(content: bytes, entries: bytes = b"") -> bytes:
+    return b"<<%s/Length %d/Filter/FlateDecode>>stream\n%s\nendstream" % (entries, len(z := zlib.compress(content)), z)
+
+
+def of_contents(*contents: bytes, forms: int = 0, repeats: int = 10) -> bytes:
+    """A document with a page for each stream; a form /F draws the next of `forms` forms, several times, and so on."""
+    count, last = len(contents), 2 + 2 * len(contents) + forms
+    kids = b" ".join(b"%d 0 R" % number for number in range(3, 3 + 2 * count, 2))
+    objects = [b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Count %d/Kids[%s]>>" % (count, kids)]
+    for content in contents:
+        resources = b"/Resources<</XObject<</F %d 0 R>>>>" % (3 + 2 * count)
+        page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 72 72]/Contents %d 0 R%s>>" % (len(objects) + 2, resources)
+        objects += [page, stream(content)]
+    while len(objects) < last:
+        resources = b"/Resources<</XObject<</F %d 0 R>>>>" % (len(objects) + 2)
+        content = b"/F Do " * repeats if len(objects) + 1 < last else b"0 0 9 9 re f"
+        objects.append(stream(content, b"/Type/XObject/Subtype/Form/BBox[0 0 72 72]" + resources))
+    bodies = b"".join(b"%d 0 obj %s endobj\n" % (number, body) for number, body in enumerate(objects, 1))
+    return b"%PDF-1.7\n" + bodies + b"trailer<</Root 1 0 R>>\n%%EOF\n"
+
+
+FINE = b"0 0 1 rg 9 9 20 30 re f"
+TOO_LARGE = of_contents(FINE, b"/F Do", FINE, forms=12)
+TOO_LONG = of_contents(FINE, b"0 0 m 72 72 l S " * 1_500_000, FINE)
 
 
 # A page with a line, encrypted with the user's password "open sesame" (40 bits), compressed.
@@ -169,3 +199,134 @@ def test_a_document_is_a_path_or_bytes() -> None:
     nothing: Any = None
     with pytest.raises(tte.InputError, match="document is a NoneType"):
         tte.pages(nothing)
+
+
+def run(program: str, folder: Path) -> str:
+    """What a script writes, which has no `if __name__ == "__main__"` and no other child than those of its documents."""
+    script = folder / "script.py"
+    header = "import gc, os, resource, signal, threading\nimport tte\nfrom tte import _pages\n"
+    script.write_text(header + textwrap.dedent(program))
+    done = subprocess.run([sys.executable, script], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_pixels_are_those_of_pdfium(report: Path) -> None:
+    with pypdfium2.PdfDocument(report) as document:
+        for number, item in enumerate(tte.pages(report, dpi=100)):
+            expected = document[number].render(scale=100 / 72, rev_byteorder=True).to_numpy()
+            np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(item["image"]))), expected)
+
+
+@pytest.mark.parametrize(
+    ("document", "words"), [(TOO_LARGE, "over 64 MiB of memory"), (TOO_LONG, "over 1 s of computing")]
+)
+def test_a_page_that_asks_for_too_much(document: bytes, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_pages, "_MOST_SECONDS", 1 if document is TOO_LONG else 20)
+    monkeypatch.setattr(_pages, "_MOST_BYTES", 1 << 30 if document is TOO_LONG else 1 << 26)
+    before = signal.signal(signal.SIGXCPU, signal.SIG_IGN)  # Which the process inherits.
+    try:
+        pages = tte.pages(document)
+        first = pages[0]["image"]
+        for _ in range(2):
+            with pytest.raises(tte.InputError, match=rf"^document\.pdf#page=2 takes {words}.*: leave it out\.$"):
+                pages[1]
+            assert pages[2]["image"] == first
+        assert pages[0]["image"] == first
+    finally:
+        signal.signal(signal.SIGXCPU, before)
+
+
+def test_a_page_that_asks_for_too_much_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_pages, "_MOST_BYTES", 1 << 26)
+    pages = tte.pages(TOO_LARGE, dpi=72)
+    result = tte.think_then_embed(pages, side="target", think=False, progress=False, on_error="skip")
+    assert np.isfinite(result.embeddings).all(axis=1).tolist() == [True, False, True]
+    assert "document.pdf#page=2 takes over 64 MiB of memory" in str(result.errors[0])
+    walk = iter(pages)
+    assert next(walk)["name"] == "document.pdf#page=1"
+    with pytest.raises(tte.InputError, match="page=2 takes over"):
+        next(walk)
+    assert [item["name"] for item in walk] == ["document.pdf#page=3"]
+
+
+def test_memory_stays_within_the_limit(tmp_path: Path) -> None:
+    (tmp_path / "bomb.pdf").write_bytes(TOO_LARGE)
+    program = """
+        pages = tte.pages("bomb.pdf")
+        try:
+            pages[1]
+        except tte.InputError as error:
+            print(str(error)[:15])
+        del pages
+        print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 1.2 * (1 << 20))
+        """
+    assert run(program, tmp_path) == "bomb.pdf#page=2\nTrue\n"
+
+
+def test_an_interrupt_ends_a_page(tmp_path: Path) -> None:
+    (tmp_path / "bomb.pdf").write_bytes(TOO_LONG)
+    program = """
+        pages = tte.pages("bomb.pdf")
+        first = pages[0]
+        try:
+            threading.Timer(0.2, signal.raise_signal, [signal.SIGINT]).start()
+            pages[1]
+        except KeyboardInterrupt:
+            try:
+                os.waitpid(-1, 0)
+            except ChildProcessError:
+                print("no child is left")
+        print(pages[0] == first)
+        """
+    assert run(program, tmp_path) == "no child is left\nTrue\n"
+
+
+def test_nothing_is_left_of_documents(tmp_path: Path) -> None:
+    (tmp_path / "fine.pdf").write_bytes(pdf())
+    program = """
+        def files():
+            return len(os.listdir("/proc/self/fd"))
+
+        tte.pages("fine.pdf")
+        before = files()
+        documents = [tte.pages("fine.pdf", dpi=36) for _ in range(12)]
+        rounds = list(zip(*documents))
+        print(len(rounds), all(item == page[0] for page in rounds for item in page))
+        print(files() - before)
+        walk = iter(documents.pop())
+        next(walk)
+        del documents, walk
+        gc.collect()
+        print(files() - before)
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            print("no child is left")
+        """
+    assert run(program, tmp_path) == "3 True\n8\n0\nno child is left\n"
+
+
+def test_threads_share_documents() -> None:
+    documents = [tte.pages(pdf(), dpi=36) for _ in range(3)]
+    expected = [item["image"] for item in documents[0]]
+    with ThreadPoolExecutor(12) as threads:
+        found = list(threads.map(lambda at: documents[at % 3][at % 9 // 3]["image"], range(90)))
+    assert found == [expected[at % 9 // 3] for at in range(90)]
+
+
+def test_a_process_that_somebody_ends_is_replaced() -> None:
+    pages = tte.pages(pdf(), dpi=36)
+    first = pages[0]
+    process = pages._document._process
+    assert process
+    process[0].kill()
+    assert pages[0] == first
+    process[0].wait()
+    assert process[0] is not (pages._document._process or process)[0]
+
+
+def test_a_process_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/python-that-is-not-there")
+    with pytest.raises(tte.InputError, match=r"^document\.pdf needs a process, and none can be started \(No such file"):
+        tte.pages(pdf())

@@ -208,12 +208,13 @@ def test_a_forked_child_reads_documents() -> None:
         """
         import io
         from PIL import Image
-        from tte import _pages
         file = io.BytesIO()
         Image.new("L", (9, 9)).save(file, "PDF")
+        pages = tte.pages(file.getvalue())
+        first = pages[0]
         held, done = threading.Event(), threading.Event()
         def hold():
-            with _pages._pdfium:
+            with pages._document.lock:
                 held.set()
                 done.wait()
         thread = threading.Thread(target=hold)
@@ -221,13 +222,14 @@ def test_a_forked_child_reads_documents() -> None:
         held.wait()
         child = os.fork()
         if child == 0:
-            print(len(tte.pages(file.getvalue())), flush=True)
+            print(pages[0] == first, len(tte.pages(file.getvalue())), flush=True)
             os._exit(0)
         print(wait_for(child))
         done.set()
         thread.join()
+        print(pages[0] == first)
         """,
-        out="1 0",
+        out="True 1 0 True",
     )
 
 
