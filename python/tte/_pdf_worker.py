@@ -22,31 +22,45 @@ _BYTES_PER_PIXEL = 16
 
 
 class _Limits:
-    """What an answer may cost. Going over it ends the process, or is a MemoryError."""
+    """What an answer may cost."""
 
     def __init__(self, seconds: int, most_bytes: int) -> None:
         self._given = {kind: resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_CPU, resource.RLIMIT_AS)}
-        with open("/proc/self/statm", encoding="ascii") as file:
-            held = int(file.read().split()[0]) * resource.getpagesize()
-        self._seconds, self._bytes = seconds, held + most_bytes
+        self._seconds, self._bytes, self._before = seconds, most_bytes, _peak()
+        self._most = 0
         self._set(resource.RLIMIT_CORE, 0)
         signal.signal(signal.SIGXCPU, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGXCPU})
 
     def start(self) -> None:
-        """Begin to count the seconds anew."""
+        """Begin to count the seconds anew; over them the process ends."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
         self._set(resource.RLIMIT_CPU, math.ceil(usage.ru_utime + usage.ru_stime) + self._seconds)
         self.allow(0)
 
     def allow(self, pixels: int) -> None:
-        """Let an image have its memory."""
-        self._set(resource.RLIMIT_AS, self._bytes + pixels * _BYTES_PER_PIXEL)
+        """Let an image have its memory, beside the bytes that everything may take; over twice these the process ends.
+
+        PDFium leaves out an image for which it gets no memory. So it gets more than it may take, and `check` tells.
+        """
+        self._most = self._before + self._bytes + pixels * _BYTES_PER_PIXEL
+        self._set(resource.RLIMIT_AS, self._most + self._bytes)
+
+    def check(self) -> None:
+        """Raise MemoryError if more was taken."""
+        if _peak() > self._most:
+            raise MemoryError
 
     def _set(self, kind: int, most: int) -> None:
         given = self._given.get(kind, resource.RLIM_INFINITY)
         soft = most if given == resource.RLIM_INFINITY else min(most, given)
         resource.setrlimit(kind, (soft, resource.getrlimit(kind)[1]))
+
+
+def _peak() -> int:
+    """Most bytes of address space that the process has had."""
+    with open("/proc/self/status", encoding="utf-8") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmPeak:")) << 10
 
 
 def _render(document: Any, number: int, dpi: float, most_pixels: int, limits: _Limits) -> bytes:
@@ -58,6 +72,7 @@ def _render(document: Any, number: int, dpi: float, most_pixels: int, limits: _L
             return b"S%dx%d" % (width, height)
         limits.allow(width * height)
         bitmap = page.render(scale=scale, rev_byteorder=True)
+        limits.check()
         image = bitmap.to_pil().convert("RGB")
         bitmap.close()
     finally:
