@@ -22,7 +22,7 @@ from tte._sources import MAX_FILE_BYTES
 
 _MOST_DPI = 1200
 _MOST_SECONDS = 20
-"""Seconds of computing that opening a document may take, or a page."""
+"""Seconds of computing that opening a document may take, or a page besides its pixels."""
 _MOST_BYTES = 1 << 30
 """Bytes of memory that a document and a page may take besides the file and the page's pixels."""
 _MOST_PROCESSES = 8
@@ -51,7 +51,7 @@ class _Document:
             if kind == "M" and not is_new:  # What the pages before it have left behind may fill the process.
                 kind, rest = self._answer(name, number, dpi)
         if kind == "T":
-            raise _tte.InputError(f"{name} takes over {_MOST_SECONDS} s of computing: leave it out.")
+            raise _tte.InputError(f"{name} takes over {_MOST_SECONDS} s of computing besides its pixels: leave it out.")
         if kind == "M":
             raise _tte.InputError(
                 f"{name} takes over {_MOST_BYTES >> 20} MiB of memory besides its pixels, or breaks PDFium "
@@ -207,8 +207,8 @@ def pages(
     """Open a PDF document: a sequence with one image item for each page.
 
     A page is rendered, over white, when its item is asked for, and handed on as the bytes of a PNG file, so that one
-    page's pixels are in memory at a time. A process of its own does it, which Ctrl-C ends, and which gives up a page
-    that takes over 20 seconds of computing, or over 1 GiB of memory besides its pixels; the other pages still come.
+    page's pixels are in memory at a time. A process of its own does it, which Ctrl-C ends. A page that takes over 20
+    seconds of computing, or over 1 GiB of memory, besides what its pixels take is given up; the other pages still come.
     Items name themselves, as in ``report.pdf#page=3``. Needs the package pypdfium2 (``pip install pypdfium2``).
 
     Args:

@@ -17,6 +17,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 _POINTS_PER_INCH = 72
+_PIXELS_PER_SECOND = 5_000_000
+"""Least that are drawn and written as PNG."""
 _BYTES_PER_PIXEL = 16
 """Of a bitmap, Pillow's copy of it, and a PNG file with its copy."""
 
@@ -27,22 +29,24 @@ class _Limits:
     def __init__(self, seconds: int, most_bytes: int) -> None:
         self._given = {kind: resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_CPU, resource.RLIMIT_AS)}
         self._seconds, self._bytes, self._before = seconds, most_bytes, _peak()
-        self._most = 0
+        self._most = self._until = 0
         self._set(resource.RLIMIT_CORE, 0)
         signal.signal(signal.SIGXCPU, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGXCPU})
 
     def start(self) -> None:
-        """Begin to count the seconds anew; over them the process ends."""
+        """Begin to count the seconds anew."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        self._set(resource.RLIMIT_CPU, math.ceil(usage.ru_utime + usage.ru_stime) + self._seconds)
+        self._until = math.ceil(usage.ru_utime + usage.ru_stime) + self._seconds
         self.allow(0)
 
     def allow(self, pixels: int) -> None:
-        """Let an image have its memory, beside the bytes that everything may take; over twice these the process ends.
+        """Let an image have its time and memory, beside the seconds and bytes that everything may take.
 
+        Over the seconds, or over twice the bytes, the process ends.
         PDFium leaves out an image for which it gets no memory. So it gets more than it may take, and `check` tells.
         """
+        self._set(resource.RLIMIT_CPU, self._until + pixels // _PIXELS_PER_SECOND)
         self._most = self._before + self._bytes + pixels * _BYTES_PER_PIXEL
         self._set(resource.RLIMIT_AS, self._most + self._bytes)
 
