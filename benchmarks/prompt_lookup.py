@@ -3,9 +3,9 @@
     python benchmarks/prompt_lookup.py
     python benchmarks/prompt_lookup.py --checkpoint /big/disk/qwen2-vl-2b --quantization none int8 int4
 
-The nano reasoner thinks about queries of its nine tasks: such traces take some words from the question. With
---checkpoint (any folder; random weights of a large shape serve, they say the same things again and again) a trace that
-repeats itself is the other end. The same tokens come either way, which is checked.
+The nano reasoner thinks about queries of its nine tasks: terse traces, which hardly ever say three tokens again. With
+--checkpoint (any folder; random weights of a large shape serve) its traces as they come, and traces that are made to
+repeat themselves, by a repetition penalty far below 1: the two ends. The same tokens come either way, which is checked.
 
     speed-up   decode seconds without guesses / with, median of the rounds (least to most)
     right      part of the guesses that were right
@@ -23,6 +23,8 @@ from typing import Any
 import tte
 from tte.nano import generate, tasks
 
+REPEATING = 0.01
+"""A repetition penalty that makes any model take words that it has taken."""
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "models" / "nano"))
 from evaluate_tte import Pool  # noqa: E402
@@ -86,12 +88,14 @@ def main() -> None:
     question = "what is left of the red circle, and what is above the blue square ?"
     for quantization in arguments.quantization:
         bits = None if quantization == "none" else quantization
-        for together in (1, 4):
-            items = [f"{i} {question}" for i in range(together)]
-            compare(
-                f"{arguments.checkpoint.name}, {quantization}", arguments.checkpoint, items, together, arguments.rounds,
-                quantization=bits, recipe="raw", max_new_tokens=arguments.tokens, ignore_eos=True,
-            )  # fmt: skip
+        for kind, penalty in (("as they come", 1.0), ("repeating themselves", REPEATING)):
+            for together in (1, 4):
+                items = [f"{i} {question}" for i in range(together)]
+                compare(
+                    f"{quantization}, {kind}", arguments.checkpoint, items, together, arguments.rounds,
+                    quantization=bits, recipe="raw", max_new_tokens=arguments.tokens, ignore_eos=True,
+                    repetition_penalty=penalty,
+                )  # fmt: skip
 
 
 if __name__ == "__main__":

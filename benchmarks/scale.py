@@ -6,8 +6,8 @@
 One checkpoint reasons and embeds (default: the nano reasoner and embedder). Six panels: items embedded a second against
 how many are given together; tokens written a second against how many traces are written together, and against their
 length; images embedded a second against the side of the image, and against threads; time an item and memory of the
-process over 1 to 10,000 items of lengths from 1 to 60 words (`--most`). Every point is the best of three. The numbers
-go to standard output too.
+process over 1 to 10,000 items of lengths from 1 to 60 words (`--most`). Every point is the best of three, the last
+panel apart. The numbers go to standard output too.
 """
 
 from __future__ import annotations
@@ -89,12 +89,13 @@ def written(lab: Lab, reasoner: tte.Reasoner, together: int, tokens: int) -> flo
     """Tokens a second, of the decoding alone."""
     items = [lab.text(12) for _ in range(together)]
     traces = reasoner.think(items, max_new_tokens=tokens, ignore_eos=True, progress=False)
-    return sum(len(t.token_ids) - 1 for t in traces) / max(t.decode_seconds for t in traces)
+    return sum(len(t.token_ids) - 1 for t in traces) / max(t.timings.decode for t in traces)
 
 
 def scaling(lab: Lab, most: int) -> tuple[list[int], list[float], list[float]]:
     """Milliseconds an item, and memory, for more and more items."""
     embedder = lab.embedder()
+    embedded(lab, [lab.text(5)], embedder)  # Warms up.
     counts = [n for n in (1, 10, 100, 1_000, 10_000) if n <= most]
     costs, memory = [], []
     for count in counts:
@@ -137,7 +138,7 @@ def main() -> None:
     axes = figure.subplots(2, 3).flatten()
     for axis, ((x, y), (xs, ys)) in zip(axes, panels.items(), strict=False):
         axis.plot(xs, ys, marker="o")
-        axis.set(xlabel=x, ylabel=y, xscale="log", ylim=(0, None), xticks=xs, xticklabels=xs)
+        axis.set(xlabel=x, ylabel=y, xscale="log", ylim=(0, 1.1 * max(ys)), xticks=xs, xticklabels=xs)
         axis.minorticks_off()
     last = axes[-1]
     last.plot(counts, costs, marker="o", label="ms an item")
