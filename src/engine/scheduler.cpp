@@ -499,10 +499,14 @@ void Scheduler::finish(Sequence& sequence) {
   try {
     sequence.complete(*model_);
     auto [chain, state] = sequence.take_state();
-    if (sequence.whole()) state.reset();
-    if (state) state->trim();
-    sequence.deliver(!state ? nullptr
-                            : prefixes_.insert(std::move(chain), std::move(state), sequence.pin_state()));
+    std::shared_ptr<PrefixPin> pin;
+    if (sequence.whole()) {
+      state.reset();
+    } else {
+      state->trim();
+      pin = prefixes_.insert(std::move(chain), std::move(state), sequence.pin_state());
+    }
+    sequence.deliver(std::move(pin));
     sequence.ended = true;
   } catch (...) {
     fail(sequence, std::current_exception());

@@ -28,6 +28,8 @@ struct ConfigFile {
   [[nodiscard]] base::JsonObject vision() const { return root().object("vision_config"); }
 };
 ConfigFile read_config_file(const base::Checkpoint& checkpoint);
+// Its model_type; empty: it has none.
+std::string model_type(const base::Checkpoint& checkpoint);
 
 // What a family's text model may differ in.
 struct TextRules {

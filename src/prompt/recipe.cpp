@@ -216,7 +216,6 @@ void parse_poolings(const JsonObject& recipe, Recipe& out) {
     recipe.fail("without_trace", "goes with the poolings \"last\" and \"token\" only");
 }
 
-// A list of sizes, or the least of all.
 void parse_projections(const JsonObject& recipe, Recipe& out) {
   const Json* list = recipe.find("projection");
   if (list == nullptr) return;
@@ -254,6 +253,7 @@ void parse_bidirectional(const JsonObject& recipe, models::Bidirectional& out) {
   }
 }
 
+// A list of sizes, or the least of all.
 void parse_dims(const JsonObject& recipe, Recipe& out) {
   constexpr std::int64_t kMostDims = 1 << 20;
   const Json* json = recipe.find("dims");

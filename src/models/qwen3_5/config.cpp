@@ -96,10 +96,6 @@ TextRules text_rules(const base::Checkpoint& checkpoint) {
 
 }  // namespace
 
-std::string model_type(const base::Checkpoint& checkpoint) {
-  return read_config_file(checkpoint).root().text("model_type", "");
-}
-
 Config load_config(const base::Checkpoint& checkpoint) {
   return qwen::load_config(checkpoint, text_rules(checkpoint), qwen::read_grid_vision, {248056, 248057});
 }

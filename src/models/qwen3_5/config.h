@@ -1,8 +1,6 @@
 // config.json of Qwen3.5.
 #pragma once
 
-#include <string>
-
 #include "base/checkpoint.h"
 #include "models/qwen/config.h"
 
@@ -10,15 +8,12 @@ namespace tte::models::qwen3_5 {
 
 using Config = qwen::Config<qwen::GridVisionConfig>;
 
-// Its model_type: "qwen3_5" or "qwen3_5_moe", or of a text model alone "qwen3_5_text" or "qwen3_5_moe_text".
-std::string model_type(const base::Checkpoint& checkpoint);
-
 // Reads `checkpoint`/config.json; what is absent has transformers' defaults (Qwen3_5TextConfig, Qwen3_5MoeTextConfig,
 // Qwen3_5VisionConfig). Throws ModelError naming file, key and value for what makes no sense or is not
 // supported.
 Config load_config(const base::Checkpoint& checkpoint);
 
-// The same of a text model alone.
+// The same of a text model alone (model_type "qwen3_5_text" or "qwen3_5_moe_text").
 TextConfig load_text_config(const base::Checkpoint& checkpoint);
 
 }  // namespace tte::models::qwen3_5

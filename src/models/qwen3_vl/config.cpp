@@ -51,12 +51,9 @@ qwen::GridVisionConfig read_vision(const base::JsonObject& config, const TextCon
 
 }  // namespace
 
-bool is_mixture(const base::Checkpoint& checkpoint) {
-  return read_config_file(checkpoint).root().text("model_type", "") == kMixture;
-}
-
 Config load_config(const base::Checkpoint& checkpoint) {
-  return qwen::load_config(checkpoint, is_mixture(checkpoint) ? mixture_rules() : text_rules(), read_vision);
+  const bool is_mixture = model_type(checkpoint) == "qwen3_vl_moe";
+  return qwen::load_config(checkpoint, is_mixture ? mixture_rules() : text_rules(), read_vision);
 }
 
 }  // namespace tte::models::qwen3_vl

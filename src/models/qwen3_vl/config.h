@@ -8,10 +8,6 @@ namespace tte::models::qwen3_vl {
 
 using Config = qwen::Config<qwen::GridVisionConfig>;
 
-// Qwen3-VL with mixtures of experts: what its model_type is, and whether a checkpoint says so.
-inline constexpr const char* kMixture = "qwen3_vl_moe";
-bool is_mixture(const base::Checkpoint& checkpoint);
-
 // Reads `checkpoint`/config.json; what is absent has transformers' defaults (Qwen3VLTextConfig, Qwen3VLMoeTextConfig,
 // Qwen3VLVisionConfig). Throws ModelError naming file, key and value for what makes no sense or is not
 // supported.

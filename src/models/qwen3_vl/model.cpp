@@ -8,7 +8,7 @@ namespace tte::models::qwen3_vl {
 
 std::shared_ptr<const Model> load_model(const base::Checkpoint& checkpoint, const ModelOptions& options) {
   const Config config = load_config(checkpoint);
-  Parts parts = qwen::parts_of<qwen::GridTower>(is_mixture(checkpoint) ? kMixture : "qwen3_vl", config);
+  Parts parts = qwen::parts_of<qwen::GridTower>(model_type(checkpoint), config);
   parts.deepstack = static_cast<std::int64_t>(config.vision.deepstack.size());
   return qwen::load_model(checkpoint, options, parts);
 }
