@@ -9,13 +9,21 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tte import _interrupt, _options, _text, _tte
 
 
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in a short sentence, whatever it was given."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """As argparse does it, which (before Python 3.13) takes the value of --name=-- for none, whatever its type."""
+        given = sys.argv[1:] if args is None else list(args)
+        for text in given[: given.index("--")] if "--" in given else given:
+            if text.startswith("--") and text.endswith("=--"):
+                self.error(f"argument {text[:-3]}: '--' is no value for it")
+        return super().parse_known_args(given, namespace)
 
     def error(self, message: str) -> NoReturn:
         super().error(_text.shortened(" ".join(message.split()), 400))

@@ -118,7 +118,7 @@ std::int64_t read_kv_heads(const JsonObject& config, const TextConfig& text) {
   return kv_heads;
 }
 
-void check_attention(const JsonObject& config, const TextRules& rules, const TextConfig& text) {
+void check_attention(const JsonObject& config, const TextRules& rules) {
   if (config.flag("use_sliding_window", false)) {
     config.reject("use_sliding_window", "sliding-window attention is not supported for this family");
   }
@@ -127,16 +127,15 @@ void check_attention(const JsonObject& config, const TextRules& rules, const Tex
       if (type != "full_attention") config.reject("layer_types", "only \"full_attention\" is supported");
     }
   }
-  if (rules.sliding_window == 0) return;
-  // A null is no window, nothing the family's own. One that no prompt is longer than does nothing.
+}
+
+// A window of so many tokens is no window for prompts that are not longer, and longer ones are not read: the mask of a
+// sliding window is not supported. A null is no window, nothing the family's own.
+std::int64_t positions_in_window(const JsonObject& config, const TextRules& rules, const TextConfig& text) {
   const bool none = config.json().contains("sliding_window") && !config.has("sliding_window");
-  const std::int64_t window = config.integer("sliding_window", rules.sliding_window, 1, kMostPositions);
-  if (none || window >= text.max_positions) return;
-  config.fail(
-      "sliding_window",
-      fmt::format("is {}{}: sliding-window attention is not supported. Write null, and {} as "
-                  "max_position_embeddings, to use the model for prompts no longer than its window",
-                  window, config.has("sliding_window") ? "" : " where the file says nothing", window));
+  if (rules.sliding_window == 0 || none) return text.max_positions;
+  return std::min(text.max_positions,
+                  config.integer("sliding_window", rules.sliding_window, 1, kMostPositions));
 }
 
 }  // namespace
@@ -183,8 +182,9 @@ TextConfig read_text(const ConfigFile& file, const TextRules& rules) {
   text.rms_norm_eps = config.number("rms_norm_eps", text.rms_norm_eps, 0, 1);
   read_head_dim(config, rules, text);
   if (config.text("hidden_act", "silu") != "silu") config.reject("hidden_act", "tte knows \"silu\" here");
-  check_attention(config, rules, text);
+  check_attention(config, rules);
   read_text_rope(config, rules, text);
+  text.max_positions = positions_in_window(config, rules, text);
   if (rules.read_own != nullptr) rules.read_own(config, text);
   text.tied = file.root().flag("tie_word_embeddings", false) || config.flag("tie_word_embeddings", false);
   return text;

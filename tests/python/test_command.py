@@ -36,6 +36,14 @@ def test_the_module_is_the_command() -> None:
     assert subprocess.run([sys.executable, "-m", "tte"], capture_output=True, check=False).returncode == 2
 
 
+@pytest.mark.parametrize("name", ["--top", "--side"])
+def test_two_dashes_are_no_value(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["search", "index", "query", f"{name}=--"])
+    assert f"argument {name}: '--' is no value for it" in capsys.readouterr().err
+    assert "index is no file" in run(capsys, "search", "index", "--", f"{name}=--", code=1)
+
+
 @pytest.mark.parametrize("command", ["info", "show"])
 def test_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

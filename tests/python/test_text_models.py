@@ -223,8 +223,8 @@ def edited(theirs: Reference, folder: Path, **config: Any) -> Path:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"sliding_window": 1024}, r"sliding_window\" is 1024: sliding-window attention is not supported"),
-        ({"sliding_window": ...}, r"sliding_window\" is 4096 where .* max_position_embeddings"),
+        ({"sliding_window": 0}, r"sliding_window\" is 0"),
+        ({"use_sliding_window": True}, r"use_sliding_window"),
         ({"layer_types": ["sliding_attention"] * 3}, r"layer_types.*full_attention"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, r"\"yarn\".*\"llama3\""),
         ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, r"\"dynamic\".*\"linear\""),
@@ -234,7 +234,6 @@ def edited(theirs: Reference, folder: Path, **config: Any) -> Path:
         ({"hidden_act": "gelu"}, r"hidden_act.*silu"),
         ({"num_key_value_heads": 3}, r"num_key_value_heads.*divide"),
         ({"head_dim": 23}, r"head_dim.*odd"),
-        ({"max_position_embeddings": 8192, "sliding_window": 8191}, r"sliding_window"),
     ],
 )
 def test_what_is_not_supported_is_named(
@@ -247,14 +246,26 @@ def test_what_is_not_supported_is_named(
     assert "config.json" in str(raised.value)
 
 
-def test_a_window_that_no_prompt_is_longer_than_does_nothing(
-    references: Callable[[Kind], Reference], tmp_path: Path
-) -> None:
+def test_a_sliding_window_is_as_long_as_prompts_may_be(references: Callable[[Kind], Reference], tmp_path: Path) -> None:
     theirs = references(KINDS[-1])
-    folder = edited(theirs, tmp_path / "window", sliding_window=4096)
+    length = len(theirs.ids(TEXTS[0]))
+    folder = edited(theirs, tmp_path / "window", sliding_window=length)
     shutil.copy(theirs.folder / "model.safetensors", folder)
-    whole = tte.Embedder(theirs.folder, device="cpu").embed(TEXTS, progress=False)
-    np.testing.assert_array_equal(tte.Embedder(folder, device="cpu").embed(TEXTS, progress=False), whole)
+    window = Reference(folder, transformers.AutoModelForCausalLM.from_pretrained(folder).eval(), theirs.tokenizer)
+    assert window.model.config.sliding_window == length
+    embedder = tte.Embedder(folder, device="cpu")
+    np.testing.assert_allclose(states(embedder, TEXTS[0]), window.hidden(TEXTS[0]), atol=1e-5, rtol=0)
+    with pytest.raises(tte.InputError, match=f"positions, but the model knows {length};"):
+        embedder.embed(TEXTS[0] + " and a cat")
+
+
+def test_a_file_that_names_no_window_has_the_familys(references: Callable[[Kind], Reference], tmp_path: Path) -> None:
+    theirs = references(KINDS[-1])
+    for name, window, most in (("own", ..., 4096), ("none", None, 32768), ("long", 40000, 32768)):
+        folder = edited(theirs, tmp_path / name, max_position_embeddings=32768, sliding_window=window)
+        shutil.copy(theirs.folder / "model.safetensors", folder)
+        with pytest.raises(tte.InputError, match=f"positions, but the model knows {most};"):
+            tte.Embedder(folder, device="cpu").embed("\n 1" * 20000)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tte import _command, _hub, _options, _tte
+from tte import _command, _options, _tte
 from tte._models import Embedder, Reasoner
 from tte._remote import RemoteReasoner
 from tte._rerank import Reranker
@@ -105,17 +105,13 @@ def judge(arguments: argparse.Namespace) -> Judge | None:
         if arguments.rerank_think:
             raise _tte.InputError("--rerank-think is given without --rerank: nothing is reranked.")
         return None
-    reasoner = Reasoner(_checkpoint(arguments.rerank, "reasoner"), **_numbers(arguments))
+    reasoner = Reasoner(arguments.rerank, **_numbers(arguments))
     return Judge(Reranker(reasoner, think=arguments.rerank_think), top_of(arguments))
 
 
 def _numbers(arguments: argparse.Namespace) -> dict[str, Any]:
     """Where models run and in which numbers."""
     return {name: getattr(arguments, name) for name in ("device", "dtype", "quantization")}
-
-
-def _checkpoint(path: str, role: str) -> str | Path:
-    return _hub.bundled(role) if path == "nano" else path
 
 
 def _reasoner(arguments: argparse.Namespace, backend: dict[str, Any]) -> Reasoner:
@@ -129,7 +125,7 @@ def _reasoner(arguments: argparse.Namespace, backend: dict[str, Any]) -> Reasone
         )  # fmt: skip
     if arguments.reasoner_model:
         raise _tte.InputError("--reasoner-model is of a server: give --reasoner its URL, http(s)://...")
-    return Reasoner(_checkpoint(name, "reasoner"), recipe=recipe, **backend)
+    return Reasoner(name, recipe=recipe, **backend)
 
 
 @contextmanager
@@ -153,8 +149,7 @@ def system(arguments: argparse.Namespace, traces: Path) -> Iterator[System]:
     backend = _numbers(arguments)
     embedder = reasoner = None
     if getattr(arguments, "embedder", None):
-        path = _checkpoint(arguments.embedder, "embedder")
-        embedder = Embedder(path, recipe=arguments.embedder_recipe, **backend)
+        embedder = Embedder(arguments.embedder, recipe=arguments.embedder_recipe, **backend)
     if think != "never":
         reasoner = _reasoner(arguments, backend)
     store = TraceStore(traces) if reasoner is not None else None
