@@ -117,7 +117,8 @@ def split(inputs: object) -> tuple[Iterator[Any], bool]:
     """
     try:
         found = None if _all_have(inputs, "type") or _all_have(inputs, "role") else _elements(inputs, "inputs")
-        size = len(found) if isinstance(found, Sized) else 0
+        sized = found if isinstance(found, Sized) else inputs  # An array's elements are read in pieces.
+        size = len(sized) if found is not None and isinstance(sized, Sized) else 0
         items = None if found is None else iter(found)
     except _tte.Error:
         raise

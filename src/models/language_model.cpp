@@ -88,7 +88,8 @@ void TextConfig::add_to(base::Digester& digester) const {
   for (const double value : {rms_norm_eps, rope_theta}) digester.bytes(&value, sizeof value);
   for (const bool is_delta : delta_layers) digester.number(std::int64_t{is_delta});
   if (!delta_layers.empty()) digester.number(delta.key_heads).number(delta.value_heads);
-  if (!expert_layers.empty()) digester.text("experts").number(experts.per_token);
+  if (!expert_layers.empty())
+    digester.text("experts").number(experts.per_token).number(std::int64_t{experts.normalised});
   if (!bidirectional_layers.empty()) digester.text("bidirectional");
   for (const bool is_bidirectional : bidirectional_layers) digester.number(std::int64_t{is_bidirectional});
   if (rope_scaling.factor == 1 && !rope_scaling.low_freq_factor) return;

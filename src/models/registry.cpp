@@ -17,6 +17,8 @@
 #include "models/llava_next/model.h"
 #include "models/llava_next/preprocessor.h"
 #include "models/model.h"
+#include "models/qwen2/model.h"
+#include "models/qwen2/preprocessor.h"
 #include "models/qwen2_5_vl/model.h"
 #include "models/qwen2_5_vl/preprocessor.h"
 #include "models/qwen2_vl/model.h"
@@ -43,7 +45,9 @@ const std::map<std::string, Family>& families() {
       {"qwen2_5_vl", {qwen2_5_vl::load_preprocessor, qwen2_5_vl::load_model}},
       {"qwen3_vl", {qwen3_vl::load_preprocessor, qwen3_vl::load_model}},
       {"qwen3_vl_moe", {qwen3_vl::load_preprocessor, qwen3_vl::load_model}},
+      {"qwen2", {qwen2::load_preprocessor, qwen2::load_model}},
       {"qwen3", {qwen3::load_preprocessor, qwen3::load_model}},
+      {"qwen3_moe", {qwen3::load_preprocessor, qwen3::load_model}},
       {"llama", {llama::load_preprocessor, llama::load_model}},
       {"mistral", {llama::load_preprocessor, llama::load_model}},
       {"llava_next", {llava_next::load_preprocessor, llava_next::load_model}},

@@ -31,7 +31,9 @@ std::vector<kernels::Weight> matrices(const weights::StateDict& weights, const s
 }  // namespace
 
 Experts::Experts(const weights::StateDict& weights, const ExpertsShape& shape)
-    : per_token_(shape.per_token), router_(plain(weights, "gate", shape.experts, shape.hidden)) {
+    : per_token_(shape.per_token),
+      normalised_(shape.normalised),
+      router_(plain(weights, "gate", shape.experts, shape.hidden)) {
   const std::int64_t inner = shape.intermediate;
   if (weights.has("experts.gate_up_proj")) {
     auto gate_up = matrices(weights, "experts.gate_up_proj", shape.experts, 2 * inner, shape.hidden);
@@ -53,7 +55,8 @@ Experts::Experts(const weights::StateDict& weights, const ExpertsShape& shape)
 std::vector<Experts::Routed> Experts::route(const at::Tensor& x) const {
   const at::Tensor likely = at::softmax(router_(x).to(at::kFloat), 1);
   auto [shares, chosen] = at::topk(likely, per_token_, 1);
-  shares = (shares / shares.sum(1, /*keepdim=*/true)).to(x.scalar_type());
+  if (normalised_) shares = shares / shares.sum(1, /*keepdim=*/true);
+  shares = shares.to(x.scalar_type());
   const at::Tensor on_host = chosen.to(at::kCPU).contiguous();
   const auto* experts = on_host.const_data_ptr<std::int64_t>();
   std::vector<std::vector<std::int64_t>> rows(experts_.size()), places(experts_.size());

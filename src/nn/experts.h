@@ -20,12 +20,13 @@ struct ExpertsShape {
   std::int64_t per_token = 0;            // Experts that each row goes through.
   std::int64_t intermediate = 0;         // Of each expert,
   std::int64_t shared_intermediate = 0;  // and of the one that all rows go through; 0: there is none.
+  bool normalised = true;                // A row's probabilities are divided by their sum.
 };
 
 // Each row goes through the experts (gated MLPs) that its router finds most likely, and is the sum of what they make of
-// it by their probabilities, which are divided by their sum. With a shared expert, what that makes of every row is added,
-// times the sigmoid of its gate. A row's result does not depend on the rows beside it: experts add to it in the order of
-// their numbers.
+// it by their probabilities, which are divided by their sum where the model says so. With a shared expert, what that makes
+// of every row is added, times the sigmoid of its gate. A row's result does not depend on the rows beside it: experts add
+// to it in the order of their numbers.
 //
 // Reads gate.weight (the router), experts.* and shared_expert.*, shared_expert_gate.weight. Experts are there in any of
 // three layouts: experts.gate_up_proj [experts, 2 intermediate, hidden] and experts.down_proj [experts, hidden,
@@ -52,6 +53,7 @@ class Experts final : public FeedForward {
   [[nodiscard]] std::vector<Routed> route(const at::Tensor& x) const;
 
   std::int64_t per_token_;
+  bool normalised_;
   Linear router_;
   std::vector<Expert> experts_;
   std::optional<Shared> shared_;

@@ -45,6 +45,19 @@ LLAMA3 = {
 KINDS = [
     # Heads larger than the hidden size allows.
     Kind("qwen3", transformers.Qwen3Config, transformers.Qwen3ForCausalLM, {"head_dim": 24}),
+    # Layers of a plain MLP beside those of experts, whose shares are divided by their sum, or not.
+    Kind("qwen3-moe", transformers.Qwen3MoeConfig, transformers.Qwen3MoeForCausalLM, {
+        "head_dim": 24, "num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 40,
+        "norm_topk_prob": True, "decoder_sparse_step": 2,
+    }),
+    Kind("qwen3-moe-shares", transformers.Qwen3MoeConfig, transformers.Qwen3MoeForCausalLM, {
+        "num_experts": 4, "num_experts_per_tok": 3, "moe_intermediate_size": 24, "mlp_only_layers": [1],
+        "tie_word_embeddings": False,
+    }),
+    Kind("qwen2", transformers.Qwen2Config, transformers.Qwen2ForCausalLM),
+    Kind("qwen2-untied", transformers.Qwen2Config, transformers.Qwen2ForCausalLM, {
+        "num_key_value_heads": None, "tie_word_embeddings": False,
+    }),
     # Heads of a size that no vector is a multiple of; as many keys as queries.
     Kind("llama", *LLAMA, {
         "hidden_size": 72, "num_attention_heads": 3, "num_key_value_heads": None, "intermediate_size": 100,

@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+
 namespace tte::models::qwen {
 
 using base::JsonObject;
@@ -61,6 +63,16 @@ TextRules qwen3_rules() {
   rules.defaults = text;
   rules.free_head_dim = true;
   return rules;
+}
+
+void read_qwen3_mixture(const JsonObject& config, TextConfig& text) {
+  read_experts(config, text);
+  const std::int64_t step = config.integer("decoder_sparse_step", 1, 1, kMostLayers);
+  const auto plain = config.integers("mlp_only_layers", {}, 0, text.layers - 1);
+  for (std::int64_t i = 0; i < text.layers; ++i) {
+    const bool listed = std::find(plain.begin(), plain.end(), i) != plain.end();
+    text.expert_layers[static_cast<std::size_t>(i)] = !listed && (i + 1) % step == 0;
+  }
 }
 
 void read_shared(const JsonObject& config, VisionConfig& vision) {

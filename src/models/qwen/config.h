@@ -54,6 +54,9 @@ struct GridVisionConfig : VisionConfig {
 TextRules qwen2_rules();
 // What Qwen3's and Qwen3-VL's text models have in common.
 TextRules qwen3_rules();
+// What their mixtures of experts say. Layers of a plain MLP are those of mlp_only_layers, and all but each
+// decoder_sparse_step-th.
+void read_qwen3_mixture(const base::JsonObject& config, TextConfig& text);
 
 // All throw ModelError naming file, key and value for what makes no sense or is not supported (other rope types,
 // other activations).

@@ -1,4 +1,5 @@
-// Qwen3: the decoder of Qwen3-VL without vision, which generators and embedders of text are made of.
+// Qwen3: the decoder of Qwen3-VL without vision, which generators and embedders of text are made of. Dense, or with
+// mixtures of experts.
 #pragma once
 
 #include <memory>

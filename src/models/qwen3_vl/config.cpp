@@ -15,17 +15,6 @@ TextRules text_rules() {
   return rules;
 }
 
-// Layers of a plain MLP: those of mlp_only_layers, and all but each decoder_sparse_step-th.
-void read_mixture(const base::JsonObject& config, TextConfig& text) {
-  read_experts(config, text);
-  const std::int64_t step = config.integer("decoder_sparse_step", 1, 1, kMostLayers);
-  const auto plain = config.integers("mlp_only_layers", {}, 0, text.layers - 1);
-  for (std::int64_t i = 0; i < text.layers; ++i) {
-    const bool listed = std::find(plain.begin(), plain.end(), i) != plain.end();
-    text.expert_layers[static_cast<std::size_t>(i)] = !listed && (i + 1) % step == 0;
-  }
-}
-
 TextRules mixture_rules() {
   TextRules rules = text_rules();
   rules.defaults.hidden_size = 2048;
@@ -35,7 +24,7 @@ TextRules mixture_rules() {
   rules.defaults.kv_heads = 16;
   rules.defaults.head_dim = 0;
   rules.defaults.experts = {.experts = 60, .per_token = 4, .intermediate = 1408};
-  rules.read_own = read_mixture;
+  rules.read_own = qwen::read_qwen3_mixture;
   return rules;
 }
 
