@@ -64,6 +64,26 @@ struct TokenEmbeddings {
   [[nodiscard]] TokenSets sets() const;  ///< A view, valid as long as this is.
 };
 
+struct SparseOptions {
+  std::optional<int>
+      top_k;  ///< The largest values of each vector, of equal ones the first; unset: all above 0.
+
+  /// Throws InputError for a top_k below 1.
+  TTE_API void validate() const;
+};
+
+/// Sparse vectors, whose dimensions are entries of the model's own vocabulary: of input i, the dimensions
+/// indices[offsets[i]] .. indices[offsets[i + 1]], ascending, have these values above 0, and all others are 0. They are
+/// compared by their dot product. An input that failed (OnError::kSkip) has none.
+struct SparseEmbeddings {
+  std::vector<float> values;          ///< [offsets.back()]
+  std::vector<std::int32_t> indices;  ///< [offsets.back()] 0 to dim - 1.
+  std::vector<std::int64_t> offsets;  ///< [inputs + 1]
+  std::int64_t dim = 0;
+  /// One dense vector per input from the same pass, as embed() gives it, with errors and timings.
+  Embeddings pooled;
+};
+
 /// A multimodal embedding model. const and thread-safe: concurrent calls join the same batches. Copies share
 /// it.
 class TTE_API Embedder {
@@ -85,6 +105,18 @@ class TTE_API Embedder {
                                              const std::vector<std::optional<Trace>>& traces = {},
                                              const EmbedCallOptions& options = {},
                                              const TokenOptions& tokens = {}) const;
+
+  /// Sparse vectors of the inputs, for systems that were trained to make them (a recipe with "sparse", and the file of its
+  /// heads in the checkpoint's folder), and the dense ones of the same pass, to which `normalize` and `truncate_dim`
+  /// apply. `on_result` gets the dense one. Throws as embed(), InputError where the recipe has no sparse vector, and
+  /// ModelError where the heads' file is missing.
+  [[nodiscard]] SparseEmbeddings embed_sparse(const std::vector<Input>& inputs,
+                                              const std::vector<std::optional<Trace>>& traces = {},
+                                              const EmbedCallOptions& options = {},
+                                              const SparseOptions& sparse = {}) const;
+
+  /// Dimensions of a sparse vector; 0: there is none, or its heads are not in the checkpoint's folder.
+  [[nodiscard]] std::int64_t sparse_dim() const;
 
   [[nodiscard]] std::int64_t dim() const;  ///< Dimensions of a vector that is not truncated.
   [[nodiscard]] const ModelDescription& model() const;

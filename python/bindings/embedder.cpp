@@ -24,6 +24,28 @@ py::array_t<T> copy_of(const std::vector<T>& values) {
   return to_array(std::vector<T>(values), {static_cast<py::ssize_t>(values.size())});
 }
 
+template <typename T>
+py::array_t<T> moved(std::vector<T>& values) {
+  const auto size = static_cast<py::ssize_t>(values.size());
+  return to_array(std::exchange(values, {}), {size});
+}
+
+void bind_sparse(py::module_& module) {
+  py::class_<SparseEmbeddings>(module, "SparseEmbeddings",
+                               "Sparse vectors of a call, and the dense ones of the same pass.")
+      .def(
+          "take_values", [](SparseEmbeddings& self) { return moved(self.values); },
+          "float32 [entries]; moves the memory out.")
+      .def(
+          "take_indices", [](SparseEmbeddings& self) { return moved(self.indices); },
+          "int32 [entries]; moves the memory out.")
+      .def_property_readonly("offsets", [](const SparseEmbeddings& self) { return copy_of(self.offsets); })
+      .def_readonly("dim", &SparseEmbeddings::dim)
+      .def_property_readonly(
+          "pooled", [](SparseEmbeddings& self) -> Embeddings& { return self.pooled; },
+          py::return_value_policy::reference_internal);
+}
+
 void bind_tokens(py::module_& module) {
   py::enum_<TokenPooling>(module, "TokenPooling", "How neighbouring or similar vectors become one.")
       .value("NEIGHBOURS", TokenPooling::kNeighbours)
@@ -77,6 +99,7 @@ void bind_embedder(py::module_& module) {
       .def_readonly("tokens", &Embeddings::tokens);
 
   bind_tokens(module);
+  bind_sparse(module);
 
   const auto call_options = [](std::optional<std::string> instruction, std::vector<Task> tasks,
                                std::optional<bool> normalize, std::optional<int> truncate_dim,
@@ -138,6 +161,26 @@ void bind_embedder(py::module_& module) {
           py::arg("normalize") = py::none(), py::arg("truncate_dim") = py::none(), py::kw_only(),
           py::arg("tokens"), py::arg_v("on_error", OnError::kThrow, "OnError.THROW"),
           py::arg("progress") = py::none(), py::arg("cancel") = py::none(), py::arg("max_in_flight") = 0)
+      .def(
+          "embed_sparse",
+          [call_options](const Embedder& self, const std::vector<Input>& inputs,
+                         const std::vector<std::optional<Trace>>& traces,
+                         std::optional<std::string> instruction, std::vector<Task> tasks,
+                         std::optional<bool> normalize, std::optional<int> truncate_dim,
+                         std::optional<int> top_k, OnError on_error, Progress progress,
+                         std::optional<CancelToken> cancel, int max_in_flight) {
+            const auto options =
+                call_options(std::move(instruction), std::move(tasks), normalize, truncate_dim, on_error,
+                             std::move(progress), std::move(cancel), max_in_flight);
+            const RunningCall running;
+            return self.embed_sparse(inputs, traces, options, {top_k});
+          },
+          py::arg("inputs"), py::arg("traces") = std::vector<std::optional<Trace>>{},
+          py::arg("instruction") = py::none(), py::arg("tasks") = std::vector<Task>{},
+          py::arg("normalize") = py::none(), py::arg("truncate_dim") = py::none(), py::kw_only(),
+          py::arg("top_k") = py::none(), py::arg_v("on_error", OnError::kThrow, "OnError.THROW"),
+          py::arg("progress") = py::none(), py::arg("cancel") = py::none(), py::arg("max_in_flight") = 0)
+      .def_property_readonly("sparse_dim", &Embedder::sparse_dim)
       .def_property_readonly("dim", &Embedder::dim)
       .def_property_readonly("model", &Embedder::model)
       .def_property_readonly("backend", &Embedder::backend)

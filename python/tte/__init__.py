@@ -20,6 +20,7 @@ from tte._pipeline import AutoThink, Result, think_then_embed
 from tte._processor import Processor, Tokenizer
 from tte._remote import RemoteReasoner
 from tte._rerank import Reranker
+from tte._sparse import SparseEmbeddings
 from tte._tokens import ORIGINS, TokenEmbeddings, TokenWriter
 from tte._trace_files import read_traces
 from tte._tte import (
@@ -70,6 +71,7 @@ __all__ = [
     "RemoteReasoner",
     "Reranker",
     "Result",
+    "SparseEmbeddings",
     "Timings",
     "TokenEmbeddings",
     "TokenWriter",

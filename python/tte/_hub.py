@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tte import _files, _text, _tte
 
-_FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"]
+_FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors", "sparse_weights.pt"]
 
 
 def resolve(path_or_id: str | os.PathLike[str], role: str = "reasoner") -> Path:

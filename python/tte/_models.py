@@ -8,7 +8,7 @@ from typing import Any, Literal, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from tte import _hub, _options, _text, _tokens, _tte
+from tte import _hub, _options, _sparse, _text, _tokens, _tte
 from tte._backend import Backend
 from tte._inputs import Item, prepare
 from tte._media_limits import DEFAULT_LIMITS, MediaLimits, native
@@ -391,6 +391,69 @@ class Embedder(_Model):
                 max_in_flight=_options.count(max_in_flight, "max_in_flight"),
             )
         return _tokens.taken(native, native.pooled.take_data())
+
+    def embed_sparse(  # noqa: PLR0913
+        self,
+        inputs: Item | Iterable[Item],
+        traces: Sequence[TraceLike | None] | TraceLike | None = None,
+        *,
+        top_k: int | None = None,
+        instruction: str | Sequence[str | None] | None = None,
+        task: str | Sequence[str | None] | None = None,
+        side: Literal["query", "target"] | Sequence[str] = "query",
+        normalize: bool | None = None,
+        truncate_dim: int | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+        progress: _options.Progress = True,
+        cancel: _tte.CancelToken | None = None,
+        max_in_flight: int = 0,
+        allow_urls: bool = False,
+    ) -> _sparse.SparseEmbeddings:
+        """Sparse vectors of the inputs, of systems that were trained to make them, and the dense ones of the same pass.
+
+        Args:
+            inputs: one item or a list; see :func:`tte.think_then_embed`.
+            traces: one per input (a Trace, its text, or None), read after the input.
+            top_k: keep so many of the largest values of each vector; None: all that are above 0.
+            instruction: placed where the recipe says, one or one per item; an item's own comes first.
+            task: task family of the recipe's presets, one or one per item.
+            side: "query" or "target".
+            normalize: divide the dense vectors by their L2 norm; default: as the recipe says. Sparse ones never are.
+            truncate_dim: keep the first dimensions of the dense vectors.
+            on_error: "raise", or "skip": the sparse vector of a bad item is empty, and its dense one NaN.
+            progress: a bar, nothing, or a callable ``(done, total)``.
+            cancel: stops the call from another thread.
+            max_in_flight: items whose pixels and states are held at the same time; 0: twice what the engine runs.
+            allow_urls: download images that are named by http(s) addresses; never done without it.
+
+        Raises:
+            InputError: names the item; the recipe has no sparse vector.
+            ModelError: the file of the sparse heads is missing.
+            CancelledError: `cancel` was used.
+
+        """
+        what = prepare(inputs, instruction, on_error, allow_urls, self._limits)
+        items = what.native
+        with _options.progress_bar(progress, len(items), "embed sparse") as report:
+            native = self._native.embed_sparse(
+                items,
+                traces=to_traces(traces, len(items)),
+                instruction=what.instruction,
+                tasks=_options.tasks(task, side, len(items)),
+                normalize=_options.optional(_options.flag, normalize, "normalize"),
+                truncate_dim=_options.optional(_options.whole, truncate_dim, "truncate_dim", 1, _options.INT32),
+                top_k=_options.optional(_options.whole, top_k, "top_k", 1, _options.INT32),
+                on_error=_options.on_error(on_error),
+                progress=report,
+                cancel=_options.cancel_token(cancel),
+                max_in_flight=_options.count(max_in_flight, "max_in_flight"),
+            )
+        return _sparse.taken(native, native.pooled.take_data())
+
+    @property
+    def sparse_dim(self) -> int:
+        """Size of a sparse vector; 0: there is none, or the file of its heads is not in the checkpoint's folder."""
+        return self._native.sparse_dim
 
     @property
     def dim(self) -> int:

@@ -9,6 +9,7 @@
 
 #include "api/call.h"
 #include "api/model_with_recipe.h"
+#include "api/sparse_sink.h"
 #include "api/stages.h"
 #include "api/token_sink.h"
 
@@ -20,14 +21,15 @@ struct Ready {
   std::int64_t bytes = 0;
 };
 
-// Prepares and encodes every item; store(i, prompt, result) takes what comes out, and ends the item.
+// Prepares and encodes every item; store(i, prompt, result) takes what comes out, and ends the item. `rows`: how many,
+// from the pooled one on.
 void encode_all(const Embedder::Impl& self, const std::vector<Input>& inputs,
                 const std::vector<std::optional<Trace>>& traces, const EmbedCallOptions& options,
-                engine::Output output, api::Call& call,
+                engine::Output output, std::int64_t rows, api::Call& call,
                 const std::function<void(std::size_t, const prompt::EmbedPrompt&, const engine::EncodeResult&,
                                          Timings)>& store) {
   call.name_of = [&](std::size_t i) { return api::item_name(inputs[i], i); };
-  call.run([&, output](std::size_t i) {
+  call.run([&, output, rows](std::size_t i) {
     api::check_input(inputs[i]);
     prompt::PromptRequest request{Stage::kEmbed, options.instruction, api::task_of(options, i)};
     std::function<Ready()> job = [builder = self.builder, input = inputs[i], request,
@@ -43,6 +45,7 @@ void encode_all(const Embedder::Impl& self, const std::vector<Input>& inputs,
       encode.prompt = ready.prompt.prompt;
       encode.output = output;
       if (ready.prompt.pooled_row >= 0) encode.row = ready.prompt.pooled_row;
+      encode.rows = rows;
       const auto begin = std::chrono::steady_clock::now();
       call.submit<engine::EncodeResult>(
           i, self.engine(), std::move(encode),
@@ -73,7 +76,7 @@ Embeddings Embedder::embed(const std::vector<Input>& inputs, const std::vector<s
   api::check_pools(*impl_);
   api::VectorSink sink(*impl_, options, inputs.size());
   api::Call call(options, inputs.size(), impl_->backend.impl()->media_pool(), impl_->window());
-  encode_all(*impl_, inputs, traces, options, api::output_of(impl_->recipe().pooling), call,
+  encode_all(*impl_, inputs, traces, options, api::output_of(impl_->recipe().pooling), 1, call,
              [&](std::size_t i, const prompt::EmbedPrompt& prompt, const engine::EncodeResult& result,
                  const Timings& timings) {
                const auto vector = sink.store(i, result.hidden, timings, prompt.prompt->size());
@@ -92,7 +95,7 @@ TokenEmbeddings Embedder::embed_tokens(const std::vector<Input>& inputs,
   api::VectorSink sink(*impl_, options, inputs.size());
   api::TokenSink token_sink(*impl_, options, tokens, inputs.size());
   api::Call call(options, inputs.size(), impl_->backend.impl()->media_pool(), impl_->window());
-  encode_all(*impl_, inputs, traces, options, engine::Output::kAllRows, call,
+  encode_all(*impl_, inputs, traces, options, engine::Output::kAllRows, 1, call,
              [&](std::size_t i, const prompt::EmbedPrompt& prompt, const engine::EncodeResult& result,
                  const Timings& timings) {
                const at::Tensor pooled = api::pooled_state(result.hidden, prompt, impl_->recipe().pooling);
@@ -105,6 +108,33 @@ TokenEmbeddings Embedder::embed_tokens(const std::vector<Input>& inputs,
   TokenEmbeddings out = token_sink.result();
   out.pooled = sink.result(call.errors());
   return out;
+}
+
+SparseEmbeddings Embedder::embed_sparse(const std::vector<Input>& inputs,
+                                        const std::vector<std::optional<Trace>>& traces,
+                                        const EmbedCallOptions& options, const SparseOptions& sparse) const {
+  api::check_each("traces", traces.size(), inputs.size());
+  api::check_each("tasks", options.tasks.size(), inputs.size());
+  api::SparseSink sparse_sink(*impl_, sparse, inputs.size());
+  api::VectorSink sink(*impl_, options, inputs.size());
+  api::Call call(options, inputs.size(), impl_->backend.impl()->media_pool(), impl_->window());
+  const std::int64_t heads = sparse_sink.heads();
+  encode_all(*impl_, inputs, traces, options, engine::Output::kRow, 1 + heads, call,
+             [&](std::size_t i, const prompt::EmbedPrompt& prompt, const engine::EncodeResult& result,
+                 const Timings& timings) {
+               const auto vector = sink.store(i, result.hidden.select(0, 0), timings, prompt.prompt->size());
+               sparse_sink.store(call, i, result.hidden.narrow(0, 1, heads), [&, i, vector] {
+                 if (options.on_result) base::as_it_is([&] { options.on_result(i, vector); });
+                 call.finish(i);
+               });
+             });
+  SparseEmbeddings out = sparse_sink.result();
+  out.pooled = sink.result(call.errors());
+  return out;
+}
+
+std::int64_t Embedder::sparse_dim() const {
+  return impl_->sparse == nullptr ? 0 : impl_->sparse->outputs();
 }
 
 TokenSets TokenEmbeddings::sets() const {

@@ -5,6 +5,7 @@
 
 #include "base/digest.h"
 #include "base/dtype.h"
+#include "base/file.h"
 #include "base/linear_format.h"
 #include "base/plain_error.h"
 #include "prompt/find_recipe.h"
@@ -71,7 +72,12 @@ void ModelWithRecipe::load(const std::filesystem::path& checkpoint, const LoadOp
     projections.emplace_back(found, projection, size);
     size = projections.back().outputs();
   }
-  if (const auto& head = loaded->model->info().head) take_pooling(*head, *recipe);
+  const models::ModelInfo& info = loaded->model->info();
+  if (!info.head && !recipe->sparse.file.empty() && base::is_present(found / recipe->sparse.file)) {
+    sparse = std::make_shared<const models::SparseHeads>(found, recipe->sparse, recipe->pooling.offset,
+                                                         info.hidden_size, info.dtype);
+  }
+  if (info.head) take_pooling(*info.head, *recipe);
   builder = std::make_shared<prompt::PromptBuilder>(loaded->files, std::move(*recipe),
                                                     options.parse_control_tokens, options.media_limits);
   description = describe(*loaded, builder->recipe(), backend);

@@ -9,6 +9,7 @@
 
 #include "api/backend_impl.h"
 #include "models/projection.h"
+#include "models/sparse_heads.h"
 #include "prompt/prompt_builder.h"
 #include "tte/backend.h"
 #include "tte/embedder.h"
@@ -34,6 +35,8 @@ struct ModelWithRecipe {
   std::shared_ptr<const prompt::PromptBuilder> builder;
   ModelDescription description;
   std::vector<models::Projection> projections;  // Of pooled states, in this order.
+
+  std::shared_ptr<const models::SparseHeads> sparse;  // Null where the recipe or the checkpoint has none.
 
   // Values of a vector.
   [[nodiscard]] std::int64_t dim() const {

@@ -110,6 +110,11 @@ void check(const EncodeRequest& request, const models::Model& model) {
     throw InputError(fmt::format("a prompt of {} tokens has no row {}; give the index of one of its tokens.",
                                  request.prompt->size(), *request.row));
   }
+  const std::int64_t row = request.row.value_or(request.prompt->size() - 1);
+  if (one && (request.rows < 1 || request.rows > request.prompt->size() - row)) {
+    throw InputError(fmt::format("a prompt of {} tokens has no {} rows from row {} on: ask for fewer.",
+                                 request.prompt->size(), request.rows, row));
+  }
   if (request.output != Output::kLogProbs) return;
   model.check_generates();
   for (const std::int64_t id : request.candidates) {

@@ -30,7 +30,7 @@ class PrefixPin {
 // What a request wants of the hidden states that are computed for it.
 enum class Output : std::uint8_t {
   kNothing,  // Only the state, for later requests.
-  kRow,      // One token's.
+  kRow,      // One token's, or those of EncodeRequest::rows.
   kAllRows,
   kMean,
   kPooled,  // What Model::pool() makes of all rows.
@@ -73,6 +73,7 @@ struct EncodeRequest {
   std::shared_ptr<const models::Prompt> prompt;
   Output output = Output::kRow;            // Any but kTokens.
   std::optional<std::int64_t> row;         // kRow, kKept, kLogProbs: which; unset: the last.
+  std::int64_t rows = 1;                   // kRow: how many, from that one on.
   std::optional<std::int64_t> kept_layer;  // kKept: which.
   // [tokens, hidden] for a model with an embedding head: what the prompt's tokens, up to the last that is wanted, are
   // where the head goes on. They are then not read by the layers below.
@@ -89,7 +90,7 @@ struct EncodeRequest {
 };
 
 struct EncodeResult {
-  // float32, CPU: [hidden]; [tokens, hidden] for kAllRows; [candidates] for kLogProbs; undefined for kNothing. For
+  // float32, CPU: [hidden], or [rows, hidden] for several; [tokens, hidden] for kAllRows; [candidates] for kLogProbs; undefined for kNothing. For
   // kKept [tokens, hidden] in the model's type on its device.
   at::Tensor hidden;
   std::int64_t reused_tokens = 0;

@@ -379,10 +379,11 @@ void Scheduler::keep_snapshot(const Sequence& sequence) {
 
 void Scheduler::deliver_rows(const std::vector<Chunk>& chunks, const at::Tensor& hidden) {
   std::vector<std::int64_t> rows,
-      asked;  // Single rows that are wanted: these go to the CPU, or the head, together.
+      asked;  // Rows that are wanted by themselves: these go to the CPU, or the head, together.
   for (const Chunk& chunk : chunks) {
     if (chunk.outputs == 0) continue;
-    if (chunk.sequence->output() == Output::kRow) rows.push_back(chunk.first_output);
+    for (std::int64_t i = 0; i < chunk.outputs && chunk.sequence->output() == Output::kRow; ++i)
+      rows.push_back(chunk.first_output + i);
     if (chunk.sequence->output() == Output::kLogProbs) asked.push_back(chunk.first_output);
   }
   at::Tensor single, logits;
@@ -400,7 +401,8 @@ void Scheduler::deliver_rows(const std::vector<Chunk>& chunks, const at::Tensor&
     try {
       if (chunk.outputs > 0 && sequence.output() == Output::kRow) {
         if (error) std::rethrow_exception(error);
-        sequence.take_rows(single.narrow(0, next++, 1));
+        sequence.take_rows(single.narrow(0, next, chunk.outputs));
+        next += chunk.outputs;
       } else if (chunk.outputs > 0 && sequence.output() == Output::kLogProbs) {
         if (error) std::rethrow_exception(error);
         sequence.take_rows(logits.narrow(0, next_asked++, 1));

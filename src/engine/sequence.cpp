@@ -223,6 +223,7 @@ EncodeSequence::EncodeSequence(EncodeRequest request, bool whole)
       wanted_(request.output == Output::kNothing && !whole ? std::move(request.wanted) : nullptr),
       hidden_(std::move(request.hidden)),
       row_(request.row.value_or(request.prompt->size() - 1)),
+      rows_(request.output == Output::kRow ? request.rows : 1),
       candidates_(std::move(request.candidates)) {}
 
 std::int64_t EncodeSequence::id(std::int64_t index) const {
@@ -241,15 +242,16 @@ std::int64_t EncodeSequence::reuse_limit() const {
 }
 
 bool EncodeSequence::wants(std::int64_t index) const {
-  return one_row() ? index == row_ : output() != Output::kNothing && output() != Output::kKept;
+  return one_row() ? index >= row_ && index < row_ + rows_
+                   : output() != Output::kNothing && output() != Output::kKept;
 }
 
 void EncodeSequence::take_rows(const at::Tensor& rows) {
   const std::int64_t count = rows.size(0);
   const std::int64_t hidden = rows.size(1);
   if (output() == Output::kRow) {
-    result_ = result_tensor({hidden});
-    result_.copy_(rows.select(0, 0));
+    if (!result_.defined()) result_ = result_tensor({rows_, hidden});
+    result_.narrow(0, taken_, count).copy_(rows);
   } else if (output() == Output::kLogProbs) {
     const auto count = static_cast<std::int64_t>(candidates_.size());
     const at::Tensor wanted = at::tensor(candidates_, at::kLong).to(rows.device());
@@ -266,7 +268,7 @@ void EncodeSequence::take_rows(const at::Tensor& rows) {
     result_ = result_.defined() ? result_ + sum : sum;  // On the model's device until the end.
   }
   taken_ += count;
-  if (one_row() || finished()) check_finite();
+  if (one_row() ? taken_ == rows_ : finished()) check_finite();
 }
 
 void EncodeSequence::complete(const models::Model& model) {
@@ -295,7 +297,7 @@ void EncodeSequence::deliver(std::shared_ptr<PrefixPin> pin) {
     result.hidden = result_tensor(result_.sizes());
     result.hidden.copy_(result_ / static_cast<double>(taken_));
   } else {
-    result.hidden = std::move(result_);
+    result.hidden = output() == Output::kRow && rows_ == 1 ? result_.select(0, 0) : std::move(result_);
   }
   result.reused_tokens = reused;
   result.queue_seconds = seconds(submitted_, admitted_.value_or(now));

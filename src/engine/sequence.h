@@ -195,7 +195,7 @@ class EncodeSequence : public Sequence {
   // Nobody reads past the pooled row, unless it sees what follows, or the state is for later requests.
   [[nodiscard]] std::int64_t length() const override {
     const bool to_row = one_row() || output() == Output::kKept;
-    return to_row && !whole_ && !pin_state() ? row_ + 1 : prompt().size();
+    return to_row && !whole_ && !pin_state() ? row_ + rows_ : prompt().size();
   }
   [[nodiscard]] std::int64_t id(std::int64_t index) const override;
   [[nodiscard]] std::array<std::int64_t, 3> position(std::int64_t index) const override;
@@ -219,7 +219,8 @@ class EncodeSequence : public Sequence {
   void check_finite() const;
 
   at::Tensor hidden_;
-  std::int64_t row_;  // kRow, kKept, kLogProbs: which.
+  std::int64_t row_;   // kRow, kKept, kLogProbs: which.
+  std::int64_t rows_;  // kRow: how many, from that one on; 1 for the others.
   std::vector<std::int64_t> candidates_;
   at::Tensor result_;
   std::int64_t taken_ = 0;

@@ -44,6 +44,8 @@ const std::map<std::string, Family>& families() {
       {"qwen2_vl", {qwen2_vl::load_preprocessor, qwen2_vl::load_model}},
       {"qwen2_5_vl", {qwen2_5_vl::load_preprocessor, qwen2_5_vl::load_model}},
       {"qwen3_vl", {qwen3_vl::load_preprocessor, qwen3_vl::load_model}},
+      {"colqwen3", {qwen3_vl::load_preprocessor, qwen3_vl::load_model}},
+      {"ops_colqwen3", {qwen3_vl::load_preprocessor, qwen3_vl::load_model}},
       {"qwen3_vl_moe", {qwen3_vl::load_preprocessor, qwen3_vl::load_model}},
       {"qwen2", {qwen2::load_preprocessor, qwen2::load_model}},
       {"qwen3", {qwen3::load_preprocessor, qwen3::load_model}},

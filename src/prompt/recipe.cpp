@@ -241,6 +241,23 @@ void parse_projections(const JsonObject& recipe, Recipe& out) {
   }
 }
 
+void parse_sparse(const JsonObject& recipe, Recipe& out) {
+  const Json* json = recipe.find("sparse");
+  if (json == nullptr) return;
+  const JsonObject object = known_object(*json, recipe.where(), "sparse", {"file", "weights", "biases"});
+  out.sparse.file = object.text("file", "");
+  out.sparse.weights = object.text("weights", "");
+  out.sparse.biases = object.text("biases", "");
+  for (const char* key : {"file", "weights"}) {
+    if (object.text(key, "").empty())
+      object.fail(key, "is missing: it says where the heads of the sparse vector are");
+  }
+  if (out.pooling.offset == 0 || out.without_trace)
+    recipe.fail("sparse",
+                "needs a pooling_offset, and the same with and without a trace: its heads read the tokens "
+                "behind the pooled one");
+}
+
 void parse_bidirectional(const JsonObject& recipe, models::Bidirectional& out) {
   const Json* value = recipe.find("bidirectional");
   if (value == nullptr) return;
@@ -387,28 +404,12 @@ const Instruction& Recipe::preset(const Task& task) const {
 }
 
 Recipe parse_recipe(const Json& json, const std::string& where) {
-  const JsonObject object = known_object(json, where, "",
-                                         {"name",
-                                          "description",
-                                          "applies_to",
-                                          "prompt",
-                                          "instruction",
-                                          "tasks",
-                                          "trace",
-                                          "pooling",
-                                          "pooling_token",
-                                          "pooling_fallback",
-                                          "pooling_offset",
-                                          "without_trace",
-                                          "projection",
-                                          "bidirectional",
-                                          "normalize",
-                                          "dims",
-                                          "max_length",
-                                          "image",
-                                          "video",
-                                          "decoding",
-                                          "benchmark_prompts"});
+  const JsonObject object = known_object(
+      json, where, "",
+      {"name",       "description", "applies_to",    "prompt",           "instruction",    "tasks",
+       "trace",      "pooling",     "pooling_token", "pooling_fallback", "pooling_offset", "without_trace",
+       "projection", "sparse",      "bidirectional", "normalize",        "dims",           "max_length",
+       "image",      "video",       "decoding",      "benchmark_prompts"});
   Recipe out;
   out.source = json;
   out.name = where;
@@ -423,6 +424,7 @@ Recipe parse_recipe(const Json& json, const std::string& where) {
   parse_applies_to(object, out);
   parse_poolings(object, out);
   parse_projections(object, out);
+  parse_sparse(object, out);
   parse_bidirectional(object, out.bidirectional);
   out.normalize = object.flag("normalize", out.normalize);
   parse_dims(object, out);

@@ -12,6 +12,7 @@
 #include "models/model.h"
 #include "models/preprocessor.h"
 #include "models/projection.h"
+#include "models/sparse_heads.h"
 #include "text/chat_template.h"
 #include "tte/options.h"
 
@@ -102,6 +103,7 @@ struct Recipe {
   PoolingRule pooling;
   std::optional<PoolingRule> without_trace;  // Instead of it for prompts without a trace; kLast or kToken.
   std::vector<models::ProjectionOptions> projections;  // Of the pooled state, one behind the other.
+  models::SparseHeadsOptions sparse;  // Of the tokens behind the pooled one, as many as its offset.
   models::Bidirectional bidirectional;
   bool normalize = true;
   // Matryoshka sizes that were trained, beside that of the whole vector; unset: nobody says.

@@ -260,6 +260,32 @@ TEST(Engine, RefusesRequestsThatMakeNoSense) {
   EXPECT_THAT(error_of<InputError>([&] { Bench({}, options); }), HasSubstr("max_step_tokens = 0"));
 }
 
+TEST(Engine, SeveralRowsAreThoseOfAllInStepsOfAnySize) {
+  for (const int step : {1, 2, 3, 64}) {
+    EngineOptions options;
+    options.max_step_tokens = step;
+    Bench bench({}, options);
+    const at::Tensor all = bench.encode(text_prompt(9, 1), Output::kAllRows).get().hidden;
+    for (const std::int64_t rows : {1, 2, 5}) {
+      auto request = encode_request(text_prompt(9, 1));
+      request.row = 3;
+      request.rows = rows;
+      auto beside = bench.encode(text_prompt(7, 2), Output::kRow);
+      const at::Tensor found = bench.engine->submit(std::move(request)).get().hidden;
+      EXPECT_TRUE(found.equal(rows == 1 ? all.select(0, 3) : all.narrow(0, 3, rows)));
+      EXPECT_EQ(beside.get().hidden.dim(), 1);
+    }
+  }
+  Bench bench;
+  for (const std::int64_t rows : {0, 7}) {
+    auto request = encode_request(text_prompt(9, 1));
+    request.row = 3;
+    request.rows = rows;
+    EXPECT_THAT(error_of<InputError>([&] { bench.engine->submit(std::move(request)); }),
+                HasSubstr("from row 3"));
+  }
+}
+
 TEST(Engine, AFailingModelFailsTheRequestsOfItsStepOnly) {
   Bench bench;
   bool fail = true;

@@ -79,3 +79,45 @@ def test_a_projection_under_its_other_name(checkpoint: Callable[[Shape], Path], 
     save_file({**tensors, "custom_text_proj.weight": weight[:, :-1].contiguous()}, folder / "model.safetensors")
     with pytest.raises(tte.ModelError, match=r"custom_text_proj\.weight"):
         tte.Embedder(folder, device="cpu")
+
+
+@pytest.mark.parametrize("named", ["custom_text_proj", "embedding_proj_layer"])
+@pytest.mark.parametrize(("family", "dim"), [("qwen3-vl", 128), ("qwen3.5", 320), ("qwen3-vl", 4096)])
+def test_colqwen3(family: str, dim: int, named: str, checkpoint: Callable[[Shape], Path], tmp_path: Path) -> None:
+    """As colpali-engine has them: the family's model without a head, and a linear layer for every state."""
+    base = Reference(checkpoint(next(shape for shape in SHAPES if shape.name == family)))
+    model = base.model.model
+    torch.manual_seed(2)
+    hidden = base.model.config.text_config.hidden_size
+    project = torch.nn.Linear(hidden, dim)
+    torch.nn.init.normal_(project.weight)
+    folder = tmp_path / f"colqwen3-{family}"
+    shutil.copytree(base.folder, folder)
+    own = {f"{named}.{name}": tensor for name, tensor in project.state_dict().items()}
+    if named == "embedding_proj_layer":  # As TomoroAI's: the whole model below a name, and a type of its own.
+        tensors = {f"vlm.{name}": tensor for name, tensor in load_file(folder / "model.safetensors").items()}
+        config = json.loads((folder / "config.json").read_text())
+        if family == "qwen3-vl":
+            (folder / "config.json").write_text(json.dumps({**config, "model_type": "colqwen3", "embed_dim": dim}))
+    else:
+        tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file({**tensors, **own}, folder / "model.safetensors", metadata={"format": "pt"})
+
+    def vectors(text: str, images: list[Image.Image] | None = None) -> np.ndarray:
+        inputs = base.processor(text=[text], images=images, return_tensors="pt")
+        model.rope_deltas = None
+        with torch.inference_mode():
+            rows = project(model(**inputs).last_hidden_state[0])
+        return torch.nn.functional.normalize(rows, dim=-1).numpy()
+
+    page = Image.fromarray(noise(96, 128, 1))
+    document = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Describe the image.<|im_end|><|endoftext|>"
+    expected = [vectors(f"Query: {QUERIES[1]}" + "<|endoftext|>" * 10), vectors(document, [page])]
+    embedder = tte.Embedder(folder, device="cpu")
+    assert json.loads(embedder.model.recipe)["name"] == "colqwen3"
+    assert embedder.dim == dim
+    found = embedder.embed_tokens([QUERIES[1], page], dtype="float32", progress=False)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5, rtol=0)
+    with pytest.raises(tte.ModelError, match=f"projects its hidden states to {dim} dimensions"):
+        tte.Reasoner(folder, device="cpu")

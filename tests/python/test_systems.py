@@ -319,6 +319,16 @@ def test_wemm(tmp_path: Path, images: list[Image.Image]) -> None:
     check(cut, [unit(expected[0], 64)])
 
 
+def dense_of(sparse: tte.SparseEmbeddings) -> np.ndarray:
+    out = np.zeros(sparse.shape, np.float32)
+    for i in range(len(sparse)):
+        indices, values = sparse[i]
+        assert (np.diff(indices) > 0).all()
+        assert (values > 0).all()
+        out[i, indices] = values
+    return out
+
+
 def test_uembed(tmp_path: Path, images: list[Image.Image]) -> None:
     """Its tokenizer puts an end token behind a text, whose state is the vector, and those of the sparse vector."""
     folder = tmp_path / "UEmbed-2B"
@@ -350,6 +360,41 @@ def test_uembed(tmp_path: Path, images: list[Image.Image]) -> None:
         unit(theirs.states(prompt([image, text], "Find a cat."), [images[0]], **size)[-17]),
     ]
     check(embedder.embed([TEXT, [TEXT, images[0]]], instruction=[None, "Find a cat"], progress=False), expected)
+    assert embedder.sparse_dim == 0
+    with pytest.raises(tte.ModelError, match=r"sparse_weights\.pt is missing"):
+        embedder.embed_sparse(TEXT)
+    # The i-th of the last 16 tokens is read by head i, and all of these together are the sparse vector.
+    torch.manual_seed(6)
+    heads = [torch.randn(5 + i % 3, theirs.model.config.text_config.hidden_size) for i in range(16)]
+    biases = [torch.randn(len(head)) for head in heads]
+    torch.save({"sparse_lm_heads": heads, "sparse_bias": biases}, folder / "sparse_weights.pt")
+    embedder = tte.Embedder(folder, device="cpu")
+    items, told = [TEXT, [TEXT, images[0]]], [None, "Find a cat"]
+    sparse = embedder.embed_sparse(items, instruction=told, progress=False)
+    states = [
+        theirs.states(prompt([text], "Represent the user's input.")),
+        theirs.states(prompt([image, text], "Find a cat."), [images[0]], **size),
+    ]
+    logits = [
+        torch.cat(
+            [head @ torch.from_numpy(row) + bias for head, row, bias in zip(heads, rows[-16:], biases, strict=True)]
+        )
+        for rows in states
+    ]
+    vectors = [torch.log1p(torch.relu(each)).numpy() for each in logits]
+    assert sparse.shape == (2, embedder.sparse_dim) == (2, len(vectors[0]))
+    assert (sparse.values.dtype, sparse.indices.dtype, sparse.indptr.dtype) == (np.float32, np.int32, np.int64)
+    check(dense_of(sparse), vectors)
+    check(sparse.pooled, expected)
+    np.testing.assert_allclose(sparse.dot(sparse), np.stack(vectors) @ np.stack(vectors).T, rtol=1e-5)
+    for i, item in enumerate(items):  # By itself: the same bits.
+        alone = embedder.embed_sparse([item], instruction=told[i], progress=False)
+        np.testing.assert_array_equal(dense_of(alone)[0], dense_of(sparse)[i])
+    few = embedder.embed_sparse(items, instruction=told, top_k=3, progress=False)
+    for i, vector in enumerate(vectors):
+        indices, values = few[i]
+        assert indices.tolist() == sorted(np.argsort(-vector)[:3].tolist())
+        np.testing.assert_allclose(values, vector[indices], atol=1e-5)
     # Prompts end as the tokenizer ends texts, whatever the recipe, and a reasoner's go on.
     ids = theirs.inputs(turns([text], "cat"))["input_ids"][0].tolist()
     assert ids[-18:] == [ids[-18], *[token] * 17]
@@ -746,5 +791,5 @@ def test_the_readme_names_what_is_there() -> None:
     bundled = {file.stem for file in (root / "models" / "recipes").glob("*.json")}
     assert named == bundled - {"raw", "plain"}
     tests = [name for row in rows for name in re.findall(r"`(test_\w+)", row[6])]
-    assert len(tests) == len(named) - 2  # Two have a file of their own.
+    assert len(tests) == len(named) - 3  # Three have a file of their own.
     assert [name for name in tests if not any(own.startswith(name) for own in globals())] == []
