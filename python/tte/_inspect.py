@@ -54,7 +54,7 @@ def info(
         "weights": _weights(base),
         "layers": text.get("num_hidden_layers"),
         "vocabulary": processor.tokenizer.vocab_size,
-        "vector": {"dimensions": hidden, "truncated": _truncation(rules, hidden)},
+        "vector": {"dimensions": hidden, "truncated": _truncation(rules, hidden), "sparse": _sparse(folder, rules)},
         "recipe": {"name": rules.get("name"), "why": processor.recipe_reason,
                    "description": rules.get("description", "")},
         "max_length": rules.get("max_length"),
@@ -84,6 +84,8 @@ def told(found: Mapping[str, Any]) -> str:
     if found["adapter"] is not None:
         lines.append(("adapter", f"{found['adapter']}, of {found['base']}"))
     lines.append(("vectors", f"{vector['dimensions']} dimensions; {vector['truncated']}"))
+    if vector["sparse"]:
+        lines.append(("", f"and sparse ones, {vector['sparse']}"))
     lines.append(("recipe", f"{recipe['name']}: {recipe['why']}"))
     if recipe["description"]:
         lines.append(("", recipe["description"]))
@@ -101,6 +103,14 @@ def told(found: Mapping[str, Any]) -> str:
     else:
         lines += [("  to think", sample["reason"]), ("  to embed", sample["embed"])]
     return "\n".join(f"{name:<11} {value}".rstrip() for name, value in lines)
+
+
+def _sparse(folder: Path, rules: Mapping[str, Any]) -> str | None:
+    """Where the heads of sparse vectors are, and whether they are; None where the recipe has none."""
+    name = rules.get("sparse", {}).get("file")
+    if name is None:
+        return None
+    return f"by the heads in {name}" if (folder / name).is_file() else f"but their heads are missing: fetch {name}"
 
 
 class Show:

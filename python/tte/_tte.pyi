@@ -45,6 +45,7 @@ __all__: list[str] = [
     "RemoteOptions",
     "Resize",
     "Side",
+    "SparseEmbeddings",
     "Stage",
     "Task",
     "ThinkMode",
@@ -1063,6 +1064,25 @@ class TokenEmbeddings:
     @property
     def positions(self) -> numpy.typing.NDArray[numpy.int64]: ...
 
+class SparseEmbeddings:
+    """
+    Sparse vectors of a call, and the dense ones of the same pass.
+    """
+    def take_indices(self) -> numpy.typing.NDArray[numpy.int32]:
+        """
+        int32 [entries]; moves the memory out.
+        """
+    def take_values(self) -> numpy.typing.NDArray[numpy.float32]:
+        """
+        float32 [entries]; moves the memory out.
+        """
+    @property
+    def dim(self) -> int: ...
+    @property
+    def offsets(self) -> numpy.typing.NDArray[numpy.int64]: ...
+    @property
+    def pooled(self) -> Embeddings: ...
+
 class Embedder:
     """
     The model that embeds.
@@ -1083,6 +1103,21 @@ class Embedder:
         cancel: CancelToken | None = None,
         max_in_flight: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> Embeddings: ...
+    def embed_sparse(
+        self,
+        inputs: collections.abc.Sequence[Input],
+        traces: collections.abc.Sequence[Trace | None] = [],
+        instruction: str | None = None,
+        tasks: collections.abc.Sequence[Task] = [],
+        normalize: bool | None = None,
+        truncate_dim: typing.SupportsInt | typing.SupportsIndex | None = None,
+        *,
+        top_k: typing.SupportsInt | typing.SupportsIndex | None = None,
+        on_error: OnError = ...,
+        progress: collections.abc.Callable[[int, int], None] | None = None,
+        cancel: CancelToken | None = None,
+        max_in_flight: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> SparseEmbeddings: ...
     def embed_tokens(
         self,
         inputs: collections.abc.Sequence[Input],
@@ -1104,6 +1139,8 @@ class Embedder:
     def dim(self) -> int: ...
     @property
     def model(self) -> ModelDescription: ...
+    @property
+    def sparse_dim(self) -> int: ...
     @property
     def tokenizer(self) -> Tokenizer: ...
 

@@ -251,3 +251,50 @@ def test_no_path_or_model_is_an_empty_string(capsys: pytest.CaptureFixture[str])
     with pytest.raises(SystemExit):
         main(["run", "--data", "x", "--embedder", "x", "--out", "x", "--reasoner", ""])
     assert "argument --reasoner: it is an empty string" in capsys.readouterr().err
+
+
+def test_traces_that_were_made_elsewhere(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """About what `prompts` wrote, by the ids that it gave; `run` finds them without writing any."""
+    common = ["--data", str(data), "--tasks", "HatefulMemes"]
+    reasoner = ["--reasoner", "http://127.0.0.1:9/v1", "--reasoner-model", "far", "--think", "queries"]
+    store, given = tmp_path / "traces.sqlite", tmp_path / "given"
+    assert main(["prompts", *common, "--out", str(tmp_path / "prompts")]) == 0
+    asked = [json.loads(line) for line in (tmp_path / "prompts/HatefulMemes_queries.jsonl").read_text().splitlines()]
+    given.mkdir()
+    rows = [
+        {"custom_id": row["id"], "response": {"body": {"choices": [{"message": {"content": f"it is {row['id']}"}}]}}}
+        for row in asked
+    ]
+    file = given / "HatefulMemes_queries.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    fields = ["--given-key", "custom_id", "--given-text", "response.body.choices.0.message.content"]
+    take = ["traces", *common, *reasoner, "--store", str(store), "--given", str(given), *fields]
+    assert main(take) == 0
+    out = tmp_path / "out"
+    assert main(["run", *common, *reasoner, "--embedder", "nano", "--out", str(out), "--traces", str(store)]) == 3
+    found = pq.read_table(out / "image" / "HatefulMemes" / "queries.parquet").to_pylist()
+    assert [row["trace"] for row in found] == [f"it is {row['id']}" for row in asked]
+    # Rows that are missing are told, and so are keys of nothing; those that are kept stay.
+    file.write_text(json.dumps({**rows[0], "custom_id": "nothing"}) + "\n")
+    capsys.readouterr()
+    assert main(take) == 3
+    told = capsys.readouterr().err
+    assert f"{len(asked)} of {len(asked)} entries have no trace" in told
+    assert "keys of no entry, such as 'nothing'" in told
+    file.unlink()
+    assert main(take) == 3
+    assert "has no file of its traces" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--given-key", "id"], "--given-key needs --given"),
+    (["--given", "."], "--given needs --reasoner and --data"),
+    (["--given", "none", "--reasoner", "nano"], "--given none is not a folder"),
+], ids=str)  # fmt: skip
+def test_given_traces_need_their_place(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main(["traces", "--store", "t.sqlite", "--export", "e.jsonl", *arguments]) == 1
+    assert message in capsys.readouterr().err

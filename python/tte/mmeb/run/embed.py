@@ -224,6 +224,25 @@ class System:
         done = {key: item.outcome() for key, item in work.items()}
         return [failed[i] if i in failed else done[key] for i, key in enumerate(keys)]
 
+    def keep_given(
+        self, entries: Sequence[Entry], traces: Sequence[_tte.Trace | None], *, family: str, side: str
+    ) -> list[str]:
+        """Put traces that were made elsewhere into the store, as if the reasoner had written them about the entries.
+
+        Returns a sentence for each entry that has a trace and cannot be read.
+        """
+        assert self.store is not None
+        failed = []
+        for entry, trace in zip(entries, traces, strict=True):
+            if trace is None:
+                continue
+            try:
+                item, content, _ = read(entry, family, side)
+                self.store.put(self._request(item, content, family, side), trace, seconds=0.0)
+            except _tte.InputError as error:
+                failed.append(str(error))
+        return failed
+
     def _request(self, item: Any, content: Any, family: str, side: str) -> Request:
         assert self.store is not None
         assert self.reasoner is not None
