@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import tte
 from adapters import make_adapter
 from chat_server import chat_server
 from checkpoints import Shape
 from PIL import Image
 from references import noise
+from test_sparse import heads_of, with_sparse_recipe
 from tte.__main__ import main
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +39,7 @@ def test_snippets_run(checkpoint: Callable[[Shape], Path], tmp_path: Path, monke
     pages[0].save(tmp_path / "report.pdf", save_all=True, append_images=pages[1:])
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    assert len(SNIPPETS) == 8
+    assert len(SNIPPETS) == 9
 
     exec(SNIPPETS[0], names)
     corpus, queries = names["corpus"], names["queries"]
@@ -75,10 +77,13 @@ def test_snippets_run(checkpoint: Callable[[Shape], Path], tmp_path: Path, monke
     assert names["corpus"].vectors.dtype == np.float16
     assert isinstance(names["corpus"].vectors, np.memmap)
     assert names["result"].tokens.mask("trace").any()
-    exec(SNIPPETS[6], names)
+    sparse = with_sparse_recipe(checkpoint(EMBEDDER), tmp_path / "sparse")
+    torch.save(heads_of(sparse), sparse / "heads.pt")
+    exec(SNIPPETS[6], {**names, "embedder": tte.Embedder(sparse, device="cpu")})
+    exec(SNIPPETS[7], names)
     assert names["scores"].shape == (2, 2)
     assert len(names["best"]) == 1
-    exec(SNIPPETS[7], names)
+    exec(SNIPPETS[8], names)
     assert names["result"].stats.thought == len(names["items"])
     assert np.isfinite(names["result"].embeddings).all()
 

@@ -23,9 +23,14 @@ HEADS = 3
 
 @pytest.fixture
 def where(checkpoint: Callable[[Shape], Path], tmp_path: Path) -> Path:
-    """Return a checkpoint whose recipe reads the last three tokens of a prompt with heads of their own."""
-    folder = tmp_path / "sparse"
-    shutil.copytree(checkpoint(next(shape for shape in SHAPES if shape.name == "tied-gqa")), folder)
+    """Return a checkpoint that lacks the file of its heads."""
+    base = checkpoint(next(shape for shape in SHAPES if shape.name == "tied-gqa"))
+    return with_sparse_recipe(base, tmp_path / "sparse")
+
+
+def with_sparse_recipe(base: Path, folder: Path) -> Path:
+    """Copy a checkpoint, whose recipe then reads the last three tokens of a prompt with heads of their own."""
+    shutil.copytree(base, folder)
     recipe = {
         "name": "sparse", "trace": {"suffix": "<|vision_pad|>" * HEADS}, "pooling_offset": HEADS,
         "sparse": {"file": "heads.pt", "weights": "w", "biases": "b"},
