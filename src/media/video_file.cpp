@@ -316,7 +316,11 @@ class VideoFile::Impl {
     if (timed_) {
       std::int64_t end = entries_.front().pts;
       for (const Entry& entry : entries_) end = std::max(end, entry.pts + entry.duration);
-      const double seconds = static_cast<double>(end - entries_.front().pts) * av_q2d(stream_->time_base);
+      // Times first, then their difference, as torchcodec has it: the last bit decides how a time is written.
+      const auto seconds_at = [base = stream_->time_base](std::int64_t pts) {
+        return static_cast<double>(pts) * base.num / base.den;
+      };
+      const double seconds = seconds_at(end) - seconds_at(entries_.front().pts);
       if (seconds > 0) {
         fps_ = static_cast<double>(entries_.size()) / seconds;
         return;

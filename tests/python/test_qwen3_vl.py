@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,15 @@ def test_files_are_sampled_by_time(frames: int, tmp_path: Path, reference: GetRe
     for count in (2, 3, frames - 1 or 1, frames):
         if count > 1:
             check(theirs, str(path), {"video": path, "num_frames": count}, processor, num_frames=count, fps=None)
+
+
+@pytest.mark.parametrize("rate", [5, 7, 10, 12, 15, 20, 24, 25, 30, 60, Fraction(30000, 1001)], ids=str)
+def test_times_are_rounded_alike(rate: Fraction | int, tmp_path: Path, reference: GetReference) -> None:
+    theirs = reference(SHAPE)
+    processor = tte.Processor(theirs.folder)
+    for frames in (9, 14, 17, 34, 51):
+        path = write_video(tmp_path / f"{frames}.mp4", (32, 32), frames=frames, rate=rate)
+        check(theirs, str(path), {"video": path}, processor)
 
 
 @pytest.mark.parametrize("frames", [2, 3, 5, 6, 13, 50])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import struct
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -29,6 +30,7 @@ def write_video(
     frames: int = 2,
     space: int | None = None,
     levels: int | None = None,
+    rate: Fraction | int = 10,
 ) -> Path:
     """A video of noise over waves; `size` is width, height, `space` and `levels` are FFmpeg's numbers."""
     width, height = size
@@ -38,7 +40,7 @@ def write_video(
     if path.suffix == ".mp4":
         codec = "mpeg4"
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=10)
+        stream = container.add_stream(codec, rate=rate)
         stream.width, stream.height, stream.pix_fmt = width, height, pixels
         context = stream.codec_context
         context.thread_count = 1
