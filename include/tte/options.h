@@ -69,9 +69,9 @@ struct LoadOptions {
   /// "auto" (the checkpoint's own), "float32", "bfloat16", "float16".
   std::string dtype = "auto";
   /// How the matrices of linear layers are kept: "none" (in the dtype), "int8" or "int4". They are rounded while the
-  /// checkpoint is loaded: int8 with a scale for each output, int4 with one for each 32 inputs of an output; matrices
-  /// with fewer than 64 inputs or outputs stay as they are. Their inputs are rounded to 8 bits in every call, with a
-  /// scale for each 128 (int4: 32) values of a row. CPU only.
+  /// checkpoint is loaded: int8 with a scale for each output, int4 with one for each 128 inputs of an output and a
+  /// factor from -15 to 15 for each 32 of these; matrices with fewer than 64 inputs or outputs stay as they are. Their
+  /// inputs are rounded to 8 bits in every call, with a scale for each 128 values of a row. CPU only.
   std::string quantization = "none";
   /// A recipe file, or the name of a bundled recipe; empty: the checkpoint's recipe.json, else found.
   std::string recipe;

@@ -11,7 +11,7 @@ enum class LinearFormat : std::uint8_t {
   kPlain,  // Numbers of the model's dtype, as a checkpoint has them.
   kPanels,  // The same numbers in the order in which the processor multiplies them fastest, if it has one of its own.
   kInt8,  // Whole numbers of 8 bits, with one scale for each output.
-  kInt4,  // Whole numbers of 4 bits, with one scale for each 32 inputs of an output.
+  kInt4,  // Whole numbers of 4 bits, with one scale for each 128 inputs of an output, and a factor for each 32.
 };
 
 // What users ask for, whose numbers differ: "none" is kPlain and kPanels.

@@ -20,7 +20,7 @@ bool is_packed(base::LinearFormat format, std::int64_t outputs, std::int64_t inp
 at::Tensor pack(const at::Tensor& matrix, base::LinearFormat format);
 
 // The weight whose bytes pack() made; memory is shared. `dtype` is that of x and of results. Rows that a weight of few
-// bits is multiplied with are rounded to 8 bits, with a scale for each 128 (kInt4: 32) values.
+// bits is multiplied with are rounded to 8 bits, with a scale for each 128 values.
 Weight packed_weight(at::Tensor packed, base::LinearFormat format, std::int64_t outputs, std::int64_t inputs,
                      at::ScalarType dtype);
 

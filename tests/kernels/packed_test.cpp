@@ -29,7 +29,8 @@ at::Tensor numbers(const Weight& weight) {
 }
 
 // x as it is multiplied: rounded to 127 steps of the greatest value of each group.
-at::Tensor rounded_rows(const at::Tensor& x, std::int64_t group) {
+at::Tensor rounded_rows(const at::Tensor& x) {
+  constexpr std::int64_t group = 128;
   const std::int64_t missing = (group - x.size(1) % group) % group;
   const at::Tensor groups = at::constant_pad_nd(x.to(at::kFloat), {0, missing})
                                 .view({x.size(0), (x.size(1) + missing) / group, group});
@@ -70,7 +71,7 @@ TEST_P(QuantizedTest, ProductsAreThoseOfTheRoundedNumbers) {
     const at::Tensor kept = numbers(weight);
     for (const std::int64_t rows : {0, 1, 2, 3, 6, 7, 13, 64, 250}) {
       const at::Tensor x = random({rows, in}, type, 1);
-      const at::Tensor right = rounded_rows(x, format == LinearFormat::kInt8 ? 128 : 32);
+      const at::Tensor right = rounded_rows(x);
       const double sums = 8.0 * rounding(at::kFloat) * std::sqrt(static_cast<double>(in));
       EXPECT_EQ(difference(kernels::linear_float(x, weight), reference::linear(right, kept, {}), sums), "")
           << rows << " rows, " << in << " -> " << out;
@@ -172,6 +173,33 @@ TEST(QuantizeTest, FourBitsKeepWhatTheyCanSay) {
   const at::Tensor matrix = codes.to(at::kFloat) * 0.25;
   EXPECT_TRUE(numbers(packed(matrix, LinearFormat::kInt4)).allclose(matrix, 1e-6, 1e-6));
   EXPECT_TRUE(numbers(packed(-matrix, LinearFormat::kInt4)).allclose(-matrix, 1e-6, 1e-6));
+}
+
+TEST(QuantizeTest, FourBitsFitBlocksOfUnequalSizes) {
+  // Within a group of 128 inputs, the blocks of 32 are up to 5 times as large as others.
+  const at::Tensor sizes = at::tensor({1.0F, 0.2F, 0.5F, -0.7F}).repeat_interleave(32).repeat({4});
+  const at::Tensor matrix = random({256, 512}, at::kFloat, 1) * sizes;
+  const Weight weight = packed(matrix, LinearFormat::kInt4);
+  const at::Tensor kept = numbers(weight);
+  EXPECT_LT(((kept - matrix).norm() / matrix.norm()).item<double>(), 0.083);
+  for (const std::int64_t block : {0, 1, 2, 3}) {
+    const at::Tensor right = matrix.narrow(1, 32 * block, 32);
+    EXPECT_LT(((kept.narrow(1, 32 * block, 32) - right).norm() / right.norm()).item<double>(), 0.1) << block;
+  }
+}
+
+TEST(QuantizeTest, TheGreatestCodesAndFactorsFitIntoBytes) {
+  // Every block's greatest value, of either sign, is all of the group's range, and x is all of its own.
+  at::Tensor matrix = at::ones({64, 256});
+  matrix.narrow(0, 16, 16).neg_();
+  matrix.slice(0, 32, 64, 2).slice(1, 0, 256, 2).neg_();
+  matrix.slice(0, 33, 64, 2).slice(1, 0, 256, 32).neg_();
+  const Weight weight = packed(matrix, LinearFormat::kInt4);
+  const at::Tensor x = at::where(random({40, 256}, at::kFloat, 1) > 0, 1.0F, -1.0F);
+  const at::Tensor many = linear_float(x, weight);
+  EXPECT_EQ(difference(many, reference::linear(x, numbers(weight), {}), 1e-6), "");
+  for (std::int64_t row = 0; row < x.size(0); ++row)
+    EXPECT_TRUE(linear_float(x.narrow(0, row, 1), weight).equal(many.narrow(0, row, 1))) << row;
 }
 
 TEST(QuantizeTest, ManyOutputsAreSharedAmongThreads) {

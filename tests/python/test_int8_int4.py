@@ -24,7 +24,7 @@ WIDE = [
     Shape("wide-qwen3.5", family="qwen3_5", hidden=128, layers=4, mrope=(2, 1, 1), scale=2.0),
 ]
 BITS = ("int8", "int4")
-GROUP = {"int8": 128, "int4": 32}
+GROUP = 128
 TALK = [{"role": "user", "content": [{"type": "text", "text": "look at the cat and the red circle"}]}]
 ITEMS = ["look at the cat", [noise(70, 84), "describe the red square"], "a", [noise(56, 56, seed=3)]]
 
@@ -46,18 +46,25 @@ def rounded_weight(weight: torch.Tensor, bits: str) -> torch.Tensor:
     if bits == "int8":
         scale = weight.abs().amax(1, keepdim=True) / 127
         return (weight / scale).round() * scale
-    groups = grouped(weight, GROUP[bits])
-    most = groups.abs().amax(-1, keepdim=True)
-    sign = torch.where((groups == -most).any(-1, keepdim=True), 1.0, -1.0)
-    best, scale = torch.full_like(most, -1), torch.zeros_like(most)
-    for step in range(5):
-        codes = (groups * (sign * (6.8 + 0.4 * step) / most)).round().clamp(-8, 7)
-        product, square = (groups * codes).sum(-1, keepdim=True), codes.square().sum(-1, keepdim=True)
-        gain = product.square() / square
-        scale = torch.where(gain > best, product / square, scale)
-        best = torch.maximum(gain, best)
-    scale = scale.bfloat16().float()
-    return ((groups / scale).round().clamp(-8, 7) * scale).flatten(-2)[:, : weight.shape[1]]
+    blocks = grouped(weight, GROUP).unflatten(-1, (-1, 32))
+    most = blocks.abs().amax(-1, keepdim=True)
+    sign = torch.where((blocks == -most).any(-1, keepdim=True), 1.0, -1.0)
+    tried = []
+    for steps in (8.0, 7.2):
+        step = most.amax(-2, keepdim=True) / (steps * 15)
+        middle = (most / (8.3 * step) + 0.5).floor()
+        multiples = []
+        for factor in (sign * (middle + i).clamp(0, 15) for i in (-1, 0, 1, 2)):
+            scale = factor * step
+            codes = torch.where(factor == 0, 0, (blocks / scale).round().clamp(-8, 7))
+            multiples.append(((blocks - codes * scale).square().sum(-1, keepdim=True), codes * factor))
+        errors, found = (torch.stack(each) for each in zip(*multiples, strict=True))
+        best = errors.argmin(0, keepdim=True)
+        tried.append((errors.amin(0).sum(-2), found.gather(0, best.expand(1, *blocks.shape))[0]))
+    is_second = tried[1][0] < tried[0][0]
+    codes = torch.where(is_second.unsqueeze(-1), tried[1][1], tried[0][1])
+    step = (blocks * codes).sum((-2, -1), keepdim=True) / codes.square().sum((-2, -1), keepdim=True)
+    return (codes * step).flatten(-3)[:, : weight.shape[1]]
 
 
 @contextmanager
@@ -69,7 +76,7 @@ def rounded(model: torch.nn.Module, bits: str) -> Iterator[None]:
             before.append((module, module.weight))
             # A tied head's weight is the embedding, which stays as it is.
             module.weight = torch.nn.Parameter(rounded_weight(module.weight.detach(), bits))
-            hooks.append(module.register_forward_pre_hook(lambda _, args: (rounded_inputs(args[0], GROUP[bits]),)))
+            hooks.append(module.register_forward_pre_hook(lambda _, args: (rounded_inputs(args[0], GROUP),)))
     assert len(hooks) > 8
     try:
         yield

@@ -83,7 +83,8 @@ void multiply_rounded(Bits bits, const at::Tensor& x, const Weight& weight, cons
   gemm.out_type = type_of(out);
   gemm.out = out.mutable_data_ptr();
   for_parts(x.size(0), weight, [&](std::size_t row_begin, std::size_t row_end, std::size_t panel) {
-    simd::quantized_gemm(gemm, row_begin, row_end, panel);
+    simd::quantized_gemm(gemm, row_begin, row_end, panel,
+                         cpu::scratch(simd::quantized_scratch(row_end - row_begin)));
   });
 }
 

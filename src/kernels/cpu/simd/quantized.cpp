@@ -7,7 +7,9 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/simd/quantized.cpp"
+#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>  // IWYU pragma: keep
+
 #include "kernels/cpu/simd/targets.h"
 
 #include "kernels/cpu/simd/host.h"
@@ -28,20 +30,20 @@ constexpr int code_offset(Bits bits) {
 }
 
 // Where round_rows() puts the parts of its result.
-template <Bits kBits>
 struct Rounded {
-  std::size_t inputs, groups;
-  std::int8_t* codes;     // [rows, inputs]
-  float* scales;          // [rows, groups]
-  std::int32_t* offsets;  // [rows, groups]: what the weight's code_offset adds to a sum of products, negated.
+  std::size_t inputs, groups, blocks;
+  std::int8_t* codes;  // [rows, inputs]
+  float* scales;       // [rows, groups]
+  std::int32_t* sums;  // [rows, blocks]: of the block's codes.
 
-  Rounded(std::size_t rows, std::size_t k, void* memory)
-      : inputs(filled_inputs(kBits, k)),
-        groups(groups_of(kBits, k)),
+  Rounded(Bits bits, std::size_t rows, std::size_t k, void* memory)
+      : inputs(filled_inputs(bits, k)),
+        groups(groups_of(k)),
+        blocks(blocks_of(bits, k)),
         codes(static_cast<std::int8_t*>(memory)) {
     auto* after = static_cast<char*>(memory) + rows * inputs;
     scales = reinterpret_cast<float*>(after);
-    offsets = reinterpret_cast<std::int32_t*>(after + rows * groups * sizeof(float));
+    sums = reinterpret_cast<std::int32_t*>(after + rows * groups * sizeof(float));
   }
 };
 
@@ -88,31 +90,39 @@ HWY_INLINE VI load_codes(const std::uint8_t* p) {
   return hn::LoadU(I(), reinterpret_cast<const std::int32_t*>(p));
 }
 
-// acc[m * N + n] += x[m] . w[n] over a group of `inputs`; the rows of x are x_stride values apart.
-template <Bits kBits, bool kVnni, std::size_t M, std::size_t N>
-HWY_INLINE void multiply_group(const std::int8_t* x, std::size_t x_stride, const std::uint8_t* w,
+// How the codes of a weight lie where they are read.
+enum class Codes : std::uint8_t {
+  kEight,    // Of 8 bits, one scale a panel.
+  kFour,     // Of 4 bits.
+  kWidened,  // Of 4 bits, times their factors: bytes that widen() made.
+};
+constexpr Bits bits_of(Codes codes) {
+  return codes == Codes::kEight ? Bits::kEight : Bits::kFour;
+}
+
+// What reading takes from memory is asked for this many bytes before: one row's products take less time than it.
+constexpr std::size_t kAhead = 4096;
+
+// acc[m * N + n] += x[m] . w[n] over `inputs` bytes, or with `kFour` codes of 4 bits; the rows of x are x_stride values
+// apart.
+template <bool kFour, bool kVnni, std::size_t M, std::size_t N>
+HWY_INLINE void multiply_codes(const std::int8_t* x, std::size_t x_stride, const std::uint8_t* w,
                                std::size_t inputs, VI* HWY_RESTRICT acc) {
   constexpr std::size_t kVectorBytes = kLanes * kQuad;
-  if constexpr (kBits == Bits::kEight) {
-    for (std::size_t i = 0; i < inputs; i += kQuad, w += kQuadBytes) {
-      VI ws[N];
-      for (std::size_t n = 0; n < N; ++n) ws[n] = load_codes(w + n * kVectorBytes);
-      for (std::size_t m = 0; m < M; ++m) {
-        const VI v = quad_of(x + m * x_stride + i);
-        for (std::size_t n = 0; n < N; ++n)
-          acc[m * N + n] = add_products_of_quads<kVnni>(acc[m * N + n], ws[n], v);
-      }
+  const VI low = hn::Set(I(), 0x0F0F0F0F);
+  for (std::size_t i = 0; i < inputs; i += kFour ? 2 * kQuad : kQuad, w += kQuadBytes) {
+    VI ws[N];
+    for (std::size_t n = 0; n < N; ++n) {
+      if constexpr (M == 1) hwy::Prefetch(w + kAhead + n * kVectorBytes);
+      ws[n] = load_codes(w + n * kVectorBytes);
+      if constexpr (kFour) ws[n] = hn::And(ws[n], low);
     }
-  } else {
-    const VI low = hn::Set(I(), 0x0F0F0F0F);
-    for (std::size_t i = 0; i < inputs; i += 2 * kQuad, w += kQuadBytes) {
-      VI ws[N];
-      for (std::size_t n = 0; n < N; ++n) ws[n] = hn::And(load_codes(w + n * kVectorBytes), low);
-      for (std::size_t m = 0; m < M; ++m) {
-        const VI v = quad_of(x + m * x_stride + i);
-        for (std::size_t n = 0; n < N; ++n)
-          acc[m * N + n] = add_products_of_quads<kVnni>(acc[m * N + n], ws[n], v);
-      }
+    for (std::size_t m = 0; m < M; ++m) {
+      const VI v = quad_of(x + m * x_stride + i);
+      for (std::size_t n = 0; n < N; ++n)
+        acc[m * N + n] = add_products_of_quads<kVnni>(acc[m * N + n], ws[n], v);
+    }
+    if constexpr (kFour) {
       for (std::size_t n = 0; n < N; ++n)
         ws[n] = hn::And(hn::ShiftRight<4>(load_codes(w + n * kVectorBytes)), low);
       for (std::size_t m = 0; m < M; ++m) {
@@ -124,89 +134,185 @@ HWY_INLINE void multiply_group(const std::int8_t* x, std::size_t x_stride, const
   }
 }
 
-// c[m * kPanelOutputs + n] = x[m] . w[n] for M rows of x and N vectors of a panel's outputs, from `first_output` on;
-// without the scales of an 8-bit panel.
-template <Bits kBits, bool kVnni, std::size_t M, std::size_t N>
-HWY_INLINE void tile(const Rounded<kBits>& x, std::size_t row, const std::uint8_t* panel,
-                     std::size_t first_output, float* c) {
-  const std::int8_t* codes = x.codes + row * x.inputs;
-  const float* scales = x.scales + row * x.groups;
-  const std::int32_t* offsets = x.offsets + row * x.groups;
-  for (std::size_t m = 0; m < M; ++m) {
-    for (std::size_t n = 0; n < N; ++n) hn::Store(hn::Zero(F()), F(), c + m * kPanelOutputs + n * kLanes);
-  }
-  const std::uint8_t* w = panel + first_output * kQuad;
-  for (std::size_t group = 0; group < x.groups; ++group) {
-    const std::size_t from = group * group_inputs(kBits);
-    const std::size_t inputs = std::min(group_inputs(kBits), x.inputs - from);
-    VI acc[M * N];
+// The steps and factors of some vectors of outputs of a 4-bit group, whose `scales` stand behind its codes.
+HWY_INLINE VF load_steps(const std::uint8_t* scales, std::size_t output) {
+  return hn::LoadU(F(), reinterpret_cast<const float*>(scales) + output);
+}
+HWY_INLINE VI load_factors(const std::uint8_t* scales, std::size_t output, std::size_t block) {
+  const VI all = load_codes(scales + kPanelOutputs * sizeof(float) + output * sizeof(std::uint32_t));
+  return hn::ShiftRight<24>(hn::ShiftLeftSame(all, static_cast<int>(24 - 8 * block)));
+}
+
+// Groups [begin, end) of a panel, and where their codes begin; what scales them stands in the panel.
+struct Groups {
+  std::size_t begin, end;
+  const std::uint8_t* panel;
+  const std::uint8_t* codes;
+};
+// Where a 4-bit panel has a group.
+constexpr std::size_t group_offset(std::size_t group) {
+  return group * (code_bytes(Bits::kFour, kGroupInputs) + kGroupScaleBytes);
+}
+
+// sums[m * N + n] = x[m] . w[n] over a group of `inputs`, in whole numbers. `sums_of_x` are those of its blocks.
+template <Codes kCodes, bool kVnni, std::size_t M, std::size_t N>
+HWY_INLINE void multiply_group(const Rounded& x, std::size_t row, std::size_t from, std::size_t inputs,
+                               const std::uint8_t* w, const std::uint8_t* scales, std::size_t output,
+                               VI* HWY_RESTRICT sums) {
+  constexpr std::size_t kBlock = block_inputs(bits_of(kCodes));
+  const std::int8_t* codes = x.codes + row * x.inputs + from;
+  const std::int32_t* of_x = x.sums + row * x.blocks + from / kBlock;
+  if constexpr (kCodes != Codes::kFour) {
     for (std::size_t m = 0; m < M; ++m) {
-      const VI offset = hn::Set(I(), offsets[m * x.groups + group]);
-      for (std::size_t n = 0; n < N; ++n) acc[m * N + n] = offset;
-    }
-    multiply_group<kBits, kVnni, M, N>(codes + from, x.inputs, w, inputs, acc);
-    w += code_bytes(kBits, inputs);
-    for (std::size_t n = 0; n < N; ++n) {
-      VF w_scale = hn::Zero(F());
-      if constexpr (kBits == Bits::kFour) {
-        // The codes' pointer stands first_output quads into the group.
-        w_scale = load_natural(
-            F(), reinterpret_cast<const BFloat16*>(w - first_output * kQuad) + first_output + n * kLanes);
+      std::int32_t sum = of_x[m * x.blocks];
+      if constexpr (kCodes == Codes::kWidened) {
+        for (std::size_t b = 1; b * kBlock < inputs; ++b) sum += of_x[m * x.blocks + b];
       }
+      const VI offset = hn::Set(I(), -code_offset(Bits::kEight) * sum);
+      for (std::size_t n = 0; n < N; ++n) sums[m * N + n] = offset;
+    }
+    multiply_codes<false, kVnni, M, N>(codes, x.inputs, w, inputs, sums);
+  } else {
+    for (std::size_t i = 0; i < M * N; ++i) sums[i] = hn::Zero(I());
+    for (std::size_t b = 0; b * kBlock < inputs; ++b) {
+      VI acc[M * N];
       for (std::size_t m = 0; m < M; ++m) {
-        VF sum = hn::ConvertTo(F(), acc[m * N + n]);
-        if constexpr (kBits == Bits::kFour) sum = hn::Mul(sum, w_scale);
-        // Sums stay in memory between groups, which leaves the registers to the products.
-        float* place = c + m * kPanelOutputs + n * kLanes;
-        hn::Store(hn::MulAdd(sum, hn::Set(F(), scales[m * x.groups + group]), hn::Load(F(), place)), F(),
-                  place);
+        const VI offset = hn::Set(I(), -code_offset(Bits::kFour) * of_x[m * x.blocks + b]);
+        for (std::size_t n = 0; n < N; ++n) acc[m * N + n] = offset;
+      }
+      multiply_codes<true, kVnni, M, N>(codes + b * kBlock, x.inputs, w + code_bytes(Bits::kFour, b * kBlock),
+                                        kBlock, acc);
+      for (std::size_t n = 0; n < N; ++n) {
+        const VI factors = load_factors(scales, output + n * kLanes, b);
+        for (std::size_t m = 0; m < M; ++m)
+          sums[m * N + n] = hn::Add(sums[m * N + n], hn::Mul(acc[m * N + n], factors));
       }
     }
-    if constexpr (kBits == Bits::kFour) w += kGroupScaleBytes;
   }
 }
 
-template <Bits kBits, bool kVnni, std::size_t M>
-HWY_NOINLINE void panel_rows(const Rounded<kBits>& x, std::size_t row, const std::uint8_t* panel, float* c) {
+// c[m * kPanelOutputs + n] (+)= x[m] . w[n] over some groups, for M rows of x and N vectors of a panel's outputs, from
+// `output` on; without the scales of an 8-bit panel.
+template <Codes kCodes, bool kVnni, std::size_t M, std::size_t N>
+HWY_INLINE void tile(const Rounded& x, std::size_t row, const Groups& groups, std::size_t output, float* c) {
+  if (groups.begin == 0) {
+    for (std::size_t m = 0; m < M; ++m) {
+      for (std::size_t n = 0; n < N; ++n) hn::Store(hn::Zero(F()), F(), c + m * kPanelOutputs + n * kLanes);
+    }
+  }
+  const float* scales_of_x = x.scales + row * x.groups;
+  const std::uint8_t* w = groups.codes + output * kQuad;
+  for (std::size_t group = groups.begin; group < groups.end; ++group) {
+    const std::size_t from = group * kGroupInputs, inputs = std::min(kGroupInputs, x.inputs - from);
+    const std::uint8_t* scales = groups.panel + group_offset(group) + code_bytes(Bits::kFour, inputs);
+    VI sums[M * N];
+    multiply_group<kCodes, kVnni, M, N>(x, row, from, inputs, w, scales, output, sums);
+    w += code_bytes(kCodes == Codes::kFour ? Bits::kFour : Bits::kEight, inputs);
+    if constexpr (kCodes == Codes::kFour) w += kGroupScaleBytes;
+    VF steps[N];
+    for (std::size_t n = 0; n < N; ++n) {
+      steps[n] = hn::Zero(F());
+      if constexpr (kCodes != Codes::kEight) steps[n] = load_steps(scales, output + n * kLanes);
+    }
+    // Sums stay in memory between groups, which leaves the registers to the products.
+    for (std::size_t m = 0; m < M; ++m) {
+      const VF scale = hn::Set(F(), scales_of_x[m * x.groups + group]);
+      float* place = c + m * kPanelOutputs;
+      for (std::size_t n = 0; n < N; ++n) {
+        VF sum = hn::ConvertTo(F(), sums[m * N + n]);
+        if constexpr (kCodes != Codes::kEight) sum = hn::Mul(sum, steps[n]);
+        const VF before = hn::Load(F(), place + n * kLanes);
+        hn::Store(hn::MulAdd(sum, scale, before), F(), place + n * kLanes);
+      }
+    }
+  }
+}
+
+template <Codes kCodes, bool kVnni, std::size_t M>
+HWY_NOINLINE void panel_rows(const Rounded& x, std::size_t row, const Groups& groups, float* c) {
   // As many vectors of outputs as leave the registers room.
-  constexpr std::size_t kVectors = HWY_MAX_BYTES == 64 ? 4 : 2;
+  constexpr std::size_t kVectors = HWY_MAX_BYTES == 64 ? (kCodes == Codes::kFour && M > 3 ? 2 : 4) : 2;
   constexpr std::size_t kWide = std::min(kVectors, kPanelOutputs / kLanes);
   for (std::size_t output = 0; output < kPanelOutputs; output += kWide * kLanes)
-    tile<kBits, kVnni, M, kWide>(x, row, panel, output, c + output);
+    tile<kCodes, kVnni, M, kWide>(x, row, groups, output, c + output);
 }
 
+// The products of up to kGroupRows rows of x with a panel's groups.
+struct GroupProducts {
+  using Function = void (*)(const Rounded&, std::size_t, const Groups&, float*);
+  bool is_widened;
+  Function of_rows[6];
+};
 constexpr std::size_t kGroupRows = HWY_MAX_BYTES == 64 ? 6 : 3;
 
-template <Bits kBits, bool kVnni>
-void panel_of_rows(const Rounded<kBits>& x, std::size_t row, std::size_t rows, const std::uint8_t* panel,
-                   float* c) {
-  using Function = void (*)(const Rounded<kBits>&, std::size_t, const std::uint8_t*, float*);
-  static constexpr Function kFunctions[] = {panel_rows<kBits, kVnni, 1>, panel_rows<kBits, kVnni, 2>,
-                                            panel_rows<kBits, kVnni, 3>, panel_rows<kBits, kVnni, 4>,
-                                            panel_rows<kBits, kVnni, 5>, panel_rows<kBits, kVnni, 6>};
-  kFunctions[rows - 1](x, row, panel, c);
+template <Codes kCodes, bool kVnni>
+constexpr GroupProducts kProducts{
+    kCodes == Codes::kWidened,
+    {panel_rows<kCodes, kVnni, 1>, panel_rows<kCodes, kVnni, 2>, panel_rows<kCodes, kVnni, 3>,
+     panel_rows<kCodes, kVnni, 4>, panel_rows<kCodes, kVnni, 5>, panel_rows<kCodes, kVnni, 6>}};
+
+template <bool kVnni>
+const GroupProducts& products_of(Bits bits, std::size_t rows) {
+  if (bits == Bits::kEight) return kProducts<Codes::kEight, kVnni>;
+  constexpr std::size_t kFewRows = 16;  // Making bytes takes as long as what it saves these.
+  return rows > kFewRows ? kProducts<Codes::kWidened, kVnni> : kProducts<Codes::kFour, kVnni>;
 }
 
-template <Bits kBits, bool kVnni, class T>
-void gemm_typed(const QuantizedGemm& g, std::size_t row_begin, std::size_t row_end, std::size_t panel) {
-  const Rounded<kBits> x(g.rows, g.k, const_cast<void*>(g.x));
-  const std::uint8_t* weight = g.panels + panel * panel_bytes(kBits, g.k);
+// Writes code * factor of groups [begin, end) of a 4-bit panel with k inputs, as codes of 8 bits.
+HWY_NOINLINE void widen(const std::uint8_t* panel, std::size_t k, std::size_t begin, std::size_t end,
+                        std::uint8_t* widened) {
+  constexpr std::size_t kBlock = block_inputs(Bits::kFour);
+  const VI low = hn::Set(I(), 0x0F0F0F0F), ones = hn::Set(I(), 0x01010101);
+  const auto store = [](VI v, std::uint8_t* p) { hn::StoreU(v, I(), reinterpret_cast<std::int32_t*>(p)); };
+  for (std::size_t group = begin; group < end; ++group) {
+    const std::size_t inputs = std::min(kGroupInputs, k - group * kGroupInputs);
+    const std::uint8_t* codes = panel + group_offset(group);
+    const std::uint8_t* scales = codes + code_bytes(Bits::kFour, inputs);
+    for (std::size_t from = 0; from < inputs; from += kBlock) {
+      for (std::size_t output = 0; output < kPanelOutputs; output += kLanes) {
+        const VI factors = load_factors(scales, output, from / kBlock);
+        // Four bytes at once: (code + 8) * factor + 128 - 8 * factor is from 0 to 255 in each.
+        const VI offset =
+            hn::Mul(ones, hn::Sub(hn::Set(I(), code_offset(Bits::kEight)), hn::ShiftLeft<3>(factors)));
+        const std::uint8_t* w = codes + code_bytes(Bits::kFour, from) + output * kQuad;
+        std::uint8_t* to = widened + code_bytes(Bits::kEight, from) + output * kQuad;
+        for (std::size_t i = 0; i < kBlock; i += 2 * kQuad, w += kQuadBytes, to += 2 * kQuadBytes) {
+          const VI both = load_codes(w);
+          store(hn::Add(hn::Mul(hn::And(both, low), factors), offset), to);
+          store(hn::Add(hn::Mul(hn::And(hn::ShiftRight<4>(both), low), factors), offset), to + kQuadBytes);
+        }
+      }
+    }
+    widened += code_bytes(Bits::kEight, inputs);
+  }
+}
+
+template <class T>
+void gemm_typed(const QuantizedGemm& g, const GroupProducts& products, std::size_t row_begin,
+                std::size_t row_end, std::size_t panel, float* sums) {
+  const Rounded x(g.bits, g.rows, g.k, const_cast<void*>(g.x));
+  const std::uint8_t* weight = g.panels + panel * panel_bytes(g.bits, g.k);
+  auto* widened = reinterpret_cast<std::uint8_t*>(sums + (row_end - row_begin) * kPanelOutputs);
+  const std::size_t together = products.is_widened ? kWidenedInputs / kGroupInputs : x.groups;
+  for (std::size_t begin = 0; begin < x.groups; begin += together) {
+    const std::size_t end = std::min(x.groups, begin + together);
+    if (products.is_widened) widen(weight, x.inputs, begin, end, widened);
+    const Groups groups{begin, end, weight, products.is_widened ? widened : weight};
+    for (std::size_t row = row_begin; row < row_end; row += kGroupRows) {
+      products.of_rows[std::min(kGroupRows, row_end - row) - 1](x, row, groups,
+                                                                sums + (row - row_begin) * kPanelOutputs);
+    }
+  }
   const PanelPart part = panel_part(panel, g.first, g.columns);
   const T* bias = g.bias != nullptr ? static_cast<const T*>(g.bias) + part.column : nullptr;
-  HWY_ALIGN float c[kGroupRows * kPanelOutputs];
-  for (std::size_t row = row_begin; row < row_end; row += kGroupRows) {
-    const std::size_t rows = std::min(kGroupRows, row_end - row);
-    panel_of_rows<kBits, kVnni>(x, row, rows, weight, c);
-    for (std::size_t m = 0; m < rows; ++m) {
-      float* sums = c + m * kPanelOutputs;
-      if constexpr (kBits == Bits::kEight) {
-        const auto* scales = reinterpret_cast<const float*>(weight + code_bytes(kBits, x.inputs));
-        for (std::size_t n = 0; n < kPanelOutputs; n += kLanes)
-          hn::Store(hn::Mul(hn::Load(F(), sums + n), hn::LoadU(F(), scales + n)), F(), sums + n);
-      }
-      const std::size_t at = (row + m) * g.columns + part.column;
-      finish_row(sums + part.begin, bias, part.end - part.begin, g.out_type, g.out, at);
+  for (std::size_t row = row_begin; row < row_end; ++row, sums += kPanelOutputs) {
+    if (g.bits == Bits::kEight) {
+      const auto* scales = reinterpret_cast<const float*>(weight + code_bytes(g.bits, x.inputs));
+      for (std::size_t n = 0; n < kPanelOutputs; n += kLanes)
+        hn::Store(hn::Mul(hn::Load(F(), sums + n), hn::LoadU(F(), scales + n)), F(), sums + n);
     }
+    finish_row(sums + part.begin, bias, part.end - part.begin, g.out_type, g.out,
+               row * g.columns + part.column);
   }
 }
 
@@ -268,20 +374,22 @@ template <Bits kBits, class T>
 void round_rows_typed(const RowsToRound& in, std::size_t begin, std::size_t end, void* memory) {
   const auto* x = static_cast<const T*>(in.x);
   const std::size_t stride = in.stride, k = in.k;
-  const Rounded<kBits> out(in.rows, k, memory);
+  const Rounded out(kBits, in.rows, k, memory);
+  constexpr std::size_t kBlock = block_inputs(kBits);
   HWY_ALIGN float values[kGroupSpace];
   HWY_ALIGN std::int8_t codes[kGroupSpace];
   for (std::size_t row = begin; row < end; ++row) {
     for (std::size_t group = 0; group < out.groups; ++group) {
-      const std::size_t from = group * group_inputs(kBits), count = std::min(group_inputs(kBits), k - from);
-      const std::size_t inputs = std::min(group_inputs(kBits), out.inputs - from),
-                        filled = round_up(inputs, kLanes);
+      const std::size_t from = group * kGroupInputs, count = std::min(kGroupInputs, k - from);
+      const std::size_t inputs = std::min(kGroupInputs, out.inputs - from), filled = round_up(inputs, kLanes);
       load_values(x + row * stride + from, count, filled, values);
       const Scale scale(greatest(values, filled));
-      const std::int32_t sum = round_values(values, filled, scale.inverse, -127, 127, 0, codes);
+      std::int32_t* sums = out.sums + row * out.blocks + from / kBlock;
+      for (std::size_t at = 0; at < filled; at += kBlock)
+        *sums++ =
+            round_values(values + at, std::min(kBlock, filled - at), scale.inverse, -127, 127, 0, codes + at);
       std::memcpy(out.codes + row * out.inputs + from, codes, inputs);
       out.scales[row * out.groups + group] = scale.scale;
-      out.offsets[row * out.groups + group] = -code_offset(kBits) * sum;
     }
   }
 }
@@ -289,14 +397,13 @@ void round_rows_typed(const RowsToRound& in, std::size_t begin, std::size_t end,
 // Puts the codes of `inputs` inputs of output `output` in their places within a group.
 template <Bits kBits>
 void place_codes(const std::uint8_t* codes, std::size_t inputs, std::size_t output, std::uint8_t* group) {
+  constexpr std::size_t kTogether = kBits == Bits::kEight ? kQuad : 2 * kQuad;
   group += output * kQuad;
-  if constexpr (kBits == Bits::kEight) {
-    for (std::size_t i = 0; i < inputs; i += kQuad, group += kQuadBytes) std::memcpy(group, codes + i, kQuad);
-  } else {
-    for (std::size_t i = 0; i < inputs; i += 2 * kQuad, group += kQuadBytes) {
-      for (std::size_t j = 0; j < kQuad; ++j)
-        group[j] = static_cast<std::uint8_t>(codes[i + j] | codes[i + kQuad + j] << 4);
-    }
+  for (std::size_t i = 0; i < inputs; i += kTogether, group += kQuadBytes) {
+    std::uint32_t quads[2] = {};
+    std::memcpy(quads, codes + i, kTogether);
+    quads[0] |= quads[1] << 4;
+    std::memcpy(group, quads, kQuad);
   }
 }
 
@@ -304,7 +411,7 @@ template <class T>
 void pack_output_of_8_bits(const T* weight, std::size_t k, std::size_t output, std::uint8_t* panel) {
   HWY_ALIGN float values[kGroupSpace];
   HWY_ALIGN std::uint8_t codes[kGroupSpace];
-  constexpr std::size_t kGroup = group_inputs(Bits::kEight);
+  constexpr std::size_t kGroup = kGroupInputs;
   const std::size_t inputs = filled_inputs(Bits::kEight, k);
   float most = 0;
   for (std::size_t from = 0; from < k; from += kGroup) {
@@ -325,56 +432,116 @@ void pack_output_of_8_bits(const T* weight, std::size_t k, std::size_t output, s
   std::memcpy(panel + code_bytes(Bits::kEight, inputs) + output * sizeof(float), &scale.scale, sizeof(float));
 }
 
-// The scale with which codes of 4 bits come closest to a group's values, as the bits of a bfloat16. For each of some
-// steps the codes are rounded, and the best scale of these codes is (x . q) / (q . q), which leaves the squared error
-// (x . x) - (x . q)^2 / (q . q).
-float best_scale(const float* values, float most) {
-  if (std::isnan(most)) return most;
-  if (most < 16 * std::numeric_limits<float>::min()) return 0;
-  constexpr std::size_t kGroup = group_inputs(Bits::kFour);
-  // The code -8 is for the value of greatest magnitude, whatever its sign.
-  float sign = -1;
-  for (std::size_t i = 0; i < kGroup; ++i) {
-    if (values[i] == -most) sign = 1;
-  }
-  float best = 0, least = -1;
-  for (int step = 0; step < 5; ++step) {
-    const float inverse = sign * (6.8F + 0.4F * static_cast<float>(step)) / most;
-    VF xq = hn::Zero(F()), qq = hn::Zero(F());
-    for (std::size_t i = 0; i < kGroup; i += kLanes) {
-      const VF x = hn::LoadU(F(), values + i);
-      const VF q = hn::ConvertTo(F(), hn::NearestInt(hn::Mul(x, hn::Set(F(), inverse))));
-      const VF code = hn::Min(hn::Max(q, hn::Set(F(), -8)), hn::Set(F(), 7));
-      xq = hn::MulAdd(x, code, xq);
-      qq = hn::MulAdd(code, code, qq);
-    }
-    const float product = hn::GetLane(hn::SumOfLanes(F(), xq)), square = hn::GetLane(hn::SumOfLanes(F(), qq));
-    if (square > 0 && product * product / square > least) {
-      least = product * product / square;
-      best = product / square;
-    }
-  }
-  return best;
+constexpr std::size_t kFactorInputs = block_inputs(Bits::kFour);
+constexpr int kMostFactor = 15;
+
+HWY_INLINE VF nearest_code(VF x, float inverse) {
+  const VF q = hn::Round(hn::Mul(x, hn::Set(F(), inverse)));
+  return hn::Min(hn::Max(q, hn::Set(F(), -8)), hn::Set(F(), 7));
 }
 
+// A block's factor for a step, and the squared error that it leaves: the best of four, around the one with which the
+// value of greatest magnitude is -8.3 steps.
+struct Factor {
+  int factor = 0;
+  float error = 0;
+  Factor(const float* values, float most, int sign, float step) {
+    const int middle = static_cast<int>(most / (8.3F * step) + 0.5F);
+    int factors[4];
+    VF errors[4];
+    for (int i = 0; i < 4; ++i) {
+      factors[i] = sign * std::clamp(middle + i - 1, 0, kMostFactor);
+      const float scale = static_cast<float>(factors[i]) * step, inverse = factors[i] != 0 ? 1 / scale : 0;
+      errors[i] = hn::Zero(F());
+      for (std::size_t at = 0; at < kFactorInputs; at += kLanes) {
+        const VF x = hn::LoadU(F(), values + at);
+        const VF left = hn::NegMulAdd(nearest_code(x, inverse), hn::Set(F(), scale), x);
+        errors[i] = hn::MulAdd(left, left, errors[i]);
+      }
+    }
+    float sums[4];
+    sum_four(errors[0], errors[1], errors[2], errors[3], sums);
+    const auto best = std::min_element(sums, sums + 4) - sums;
+    factor = factors[best];
+    error = sums[best];
+  }
+};
+
+// Codes, step and factors of a group of `inputs` values of an output. Of two steps the one that leaves less error, made
+// the best of its codes: (x . q) / (q . q).
+struct FourBits {
+  HWY_ALIGN std::uint8_t codes[kGroupInputs];
+  float step = 0;
+  std::int8_t factors[kGroupInputs / kFactorInputs] = {};
+
+  FourBits(const float* values, std::size_t inputs) {
+    float most[kGroupInputs / kFactorInputs], all = 0;
+    int signs[kGroupInputs / kFactorInputs];
+    for (std::size_t b = 0; b * kFactorInputs < inputs; ++b) {
+      most[b] = greatest(values + b * kFactorInputs, kFactorInputs);
+      if (std::isnan(most[b]) || most[b] > all) all = most[b];  // A NaN stays.
+      // The code -8 is for the value of greatest magnitude, whatever its sign.
+      VF least = hn::Zero(F());
+      for (std::size_t i = 0; i < kFactorInputs; i += kLanes)
+        least = hn::Min(least, hn::LoadU(F(), values + b * kFactorInputs + i));
+      signs[b] = hn::GetLane(hn::MinOfLanes(F(), least)) == -most[b] ? 1 : -1;
+    }
+    std::fill(codes, codes + kGroupInputs, static_cast<std::uint8_t>(code_offset(Bits::kFour)));
+    // Those too small to have an inverse are zeros.
+    if (std::isnan(all)) step = all;
+    if (!(all >= 1024 * std::numeric_limits<float>::min())) return;
+    float least = -1;
+    for (const float steps : {8.0F, 7.2F}) {
+      const float candidate = all / (steps * kMostFactor);
+      float error = 0;
+      std::int8_t found[kGroupInputs / kFactorInputs] = {};
+      for (std::size_t b = 0; b * kFactorInputs < inputs; ++b) {
+        const Factor factor(values + b * kFactorInputs, most[b], signs[b], candidate);
+        found[b] = static_cast<std::int8_t>(factor.factor);
+        error += factor.error;
+      }
+      if (least >= 0 && error >= least) continue;
+      least = error;
+      step = candidate;
+      std::copy(std::begin(found), std::end(found), factors);
+    }
+    round(values, inputs);
+  }
+
+ private:
+  void round(const float* values, std::size_t inputs) {
+    VF xq = hn::Zero(F()), qq = hn::Zero(F());
+    const hn::Rebind<std::uint8_t, I> narrow;
+    for (std::size_t i = 0; i < inputs; i += kLanes) {
+      const auto factor = static_cast<float>(factors[i / kFactorInputs]);
+      const VF x = hn::LoadU(F(), values + i), code = nearest_code(x, factor != 0 ? 1 / (factor * step) : 0);
+      const VF q = hn::Mul(code, hn::Set(F(), factor));
+      xq = hn::MulAdd(x, q, xq);
+      qq = hn::MulAdd(q, q, qq);
+      const VI offset = hn::Set(I(), code_offset(Bits::kFour));
+      hn::StoreU(hn::DemoteTo(narrow, hn::Add(hn::ConvertTo(I(), code), offset)), narrow, codes + i);
+    }
+    const float square = hn::GetLane(hn::SumOfLanes(F(), qq));
+    if (square > 0) step = hn::GetLane(hn::SumOfLanes(F(), xq)) / square;
+  }
+};
+
 template <class T>
-void pack_output_of_4_bits(const T* weight, std::size_t k, std::size_t output, std::uint8_t* panel) {
-  constexpr std::size_t kGroup = group_inputs(Bits::kFour);
-  HWY_ALIGN float values[kGroup];
-  HWY_ALIGN std::uint8_t codes[kGroup];
-  for (std::size_t from = 0; from < k; from += kGroup) {
-    load_values(weight + from, std::min(kGroup, k - from), kGroup, values);
-    // Codes are those of the scale as it is kept.
-    HWY_ALIGN BFloat16 kept[kLanes];
-    HWY_ALIGN float scales[kLanes];
-    store_natural(hn::Set(F(), best_scale(values, greatest(values, kGroup))), kept);
-    hn::Store(load_natural(F(), kept), F(), scales);
-    const float inverse = std::abs(scales[0]) >= std::numeric_limits<float>::min() ? 1 / scales[0] : 0;
-    round_values(values, kGroup, inverse, -8, 7, code_offset(Bits::kFour), codes);
-    place_codes<Bits::kFour>(codes, kGroup, output, panel);
-    panel += code_bytes(Bits::kFour, kGroup);
-    std::memcpy(panel + output * sizeof(BFloat16), kept, sizeof(BFloat16));
-    panel += kGroupScaleBytes;
+void pack_groups_of_4_bits(const T* weight, std::size_t stride, std::size_t outputs, std::size_t k,
+                           std::uint8_t* panel) {
+  HWY_ALIGN float values[kGroupInputs];
+  for (std::size_t from = 0; from < k; from += kGroupInputs) {
+    const std::size_t count = std::min(kGroupInputs, k - from), inputs = filled_inputs(Bits::kFour, count);
+    std::uint8_t* scales = panel + code_bytes(Bits::kFour, inputs);
+    for (std::size_t output = 0; output < outputs; ++output) {
+      load_values(weight + output * stride + from, count, inputs, values);
+      const FourBits group(values, inputs);
+      place_codes<Bits::kFour>(group.codes, inputs, output, panel);
+      std::memcpy(scales + output * sizeof(float), &group.step, sizeof(float));
+      std::memcpy(scales + kPanelOutputs * sizeof(float) + output * sizeof(group.factors), group.factors,
+                  sizeof(group.factors));
+    }
+    panel = scales + kGroupScaleBytes;
   }
 }
 
@@ -394,10 +561,9 @@ void Pack(Bits bits, Type type, const void* weight, std::size_t stride, std::siz
           std::uint8_t* panel) {
   with_type(type, [&](auto t) {
     const auto* rows = static_cast<const decltype(t)*>(weight);
-    for (std::size_t output = 0; output < outputs; ++output) {
-      if (bits == Bits::kEight) pack_output_of_8_bits(rows + output * stride, k, output, panel);
-      if (bits == Bits::kFour) pack_output_of_4_bits(rows + output * stride, k, output, panel);
-    }
+    if (bits == Bits::kFour) return pack_groups_of_4_bits(rows, stride, outputs, k, panel);
+    for (std::size_t output = 0; output < outputs; ++output)
+      pack_output_of_8_bits(rows + output * stride, k, output, panel);
   });
 }
 
@@ -409,20 +575,16 @@ void Round(Bits bits, const RowsToRound& rows, std::size_t begin, std::size_t en
   });
 }
 
-template <bool kVnni>
-void multiply(const QuantizedGemm& g, std::size_t row_begin, std::size_t row_end, std::size_t panel) {
-  with_type(g.type, [&](auto t) {
-    using T = decltype(t);
-    if (g.bits == Bits::kEight) gemm_typed<Bits::kEight, kVnni, T>(g, row_begin, row_end, panel);
-    if (g.bits == Bits::kFour) gemm_typed<Bits::kFour, kVnni, T>(g, row_begin, row_end, panel);
-  });
-}
-
-void Compute(const QuantizedGemm& g, std::size_t row_begin, std::size_t row_end, std::size_t panel) {
+void Compute(const QuantizedGemm& g, std::size_t row_begin, std::size_t row_end, std::size_t panel,
+             float* scratch) {
 #if HWY_TARGET == HWY_AVX3
-  if (has_byte_products()) return multiply<true>(g, row_begin, row_end, panel);
+  const GroupProducts& products = has_byte_products() ? products_of<true>(g.bits, row_end - row_begin)
+                                                      : products_of<false>(g.bits, row_end - row_begin);
+#else
+  const GroupProducts& products = products_of<false>(g.bits, row_end - row_begin);
 #endif
-  multiply<false>(g, row_begin, row_end, panel);
+  with_type(g.type,
+            [&](auto t) { gemm_typed<decltype(t)>(g, products, row_begin, row_end, panel, scratch); });
 }
 
 }  // namespace
@@ -445,9 +607,9 @@ void round_rows(Bits bits, const RowsToRound& rows, std::size_t begin, std::size
   HWY_DYNAMIC_DISPATCH(Round)(bits, rows, begin, end, rounded);
 }
 
-void quantized_gemm(const QuantizedGemm& gemm, std::size_t row_begin, std::size_t row_end,
-                    std::size_t panel) {
-  HWY_DYNAMIC_DISPATCH(Compute)(gemm, row_begin, row_end, panel);
+void quantized_gemm(const QuantizedGemm& gemm, std::size_t row_begin, std::size_t row_end, std::size_t panel,
+                    float* scratch) {
+  HWY_DYNAMIC_DISPATCH(Compute)(gemm, row_begin, row_end, panel, scratch);
 }
 
 }  // namespace tte::kernels::simd

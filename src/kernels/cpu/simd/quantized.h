@@ -16,12 +16,15 @@ namespace tte::kernels::simd {
 enum class Bits : std::uint8_t { kEight, kFour };
 
 // A packed weight is panels of outputs, as in panels.h. Within a panel, 4 (of 4 bits: 8) inputs of all its outputs stand
-// together, and the scales stand behind what they scale: the panel's (of 8 bits, float32), or each group's (of 4 bits,
-// bfloat16).
+// together, and the scales stand behind what they scale: the panel's (of 8 bits, float32), or each group's. A group of 4
+// bits has a step for each output, float32, and for each block of it a factor from -15 to 15: a number is code * factor *
+// step. Since code * factor is a whole number of 8 bits, a product with many rows makes bytes of it first, and has the
+// same sums.
 
-// Inputs that share a scale: of x, and of an output of a 4-bit weight.
-constexpr std::size_t group_inputs(Bits bits) {
-  return bits == Bits::kEight ? 128 : 32;
+inline constexpr std::size_t kGroupInputs = 128;  // Inputs that share a scale of x, and a step of an output.
+// Inputs whose codes of x are summed: those of a group, or those that share a factor.
+constexpr std::size_t block_inputs(Bits bits) {
+  return bits == Bits::kEight ? kGroupInputs : 32;
 }
 
 // Inputs of an output that stand together: a lane of a vector has four bytes.
@@ -29,33 +32,37 @@ inline constexpr std::size_t kQuad = 4;
 constexpr std::size_t round_up(std::size_t value, std::size_t step) {
   return (value + step - 1) / step * step;
 }
-// k with what fills up the last quad or group, and the number of groups.
+// k with what fills up the last quad or block, and the numbers of groups and blocks.
 constexpr std::size_t filled_inputs(Bits bits, std::size_t k) {
-  return round_up(k, bits == Bits::kEight ? kQuad : group_inputs(bits));
+  return round_up(k, bits == Bits::kEight ? kQuad : block_inputs(bits));
 }
-constexpr std::size_t groups_of(Bits bits, std::size_t k) {
-  return round_up(k, group_inputs(bits)) / group_inputs(bits);
+constexpr std::size_t groups_of(std::size_t k) {
+  return round_up(k, kGroupInputs) / kGroupInputs;
 }
-// Bytes of a panel's codes of `inputs` inputs, and of a 4-bit group's scales.
+constexpr std::size_t blocks_of(Bits bits, std::size_t k) {
+  return round_up(k, block_inputs(bits)) / block_inputs(bits);
+}
+// Bytes of a panel's codes of `inputs` inputs, and of a 4-bit group's steps and factors.
 constexpr std::size_t code_bytes(Bits bits, std::size_t inputs) {
   return inputs * kPanelOutputs / (bits == Bits::kEight ? 1 : 2);
 }
-inline constexpr std::size_t kGroupScaleBytes = kPanelOutputs * sizeof(std::uint16_t);
+inline constexpr std::size_t kGroupScaleBytes = kPanelOutputs * (sizeof(float) + sizeof(std::uint32_t));
 
 // Bytes of a panel of a weight with k inputs; a multiple of 64.
 constexpr std::size_t panel_bytes(Bits bits, std::size_t k) {
   return code_bytes(bits, filled_inputs(bits, k)) +
-         (bits == Bits::kEight ? kPanelOutputs * sizeof(float) : groups_of(bits, k) * kGroupScaleBytes);
+         (bits == Bits::kEight ? kPanelOutputs * sizeof(float) : groups_of(k) * kGroupScaleBytes);
 }
 // Packs `outputs` (at most kPanelOutputs) rows of a weight [outputs, k]. Scales: of 8 bits, the greatest value is 127;
-// of 4 bits, those among some candidates that leave the least squared error. An output (of 4 bits: a group) with a
-// value that is not finite becomes NaN.
+// of 4 bits, those among some candidates that leave little squared error. An output (of 4 bits: a group) with a value
+// that is not finite becomes NaN.
 void pack_panel(Bits bits, Type type, const void* weight, std::size_t stride, std::size_t outputs,
                 std::size_t k, std::uint8_t* panel);
 
 // Bytes that round_rows() needs for `rows` rows of k values.
 constexpr std::size_t rounded_bytes(Bits bits, std::size_t rows, std::size_t k) {
-  return rows * (filled_inputs(bits, k) + groups_of(bits, k) * (sizeof(float) + sizeof(std::int32_t)));
+  return rows *
+         (filled_inputs(bits, k) + groups_of(k) * sizeof(float) + blocks_of(bits, k) * sizeof(std::int32_t));
 }
 // x [rows, k], whose rows begin `stride` values apart.
 struct RowsToRound {
@@ -80,7 +87,16 @@ struct QuantizedGemm {
   void* out = nullptr;           // [rows, columns], dense.
 };
 
-// Computes the rows [row_begin, row_end) of the columns that panel `panel` has.
-void quantized_gemm(const QuantizedGemm& gemm, std::size_t row_begin, std::size_t row_end, std::size_t panel);
+// Floats of scratch memory that quantized_gemm() needs for `rows` rows: their sums, and room for bytes made of codes of 4
+// bits.
+inline constexpr std::size_t kWidenedInputs = 2 * kGroupInputs;  // As many as stay in the first-level cache.
+constexpr std::size_t quantized_scratch(std::size_t rows) {
+  return rows * kPanelOutputs + code_bytes(Bits::kEight, kWidenedInputs) / sizeof(float);
+}
+
+// Computes the rows [row_begin, row_end) of the columns that panel `panel` has. scratch holds quantized_scratch(row_end -
+// row_begin) floats, aligned to 64 bytes.
+void quantized_gemm(const QuantizedGemm& gemm, std::size_t row_begin, std::size_t row_end, std::size_t panel,
+                    float* scratch);
 
 }  // namespace tte::kernels::simd
