@@ -15,11 +15,11 @@ namespace tte::kernels::simd {
 
 enum class Bits : std::uint8_t { kEight, kFour };
 
-// A packed weight is panels of outputs, as in panels.h. Within a panel, 4 (of 4 bits: 8) inputs of all its outputs stand
-// together, and the scales stand behind what they scale: the panel's (of 8 bits, float32), or each group's. A group of 4
-// bits has a step for each output, float32, and for each block of it a factor from -15 to 15: a number is code * factor *
-// step. Since code * factor is a whole number of 8 bits, a product with many rows makes bytes of it first, and has the
-// same sums.
+// A packed weight is panels of outputs, as in panels.h. Within a panel, 4 (of 4 bits: 8) inputs of all its outputs
+// stand together, and the scales stand behind what they scale: the panel's (of 8 bits, float32), or each group's. A
+// group of 4 bits has a step for each output, float32, and for each block of it a factor from -15 to 15: a number is
+// code * factor * step. Since code * factor is a whole number of 8 bits, a product with many rows makes bytes of it
+// first, and has the same sums.
 
 inline constexpr std::size_t kGroupInputs = 128;  // Inputs that share a scale of x, and a step of an output.
 // Inputs whose codes of x are summed: those of a group, or those that share a factor.
@@ -87,15 +87,15 @@ struct QuantizedGemm {
   void* out = nullptr;           // [rows, columns], dense.
 };
 
-// Floats of scratch memory that quantized_gemm() needs for `rows` rows: their sums, and room for bytes made of codes of 4
-// bits.
+// Floats of scratch memory that quantized_gemm() needs for `rows` rows: their sums, and room for bytes made of codes
+// of 4 bits.
 inline constexpr std::size_t kWidenedInputs = 2 * kGroupInputs;  // As many as stay in the first-level cache.
 constexpr std::size_t quantized_scratch(std::size_t rows) {
   return rows * kPanelOutputs + code_bytes(Bits::kEight, kWidenedInputs) / sizeof(float);
 }
 
-// Computes the rows [row_begin, row_end) of the columns that panel `panel` has. scratch holds quantized_scratch(row_end -
-// row_begin) floats, aligned to 64 bytes.
+// Computes the rows [row_begin, row_end) of the columns that panel `panel` has. scratch holds
+// quantized_scratch(row_end - row_begin) floats, aligned to 64 bytes.
 void quantized_gemm(const QuantizedGemm& gemm, std::size_t row_begin, std::size_t row_end, std::size_t panel,
                     float* scratch);
 
