@@ -22,7 +22,8 @@ namespace {
 
 using base::printable;
 
-constexpr std::size_t kMostPickle = std::size_t{1} << 24;  // Bytes of the structure; tensors lie beside it.
+constexpr std::size_t kMostPickle = std::size_t{1} << 20;  // Bytes of the structure; tensors lie beside it.
+constexpr std::size_t kAlignment = 8;                      // torch.save aligns numbers to 64.
 constexpr std::size_t kMostDimensions = 64;
 
 [[noreturn]] void fail(const MappedFile& file, std::string_view why) {
@@ -144,7 +145,7 @@ class Machine {
     const auto found = records_.find("data.pkl");
     if (found == records_.end()) refuse("holds no data.pkl");
     const Record record = found->second;
-    if (record.size > kMostPickle) refuse("has a structure of more than 16 MB");
+    if (record.size > kMostPickle) refuse("has a structure of more than 1 MB");
     Reader in(file_->bytes().substr(record.begin, record.size), *file_);
     for (;;) {
       const auto code = in.number<std::uint8_t>();
@@ -320,6 +321,8 @@ class Machine {
     if (record == records_.end() || elements.kind != Kind::kNumber || elements.number < 0 ||
         elements.number != static_cast<std::int64_t>(record->second.size) / size)
       refuse("has a tensor whose numbers are missing, or of another count");
+    if (record->second.begin % kAlignment != 0)
+      refuse("has numbers that do not begin where torch.save puts them");
     Value out;
     out.kind = Kind::kStorage;
     out.tensor = map_tensor(file_, record->second.begin, {elements.number}, *dtype);

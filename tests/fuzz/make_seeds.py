@@ -5,11 +5,15 @@ python tests/fuzz/make_seeds.py corpus/     makes corpus/text, corpus/image, ...
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import struct
 import sys
+import zipfile
 from pathlib import Path
+
+import torch
 
 ROOT = Path(__file__).parents[2]
 TEXT = ROOT / "tests" / "data" / "text"
@@ -75,6 +79,19 @@ WEIGHTS: list[list[str]] = [
 ]
 
 
+def torch_files() -> list[bytes]:
+    """Files of torch.save, and the pickles in them."""
+    heads = [torch.ones(2, 3), torch.zeros(4, dtype=torch.bfloat16)[1:], torch.ones(3, 2).t().half()]
+    found = []
+    for value in ({"w": heads, "b": ()}, {"w": [torch.nn.Parameter(heads[0])]}, heads[0].numpy(), {1: None, "a": 2.5}):
+        file = io.BytesIO()
+        torch.save(value, file)
+        with zipfile.ZipFile(file) as archive:
+            pickle = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+            found += [file.getvalue(), archive.read(pickle)]
+    return found
+
+
 def seeds() -> dict[str, list[bytes]]:
     """Inputs by fuzzer."""
     text = [bytes([0]) + path.read_bytes() for path in sorted(TEXT.glob("*/tokenizer.json"))]
@@ -101,6 +118,7 @@ def seeds() -> dict[str, list[bytes]]:
         "checkpoint": checkpoint,
         "weights": [bytes([i]) + seed.encode() for i, group in enumerate(WEIGHTS) for seed in group],
         "safetensors": [file, bytes([22]) + header],
+        "torch_file": torch_files(),
         "image": images,
         "video": [path.read_bytes() for path in videos if path.stat().st_size < LARGEST],
         "template": [random.Random(seed).randbytes(200) for seed in range(100)],
