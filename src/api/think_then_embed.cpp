@@ -204,8 +204,8 @@ class Run {
                                    stop = call_.stopped()]() mutable {
       Opened out;
       const models::Visuals visuals = embed->media().read(input, stop);
-      out.embed = embed->open(input, request, visuals, trace && !plain ? &*trace : nullptr);
-      out.bytes = api::bytes_of(visuals);
+      out.embed = embed->open(input, request, visuals, trace && !plain ? &*trace : nullptr, stop);
+      out.bytes = api::bytes_of(out.embed->visuals);
       if (think) {
         request.stage = Stage::kReason;
         request.task = reason_task;
@@ -304,7 +304,8 @@ class Run {
     item.trace = std::move(trace);
     if (options_.on_trace) base::as_it_is([&] { options_.on_trace(i, *item.trace); });
     Thinking thinking = std::move(std::get<Thinking>(item.stage));
-    thinking.embed = with_trace(i, thinking.embed);
+    if (!embedder_.builder->appends_trace())
+      return open_with_trace(i, thinking.embed, true, state ? std::move(state) : std::move(thinking.pin));
     if (thinking.prefix && thinking.prefix->wanted) {
       thinking.prefix->wanted->store(true);
       item.stage = Waiting{std::move(thinking.embed), std::move(thinking.prefix)};
@@ -314,12 +315,24 @@ class Run {
     }
   }
 
-  // The prompt that the item's trace goes into, or stands behind.
-  [[nodiscard]] Prompt with_trace(std::size_t i, const Prompt& prompt) const {
-    if (embedder_.builder->appends_trace()) return prompt;
+  // The prompt anew, with the trace that stands in it and the images that it points at; then its vector.
+  void open_with_trace(std::size_t i, const Prompt& without, bool thought, Pin pin) {
     const prompt::PromptRequest request{Stage::kEmbed, options_.instruction,
                                         task_of(i, embedder_.recipe(), reasoner_.recipe())};
-    return embedder_.builder->open(inputs_[i], request, prompt->visuals, &*items_[i].trace);
+    items_[i].stage = Embedding{thought, nullptr};
+    // The job owns what it reads: it may still run when the call has been left.
+    std::function<Prompt()> job = [builder = embedder_.builder, input = inputs_[i], request,
+                                   visuals = without->visuals, trace = *items_[i].trace,
+                                   stop = call_.stopped()] {
+      return builder->open(input, request, visuals, &trace, stop);
+    };
+    call_.prepare<Prompt>(i, std::move(job),
+                          [this, i, pin = std::move(pin), without_bytes = api::bytes_of(without->visuals)](
+                              Prompt prompt, double seconds) {
+                            items_[i].timings.media += seconds;
+                            call_.reserve_bytes(i, api::bytes_of(prompt->visuals) - without_bytes);
+                            embed(i, prompt, pin);
+                          });
   }
 
   // `pin`: of a state that the prompt begins with.
@@ -396,9 +409,11 @@ class Run {
     if (plain_ && (trying != nullptr || !item.trace))
       plain_->store(i, state, item.timings, closed.prompt->size());
     if (trying != nullptr && item.trace) {
-      const Prompt prompt = with_trace(i, trying->prompts.embed);
+      const Prompt prompt = trying->prompts.embed;
+      const Pin pin = tapped_ ? nullptr : result.pin;
+      if (!embedder_.builder->appends_trace()) return open_with_trace(i, prompt, false, pin);
       item.stage = Embedding{};
-      return embed(i, prompt, tapped_ ? nullptr : result.pin);
+      return embed(i, prompt, pin);
     }
     if (trying != nullptr && (!trying->decides || worth_thinking(i, vector)))
       return think(i, std::move(trying->prompts), result.pin);

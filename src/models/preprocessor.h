@@ -93,6 +93,14 @@ class VisualReader {
                                                             media::Budget& budget) const = 0;
   [[nodiscard]] virtual std::shared_ptr<const Visual> video(const Video& video,
                                                             media::Budget& budget) const = 0;
+  // Images of frames that video() takes, by their places among these, resized into an area; places that there are not
+  // have none, and families without videos have no frames. Throws as video() does.
+  [[nodiscard]] virtual Visuals frame_images(const Video& /*video*/,
+                                             const std::vector<std::int64_t>& /*places*/,
+                                             const VisualOptions::Limits& /*area*/,
+                                             media::Budget& /*budget*/) const {
+    return {};
+  }
   // Takes from `budget` what video() would, without decoding a frame. False where no file tells it. Throws InputError
   // as video() does.
   [[nodiscard]] virtual bool measure_video(const Video& /*video*/, media::Budget& /*budget*/) const {

@@ -22,6 +22,15 @@ void for_each_part(const Input& input, Visit visit) {
   }
 }
 
+// The item's first part of a kind; null if it has none.
+template <typename Kind>
+const Kind* first_part(const Input& input) {
+  for (const Part& part : input.parts) {
+    if (const auto* found = std::get_if<Kind>(&part)) return found;
+  }
+  return nullptr;
+}
+
 // What tells two video files of an item apart; nothing for frames.
 using VideoKey = std::tuple<std::filesystem::path, std::optional<double>, std::optional<int>,
                             std::optional<double>, std::array<std::optional<std::int64_t>, 4>>;
@@ -45,6 +54,7 @@ bool has_media(const Input& input) {
 MediaReader::MediaReader(const models::Preprocessor& preprocessor, const Recipe& recipe,
                          const MediaLimits& limits)
     : reader_(preprocessor.visual_reader(recipe.visuals)),
+      evidence_(recipe.trace.evidence),
       blank_image_(recipe.prompt.blank_image),
       limits_(limits) {
   limits_.validate();
@@ -111,6 +121,32 @@ models::Visuals MediaReader::read(const Input& input, const CancelToken& stop) c
     visuals.push_back(reader_->image(blank, budget));
   }
   return visuals;
+}
+
+models::Visuals MediaReader::read_evidence(const Input& input, const Evidence& evidence,
+                                           const CancelToken& stop) const {
+  media::Budget budget(limits_, stop);
+  const Image* image = first_part<Image>(input);
+  const Video* video = first_part<Video>(input);
+  if (video != nullptr && !evidence.frames.empty())
+    return reader_->frame_images(*video, evidence.frames, evidence_.frame_pixels, budget);
+  models::Visuals out;
+  if (image == nullptr || evidence.boxes.empty()) return out;
+  const at::Tensor pixels = media::decode_image(*image, budget);
+  for (const auto& box : evidence.boxes) {
+    const auto crop = crop_of(box, {pixels.size(0), pixels.size(1)}, evidence_);
+    if (!crop) continue;
+    const at::Tensor part =
+        pixels.narrow(0, crop->top, crop->height).narrow(1, crop->left, crop->width).contiguous();
+    Image cut;
+    // The tensor lives as long as its bytes are used.
+    cut.source = Pixels{std::shared_ptr<const std::uint8_t>(std::make_shared<at::Tensor>(part),
+                                                            part.const_data_ptr<std::uint8_t>()),
+                        static_cast<int>(crop->height), static_cast<int>(crop->width), 3};
+    cut.resize = image->resize;
+    out.push_back(reader_->image(cut, budget));
+  }
+  return out;
 }
 
 }  // namespace tte::prompt

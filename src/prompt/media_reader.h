@@ -23,6 +23,11 @@ class MediaReader {
   // limits allow (before the first is decoded, where their headers tell), and CancelledError soon after `stop`.
   [[nodiscard]] models::Visuals read(const Input& input, const CancelToken& stop = {}) const;
 
+  // The images that a trace of such an item points at, as the rule of the recipe has it: none of one that points at
+  // nothing, or of chat messages. Throws as read() does.
+  [[nodiscard]] models::Visuals read_evidence(const Input& input, const Evidence& evidence,
+                                              const CancelToken& stop = {}) const;
+
   // Equal for two readers that make the same of every item.
   [[nodiscard]] const base::Digest& signature() const { return signature_; }
 
@@ -30,6 +35,7 @@ class MediaReader {
   void check_together(const Input& input, const CancelToken& stop) const;
 
   std::shared_ptr<const models::VisualReader> reader_;
+  EvidenceRule evidence_;
   int blank_image_;
   MediaLimits limits_;
   base::Digest signature_;

@@ -221,6 +221,11 @@ std::string PromptBuilder::trace_text(const Trace& trace) const {
   for (const std::string& token : format.stop_tokens) {
     if (text.ends_with(token)) text.remove_suffix(token.size());
   }
+  return guarded_trace(text);
+}
+
+std::string PromptBuilder::guarded_trace(std::string_view text) const {
+  const TraceFormat& format = recipe_.trace;
   // The tags may be tokens of their own, which a generated trace has as such; everything else is plain text.
   const std::string written = recipe_.pooling.else_last ? recipe_.pooling.token : "";
   std::string out;
@@ -349,32 +354,50 @@ std::vector<std::int64_t> PromptBuilder::encode(const std::string& text) const {
 }
 
 std::shared_ptr<const models::Prompt> PromptBuilder::open(const Input& input, const PromptRequest& request,
-                                                          const models::Visuals& visuals,
-                                                          const Trace* trace) const {
+                                                          const models::Visuals& own, const Trace* trace,
+                                                          const CancelToken& stop) const {
   std::int64_t uncut = 0;
+  models::Visuals visuals = own;
+  if (const auto evidence = input.messages.empty() ? evidence_in(trace) : std::nullopt) {
+    const models::Visuals more = media_.read_evidence(input, *evidence, stop);
+    visuals.insert(visuals.end(), more.begin(), more.end());
+  }
+  const std::size_t pointed = visuals.size() - own.size();
   const std::int64_t limit = recipe_.max_length;
   if (limit == 0) {
     return std::make_shared<models::Prompt>(
-        expand(input, slots_with_trace(input, request, trace), visuals, uncut));
+        expand(input, slots_with_trace(input, request, trace, pointed), visuals, uncut));
   }
   // A text of any length in the time of one that fits: of more than a few bytes for a token its beginning is enough,
   // unless it has longer tokens than most.
   for (std::size_t bytes = kBytesPerToken * static_cast<std::size_t>(limit);; bytes *= 4) {
     bool cut = false;
     const Input begin = shortened(input, bytes, cut);
-    const Slots slots = slots_with_trace(begin, request, trace);
+    const Slots slots = slots_with_trace(begin, request, trace, pointed);
     auto prompt = std::make_shared<models::Prompt>(expand(begin, slots, visuals, uncut));
     if (!cut || uncut >= limit + kSparedTokens) return prompt;
   }
 }
 
-Slots PromptBuilder::slots_with_trace(const Input& input, const PromptRequest& request,
-                                      const Trace* trace) const {
+Slots PromptBuilder::slots_with_trace(const Input& input, const PromptRequest& request, const Trace* trace,
+                                      std::size_t pointed) const {
   // The recipe's own words may hold control tokens; a caller's are text.
   Slots slots =
       slots_of(input, request, recipe_, [this](const std::string& text) { return user_text(text); });
-  if (trace != nullptr && trace_in_body_) slots.trace = trace_text(*trace);
+  if (trace == nullptr || !trace_in_body_) return slots;
+  const auto add = [&](std::string text) {
+    if (!text.empty()) slots.trace.push_back({ChatPart::Kind::kText, std::move(text)});
+  };
+  const auto evidence = evidence_in(trace);
+  add(evidence ? guarded_trace(evidence->head) : trace_text(*trace));
+  slots.trace.insert(slots.trace.end(), pointed, {ChatPart::Kind::kImage, ""});
+  if (evidence) add(guarded_trace(evidence->tail));
   return slots;
+}
+
+std::optional<Evidence> PromptBuilder::evidence_in(const Trace* trace) const {
+  return trace == nullptr || !trace_in_body_ ? std::nullopt
+                                             : evidence_of(trace->text, recipe_.trace.evidence);
 }
 
 Ids PromptBuilder::ids_of(const Input& input, const Slots& slots, const models::Visuals& visuals) const {

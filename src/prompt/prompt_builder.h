@@ -48,12 +48,13 @@ class PromptBuilder {
   [[nodiscard]] const std::string& vocabulary() const { return files_->vocabulary; }
 
   // The prompt up to where the trace begins: what the reasoner continues. `trace` matters only to a recipe
-  // that puts it into the user's turn. Where the recipe has a max_length, the ends of the item's texts are cut to it.
+  // that puts it into the user's turn; images that it points at are then read, and stand behind `visuals`. Where the recipe has a max_length, the ends of the item's texts are cut to it.
   // Throws InputError for an item that is empty, contradicts itself, or asks for what template or recipe do not have,
   // and for one that is longer than max_length without its texts.
   [[nodiscard]] std::shared_ptr<const models::Prompt> open(const Input& input, const PromptRequest& request,
                                                            const models::Visuals& visuals,
-                                                           const Trace* trace = nullptr) const;
+                                                           const Trace* trace = nullptr,
+                                                           const CancelToken& stop = {}) const;
 
   // The embedder's prompt. `trace` may be null. Throws InputError when the pooling token is
   // missing.
@@ -78,8 +79,9 @@ class PromptBuilder {
   [[nodiscard]] std::vector<std::int64_t> trace_ids(const Trace& trace) const;
 
  private:
-  [[nodiscard]] Slots slots_with_trace(const Input& input, const PromptRequest& request,
-                                       const Trace* trace) const;
+  // `pointed`: how many images the trace points at.
+  [[nodiscard]] Slots slots_with_trace(const Input& input, const PromptRequest& request, const Trace* trace,
+                                       std::size_t pointed) const;
   // The tokens of an item before those of its visuals are put in.
   [[nodiscard]] std::vector<std::int64_t> ids_of(const Input& input, const Slots& slots,
                                                  const models::Visuals& visuals) const;
@@ -104,6 +106,9 @@ class PromptBuilder {
   [[nodiscard]] std::string user_text(const std::string& text, bool inside = true) const;
   [[nodiscard]] const text::ControlTokens& control() const;
   [[nodiscard]] std::string trace_text(const Trace& trace) const;
+  // A part of a trace, guarded but for the recipe's tags.
+  [[nodiscard]] std::string guarded_trace(std::string_view text) const;
+  [[nodiscard]] std::optional<Evidence> evidence_in(const Trace* trace) const;
 
   std::shared_ptr<const CheckpointFiles> files_;
   Recipe recipe_;

@@ -63,6 +63,14 @@ void check_placeholders(const JsonObject& object, const char* key, const Pieces&
   }
 }
 
+models::VisualOptions::Limits pixel_limits(const JsonObject& object) {
+  models::VisualOptions::Limits out{object.integer("min_pixels", 1, kMaxPixels),
+                                    object.integer("max_pixels", 1, kMaxPixels)};
+  if (out.min_pixels && out.max_pixels && *out.min_pixels > *out.max_pixels)
+    object.fail("min_pixels", fmt::format("is {}, more than max_pixels", *out.min_pixels));
+  return out;
+}
+
 text::TemplateVariables parse_template_options(const JsonObject& object) {
   text::TemplateVariables out;
   for (const auto& [name, value] : object.json().items()) {
@@ -169,9 +177,34 @@ void parse_presets(const Json& json, const std::string& where, Recipe& out) {
   }
 }
 
-void parse_trace(const Json& json, const std::string& where, TraceFormat& out) {
+void parse_evidence(const Json& json, const std::string& where, EvidenceRule& out) {
+  constexpr int kMostEvidence = 1024;
+  constexpr double kLargest = 1e9;
   const JsonObject object = known_object(
-      json, where, "trace", {"open", "close", "keep", "suffix", "suffix_when_cut", "stop_tokens"});
+      json, where, "trace.evidence",
+      {"open", "close", "behind", "boxes", "scale", "frames", "min_side", "max_aspect", "most", "frame"});
+  out.open = object.text("open", "");
+  out.close = object.text("close", "");
+  for (const char* key : {"open", "close"}) {
+    if (object.text(key, "").empty())
+      object.fail(key, "is missing: it is a tag around what a trace points at");
+  }
+  out.behind = object.text("behind", "");
+  out.boxes = object.text("boxes", "");
+  out.frames = object.text("frames", "");
+  out.scale = object.number("scale", out.scale, 0, kLargest);
+  out.min_side = static_cast<int>(object.integer("min_side", out.min_side, 1, kMostSide));
+  out.max_aspect = object.number("max_aspect", out.max_aspect, 0, kLargest);
+  out.most = static_cast<int>(object.integer("most", out.most, 1, kMostEvidence));
+  if (const Json* frame = object.find("frame"))
+    out.frame_pixels =
+        pixel_limits(known_object(*frame, where, "trace.evidence.frame", {"min_pixels", "max_pixels"}));
+}
+
+void parse_trace(const Json& json, const std::string& where, TraceFormat& out) {
+  const JsonObject object =
+      known_object(json, where, "trace",
+                   {"open", "close", "keep", "suffix", "suffix_when_cut", "stop_tokens", "evidence"});
   out.open = object.text("open", out.open);
   out.close = object.text("close", out.close);
   out.suffix = object.text("suffix", out.suffix);
@@ -179,6 +212,25 @@ void parse_trace(const Json& json, const std::string& where, TraceFormat& out) {
   out.stop_tokens = object.texts("stop_tokens");
   if (const auto keep = object.choice("keep", {"all", "conclusion"})) out.conclusion_only = *keep == 1;
   check_placeholders(object, "suffix", {out.suffix}, {"eos"});
+  if (const Json* evidence = object.find("evidence")) parse_evidence(*evidence, where, out.evidence);
+  if (out.evidence.points() && out.conclusion_only)
+    object.fail("evidence", "needs the whole trace, but \"keep\" is \"conclusion\"");
+}
+
+// Images of evidence follow the item's own.
+void check_evidence(const JsonObject& recipe, const Recipe& out) {
+  if (!out.trace.evidence.points()) return;
+  bool trace = false;
+  for (const std::string& piece : out.prompt.body()) {
+    for (const std::string& name : placeholders(piece)) {
+      const bool media = name == "content" || name == "media" || name == "images" || name == "videos";
+      if (trace && media)
+        recipe.fail("trace", fmt::format("has \"evidence\", but {{{}}} stands behind {{trace}}", name));
+      trace = trace || name == "trace";
+    }
+  }
+  if (!trace)
+    recipe.fail("trace", "has \"evidence\", but the prompt has no {trace} that its images could stand in");
 }
 
 PoolingRule parse_pooling(const JsonObject& object) {
@@ -324,10 +376,9 @@ void parse_frames(const JsonObject& object, Recipe& out) {
 void parse_media(const JsonObject& recipe, Recipe& out) {
   const auto limits = [](const JsonObject& object, std::optional<std::int64_t>& least,
                          std::optional<std::int64_t>& most) {
-    least = object.integer("min_pixels", 1, kMaxPixels);
-    most = object.integer("max_pixels", 1, kMaxPixels);
-    if (least && most && *least > *most)
-      object.fail("min_pixels", fmt::format("is {}, more than max_pixels", *least));
+    const auto found = pixel_limits(object);
+    least = found.min_pixels;
+    most = found.max_pixels;
   };
   if (const Json* image = recipe.find("image")) {
     const JsonObject object = known_object(*image, recipe.where(), "image",
@@ -430,6 +481,7 @@ Recipe parse_recipe(const Json& json, const std::string& where) {
   parse_dims(object, out);
   out.max_length = static_cast<int>(object.integer("max_length", 0, 1, kMostTokens));
   parse_media(object, out);
+  check_evidence(object, out);
   if (const Json* decoding = object.find("decoding")) parse_decoding(*decoding, where, out.decoding);
   // Read by the evaluation from `source`; checked here, so that a misspelt one is found when the model loads.
   [[maybe_unused]] const auto wording =

@@ -13,6 +13,7 @@
 #include "models/preprocessor.h"
 #include "models/projection.h"
 #include "models/sparse_heads.h"
+#include "prompt/evidence.h"
 #include "text/chat_template.h"
 #include "tte/options.h"
 
@@ -82,6 +83,7 @@ struct TraceFormat {
   bool conclusion_only = false;  // Hand only what follows the closing tag to the embedder.
   std::string suffix;            // Ends the embedder's prompt, with or without trace. {eos}: the end token.
   bool suffix_when_cut = true;   // Also after a trace that its limit of tokens ended.
+  EvidenceRule evidence;         // What of the item a trace points at, as further images.
   std::vector<std::string> stop_tokens;  // End a trace, beside the checkpoint's own.
 };
 

@@ -122,11 +122,9 @@ std::vector<ChatPart> fill(const Pieces& pieces, const Slots& slots) {
     if (name == "media") return media;
     if (name == "images") return images.empty() ? images : media;
     if (name == "videos") return images.empty() ? videos : std::vector<ChatPart>();
+    if (name == "trace") return slots.trace;
     std::vector<ChatPart> out;
-    append_text(out, name == "text"          ? text
-                     : name == "instruction" ? slots.instruction
-                     : name == "request"     ? slots.request
-                                             : slots.trace);
+    append_text(out, name == "text" ? text : name == "instruction" ? slots.instruction : slots.request);
     return out;
   };
   std::vector<ChatPart> out;

@@ -24,7 +24,7 @@ struct Slots {
   std::vector<text::ChatPart> content;
   std::string instruction;
   std::string request;
-  std::string trace;
+  std::vector<text::ChatPart> trace;
 };
 
 // How a text of the caller is written into a prompt.

@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, normalizers, processors
 from torchvision.transforms.v2 import functional
 from tte._inspect import info
+from tte._inspect import told as info_text
 
 IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
 HELPFUL = "You are a helpful assistant."
@@ -361,6 +362,7 @@ def test_uembed(tmp_path: Path, images: list[Image.Image]) -> None:
     ]
     check(embedder.embed([TEXT, [TEXT, images[0]]], instruction=[None, "Find a cat"], progress=False), expected)
     assert embedder.sparse_dim == 0
+    assert info(folder)["vector"]["sparse"] == "but their heads are missing: fetch sparse_weights.pt"
     with pytest.raises(tte.ModelError, match=r"sparse_weights\.pt is missing"):
         embedder.embed_sparse(TEXT)
     # The i-th of the last 16 tokens is read by head i, and all of these together are the sparse vector.
@@ -369,6 +371,7 @@ def test_uembed(tmp_path: Path, images: list[Image.Image]) -> None:
     biases = [torch.randn(len(head)) for head in heads]
     torch.save({"sparse_lm_heads": heads, "sparse_bias": biases}, folder / "sparse_weights.pt")
     embedder = tte.Embedder(folder, device="cpu")
+    assert "and sparse ones, by the heads in sparse_weights.pt" in info_text(info(folder))
     items, told = [TEXT, [TEXT, images[0]]], [None, "Find a cat"]
     sparse = embedder.embed_sparse(items, instruction=told, progress=False)
     states = [
@@ -633,10 +636,11 @@ def test_embed_rl(system: Callable[..., System], images: list[Image.Image]) -> N
     assert json.loads(embedder.model.recipe)["name"] == "embed_rl"
     image = first_resized(images[0], 32, 128, 768)
     trace = '<thinking>{"text_keywords": ["cat"]}</thinking><rethink>dog</rethink><answer>cat</answer>'
+    read = trace.replace("</thinking>", "</thinking>\n")  # What the authors' code writes behind the thinking.
     ask = "Summarize the above content in one word:"
     default = "Represent the user's input."  # What this family's template of the tests says by itself.
     expected = [
-        unit(theirs.states(chat(f"{IMAGE}{TEXT}{trace}{ask}", default) + "<emb>", [image])[-1]),
+        unit(theirs.states(chat(f"{IMAGE}{TEXT}{read}{ask}", default) + "<emb>", [image])[-1]),
         unit(theirs.states(chat(f"{TEXT}{ask}", default) + "<emb>")[-1]),
     ]
     check(embedder.embed([[f" {TEXT} ", images[0]], f"{TEXT}\n"], [trace, None], progress=False), expected)

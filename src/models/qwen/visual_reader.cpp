@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <set>
 #include <utility>
 
 #include "media/image.h"
@@ -44,7 +45,8 @@ void digest(base::Digester& out, const VisualSpec& spec) {
 }  // namespace
 
 QwenVisualReader::QwenVisualReader(const VisualSpecs& files, const VisualOptions& recipe, VideoRules rules)
-    : image_(files.image),
+    : recipe_(recipe.recipe),
+      image_(files.image),
       video_(files.video),
       min_side_(recipe.image_min_side),
       small_side_(recipe.image_small_side),
@@ -75,18 +77,18 @@ QwenVisualReader::QwenVisualReader(const VisualSpecs& files, const VisualOptions
   limit(video_, recipe.video_min_pixels, recipe.video_max_pixels, recipe.recipe, "video");
 }
 
-std::vector<Size> QwenVisualReader::image_sizes(Size image, const VisualSpec& spec) const {
+std::vector<Size> QwenVisualReader::image_sizes(Size image, const Stages& stages) const {
   std::vector<Size> sizes;
   const auto now = [&] { return sizes.empty() ? image : sizes.back(); };
   if (std::min(image.height, image.width) < min_side_) sizes.push_back({small_side_, small_side_});
-  if (first_) sizes.push_back(utils_image_size(now(), *first_));
-  sizes.push_back(image_size(now(), spec));
+  if (stages.first) sizes.push_back(utils_image_size(now(), *stages.first));
+  sizes.push_back(image_size(now(), stages.last));
   return sizes;
 }
 
 std::int64_t QwenVisualReader::image_bytes(media::Size size, const Resize& wanted) const {
   const VisualSpec spec = with_resize(image_, wanted);
-  return media::patch_bytes(image_sizes(size, spec).back(), 1, spec.patches);
+  return media::patch_bytes(image_sizes(size, {first_, spec}).back(), 1, spec.patches);
 }
 
 base::Digest QwenVisualReader::signature() const {
@@ -103,9 +105,41 @@ base::Digest QwenVisualReader::signature() const {
 }
 
 std::shared_ptr<const Visual> QwenVisualReader::image(const Image& image, media::Budget& budget) const {
-  const VisualSpec spec = with_resize(image_, image.resize);
-  at::Tensor pixels = media::decode_image(image, budget);
-  const std::vector<Size> sizes = image_sizes({pixels.size(0), pixels.size(1)}, spec);
+  return image_of(media::decode_image(image, budget), {first_, with_resize(image_, image.resize)}, budget);
+}
+
+Visuals QwenVisualReader::frame_images(const Video& video, const std::vector<std::int64_t>& places,
+                                       const VisualOptions::Limits& area, media::Budget& budget) const {
+  const VisualSpec spec = with_resize(video_, video.resize);
+  const Reading how = reading(video, spec, budget);
+  std::vector<std::int64_t> there;  // Those of `places` that frames were taken for, ascending.
+  const auto some = [&](int total, std::optional<double> source_fps) {
+    const std::vector<int> all = how.sample(total, source_fps);
+    std::vector<int> wanted;
+    there.clear();
+    for (const std::int64_t place : std::set<std::int64_t>(places.begin(), places.end())) {
+      if (place < 0 || place >= static_cast<std::int64_t>(all.size())) continue;
+      there.push_back(place);
+      wanted.push_back(all[static_cast<std::size_t>(place)]);
+    }
+    return wanted.empty() ? std::vector<int>{all.front()} : wanted;  // No video is read without a frame.
+  };
+  const media::Frames frames = media::read_video(video, budget, some);
+  Stages stages{first_, image_};
+  limit(stages.first ? *stages.first : stages.last, area.min_pixels, area.max_pixels, recipe_, "frame");
+  Visuals out;
+  for (const std::int64_t place : places) {
+    const auto at = std::find(there.begin(), there.end(), place);
+    if (at == there.end()) continue;
+    out.push_back(image_of(frames.images[static_cast<std::size_t>(at - there.begin())], stages, budget));
+  }
+  return out;
+}
+
+std::shared_ptr<const Visual> QwenVisualReader::image_of(at::Tensor pixels, const Stages& stages,
+                                                         media::Budget& budget) const {
+  const VisualSpec& spec = stages.last;
+  const std::vector<Size> sizes = image_sizes({pixels.size(0), pixels.size(1)}, stages);
   const Size size = sizes.back();
   const std::int64_t bytes = media::patch_bytes(size, 1, spec.patches);
   const std::string label =

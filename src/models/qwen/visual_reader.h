@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "media/video.h"
@@ -25,6 +26,8 @@ class QwenVisualReader final : public VisualReader {
   QwenVisualReader(const VisualSpecs& files, const VisualOptions& recipe, VideoRules rules = {});
   [[nodiscard]] std::shared_ptr<const Visual> image(const Image& image, media::Budget& budget) const override;
   [[nodiscard]] std::shared_ptr<const Visual> video(const Video& video, media::Budget& budget) const override;
+  [[nodiscard]] Visuals frame_images(const Video& video, const std::vector<std::int64_t>& places,
+                                     const VisualOptions::Limits& area, media::Budget& budget) const override;
   [[nodiscard]] bool measure_video(const Video& video, media::Budget& budget) const override;
   [[nodiscard]] std::int64_t image_bytes(media::Size size, const Resize& wanted) const override;
   [[nodiscard]] base::Digest signature() const override;
@@ -36,12 +39,21 @@ class QwenVisualReader final : public VisualReader {
     media::Fit fit;
   };
   [[nodiscard]] Reading reading(const Video& video, const VisualSpec& spec, media::Budget& budget) const;
+  // How images are resized: by `first`, where there is one, and then by `last`.
+  struct Stages {
+    std::optional<VisualSpec> first;
+    VisualSpec last;
+  };
   // The sizes that an image is resized to, one after the other.
-  [[nodiscard]] std::vector<Size> image_sizes(Size image, const VisualSpec& spec) const;
+  [[nodiscard]] std::vector<Size> image_sizes(Size image, const Stages& stages) const;
+  // An image of uint8 [height, width, 3] pixels.
+  [[nodiscard]] std::shared_ptr<const Visual> image_of(at::Tensor pixels, const Stages& stages,
+                                                       media::Budget& budget) const;
   // The frames to take of `total`, and the size of each.
   [[nodiscard]] FrameSampling choose(const Video& video, int total, std::optional<double> source_fps) const;
   [[nodiscard]] Size size(Size frame, std::int64_t frames, const VisualSpec& spec) const;
 
+  std::string recipe_;  // Its name, for errors.
   VisualSpec image_, video_;
   std::optional<VisualSpec> first_;  // How images are resized before the processor sees them.
   int min_side_, small_side_;
