@@ -64,6 +64,7 @@ bench:
 	@$(INSTALL)
 	$(PYTHON) benchmarks/qwen2_vl_2b.py
 	$(PYTHON) benchmarks/quantization.py
+	$(PYTHON) benchmarks/peers.py
 
 clean:
 	rm -rf build install demo.html
