@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tte import _options, _tte
+from tte import _options, _text, _tte
+from tte._tokens import checked_array
 
 
 @dataclass(eq=False, repr=False)
@@ -30,6 +31,27 @@ class SparseEmbeddings:
     pooled: NDArray[np.float32]
     """float32 [items, D]: the dense vectors of the same pass, as `Embedder.embed` gives them; NaN where an item was
     skipped."""
+
+    def __post_init__(self) -> None:
+        """Raise `InputError` for arrays that do not fit each other."""
+        name = "SparseEmbeddings."
+        self.values = checked_array(self.values, f"{name}values", "float32 [entries]", 1, ("float32",))
+        entries = len(self.values)
+        self.indices = checked_array(self.indices, f"{name}indices", "int32 [entries]", 1, ("int32",), entries)
+        self.indptr = checked_array(self.indptr, f"{name}indptr", "int64 [items + 1]", 1, ("int64",))
+        self.dim = _options.whole(self.dim, f"{name}dim", 1, _options.INT32)
+        ends = self.indptr
+        if len(ends) == 0 or ends[0] != 0 or ends[-1] != entries or bool((np.diff(ends) < 0).any()):
+            raise _tte.InputError(
+                f"{name}indptr is {_text.shown(ends)} for {entries} entries: it must ascend from 0 to that."
+            )
+        steps = np.diff(self.indices) > 0
+        steps[ends[(ends > 0) & (ends < entries)] - 1] = True  # Where the next item begins.
+        inside = entries == 0 or bool(self.indices.min() >= 0 and self.indices.max() < self.dim)
+        if not (inside and bool(steps.all())):
+            raise _options.refuse(f"{name}indices", self.indices, f"of each item ascending, from 0 to {self.dim - 1}")
+        shape = "float32 [items, D]"
+        self.pooled = checked_array(self.pooled, f"{name}pooled", shape, 2, ("float32",), len(self))
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -104,8 +104,10 @@ class TokenEmbeddings:
 
     def __post_init__(self) -> None:
         """Raise `InputError` for arrays that do not fit each other."""
-        self.vectors = _array(self.vectors, "vectors", "float16 or float32 [rows, dim]", 2, ("float16", "float32"))
-        self.offsets = _array(self.offsets, "offsets", "int64 [items + 1]", 1, ("int64",))
+        self.vectors = checked_array(
+            self.vectors, "vectors", "float16 or float32 [rows, dim]", 2, ("float16", "float32")
+        )
+        self.offsets = checked_array(self.offsets, "offsets", "int64 [items + 1]", 1, ("int64",))
         rows, ends = len(self.vectors), self.offsets
         if len(ends) == 0 or ends[0] != 0 or ends[-1] != rows or bool((np.diff(ends) < 0).any()):
             raise _tte.InputError(
@@ -114,10 +116,10 @@ class TokenEmbeddings:
         for name, dtype in (("positions", "int64"), ("ids", "int64"), ("origins", "uint8")):
             values = getattr(self, name)
             if values is not None:
-                setattr(self, name, _array(values, name, f"{dtype} [rows]", 1, (dtype,), len(self.vectors)))
+                setattr(self, name, checked_array(values, name, f"{dtype} [rows]", 1, (dtype,), len(self.vectors)))
         if self.pooled is not None:
             shape = "float32 [items, dim]"
-            self.pooled = _array(self.pooled, "pooled", shape, 2, ("float32",), len(self))
+            self.pooled = checked_array(self.pooled, "pooled", shape, 2, ("float32",), len(self))
             if self.pooled.shape[1] != self.dim:
                 raise _options.refuse("TokenEmbeddings.pooled", self.pooled, f"{shape}, of {self.dim} dimensions")
 
@@ -125,7 +127,7 @@ class TokenEmbeddings:
     def of(cls, sets: Sequence[Any]) -> TokenEmbeddings:
         """Join arrays [tokens, dim], float16 or float32, one per item; they are copied."""
         arrays = [
-            _array(each, f"sets[{i}]", "float16 or float32 [tokens, dim]", 2, ("float16", "float32"))
+            checked_array(each, f"sets[{i}]", "float16 or float32 [tokens, dim]", 2, ("float16", "float32"))
             for i, each in enumerate(_options.listed(sets, "sets", "a list of arrays [tokens, dim]"))
         ]
         if not arrays:
@@ -237,7 +239,9 @@ def taken(native: _tte.TokenEmbeddings, pooled: NDArray[np.float32]) -> TokenEmb
     return TokenEmbeddings(native.take_data(), native.offsets, pooled, native.positions, native.ids, native.origins)
 
 
-def _array(value: Any, name: str, what: str, dims: int, dtypes: Sequence[str], rows: int | None = None) -> NDArray[Any]:
+def checked_array(
+    value: Any, name: str, what: str, dims: int, dtypes: Sequence[str], rows: int | None = None
+) -> NDArray[Any]:
     """Check an array; what can be made one without a copy of its values is."""
     array: Any = None
     with suppress(Exception):  # What objects of other libraries raise when they are made an array.

@@ -20,6 +20,7 @@ import torch
 import tte
 import tte.mmeb
 from PIL import Image
+from test_sparse import heads_of, with_sparse_recipe
 from tte import _text, _tokens
 from tte._options import DECODING, Decoding
 from zoo import ZOO, BadRepr, misunderstood
@@ -79,6 +80,16 @@ def calls(
         with contextlib.suppress(tte.mmeb.data.layout.MissingError):
             tte.mmeb.load(**arguments)
 
+    files = with_sparse_recipe(NANO / "embedder", folder / "sparse")
+    torch.save(heads_of(files), files / "heads.pt")
+    sparse_embedder = tte.Embedder(files, device="cpu")
+    sparse = sparse_embedder.embed_sparse(["a", "b"], progress=False)
+    matrix = {field.name: getattr(sparse, field.name) for field in dataclasses.fields(sparse)}
+
+    def look_into(index: Any) -> None:
+        with contextlib.suppress(IndexError):
+            sparse[index]
+
     tokenizer, processor = reasoner.tokenizer, tte.Processor(NANO / "reasoner")
     pages = tte.pages(pdf.getvalue())
     reranker, pair = tte.Reranker(reasoner), {"query": "a", "documents": ["b"], "progress": False}
@@ -94,6 +105,10 @@ def calls(
         "Reasoner.think": (reasoner.think, {"inputs": "a", "max_new_tokens": 1, "progress": False}),
         "Embedder.embed": (embedder.embed, {"inputs": "a", "progress": False}),
         "Embedder.embed_tokens": (embedder.embed_tokens, {"inputs": "a", "progress": False}),
+        "Embedder.embed_sparse": (sparse_embedder.embed_sparse, {"inputs": "a", "progress": False}),
+        "SparseEmbeddings": (tte.SparseEmbeddings, matrix),
+        "SparseEmbeddings.dot": (sparse.dot, {"other": sparse}),
+        "SparseEmbeddings.__getitem__": (look_into, {"index": 0}),
         "Reasoner.score": (reasoner.score, {"inputs": "a", "labels": ["x"], "progress": False}),
         "TokenEmbeddings": (tte.TokenEmbeddings, arrays),
         "TokenEmbeddings.of": (tte.TokenEmbeddings.of, {"sets": list(tokens)}),
@@ -173,7 +188,8 @@ CALLS = [
     "TokenEmbeddings.load", "TokenEmbeddings.save", "TokenWriter", "TokenWriter.append", "TokenEmbeddings.only",
     "TokenEmbeddings.mask", "TokenEmbeddings.__getitem__", "maxsim", "mean_maxsim", "hybrid", "Pages.__getitem__",
     "RemoteReasoner", "Reranker", "Reranker.score", "Reranker.rank", "read_traces", "TraceStore.require_writable",
-    "mmeb.load", "mmeb.tasks",
+    "mmeb.load", "mmeb.tasks", "Embedder.embed_sparse", "SparseEmbeddings", "SparseEmbeddings.dot",
+    "SparseEmbeddings.__getitem__",
 ]  # fmt: skip
 
 

@@ -209,3 +209,18 @@ def test_a_pickle_that_would_run_code_runs_none(where: Path, tmp_path: Path) -> 
     with pytest.raises(tte.ModelError, match="has an object of"):
         tte.Embedder(where, device="cpu")
     assert not (tmp_path / "ran").exists()
+
+
+def test_arrays_that_do_not_fit_each_other() -> None:
+    good: dict[str, Any] = {
+        "values": np.ones(4, np.float32), "indices": np.array([1, 3, 0, 2], np.int32),
+        "indptr": np.array([0, 2, 2, 4]), "dim": 4, "pooled": np.ones((3, 2), np.float32),
+    }  # fmt: skip
+    assert tte.SparseEmbeddings(**good).shape == (3, 4)
+    cases: dict[str, Any] = {
+        "values": np.ones(3, np.float32), "indices": np.array([3, 1, 0, 2], np.int32), "indptr": np.array([0, 4, 2, 4]),
+        "dim": 3, "pooled": np.ones((2, 2), np.float32),
+    }  # fmt: skip
+    for name, value in cases.items():
+        with pytest.raises(tte.InputError, match="SparseEmbeddings"):
+            tte.SparseEmbeddings(**{**good, name: value})
