@@ -6,7 +6,6 @@ Resumable: state is saved in --work every few minutes; the same command goes on 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import random
@@ -27,7 +26,7 @@ from nano.world import COLOURS, KINDS, NUMBERS
 from optim import optimizers
 from safetensors.torch import save_file
 from torch import Tensor
-from use import Head, conclusion, head_vectors, load, vectors, write_traces
+from use import Head, conclusion, head_vectors, load, pooled, vectors, write_traces
 
 TARGET_TASKS = ("image_ret", "image_vg", "video_ret", "video_mret", "visdoc")
 STREAMS = (*tasks(), *(f"{t}/target" for t in TARGET_TASKS))
@@ -208,10 +207,13 @@ Embed = Callable[[list[Item]], Tensor]
 """L2-normalised vectors of items."""
 
 
-def contrast(embed: Embed, rng: Rng, sizes: dict[str, tuple[int, int]]) -> dict[str, tuple[Tensor, float]]:
+def contrast(
+    embed: Embed, rng: Rng, sizes: dict[str, tuple[int, int]], teacher: Embed | None = None
+) -> tuple[dict[str, tuple[Tensor, float]], Tensor]:
     """InfoNCE of each task in sizes (task -> queries, near-duplicates a query); loss and accuracy per task.
 
-    The labels of text tasks are all training names of the task. Only names of training pairs occur.
+    The labels of text tasks are all training names of the task. Only names of training pairs occur. Then the mean
+    cosine distance to the teacher's vectors of the same items (0 without one).
     """
     items: list[Item] = []
     plan: dict[str, tuple[int, int, list[int], list[str]]] = {}
@@ -246,7 +248,7 @@ def contrast(embed: Embed, rng: Rng, sizes: dict[str, tuple[int, int]]) -> dict[
         gold = torch.tensor([first_of[g] for g in golds])
         score = score.masked_fill(duplicate[None], -1e4)
         result[task] = (F.cross_entropy(score, gold), float((score.argmax(1) == gold).float().mean()))
-    return result
+    return result, v.new_zeros(()) if teacher is None else 1 - (v * teacher(items)).sum(-1).mean()
 
 
 TRAIN_LABELS: dict[str, tuple[str, ...]] = {
@@ -260,6 +262,13 @@ HALVES: tuple[dict[str, tuple[int, int]], ...] = (
     {"image_vg": (10, 3), "video_qa": (12, 0), "video_ret": (6, 2), "video_mret": (6, 4)},
 )
 """Every step trains one half of the tasks: queries and near-duplicates a query."""
+DISTANCE = 10.0
+"""Weight of the distance to a teacher's vectors beside InfoNCE."""
+
+
+def exchanges(run: Run) -> bool:
+    """Whether a step with a teacher exchanges words."""
+    return run.step >= run.args.exchange_from and run.step // 2 % run.args.plain != 0
 
 
 @torch.no_grad()
@@ -277,23 +286,34 @@ def quick_hits(embed: Embed, n: int, split: Any = "val") -> dict[str, float]:
     return out
 
 
-def train_contrast(run: Run, embed: Embed, steps: int, hold: float, every: int, queries: int) -> None:
+def train_contrast(
+    run: Run, embed: Embed, steps: int, hold: float, every: int, queries: int, teacher: Embed | None = None
+) -> None:
     """Contrastive steps until `steps`, watched on `queries` validation queries a task every `every` steps."""
     losses: list[float] = []
+    apart: list[float] = []
+    exchanged: list[float] = []
     hits: dict[str, list[float]] = {}
     while run.step < steps:
         rng = Rng(f"tte-nano/train/embedder/{run.args.seed}/{run.step}")
-        result = contrast(embed, rng, HALVES[run.step % 2])
+        result, distance = contrast(embed, rng, HALVES[run.step % 2], teacher)
         loss = torch.stack([r[0] for r in result.values()]).mean()
-        run.update(loss, steps, hold)
-        losses.append(float(loss.detach()))
-        for task, (_, hit) in result.items():
-            hits.setdefault(task, []).append(hit)
+        if teacher is not None and exchanges(run):
+            run.update(DISTANCE * distance, steps, hold)
+            exchanged.append(float(distance.detach()))
+        else:
+            run.update(loss + DISTANCE * distance, steps, hold)
+            losses.append(float(loss.detach()))
+            apart.append(float(distance.detach()))
+            for task, (_, hit) in result.items():
+                hits.setdefault(task, []).append(hit)
         if run.step % 20 == 0:
+            distances = {"distance": apart, "exchanged": exchanged}
             run.log(
-                loss=round(float(np.mean(losses)), 4), hits={k: round(float(np.mean(v)), 3) for k, v in hits.items()}
-            )
-            losses, hits = [], {}
+                loss=round(float(np.mean(losses)), 4), hits={k: round(float(np.mean(v)), 3) for k, v in hits.items()},
+                **{k: round(float(np.mean(v)), 4) for k, v in distances.items() if teacher is not None and v},
+            )  # fmt: skip
+            losses, apart, exchanged, hits = [], [], [], {}
         if run.step % every == 0 or run.step == steps:
             found = quick_hits(embed, queries)
             mean = round(float(np.mean(list(found.values()))), 4)
@@ -323,24 +343,41 @@ def train_embedder(args: argparse.Namespace, think: bool) -> None:
 # ---------------------------------------------------------------- head
 
 
-def train_head(args: argparse.Namespace) -> None:
-    """The embedding head of the frozen reasoner, on the traces that the reasoner itself writes."""
-    base = load(FOLDER / "reasoner").requires_grad_(False)
-    head = Head(base, args.head_layers).requires_grad_(True)
-    run = Run("head", head, args.embed_lr, args)
-    written: dict[bytes, str] = {}  # Validation items come again.
+def exchange(batch: nano_model.Batch, share: float, noise: torch.Generator) -> None:
+    """Put blanks and other colours and kinds in the places of a share of the colours and kinds of a batch.
 
-    def key(item: Item) -> bytes:
-        frames = [item.image] if item.image is not None else list(item.video or ())
-        return hashlib.sha256(b"".join([*(f.tobytes() for f in frames), item.prompt.encode()])).digest()
+    A kind that would then follow a colour in which training never shows it becomes a blank too.
+    """
+    words = COLOUR_IDS | KIND_IDS
+    new = words.nonzero()[torch.randint(int(words.sum()), batch.ids.shape, generator=noise), 0]
+    new = new.masked_fill(torch.rand(batch.ids.shape, generator=noise) < 0.5, 1)
+    ids = torch.where(words[batch.ids] & (torch.rand(batch.ids.shape, generator=noise) < share), new, batch.ids)
+    batch.ids = ids.masked_fill(UNSEEN[ids.roll(1), ids], 1)
+
+
+def train_head(args: argparse.Namespace) -> None:
+    """The embedding head of the frozen reasoner, taught by the pair's embedder, from whose last layers it starts.
+
+    At first each step has InfoNCE and the distance to the teacher, then most have the distance alone, for inputs in
+    which words have been exchanged. Else the head learns the pairs of colour and kind by heart.
+    """
+    base = load(FOLDER / "reasoner").requires_grad_(False)
+    taught = load(FOLDER / "embedder").requires_grad_(False)
+    head = Head(taught, args.head_layers).requires_grad_(True)
+    run = Run("head", head, args.embed_lr, args)
+    latest: list[nano_model.Batch] = []
 
     def embed(items: list[Item]) -> Tensor:
-        thinks = {key(i): i for i in items if i.trace is not None}
-        missing = [k for k in thinks if k not in written]
-        written.update(zip(missing, write_traces(base, [thinks[k] for k in missing], 256), strict=True))
-        return head_vectors(base, head, items, [None if i.trace is None else written[key(i)] for i in items])
+        batch = collate([sequence(i, i.trace) for i in items], 32)
+        if torch.is_grad_enabled() and exchanges(run):
+            exchange(batch, args.exchange, torch.Generator().manual_seed(run.step))
+        latest[:] = [batch]
+        return head_vectors(base, head, batch)
 
-    train_contrast(run, embed, args.head_steps, 0.3, 100, 40)
+    def teacher(items: list[Item]) -> Tensor:
+        return pooled(nano_model.forward(taught, latest[0]), latest[0])
+
+    train_contrast(run, embed, args.head_steps, args.head_hold, 50, 40, teacher)
     save_head(head, FOLDER / "head")
 
 
@@ -372,8 +409,12 @@ def main() -> None:
     parser.add_argument("--embed-steps", type=int, default=450)
     parser.add_argument("--no-think-steps", type=int, default=3000)
     parser.add_argument("--no-think-hold", type=float, default=0.9, help="as --hold, for the no-think embedder")
-    parser.add_argument("--head-layers", type=int, default=2, help="last layers of the reasoner that the head copies")
-    parser.add_argument("--head-steps", type=int, default=600)
+    parser.add_argument("--head-layers", type=int, default=3, help="last layers that the head stands in for")
+    parser.add_argument("--head-steps", type=int, default=1550)
+    parser.add_argument("--exchange", type=float, default=0.5, help="share of words exchanged, for the head")
+    parser.add_argument("--plain", type=int, default=4, help="2 steps of 2 * plain exchange no words, for the head")
+    parser.add_argument("--exchange-from", type=int, default=600, help="first step that exchanges words, for the head")
+    parser.add_argument("--head-hold", type=float, default=0.3, help="as --hold, for the head")
     parser.add_argument("--test-seeds", type=int, nargs="+", default=[0, 1, 2], help="for evaluate")
     parser.add_argument("--tasks", nargs="+", default=list(tasks()), help="for evaluate")
     parser.add_argument("--parts", nargs="+", default=["reasoner", "embedder", "embedder-no-think"])

@@ -53,18 +53,17 @@ def vectors(model: Any, items: list[Item], traces: list[str | None], chunk: int 
 
 
 class Head(torch.nn.Module):
-    """An embedding head: a copy of the last `count` layers and of the final norm of a reasoner."""
+    """An embedding head: a copy of the last `count` layers and of the final norm of a trained model."""
 
-    def __init__(self, base: Any, count: int) -> None:
+    def __init__(self, source: Any, count: int) -> None:
         super().__init__()
-        text = base.model.language_model
+        text = source.model.language_model
         self.layers = copy.deepcopy(text.layers[-count:])
         self.norm = copy.deepcopy(text.norm)
 
 
-def head_vectors(base: Any, head: Head, items: list[Item], traces: list[str | None], chunk: int = 32) -> Tensor:
+def head_vectors(base: Any, head: Head, batch: nano_model.Batch) -> Tensor:
     """As `vectors`, of a head that reads the states below the last layers of its frozen base."""
-    batch = collate([sequence(i, t) for i, t in zip(items, traces, strict=True)], chunk)
     with torch.no_grad():
         below = base.model.language_model.layers[: -len(head.layers)]
         states = nano_model.run_layers(below, nano_model.embed(base, batch), batch, None)
