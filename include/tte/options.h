@@ -64,6 +64,19 @@ struct MediaLimits {
   TTE_API void validate() const;
 };
 
+/// A smaller model that guesses what a reasoner writes next (speculative decoding). The reasoner's tokens are its own,
+/// whatever is guessed: it reads guesses in the step of its last token, and drops what it would not have written.
+struct DraftOptions {
+  /// Folder of the checkpoint, and of its adapter if it has one. Its tokenizer must have the same tokens with the same ids
+  /// as the reasoner's, and neither model recurrent layers, whose states cannot forget a wrong guess. It reads the text
+  /// of prompts, no images and videos.
+  std::filesystem::path checkpoint, adapter;
+  /// As of LoadOptions.
+  std::string dtype = "auto", quantization = "none";
+  /// Tokens that are guessed of a trace in one step, from 1 to 64; fewer where fewer were right.
+  int tokens = 8;
+};
+
 /// How a checkpoint is loaded.
 struct LoadOptions {
   /// "auto" (the checkpoint's own), "float32", "bfloat16", "float16".
@@ -71,7 +84,10 @@ struct LoadOptions {
   /// How the matrices of linear layers are kept: "none" (in the dtype), "int8" or "int4". They are rounded while the
   /// checkpoint is loaded: int8 with a scale for each output, int4 with one for each 128 inputs of an output and a
   /// factor from -15 to 15 for each 32 of these; matrices with fewer than 64 inputs or outputs stay as they are. Their
-  /// inputs are rounded to 8 bits in every call, with a scale for each 128 values of a row. CPU only.
+  /// inputs are rounded to 8 bits in every call, with a scale for each 128 values of a row. What quantize() wrote is
+  /// rounded already: "none" takes it as it is, and the other format is an InputError. Published codes of
+  /// compressed-tensors that are such (symmetric; int4 in groups of a multiple of 128) are taken as they are where their
+  /// format is asked for. CPU only.
   std::string quantization = "none";
   /// A recipe file, or the name of a bundled recipe; empty: the checkpoint's recipe.json, else found.
   std::string recipe;
@@ -85,6 +101,9 @@ struct LoadOptions {
   bool parse_control_tokens = false;
   /// What the media of one item may cost.
   MediaLimits media_limits;
+  /// Reasoner only: what guesses its tokens where prompt lookup finds nothing. Its weights are shared with other models
+  /// of the backend; its states come out of the reasoner's BackendOptions::state_bytes, as far as that has room.
+  std::optional<DraftOptions> draft;
 };
 
 /// A cancellation flag shared between the caller and a running call. Copies share the flag.

@@ -21,9 +21,12 @@ void bind_backend(py::module_& module) {
       .def_readonly("steps", &BackendStats::steps)
       .def_readonly("prefill_tokens", &BackendStats::prefill_tokens)
       .def_readonly("decode_tokens", &BackendStats::decode_tokens)
-      .def_readonly("guessed_tokens", &BackendStats::guessed_tokens, "Tokens that prompt lookup guessed.")
+      .def_readonly("guessed_tokens", &BackendStats::guessed_tokens,
+                    "Tokens that prompt lookup or a draft guessed.")
       .def_readonly("right_guesses", &BackendStats::right_guesses,
                     "Those of them that were right, which are generated tokens.")
+      .def_readonly("drafted_tokens", &BackendStats::drafted_tokens, "Of the guessed tokens those of drafts.")
+      .def_readonly("right_drafts", &BackendStats::right_drafts, "Those of them that were right.")
       .def_readonly("reused_tokens", &BackendStats::reused_tokens)
       .def_readonly(
           "head_tokens", &BackendStats::head_tokens,

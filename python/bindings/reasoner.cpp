@@ -38,11 +38,22 @@ void bind_remote_options(py::module_& module) {
 }
 
 void bind_load_options(py::module_& module) {
+  py::class_<DraftOptions>(module, "DraftOptions",
+                           "A smaller model that guesses what a reasoner writes next.")
+      .def(py::init([](std::filesystem::path checkpoint, std::optional<std::filesystem::path> adapter,
+                       std::string dtype, std::string quantization, int tokens) {
+             return DraftOptions{std::move(checkpoint), adapter.value_or(std::filesystem::path()),
+                                 std::move(dtype), std::move(quantization), tokens};
+           }),
+           py::arg("checkpoint"), py::arg("adapter") = py::none(), py::arg("dtype") = "auto",
+           py::arg("quantization") = "none", py::arg("tokens") = 8);
   py::class_<LoadOptions>(module, "LoadOptions", "How a checkpoint is loaded.")
       .def(py::init([](std::string dtype, std::string recipe, bool parse_control_tokens,
                        const std::optional<MediaLimits>& media_limits,
-                       std::optional<std::filesystem::path> adapter, std::string quantization) {
+                       std::optional<std::filesystem::path> adapter, std::string quantization,
+                       std::optional<DraftOptions> draft) {
              LoadOptions options;
+             options.draft = std::move(draft);
              if (adapter) options.adapter = std::move(*adapter);
              options.dtype = std::move(dtype);
              options.quantization = std::move(quantization);
@@ -53,7 +64,7 @@ void bind_load_options(py::module_& module) {
            }),
            py::arg("dtype") = "auto", py::arg("recipe") = "", py::arg("parse_control_tokens") = false,
            py::arg("media_limits") = py::none(), py::arg("adapter") = py::none(),
-           py::arg("quantization") = "none");
+           py::arg("quantization") = "none", py::arg("draft") = py::none());
 }
 
 }  // namespace

@@ -25,6 +25,18 @@ def folders(model: _tte.ModelDescription) -> dict[str, Any]:
     return {"path_or_id": model.base, "adapter": model.path}
 
 
+def _draft_options(draft: Reasoner | PathLike | None) -> _tte.DraftOptions | None:
+    if draft is None:
+        return None
+    if not isinstance(draft, Reasoner):
+        return _tte.DraftOptions(*_hub.locate(draft))
+    model = draft.model
+    if model.server:
+        raise _tte.InputError(f"draft is {draft!r}, which is behind a server: give a checkpoint that is loaded here.")
+    where = folders(model)
+    return _tte.DraftOptions(where["path_or_id"], where["adapter"], model.dtype, model.quantization)
+
+
 class _Model:
     """What a reasoner and an embedder have in common: how they are loaded, described and pickled."""
 
@@ -43,6 +55,7 @@ class _Model:
         adapter: PathLike | None = None,
         parse_control_tokens: bool = False,
         media_limits: MediaLimits | None = None,
+        draft: Reasoner | PathLike | None = None,
     ) -> None:
         self._given = given_arguments(locals())
         if backend is not None and not isinstance(backend, Backend):
@@ -60,7 +73,7 @@ class _Model:
             native(media_limits),
         )
         folder, changes = _hub.locate(path_or_id, adapter, self._kind.__name__.lower())
-        options = _tte.LoadOptions(*given, changes, _options.quantization(quantization))
+        options = _tte.LoadOptions(*given, changes, _options.quantization(quantization), _draft_options(draft))
         self._native = self._kind.load(folder, options, (backend or Backend(device))._native)
         self._limits = media_limits or DEFAULT_LIMITS
 
@@ -113,6 +126,10 @@ class Reasoner(_Model):
         parse_control_tokens: let strings such as ``<|im_end|>`` in the text of inputs act as control tokens, which
             is the default of transformers. By default they stay text.
         media_limits: what the images and videos of one item may cost.
+        draft: a smaller reasoner, or its folder or hub id, that guesses tokens where prompt lookup finds none
+            (speculative decoding): fewer steps where it guesses well, and the same tokens whatever it guesses. Its
+            tokenizer must be the same; neither model may have recurrent layers. It reads the text of prompts, no images
+            and videos, and its states take room of this model's `state_bytes`.
 
     Raises:
         ModelError: the checkpoint does not fit; names file, key or tensor.
@@ -256,7 +273,7 @@ class Reasoner(_Model):
 
 
 class Embedder(_Model):
-    """A multimodal embedding model. Arguments and errors are those of :class:`Reasoner`.
+    """A multimodal embedding model. Arguments and errors are those of :class:`Reasoner`; `draft` is for that alone.
 
     The folder of an embedding head (`tte_head.json` and `head.safetensors`: TTE-u) loads its base with it. Behind a
     Reasoner that is this very base, of the same dtype on the same backend, the head goes on from the hidden states of

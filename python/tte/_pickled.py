@@ -11,7 +11,9 @@ from typing import Any
 def given_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     """What a model was made with, so that another process can make it again."""
     arguments = {name: value for name, value in given.items() if name != "self"}
-    for name, is_there in (("path_or_id", os.path.isdir), ("adapter", os.path.isdir), ("recipe", os.path.isfile)):
+    for name, is_there in (
+        ("path_or_id", os.path.isdir), ("adapter", os.path.isdir), ("draft", os.path.isdir), ("recipe", os.path.isfile),
+    ):  # fmt: skip
         path = arguments.get(name)
         with suppress(Exception):  # What is no path is told where it is loaded.
             if isinstance(path, (str, os.PathLike)) and is_there(path):

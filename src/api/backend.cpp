@@ -14,12 +14,15 @@
 #include "base/printable.h"
 #include "base/threads.h"
 #include "kernels/kernels.h"
+#include "models/head_config.h"
 #include "models/step_size.h"
 #include "tte/error.h"
+#include "weights/rounding.h"
 
 namespace tte {
 namespace {
 
+constexpr int kMostGuesses = 64;                                 // As BackendOptions::prompt_lookup_tokens.
 constexpr std::int64_t kFallbackMemory = std::int64_t{4} << 30;  // For a machine that does not say.
 
 // A folder, and what changes when one of its files is written again, so that a retrained model at the same path is
@@ -43,6 +46,38 @@ std::string stamps(const base::Checkpoint& checkpoint) {
   std::string out;
   for (const std::filesystem::path& folder : checkpoint.folders()) out.append("|").append(stamp(folder));
   return out;
+}
+
+// How the matrices of a checkpoint are kept: as the caller says, or as its file has them.
+base::LinearFormat linears_of(const base::Checkpoint& checkpoint, const std::string& quantization,
+                              const std::string& device) {
+  const auto asked = base::parse_quantization(quantization);
+  if (!asked) {
+    throw InputError(fmt::format("quantization is \"{}\": it must be {}.", base::printable(quantization, 40),
+                                 base::kQuantizations));
+  }
+  const auto stored = weights::rounding_of(checkpoint.base());
+  const char* name = base::quantization_name(stored.value_or(*asked));
+  const std::string shown = base::shown(checkpoint.base(), 160);
+  if (stored && *asked != base::LinearFormat::kPlain && *asked != *stored) {
+    throw InputError(fmt::format(
+        "quantization is \"{}\", but the weights of {} are {}: leave it out, or give the original "
+        "checkpoint.",
+        quantization, shown, name));
+  }
+  if (stored && checkpoint.is_adapted() && !models::is_head(checkpoint.folder())) {
+    throw ModelError(
+        fmt::format("The weights of {} are {}, to which an adapter cannot add: merge it into the original "
+                    "checkpoint with `tte quantize --adapter`, or load that.",
+                    shown, name));
+  }
+  if (base::is_rounded(stored.value_or(*asked)) && device != "cpu") {
+    throw InputError(
+        fmt::format("{} {}, which runs on a CPU, and the device is {}: {}, or give device=\"cpu\".",
+                    stored ? fmt::format("The weights of {} are", shown) : "quantization is", name, device,
+                    stored ? "give the original checkpoint" : "leave it out"));
+  }
+  return stored.value_or(*asked);
 }
 
 }  // namespace
@@ -75,10 +110,8 @@ std::shared_ptr<const prompt::CheckpointFiles> Backend::Impl::read_files(const b
   return files;
 }
 
-std::shared_ptr<const api::LoadedModel> Backend::Impl::load(const base::Checkpoint& checkpoint,
-                                                            const LoadOptions& options,
-                                                            const prompt::Recipe& recipe) {
-  const std::string& dtype = options.dtype;
+weights::Placement Backend::Impl::placement_of(const base::Checkpoint& checkpoint, const std::string& dtype,
+                                               const std::string& quantization) const {
   weights::Placement placement;
   placement.device = api::torch_device(device_);
   placement.store = store_;
@@ -87,22 +120,19 @@ std::shared_ptr<const api::LoadedModel> Backend::Impl::load(const base::Checkpoi
     throw InputError(fmt::format("dtype is \"{}\": it must be \"auto\", {}.", base::printable(dtype, 40),
                                  base::dtype_list()));
   }
-  const auto linears = base::parse_quantization(options.quantization);
-  if (!linears) {
-    throw InputError(fmt::format("quantization is \"{}\": it must be {}.",
-                                 base::printable(options.quantization, 40), base::kQuantizations));
-  }
-  if (*linears != base::LinearFormat::kPlain && !placement.device.is_cpu()) {
-    throw InputError(
-        fmt::format("quantization is \"{}\", which runs on a CPU, and the device is {}: leave it out, or "
-                    "give device=\"cpu\".",
-                    options.quantization, device_.name));
-  }
+  const base::LinearFormat linears = linears_of(checkpoint, quantization, device_.name);
   // Numbers that stay as they are stand in the processor's own order, where it has one.
   placement.linears =
-      base::is_rounded(*linears) || !placement.device.is_cpu() ? *linears : base::LinearFormat::kPanels;
+      base::is_rounded(linears) || !placement.device.is_cpu() ? linears : base::LinearFormat::kPanels;
+  return placement;
+}
+
+std::shared_ptr<const api::LoadedModel> Backend::Impl::load(const base::Checkpoint& checkpoint,
+                                                            const LoadOptions& options,
+                                                            const prompt::Recipe& recipe) {
+  const weights::Placement placement = placement_of(checkpoint, options.dtype, options.quantization);
   std::string key = placement.dtype ? base::dtype_name(*placement.dtype) : "stored";
-  key.append("|").append(options.quantization);
+  key.append("|").append(base::quantization_name(placement.linears));
   if (recipe.bidirectional.any())
     key.append(fmt::format("|{} {}", recipe.bidirectional.all, fmt::join(recipe.bidirectional.layers, " ")));
   key.append(stamps(checkpoint));
@@ -111,8 +141,6 @@ std::shared_ptr<const api::LoadedModel> Backend::Impl::load(const base::Checkpoi
     const std::lock_guard lock(models_mutex_);
     if (auto model = models_[key].lock()) return model;
   }
-  auto loaded = std::make_shared<api::LoadedModel>();
-  loaded->files = read_files(checkpoint);
   models::ModelOptions model_options;
   model_options.placement = placement;
   model_options.state_bytes = options_.state_bytes;
@@ -120,18 +148,55 @@ std::shared_ptr<const api::LoadedModel> Backend::Impl::load(const base::Checkpoi
   for (const models::ProjectionOptions& projection : recipe.projections) {
     if (projection.file.empty()) model_options.read_elsewhere.push_back(projection.tensors);
   }
-  loaded->model = models::load_model(checkpoint, model_options);
+  auto files = read_files(checkpoint);
+  auto model = models::load_model(checkpoint, model_options);
   engine::EngineOptions engine_options;
   engine_options.max_step_tokens = *options_.max_step_tokens;
   engine_options.max_step_patches = models::step_size(placement.device.type()).patches;
   engine_options.max_running = options_.max_running;
   engine_options.prompt_lookup_tokens = options_.prompt_lookup_tokens;
-  loaded->engine =
-      std::make_unique<engine::Engine>(loaded->model, loaded->files->tokenizer, executor_, engine_options);
+  auto engine = std::make_unique<engine::Engine>(model, files->tokenizer, executor_, engine_options);
+  auto loaded = std::make_shared<const api::LoadedModel>(
+      api::LoadedModel{checkpoint, std::move(files), std::move(model), std::move(engine)});
   const std::lock_guard lock(models_mutex_);
   std::erase_if(models_, [](const auto& entry) { return entry.second.expired(); });
   models_[key] = loaded;
   return loaded;
+}
+
+std::shared_ptr<engine::Draft> Backend::Impl::load_draft(const api::LoadedModel& target,
+                                                         const DraftOptions& options) {
+  if (options.tokens < 1 || options.tokens > kMostGuesses) {
+    throw InputError(
+        fmt::format("The draft's tokens are {}: they must be from 1 to {}.", options.tokens, kMostGuesses));
+  }
+  const base::Checkpoint checkpoint = prompt::find_checkpoint(options.checkpoint, options.adapter);
+  const std::string name = base::shown(checkpoint.folder(), 120),
+                    of = base::shown(target.checkpoint.folder(), 120);
+  const auto files = read_files(checkpoint);
+  if (files->vocabulary != target.files->vocabulary) {
+    throw ModelError(
+        fmt::format("The draft {} has other tokens than {}, for which it cannot guess: give a model with the "
+                    "same tokenizer.",
+                    name, of));
+  }
+  const std::lock_guard loading(load_mutex_);
+  models::ModelOptions model_options;
+  model_options.placement = placement_of(checkpoint, options.dtype, options.quantization);
+  // Address space on a CPU, where what is taken counts against the target's; memory on a GPU.
+  constexpr std::int64_t kGpuPart = 8;
+  model_options.state_bytes = options_.state_bytes / (model_options.placement.device.is_cpu() ? 1 : kGpuPart);
+  auto model = models::load_model(checkpoint, model_options);
+  model->check_generates();
+  for (const auto& [each, path] : {std::pair(model.get(), &name), std::pair(target.model.get(), &of)}) {
+    const auto state = each->start(0);
+    if (state && state->cuttable()) continue;
+    throw ModelError(fmt::format(
+        "The draft {} cannot guess for {}: {} has recurrent layers ({}), whose states cannot forget "
+        "a wrong guess. Leave the draft out.",
+        name, of, *path, each->info().family));
+  }
+  return std::make_shared<engine::Draft>(std::move(model), target.model, options.tokens);
 }
 
 BackendStats Backend::Impl::stats() {
@@ -151,6 +216,8 @@ BackendStats Backend::Impl::stats() {
     out.decode_tokens += stats.decode_tokens;
     out.guessed_tokens += stats.guessed_tokens;
     out.right_guesses += stats.right_guesses;
+    out.drafted_tokens += stats.drafted_tokens;
+    out.right_drafts += stats.right_drafts;
     out.reused_tokens += stats.reused_tokens;
     out.head_tokens += stats.head_tokens;
     out.vision_encoded += stats.vision_encoded;

@@ -10,11 +10,13 @@
 
 #include "base/checkpoint.h"
 #include "base/thread_pool.h"
+#include "engine/draft.h"
 #include "engine/engine.h"
 #include "engine/executor.h"
 #include "prompt/checkpoint_files.h"
 #include "prompt/recipe.h"
 #include "tte/backend.h"
+#include "weights/state_dict.h"
 #include "weights/weight_store.h"
 
 namespace tte {
@@ -23,6 +25,7 @@ namespace api {
 
 // A checkpoint with its weights and its engine.
 struct LoadedModel {
+  base::Checkpoint checkpoint;
   std::shared_ptr<const prompt::CheckpointFiles> files;
   std::shared_ptr<const models::Model> model;
   std::unique_ptr<engine::Engine> engine;
@@ -41,12 +44,19 @@ class Backend::Impl {
   std::shared_ptr<const api::LoadedModel> load(const base::Checkpoint& checkpoint, const LoadOptions& options,
                                                const prompt::Recipe& recipe);
 
+  // What guesses for `target`. Throws ModelError for a model that cannot.
+  std::shared_ptr<engine::Draft> load_draft(const api::LoadedModel& target, const DraftOptions& options);
+
   [[nodiscard]] const DeviceInfo& device() const { return device_; }
   [[nodiscard]] const BackendOptions& options() const { return options_; }
   [[nodiscard]] BackendStats stats();
   [[nodiscard]] base::ThreadPool& media_pool() { return *media_pool_; }
 
  private:
+  // Where the tensors of a checkpoint go.
+  [[nodiscard]] weights::Placement placement_of(const base::Checkpoint& checkpoint, const std::string& dtype,
+                                                const std::string& quantization) const;
+
   DeviceInfo device_;
   BackendOptions options_;
   std::shared_ptr<weights::WeightStore> store_;

@@ -66,6 +66,9 @@ Embedder::Embedder(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 
 Embedder Embedder::load(const std::filesystem::path& checkpoint, const LoadOptions& options,
                         const Backend& backend) {
+  if (options.draft)
+    throw InputError(
+        "draft is for reasoners, whose tokens it guesses: an embedder writes nothing. Leave it out.");
   return Embedder(std::make_shared<Impl>(checkpoint, options, backend));
 }
 

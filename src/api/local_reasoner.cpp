@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "api/stages.h"
+#include "base/plain_error.h"
 #include "engine/output_text.h"
 #include "prompt/decoding.h"
 #include "prompt/trace_text.h"
@@ -28,6 +29,9 @@ LocalReasoner::LocalReasoner(const std::filesystem::path& checkpoint, const Load
                              const Backend& backend)
     : model_(checkpoint, options, backend) {
   model_.engine().model().check_generates();
+  if (!options.draft) return;
+  draft_ = base::in_plain_words(options.draft->checkpoint.string(), kLessOfACheckpoint,
+                                [&] { return backend.impl()->load_draft(*model_.loaded, *options.draft); });
 }
 
 ReadQuestion LocalReasoner::question_reader() const {
@@ -51,6 +55,7 @@ void LocalReasoner::think(Call& call, const ThinkJob& job, Thought then) const {
   request.pin_state = job.pin_state;
   request.kept_layer = job.kept_layer;
   request.continues = job.continues;
+  request.draft = draft_;
   auto stream = std::make_shared<Stream>();
   request.on_token = token_callback(call, job, stream);
   auto finish = [this, stream, stop = request.options.stop, prompt_tokens = request.prompt->size(),

@@ -22,6 +22,7 @@ class LocalReasoner final : public Reasoner::Impl {
 
  private:
   ModelWithRecipe model_;
+  std::shared_ptr<engine::Draft> draft_;  // Null without one.
 };
 
 }  // namespace tte::api

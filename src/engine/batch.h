@@ -15,6 +15,7 @@ struct Chunk {
   Sequence* sequence = nullptr;
   std::int64_t tokens = 0;
   std::int64_t guesses = 0;
+  bool drafted = false;  // They are a draft's.
   std::int64_t first_output = 0;
   std::int64_t outputs = 0;
 };

@@ -39,6 +39,8 @@ enum class Output : std::uint8_t {
   kTokens,    // The next token, again and again.
 };
 
+class Draft;
+
 struct GenerateRequest {
   std::shared_ptr<const models::Prompt> prompt;
   GenerateOptions options;              // Defaults already resolved: every optional is set, except seed.
@@ -50,6 +52,8 @@ struct GenerateRequest {
   // What this request goes on from, if its beginning is a pinned state: held until the request is admitted,
   // which is before requests that begin anew.
   std::shared_ptr<PrefixPin> continues;
+  std::shared_ptr<Draft>
+      draft;  // Guesses where prompt lookup finds nothing; one of this engine's model. Null: nobody.
   const void* caller = nullptr;  // Requests of one caller have the same; callers take turns.
   // Called on the executor's thread with each token and the text it completes.
   std::function<OnToken(std::int64_t id, const std::string& text)> on_token;
@@ -110,6 +114,7 @@ struct EngineOptions {
 struct EngineStats {
   std::int64_t steps = 0, prefill_tokens = 0, decode_tokens = 0, reused_tokens = 0;
   std::int64_t guessed_tokens = 0, right_guesses = 0;  // The right ones are decode_tokens too.
+  std::int64_t drafted_tokens = 0, right_drafts = 0;   // Of these, those of GenerateRequest::draft.
   std::int64_t head_tokens = 0;                        // EncodeRequest::hidden
   std::int64_t vision_encoded = 0, vision_reused = 0;
   std::int64_t peak_running = 0;

@@ -5,21 +5,19 @@
 namespace tte::engine {
 namespace {
 
-constexpr std::int64_t kFirst = 4;  // Tokens of the first guess.
 // Tokens that have to stand somewhere again: of two alone too many do by chance.
 constexpr std::ptrdiff_t kSame = 3;
 
 }  // namespace
 
-PromptLookup::PromptLookup(std::span<const std::int64_t> prompt)
-    : ids_(prompt.begin(), prompt.end()), length_(kFirst) {}
+PromptLookup::PromptLookup(std::span<const std::int64_t> prompt) : ids_(prompt.begin(), prompt.end()) {}
 
 void PromptLookup::accept(std::int64_t id) {
   ids_.push_back(id);
 }
 
 std::vector<std::int64_t> PromptLookup::guess(std::int64_t most) const {
-  most = std::min(most, length_);
+  most = std::min(most, length_.next());
   if (most <= 0 || std::ssize(ids_) <= kSame) return {};
   const auto last = ids_.end() - kSame;
   // The latest place: a trace quotes what it is about now.
@@ -27,10 +25,6 @@ std::vector<std::int64_t> PromptLookup::guess(std::int64_t most) const {
   if (found == ids_.end() - 1) return {};
   const auto next = found + kSame;
   return {next, next + std::min<std::ptrdiff_t>(most, ids_.end() - next)};
-}
-
-void PromptLookup::judge(std::int64_t guessed, std::int64_t right) {
-  if (guessed > 0) length_ = right == guessed ? 2 * guessed : right + 1;
 }
 
 }  // namespace tte::engine

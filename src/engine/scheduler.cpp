@@ -140,16 +140,42 @@ void Scheduler::add_guesses(const Budget& left, std::vector<Chunk>& chunks) cons
   const auto decoding = std::count_if(chunks.begin(), chunks.end(),
                                       [](const Chunk& chunk) { return chunk.sequence->decoding(); });
   std::int64_t spare = std::min(left.tokens, kCheapRows - decoding), behind = decoding;
+  std::vector<Draft::Wish> wishes;
   for (Chunk& chunk : chunks) {
     Sequence& sequence = *chunk.sequence;
     if (!sequence.decoding()) continue;
-    const std::int64_t most = std::min(spare / behind--, prompt_lookup_tokens_);
+    const std::int64_t most = spare / behind--;
     if (most <= 0 || !sequence.state->cuttable()) continue;
-    chunk.guesses = sequence.guess(most);
+    chunk.guesses = sequence.look_up(std::min(most, prompt_lookup_tokens_));
+    DraftReader* reader = chunk.guesses == 0 ? sequence.draft_reader() : nullptr;
+    if (reader != nullptr) wishes.push_back({&sequence, reader, most});
+    spare -= reader != nullptr ? std::min(most, reader->most()) : chunk.guesses;
+  }
+  if (!wishes.empty()) add_drafts(std::move(wishes), chunks);
+  for (Chunk& chunk : chunks) {
+    Sequence& sequence = *chunk.sequence;
     if (chunk.guesses > 0 && !sequence.state->reserve(sequence.length() + chunk.guesses))
-      chunk.guesses = sequence.guess(0);
+      chunk.guesses = sequence.look_up(0);
     chunk.tokens += chunk.guesses;
-    spare -= chunk.guesses;
+  }
+}
+
+void Scheduler::add_drafts(std::vector<Draft::Wish> wishes, std::vector<Chunk>& chunks) const {
+  while (!wishes.empty()) {  // Those of each draft; as a rule there is one.
+    Draft& draft = wishes.front().reader->draft();
+    const auto others = std::stable_partition(wishes.begin(), wishes.end(), [&](const Draft::Wish& wish) {
+      return &wish.reader->draft() == &draft;
+    });
+    std::vector<Draft::Wish> rest(others, wishes.end());
+    wishes.erase(others, wishes.end());
+    draft.guess(wishes, max_step_tokens_);
+    for (Draft::Wish& wish : wishes) {
+      const auto chunk = std::find_if(chunks.begin(), chunks.end(),
+                                      [&](const Chunk& each) { return each.sequence == wish.sequence; });
+      chunk->guesses = wish.sequence->take_drafted(std::move(wish.guesses));
+      chunk->drafted = true;
+    }
+    wishes = std::move(rest);
   }
 }
 
@@ -332,6 +358,7 @@ InputError Scheduler::no_room(std::int64_t tokens) const {
 // Pins are wishes of callers who may themselves be waiting for this room: with nothing else running, nothing
 // else will ever give any, so they yield.
 bool Scheduler::make_room(const Sequence& sequence, const models::SequenceState* except) {
+  if (stop_drafts()) return true;
   if (prefixes_.evict(/*pinned=*/false, except)) return true;
   Sequence* last = sequence.background() ? nullptr : youngest(/*background=*/true);
   if (last != nullptr) {
@@ -339,6 +366,15 @@ bool Scheduler::make_room(const Sequence& sequence, const models::SequenceState*
     return true;
   }
   return alone(sequence) && prefixes_.evict(/*pinned=*/true, except);
+}
+
+bool Scheduler::stop_drafts() {
+  bool stopped = false;
+  for (const auto& sequence : running_) {
+    DraftReader* reader = sequence->draft_reader();
+    stopped |= reader != nullptr && reader->stop();
+  }
+  return stopped;
 }
 
 void Scheduler::encode_visuals(std::vector<Chunk>& chunks) {
@@ -487,11 +523,12 @@ bool Scheduler::take_token(const Writer& writer, const Sampled& token) {
     return false;
   }
   if (guessed && !sequence.finished()) return true;
-  const std::int64_t right = sequence.settle();
+  const auto [right, drafted] = sequence.settle();
   {
     const std::lock_guard lock(stats_mutex_);
     stats_.decode_tokens += right;
     stats_.right_guesses += right;
+    if (drafted) stats_.right_drafts += right;
   }
   if (sequence.finished()) finish(sequence);
   return false;
@@ -552,6 +589,7 @@ void Scheduler::count(const std::vector<Chunk>& chunks) {
      : chunk.sequence->decoding() ? stats_.decode_tokens
                                   : stats_.prefill_tokens) += chunk.tokens - chunk.guesses;
     stats_.guessed_tokens += chunk.guesses;
+    if (chunk.drafted) stats_.drafted_tokens += chunk.guesses;
   }
   stats_.vision_encoded = vision_.encoded();
   stats_.vision_reused = vision_.reused();

@@ -63,6 +63,7 @@ class Scheduler {
   void add_prompts(Budget& left, std::vector<Chunk>& chunks);
   void add_background(Budget& left, std::vector<Chunk>& chunks);
   void add_guesses(const Budget& left, std::vector<Chunk>& chunks) const;
+  void add_drafts(std::vector<Draft::Wish> wishes, std::vector<Chunk>& chunks) const;
   // False when nothing of the sequence can run in this step.
   bool add_chunk(Sequence& sequence, Budget& left, std::vector<Chunk>& chunks);
   // Room for the next token of every decoding sequence: some may have to pause.
@@ -79,6 +80,7 @@ class Scheduler {
   bool find_room(Sequence& sequence);
   bool start(Sequence& sequence);  // Anew, where there is room.
   bool make_room(const Sequence& sequence, const models::SequenceState* except);
+  bool stop_drafts();  // For their room; false where they have none.
   void keep_order(Sequence& admitted);
   [[nodiscard]] InputError no_room(std::int64_t tokens) const;
   void encode_visuals(std::vector<Chunk>& chunks);

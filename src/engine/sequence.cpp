@@ -123,7 +123,9 @@ GenerateSequence::GenerateSequence(GenerateRequest request, std::shared_ptr<cons
       budget_(request.options.max_think_tokens, std::move(request.think_open), std::move(request.think_close),
               tokenizer, request.prompt->ids),
       text_(std::move(tokenizer), std::move(request.options.stop)),
-      lookup_(request.prompt->ids) {}
+      lookup_(request.prompt->ids),
+      draft_(request.draft ? std::make_unique<DraftReader>(std::move(request.draft), *request.prompt)
+                           : nullptr) {}
 
 std::int64_t GenerateSequence::length() const {
   return prompt().size() + static_cast<std::int64_t>(ids_.size());
@@ -171,22 +173,39 @@ void GenerateSequence::take_token(std::int64_t id, bool forced) {
   if (on_token_ && on_token_(id, piece) == OnToken::kStop && !finish_) finish_ = FinishReason::kCallback;
 }
 
-std::int64_t GenerateSequence::guess(std::int64_t most) {
-  const std::int64_t left =
-      max_new_tokens_ - static_cast<std::int64_t>(ids_.size()) - 1;  // The last is not read.
-  guesses_ = lookup_.guess(std::min(most, left));
+std::int64_t GenerateSequence::guessable(std::int64_t most) const {
+  return std::min(most, max_new_tokens_ - static_cast<std::int64_t>(ids_.size()) - 1);
+}
+
+std::int64_t GenerateSequence::look_up(std::int64_t most) {
+  guesses_ = lookup_.guess(guessable(most));
+  drafted_ = false;
   guessed_ = std::ssize(guesses_);
   return guessed_;
 }
 
-std::int64_t GenerateSequence::settle() {
+std::int64_t GenerateSequence::take_drafted(std::vector<std::int64_t> guesses) {
+  guesses_ = std::move(guesses);
+  guesses_.resize(static_cast<std::size_t>(std::max<std::int64_t>(guessable(std::ssize(guesses_)), 0)));
+  drafted_ = true;
+  guessed_ = std::ssize(guesses_);
+  return guessed_;
+}
+
+Sequence::RightGuesses GenerateSequence::settle() {
   guesses_.clear();
-  lookup_.judge(std::exchange(guessed_, 0), right_);
+  const std::int64_t guessed = std::exchange(guessed_, 0);
+  if (drafted_) {
+    draft_->judge(guessed, right_);
+  } else {
+    lookup_.judge(guessed, right_);
+  }
   if (done >= length()) {
     done = length() - 1;
     state->cut(done);
   }
-  return std::exchange(right_, 0);
+  if (draft_) draft_->keep(length() - 1);
+  return {std::exchange(right_, 0), std::exchange(drafted_, false)};
 }
 
 void GenerateSequence::deliver(std::shared_ptr<PrefixPin> pin) {

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/draft.h"
 #include "engine/engine.h"
 #include "engine/output_text.h"
 #include "engine/prefix_cache.h"
@@ -88,10 +89,18 @@ class Sequence {
   [[nodiscard]] virtual Next next() { return {}; }
   virtual void take_token(std::int64_t /*id*/, bool /*forced*/) {}
   // For kTokens: guesses at most so many of the tokens that follow, in place of those guessed before, and says how
-  // many. id() and position() then know them; length() does not count them.
-  virtual std::int64_t guess(std::int64_t /*most*/) { return 0; }
-  // After the tokens of a step were taken: the state forgets the guesses that were wrong. Returns how many were right.
-  virtual std::int64_t settle() { return 0; }
+  // many. id() and position() then know them; length() does not count them. By prompt lookup; or those of its draft, of
+  // which more than can follow are left out.
+  virtual std::int64_t look_up(std::int64_t /*most*/) { return 0; }
+  virtual std::int64_t take_drafted(std::vector<std::int64_t> /*guesses*/) { return 0; }
+  // What its draft has read; null: there is none.
+  [[nodiscard]] virtual DraftReader* draft_reader() const { return nullptr; }
+  // After the tokens of a step were taken: the states forget the guesses that were wrong. Says how many were right.
+  struct RightGuesses {
+    std::int64_t count = 0;
+    bool drafted = false;
+  };
+  virtual RightGuesses settle() { return {}; }
   // For the others: wanted hidden states [rows, hidden], in the order of their tokens (kRow: float32, CPU;
   // kLogProbs: logits [1, vocab]).
   // Throws a ModelError if the result is NaN or infinite.
@@ -163,8 +172,10 @@ class GenerateSequence : public Sequence {
   [[nodiscard]] bool finished() const override { return finish_.has_value(); }
   [[nodiscard]] Next next() override { return {budget_.forced(), &sampler_}; }
   void take_token(std::int64_t id, bool forced) override;
-  std::int64_t guess(std::int64_t most) override;
-  std::int64_t settle() override;
+  std::int64_t look_up(std::int64_t most) override;
+  std::int64_t take_drafted(std::vector<std::int64_t> guesses) override;
+  [[nodiscard]] DraftReader* draft_reader() const override { return draft_.get(); }
+  RightGuesses settle() override;
   void deliver(std::shared_ptr<PrefixPin> pin) override;
   void cancelled() override;
   void fail(std::exception_ptr error) override;
@@ -178,9 +189,13 @@ class GenerateSequence : public Sequence {
   ThinkBudget budget_;
   OutputText text_;
   std::vector<std::int64_t> ids_;
+  // Of the tokens that follow, at most `most`: the last is not read.
+  [[nodiscard]] std::int64_t guessable(std::int64_t most) const;
   PromptLookup lookup_;
+  std::unique_ptr<DraftReader> draft_;    // Null without a draft.
   std::vector<std::int64_t> guesses_;     // Of what follows ids_.
   std::int64_t guessed_ = 0, right_ = 0;  // In this step.
+  bool drafted_ = false;                  // By the draft.
   std::optional<FinishReason> finish_;
   std::optional<Clock::time_point> first_token_;
 };

@@ -195,7 +195,7 @@ FakeModel::FakeModel(Options options) : options_(std::move(options)), pool_(std:
   pool_->slot = options_.slot;
   info_.family = "fake";
   info_.hidden_size = kHidden;
-  info_.vocab_size = kModelVocab;
+  info_.vocab_size = options_.vocab;
   info_.num_layers = 1;
   info_.max_positions = options_.max_positions;
   info_.fingerprint = {1, 2};
@@ -265,6 +265,7 @@ at::Tensor FakeModel::forward(const models::RaggedBatch& batch) const {
     require(!options_.whole || state.length() == 0, "a prompt in two pieces");
     for (std::int64_t i = 0; i < segment.tokens; ++i, ++row) {
       require(row < total, "more segment tokens than ids");
+      require(ids[row] < options_.vocab, "an id that is no token");
       const auto feature = features.find(row);
       hashes.push_back(state.append(ids[row],
                                     {positions[row], positions[total + row], positions[2 * total + row]},

@@ -47,6 +47,7 @@ class FakeModel : public models::Model {
     // only.
     std::int64_t slot = 0;
     std::int64_t max_positions = std::int64_t{1} << 40;
+    std::int64_t vocab = kModelVocab;  // Ids that it takes; it may say any below kModelVocab.
     bool whole =
         false;  // What it says at a token is a hash of the whole prompt (models::ModelInfo::whole_prompts).
     // The next id after `ids`; unset: by hash.
