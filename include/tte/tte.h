@@ -9,6 +9,7 @@
 #include "tte/input.h"             // IWYU pragma: export
 #include "tte/options.h"           // IWYU pragma: export
 #include "tte/processor.h"         // IWYU pragma: export
+#include "tte/quantize.h"          // IWYU pragma: export
 #include "tte/reasoner.h"          // IWYU pragma: export
 #include "tte/remote.h"            // IWYU pragma: export
 #include "tte/think_then_embed.h"  // IWYU pragma: export

@@ -27,6 +27,7 @@ void bind_options(py::module_& module);
 void bind_tokenizer(py::module_& module);
 void bind_processor(py::module_& module);
 void bind_backend(py::module_& module);
+void bind_quantize(py::module_& module);
 void bind_reasoner(py::module_& module);
 void bind_embedder(py::module_& module);
 void bind_maxsim(py::module_& module);

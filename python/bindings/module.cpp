@@ -13,6 +13,7 @@ PYBIND11_MODULE(_tte, module) {
   bind_tokenizer(module);
   bind_processor(module);
   bind_backend(module);
+  bind_quantize(module);
   bind_reasoner(module);
   bind_embedder(module);
   bind_maxsim(module);

@@ -18,6 +18,7 @@ from tte._models import Embedder, Reasoner
 from tte._pages import Pages, pages
 from tte._pipeline import AutoThink, Result, think_then_embed
 from tte._processor import Processor, Tokenizer
+from tte._quantize import quantize
 from tte._remote import RemoteReasoner
 from tte._rerank import Reranker
 from tte._sparse import SparseEmbeddings
@@ -83,6 +84,7 @@ __all__ = [
     "maxsim",
     "mean_maxsim",
     "pages",
+    "quantize",
     "read_traces",
     "think_then_embed",
 ]

@@ -5,6 +5,7 @@
     tte think PATH ITEM...        the trace of each item, as it is written
     tte embed FILE... -o OUT      vectors of images, videos, PDF pages, lines of text; --reasoner: with traces
     tte search OUT QUERY          what of it is closest to a query
+    tte quantize PATH -o FOLDER   the checkpoint with its linear layers rounded to 8 or 4 bits, as a new folder
 
 PATH is a folder as save_pretrained writes it, a PEFT adapter's folder, a hub id (owner/name), or "nano" for the bundled
 pair. `python -m tte` is the same command; `python -m tte.mmeb` evaluates. Exit codes: 0 done, 1 the checkpoint or an
@@ -48,6 +49,15 @@ examples:
   tte embed photos/ report.pdf -o corpus.npy --embedder ./my-embedder
   tte embed questions.txt -o corpus.parquet --reasoner nano --task visdoc --side query
   tte search corpus.npy "a red bicycle"
+"""
+
+_QUANTIZE = """The folder loads like any checkpoint, without being rounded again, and gives what the original gives with
+--quantization. It appears when all of it is written.
+
+examples:
+  tte quantize ./my-model --quantization int8 -o ./my-model-int8
+  tte quantize ./my-model --adapter ./my-lora --quantization int4 -o ./my-lora-int4
+  tte embed photos/ -o corpus.npy --embedder ./my-model-int8
 """
 
 
@@ -183,9 +193,20 @@ def _search(arguments: argparse.Namespace) -> None:
             print(f"{scores[row]:.4f}  {name}")
 
 
-def _common(parser: argparse.ArgumentParser) -> None:
+def _quantize(arguments: argparse.Namespace) -> None:
+    from tte import _inspect, quantize
+
+    quantize(arguments.path, arguments.out, quantization=arguments.quantization, adapter=arguments.adapter)
+    print(_inspect.told_of_weights(arguments.out))
+
+
+def _checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", help="folder or hub id of the checkpoint")
     parser.add_argument("--adapter", metavar="PATH", help="a PEFT adapter of it (LoRA, DoRA)")
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    _checkpoint(parser)
     parser.add_argument("--recipe", metavar="NAME", help="a bundled recipe, or a file; default: found as info says")
 
 
@@ -240,7 +261,20 @@ def parser() -> argparse.ArgumentParser:
     search.add_argument("query", metavar="QUERY", help="a text, a file, or JSON, as of `show`")
     search.add_argument("--top", type=_command.count, default=10, metavar="N", help="default: 10")
     search.set_defaults(run=_search, side="query")
+    _add_quantize(commands)
     return top
+
+
+def _add_quantize(commands: Any) -> None:
+    quantize = commands.add_parser(
+        "quantize", help="a checkpoint, rounded", epilog=_QUANTIZE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    _checkpoint(quantize)
+    _command.add_quantization(quantize, required=True)
+    quantize.add_argument(
+        "-o", "--out", type=_command.path, required=True, metavar="FOLDER", help="the new folder to write"
+    )
+    quantize.set_defaults(run=_quantize)
 
 
 def _preset(parser: argparse.ArgumentParser, side: str = "query") -> None:

@@ -52,11 +52,12 @@ def name(text: str) -> str:
     return text
 
 
-def add_quantization(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+def add_quantization(parser: argparse.ArgumentParser | argparse._ArgumentGroup, *, required: bool = False) -> None:
     """Add the option that rounds models."""
     parser.add_argument(
         "--quantization",
         choices=_options.QUANTIZATIONS,
+        required=required,
         help="round the models to 8 or 4 bits: less memory, faster; CPU only",
     )
 

@@ -74,11 +74,7 @@ def told(found: Mapping[str, Any]) -> str:
     weights, vector, recipe = found["weights"], found["vector"], found["recipe"]
     lines = [("checkpoint", found["path"]), ("family", f"{found['family']}, {found['layers']} layers, "
               f"{found['vocabulary']:,} tokens")]  # fmt: skip
-    size = f"{_bytes(weights['bytes'])} in {weights['files']} file{'s' * (weights['files'] != 1)}"
-    size += f" ({', '.join(weights['dtypes'])})" if weights["dtypes"] else ""
-    if weights["vision_bytes"]:
-        size += f"; {_bytes(weights['vision_bytes'])} of them the vision tower"
-    lines.append(("weights", size))
+    lines.append(("weights", _told_of_weights(weights)))
     if found["head"] is not None:
         lines.append(("head", _told_of_head(found["head"], found["layers"], found["base"])))
     if found["adapter"] is not None:
@@ -111,6 +107,21 @@ def _sparse(folder: Path, rules: Mapping[str, Any]) -> str | None:
     if name is None:
         return None
     return f"by the heads in {name}" if (folder / name).is_file() else f"but their heads are missing: fetch {name}"
+
+
+def told_of_weights(folder: Path) -> str:
+    """A line that says what weights a folder has."""
+    return f"{folder}: {_told_of_weights(_weights(folder))}"
+
+
+def _told_of_weights(weights: Json) -> str:
+    size = f"{_bytes(weights['bytes'])} in {weights['files']} file{'s' * (weights['files'] != 1)}"
+    size += f" ({', '.join(weights['dtypes'])})" if weights["dtypes"] else ""
+    if weights["vision_bytes"]:
+        size += f"; {_bytes(weights['vision_bytes'])} of them the vision tower"
+    if weights["quantization"]:
+        size += f"; rounded to {weights['quantization']} by `tte quantize`"
+    return size
 
 
 class Show:
@@ -300,38 +311,44 @@ def _projected(folder: Path, recipe: Mapping[str, Any]) -> int | None:
     last = projections[-1]
     files = [folder / last["file"]] if last.get("file") else sorted(folder.glob("*.safetensors"))
     for file in files:
-        for name, tensor in _tensors(file):
+        for name, tensor in _header(file).items():
             if name == f"{last.get('tensors', '')}weight":
                 return int(tensor["shape"][0])
     return None
 
 
-def _tensors(file: Path) -> Iterator[tuple[str, Json]]:
-    """The tensors of a safetensors file, from its header."""
+def _header(file: Path) -> Json:
+    """What the header of a safetensors file says: its tensors, and "__metadata__"."""
     with _files.reading(file, _AGAIN), _files.open_regular(file, 1 << 62) as stream:
         (size,) = struct.unpack("<Q", stream.read(8).ljust(8, b"\0"))
         header = _files.parse_json(stream.read(min(size, _MOST_HEADER)))
         if not isinstance(header, dict):
             raise ValueError("its header is no object")
-        header.pop("__metadata__", None)
-        yield from header.items()
+        return header
 
 
 def _weights(folder: Path) -> Json:
     """Bytes of the tensors and their dtypes, from the headers of the safetensors files."""
     total = vision = 0
+    rounded: str | None = None
     dtypes: dict[str, int] = {}
     files = sorted(folder.glob("*.safetensors"))
     for file in files:
         with _files.reading(file, _AGAIN):
-            for name, tensor in _tensors(file):
+            header = _header(file)
+            of_itself = header.pop("__metadata__", None) or {}
+            rounded = of_itself.get("tte.quantization", rounded) if file.name == "model.safetensors" else rounded
+            for name, tensor in header.items():
                 begin, end = map(int, tensor["data_offsets"])
                 total += end - begin
                 vision += (end - begin) * any(part in name for part in _VISION)
                 dtype = _DTYPES.get(tensor["dtype"], str(tensor["dtype"]))
                 dtypes[dtype] = dtypes.get(dtype, 0) + end - begin
     most = sorted(dtypes, key=lambda name: -dtypes[name])
-    return {"bytes": total, "files": len(files), "vision_bytes": vision, "dtypes": most}
+    return {
+        "bytes": total, "files": len(files), "vision_bytes": vision, "dtypes": most,
+        "quantization": None if rounded is None else _text.shortened(str(rounded), 40),
+    }  # fmt: skip
 
 
 def _truncation(recipe: Mapping[str, Any], hidden: int | None) -> str:

@@ -21,6 +21,7 @@ __all__: list[str] = [
     "CancelledError",
     "DeviceError",
     "DeviceInfo",
+    "DraftOptions",
     "Embedder",
     "Embeddings",
     "Error",
@@ -61,6 +62,7 @@ __all__: list[str] = [
     "adapter_base",
     "check_text",
     "maxsim",
+    "quantize",
     "thumbnails",
 ]
 
@@ -725,11 +727,16 @@ class BackendStats:
     @property
     def decode_tokens(self) -> int: ...
     @property
+    def drafted_tokens(self) -> int:
+        """
+        Of the guessed tokens those of drafts.
+        """
+    @property
     def engines(self) -> int: ...
     @property
     def guessed_tokens(self) -> int:
         """
-        Tokens that prompt lookup guessed.
+        Tokens that prompt lookup or a draft guessed.
         """
     @property
     def head_tokens(self) -> int:
@@ -742,6 +749,11 @@ class BackendStats:
     def prefill_tokens(self) -> int: ...
     @property
     def reused_tokens(self) -> int: ...
+    @property
+    def right_drafts(self) -> int:
+        """
+        Those of them that were right.
+        """
     @property
     def right_guesses(self) -> int:
         """
@@ -807,6 +819,19 @@ class Backend:
     @property
     def options(self) -> BackendOptions: ...
 
+class DraftOptions:
+    """
+    A smaller model that guesses what a reasoner writes next.
+    """
+    def __init__(
+        self,
+        checkpoint: os.PathLike | str | bytes,
+        adapter: os.PathLike | str | bytes | None = None,
+        dtype: str = "auto",
+        quantization: str = "none",
+        tokens: typing.SupportsInt | typing.SupportsIndex = 8,
+    ) -> None: ...
+
 class LoadOptions:
     """
     How a checkpoint is loaded.
@@ -819,6 +844,7 @@ class LoadOptions:
         media_limits: MediaLimits | None = None,
         adapter: os.PathLike | str | bytes | None = None,
         quantization: str = "none",
+        draft: DraftOptions | None = None,
     ) -> None: ...
 
 class AdapterBase:
@@ -1239,6 +1265,16 @@ def maxsim(
 ) -> numpy.typing.NDArray[numpy.float32]:
     """
     MaxSim of every query with every document, float32 [queries, documents].
+    """
+
+def quantize(
+    checkpoint: os.PathLike | str | bytes,
+    folder: os.PathLike | str | bytes,
+    quantization: str,
+    adapter: os.PathLike | str | bytes | None,
+) -> None:
+    """
+    Write a checkpoint whose linear layers are rounded into a new folder.
     """
 
 def thumbnails(

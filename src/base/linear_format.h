@@ -14,6 +14,10 @@ enum class LinearFormat : std::uint8_t {
   kInt4,  // Whole numbers of 4 bits, with one scale for each 128 inputs of an output, and a factor for each 32.
 };
 
+inline constexpr int kInt4Bits = 4;
+inline constexpr int kInt4Group = 128;  // Inputs that share a scale,
+inline constexpr int kInt4Block = 32;   // and those that share a factor.
+
 // What users ask for, whose numbers differ: "none" is kPlain and kPanels.
 inline constexpr const char* kQuantizations = R"("none", "int8" or "int4")";
 

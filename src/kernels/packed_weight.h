@@ -4,8 +4,10 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <vector>
 
 #include "base/linear_format.h"
+#include "base/rounded_matrix.h"
 #include "kernels/weight.h"
 
 namespace tte::kernels {
@@ -18,6 +20,12 @@ bool is_packed(base::LinearFormat format, std::int64_t outputs, std::int64_t inp
 // The matrix, float32, bfloat16 or float16 on the CPU, in a format: bytes that packed_weight() takes. Threads share the
 // work.
 at::Tensor pack(const at::Tensor& matrix, base::LinearFormat format);
+
+// The matrix rounded as pack() does it, of kInt8 and kInt4.
+base::RoundedMatrix round(const at::Tensor& matrix, base::LinearFormat format);
+// What pack() makes of the matrix that was rounded, or of several [outputs_i, inputs] that stand one below the other.
+at::Tensor pack(const std::vector<base::RoundedMatrix>& parts, std::int64_t inputs,
+                base::LinearFormat format);
 
 // The weight whose bytes pack() made; memory is shared. `dtype` is that of x and of results. Rows that a weight of few
 // bits is multiplied with are rounded to 8 bits, with a scale for each 128 values.

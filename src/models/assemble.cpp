@@ -298,6 +298,7 @@ std::shared_ptr<const Model> assemble(const base::Checkpoint& checkpoint_in, con
   }
   auto model = std::make_shared<const AssembledModel>(parts, weights, options, head);
   weights.check_all_used();
+  if (options.loaded) options.loaded(weights);
   return model;
 }
 

@@ -40,9 +40,10 @@ std::optional<kernels::Weight> load_head(const TextConfig& config, const weights
   const bool has_head = weights.has(kHead);
   if (!has_head && !config.tied) return std::nullopt;
   const std::string name = has_head ? kHead : kEmbedding;
-  const bool is_tied = config.tied && (!has_head || at::equal(weights.get(kHead, shape), embedding));
-  if (is_tied && !nn::is_packed(weights, name, config.vocab_size, config.hidden_size)) return embedding;
-  return nn::load_weight(weights, {name}, {shape});
+  if (nn::is_packed(weights, name, config.vocab_size, config.hidden_size))
+    return nn::load_weight(weights, {name}, {shape});
+  if (config.tied && (!has_head || at::equal(weights.get(kHead, shape), embedding))) return embedding;
+  return weights.get(name, shape);
 }
 
 nn::RmsNormOptions norm_options(const TextConfig& config) {

@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -107,6 +108,8 @@ struct ModelOptions {
   Bidirectional bidirectional = {};
   // What names of tensors begin with that somebody else reads.
   std::vector<std::string> read_elsewhere = {};
+  // Called with the checkpoint's tensors once the model has taken out what it is made of; may be empty.
+  std::function<void(const weights::StateDict&)> loaded = {};
 };
 
 // The dtype that config.json names ("dtype", or "torch_dtype" in older files; at the top or in "text_config");

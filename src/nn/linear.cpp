@@ -28,7 +28,11 @@ kernels::Weight load_weight(const weights::StateDict& weights, const std::vector
         all_packed && weights.has(names[i]) && is_packed(weights, names[i], shapes[i].front(), inputs);
   }
   if (!all_packed) return weights.stacked(names, shapes);
-  const auto pack = [format](const at::Tensor& matrix) { return kernels::pack(matrix, format); };
+  const weights::StateDict::Packer pack = {
+      [format](const at::Tensor& matrix) { return kernels::pack(matrix, format); },
+      [format, inputs](const std::vector<base::RoundedMatrix>& parts) {
+        return kernels::pack(parts, inputs, format);
+      }};
   return kernels::packed_weight(weights.packed(names, shapes, pack), format, outputs, inputs,
                                 weights.dtype(names.front()));
 }

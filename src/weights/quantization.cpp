@@ -25,6 +25,7 @@ using base::printable;
 
 constexpr const char* kPacked = "weight_packed";
 constexpr int kWordBits = 32;
+constexpr std::int64_t kBlocksOfGroup = base::kInt4Group / base::kInt4Block;
 constexpr std::int64_t kMostBlock = std::int64_t{1} << 40;
 
 // Tensors of a quantised module that say how its inputs were quantised, which are left as they are here.
@@ -96,6 +97,7 @@ QuantizedWeight::QuantizedWeight(Parts parts)
   check_codes();
   check_grid();
   if (parts_.zero_point) check_zero_point();
+  if (parts_.factors) check_factors();
 }
 
 void QuantizedWeight::fail(const StoredPlace& place, const std::string& what) {
@@ -140,8 +142,11 @@ void QuantizedWeight::check_grid() {
     fail(parts_.scale, fmt::format("which does not divide a weight of shape {}", shape_text(parts_.shape)));
   if (!as_said) block = {rows / grid_rows_, columns / grid_columns_};
 
+  const std::int64_t parts = parts_.factors ? kBlocksOfGroup : 1;
+  grid_columns_ *= parts;
   column_groups_.resize(static_cast<std::size_t>(columns));
-  for (std::int64_t j = 0; j < columns; ++j) column_groups_[static_cast<std::size_t>(j)] = j / block[1];
+  for (std::int64_t j = 0; j < columns; ++j)
+    column_groups_[static_cast<std::size_t>(j)] = j / std::max<std::int64_t>(block[1] / parts, 1);
   if (!parts_.groups) return;
   const StoredTensor& groups = parts_.groups->stored();
   if (groups.dtype != "I32" || groups.shape != std::vector{columns})
@@ -169,6 +174,17 @@ void QuantizedWeight::check_zero_point() const {
   }
 }
 
+void QuantizedWeight::check_factors() const {
+  const StoredTensor& factors = parts_.factors->stored();
+  const bool fits = parts_.scale.stored().dtype == "F32" && grid_rows_ == parts_.shape[0] && !parts_.groups &&
+                    !parts_.zero_point && parts_.block == std::vector<std::int64_t>{1, base::kInt4Group};
+  if (!fits || factors.dtype != "I8" || factors.shape != std::vector{grid_rows_, grid_columns_}) {
+    fail(*parts_.factors,
+         fmt::format("but there is one of I8 for each {} columns, and a scale of F32 for each {}",
+                     base::kInt4Block, base::kInt4Group));
+  }
+}
+
 // For each scale of the grid.
 std::vector<float> QuantizedWeight::zero_points() const {
   std::vector<float> zeros(static_cast<std::size_t>(grid_rows_ * grid_columns_), 0);
@@ -193,8 +209,7 @@ std::vector<float> QuantizedWeight::zero_points() const {
 }
 
 at::Tensor QuantizedWeight::dequantize() const {
-  const at::ScalarType stored = *scalar_type(parts_.scale.stored().dtype);
-  const at::Tensor scale = parts_.scale.map(stored).to(at::kFloat).contiguous();
+  const at::Tensor scale = this->scales();
   const auto* scales = scale.const_data_ptr<float>();
   const std::vector<float> zeros = zero_points();
   const std::vector<float> table = numbers(parts_.code, parts_.bits);
@@ -232,6 +247,46 @@ at::Tensor QuantizedWeight::dequantize() const {
   return weight;
 }
 
+std::vector<std::int64_t> QuantizedWeight::shared_columns(std::int64_t inputs) const {
+  std::vector<std::int64_t> columns;
+  for (auto at = column_groups_.begin(); at != column_groups_.end();) {
+    const auto end = at + std::min<std::ptrdiff_t>(inputs, column_groups_.end() - at);
+    if (std::any_of(at, end, [&](std::int64_t column) { return column != *at; })) return {};
+    columns.push_back(*at);
+    at = end;
+  }
+  return columns;
+}
+
+at::Tensor QuantizedWeight::scales() const {
+  const at::Tensor stored = parts_.scale.map(*scalar_type(parts_.scale.stored().dtype)).to(at::kFloat);
+  if (!parts_.factors) return stored.reshape({grid_rows_, grid_columns_}).contiguous();
+  const at::Tensor factors = parts_.factors->map(at::kChar).to(at::kFloat);
+  return stored.repeat_interleave(kBlocksOfGroup, 1).mul_(factors).contiguous();
+}
+
+std::optional<base::RoundedMatrix> QuantizedWeight::as_rounded(base::LinearFormat format) const {
+  const bool eight = format == base::LinearFormat::kInt8;
+  if (!base::is_rounded(format) || parts_.code != Code::kInteger || parts_.zero_point ||
+      grid_rows_ != parts_.shape[0] || parts_.packed == eight || parts_.bits != (eight ? 8 : base::kInt4Bits))
+    return std::nullopt;
+  const StoredTensor& codes = parts_.codes.stored();
+  base::RoundedMatrix out;
+  out.codes = eight ? parts_.codes.map(at::kChar)
+                    : map_tensor(parts_.codes.file->file(), codes.begin,
+                                 {codes.shape[0], codes.shape[1] * kWordBits / 8}, at::kByte);
+  if (parts_.factors) {
+    out.scales = parts_.scale.map(at::kFloat);
+    out.factors = parts_.factors->map(at::kChar);
+    return out;
+  }
+  const std::vector<std::int64_t> columns = shared_columns(eight ? parts_.shape[1] : base::kInt4Group);
+  if (columns.empty()) return std::nullopt;
+  out.scales = scales().index_select(1, at::tensor(columns, at::kLong));
+  if (!eight) out.factors = at::ones({grid_rows_, std::ssize(columns) * kBlocksOfGroup}, at::kChar);
+  return out;
+}
+
 void QuantizedWeight::add_origin(base::Digester& digester) const {
   const auto add = [&](const StoredPlace& place) {
     const base::Digest& file = place.file->file()->identity();
@@ -239,7 +294,7 @@ void QuantizedWeight::add_origin(base::Digester& digester) const {
   };
   add(parts_.codes);
   add(parts_.scale);
-  for (const auto* part : {&parts_.zero_point, &parts_.groups}) {
+  for (const auto* part : {&parts_.zero_point, &parts_.groups, &parts_.factors}) {
     digester.number(part->has_value() ? 1 : 0);
     if (*part) add(**part);
   }
@@ -266,7 +321,7 @@ std::optional<Quantization> Quantization::read(const std::filesystem::path& fold
   quantization.where_ = root.where();
   if (method == "fp8") {
     quantization.read_fp8(config);
-  } else if (method == "compressed-tensors") {
+  } else if (method == "compressed-tensors" || method == kOwnMethod) {
     quantization.read_compressed_tensors(config);
   } else {
     owner.fail(
@@ -299,6 +354,8 @@ Quantization::Group Quantization::read_group(const JsonObject& group) {
     weights.reject("type", "tte reads weights that are \"int\", or \"float\" of 8 bits");
   if (weights.text("strategy", "") == "tensor_group")
     weights.reject("strategy", "tte reads weights with one scale for each tensor, row, group or block");
+  if (weights.text("strategy", "") == "group" && weights.has("group_size"))
+    read.block = {1, weights.integer("group_size", 1, 1, kMostBlock)};
   if (weights.has("block_structure") && weights.find("block_structure")->is_array())
     read.block = weights.integers("block_structure", {}, 1, kMostBlock);
   if (!read.block.empty() && read.block.size() != 2)
@@ -403,6 +460,7 @@ std::pair<std::shared_ptr<const QuantizedWeight>, std::vector<std::string>> Quan
     parts.bits = group.bits;
     parts.block = group.block;
     parts.groups = part("weight_g_idx");
+    parts.factors = part("weight_factor");
   } else {
     parts.codes = needed("weight");
     parts.code =

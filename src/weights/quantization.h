@@ -17,6 +17,8 @@
 
 #include "base/digest.h"
 #include "base/json.h"
+#include "base/linear_format.h"
+#include "base/rounded_matrix.h"
 #include "weights/tensor_file.h"
 
 namespace tte::weights {
@@ -45,6 +47,7 @@ class QuantizedWeight {
     StoredPlace codes;
     StoredPlace scale;
     std::optional<StoredPlace> zero_point;
+    std::optional<StoredPlace> factors;  // I8, for each kInt4Block columns: scales are multiplied with them.
     std::optional<StoredPlace>
         groups;  // [in]: the column of the grid of each column (of weights sorted by activation).
     Code code = Code::kInteger;
@@ -62,6 +65,8 @@ class QuantizedWeight {
   [[nodiscard]] const std::string& dtype() const { return dtype_; }
   // A new tensor [out, in] on the CPU.
   [[nodiscard]] at::Tensor dequantize() const;
+  // The codes as they are stored and their scales, where a format keeps such: nothing to be rounded again.
+  [[nodiscard]] std::optional<base::RoundedMatrix> as_rounded(base::LinearFormat format) const;
 
   // Adds the bytes of files that it is made of.
   void add_origin(base::Digester& digester) const;
@@ -70,9 +75,14 @@ class QuantizedWeight {
 
  private:
   [[nodiscard]] std::vector<float> zero_points() const;
+  // For each `inputs` columns the column of the grid that they share; empty where some do not share one.
+  [[nodiscard]] std::vector<std::int64_t> shared_columns(std::int64_t inputs) const;
   void check_codes() const;
   void check_grid();
   void check_zero_point() const;
+  void check_factors() const;
+  // The scales of the grid, float32 [grid_rows_, grid_columns_].
+  [[nodiscard]] at::Tensor scales() const;
   [[noreturn]] static void fail(const StoredPlace& place, const std::string& what);
 
   Parts parts_;
@@ -80,6 +90,9 @@ class QuantizedWeight {
   std::vector<std::int64_t> column_groups_;  // [in]
   std::string dtype_;
 };
+
+// "quant_method" of weights with factors: of compressed-tensors otherwise.
+inline constexpr const char* kOwnMethod = "tte";
 
 // How the weights of a checkpoint are stored: config.json's "quantization_config".
 class Quantization {

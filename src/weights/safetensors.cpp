@@ -22,20 +22,6 @@ constexpr std::size_t kLengthBytes = 8;
 constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;  // The safetensors library's own limit.
 constexpr std::size_t kMaxDimensions = 64;              // libtorch's limit for most operations.
 
-// Bits of one element; nothing for an unknown dtype.
-std::optional<std::uint64_t> bits_of(std::string_view dtype) {
-  static constexpr std::array<std::pair<std::string_view, std::uint64_t>, 22> kBits = {{
-      {"BOOL", 8},    {"F4", 4},      {"F6_E2M3", 6},     {"F6_E3M2", 6},     {"U8", 8},   {"I8", 8},
-      {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8},     {"F8_E4M3FNUZ", 8}, {"I16", 16}, {"U16", 16},
-      {"F16", 16},    {"BF16", 16},   {"F8_E5M2FNUZ", 8}, {"I32", 32},        {"U32", 32}, {"F32", 32},
-      {"C64", 64},    {"F64", 64},    {"I64", 64},        {"U64", 64},
-  }};
-  const auto it =
-      std::find_if(kBits.begin(), kBits.end(), [&](const auto& entry) { return entry.first == dtype; });
-  if (it == kBits.end()) return std::nullopt;
-  return it->second;
-}
-
 // Reads the header as a stream of events, so that a hostile one costs no more memory than its own tensors.
 class HeaderReader final : public nlohmann::json_sax<base::Json> {
  public:
@@ -43,6 +29,7 @@ class HeaderReader final : public nlohmann::json_sax<base::Json> {
       : data_begin_(data_begin), data_size_(data_size), where_(where) {}
 
   std::vector<StoredTensor> take() { return std::move(tensors_); }
+  Metadata take_metadata() { return std::move(metadata_); }
 
   bool null() override {
     if (state_ == State::kMetadataValue) return to(State::kTop);  // The library accepts it.
@@ -73,7 +60,10 @@ class HeaderReader final : public nlohmann::json_sax<base::Json> {
   }
 
   bool string(string_t& value) override {
-    if (state_ == State::kMetadata) return true;
+    if (state_ == State::kMetadata) {
+      if (metadata_key_.starts_with(kOwnMetadata)) metadata_[metadata_key_] = value;
+      return true;
+    }
     if (state_ == State::kDtype) {
       current_.dtype = value;
       return to(State::kTensor);
@@ -103,8 +93,11 @@ class HeaderReader final : public nlohmann::json_sax<base::Json> {
         return begin_entry(value);
       case State::kTensor:
         return begin_field(value);
+      case State::kMetadata:
+        metadata_key_ = value;
+        return true;
       default:
-        return true;  // In __metadata__ and in what is skipped.
+        return true;  // In what is skipped.
     }
   }
 
@@ -268,6 +261,8 @@ class HeaderReader final : public nlohmann::json_sax<base::Json> {
   std::array<std::uint64_t, 2> offsets_ = {};
   std::size_t offset_count_ = 0;
   std::vector<StoredTensor> tensors_;
+  std::string metadata_key_;
+  Metadata metadata_;
 };
 
 void check_names(const std::vector<StoredTensor>& tensors, const std::string& where) {
@@ -312,7 +307,8 @@ std::uint64_t header_length(std::string_view file) {
 
 }  // namespace
 
-std::vector<StoredTensor> read_safetensors(std::string_view file, const std::string& where) {
+std::vector<StoredTensor> read_safetensors(std::string_view file, const std::string& where,
+                                           Metadata* metadata) {
   if (file.starts_with("version https://git-lfs.github.com/spec/")) {
     throw ModelError(fmt::format(
         "{} is a Git LFS pointer, not the weights themselves: run `git lfs pull` in its folder.", where));
@@ -343,13 +339,31 @@ std::vector<StoredTensor> read_safetensors(std::string_view file, const std::str
   HeaderReader reader(data_begin, file.size() - data_begin, where);
   base::Json::sax_parse(header.begin(), header.end(), &reader);
   auto tensors = reader.take();
+  if (metadata != nullptr) *metadata = reader.take_metadata();
   check_names(tensors, where);
   check_cover(tensors, data_begin, file.size(), where);
   return tensors;
 }
 
+std::optional<std::uint64_t> bits_of(std::string_view dtype) {
+  static constexpr std::array<std::pair<std::string_view, std::uint64_t>, 22> kBits = {{
+      {"BOOL", 8},    {"F4", 4},      {"F6_E2M3", 6},     {"F6_E3M2", 6},     {"U8", 8},   {"I8", 8},
+      {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8},     {"F8_E4M3FNUZ", 8}, {"I16", 16}, {"U16", 16},
+      {"F16", 16},    {"BF16", 16},   {"F8_E5M2FNUZ", 8}, {"I32", 32},        {"U32", 32}, {"F32", 32},
+      {"C64", 64},    {"F64", 64},    {"I64", 64},        {"U64", 64},
+  }};
+  const auto it =
+      std::find_if(kBits.begin(), kBits.end(), [&](const auto& entry) { return entry.first == dtype; });
+  if (it == kBits.end()) return std::nullopt;
+  return it->second;
+}
+
 std::string shape_text(at::IntArrayRef shape) {
   return fmt::format("[{}]", fmt::join(shape, ", "));
+}
+
+std::string stored_name(at::ScalarType dtype) {
+  return dtype == at::kFloat ? "F32" : dtype == at::kHalf ? "F16" : "BF16";
 }
 
 std::optional<at::ScalarType> scalar_type(std::string_view dtype) {

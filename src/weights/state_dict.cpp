@@ -19,6 +19,7 @@
 #include "weights/adapter.h"
 #include "weights/checkpoint_files.h"
 #include "weights/quantization.h"
+#include "weights/rounding.h"
 #include "weights/tensor_file.h"
 #include "weights/weight_store.h"
 
@@ -34,7 +35,9 @@ struct StateDict::Entry {
   std::vector<std::int64_t> shape;
   std::shared_ptr<const QuantizedWeight> quantized;  // What it is the codes of; null: it is as it is stored.
   std::vector<Delta> deltas;                         // Added when it is taken out.
+  bool is_part = false;                              // Of a weight of few bits, which is an entry itself.
   mutable std::atomic<bool> used = false;
+  mutable std::atomic<bool> as_numbers = false, as_packed = false;  // How it was taken out.
 
   Entry(std::shared_ptr<const TensorFile> all, std::size_t at)
       : file(std::move(all)),
@@ -79,11 +82,17 @@ struct StateDict::Checkpoint {
 
   // The tensors, stacked along the first dimension into `shape`, where the placement wants them; with `pack`, what it
   // makes of them.
-  using Pack = std::function<at::Tensor(const at::Tensor&)>;
   [[nodiscard]] at::Tensor take(const std::vector<const Entry*>& parts,
-                                const std::vector<std::int64_t>& shape, const Pack& pack = {}) const;
+                                const std::vector<std::int64_t>& shape, const Packer* pack = nullptr) const;
   [[nodiscard]] at::Tensor place(const std::vector<const Entry*>& parts,
-                                 const std::vector<std::int64_t>& shape, const Pack& pack) const;
+                                 const std::vector<std::int64_t>& shape, const Packer* pack) const;
+  [[nodiscard]] at::Tensor packed(const std::vector<const Entry*>& parts,
+                                  const std::vector<std::int64_t>& shape, at::ScalarType dtype,
+                                  const Packer& pack) const;
+  [[nodiscard]] at::ScalarType dtype_of(const Entry& entry) const {
+    return placement.dtype.value_or(*scalar_type(entry.dtype));
+  }
+  std::optional<std::pair<std::string, std::string>> tied;  // Naming::tied
   [[nodiscard]] at::Tensor stack(const std::vector<const Entry*>& parts,
                                  const std::vector<std::int64_t>& shape, at::ScalarType dtype) const;
 
@@ -128,11 +137,14 @@ std::string StateDict::Checkpoint::resembling(std::string_view missing) const {
 }
 
 at::Tensor StateDict::Checkpoint::take(const std::vector<const Entry*>& parts,
-                                       const std::vector<std::int64_t>& shape, const Pack& pack) const {
+                                       const std::vector<std::int64_t>& shape, const Packer* pack) const {
   at::Tensor tensor = place(parts, shape, pack);
-  for (const Entry* part : parts) part->used = true;
+  for (const Entry* part : parts) {
+    part->used = true;
+    (pack != nullptr ? part->as_packed : part->as_numbers) = true;
+  }
   const std::lock_guard lock(mutex);
-  taken[{parts[0], pack ? placement.linears : base::LinearFormat::kPlain}] = tensor;
+  taken[{parts[0], pack != nullptr ? placement.linears : base::LinearFormat::kPlain}] = tensor;
   return tensor;
 }
 
@@ -156,15 +168,28 @@ at::Tensor StateDict::Checkpoint::stack(const std::vector<const Entry*>& parts,
   return whole;
 }
 
+at::Tensor StateDict::Checkpoint::packed(const std::vector<const Entry*>& parts,
+                                         const std::vector<std::int64_t>& shape, at::ScalarType dtype,
+                                         const Packer& pack) const {
+  std::vector<base::RoundedMatrix> rounded;
+  for (const Entry* part : parts) {
+    if (part->quantized == nullptr || !part->deltas.empty()) break;
+    auto matrix = part->quantized->as_rounded(placement.linears);
+    if (!matrix) break;
+    rounded.push_back(*std::move(matrix));
+  }
+  at::Tensor packed =
+      rounded.size() == parts.size() ? pack.rounded(rounded) : pack.numbers(stack(parts, shape, dtype));
+  // The file's pages were read once, and would count as this process's memory from now on.
+  for (const Entry* part : parts) part->mapped().let_go(part->stored.begin, part->stored.size);
+  return packed;
+}
+
 at::Tensor StateDict::Checkpoint::place(const std::vector<const Entry*>& parts,
-                                        const std::vector<std::int64_t>& shape, const Pack& pack) const {
-  const at::ScalarType dtype = placement.dtype.value_or(*scalar_type(parts[0]->dtype));
+                                        const std::vector<std::int64_t>& shape, const Packer* pack) const {
+  const at::ScalarType dtype = dtype_of(*parts[0]);
   const auto make = [&] {
-    if (!pack) return stack(parts, shape, dtype);
-    at::Tensor packed = pack(stack(parts, shape, dtype));
-    // The file's pages were read once, and would count as this process's memory from now on.
-    for (const Entry* part : parts) part->mapped().let_go(part->stored.begin, part->stored.size);
-    return packed;
+    return pack != nullptr ? packed(parts, shape, dtype, *pack) : stack(parts, shape, dtype);
   };
   if (!placement.store) return make();
   base::Digester origin;
@@ -177,7 +202,7 @@ at::Tensor StateDict::Checkpoint::place(const std::vector<const Entry*>& parts,
   }
   origin.number(static_cast<std::int64_t>(dtype));
   origin.number(static_cast<std::int64_t>(placement.device.type())).number(placement.device.index());
-  if (pack) origin.number(static_cast<std::int64_t>(placement.linears));
+  if (pack != nullptr) origin.number(static_cast<std::int64_t>(placement.linears));
   return placement.store->share(origin.finish(), make);
 }
 
@@ -210,7 +235,10 @@ void StateDict::Checkpoint::dequantize(const Quantization& quantization) {
   }
   for (const std::string& module : modules) {
     const auto [weight, parts] = quantization.weight_of(module, place);
-    for (const std::string& part : parts) find(fmt::format("{}.{}", module, part))->used = true;
+    for (const std::string& part : parts) {
+      Entry& entry = *find(fmt::format("{}.{}", module, part));
+      entry.used = entry.is_part = true;
+    }
     const Entry& codes = *find(fmt::format("{}.{}", module, parts.front()));
     auto entry = std::make_unique<Entry>(codes.file, codes.index);
     entry->quantized = weight;
@@ -322,6 +350,7 @@ StateDict StateDict::open(const base::Checkpoint& where, Placement placement, co
                                  base::dtype_name(*placement.dtype), base::dtype_list()));
   }
   checkpoint->placement = std::move(placement);
+  checkpoint->tied = naming.tied;
   for (auto& shard : open_checkpoint(where.base())) {
     const auto file = std::make_shared<const TensorFile>(std::move(shard.file), std::move(shard.tensors));
     for (std::size_t i = 0; i < file->tensors().size(); ++i)
@@ -409,10 +438,9 @@ at::Tensor StateDict::stacked(const std::vector<std::string>& names,
 }
 
 at::Tensor StateDict::packed(const std::vector<std::string>& names,
-                             const std::vector<std::vector<std::int64_t>>& shapes,
-                             const std::function<at::Tensor(const at::Tensor&)>& pack) const {
+                             const std::vector<std::vector<std::int64_t>>& shapes, const Packer& pack) const {
   const auto [parts, whole] = parts_of(names, shapes);
-  return checkpoint_->take(parts, whole, pack);
+  return checkpoint_->take(parts, whole, &pack);
 }
 
 std::pair<std::vector<const StateDict::Entry*>, std::vector<std::int64_t>> StateDict::parts_of(
@@ -470,6 +498,46 @@ void StateDict::check_all_used() const {
   const std::string more = unused > listed.size() ? fmt::format(" and {} more", unused - listed.size()) : "";
   throw ModelError(fmt::format("{} has tensors that the model of its config.json does not use: {}{}.", where,
                                fmt::join(listed, ", "), more));
+}
+
+TensorsToWrite StateDict::unrounded(const std::string& name, const Entry& entry) const {
+  if (entry.is_as_stored()) {
+    return {{{name, entry.stored.dtype, entry.stored.shape}}, [checkpoint = checkpoint_, entry = &entry] {
+              const auto size = static_cast<std::int64_t>(entry->stored.size);
+              return std::vector{map_tensor(entry->file->file(), entry->stored.begin, {size}, at::kByte)};
+            }};
+  }
+  const at::ScalarType dtype = checkpoint_->dtype_of(entry);
+  return {{{name, stored_name(dtype), entry.shape}}, [checkpoint = checkpoint_, entry = &entry, dtype] {
+            return std::vector{checkpoint->stack({entry}, entry->shape, dtype)};
+          }};
+}
+
+std::vector<TensorsToWrite> StateDict::rounded(const Round& round) const {
+  constexpr std::string_view kWeight = ".weight";
+  std::vector<TensorsToWrite> out;
+  visit([&](std::string_view below, const Entry& entry) {
+    if (entry.is_part) return;
+    std::string name = full(below);
+    const auto& tied = checkpoint_->tied;
+    const bool is_tied = tied && (name == tied->first || name == tied->second);
+    const bool is_both = entry.as_packed && entry.as_numbers;
+    if (!entry.as_packed || !name.ends_with(kWeight) || (is_both && !is_tied))
+      return out.push_back(unrounded(name, entry));
+    if (is_both) {
+      out.push_back(unrounded(tied->first, entry));
+      name = tied->second;
+    }
+    name.resize(name.size() - kWeight.size());
+    const auto make = [checkpoint = checkpoint_, entry = &entry, round] {
+      const at::Tensor matrix = checkpoint->stack({entry}, entry->shape, checkpoint->dtype_of(*entry));
+      base::RoundedMatrix made = round(matrix);
+      entry->mapped().let_go(entry->stored.begin, entry->stored.size);
+      return made;
+    };
+    out.push_back(rounded_tensors(name, entry.shape, linears(), make));
+  });
+  return out;
 }
 
 base::Digest StateDict::fingerprint() const {

@@ -15,6 +15,8 @@
 #include "base/checkpoint.h"
 #include "base/digest.h"
 #include "base/linear_format.h"
+#include "base/rounded_matrix.h"
+#include "weights/safetensors_writer.h"
 
 namespace tte::weights {
 
@@ -75,16 +77,28 @@ class StateDict {
   [[nodiscard]] at::Tensor stacked(const std::vector<std::string>& names,
                                    const std::vector<std::vector<std::int64_t>>& shapes) const;
 
-  // What `pack` makes of what stacked() would return: the linears' format, kept once for all models of a store that
-  // have it. The tensors themselves are let go.
+  // Makes the linears' format: of a matrix of numbers, or of matrices below each other whose codes and scales are those
+  // of the format.
+  struct Packer {
+    std::function<at::Tensor(const at::Tensor&)> numbers;
+    std::function<at::Tensor(const std::vector<base::RoundedMatrix>&)> rounded;
+  };
+  // What `pack` makes of what stacked() would return, kept once for all models of a store that have it. Where the file
+  // has it rounded as the linears' format wants it, nothing is rounded again. The tensors themselves are let go.
   [[nodiscard]] at::Tensor packed(const std::vector<std::string>& names,
                                   const std::vector<std::vector<std::int64_t>>& shapes,
-                                  const std::function<at::Tensor(const at::Tensor&)>& pack) const;
+                                  const Packer& pack) const;
 
   // A tensor that is deliberately not read (a tied head). It need not be there.
   void mark_used(std::string_view name) const;
   // Throws ModelError naming the tensors below the prefix that no layer asked for.
   void check_all_used() const;
+
+  // All tensors below the prefix, as a file of a checkpoint has them whose matrices are rounded: those that were taken
+  // out by packed() are what `round` makes of them, all others as they are stored, or what they became. The tied tensor
+  // becomes two where one of them is rounded and the other is not.
+  using Round = std::function<base::RoundedMatrix(const at::Tensor&)>;
+  [[nodiscard]] std::vector<TensorsToWrite> rounded(const Round& round) const;
 
   // What the tensors below the prefix are: their names (without the prefix), stored dtypes, shapes and all of
   // their bytes, and what an adapter adds to them. See content_digests() for what it costs.
@@ -100,6 +114,7 @@ class StateDict {
  private:
   struct Entry;
   struct Checkpoint;
+  [[nodiscard]] TensorsToWrite unrounded(const std::string& name, const Entry& entry) const;
   [[nodiscard]] std::string full(std::string_view name) const;
   [[nodiscard]] const Entry* lookup(std::string_view name) const;
   [[nodiscard]] const Entry& lookup_or_throw(std::string_view name) const;

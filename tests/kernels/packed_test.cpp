@@ -92,6 +92,44 @@ TEST_P(QuantizedTest, RowsDoNotDependOnTheBatchOrTheThreads) {
     expect_rows_alone(type, format, in, out);
 }
 
+TEST_P(QuantizedTest, WhatIsRoundedFirstIsPackedAsTheMatrixIs) {
+  const auto [type, format] = GetParam();
+  for (const auto& [in, out] :
+       {std::pair{64, 64}, {65, 33}, {1, 1}, {8, 5}, {1000, 130}, {200, 64}, {63, 129}}) {
+    at::Tensor matrix = random({out, in}, type, 2);
+    if (in > 100) {
+      matrix[3][in - 1] = std::numeric_limits<float>::quiet_NaN();
+      matrix[4].zero_();
+    }
+    const at::Tensor right = pack(matrix, format);
+    EXPECT_TRUE(pack({round(matrix, format)}, in, format).equal(right)) << in << " -> " << out;
+    // One below the other, wherever panels begin.
+    const std::int64_t first = out / 3, second = out / 2 - out / 3, third = out - out / 2;
+    std::vector<base::RoundedMatrix> parts;
+    for (const auto& [begin, count] :
+         {std::pair{std::int64_t{0}, first}, {first, second}, {out / 2, third}}) {
+      if (count > 0) parts.push_back(round(matrix.narrow(0, begin, count), format));
+    }
+    EXPECT_TRUE(pack(parts, in, format).equal(right)) << parts.size() << " parts, " << in << " -> " << out;
+  }
+}
+
+TEST_P(QuantizedTest, CodesAndScalesAreThoseOfTheNumbers) {
+  const auto [type, format] = GetParam();
+  const std::int64_t in = 200, out = 70, group = format == LinearFormat::kInt8 ? in : base::kInt4Group;
+  const at::Tensor matrix = random({out, in}, type, 2);
+  const base::RoundedMatrix rounded = round(matrix, format);
+  at::Tensor codes = rounded.codes.to(at::kInt);
+  if (format == LinearFormat::kInt4) {  // The earlier code in the low half.
+    EXPECT_EQ(codes.sizes(), at::IntArrayRef({out, in / 2}));
+    codes = at::stack({codes.bitwise_and(15), codes.bitwise_right_shift(4)}, 2).flatten(1) - 8;
+    codes = codes * rounded.factors.to(at::kInt).repeat_interleave(base::kInt4Block, 1).narrow(1, 0, in);
+  }
+  const at::Tensor scales = rounded.scales.repeat_interleave(group, 1).narrow(1, 0, in);
+  const at::Tensor kept = numbers(packed(matrix, format));
+  EXPECT_LE((codes * scales - kept).abs().max().item<double>(), 1e-6);
+}
+
 TEST_P(QuantizedTest, PartsAreThoseOfTheWhole) {
   const auto [type, format] = GetParam();
   const at::Tensor x = random({7, 96}, type, 1);

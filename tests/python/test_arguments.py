@@ -8,6 +8,7 @@ import inspect
 import io
 import itertools
 import math
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -89,6 +90,10 @@ def calls(
     def look_into(index: Any) -> None:
         with contextlib.suppress(IndexError):
             sparse[index]
+
+    def quantize_anew(**arguments: Any) -> None:
+        shutil.rmtree(folder / "rounded", ignore_errors=True)
+        tte.quantize(**arguments)
 
     tokenizer, processor = reasoner.tokenizer, tte.Processor(NANO / "reasoner")
     pages = tte.pages(pdf.getvalue())
@@ -173,6 +178,10 @@ def calls(
         "Reranker.rank": (reranker.rank, pair),
         "TraceStore.require_writable": (store.require_writable, {"item": 0}),
         "read_traces": (tte.read_traces, {"path": written}),
+        "quantize": (
+            quantize_anew,
+            {"path_or_id": NANO / "reasoner", "folder": folder / "rounded", "quantization": "int8", "adapter": None},
+        ),
         "mmeb.load": (load_nothing, {"task": "MSVD", "data_dir": folder}),
         "mmeb.tasks": (tte.mmeb.tasks, {"names": ["MSVD"]}),
     }
@@ -189,7 +198,7 @@ CALLS = [
     "TokenEmbeddings.mask", "TokenEmbeddings.__getitem__", "maxsim", "mean_maxsim", "hybrid", "Pages.__getitem__",
     "RemoteReasoner", "Reranker", "Reranker.score", "Reranker.rank", "read_traces", "TraceStore.require_writable",
     "mmeb.load", "mmeb.tasks", "Embedder.embed_sparse", "SparseEmbeddings", "SparseEmbeddings.dot",
-    "SparseEmbeddings.__getitem__",
+    "SparseEmbeddings.__getitem__", "quantize",
 ]  # fmt: skip
 
 

@@ -102,7 +102,7 @@ def test_command_lines_run(
         page.save(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     lines = re.findall(r"^tte .+", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
-    assert {line.split()[1] for line in lines} == {"embed", "search", "info", "show"}
+    assert {line.split()[1] for line in lines} == {"embed", "search", "info", "show", "quantize"}
     for line in lines:
         assert main(shlex.split(line, comments=True)[1:]) == 0, line
         told = capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/simd/host.h"
@@ -145,6 +146,80 @@ const WeightFormat& functions_of(LinearFormat format) {
                                          : kFunctions<LinearFormat::kInt4>;
 }
 
+// Bytes of an output's codes in a RoundedMatrix, and its factors.
+std::int64_t stored_codes(Bits bits, std::int64_t inputs) {
+  return bits == Bits::kEight ? inputs : (inputs + 7) / 8 * 4;
+}
+std::int64_t factors_of(Bits bits, std::int64_t inputs) {
+  return bits == Bits::kEight
+             ? 0
+             : static_cast<std::int64_t>(simd::groups_of(size(inputs)) * simd::kFactorsOfGroup);
+}
+
+// An output of a weight of few bits, on its way between numbers, files and panels.
+struct Output {
+  Output(Bits bits_in, std::int64_t inputs)
+      : bits(bits_in),
+        k(size(inputs)),
+        codes(simd::filled_inputs(bits, k), static_cast<std::uint8_t>(simd::code_offset(bits))),
+        scales(simd::scales_of(bits, k)),
+        factors(size(factors_of(bits, inputs))) {}
+
+  [[nodiscard]] simd::RoundedOutput rounded() { return {codes.data(), scales.data(), factors.data()}; }
+
+  // To and from a row of a RoundedMatrix.
+  void store(base::RoundedMatrix& to, std::int64_t row) const {
+    const std::int64_t bytes = to.codes.size(1);
+    auto* out = static_cast<std::uint8_t*>(to.codes.mutable_data_ptr()) + row * bytes;
+    for (std::size_t i = 0; i < size(bytes); ++i) {
+      out[i] = bits == Bits::kEight ? codes[i] ^ kSign
+                                    : static_cast<std::uint8_t>(codes[2 * i] | codes[2 * i + 1] << 4);
+    }
+    std::ranges::copy(scales, to.scales.mutable_data_ptr<float>() + row * std::ssize(scales));
+    if (bits == Bits::kFour)
+      std::ranges::copy(factors, to.factors.mutable_data_ptr<std::int8_t>() + row * std::ssize(factors));
+  }
+  void load(const base::RoundedMatrix& from, std::int64_t row) {
+    const auto* in = static_cast<const std::uint8_t*>(from.codes.const_data_ptr()) + row * from.codes.size(1);
+    std::copy_n(from.scales.const_data_ptr<float>() + row * std::ssize(scales), scales.size(),
+                scales.begin());
+    if (bits == Bits::kEight) {
+      for (std::size_t i = 0; i < k; ++i) codes[i] = in[i] ^ kSign;
+      return;
+    }
+    std::copy_n(from.factors.const_data_ptr<std::int8_t>() + row * std::ssize(factors), factors.size(),
+                factors.begin());
+    for (std::size_t i = 0; i + 1 < k; i += 2) {
+      codes[i] = in[i / 2] & 0xF;
+      codes[i + 1] = in[i / 2] >> 4;
+    }
+    if (k % 2 != 0) codes[k - 1] = in[k / 2] & 0xF;
+  }
+
+  static constexpr std::uint8_t kSign = 0x80;  // What 128 in an unsigned byte is to a signed one.
+  Bits bits;
+  std::size_t k;
+  std::vector<std::uint8_t> codes;
+  std::vector<float> scales;
+  std::vector<std::int8_t> factors;
+};
+
+// Panels of a weight, of which fill(first output, outputs, panel) makes each.
+template <class Fill>
+at::Tensor pack_panels(LinearFormat format, std::int64_t outputs, std::int64_t inputs, const Fill& fill) {
+  const std::int64_t panels = panels_of(outputs);
+  const std::size_t bytes = panel_bytes(format, inputs);
+  at::Tensor packed = at::empty({panels, static_cast<std::int64_t>(bytes)}, at::TensorOptions(at::kByte));
+  auto* memory = static_cast<std::uint8_t*>(packed.mutable_data_ptr());
+  for_units(panels, [&](std::int64_t i) {
+    const std::int64_t count = std::min(kPanel, outputs - i * kPanel);
+    std::uint8_t* to = memory + size(i) * bytes;
+    if (count < kPanel) std::fill_n(to, bytes, std::uint8_t{0});
+    fill(i * kPanel, count, to);
+  });
+  return packed;
+}
+
 }  // namespace
 
 bool is_packed(LinearFormat format, std::int64_t outputs, std::int64_t inputs, at::ScalarType dtype) {
@@ -156,27 +231,74 @@ bool is_packed(LinearFormat format, std::int64_t outputs, std::int64_t inputs, a
 
 at::Tensor pack(const at::Tensor& given, LinearFormat format) {
   const at::Tensor matrix = dense_rows(given);
-  const std::int64_t outputs = matrix.size(0), panels = panels_of(outputs);
-  const std::size_t k = size(matrix.size(1)), stride = size(matrix.stride(0));
-  const std::size_t bytes = panel_bytes(format, matrix.size(1));
-  TORCH_CHECK(format != LinearFormat::kPanels || (matrix.scalar_type() == at::kBFloat16 && k % 2 == 0),
+  const std::int64_t inputs = matrix.size(1);
+  TORCH_CHECK(format != LinearFormat::kPanels || (matrix.scalar_type() == at::kBFloat16 && inputs % 2 == 0),
               "panels are of bfloat16 and an even number of inputs");
-  at::Tensor packed =
-      at::empty({panels, static_cast<std::int64_t>(bytes)}, matrix.options().dtype(at::kByte));
-  auto* memory = static_cast<std::uint8_t*>(packed.mutable_data_ptr());
-  for_units(panels, [&](std::int64_t i) {
-    const std::size_t rows = size(std::min(kPanel, outputs - i * kPanel));
-    const void* from = at_element(matrix, i * kPanel * matrix.stride(0));
-    std::uint8_t* to = memory + size(i) * bytes;
-    if (rows < simd::kPanelOutputs) std::fill_n(to, bytes, std::uint8_t{0});
+  const auto fill = [&](std::int64_t first, std::int64_t count, std::uint8_t* panel) {
+    const std::int64_t stride = matrix.stride(0);
     if (format == LinearFormat::kPanels) {
-      simd::pack_pair_panel(static_cast<const std::uint16_t*>(from), stride, rows, k,
-                            reinterpret_cast<std::uint16_t*>(to));
-    } else {
-      simd::pack_panel(bits_of(format), type_of(matrix), from, stride, rows, k, to);
+      simd::pack_pair_panel(static_cast<const std::uint16_t*>(at_element(matrix, first * stride)),
+                            size(stride), size(count), size(inputs), reinterpret_cast<std::uint16_t*>(panel));
+      return;
+    }
+    Output output(bits_of(format), inputs);
+    for (std::int64_t i = 0; i < count; ++i) {
+      simd::round_output(output.bits, type_of(matrix), at_element(matrix, (first + i) * stride), output.k,
+                         output.rounded());
+      simd::place_output(output.bits, output.rounded(), output.k, size(i), panel);
+    }
+  };
+  return pack_panels(format, matrix.size(0), inputs, fill);
+}
+
+base::RoundedMatrix round(const at::Tensor& given, LinearFormat format) {
+  const at::Tensor matrix = dense_rows(given);
+  const std::int64_t outputs = matrix.size(0), inputs = matrix.size(1);
+  const Bits bits = bits_of(format);
+  const auto options = matrix.options();
+  base::RoundedMatrix out;
+  out.codes = at::empty({outputs, stored_codes(bits, inputs)},
+                        options.dtype(bits == Bits::kEight ? at::kChar : at::kByte));
+  out.scales = at::empty({outputs, static_cast<std::int64_t>(simd::scales_of(bits, size(inputs)))},
+                         options.dtype(at::kFloat));
+  if (bits == Bits::kFour)
+    out.factors = at::empty({outputs, factors_of(bits, inputs)}, options.dtype(at::kChar));
+  for_units(panels_of(outputs), [&](std::int64_t panel) {
+    Output output(bits, inputs);
+    for (std::int64_t i = panel * kPanel; i < std::min((panel + 1) * kPanel, outputs); ++i) {
+      simd::round_output(bits, type_of(matrix), at_element(matrix, i * matrix.stride(0)), output.k,
+                         output.rounded());
+      output.store(out, i);
     }
   });
-  return packed;
+  return out;
+}
+
+at::Tensor pack(const std::vector<base::RoundedMatrix>& parts, std::int64_t inputs, LinearFormat format) {
+  const Bits bits = bits_of(format);
+  const auto scales = static_cast<std::int64_t>(simd::scales_of(bits, size(inputs)));
+  std::vector<std::pair<const base::RoundedMatrix*, std::int64_t>> outputs;
+  for (const base::RoundedMatrix& part : parts) {
+    const std::int64_t count = part.codes.size(0);
+    const auto fits = [count](const at::Tensor& tensor, std::int64_t columns) {
+      return tensor.defined() && tensor.is_contiguous() &&
+             tensor.sizes() == at::IntArrayRef({count, columns});
+    };
+    TORCH_CHECK(fits(part.codes, stored_codes(bits, inputs)) && fits(part.scales, scales) &&
+                    (bits == Bits::kEight || fits(part.factors, factors_of(bits, inputs))),
+                "codes ", part.codes.sizes(), " and scales ", part.scales.sizes(),
+                " are not those of a weight of ", inputs, " inputs");
+    for (std::int64_t i = 0; i < count; ++i) outputs.emplace_back(&part, i);
+  }
+  const auto fill = [&](std::int64_t first, std::int64_t count, std::uint8_t* panel) {
+    Output output(bits, inputs);
+    for (std::int64_t i = 0; i < count; ++i) {
+      const auto& [part, row] = outputs[size(first + i)];
+      output.load(*part, row);
+      simd::place_output(bits, output.rounded(), output.k, size(i), panel);
+    }
+  };
+  return pack_panels(format, std::ssize(outputs), inputs, fill);
 }
 
 Weight packed_weight(at::Tensor packed, LinearFormat format, std::int64_t outputs, std::int64_t inputs,

@@ -24,11 +24,6 @@ using VI = hn::Vec<I>;
 
 constexpr std::size_t kQuadBytes = kQuad * kPanelOutputs;
 
-// Codes of weights are stored as unsigned numbers, with this added.
-constexpr int code_offset(Bits bits) {
-  return bits == Bits::kEight ? 128 : 8;
-}
-
 // Where round_rows() puts the parts of its result.
 struct Rounded {
   std::size_t inputs, groups, blocks;
@@ -408,7 +403,7 @@ void place_codes(const std::uint8_t* codes, std::size_t inputs, std::size_t outp
 }
 
 template <class T>
-void pack_output_of_8_bits(const T* weight, std::size_t k, std::size_t output, std::uint8_t* panel) {
+void round_output_of_8_bits(const T* weight, std::size_t k, const RoundedOutput& out) {
   HWY_ALIGN float values[kGroupSpace];
   HWY_ALIGN std::uint8_t codes[kGroupSpace];
   constexpr std::size_t kGroup = kGroupInputs;
@@ -427,9 +422,9 @@ void pack_output_of_8_bits(const T* weight, std::size_t k, std::size_t output, s
     load_values(weight + from, count, round_up(filled, kLanes), values);
     round_values(values, round_up(filled, kLanes), scale.inverse, -127, 127, code_offset(Bits::kEight),
                  codes);
-    place_codes<Bits::kEight>(codes, filled, output, panel + code_bytes(Bits::kEight, from));
+    std::memcpy(out.codes + from, codes, filled);
   }
-  std::memcpy(panel + code_bytes(Bits::kEight, inputs) + output * sizeof(float), &scale.scale, sizeof(float));
+  out.scales[0] = scale.scale;
 }
 
 constexpr std::size_t kFactorInputs = block_inputs(Bits::kFour);
@@ -527,21 +522,15 @@ struct FourBits {
 };
 
 template <class T>
-void pack_groups_of_4_bits(const T* weight, std::size_t stride, std::size_t outputs, std::size_t k,
-                           std::uint8_t* panel) {
+void round_output_of_4_bits(const T* weight, std::size_t k, const RoundedOutput& out) {
   HWY_ALIGN float values[kGroupInputs];
   for (std::size_t from = 0; from < k; from += kGroupInputs) {
     const std::size_t count = std::min(kGroupInputs, k - from), inputs = filled_inputs(Bits::kFour, count);
-    std::uint8_t* scales = panel + code_bytes(Bits::kFour, inputs);
-    for (std::size_t output = 0; output < outputs; ++output) {
-      load_values(weight + output * stride + from, count, inputs, values);
-      const FourBits group(values, inputs);
-      place_codes<Bits::kFour>(group.codes, inputs, output, panel);
-      std::memcpy(scales + output * sizeof(float), &group.step, sizeof(float));
-      std::memcpy(scales + kPanelOutputs * sizeof(float) + output * sizeof(group.factors), group.factors,
-                  sizeof(group.factors));
-    }
-    panel = scales + kGroupScaleBytes;
+    load_values(weight + from, count, inputs, values);
+    const FourBits group(values, inputs);
+    std::memcpy(out.codes + from, group.codes, inputs);
+    out.scales[from / kGroupInputs] = group.step;
+    std::memcpy(out.factors + from / kFactorInputs, group.factors, sizeof(group.factors));
   }
 }
 
@@ -557,14 +546,31 @@ void with_type(Type type, const Body& body) {
   }
 }
 
-void Pack(Bits bits, Type type, const void* weight, std::size_t stride, std::size_t outputs, std::size_t k,
-          std::uint8_t* panel) {
+void RoundOutput(Bits bits, Type type, const void* weight, std::size_t k, const RoundedOutput& out) {
   with_type(type, [&](auto t) {
-    const auto* rows = static_cast<const decltype(t)*>(weight);
-    if (bits == Bits::kFour) return pack_groups_of_4_bits(rows, stride, outputs, k, panel);
-    for (std::size_t output = 0; output < outputs; ++output)
-      pack_output_of_8_bits(rows + output * stride, k, output, panel);
+    const auto* row = static_cast<const decltype(t)*>(weight);
+    if (bits == Bits::kEight) round_output_of_8_bits(row, k, out);
+    if (bits == Bits::kFour) round_output_of_4_bits(row, k, out);
   });
+}
+
+void PlaceOutput(Bits bits, const RoundedOutput& from, std::size_t k, std::size_t output,
+                 std::uint8_t* panel) {
+  if (bits == Bits::kEight) {
+    const std::size_t inputs = filled_inputs(bits, k);
+    place_codes<Bits::kEight>(from.codes, inputs, output, panel);
+    std::memcpy(panel + code_bytes(bits, inputs) + output * sizeof(float), from.scales, sizeof(float));
+    return;
+  }
+  for (std::size_t at = 0; at < k; at += kGroupInputs) {
+    const std::size_t inputs = filled_inputs(bits, std::min(kGroupInputs, k - at));
+    place_codes<Bits::kFour>(from.codes + at, inputs, output, panel);
+    panel += code_bytes(bits, inputs);
+    std::memcpy(panel + output * sizeof(float), from.scales + at / kGroupInputs, sizeof(float));
+    std::memcpy(panel + (kPanelOutputs + output) * sizeof(float), from.factors + at / kFactorInputs,
+                kFactorsOfGroup);
+    panel += kGroupScaleBytes;
+  }
 }
 
 void Round(Bits bits, const RowsToRound& rows, std::size_t begin, std::size_t end, void* rounded) {
@@ -594,13 +600,18 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace tte::kernels::simd {
 
-HWY_EXPORT(Pack);
+HWY_EXPORT(RoundOutput);
+HWY_EXPORT(PlaceOutput);
 HWY_EXPORT(Round);
 HWY_EXPORT(Compute);
 
-void pack_panel(Bits bits, Type type, const void* weight, std::size_t stride, std::size_t outputs,
-                std::size_t k, std::uint8_t* panel) {
-  HWY_DYNAMIC_DISPATCH(Pack)(bits, type, weight, stride, outputs, k, panel);
+void round_output(Bits bits, Type type, const void* weight, std::size_t k, const RoundedOutput& out) {
+  HWY_DYNAMIC_DISPATCH(RoundOutput)(bits, type, weight, k, out);
+}
+
+void place_output(Bits bits, const RoundedOutput& from, std::size_t k, std::size_t output,
+                  std::uint8_t* panel) {
+  HWY_DYNAMIC_DISPATCH(PlaceOutput)(bits, from, k, output, panel);
 }
 
 void round_rows(Bits bits, const RowsToRound& rows, std::size_t begin, std::size_t end, void* rounded) {

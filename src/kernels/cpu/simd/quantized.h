@@ -53,11 +53,29 @@ constexpr std::size_t panel_bytes(Bits bits, std::size_t k) {
   return code_bytes(bits, filled_inputs(bits, k)) +
          (bits == Bits::kEight ? kPanelOutputs * sizeof(float) : groups_of(k) * kGroupScaleBytes);
 }
-// Packs `outputs` (at most kPanelOutputs) rows of a weight [outputs, k]. Scales: of 8 bits, the greatest value is 127;
-// of 4 bits, those among some candidates that leave little squared error. An output (of 4 bits: a group) with a value
-// that is not finite becomes NaN.
-void pack_panel(Bits bits, Type type, const void* weight, std::size_t stride, std::size_t outputs,
-                std::size_t k, std::uint8_t* panel);
+// Codes of weights are unsigned numbers, with this added.
+constexpr int code_offset(Bits bits) {
+  return bits == Bits::kEight ? 128 : 8;
+}
+// Scales (of 4 bits: steps) of an output, and factors of a 4-bit group.
+constexpr std::size_t scales_of(Bits bits, std::size_t k) {
+  return bits == Bits::kEight ? 1 : groups_of(k);
+}
+inline constexpr std::size_t kFactorsOfGroup = kGroupInputs / block_inputs(Bits::kFour);
+
+// An output of a weight with k inputs, rounded.
+struct RoundedOutput {
+  std::uint8_t* codes = nullptr;   // filled_inputs(); those behind k are of zeros.
+  float* scales = nullptr;         // scales_of()
+  std::int8_t* factors = nullptr;  // Of 4 bits: kFactorsOfGroup for each group.
+};
+// Rounds an output, k values. Scales: of 8 bits, the greatest value is 127; of 4 bits, those among some candidates that
+// leave little squared error. An output (of 4 bits: a group) with a value that is not finite becomes NaN.
+void round_output(Bits bits, Type type, const void* weight, std::size_t k, const RoundedOutput& out);
+
+// Puts what round_output() made into a panel, as its output `output`.
+void place_output(Bits bits, const RoundedOutput& from, std::size_t k, std::size_t output,
+                  std::uint8_t* panel);
 
 // Bytes that round_rows() needs for `rows` rows of k values.
 constexpr std::size_t rounded_bytes(Bits bits, std::size_t rows, std::size_t k) {
@@ -78,7 +96,7 @@ struct QuantizedGemm {
   std::size_t rows = 0;  // x has these.
   std::size_t k = 0;
   const void* x = nullptr;               // By round_rows().
-  const std::uint8_t* panels = nullptr;  // By pack_panel(), one after another.
+  const std::uint8_t* panels = nullptr;  // One after another.
   std::size_t first = 0;                 // The output that is column 0 of out.
   std::size_t columns = 0;
   Type type = Type::kFloat;      // The bias has it.
