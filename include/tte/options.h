@@ -67,9 +67,9 @@ struct MediaLimits {
 /// A smaller model that guesses what a reasoner writes next (speculative decoding). The reasoner's tokens are its own,
 /// whatever is guessed: it reads guesses in the step of its last token, and drops what it would not have written.
 struct DraftOptions {
-  /// Folder of the checkpoint, and of its adapter if it has one. Its tokenizer must have the same tokens with the same ids
-  /// as the reasoner's, and neither model recurrent layers, whose states cannot forget a wrong guess. It reads the text
-  /// of prompts, no images and videos.
+  /// Folder of the checkpoint, and of its adapter if it has one. Its tokenizer must have the same tokens with the same
+  /// ids as the reasoner's, and neither model recurrent layers, whose states cannot forget a wrong guess. It reads the
+  /// text of prompts, no images and videos.
   std::filesystem::path checkpoint, adapter;
   /// As of LoadOptions.
   std::string dtype = "auto", quantization = "none";
@@ -86,8 +86,8 @@ struct LoadOptions {
   /// factor from -15 to 15 for each 32 of these; matrices with fewer than 64 inputs or outputs stay as they are. Their
   /// inputs are rounded to 8 bits in every call, with a scale for each 128 values of a row. What quantize() wrote is
   /// rounded already: "none" takes it as it is, and the other format is an InputError. Published codes of
-  /// compressed-tensors that are such (symmetric; int4 in groups of a multiple of 128) are taken as they are where their
-  /// format is asked for. CPU only.
+  /// compressed-tensors that are such (symmetric; int4 in groups of a multiple of 128) are taken as they are where
+  /// their format is asked for. CPU only.
   std::string quantization = "none";
   /// A recipe file, or the name of a bundled recipe; empty: the checkpoint's recipe.json, else found.
   std::string recipe;

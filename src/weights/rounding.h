@@ -1,8 +1,8 @@
 // Checkpoints whose matrices are rounded as linear layers keep them: what `tte quantize` writes.
 //
-// The weights are those of compressed-tensors, without zero points: "int-quantized" of 8 bits with a scale for each output;
-// or "pack-quantized" of 4 bits with one for each 128 inputs of an output, and with "weight_factor", which is ours: a whole
-// number for each 32, by which the codes are multiplied too. What the file's metadata says of itself tells
+// The weights are those of compressed-tensors, without zero points: "int-quantized" of 8 bits with a scale for each
+// output; or "pack-quantized" of 4 bits with one for each 128 inputs of an output, and with "weight_factor", which is
+// ours: a whole number for each 32, by which the codes are multiplied too. What the file's metadata says of itself tells
 // them from published ones, which become numbers: "tte.quantization", "tte.group_size" and "tte.version".
 #pragma once
 
@@ -21,8 +21,8 @@
 
 namespace tte::weights {
 
-// How the matrices of a checkpoint's folder were rounded; nothing where `tte quantize` did not write it. Throws ModelError
-// for a file of another version, or one that contradicts itself or its config.json.
+// How the matrices of a checkpoint's folder were rounded; nothing where `tte quantize` did not write it. Throws
+// ModelError for a file of another version, or one that contradicts itself or its config.json.
 std::optional<base::LinearFormat> rounding_of(const std::filesystem::path& folder);
 
 // What such a file says of itself, and what belongs into its config.json as "quantization_config".

@@ -382,11 +382,12 @@ TEST_F(StateDictTest, WhatIsPackedIsKeptOnceForAllModels) {
       folder_.write("model.safetensors", safetensors({{"a", numbered({2, 3})}, {"b", numbered({4, 3}, 9)}}));
   Placement placement{.store = std::make_shared<WeightStore>(), .linears = base::LinearFormat::kInt8};
   int calls = 0;
-  const auto pack = [&](const at::Tensor& matrix) {
-    ++calls;
-    EXPECT_EQ(matrix.sizes(), at::IntArrayRef({6, 3}));
-    return matrix.to(at::kByte) + calls;
-  };
+  const StateDict::Packer pack = {[&](const at::Tensor& matrix) {
+                                    ++calls;
+                                    EXPECT_EQ(matrix.sizes(), at::IntArrayRef({6, 3}));
+                                    return matrix.to(at::kByte) + calls;
+                                  },
+                                  nullptr};
   const auto packed = [&](const StateDict& dict) { return dict.packed({"a", "b"}, {{2, 3}, {4, 3}}, pack); };
   const StateDict one = StateDict::open(file, placement);
   EXPECT_EQ(one.linears(), base::LinearFormat::kInt8);
