@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import re
 from pathlib import Path
@@ -16,11 +15,12 @@ def _check() -> None:
     spec = importlib.util.find_spec("torch")
     if spec is None:
         raise ImportError("tte needs libtorch, which comes with torch: pip install torch")
-    try:
-        installed = importlib.metadata.version("torch")
-    except importlib.metadata.PackageNotFoundError:
-        return  # A torch that was not installed by pip: the loader will tell.
-    wanted = _built_with()
+    # Its own file: importlib.metadata takes longer to import than all other checks.
+    file = Path(spec.origin or "").with_name("version.py")
+    found = re.search(r"^__version__ = '(.+)'", file.read_text() if file.exists() else "", re.MULTILINE)
+    if found is None:
+        return  # A torch of another make: the loader will tell.
+    installed, wanted = found[1], _built_with()
     if [*re.split(r"[.+]", installed)[:2]] != [*re.split(r"[.+]", wanted)[:2]]:
         raise ImportError(
             f"tte was built with torch {wanted}, but torch {installed} is installed: libtorch's binary interface "
