@@ -62,8 +62,8 @@ void Draft::guess(std::vector<Wish>& wishes, std::int64_t tokens) {
       });
       counts.assign(going.size(), 1);
     }
-  } catch (
-      ...) {  // Some states may have grown and others not. The target goes on as it does without guesses.
+  } catch (...) {
+    // Some states may have grown and others not. The target goes on as it does without guesses.
     for (Wish& wish : wishes) {
       wish.guesses.clear();
       wish.reader->stop();

@@ -52,8 +52,8 @@ struct GenerateRequest {
   // What this request goes on from, if its beginning is a pinned state: held until the request is admitted,
   // which is before requests that begin anew.
   std::shared_ptr<PrefixPin> continues;
-  std::shared_ptr<Draft>
-      draft;  // Guesses where prompt lookup finds nothing; one of this engine's model. Null: nobody.
+  // Guesses where prompt lookup finds nothing; one of this engine's model. Null: nobody.
+  std::shared_ptr<Draft> draft;
   const void* caller = nullptr;  // Requests of one caller have the same; callers take turns.
   // Called on the executor's thread with each token and the text it completes.
   std::function<OnToken(std::int64_t id, const std::string& text)> on_token;

@@ -17,14 +17,17 @@ namespace tte::prompt {
 struct EvidenceRule {
   std::string open, close;  // The tags. Empty: traces point at nothing.
   std::string behind;       // Written behind the closing tag, before the images.
-  std::string boxes;  // The key of a list of boxes [left, top, right, bottom] in the item's first image.
-  double scale = 1;   // What both sides of that image are in the boxes' numbers.
-  std::string
-      frames;        // The key of a list of places among the frames that are taken of the item's first video.
-  int min_side = 1;  // Pixels: smaller crops are left out,
-  double max_aspect = 200;                     // and those of which one side is so many times the other.
-  int most = 16;                               // What comes after so many is left out.
-  models::VisualOptions::Limits frame_pixels;  // The area that frames are resized into.
+  // The key of a list of boxes [left, top, right, bottom] in the item's first image, and what both sides of that image
+  // are in their numbers.
+  std::string boxes;
+  double scale = 1;
+  // The key of a list of places among the frames that are taken of the item's first video, and the area that frames are
+  // resized into.
+  std::string frames;
+  models::VisualOptions::Limits frame_pixels;
+  int min_side = 1;         // Pixels: smaller crops are left out,
+  double max_aspect = 200;  // and those of which one side is so many times the other.
+  int most = 16;            // What comes after so many is left out.
 
   [[nodiscard]] bool points() const { return !open.empty(); }
 };
@@ -32,8 +35,8 @@ struct EvidenceRule {
 // A trace, taken apart. Boxes and frames are those that are four numbers and a whole number, `most` at most; the lists
 // of a trace that has both keys are its boxes.
 struct Evidence {
-  std::string head,
-      tail;  // Its text up to the images, without what stands before the opening tag; and behind them.
+  std::string head;  // Its text up to the images, without what stands before the opening tag,
+  std::string tail;  // and behind them.
   std::vector<std::array<double, 4>> boxes;
   std::vector<std::int64_t> frames;
 };
