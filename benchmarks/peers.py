@@ -17,7 +17,6 @@ import os
 import statistics
 import subprocess
 import sys
-import tarfile
 import venv
 from pathlib import Path
 from typing import Any
@@ -66,11 +65,11 @@ class Peers:
         sources = self.folder / "sources"
         pip = [self.python, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
         run(*pip, "--dest", sources, "llama-cpp-python")
-        with tarfile.open(next(sources.glob("llama_cpp_python-*.tar.gz"))) as archive:
-            archive.extractall(sources, filter="data")
+        run("tar", "--extract", "--directory", sources, "--file", next(sources.glob("llama_cpp_python-*.tar.gz")))
         source = next(sources.glob("llama_cpp_python-*/vendor/llama.cpp"))
         off = ["TESTS", "EXAMPLES", "SERVER", "APP"]
         options = ["-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", "-DBUILD_SHARED_LIBS=OFF", "-DLLAMA_OPENSSL=OFF"]
+        options.append("-DLLAMA_USE_PREBUILT_UI=OFF")  # It would be downloaded.
         options += [f"-DLLAMA_BUILD_{part}=OFF" for part in off]
         run("cmake", "-S", source, "-B", self.build.parent, *options)
         run("cmake", "--build", self.build.parent, "--parallel", os.cpu_count(), "--target", "llama-batched-bench")
