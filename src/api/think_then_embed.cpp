@@ -328,7 +328,7 @@ class Run {
     };
     call_.prepare<Prompt>(i, std::move(job),
                           [this, i, pin = std::move(pin), without_bytes = api::bytes_of(without->visuals)](
-                              Prompt prompt, double seconds) {
+                              const Prompt& prompt, double seconds) {
                             items_[i].timings.media += seconds;
                             call_.reserve_bytes(i, api::bytes_of(prompt->visuals) - without_bytes);
                             embed(i, prompt, pin);
