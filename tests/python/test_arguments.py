@@ -93,7 +93,8 @@ def calls(
 
     def quantize_anew(**arguments: Any) -> None:
         shutil.rmtree(folder / "rounded", ignore_errors=True)
-        tte.quantize(**arguments)
+        with contextlib.chdir(folder):  # Some of the values are names of new folders.
+            tte.quantize(**arguments)
 
     tokenizer, processor = reasoner.tokenizer, tte.Processor(NANO / "reasoner")
     pages = tte.pages(pdf.getvalue())
