@@ -203,6 +203,7 @@ class Run {
                                    think = mode != ThinkMode::kNever, plain = options_.without_trace,
                                    stop = call_.stopped()]() mutable {
       Opened out;
+      if (think) embed->check_takes_trace(input);
       const models::Visuals visuals = embed->media().read(input, stop);
       out.embed = embed->open(input, request, visuals, trace && !plain ? &*trace : nullptr, stop);
       out.bytes = api::bytes_of(out.embed->visuals);

@@ -24,7 +24,7 @@ class MediaReader {
   [[nodiscard]] models::Visuals read(const Input& input, const CancelToken& stop = {}) const;
 
   // The images that a trace of such an item points at, as the rule of the recipe has it: none of one that points at
-  // nothing, or of chat messages. Throws as read() does.
+  // nothing. Throws as read() does.
   [[nodiscard]] models::Visuals read_evidence(const Input& input, const Evidence& evidence,
                                               const CancelToken& stop = {}) const;
 

@@ -353,12 +353,21 @@ std::vector<std::int64_t> PromptBuilder::encode(const std::string& text) const {
   return ids;
 }
 
+void PromptBuilder::check_takes_trace(const Input& input) const {
+  if (!trace_in_body_ || input.messages.empty()) return;
+  throw InputError(fmt::format(
+      "it is a list of chat messages, and the recipe \"{}\" writes traces into a turn of its own: give "
+      "the item as parts, or write the trace into the messages and embed them without one.",
+      recipe_.name));
+}
+
 std::shared_ptr<const models::Prompt> PromptBuilder::open(const Input& input, const PromptRequest& request,
                                                           const models::Visuals& own, const Trace* trace,
                                                           const CancelToken& stop) const {
   std::int64_t uncut = 0;
   models::Visuals visuals = own;
-  if (const auto evidence = input.messages.empty() ? evidence_in(trace) : std::nullopt) {
+  if (trace != nullptr) check_takes_trace(input);
+  if (const auto evidence = evidence_in(trace)) {
     const models::Visuals more = media_.read_evidence(input, *evidence, stop);
     visuals.insert(visuals.end(), more.begin(), more.end());
   }

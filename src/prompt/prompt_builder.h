@@ -73,6 +73,8 @@ class PromptBuilder {
 
   // True if close() only appends to open(), whatever the trace.
   [[nodiscard]] bool appends_trace() const { return !trace_in_body_; }
+  // Throws InputError for chat messages, whose turns are the caller's, where a trace goes into a turn of the recipe's.
+  void check_takes_trace(const Input& input) const;
 
   // Token ids of a trace: its own if they belong to this vocabulary and spell its text (without the end
   // token), else those of its text. Control-token strings in the text stay text, but for the recipe's tags.

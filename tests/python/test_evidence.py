@@ -258,3 +258,14 @@ def test_a_damaged_image_is_told(embedder: tte.Embedder, tmp_path: Path) -> None
     out = rows([[path, TEXT], TEXT], [trace_of(bbox_2d=BOXES), None], on_error="skip", progress=False)
     assert np.isnan(out[0]).all()
     assert np.isfinite(out[1]).all()
+
+
+def test_chat_messages_take_no_trace_that_stands_in_a_turn(embedder: tte.Embedder) -> None:
+    messages = [{"role": "user", "content": "a cat"}]
+    assert np.isfinite(embedder.embed(messages, progress=False)).all()
+    with pytest.raises(tte.InputError, match=r"item 0: it is a list of chat messages.*\"embed_rl\"") as raised:
+        embedder.embed([messages], [trace_of(bbox_2d=[])], progress=False)
+    assert "give the item as parts" in str(raised.value)
+    never = tte.RemoteReasoner("http://127.0.0.1:9/v1", "m")  # Nobody is asked before.
+    with pytest.raises(tte.InputError, match="it is a list of chat messages"):
+        tte.think_then_embed([messages], reasoner=never, embedder=embedder, progress=False)
