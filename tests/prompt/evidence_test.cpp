@@ -11,17 +11,16 @@ namespace {
 using ::testing::ElementsAre;
 
 EvidenceRule rule() {
-  EvidenceRule out;
-  out.open = "<t>";
-  out.close = "</t>";
-  out.behind = "\n";
-  out.boxes = "boxes";
-  out.frames = "frames";
-  out.scale = 1000;
-  out.min_side = 10;
-  out.max_aspect = 50;
-  out.most = 3;
-  return out;
+  return {.open = "<t>",
+          .close = "</t>",
+          .behind = "\n",
+          .boxes = "boxes",
+          .scale = 1000,
+          .frames = "frames",
+          .frame_pixels = {},
+          .min_side = 10,
+          .max_aspect = 50,
+          .most = 3};
 }
 
 TEST(Evidence, TakesATraceApart) {
