@@ -209,11 +209,12 @@ Embed = Callable[[list[Item]], Tensor]
 
 def contrast(
     embed: Embed, rng: Rng, sizes: dict[str, tuple[int, int]], teacher: Embed | None = None
-) -> tuple[dict[str, tuple[Tensor, float]], Tensor]:
+) -> tuple[dict[str, tuple[Tensor, float]], Tensor, Tensor]:
     """InfoNCE of each task in sizes (task -> queries, near-duplicates a query); loss and accuracy per task.
 
-    The labels of text tasks are all training names of the task. Only names of training pairs occur. Then the mean
-    cosine distance to the teacher's vectors of the same items (0 without one).
+    The labels of text tasks are all training names of the task. Only names of training pairs occur. Then, both 0
+    without a teacher, the mean cosine distance to its vectors of the same items, and how far the softmax over each
+    query's candidates is from the teacher's (KL divergence, mean over tasks).
     """
     items: list[Item] = []
     plan: dict[str, tuple[int, int, list[int], list[str]]] = {}
@@ -239,16 +240,27 @@ def contrast(
             items += pool
             plan[task] = (start, queries, list(range(first, first + len(pool))), [meaning(i) for i in pool] + golds)
     v = embed(items)
+    taught = None if teacher is None else teacher(items)
+    unlike: list[Tensor] = []
     result = {}
     for task, (start, queries, targets, names) in plan.items():
         candidates, golds = names[: len(targets)], names[len(targets) :]
-        score = v[start : start + queries] @ v[targets].T / 0.03
         first_of = {n: i for i, n in reversed(list(enumerate(candidates)))}
         duplicate = torch.tensor([first_of[n] != i for i, n in enumerate(candidates)])
         gold = torch.tensor([first_of[g] for g in golds])
-        score = score.masked_fill(duplicate[None], -1e4)
+
+        def scores(v: Tensor, rows: slice, targets: list[int], duplicate: Tensor) -> Tensor:
+            return (v[rows] @ v[targets].T / 0.03).masked_fill(duplicate[None], -1e4)
+
+        at = slice(start, start + queries), targets, duplicate
+        score = scores(v, *at)
+        if taught is not None:
+            theirs = F.log_softmax(scores(taught, *at), -1)
+            unlike.append(F.kl_div(F.log_softmax(score, -1), theirs, reduction="batchmean", log_target=True))
         result[task] = (F.cross_entropy(score, gold), float((score.argmax(1) == gold).float().mean()))
-    return result, v.new_zeros(()) if teacher is None else 1 - (v * teacher(items)).sum(-1).mean()
+    if taught is None:
+        return result, v.new_zeros(()), v.new_zeros(())
+    return result, 1 - (v * taught).sum(-1).mean(), torch.stack(unlike).mean()
 
 
 TRAIN_LABELS: dict[str, tuple[str, ...]] = {
@@ -262,12 +274,21 @@ HALVES: tuple[dict[str, tuple[int, int]], ...] = (
     {"image_vg": (10, 3), "video_qa": (12, 0), "video_ret": (6, 2), "video_mret": (6, 4)},
 )
 """Every step trains one half of the tasks: queries and near-duplicates a query."""
+FOCUS: dict[str, tuple[int, int]] = {"image_cls": (10, 0), "image_ret": (10, 4), "video_mret": (8, 9)}
+"""What every second step of the head trains from --focus-from on: the tasks in which it is behind its teacher."""
 DISTANCE = 10.0
 """Weight of the distance to a teacher's vectors beside InfoNCE."""
 
 
+def focuses(run: Run) -> bool:
+    """Whether a step with a teacher trains FOCUS."""
+    return run.step >= run.args.focus_from and run.step % 2 == 0
+
+
 def exchanges(run: Run) -> bool:
-    """Whether a step with a teacher exchanges words."""
+    """Whether a step with a teacher exchanges words: from --focus-from on, a third of the steps does."""
+    if run.step >= run.args.focus_from:
+        return run.step // 2 % 3 == 2
     return run.step >= run.args.exchange_from and run.step // 2 % run.args.plain != 0
 
 
@@ -292,28 +313,33 @@ def train_contrast(
     """Contrastive steps until `steps`, watched on `queries` validation queries a task every `every` steps."""
     losses: list[float] = []
     apart: list[float] = []
+    differ: list[float] = []
     exchanged: list[float] = []
     hits: dict[str, list[float]] = {}
     while run.step < steps:
         rng = Rng(f"tte-nano/train/embedder/{run.args.seed}/{run.step}")
-        result, distance = contrast(embed, rng, HALVES[run.step % 2], teacher)
+        late = teacher is not None and run.step >= run.args.focus_from
+        sizes = FOCUS if late and focuses(run) else HALVES[(run.step // 2 if late else run.step) % 2]
+        result, distance, unlike = contrast(embed, rng, sizes, teacher)
         loss = torch.stack([r[0] for r in result.values()]).mean()
+        taught = DISTANCE * distance + (unlike if late else 0.0)
         if teacher is not None and exchanges(run):
-            run.update(DISTANCE * distance, steps, hold)
+            run.update(taught, steps, hold)
             exchanged.append(float(distance.detach()))
         else:
-            run.update(loss + DISTANCE * distance, steps, hold)
+            run.update(loss + taught, steps, hold)
             losses.append(float(loss.detach()))
             apart.append(float(distance.detach()))
+            differ.append(float(unlike.detach()))
             for task, (_, hit) in result.items():
                 hits.setdefault(task, []).append(hit)
         if run.step % 20 == 0:
-            distances = {"distance": apart, "exchanged": exchanged}
+            distances = {"distance": apart, "exchanged": exchanged, "unlike": differ}
             run.log(
                 loss=round(float(np.mean(losses)), 4), hits={k: round(float(np.mean(v)), 3) for k, v in hits.items()},
                 **{k: round(float(np.mean(v)), 4) for k, v in distances.items() if teacher is not None and v},
             )  # fmt: skip
-            losses, apart, exchanged, hits = [], [], [], {}
+            losses, apart, differ, exchanged, hits = [], [], [], [], {}
         if run.step % every == 0 or run.step == steps:
             found = quick_hits(embed, queries)
             mean = round(float(np.mean(list(found.values()))), 4)
@@ -343,15 +369,18 @@ def train_embedder(args: argparse.Namespace, think: bool) -> None:
 # ---------------------------------------------------------------- head
 
 
-def exchange(batch: nano_model.Batch, share: float, noise: torch.Generator) -> None:
+def exchange(batch: nano_model.Batch, share: float, noise: torch.Generator, alike: bool = False) -> None:
     """Put blanks and other colours and kinds in the places of a share of the colours and kinds of a batch.
 
+    With alike, a share of the words is exchanged wherever they stand, each for the same one: near-duplicates stay near.
     A kind that would then follow a colour in which training never shows it becomes a blank too.
     """
     words = COLOUR_IDS | KIND_IDS
-    new = words.nonzero()[torch.randint(int(words.sum()), batch.ids.shape, generator=noise), 0]
-    new = new.masked_fill(torch.rand(batch.ids.shape, generator=noise) < 0.5, 1)
-    ids = torch.where(words[batch.ids] & (torch.rand(batch.ids.shape, generator=noise) < share), new, batch.ids)
+    old = torch.arange(len(words)) if alike else batch.ids
+    new = words.nonzero()[torch.randint(int(words.sum()), old.shape, generator=noise), 0]
+    new = new.masked_fill(torch.rand(old.shape, generator=noise) < 0.5, 1)
+    ids = torch.where(words[old] & (torch.rand(old.shape, generator=noise) < share), new, old)
+    ids = ids[batch.ids] if alike else ids
     batch.ids = ids.masked_fill(UNSEEN[ids.roll(1), ids], 1)
 
 
@@ -359,7 +388,8 @@ def train_head(args: argparse.Namespace) -> None:
     """The embedding head of the frozen reasoner, taught by the pair's embedder, from whose last layers it starts.
 
     At first each step has InfoNCE and the distance to the teacher, then most have the distance alone, for inputs in
-    which words have been exchanged. Else the head learns the pairs of colour and kind by heart.
+    which words have been exchanged. Else the head learns the pairs of colour and kind by heart. At last two of three
+    steps have InfoNCE again, all have the teacher's softmax as well, and every second one trains FOCUS.
     """
     base = load(FOLDER / "reasoner").requires_grad_(False)
     taught = load(FOLDER / "embedder").requires_grad_(False)
@@ -370,7 +400,7 @@ def train_head(args: argparse.Namespace) -> None:
     def embed(items: list[Item]) -> Tensor:
         batch = collate([sequence(i, i.trace) for i in items], 32)
         if torch.is_grad_enabled() and exchanges(run):
-            exchange(batch, args.exchange, torch.Generator().manual_seed(run.step))
+            exchange(batch, args.exchange, torch.Generator().manual_seed(run.step), alike=focuses(run))
         latest[:] = [batch]
         return head_vectors(base, head, batch)
 
@@ -410,10 +440,11 @@ def main() -> None:
     parser.add_argument("--no-think-steps", type=int, default=3000)
     parser.add_argument("--no-think-hold", type=float, default=0.9, help="as --hold, for the no-think embedder")
     parser.add_argument("--head-layers", type=int, default=3, help="last layers that the head stands in for")
-    parser.add_argument("--head-steps", type=int, default=1550)
+    parser.add_argument("--head-steps", type=int, default=2600)
     parser.add_argument("--exchange", type=float, default=0.5, help="share of words exchanged, for the head")
     parser.add_argument("--plain", type=int, default=4, help="2 steps of 2 * plain exchange no words, for the head")
     parser.add_argument("--exchange-from", type=int, default=600, help="first step that exchanges words, for the head")
+    parser.add_argument("--focus-from", type=int, default=1550, help="first step that trains FOCUS, for the head")
     parser.add_argument("--head-hold", type=float, default=0.3, help="as --hold, for the head")
     parser.add_argument("--test-seeds", type=int, nargs="+", default=[0, 1, 2], help="for evaluate")
     parser.add_argument("--tasks", nargs="+", default=list(tasks()), help="for evaluate")
