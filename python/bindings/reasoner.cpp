@@ -40,7 +40,7 @@ void bind_remote_options(py::module_& module) {
 void bind_load_options(py::module_& module) {
   py::class_<DraftOptions>(module, "DraftOptions",
                            "A smaller model that guesses what a reasoner writes next.")
-      .def(py::init([](std::filesystem::path checkpoint, std::optional<std::filesystem::path> adapter,
+      .def(py::init([](std::filesystem::path checkpoint, const std::optional<std::filesystem::path>& adapter,
                        std::string dtype, std::string quantization, int tokens) {
              return DraftOptions{std::move(checkpoint), adapter.value_or(std::filesystem::path()),
                                  std::move(dtype), std::move(quantization), tokens};

@@ -184,7 +184,7 @@ std::int64_t GenerateSequence::look_up(std::int64_t most) {
   return guessed_;
 }
 
-std::int64_t GenerateSequence::take_drafted(std::vector<std::int64_t> guesses) {
+std::int64_t GenerateSequence::take_drafted(std::vector<std::int64_t>&& guesses) {
   guesses_ = std::move(guesses);
   guesses_.resize(static_cast<std::size_t>(std::max<std::int64_t>(guessable(std::ssize(guesses_)), 0)));
   drafted_ = true;

@@ -92,7 +92,7 @@ class Sequence {
   // many. id() and position() then know them; length() does not count them. By prompt lookup; or those of its draft, of
   // which more than can follow are left out.
   virtual std::int64_t look_up(std::int64_t /*most*/) { return 0; }
-  virtual std::int64_t take_drafted(std::vector<std::int64_t> /*guesses*/) { return 0; }
+  virtual std::int64_t take_drafted(std::vector<std::int64_t>&& /*guesses*/) { return 0; }
   // What its draft has read; null: there is none.
   [[nodiscard]] virtual DraftReader* draft_reader() const { return nullptr; }
   // After the tokens of a step were taken: the states forget the guesses that were wrong. Says how many were right.
@@ -173,7 +173,7 @@ class GenerateSequence : public Sequence {
   [[nodiscard]] Next next() override { return {budget_.forced(), &sampler_}; }
   void take_token(std::int64_t id, bool forced) override;
   std::int64_t look_up(std::int64_t most) override;
-  std::int64_t take_drafted(std::vector<std::int64_t> guesses) override;
+  std::int64_t take_drafted(std::vector<std::int64_t>&& guesses) override;
   [[nodiscard]] DraftReader* draft_reader() const override { return draft_.get(); }
   RightGuesses settle() override;
   void deliver(std::shared_ptr<PrefixPin> pin) override;

@@ -441,7 +441,7 @@ struct Factor {
   int factor = 0;
   float error = 0;
   Factor(const float* values, float most, int sign, float step) {
-    const int middle = static_cast<int>(most / (8.3F * step) + 0.5F);
+    const int middle = static_cast<int>(std::lround(most / (8.3F * step)));
     int factors[4];
     VF errors[4];
     for (int i = 0; i < 4; ++i) {
@@ -508,7 +508,8 @@ struct FourBits {
     VF xq = hn::Zero(F()), qq = hn::Zero(F());
     const hn::Rebind<std::uint8_t, I> narrow;
     for (std::size_t i = 0; i < inputs; i += kLanes) {
-      const auto factor = static_cast<float>(factors[i / kFactorInputs]);
+      const std::size_t block = i / kFactorInputs;
+      const auto factor = static_cast<float>(factors[block]);
       const VF x = hn::LoadU(F(), values + i), code = nearest_code(x, factor != 0 ? 1 / (factor * step) : 0);
       const VF q = hn::Mul(code, hn::Set(F(), factor));
       xq = hn::MulAdd(x, q, xq);
