@@ -18,14 +18,12 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import statistics
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import tte
-from prompt_lookup import ROOT, traces_of
+from prompt_lookup import ROOT, compare
 from safetensors.torch import load_file, save_file
 from tte.nano import generate, tasks
 
@@ -49,33 +47,15 @@ def cut_out(checkpoint: Path, layers: int, folder: Path) -> Path:
     return folder
 
 
-def compare(
-    name: str, path: Path, draft: Any, items: list[Any], together: int, rounds: int, load: dict[str, Any],
-    **options: Any,
-) -> None:  # fmt: skip
-    """Print one row of the table."""
-    sides = []
-    for number, guesses in ((61, None), (62, draft)):  # Backends of equal options are one.
-        backend = tte.Backend("cpu", prompt_lookup_tokens=0, max_running=number)
-        sides.append(tte.Reasoner(path, backend=backend, draft=guesses, **load))
-    ratios, expected = [], None
-    for turn in range(rounds + 1):  # The first warms up.
-        seconds = []
-        for side in sides:
-            ids, taken = traces_of(side, items, together, **options)
-            expected = expected or ids
-            if ids != expected:
-                sys.exit(f"{name}: other tokens with guesses than without")
-            seconds.append(taken)
-        if turn > 0:
-            ratios.append(seconds[0] / seconds[1])
-    stats = sides[1].backend.stats
-    right = stats.right_drafts / max(stats.drafted_tokens, 1)
-    print(
-        f"{name:34} {together:3} {statistics.median(ratios):6.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        f" {right:7.0%} {stats.decode_tokens / max(stats.decode_tokens - stats.right_guesses, 1):7.2f}",
-        flush=True,
+def sides_of(path: Path, draft: Any, **load: Any) -> tuple[tte.Reasoner, tte.Reasoner]:
+    """A reasoner without a draft, and one with it."""
+    plain, drafted = (
+        tte.Reasoner(
+            path, backend=tte.Backend("cpu", prompt_lookup_tokens=0, max_running=number), draft=guesses, **load
+        )
+        for number, guesses in ((61, None), (62, draft))  # Backends of equal options are one.
     )
+    return plain, drafted
 
 
 def main() -> None:
@@ -101,13 +81,13 @@ def main() -> None:
         if arguments.checkpoint is None:
             for task in tasks():
                 items = [{"text": sample.query.text} for sample in generate(task, 5, arguments.queries)]
-                compare(f"nano, {task}", path, draft, items, 1, arguments.rounds, load, max_new_tokens=64)
+                compare(f"nano, {task}", sides_of(path, draft, **load), items, 1, arguments.rounds, max_new_tokens=64)
             return
         question = "what is left of the red circle, and what is above the blue square ?"
         for together in (1, 4):
             items = [f"{i} {question}" for i in range(together)]
             compare(
-                "random weights", path, draft, items, together, arguments.rounds, load,
+                "random weights", sides_of(path, draft, **load), items, together, arguments.rounds,
                 max_new_tokens=arguments.tokens, ignore_eos=True,
             )  # fmt: skip
 

@@ -42,10 +42,10 @@ def traces_of(
     return ids, seconds
 
 
-def compare(name: str, path: Path, items: list[Any], together: int, rounds: int, **options: Any) -> None:
-    """Print one row of the table."""
-    load = {key: options.pop(key) for key in ("quantization", "recipe") if key in options}
-    sides = [tte.Reasoner(path, backend=tte.Backend("cpu", prompt_lookup_tokens=tokens), **load) for tokens in (0, 8)]
+def compare(
+    name: str, sides: tuple[tte.Reasoner, tte.Reasoner], items: list[Any], together: int, rounds: int, **options: Any
+) -> None:
+    """Print one row of the table: of a reasoner without guesses, and the same with them."""
     ratios, expected = [], None
     for turn in range(rounds + 1):  # The first warms up.
         seconds = []
@@ -67,6 +67,14 @@ def compare(name: str, path: Path, items: list[Any], together: int, rounds: int,
     )
 
 
+def sides_of(path: Path, **load: Any) -> tuple[tte.Reasoner, tte.Reasoner]:
+    """A reasoner without prompt lookup, and one with it."""
+    plain, guessing = (
+        tte.Reasoner(path, backend=tte.Backend("cpu", prompt_lookup_tokens=tokens), **load) for tokens in (0, 8)
+    )
+    return plain, guessing
+
+
 def main() -> None:
     """Measure the nano reasoner, and the checkpoint that is given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -80,8 +88,8 @@ def main() -> None:
     for task in tasks():
         pool = Pool(generate(task, 5, arguments.queries))
         compare(
-            f"nano, {task}", ROOT / "models" / "nano" / "reasoner", pool.inputs[: pool.count], 1, arguments.rounds,
-            task=pool.task,
+            f"nano, {task}", sides_of(ROOT / "models" / "nano" / "reasoner"), pool.inputs[: pool.count], 1,
+            arguments.rounds, task=pool.task,
         )  # fmt: skip
     if arguments.checkpoint is None:
         return
@@ -91,10 +99,10 @@ def main() -> None:
         for kind, penalty in (("as they come", 1.0), ("repeating themselves", REPEATING)):
             for together in (1, 4):
                 items = [f"{i} {question}" for i in range(together)]
+                sides = sides_of(arguments.checkpoint, quantization=bits, recipe="raw")
                 compare(
-                    f"{quantization}, {kind}", arguments.checkpoint, items, together, arguments.rounds,
-                    quantization=bits, recipe="raw", max_new_tokens=arguments.tokens, ignore_eos=True,
-                    repetition_penalty=penalty,
+                    f"{quantization}, {kind}", sides, items, together, arguments.rounds,
+                    max_new_tokens=arguments.tokens, ignore_eos=True, repetition_penalty=penalty,
                 )  # fmt: skip
 
 

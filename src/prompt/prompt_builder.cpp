@@ -367,46 +367,45 @@ std::shared_ptr<const models::Prompt> PromptBuilder::open(const Input& input, co
   std::int64_t uncut = 0;
   models::Visuals visuals = own;
   if (trace != nullptr) check_takes_trace(input);
-  if (const auto evidence = evidence_in(trace)) {
-    const models::Visuals more = media_.read_evidence(input, *evidence, stop);
-    visuals.insert(visuals.end(), more.begin(), more.end());
-  }
-  const std::size_t pointed = visuals.size() - own.size();
+  const std::vector<ChatPart> placed =
+      trace == nullptr || !trace_in_body_ ? std::vector<ChatPart>{} : place(*trace, input, visuals, stop);
+  const auto slots_with_trace = [&](const Input& item) {
+    // The recipe's own words may hold control tokens; a caller's are text.
+    Slots slots =
+        slots_of(item, request, recipe_, [this](const std::string& text) { return user_text(text); });
+    slots.trace = placed;
+    return slots;
+  };
   const std::int64_t limit = recipe_.max_length;
-  if (limit == 0) {
-    return std::make_shared<models::Prompt>(
-        expand(input, slots_with_trace(input, request, trace, pointed), visuals, uncut));
-  }
+  if (limit == 0)
+    return std::make_shared<models::Prompt>(expand(input, slots_with_trace(input), visuals, uncut));
   // A text of any length in the time of one that fits: of more than a few bytes for a token its beginning is enough,
   // unless it has longer tokens than most.
   for (std::size_t bytes = kBytesPerToken * static_cast<std::size_t>(limit);; bytes *= 4) {
     bool cut = false;
     const Input begin = shortened(input, bytes, cut);
-    const Slots slots = slots_with_trace(begin, request, trace, pointed);
-    auto prompt = std::make_shared<models::Prompt>(expand(begin, slots, visuals, uncut));
+    auto prompt = std::make_shared<models::Prompt>(expand(begin, slots_with_trace(begin), visuals, uncut));
     if (!cut || uncut >= limit + kSparedTokens) return prompt;
   }
 }
 
-Slots PromptBuilder::slots_with_trace(const Input& input, const PromptRequest& request, const Trace* trace,
-                                      std::size_t pointed) const {
-  // The recipe's own words may hold control tokens; a caller's are text.
-  Slots slots =
-      slots_of(input, request, recipe_, [this](const std::string& text) { return user_text(text); });
-  if (trace == nullptr || !trace_in_body_) return slots;
+std::vector<ChatPart> PromptBuilder::place(const Trace& trace, const Input& input, models::Visuals& visuals,
+                                           const CancelToken& stop) const {
+  std::vector<ChatPart> parts;
   const auto add = [&](std::string text) {
-    if (!text.empty()) slots.trace.push_back({ChatPart::Kind::kText, std::move(text)});
+    if (!text.empty()) parts.push_back({ChatPart::Kind::kText, std::move(text)});
   };
-  const auto evidence = evidence_in(trace);
-  add(evidence ? guarded_trace(evidence->head) : trace_text(*trace));
-  slots.trace.insert(slots.trace.end(), pointed, {ChatPart::Kind::kImage, ""});
-  if (evidence) add(guarded_trace(evidence->tail));
-  return slots;
-}
-
-std::optional<Evidence> PromptBuilder::evidence_in(const Trace* trace) const {
-  return trace == nullptr || !trace_in_body_ ? std::nullopt
-                                             : evidence_of(trace->text, recipe_.trace.evidence);
+  const auto evidence = evidence_of(trace.text, recipe_.trace.evidence);
+  if (!evidence) {
+    add(trace_text(trace));
+    return parts;
+  }
+  const models::Visuals pointed = media_.read_evidence(input, *evidence, stop);
+  visuals.insert(visuals.end(), pointed.begin(), pointed.end());
+  add(guarded_trace(evidence->head));
+  parts.insert(parts.end(), pointed.size(), {ChatPart::Kind::kImage, ""});
+  add(guarded_trace(evidence->tail));
+  return parts;
 }
 
 Ids PromptBuilder::ids_of(const Input& input, const Slots& slots, const models::Visuals& visuals) const {

@@ -81,9 +81,9 @@ class PromptBuilder {
   [[nodiscard]] std::vector<std::int64_t> trace_ids(const Trace& trace) const;
 
  private:
-  // `pointed`: how many images the trace points at.
-  [[nodiscard]] Slots slots_with_trace(const Input& input, const PromptRequest& request, const Trace* trace,
-                                       std::size_t pointed) const;
+  // What a trace is in a turn; the images that it points at are read, and stand behind the item's own in `visuals`.
+  [[nodiscard]] std::vector<text::ChatPart> place(const Trace& trace, const Input& input,
+                                                  models::Visuals& visuals, const CancelToken& stop) const;
   // The tokens of an item before those of its visuals are put in.
   [[nodiscard]] std::vector<std::int64_t> ids_of(const Input& input, const Slots& slots,
                                                  const models::Visuals& visuals) const;
@@ -110,7 +110,6 @@ class PromptBuilder {
   [[nodiscard]] std::string trace_text(const Trace& trace) const;
   // A part of a trace, guarded but for the recipe's tags.
   [[nodiscard]] std::string guarded_trace(std::string_view text) const;
-  [[nodiscard]] std::optional<Evidence> evidence_in(const Trace* trace) const;
 
   std::shared_ptr<const CheckpointFiles> files_;
   Recipe recipe_;
