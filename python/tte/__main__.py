@@ -19,9 +19,12 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tte import _command
+
+if TYPE_CHECKING:
+    from tte import TraceStore, _index
 
 _INFO = """examples:
   tte info nano
@@ -42,8 +45,9 @@ examples:
 _THINK = """examples:
   tte think nano --together cat.jpg "what is left of the red circle ?" --task image_qa
 """
-_EMBED = """A call that was stopped goes on where it was when it is given again. What fails is told, has a row of NaN,
-and makes the exit code 3. Beside corpus.npy, corpus.json has the names of the rows; a .parquet file has them itself.
+_EMBED = """A call that was stopped or killed goes on where it was when it is given again, with the vectors and traces
+that there are; until all are, they wait in corpus.npy.part. What fails is told, has a row of NaN, and makes the exit
+code 3. Beside corpus.npy, corpus.json has the names of the rows; a .parquet file has them itself.
 
 examples:
   tte embed photos/ report.pdf -o corpus.npy --embedder ./my-embedder
@@ -111,8 +115,8 @@ def _think(arguments: argparse.Namespace) -> None:
         print(f"\n-- {len(trace.token_ids)} tokens, {trace.finish.name.lower()}")
 
 
-def _embedding(settings: dict[str, Any], side: str) -> Any:
-    """Return the function that embeds items with their names, with the reasoner's traces if there is one."""
+def _embedding(settings: dict[str, Any], side: str) -> tuple[_index.Embed, int]:
+    """The function that embeds items with their names, with the reasoner's traces if there is one; size of a vector."""
     from tte import Embedder, InputError, Reasoner, _index, _text, think_then_embed
 
     bits = settings.get("quantization")
@@ -128,14 +132,14 @@ def _embedding(settings: dict[str, Any], side: str) -> Any:
     # Without one nobody thinks, and the same weights stand in for it: think_then_embed tells what was wrong with items.
     reasoner = Reasoner(settings["reasoner"] if thinks else settings["embedder"], quantization=bits)
 
-    def embed(items: list[tuple[str, Any]]) -> tuple[Any, dict[int, str]]:
+    def embed(items: list[tuple[str, Any]], store: TraceStore | None, keep: _index.Keep) -> dict[int, str]:
         result = think_then_embed(
             [_index.made(name, item) for name, item in items], reasoner=reasoner, embedder=embedder, think=thinks,
-            task=settings["task"], side=side, on_error="skip", progress=False,
+            task=settings["task"], side=side, on_error="skip", progress=False, store=store, on_vector=keep,
         )  # fmt: skip
-        return result.embeddings, {error.index: error.message for error in result.errors}
+        return {error.index: error.message for error in result.errors}
 
-    return embed
+    return embed, embedder.dim
 
 
 def _embed(arguments: argparse.Namespace) -> int:
@@ -152,15 +156,9 @@ def _embed(arguments: argparse.Namespace) -> int:
     items = list(_index.items_of(arguments.file))
     if not items:
         raise InputError("There is nothing to embed: the files have no lines.")
-    embed = _embedding(settings, arguments.side)
+    embed, dim = _embedding(settings, arguments.side)
     with tqdm(total=len(items), desc="embed", disable=not sys.stderr.isatty()) as bar:
-
-        def count(chunk: list[tuple[str, Any]]) -> Any:
-            done = embed(chunk)
-            bar.update(len(chunk))
-            return done
-
-        errors = _index.write(out, items, settings, count)
+        errors = _index.write(out, items, settings, dim, embed, bar.update)
     made = len(items) - len(errors)
     print(f"{made} of {len(items)} vectors" + (f" in {arguments.out}" if made else ": nothing is written"))
     for message in errors:
@@ -176,16 +174,19 @@ def _search(arguments: argparse.Namespace) -> None:
     from tte import InputError, _index, _inspect, _text
 
     names, vectors, settings = _index.read(Path(_text.path(arguments.index, "OUT")))
-    query, errors = _embedding(settings, arguments.side)([("the query", _inspect.item_of(arguments.query))])
+    embed, dim = _embedding(settings, arguments.side)
+    found: dict[int, Any] = {}
+    errors = embed([("the query", _inspect.item_of(arguments.query))], None, found.__setitem__)
     if errors:
         raise InputError(errors[0])
-    if query.shape[1] != vectors.shape[1]:
+    if dim != vectors.shape[1]:
         raise InputError(
             f"{_text.shown_path(arguments.index)} has vectors of {vectors.shape[1]} dimensions, and "
-            f"{_text.shown(settings['embedder'])} makes {query.shape[1]}: embed the files again."
+            f"{_text.shown(settings['embedder'])} makes {dim}: embed the files again."
         )
-    norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(query[0])
-    scores = np.nan_to_num(vectors @ query[0] / np.maximum(norms, 1e-12), nan=-np.inf)
+    query = found[0]
+    norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(query)
+    scores = np.nan_to_num(vectors @ query / np.maximum(norms, 1e-12), nan=-np.inf)
     for row in np.argsort(-scores, kind="stable")[: arguments.top]:
         if np.isfinite(scores[row]):
             # A file's name may have line breaks in it, and what commands a terminal.

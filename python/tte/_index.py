@@ -6,24 +6,27 @@ import functools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tte import _extras, _files, _text, _tte
-from tte._inputs import to_input
+from tte import _extras, _files, _text, _tte, trace_store
+from tte._inputs import to_named
 from tte._pages import Pages, pages
 from tte._sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from tte.trace_store import TraceStore
 
 _TEXT_SUFFIXES = {".txt", ".jsonl"}
-_CHUNK = 64  # Items between two savings.
+_CHUNK = 64  # Items that are in memory together.
 _KEY = "tte"  # Key of the metadata in a parquet file.
 
-Embed = Callable[[list[tuple[str, Any]]], tuple[NDArray[np.float32], Mapping[int, str]]]
-"""Vectors of items with their names (a row of NaN for one that failed), and the errors by item."""
+Keep = Callable[[int, NDArray[np.float32]], None]
+"""Called with the place of an item among those of a call and its vector [dim], as soon as that is there."""
+Embed = Callable[[list[tuple[str, Any]], TraceStore | None, Keep], Mapping[int, str]]
+"""Embeds items with their names, with the traces that a store has; returns the errors by item."""
 
 
 def items_of(arguments: Sequence[str]) -> Iterator[tuple[str, Any]]:
@@ -74,34 +77,52 @@ def _is_ours(file: Path) -> bool:
     return False
 
 
-def write(out: Path, items: Sequence[tuple[str, Any]], settings: Mapping[str, Any], embed: Embed) -> list[str]:
+def write(
+    out: Path,
+    items: Sequence[tuple[str, Any]],
+    settings: Mapping[str, Any],
+    dim: int,
+    embed: Embed,
+    advance: Callable[[int], object] = lambda count: None,
+) -> list[str]:
     """Embed what `out` (a :func:`target`) does not have yet; returns the errors, one for each item that failed.
 
-    A call that was stopped goes on where it was: finished rows wait in a folder beside `out` until all are there.
-    Beside an .npy file a .json file holds names and settings. Where every item failed, nothing is written.
+    A call that was stopped goes on where it was: vectors of `dim` numbers and traces wait in a folder beside `out`,
+    each written as soon as it is there, until all are. `advance` is called with how many more are done. Beside an
+    .npy file a .json file holds names and settings. Where every item failed, nothing is written.
     Raises `InputError` for rows of other settings.
     """
-    part = out.with_name(out.name + ".part")
-    part.mkdir(parents=True, exist_ok=True)
-    kept = _Part(part, settings)
-    missing = [index for index, (name, _) in enumerate(items) if (index, name) not in kept.done]
-    for begin in range(0, len(missing), _CHUNK):
-        chunk = missing[begin : begin + _CHUNK]
-        rows, errors = embed([items[index] for index in chunk])
-        kept.add([(index, items[index][0]) for index in chunk], rows, errors)
     names = [name for name, _ in items]
-    vectors, failed = kept.all(names)
-    if len(failed) < len(names):
-        _save(out, names, vectors, settings)
+    with _part(out.with_name(out.name + ".part"), settings, dim) as kept:
+        missing = [index for index, name in enumerate(names) if (index, name) not in kept.done]
+        advance(len(items) - len(missing))
+        for begin in range(0, len(missing), _CHUNK):
+            _add(kept, items, missing[begin : begin + _CHUNK], embed, advance)
+        vectors, failed = kept.all(names)
+        if len(failed) < len(names):
+            _save(out, names, vectors, settings)
     kept.remove()
     return failed
+
+
+def _add(
+    kept: _Part, items: Sequence[tuple[str, Any]], chunk: list[int], embed: Embed, advance: Callable[[int], object]
+) -> None:
+    def keep(row: int, vector: NDArray[np.float32]) -> None:
+        kept.add(chunk[row], items[chunk[row]][0], vector)
+        advance(1)
+
+    errors = embed([items[index] for index in chunk], kept.traces, keep)
+    for row, message in errors.items():
+        kept.add(chunk[row], items[chunk[row]][0], None, message)
+    advance(len(errors))
 
 
 def made(name: str, item: Any) -> _tte.Input:
     """An item (or what makes it) as the engine takes it, with its name; one that fails where it cannot be made."""
     shown = _text.shown_path(name)
     try:
-        return to_input(item() if callable(item) else item, shown)
+        return to_named(item() if callable(item) else item, shown)
     except _tte.InputError as error:
         return _tte.Input(name=shown, error=str(error))
 
@@ -138,11 +159,26 @@ def _read_npy(path: Path) -> tuple[Any, NDArray[Any], Any]:
     return about["names"], np.load(path), about["settings"]
 
 
-class _Part:
-    """Rows that are done, in a folder: a file of names and errors, and one of numbers; half a row is none."""
+@contextmanager
+def _part(folder: Path, settings: Mapping[str, Any], dim: int) -> Iterator[_Part]:
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = _Part(folder, settings, dim)
+    try:
+        yield kept
+    finally:
+        kept.close()
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+
+class _Part:
+    """What is done, in a folder: a file of numbers, one of names and errors, a store of traces. Half a row is none.
+
+    However a call ends, between two writes or within one, the next one finds all that was whole.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], dim: int) -> None:
         self._rows, self._names, self._about = folder / "rows.f32", folder / "rows.jsonl", folder / "settings.json"
+        self._stored = folder / "traces.sqlite"
+        self._dim = dim
         self.done: dict[tuple[int, str], tuple[int, str | None]] = {}
         if self._about.is_file():
             found = _files.read_json(self._about, _BEGIN)
@@ -151,50 +187,75 @@ class _Part:
                     f"{_text.shown_path(folder)} has rows of other settings: give those again, or remove the folder."
                 )
         else:
-            with _files.writing(self._about):
-                self._about.write_text(json.dumps(settings))
-        lines: list[str] = []
-        self._dim = 0
-        with _files.reading(self._names, _BEGIN):
-            lines = self._names.read_text(encoding="utf-8").splitlines() if self._names.is_file() else []
-            for line in lines:
-                try:
-                    entry = json.loads(line)
-                except ValueError:
-                    break  # The line that was being written when the call was stopped.
-                self._dim = int(entry["dim"])
-                self.done[entry["index"], entry["name"]] = (len(self.done), entry["error"])
-        whole = self._rows.stat().st_size // (4 * self._dim) if self._dim and self._rows.is_file() else 0
-        self.done = {key: value for key, value in self.done.items() if value[0] < whole}
-        if self.done:
-            os.truncate(self._rows, 4 * self._dim * len(self.done))
-        with _files.writing(self._names):
-            self._names.write_text("".join(line + "\n" for line in lines[: len(self.done)]), encoding="utf-8")
+            _replace(self._about, json.dumps(settings))
+        self._read()
+        self.traces = None if settings["reasoner"] is None else TraceStore(self._stored)
 
-    def add(self, names: Sequence[tuple[int, str]], rows: NDArray[np.float32], errors: Mapping[int, str]) -> None:
-        self._dim = rows.shape[1]
-        with _files.writing(self._rows), self._rows.open("ab" if self.done else "wb") as file:
-            file.write(np.ascontiguousarray(rows, np.float32).tobytes())
-        with _files.writing(self._names), self._names.open("a", encoding="utf-8") as file:
-            for row, (index, name) in enumerate(names):
-                entry = {"index": index, "name": name, "error": errors.get(row), "dim": self._dim}
-                file.write(json.dumps(entry) + "\n")
-                self.done[index, name] = (len(self.done), errors.get(row))
+    def _read(self) -> None:
+        whole = self._rows.stat().st_size // (4 * self._dim) if self._rows.is_file() else 0
+        end = 0
+        with _files.reading(self._names, _BEGIN):
+            data = self._names.read_bytes() if self._names.is_file() else b""
+            for line in data.splitlines(keepends=True):
+                try:
+                    entry = json.loads(line.decode())
+                except json.JSONDecodeError:
+                    break  # The line that was being written when the call was stopped.
+                if not line.endswith(b"\n"):
+                    break
+                if entry["dim"] != self._dim:
+                    raise ValueError("its rows are of another length")
+                key, done = (entry["index"], entry["name"]), (len(self.done), entry["error"])
+                if len(self.done) < whole:
+                    self.done[key] = done
+                    end += len(line)
+        for file, size in ((self._rows, 4 * self._dim * len(self.done)), (self._names, end)):
+            if file.is_file():
+                os.truncate(file, size)
+
+    def add(self, index: int, name: str, vector: NDArray[np.float32] | None, error: str | None = None) -> None:
+        row = np.full(self._dim, np.nan, np.float32) if vector is None else np.ascontiguousarray(vector, np.float32)
+        with _files.writing(self._rows), self._rows.open("ab") as file:
+            file.write(row.tobytes())
+        with _files.writing(self._names), self._names.open("ab") as file:
+            file.write(json.dumps({"index": index, "name": name, "error": error, "dim": self._dim}).encode() + b"\n")
+        self.done[index, name] = (len(self.done), error)
 
     def all(self, names: Sequence[str]) -> tuple[NDArray[np.float32], list[str]]:
         data = np.fromfile(self._rows, np.float32).reshape(-1, self._dim)
         places = [self.done[index, name] for index, name in enumerate(names)]
         return data[[row for row, _ in places]], [error for _, error in places if error is not None]
 
+    def close(self) -> None:
+        if self.traces is not None:
+            self.traces.close()
+
     def remove(self) -> None:
-        for file in (self._rows, self._names, self._about):
+        # Traces last: without the other files they save the most.
+        for file in (self._names, self._rows, self._about, _half(self._about)):
             file.unlink(missing_ok=True)
+        trace_store.remove(self._stored)
         with suppress(OSError):  # Something of the user's is in it.
             self._about.parent.rmdir()
 
 
+def _replace(file: Path, text: str) -> None:
+    """Write a small file so that it is whole or as it was, wherever the process ends."""
+    half = _half(file)
+    try:
+        with _files.writing(file):
+            half.write_text(text)
+            half.replace(file)
+    finally:
+        half.unlink(missing_ok=True)
+
+
+def _half(file: Path) -> Path:
+    return file.with_name(file.name + ".half")
+
+
 def _save(out: Path, names: Sequence[str], vectors: NDArray[np.float32], settings: Mapping[str, Any]) -> None:
-    half, about = out.with_name(out.name + ".half"), out.with_name(out.name + ".names")
+    half, about = _half(out), out.with_name(out.name + ".names")
     try:
         with _files.writing(out):
             if out.suffix == ".parquet":

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ Item: TypeAlias = Any
 """One item, in any of the forms that :func:`tte.think_then_embed` lists."""
 
 
+_AnInput = TypeVar("_AnInput", bound=_tte.Input)
+
+
 @dataclass(frozen=True)
 class Inputs:
     """What a call was handed."""
@@ -27,11 +30,17 @@ class Inputs:
     given: list[Item]
     """The items as they were handed in."""
     read: list[_items.Item | None]
-    """The items as they were read; None for one that is skipped, and for one that was converted before."""
+    """The items as they were read; None for one that is skipped, and for an `Input` that does not know its item."""
     native: list[_tte.Input]
     """The items as the engine takes them; one that is skipped fails where it is used, in its own words."""
     instruction: str | None
     """The call's instruction, where it is one for all."""
+
+
+class NamedInput(_tte.Input):
+    """An item that was read and converted under a name that stands alone in errors; what is kept of it has a key."""
+
+    item: _items.Item
 
 
 def prepare(
@@ -67,26 +76,30 @@ def prepare(
     for index, item in enumerate(source):  # Not listed first: an endless one fails at its first bad item.
         given.append(item)
         name = f"item {index}"
+        if isinstance(item, _tte.Input):
+            native.append(item)
+            read.append(item.item if isinstance(item, NamedInput) else None)
+            continue
         try:
-            found = None if isinstance(item, _tte.Input) else _items.read(item, name, allow_urls, limits.max_item_bytes)
-            if each is not None and found is not None and found.instruction is None:
+            found = _items.read(item, name, allow_urls, limits.max_item_bytes)
+            if each is not None and found.instruction is None:
                 own = None if _options.is_absent(each[index]) else each[index]
                 found = replace(found, instruction=_options.text(own, f"{name}: instruction"))
-            if found is not None:
-                if held + found.held > most_held:
-                    raise _tte.InputError(
-                        f"{_items.named(name, found.name)} makes it {held + found.held} bytes of images in memory in "
-                        f"one call, of which tte holds copies, and this machine takes {most_held}: give paths of "
-                        "files, or hand the items over in several calls."
-                    )
-                held += found.held
-            native.append(item if found is None else to_native(found, name))
+            if held + found.held > most_held:
+                raise _tte.InputError(
+                    f"{_items.named(name, found.name)} makes it {held + found.held} bytes of images in memory in "
+                    f"one call, of which tte holds copies, and this machine takes {most_held}: give paths of "
+                    "files, or hand the items over in several calls."
+                )
+            held += found.held
+            native.append(to_native(found, name))
         except _tte.InputError as error:
             if on_error != "skip":
                 raise
-            found = None
             native.append(_tte.Input(name=name, error=str(error)))
-        read.append(found)
+            read.append(None)
+        else:
+            read.append(found)
     return Inputs(given, read, native, None if each is not None else _options.text(instruction, "instruction"))
 
 
@@ -108,11 +121,25 @@ def to_input(item: Item, name: str, allow_urls: bool = False, limits: MediaLimit
     return to_native(_items.read(item, name, allow_urls, limits.max_item_bytes), name)
 
 
+def to_named(item: Item, name: str) -> _tte.Input:
+    """Read and convert one item as `to_input` does; what it becomes knows the item that it was made of."""
+    if isinstance(item, _tte.Input):
+        return item
+    read = _items.read(item, name)
+    made = _made(NamedInput, read, name)
+    made.item = read
+    return made
+
+
 def to_native(item: _items.Item, name: str) -> _tte.Input:
     """The engine's input of an item that was read."""
+    return _made(_tte.Input, item, name)
+
+
+def _made(kind: type[_AnInput], item: _items.Item, name: str) -> _AnInput:
     name = _items.named(name, item.name)
     try:
-        return _tte.Input(
+        return kind(
             parts=[native_part(part, name) for part in item.parts],
             instruction=item.instruction,
             messages=[_message(turn, name) for turn in item.turns],

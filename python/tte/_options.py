@@ -259,6 +259,13 @@ def cancel_token(value: _tte.CancelToken | None) -> _tte.CancelToken:
     return value or _tte.CancelToken()
 
 
+def trace_store(value: T) -> T:
+    """Check the `store` argument, which may be None."""
+    if value is not None and (isinstance(value, type) or not callable(getattr(value, "get_many", None))):
+        raise refuse("store", value, "a tte.TraceStore, or None")
+    return value
+
+
 def listed(value: object, name: str, what: str) -> Iterator[Any]:
     """Iterate over an argument that has several values; what has no end or no order is refused.
 

@@ -331,8 +331,7 @@ def think_then_embed(  # noqa: PLR0913
     tasks = _options.tasks(task, side, count)
     keep = _options.function(on_trace, "on_trace")
     if store is not None:
-        if isinstance(store, type) or not callable(getattr(store, "get_many", None)):
-            raise _tte.InputError(f"store is {_text.shown(store)}: it must be a tte.TraceStore, or None.")
+        _options.trace_store(store)
         if auto is not None:
             raise _tte.InputError("store goes with think=True, False, 'queries', 'recipe' or one entry per item.")
         each = _options.per_item(task, count, "task"), _options.per_item(side, count, "side")

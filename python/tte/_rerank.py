@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Unpack
@@ -10,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tte import _items, _options, _tte
-from tte._inputs import Item, to_native
+from tte._inputs import Item, to_named
 from tte._models import Reasoner
 from tte._options import PathLike
+from tte.trace_store import TraceStore
 
 SYSTEM = "Judge whether the document answers the query as the instruction asks. Answer with one word: yes or no."
 INSTRUCTION = "Find documents that answer the query."
@@ -76,6 +78,7 @@ class Reranker:
         progress: _options.Progress = True,
         cancel: _tte.CancelToken | None = None,
         allow_urls: bool = False,
+        store: TraceStore | None = None,
         **decoding: Unpack[_options.Decoding],
     ) -> NDArray[np.float32]:
         """Score each document for the query: float32 [documents], from 0 to 1.
@@ -88,6 +91,7 @@ class Reranker:
             progress: a bar, nothing, or a callable ``(done, total)``.
             cancel: stops the call from another thread.
             allow_urls: download images that are named by http(s) addresses; never done without it.
+            store: with `think`: traces that are kept there are not written again, and those that are written are kept.
             **decoding: with `think`: how traces are written, as in :meth:`tte.Reasoner.think`.
 
         Raises:
@@ -97,6 +101,9 @@ class Reranker:
         """
         if decoding and not self._think:
             raise _tte.InputError(f"{next(iter(decoding))} is given, but nothing is written: make it with think=True.")
+        if store is not None and not self._think:
+            raise _tte.InputError("store is given, but nothing is written: make it with think=True.")
+        kept = _options.trace_store(store)
         urls = _options.flag(allow_urls, "allow_urls")
         skip = _options.on_error(on_error) == _tte.OnError.SKIP
         asked = _items.read(query, "the query", urls)
@@ -112,7 +119,7 @@ class Reranker:
                 if not skip:
                     raise
                 pairs.append(_tte.Input(name=name, error=str(error)))
-        return self._judge(pairs, on_error, progress, cancel, decoding)
+        return self._judge(pairs, on_error, progress, cancel, kept, decoding)
 
     def rank(
         self, query: Item, documents: Item | Iterable[Item], k: int | None = None, **options: Any
@@ -134,7 +141,7 @@ class Reranker:
         parts = [*begin, "\n<Document>:", *_media_first(document, name)]
         system = (_items.Turn("system", (self._system,)),) if self._system else ()
         turns = (*system, _items.Turn("user", tuple(parts)))
-        return to_native(replace(document, parts=(), instruction=None, turns=turns), name)
+        return to_named(replace(document, parts=(), instruction=None, turns=turns), name)
 
     def _judge(
         self,
@@ -142,11 +149,13 @@ class Reranker:
         on_error: Literal["raise", "skip"],
         progress: _options.Progress,
         cancel: _tte.CancelToken | None,
+        store: TraceStore | None,
         decoding: _options.Decoding,
     ) -> NDArray[np.float32]:
         written: list[_tte.Trace] = []
         if self._think:
-            written = self.reasoner.think(pairs, on_error=on_error, progress=progress, cancel=cancel, **decoding)
+            think = self.reasoner.think if store is None else functools.partial(store.think, self.reasoner)
+            written = think(pairs, on_error=on_error, progress=progress, cancel=cancel, **decoding)
         traces = [self._thought(trace) for trace in written] if self._think else None
         scores = self.reasoner.score(pairs, self._labels, traces, on_error=on_error, progress=progress, cancel=cancel)
         failed = [trace.finish == _tte.FinishReason.ERROR for trace in written] or [False] * len(pairs)

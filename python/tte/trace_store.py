@@ -556,6 +556,12 @@ class TraceStore:
         return f"TraceStore({str(self.path)!r})"
 
 
+def remove(path: Path) -> None:
+    """Remove the file of a store that nobody has open; those that SQLite keeps beside it first."""
+    for end in ("-wal", "-shm", ""):
+        path.with_name(path.name + end).unlink(missing_ok=True)
+
+
 def requests(
     store: TraceStore,
     reasoner: Described,

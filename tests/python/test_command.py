@@ -168,38 +168,6 @@ def test_embed_and_search(
     assert settings["embedder"] == "nano"
 
 
-def test_embedding_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_index, "_CHUNK", 2)
-    items = [(f"name {i}", i) for i in range(7)]
-    settings = {"embedder": "a", "reasoner": None, "recipe": None, "task": None}
-    seen: list[int] = []
-
-    def embed(chunk: list[tuple[str, int]], stop_at: int | None = None) -> tuple[np.ndarray, dict[int, str]]:
-        numbers = [number for _, number in chunk]
-        if stop_at in numbers:
-            raise KeyboardInterrupt
-        seen.extend(numbers)
-        return np.array([[i, i + 1] for i in numbers], np.float32), {0: "bad"} if 4 in numbers else {}
-
-    out = tmp_path / "out.npy"
-    with pytest.raises(KeyboardInterrupt):
-        _index.write(out, items, settings, lambda chunk: embed(chunk, 5))
-    assert not out.exists()
-    with pytest.raises(tte.InputError, match="rows of other settings"):
-        _index.write(out, items, {**settings, "embedder": "b"}, embed)
-    # Half a row, as a call leaves it that is killed while it writes.
-    with (tmp_path / "out.npy.part" / "rows.f32").open("ab") as file:
-        file.write(b"xyz")
-    with (tmp_path / "out.npy.part" / "rows.jsonl").open("a") as file:
-        file.write('{"index": 4, "na')
-    assert _index.write(out, items, settings, embed) == ["bad"]
-    assert seen == [0, 1, 2, 3, 4, 5, 6]
-    names, vectors, _ = _index.read(out)
-    assert names == [name for name, _ in items]
-    assert vectors[:, 0].tolist() == list(range(7))
-    assert not (tmp_path / "out.npy.part").exists()
-
-
 def test_other_files_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("cat")
     assert ".npy and .parquet" in run(capsys, "embed", tmp_path / "a.txt", "-o", tmp_path / "a.csv", code=1)
@@ -432,20 +400,6 @@ def test_other_vectors_than_those_of_the_names(
     run(capsys, "embed", tmp_path / "words.txt", "-o", tmp_path / "words.npy")
     np.save(tmp_path / "words.npy", rows)
     assert message in run(capsys, "search", tmp_path / "words.npy", "cat", code=1)
-
-
-def test_rows_that_wait_may_be_damaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "words.txt").write_text("a cat\n")
-    part = tmp_path / "words.npy.part"
-    run(capsys, "embed", tmp_path / "words.txt", "-o", tmp_path / "words.npy")
-    settings = json.loads((tmp_path / "words.json").read_text())["settings"]
-    part.mkdir()
-    for line in (b'{"index": 0}', b"[]", b"\xff\xfe", b'{"dim": "x", "index": 0, "name": "a", "error": null}'):
-        (part / "settings.json").write_text(json.dumps(settings))
-        (part / "rows.jsonl").write_bytes(line + b"\n")
-        message = run(capsys, "embed", tmp_path / "words.txt", "-o", tmp_path / "words.npy", code=1)
-        assert "rows.jsonl cannot be read" in message
-        assert "remove the folder to begin again" in message
 
 
 @pytest.mark.parametrize("header", [b"[]", b"{", b'{"a": {"dtype": "F32", "shape": [1]}}', b'{"a": 5}', b"\xff"])

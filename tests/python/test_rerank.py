@@ -82,6 +82,25 @@ def test_it_judges_after_thinking(reference: Callable[[Shape], Reference]) -> No
         assert reranker._thought(tte.Trace(text)).text == before
 
 
+def test_traces_that_are_kept_are_not_written_again(tmp_path: Path) -> None:
+    reasoner = tte.Reasoner(NANO / "reasoner", device="cpu")
+    reranker = tte.Reranker(reasoner, labels=[" red", " blue"], think=True)
+    documents = ["b", Path("/nowhere.png"), {"text": "c", "name": "mine"}]
+    options: dict[str, Any] = {"max_new_tokens": 4, "on_error": "skip", "progress": False}
+    plain = reranker.score("a", documents, **options)
+    with tte.TraceStore(tmp_path / "traces.sqlite") as store:
+        np.testing.assert_array_equal(reranker.score("a", documents, store=store, **options), plain)
+        assert len(store) == 2
+    with tte.TraceStore(tmp_path / "traces.sqlite", read_only=True) as store:
+        np.testing.assert_array_equal(reranker.score("a", documents, store=store, **options), plain)
+        with pytest.raises(tte.InputError, match="has no trace of item 0"):
+            reranker.score("b", documents, store=store, **options)
+        with pytest.raises(tte.InputError, match="think=True"):
+            tte.Reranker(reasoner, labels=[" red", " blue"]).score("a", ["b"], store=store)
+    with pytest.raises(tte.InputError, match=r"store is 5: it must be a tte\.TraceStore"):
+        reranker.score("a", documents, store=5)  # type: ignore[arg-type]
+
+
 def test_what_cannot_be_judged_is_told() -> None:
     reasoner = tte.Reasoner(NANO / "reasoner", device="cpu")
     reranker = tte.Reranker(reasoner, labels=[" red", " blue"])

@@ -93,6 +93,39 @@ def test_a_run_that_ends_early_goes_on(
     assert other["reranker"]["top"] == 2
 
 
+def test_no_trace_of_a_run_that_ends_early_is_written_again(
+    scored: tuple[NanoData, ResultFolder], reranker: tte.Reranker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, folder = scored
+    judge = Judge(tte.Reranker(reranker.reasoner, labels=[" red", " blue"], think=True), top=2)
+    put, kept = tte.TraceStore.put, []
+
+    def until(count: int) -> None:
+        def limited(self: tte.TraceStore, request: Any, trace: tte.Trace, **options: Any) -> bool:
+            if len(kept) == count:
+                raise KeyboardInterrupt
+            kept.append(request.key)
+            return put(self, request, trace, **options)
+
+        monkeypatch.setattr(tte.TraceStore, "put", limited)
+
+    until(3)
+    with pytest.raises(KeyboardInterrupt):
+        rerank(data, folder, judge)
+    until(100)
+    values = rerank(data, folder, judge)
+    assert len(kept) == len(set(kept)) == 10
+    assert not list(folder.path.glob("reranking.*"))
+    assert rerank(data, folder, judge) == values
+
+    def full(*arguments: Any, **options: Any) -> bool:
+        raise tte.InputError("the disk is full: free some space.")
+
+    monkeypatch.setattr(tte.TraceStore, "put", full)
+    with pytest.raises(tte.InputError, match="disk is full"):
+        rerank(data, folder, judge)
+
+
 def test_only_what_is_scored_is_reranked(
     scored: tuple[NanoData, ResultFolder], reranker: tte.Reranker, tmp_path: Path
 ) -> None:

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tte import _content, _files, _tte
+from tte import _content, _files, _items, _tte, trace_store
 from tte._rerank import Reranker
 from tte.mmeb.data.types import Dataset, Entry, Query
 from tte.mmeb.run.manifest import AGAIN, ResultFolder, replacing, write_json
 from tte.mmeb.score import metrics
+from tte.trace_store import TraceStore
 
 
 @dataclass(frozen=True)
@@ -60,22 +62,27 @@ def rerank(dataset: Dataset, folder: ResultFolder, judge: Judge) -> dict[str, An
     chosen = [row["prediction"][: judge.top or None] for row in ranked]
     wanted = {name for i, names in enumerate(chosen) if i not in done.scores for name in names}
     entries = {entry.name: entry for entry in dataset.candidates() if entry.name in wanted}
-    for index, (query, names) in enumerate(zip(dataset.queries(), chosen, strict=True)):
-        if names and index not in done.scores:
-            done.add(index, _judged(judge.reranker, query, [entries[name] for name in names]))
-    return _finish(folder, ranked, chosen, done, identity)
+    traces = folder.path / "reranking.sqlite"
+    with TraceStore(traces) if judge.reranker.rule["think"] else nullcontext() as store:
+        for index, (query, names) in enumerate(zip(dataset.queries(), chosen, strict=True)):
+            if names and index not in done.scores:
+                done.add(index, _judged(judge.reranker, query, [entries[name] for name in names], store))
+    values = _finish(folder, ranked, chosen, done, identity)
+    trace_store.remove(traces)
+    return values
 
 
-def _judged(reranker: Reranker, query: Query, entries: list[Entry]) -> list[float | None]:
+def _judged(reranker: Reranker, query: Query, entries: list[Entry], store: TraceStore | None) -> list[float | None]:
     """Scores of a query's candidates; None for those that cannot be judged, and for all where the query cannot."""
     try:
         documents = [_item(entry) for entry in entries]
-        asked = _item(query.entry)
+        item = _item(query.entry)
         if query.entry.instruction:
-            asked["instruction"] = query.entry.instruction
-        scores = reranker.score(asked, documents, on_error="skip", progress=False)
+            item["instruction"] = query.entry.instruction
+        asked = _items.read(item, "the query")
     except _tte.InputError:
         return [None] * len(entries)
+    scores = reranker.score(asked, documents, on_error="skip", progress=False, store=store)
     return [None if np.isnan(score) else float(score) for score in scores]
 
 

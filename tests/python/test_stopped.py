@@ -1,0 +1,175 @@
+"""What was finished survives however a call ends: killed, stopped, terminated, the disk full. Real processes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tte
+from PIL import Image
+from references import noise
+from test_command import run
+from test_process_ends import HARD_LIMIT
+from tte import _index
+
+ROOT = Path(__file__).parents[2]
+
+# A command that ends itself before the N-th of all writes, and tells of the traces that were kept.
+PROGRAM = """
+import os, pathlib, signal, sys
+from tte import _files
+from tte.__main__ import main
+from tte.trace_store import TraceStore
+
+name, left, *arguments = sys.argv[1:]
+left = int(left)
+
+def watched(owner, attribute):
+    original = getattr(owner, attribute)
+    def call(*given, **named):
+        global left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), getattr(signal, name))
+        done = original(*given, **named)
+        if attribute == "put":
+            with open("kept", "a") as file:
+                file.write(given[1].key + "\\n")
+        return done
+    setattr(owner, attribute, call)
+
+for owner, attribute in (
+    (TraceStore, "put"), (_files, "writing"), (pathlib.Path, "replace"), (pathlib.Path, "unlink"),
+):
+    watched(owner, attribute)
+sys.exit(main(arguments))
+"""
+EMBED = ["embed", "in", "-o", "out.npy", "--reasoner", "nano", "--task", "image_qa", "--side", "query"]
+ENDS = {"SIGKILL": -9, "SIGTERM": -15, "SIGINT": 130}
+
+
+def call(folder: Path, name: str = "SIGKILL", left: int = 0, limit: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", PROGRAM, name, str(left), *EMBED]
+    return subprocess.run(
+        ["bash", "-c", f'{limit} exec "$@"', "bash", *command], cwd=folder, capture_output=True, text=True,
+        timeout=HARD_LIMIT, check=False,
+    )  # fmt: skip
+
+
+def kept(folder: Path) -> list[str]:
+    return (folder / "kept").read_text().split() if (folder / "kept").exists() else []
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files, and the vectors that a call gives that nothing stops."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    (folder / "in").mkdir()
+    for name in ("image_qa_0.png", "image_qa_1.png", "image_vg_0.png", "visdoc_0_candidate0.png"):
+        shutil.copy(ROOT / "examples" / "data" / "nano" / name, folder / "in")
+    (folder / "in" / "bad.png").write_bytes(b"nothing")
+    (folder / "in" / "a.txt").write_text("what is up ?\n\nthe red circle\nthe blue square\n")
+    lines = ('{"text": "a", "instruction": "Look.", "name": "mine"}', '[{"type": "text", "text": "a"}]')
+    (folder / "in" / "b.jsonl").write_text("".join(line + "\n" for line in lines))
+    Image.fromarray(noise(84, 84)).save(folder / "in" / "page.pdf")
+    done = call(folder)
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.count("error: ") == 1
+    assert done.stderr.startswith("error: in/bad.png")
+    assert len(kept(folder)) == len(set(kept(folder))) == 10
+    assert not (folder / "out.npy.part").exists()
+    return folder
+
+
+def same(folder: Path, undisturbed: Path) -> bool:
+    files = [(folder / name, undisturbed / name) for name in ("out.npy", "out.json")]
+    return all(one.read_bytes() == other.read_bytes() for one, other in files)
+
+
+def test_no_finished_trace_is_written_again(undisturbed: Path, tmp_path: Path) -> None:
+    shutil.copytree(undisturbed / "in", tmp_path / "in")
+    ends = [
+        ("SIGKILL", 2), ("SIGKILL", 6), ("SIGINT", 7), ("SIGTERM", 5), ("SIGKILL", 8), ("SIGKILL", 6), ("SIGINT", 6),
+    ]  # fmt: skip
+    for name, left in ends:
+        done = call(tmp_path, name, left)
+        assert done.returncode == ENDS[name], done.stderr
+    done = call(tmp_path)
+    assert done.returncode == 3, done.stderr
+    assert same(tmp_path, undisturbed)
+    assert sorted(kept(tmp_path)) == sorted(kept(undisturbed))
+    assert not (tmp_path / "out.npy.part").exists()
+    assert {file.name for file in tmp_path.iterdir()} == {"in", "out.npy", "out.json", "kept"}
+
+
+@pytest.mark.parametrize("blocks", [16, 40])
+def test_a_disk_that_takes_no_more_takes_no_trace(undisturbed: Path, tmp_path: Path, blocks: int) -> None:
+    shutil.copytree(undisturbed / "in", tmp_path / "in")
+    done = call(tmp_path, limit=f"trap '' XFSZ; ulimit -f {blocks};")
+    assert done.returncode in (1, 2), done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert "out.npy.part" in line
+    assert call(tmp_path).returncode == 3
+    assert same(tmp_path, undisturbed)
+    assert sorted(kept(tmp_path)) == sorted(kept(undisturbed))
+
+
+def test_embedding_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_index, "_CHUNK", 3)
+    items = [(f"name {i}", i) for i in range(7)]
+    settings = {"embedder": "a", "reasoner": None, "recipe": None, "task": None}
+    seen: list[int] = []
+
+    def embed(
+        chunk: list[tuple[str, int]], store: None, keep: _index.Keep, stop_at: int | None = None
+    ) -> dict[int, str]:
+        assert store is None
+        for place, (_, number) in reversed(list(enumerate(chunk))):
+            if number == stop_at:
+                raise KeyboardInterrupt
+            seen.append(number)
+            if number != 4:
+                keep(place, np.array([number, number + 1], np.float32))
+        return {place: "bad" for place, (_, number) in enumerate(chunk) if number == 4}
+
+    out = tmp_path / "out.npy"
+    with pytest.raises(KeyboardInterrupt):
+        _index.write(out, items, settings, 2, lambda *call: embed(*call, stop_at=3))
+    assert not out.exists()
+    with pytest.raises(tte.InputError, match="rows of other settings"):
+        _index.write(out, items, {**settings, "embedder": "b"}, 2, embed)
+    with pytest.raises(tte.InputError, match="rows are of another length"):
+        _index.write(out, items, settings, 3, embed)
+    # Half a row, as a call leaves it that is killed while it writes.
+    with (tmp_path / "out.npy.part" / "rows.f32").open("ab") as file:
+        file.write(b"xyz")
+    with (tmp_path / "out.npy.part" / "rows.jsonl").open("a") as file:
+        file.write('{"index": 4, "na')
+    steps: list[int] = []
+    assert _index.write(out, items, settings, 2, embed, steps.append) == ["bad"]
+    assert seen == [2, 1, 0, 5, 4, 6, 4, 3]  # What had failed is tried again.
+    assert sum(steps) == 7
+    names, vectors, _ = _index.read(out)
+    assert names == [name for name, _ in items]
+    np.testing.assert_array_equal(vectors[:, 0], [0, 1, 2, 3, np.nan, 5, 6])
+    assert not (tmp_path / "out.npy.part").exists()
+
+
+def test_rows_that_wait_may_be_damaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "words.txt").write_text("a cat\n")
+    part = tmp_path / "words.npy.part"
+    run(capsys, "embed", tmp_path / "words.txt", "-o", tmp_path / "words.npy")
+    settings = json.loads((tmp_path / "words.json").read_text())["settings"]
+    part.mkdir()
+    for line in (b'{"index": 0}', b"[]", b"\xff\xfe", b'{"dim": "x", "index": 0, "name": "a", "error": null}'):
+        (part / "settings.json").write_text(json.dumps(settings))
+        (part / "rows.jsonl").write_bytes(line + b"\n")
+        message = run(capsys, "embed", tmp_path / "words.txt", "-o", tmp_path / "words.npy", code=1)
+        assert "rows.jsonl cannot be read" in message
+        assert "remove the folder to begin again" in message
