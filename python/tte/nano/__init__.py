@@ -8,8 +8,9 @@ word printings and colour-kind pairs of the splits are disjoint (`verify_split`)
 >>> sample.query.text, sample.candidates[sample.label].text  # doctest: +SKIP
 """
 
+from .drafts import Draft, Item
 from .split import verify_split
-from .tasks import LABELS, Draft, Item, Sample, draft, generate, sentences, tasks
+from .tasks import LABELS, Sample, draft, generate, sentences, tasks
 from .world import PAIRS, Rng, Split, Thing
 
 __all__ = [

@@ -15,7 +15,7 @@ from tte.mmeb import load
 from tte.mmeb.data.tasks import MINI_TASKS
 from tte.mmeb.mini import layout as mini_layout
 from tte.mmeb.mini import mini
-from tte.nano.tasks import INSTRUCTIONS
+from tte.nano.drafts import INSTRUCTIONS
 
 pytest.importorskip("pyarrow")
 COUNT = 11  # One more than a group that shares its pool.
