@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,6 @@ from PIL import Image as PILImage
 
 from tte import _items, _options, _text, _tte
 from tte._media_limits import DEFAULT_LIMITS, MediaLimits
-from tte._pages import Pages
 
 Item: TypeAlias = Any
 """One item, in any of the forms that :func:`tte.think_then_embed` lists."""
@@ -46,7 +45,7 @@ class NamedInput(_tte.Input):
 def prepare(
     inputs: Item | Iterable[Item],
     instruction: str | Iterable[str | None] | None = None,
-    on_error: str = "raise",
+    on_error: Literal["raise", "skip"] = "raise",
     allow_urls: bool = False,
     limits: MediaLimits = DEFAULT_LIMITS,
 ) -> Inputs:
@@ -60,8 +59,8 @@ def prepare(
     Raises `InputError` naming the item.
     """
     _options.flag(allow_urls, "allow_urls")
-    pages = inputs._or_errors() if isinstance(inputs, Pages) and on_error == "skip" else inputs
-    source: Iterable[Any] = _items.split(pages)[0]
+    skip = _options.on_error(on_error) == _tte.OnError.SKIP
+    source: Iterable[Any] = _items.split(inputs, skip)[0]
     each = None
     if isinstance(instruction, (Mapping, Set)):
         raise _options.refuse("instruction", instruction, "a str, None, or a list with one per item")
@@ -94,7 +93,7 @@ def prepare(
             held += found.held
             native.append(to_native(found, name))
         except _tte.InputError as error:
-            if on_error != "skip":
+            if not skip:
                 raise
             native.append(_tte.Input(name=name, error=str(error)))
             read.append(None)

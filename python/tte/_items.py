@@ -109,13 +109,18 @@ def named(position: str, name: str | None) -> str:
     return position if name is None else f"{position} ({' '.join(_text.shortened(name, 120).split())})"
 
 
-def split(inputs: object) -> tuple[Iterator[Any], bool]:
+def split(inputs: Any, skip: bool = False) -> tuple[Iterator[Any], bool]:
     """The items of what was handed in, and whether it is a single one.
 
     A list whose elements are all dicts with a ``"type"`` is one item (ordered parts), a list whose elements are all
     dicts with a ``"role"`` is one item (chat messages); any other list, tuple, column or iterator is a list of items.
+
+    With `skip`, items that are made when they are asked for (by a type with `_or_errors`, such as :class:`tte.Pages`)
+    come as an `Input` that fails where it is used if they cannot be made.
     """
     try:
+        if skip and hasattr(type(inputs), "_or_errors"):
+            inputs = inputs._or_errors()
         found = None if _all_have(inputs, "type") or _all_have(inputs, "role") else _elements(inputs, "inputs")
         sized = found if isinstance(found, Sized) else inputs  # An array's elements are read in pieces.
         size = len(sized) if found is not None and isinstance(sized, Sized) else 0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, Unpack
 
 import numpy as np
@@ -91,6 +92,34 @@ class _Model:
     def tokenizer(self) -> Tokenizer:
         """The checkpoint's tokenizer. Raises `Error` for a model behind a server."""
         return Tokenizer._wrap(self._native.tokenizer)
+
+    @contextmanager
+    def _checked(  # noqa: PLR0913
+        self,
+        label: str,
+        inputs: Item | Iterable[Item],
+        instruction: str | Sequence[str | None] | None,
+        task: str | Sequence[str | None] | None,
+        side: str | Sequence[str],
+        allow_urls: bool,
+        *,
+        on_error: Literal["raise", "skip"],
+        progress: _options.Progress,
+        cancel: _tte.CancelToken | None,
+        max_in_flight: int,
+    ) -> Iterator[tuple[list[_tte.Input], dict[str, Any]]]:
+        """What every call is handed: the items as the engine takes them, and its keywords, beside a bar."""
+        what = prepare(inputs, instruction, on_error, allow_urls, self._limits)
+        count = len(what.native)
+        checked = {
+            "instruction": what.instruction,
+            "tasks": _options.tasks(task, side, count),
+            "on_error": _options.on_error(on_error),
+            "cancel": _options.cancel_token(cancel),
+            "max_in_flight": _options.count(max_in_flight, "max_in_flight"),
+        }
+        with _options.progress_bar(progress, count, label) as report:
+            yield what.native, {**checked, "progress": report}
 
     def __reduce__(self) -> Any:
         return again, (type(self), {**self._given, **folders(self.model)})
@@ -196,21 +225,16 @@ class Reasoner(_Model):
             CancelledError: `cancel` was used; Ctrl-C raises KeyboardInterrupt. Both within one step.
 
         """
-        what = prepare(inputs, instruction, on_error, allow_urls, self._limits)
-        items = what.native
-        generate = _options.generate_options(len(items), self.model.recipe, **decoding)
-        with _options.progress_bar(progress, len(items), "think") as report:
+        with self._checked(
+            "think", inputs, instruction, task, side, allow_urls,
+            on_error=on_error, progress=progress, cancel=cancel, max_in_flight=max_in_flight,
+        ) as (items, checked):  # fmt: skip
             return self._native.think(
                 items,
-                instruction=what.instruction,
-                tasks=_options.tasks(task, side, len(items)),
-                generate_each=generate,
+                generate_each=_options.generate_options(len(items), self.model.recipe, **decoding),
                 on_token=token_callback(on_token),
                 on_result=_options.function(on_result, "on_result"),
-                on_error=_options.on_error(on_error),
-                progress=report,
-                cancel=_options.cancel_token(cancel),
-                max_in_flight=_options.count(max_in_flight, "max_in_flight"),
+                **checked,
             )
 
     def score(  # noqa: PLR0913
@@ -257,19 +281,11 @@ class Reasoner(_Model):
             _label(label, f"labels[{i}]")
             for i, label in enumerate(_options.listed(labels, "labels", "a list of texts"))
         ]
-        what = prepare(inputs, instruction, on_error, allow_urls, self._limits)
-        with _options.progress_bar(progress, len(what.native), "score") as report:
-            return self._native.score(
-                what.native,
-                texts,
-                traces=to_traces(traces, len(what.native)),
-                instruction=what.instruction,
-                tasks=_options.tasks(task, side, len(what.native)),
-                on_error=_options.on_error(on_error),
-                progress=report,
-                cancel=_options.cancel_token(cancel),
-                max_in_flight=_options.count(max_in_flight, "max_in_flight"),
-            )
+        with self._checked(
+            "score", inputs, instruction, task, side, allow_urls,
+            on_error=on_error, progress=progress, cancel=cancel, max_in_flight=max_in_flight,
+        ) as (items, checked):  # fmt: skip
+            return self._native.score(items, texts, traces=to_traces(traces, len(items)), **checked)
 
 
 class Embedder(_Model):
@@ -322,22 +338,13 @@ class Embedder(_Model):
             CancelledError: `cancel` was used.
 
         """
-        what = prepare(inputs, instruction, on_error, allow_urls, self._limits)
-        items = what.native
-        with _options.progress_bar(progress, len(items), "embed") as report:
-            return self._native.embed(
-                items,
-                traces=to_traces(traces, len(items)),
-                instruction=what.instruction,
-                tasks=_options.tasks(task, side, len(items)),
-                normalize=_options.optional(_options.flag, normalize, "normalize"),
-                truncate_dim=_options.optional(_options.whole, truncate_dim, "truncate_dim", 1, _options.INT32),
-                on_result=_options.function(on_result, "on_result"),
-                on_error=_options.on_error(on_error),
-                progress=report,
-                cancel=_options.cancel_token(cancel),
-                max_in_flight=_options.count(max_in_flight, "max_in_flight"),
-            ).take_data()
+        with self._checked(
+            "embed", inputs, instruction, task, side, allow_urls,
+            on_error=on_error, progress=progress, cancel=cancel, max_in_flight=max_in_flight,
+        ) as (items, checked):  # fmt: skip
+            vectors = _vector_options(len(items), traces, normalize, truncate_dim)
+            told = _options.function(on_result, "on_result")
+            return self._native.embed(items, on_result=told, **vectors, **checked).take_data()
 
     def embed_tokens(  # noqa: PLR0913
         self,
@@ -391,22 +398,12 @@ class Embedder(_Model):
 
         """
         tokens = _tokens.options(keep, dtype, pool_factor, pooling)
-        what = prepare(inputs, instruction, on_error, allow_urls, self._limits)
-        items = what.native
-        with _options.progress_bar(progress, len(items), "embed tokens") as report:
-            native = self._native.embed_tokens(
-                items,
-                traces=to_traces(traces, len(items)),
-                instruction=what.instruction,
-                tasks=_options.tasks(task, side, len(items)),
-                normalize=_options.optional(_options.flag, normalize, "normalize"),
-                truncate_dim=_options.optional(_options.whole, truncate_dim, "truncate_dim", 1, _options.INT32),
-                tokens=tokens,
-                on_error=_options.on_error(on_error),
-                progress=report,
-                cancel=_options.cancel_token(cancel),
-                max_in_flight=_options.count(max_in_flight, "max_in_flight"),
-            )
+        with self._checked(
+            "embed tokens", inputs, instruction, task, side, allow_urls,
+            on_error=on_error, progress=progress, cancel=cancel, max_in_flight=max_in_flight,
+        ) as (items, checked):  # fmt: skip
+            vectors = _vector_options(len(items), traces, normalize, truncate_dim)
+            native = self._native.embed_tokens(items, tokens=tokens, **vectors, **checked)
         return _tokens.taken(native, native.pooled.take_data())
 
     def embed_sparse(  # noqa: PLR0913
@@ -449,22 +446,13 @@ class Embedder(_Model):
             CancelledError: `cancel` was used.
 
         """
-        what = prepare(inputs, instruction, on_error, allow_urls, self._limits)
-        items = what.native
-        with _options.progress_bar(progress, len(items), "embed sparse") as report:
-            native = self._native.embed_sparse(
-                items,
-                traces=to_traces(traces, len(items)),
-                instruction=what.instruction,
-                tasks=_options.tasks(task, side, len(items)),
-                normalize=_options.optional(_options.flag, normalize, "normalize"),
-                truncate_dim=_options.optional(_options.whole, truncate_dim, "truncate_dim", 1, _options.INT32),
-                top_k=_options.optional(_options.whole, top_k, "top_k", 1, _options.INT32),
-                on_error=_options.on_error(on_error),
-                progress=report,
-                cancel=_options.cancel_token(cancel),
-                max_in_flight=_options.count(max_in_flight, "max_in_flight"),
-            )
+        with self._checked(
+            "embed sparse", inputs, instruction, task, side, allow_urls,
+            on_error=on_error, progress=progress, cancel=cancel, max_in_flight=max_in_flight,
+        ) as (items, checked):  # fmt: skip
+            vectors = _vector_options(len(items), traces, normalize, truncate_dim)
+            kept = _options.optional(_options.whole, top_k, "top_k", 1, _options.INT32)
+            native = self._native.embed_sparse(items, top_k=kept, **vectors, **checked)
         return _sparse.taken(native, native.pooled.take_data())
 
     @property
@@ -476,6 +464,20 @@ class Embedder(_Model):
     def dim(self) -> int:
         """Size of a vector that is not truncated."""
         return self._native.dim
+
+
+def _vector_options(
+    count: int,
+    traces: Sequence[TraceLike | None] | TraceLike | None,
+    normalize: bool | None,
+    truncate_dim: int | None,
+) -> dict[str, Any]:
+    """What all calls that embed `count` items take besides, checked: the engine's keywords."""
+    return {
+        "traces": to_traces(traces, count),
+        "normalize": _options.optional(_options.flag, normalize, "normalize"),
+        "truncate_dim": _options.optional(_options.whole, truncate_dim, "truncate_dim", 1, _options.INT32),
+    }
 
 
 _LONGEST_LABEL = 1024
