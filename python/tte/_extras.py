@@ -2,45 +2,36 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from tte import _tte
 
 
+def _modules(need: str, package: str, *within: str) -> list[Any]:
+    """A package and modules within it."""
+    try:
+        return [import_module(name) for name in (package, *within)]
+    except ImportError as error:
+        raise _tte.InputError(f"{need} needs {package}, which is not installed: pip install {package}") from error
+
+
 def pyarrow() -> tuple[Any, Any]:
     """The modules `pyarrow` and `pyarrow.parquet`."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise _tte.InputError(
-            "pyarrow is not installed, which reads and writes parquet: pip install pyarrow"
-        ) from error
-    return pyarrow, pyarrow.parquet
+    package, parquet = _modules("reading and writing parquet", "pyarrow", "pyarrow.parquet")
+    return package, parquet
 
 
 def jinja2() -> Any:
     """The module `jinja2`."""
-    try:
-        import jinja2
-    except ImportError as error:
-        raise _tte.InputError("jinja2 is not installed, which writes the report: pip install jinja2") from error
-    return jinja2
+    return _modules("writing the report", "jinja2")[0]
 
 
 def matplotlib() -> Any:
     """The module `matplotlib`, with `matplotlib.figure`."""
-    try:
-        import matplotlib.figure
-    except ImportError as error:
-        raise _tte.InputError("matplotlib is not installed, which draws the report: pip install matplotlib") from error
-    return matplotlib
+    return _modules("drawing the report", "matplotlib", "matplotlib.figure")[0]
 
 
 def pypdfium2() -> Any:
     """The module `pypdfium2`."""
-    try:
-        import pypdfium2
-    except ImportError as error:
-        raise _tte.InputError("pypdfium2 is not installed, which reads PDF documents: pip install pypdfium2") from error
-    return pypdfium2
+    return _modules("reading PDF documents", "pypdfium2")[0]

@@ -15,7 +15,7 @@ def given_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         ("path_or_id", os.path.isdir), ("adapter", os.path.isdir), ("draft", os.path.isdir), ("recipe", os.path.isfile),
     ):  # fmt: skip
         path = arguments.get(name)
-        with suppress(Exception):  # What is no path is told where it is loaded.
+        with suppress(Exception):  # What is no path is refused where the model is loaded.
             if isinstance(path, (str, os.PathLike)) and is_there(path):
                 arguments[name] = os.path.abspath(path)
     return arguments
