@@ -10,12 +10,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import tte
 from checkpoints import SHAPES, Shape, make_checkpoint
-from references import Reference
+from PIL import Image
+from references import Reference, noise
+from systems import System
 
 torch.set_num_threads(2)
 
@@ -70,3 +73,24 @@ def processor(folder: Path) -> tte.Processor:
 def embedder(folder: Path) -> tte.Embedder:
     """Return the embedder of `folder`, on the CPU."""
     return tte.Embedder(folder, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., System]:
+    """Return the system of a name, whose folder is called so."""
+    made: dict[str, System] = {}
+
+    def get(name: str, family: str, tokens: tuple[str, ...] = (), **shape: Any) -> System:
+        if name not in made:
+            folder = tmp_path_factory.mktemp("systems") / name
+            make_checkpoint(folder, Shape(name, family=family, tokens=tokens, **shape), seed=len(name))
+            made[name] = System(folder)
+        return made[name]
+
+    return get
+
+
+@pytest.fixture
+def images() -> list[Image.Image]:
+    """Return two images."""
+    return [Image.fromarray(noise(64, 90, 1)), Image.fromarray(noise(140, 84, 2))]

@@ -11,23 +11,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import tte
 from adapters import make_adapter
 from checkpoints import SHAPES, Shape
+from command_line import run
 from PIL import Image
 from references import noise
-from tte import _command, _index, _pages
+from tte import _command
 from tte.__main__ import main
 
 GetFolder = Callable[[Shape], Path]
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> str:
-    assert main([str(argument) for argument in arguments]) == code
-    captured = capsys.readouterr()
-    return captured.err if code else captured.out
 
 
 def test_the_module_is_the_command() -> None:
@@ -143,212 +137,6 @@ def test_think_writes_the_trace(capsys: pytest.CaptureFixture[str], checkpoint: 
     assert "5 tokens, length" in out
 
 
-@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
-def test_embed_and_search(
-    suffix: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a.txt").write_text("the red circle\n\nthe blue square\n")
-    (tmp_path / "in" / "b.jsonl").write_text('{"text": "the green cross"}\n')
-    Image.fromarray(noise(56, 56)).save(tmp_path / "in" / "c.png")
-    (tmp_path / "in" / "d.png").write_bytes(b"nothing")
-    out = tmp_path / f"corpus{suffix}"
-    told = run(capsys, "embed", "in", "-o", out, "--side", "query", code=3)
-    assert "in/d.png" in told
-    lines = run(capsys, "search", out, "the blue square", "--top", 3).splitlines()
-    assert len(lines) == 3
-    assert lines[0].endswith("in/a.txt#3")
-    assert float(lines[0].split()[0]) == pytest.approx(1, abs=1e-3)
-    names, vectors, settings = _index.read(out)
-    assert names == ["in/a.txt#1", "in/a.txt#3", "in/b.jsonl#1", "in/c.png", "in/d.png"]
-    expected = tte.Embedder("nano", device="cpu").embed(["the red circle"])
-    np.testing.assert_allclose(vectors[0], expected[0], atol=1e-5)
-    assert np.isnan(vectors[4]).all()
-    assert settings["embedder"] == "nano"
-
-
-def test_other_files_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("cat")
-    assert ".npy and .parquet" in run(capsys, "embed", tmp_path / "a.txt", "-o", tmp_path / "a.csv", code=1)
-    assert "no file or folder" in run(capsys, "embed", tmp_path / "none", "-o", tmp_path / "a.npy", code=1)
-    (tmp_path / "empty").mkdir()
-    assert "has no image" in run(capsys, "embed", tmp_path / "empty", "-o", tmp_path / "a.npy", code=1)
-    assert "is no file" in run(capsys, "search", tmp_path / "a.npy", "cat", code=1)
-    (tmp_path / "dir.npy").mkdir()
-    assert "is a folder" in run(capsys, "embed", tmp_path / "a.txt", "-o", tmp_path / "dir.npy", code=1)
-    (tmp_path / "blank.txt").write_text("\n \n")
-    assert "nothing to embed" in run(capsys, "embed", tmp_path / "blank.txt", "-o", tmp_path / "b.npy", code=1)
-
-
-@pytest.mark.parametrize("content", ["{}", '{"names": []}', "[]", "nothing"])
-def test_another_json_beside_the_vectors_stays(
-    content: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    (tmp_path / "a.txt").write_text("cat")
-    (tmp_path / "a.json").write_text(content)
-    assert "a.json" in run(capsys, "embed", tmp_path / "a.txt", "-o", tmp_path / "a.npy", code=1)
-    assert (tmp_path / "a.json").read_text() == content
-    run(capsys, "embed", tmp_path / "a.txt", "-o", tmp_path / "b.npy")
-    run(capsys, "embed", tmp_path / "a.txt", "-o", tmp_path / "b.npy")  # Its own is replaced.
-
-
-@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
-def test_a_bad_file_takes_nothing_with_it(
-    suffix: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "in").mkdir()
-    monkeypatch.chdir(tmp_path / "in")
-    good = Image.fromarray(noise(56, 56))
-    good.save("a.png")
-    good.save("page.pdf")
-    Path("bom.txt").write_bytes("\ufeffa cat\r\n\r\na dog".encode())
-    Path("lists.jsonl").write_bytes(b'[{"type": "text", "text": "a"}]\n\n"b"\n')
-    bad: dict[str, bytes] = {
-        "b.png": b"nothing", "b.mp4": b"nothing", "b.pdf": b"%PDF nothing", "no.pdf": b"nothing", "empty.pdf": b"",
-        "key.jsonl": b'{"colour": "red"}\n', "number.jsonl": b"5\n", "null.jsonl": b"null",
-        "deep.jsonl": b'{"text": ' + b"[" * 99999 + b"]" * 99999 + b"}\n",
-        "some.jsonl#2": b'{"text": "a"}\nno json\n{"text": "c"}\n', "latin.txt#2": b"a\ncaf\xe9\nb\n",
-    }  # fmt: skip
-    for name, content in bad.items():
-        Path(name.partition("#")[0]).write_bytes(content)
-    good.save(os.fsdecode(b"\xff.png"))
-    told = run(capsys, "embed", ".", "-o", tmp_path / f"out{suffix}", code=3).splitlines()
-    names, vectors, _ = _index.read(tmp_path / f"out{suffix}")
-    fine = [name for name, vector in zip(names, vectors, strict=True) if np.isfinite(vector).all()]
-    assert fine == [
-        "a.png", "bom.txt#1", "bom.txt#3", "latin.txt#1", "latin.txt#3", "lists.jsonl#1", "lists.jsonl#3",
-        "page.pdf#page=1", "some.jsonl#1", "some.jsonl#3", "\\xff.png",
-    ]  # fmt: skip
-    assert len(told) == len(bad)
-    for name in bad:
-        (line,) = (line for line in told if f" {name}" in line)
-        assert line.startswith("error: ")
-        assert len(line) < 500
-    expected = tte.Embedder("nano", device="cpu").embed(["a cat"], side="target")
-    np.testing.assert_allclose(vectors[names.index("bom.txt#1")], expected[0], atol=1e-5)
-
-
-def test_few_documents_are_open_at_a_time(tmp_path: Path) -> None:
-    pages = [Image.fromarray(noise(56, 56, i)) for i in range(2)]
-    for i in range(4):
-        pages[0].save(tmp_path / f"{i}.pdf", save_all=True, append_images=pages[1:])
-    before = len(_pages._documents)
-    items = list(_index.items_of([str(tmp_path)]))
-    assert len(items) == 8
-    assert len({make()["image"] for _, make in items}) == 2
-    assert len(_pages._documents) <= before + 1
-    # One that changes meanwhile is a row that fails.
-    pages[0].save(tmp_path / "3.pdf")
-    _index._document.cache_clear()
-    with pytest.raises(tte.InputError, match=r"3\.pdf cannot be read"):
-        items[-1][1]()
-
-
-def test_names_may_be_long_or_have_line_breaks(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    deep = tmp_path / "in" / ("d" * 200) / ("d" * 200) / ("d" * 200)
-    deep.mkdir(parents=True)
-    for name in ("bad.png", "bad.pdf", "bad.jsonl", "bad.mp4"):
-        (deep / name).write_text("5")
-    (tmp_path / "in" / "a\nb\x1b[31m.txt").write_text("the red circle")
-    monkeypatch.chdir(tmp_path)
-    told = run(capsys, "embed", "in", "-o", "out.npy", code=3).splitlines()
-    assert len(told) == 4
-    assert all(line.startswith("error: in/ddd") and len(line) < 500 for line in told)
-    assert run(capsys, "search", "out.npy", "a circle").endswith(r"in/a\nb\x1b[31m.txt#1" + "\n")
-
-
-def test_what_fails_as_a_whole_writes_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("the red circle\n")
-    out = tmp_path / "a.npy"
-    run(capsys, "embed", tmp_path / "a.txt", "-o", out)
-    before = out.read_bytes()
-    (tmp_path / "bad.png").write_bytes(b"nothing")
-    assert run(capsys, "embed", tmp_path / "bad.png", tmp_path / "bad.png", "-o", out, code=1).count("error: ") == 2
-    assert '"cooking"' in run(capsys, "embed", tmp_path / "a.txt", "-o", out, "--task", "cooking", code=1)
-    assert out.read_bytes() == before
-    assert not (tmp_path / "a.npy.part").exists()
-
-
-def test_vectors_are_searched_from_anywhere_with_the_model_that_made_them(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    models = Path(tte.__file__).parent / "models" / "nano"
-    shutil.copytree(models / "embedder", tmp_path / "mine")
-    (tmp_path / "raw").mkdir()  # Is no recipe.
-    (tmp_path / "a.txt").write_text("the red circle")
-    monkeypatch.chdir(tmp_path)
-    run(capsys, "embed", "a.txt", "-o", "a.npy", "--embedder", "mine", "--recipe", "raw")
-    monkeypatch.chdir("raw")
-    assert "a.txt#1" in run(capsys, "search", "../a.npy", "a circle")
-    about = json.loads((tmp_path / "a.json").read_text())
-    assert (about["settings"]["embedder"], about["settings"]["recipe"]) == (str(tmp_path / "mine"), "raw")
-    # Of a model on another kind of device nothing is known; another one in the same folder is told.
-    about["settings"]["fingerprint"] = {"another kind of device": "x"}
-    (tmp_path / "a.json").write_text(json.dumps(about))
-    assert "a.txt#1" in run(capsys, "search", "../a.npy", "a circle")
-    about["settings"]["fingerprint"] = {"cpu": "x"}
-    (tmp_path / "a.json").write_text(json.dumps(about))
-    assert "is not the model any more" in run(capsys, "search", "../a.npy", "a circle", code=1)
-
-
-def test_rows_of_another_side_or_model_are_not_mixed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("the red circle")
-    out, part = tmp_path / "a.npy", tmp_path / "a.npy.part"
-    run(capsys, "embed", tmp_path / "a.txt", "-o", out)
-    settings = json.loads((tmp_path / "a.json").read_text())["settings"]
-    part.mkdir()
-    for other in ({"side": "query"}, {"fingerprint": {"cpu": "another"}}, {"quantization": "int8"}):
-        (part / "settings.json").write_text(json.dumps({**settings, **other}))
-        assert "other settings" in run(capsys, "embed", tmp_path / "a.txt", "-o", out, code=1)
-    (part / "settings.json").write_text(json.dumps(settings))
-    (part / "mine").write_text("mine")
-    run(capsys, "embed", tmp_path / "a.txt", "-o", out)
-    assert [(file.name, file.read_text()) for file in part.iterdir()] == [("mine", "mine")]
-
-
-@pytest.mark.parametrize("command", ["show", "think", "search"])
-def test_items_are_files_pages_json_or_texts(
-    command: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("a.txt").write_text("the red circle")
-    run(capsys, "embed", "a.txt", "-o", "a.npy")
-    where = "a.npy" if command == "search" else "nano"
-    more = ["--max-new-tokens", "2"] if command == "think" else []
-    images = [Image.fromarray(noise(56, 56, i)) for i in range(2)]
-    images[0].save("report.pdf", save_all=True, append_images=images[1:])
-    images[0].save("a.png")
-    for item in (
-        "a.png", "report.pdf#page=2", "a question about b.png", "", '{"text": "[a"}', '[{"type": "text", "text": "a"}]',
-    ):  # fmt: skip
-        run(capsys, command, where, item, *more)
-    for item, words in (
-        ("b.png", "b.png is no file"), ("no/b.MP4", "b.MP4 is no file"), ("b.flv", "is no file"),
-        ("b.pdf", "is no file"), ("b.pdf#page=1", "is no file"), ("report.pdf", "#page=1"),
-        ("report.pdf#page=3", "has no page 3"), ("report.pdf#page=0", "has no page 0"), ("{", "is no JSON"),
-        ("[" * 100_000, "nested too deeply"), ("[" * 100_000 + "]" * 100_000, "nested too deeply"),
-        ('{"text": NaN}', "is no JSON"), ('{"text": "\\ud800"}', "is no JSON"), ("{\udcff", "is no JSON"),
-        ("\udcff", "UTF-8"), ('{"colour": "red"}', "unknown key"), ("http://localhost/a.png", "is no file"),
-        ("[" * 900 + "]" * 900, ""), ('{"text":' * 900 + "5" + "}" * 900, ""),
-    ):  # fmt: skip
-        message = run(capsys, command, where, item, *more, code=1)
-        assert words in message
-        assert message.count("\n") == 1
-        assert len(message) < 500
-
-
-def test_pages_and_images_together(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    image = Image.fromarray(noise(56, 56))
-    image.save(tmp_path / "a.png")
-    image.save(tmp_path / "a.pdf")
-    out = run(capsys, "show", "nano", "--together", tmp_path / "a.png", f"{tmp_path}/a.pdf#page=1", "what is it ?")
-    assert out.count("[image: ") == 2
-    assert "what is it ?" in out
-
-
 @pytest.mark.parametrize("value", [None, {}])
 @pytest.mark.parametrize(
     "key", ["name", "description", "prompt", "tasks", "dims", "max_length", "instruction", "decoding", "trace"]
@@ -359,47 +147,6 @@ def test_a_recipe_may_leave_things_out(
     (tmp_path / "recipe.json").write_text(json.dumps({key: value}))
     refused = value == {} and key in ("name", "description", "max_length")  # As the engine has it.
     run(capsys, "info", checkpoint(SHAPES[0]), "--recipe", tmp_path / "recipe.json", code=int(refused))
-
-
-def damaged(good: bytes) -> dict[str, bytes]:
-    """What may have become of a file."""
-    return {"cut": good[: len(good) // 2], "zeros": bytes(len(good)), "empty": b"", "list": b"[]", "object": b"{}"}
-
-
-@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
-def test_what_is_searched_may_be_damaged(tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str) -> None:
-    (tmp_path / "words.txt").write_text("a cat\na dog\n")
-    out = tmp_path / f"words{suffix}"
-    run(capsys, "embed", tmp_path / "words.txt", "-o", out)
-    for file in [file for file in (out, out.with_suffix(".json")) if file.is_file()]:
-        good = file.read_bytes()
-        for content in damaged(good).values():
-            file.write_bytes(content)
-            message = run(capsys, "search", out, "cat", code=1)
-            assert message.startswith("error: ")
-            assert message.count("\n") == 1
-            assert "words." in message
-            assert len(message) < 500
-        file.write_bytes(good)
-    assert "#1" in run(capsys, "search", out, "cat").splitlines()[0]
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        (np.zeros((2, 5), np.float32), "has vectors of 5 dimensions, and 'nano' makes 192: embed the files again."),
-        (np.zeros((3, 192), np.float32), "it has no float32 vector for each of 2 names"),
-        (np.zeros((2, 192)), "it has no float32 vector for each of 2 names"),
-        (np.array(["a", "b"]), "it has no float32 vector for each of 2 names"),
-    ],
-)
-def test_other_vectors_than_those_of_the_names(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: np.ndarray, message: str
-) -> None:
-    (tmp_path / "words.txt").write_text("a cat\na dog\n")
-    run(capsys, "embed", tmp_path / "words.txt", "-o", tmp_path / "words.npy")
-    np.save(tmp_path / "words.npy", rows)
-    assert message in run(capsys, "search", tmp_path / "words.npy", "cat", code=1)
 
 
 @pytest.mark.parametrize("header", [b"[]", b"{", b'{"a": {"dtype": "F32", "shape": [1]}}', b'{"a": 5}', b"\xff"])
@@ -413,23 +160,6 @@ def test_weights_whose_header_is_damaged_are_named(
     message = run(capsys, "info", folder, code=1)
     assert ".safetensors cannot be read" in message
     assert "save or fetch the checkpoint again" in message
-
-
-@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
-def test_files_whose_names_are_not_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str) -> None:
-    image = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
-    Image.new("RGB", (56, 56)).save(image)
-    out = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xfe" + suffix.encode()))
-    run(capsys, "embed", image, "-o", out)
-    assert "\\xff.png" in run(capsys, "search", out, "cat")
-
-
-def test_a_disk_that_takes_no_more_is_named(tmp_path: Path) -> None:
-    (tmp_path / "words.txt").write_text("a cat\n" * 20)
-    command = f"ulimit -f 4; trap '' XFSZ; exec {sys.executable} -m tte embed words.txt -o words.npy"
-    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, check=False, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: 'words.npy.part/rows.f32' cannot be used (File too large)")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import tte
 from chat_server import chat_server, remote, stream
 from checkpoints import Shape, make_checkpoint
 from PIL import Image
-from test_systems import IMAGE, TEXT, System, chat, check, first_resized, unit
+from systems import IMAGE, TEXT, System, chat, check, first_resized, unit
 
 ASK = "Summarize the above content in one word:"
 DEFAULT = "Represent the user's input."  # What this family's template of the tests says by itself.

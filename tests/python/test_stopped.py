@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tte
+from command_line import run
 from PIL import Image
 from references import noise
-from test_command import run
 from test_process_ends import HARD_LIMIT
 from tte import _index
 
