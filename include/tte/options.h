@@ -8,9 +8,11 @@
 #include <filesystem>
 #include <functional>
 #include <limits>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "tte/export.h"
@@ -77,6 +79,9 @@ struct DraftOptions {
   int tokens = 8;
 };
 
+/// What a checkpoint's chat template reads beside the messages, such as {{"enable_thinking", false}}.
+using TemplateOptions = std::map<std::string, std::variant<bool, std::int64_t, std::string>>;
+
 /// How a checkpoint is loaded.
 struct LoadOptions {
   /// "auto" (the checkpoint's own), "float32", "bfloat16", "float16".
@@ -91,6 +96,8 @@ struct LoadOptions {
   std::string quantization = "none";
   /// A recipe file, or the name of a bundled recipe; empty: the checkpoint's recipe.json, else found.
   std::string recipe;
+  /// On top of the recipe's "template_options"; a name that the template does not read is a ModelError.
+  TemplateOptions template_options;
   /// Folder of a PEFT adapter (LoRA or DoRA; adapter_config.json, adapter_model.safetensors) that is merged into the
   /// checkpoint's tensors while they are loaded. Of config.json, tokenizer, template, preprocessor and recipe, what is
   /// there counts, the rest is the checkpoint's. Empty: none, unless the checkpoint is itself an adapter's folder, whose

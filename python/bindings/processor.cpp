@@ -47,8 +47,10 @@ void bind_processor(py::module_& module) {
       .def_static(
           "load",
           [](const std::filesystem::path& checkpoint, const std::string& recipe, bool parse_control_tokens,
-             const std::optional<MediaLimits>& media_limits, std::optional<std::filesystem::path> adapter) {
+             const std::optional<MediaLimits>& media_limits, std::optional<std::filesystem::path> adapter,
+             TemplateOptions template_options) {
             LoadOptions options;
+            options.template_options = std::move(template_options);
             if (adapter) options.adapter = std::move(*adapter);
             options.recipe = recipe;
             options.parse_control_tokens = parse_control_tokens;
@@ -57,7 +59,7 @@ void bind_processor(py::module_& module) {
           },
           py::arg("checkpoint"), py::arg("recipe") = "", py::arg("parse_control_tokens") = false,
           py::arg("media_limits") = py::none(), py::arg("adapter") = py::none(),
-          py::call_guard<RunningCall>())
+          py::arg_v("template_options", TemplateOptions(), "{}"), py::call_guard<RunningCall>())
       .def(
           "process",
           [](const Processor& self, const Input& input, Stage stage, std::optional<std::string> instruction,

@@ -51,9 +51,10 @@ void bind_load_options(py::module_& module) {
       .def(py::init([](std::string dtype, std::string recipe, bool parse_control_tokens,
                        const std::optional<MediaLimits>& media_limits,
                        std::optional<std::filesystem::path> adapter, std::string quantization,
-                       std::optional<DraftOptions> draft) {
+                       std::optional<DraftOptions> draft, TemplateOptions template_options) {
              LoadOptions options;
              options.draft = std::move(draft);
+             options.template_options = std::move(template_options);
              if (adapter) options.adapter = std::move(*adapter);
              options.dtype = std::move(dtype);
              options.quantization = std::move(quantization);
@@ -64,7 +65,8 @@ void bind_load_options(py::module_& module) {
            }),
            py::arg("dtype") = "auto", py::arg("recipe") = "", py::arg("parse_control_tokens") = false,
            py::arg("media_limits") = py::none(), py::arg("adapter") = py::none(),
-           py::arg("quantization") = "none", py::arg("draft") = py::none());
+           py::arg("quantization") = "none", py::arg("draft") = py::none(),
+           py::arg_v("template_options", TemplateOptions(), "{}"));
 }
 
 }  // namespace

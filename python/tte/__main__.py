@@ -65,17 +65,21 @@ examples:
 """
 
 
+def _loading(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(arguments, name) for name in ("adapter", "recipe", "template_options")}
+
+
 def _info(arguments: argparse.Namespace) -> None:
     from tte import _inspect
 
-    found = _inspect.info(arguments.path, adapter=arguments.adapter, recipe=arguments.recipe)
+    found = _inspect.info(arguments.path, **_loading(arguments))
     print(json.dumps(found, indent=2, ensure_ascii=False) if arguments.json else _inspect.told(found))
 
 
 def _show(arguments: argparse.Namespace) -> None:
     from tte import Processor, _inspect
 
-    processor = Processor(arguments.path, adapter=arguments.adapter, recipe=arguments.recipe)
+    processor = Processor(arguments.path, **_loading(arguments))
     given = arguments.item
     items: list[Any] = [_inspect.together(given)] if arguments.together else [_inspect.item_of(one) for one in given]
     request = {name: getattr(arguments, name) for name in ("instruction", "task", "side")}
@@ -96,9 +100,7 @@ def _show(arguments: argparse.Namespace) -> None:
 def _think(arguments: argparse.Namespace) -> None:
     from tte import Reasoner, _inspect
 
-    reasoner = Reasoner(
-        arguments.path, adapter=arguments.adapter, recipe=arguments.recipe, quantization=arguments.quantization
-    )
+    reasoner = Reasoner(arguments.path, quantization=arguments.quantization, **_loading(arguments))
     given = arguments.item
     items: list[Any] = [_inspect.together(given)] if arguments.together else [_inspect.item_of(one) for one in given]
     for number, item in enumerate(items):
@@ -209,6 +211,10 @@ def _checkpoint(parser: argparse.ArgumentParser) -> None:
 def _common(parser: argparse.ArgumentParser) -> None:
     _checkpoint(parser)
     parser.add_argument("--recipe", metavar="NAME", help="a bundled recipe, or a file; default: found as info says")
+    parser.add_argument(
+        "--template-options", type=_command.options, metavar="JSON",
+        help="""what the chat template reads, such as '{"enable_thinking": false}'""",
+    )  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:

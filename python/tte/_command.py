@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import io
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -50,6 +51,16 @@ def name(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("it is an empty string: give a name, or leave it out")
     return text
+
+
+def options(text: str) -> dict[str, bool | int | str]:
+    """Read a JSON object of flags, numbers and texts."""
+    try:
+        return _options.template_options(json.loads(text))
+    except (ValueError, RecursionError):
+        raise argparse.ArgumentTypeError(f"{_text.shown(text)} is no JSON") from None
+    except _tte.Error as error:
+        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from None
 
 
 def add_quantization(parser: argparse.ArgumentParser | argparse._ArgumentGroup, *, required: bool = False) -> None:

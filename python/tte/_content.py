@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as PILImage
 
 from tte import _files, _items, _sources, _tte
 from tte._inputs import Item, pillow_pixels
@@ -108,7 +107,7 @@ def _image(image: _items.Image) -> str:
         return file_digest(source)
     if isinstance(source, bytes):
         return hashlib.blake2b(source, digest_size=_DIGEST_BYTES).hexdigest()
-    if isinstance(source, PILImage.Image):
+    if _sources.is_pillow(source):
         pixels = pillow_pixels(source, "the item")
         return _pixels("over white" if pixels.shape[-1] == 4 else "", pixels)
     return _pixels("", source)

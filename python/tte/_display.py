@@ -12,8 +12,6 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image as PILImage
-
 from tte import _items, _text, _tte
 from tte._inputs import native_part
 
@@ -65,6 +63,8 @@ def media_html(part: _items.Image | _items.Video, frames: int = _FRAMES) -> str:
 
 
 def _jpeg(pixels: Any) -> str:
+    from PIL import Image as PILImage
+
     image = PILImage.fromarray(pixels)
     for quality in (85, 75, 60, 45, 30, 15):
         buffer = io.BytesIO()

@@ -6,14 +6,17 @@ import os
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as PILImage
 
 from tte import _items, _options, _text, _tte
 from tte._media_limits import DEFAULT_LIMITS, MediaLimits
+from tte._sources import is_pillow
+
+if TYPE_CHECKING:
+    from PIL import Image as PILImage
 
 Item: TypeAlias = Any
 """One item, in any of the forms that :func:`tte.think_then_embed` lists."""
@@ -184,7 +187,7 @@ def _image(image: _items.Image, name: str) -> _tte.Image:
     source, resize = image.source, _resize(image.size)
     if isinstance(source, bytes):
         return _tte.Image.from_bytes(source, resize=resize)
-    if isinstance(source, PILImage.Image):
+    if is_pillow(source):
         return _tte.Image.from_array(pillow_pixels(source, name), _tte.Alpha.OVER_WHITE, resize)
     if isinstance(source, np.ndarray):
         return _tte.Image.from_array(source, resize=resize)

@@ -30,14 +30,18 @@ _COLOURS = {"special": "2", "image": "36", "video": "35", "trace": "33", "suffix
 
 
 def info(
-    path: str | os.PathLike[str], *, adapter: str | os.PathLike[str] | None = None, recipe: str | None = None
+    path: str | os.PathLike[str],
+    *,
+    adapter: str | os.PathLike[str] | None = None,
+    recipe: str | None = None,
+    template_options: Mapping[str, bool | int | str] | None = None,
 ) -> Json:
     """Say what a checkpoint is: family, sizes, weights, adapter, the recipe in force and why, and a sample prompt.
 
     Raises `ModelError` naming the file for a checkpoint that does not fit.
     """
     folder, changes = _hub.locate(path, adapter)
-    processor = Processor(folder, adapter=changes, recipe=recipe)
+    processor = Processor(folder, adapter=changes, recipe=recipe, template_options=template_options)
     base = _base_of(folder, changes)
     config = _read(base / "config.json")
     text = config.get("text_config") or config

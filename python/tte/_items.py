@@ -15,15 +15,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as PILImage
 
 from tte import _options, _text, _tte
 from tte._options import is_absent
-from tte._sources import MAX_ITEM_BYTES, Sources, is_array, is_tensor, to_array, warn_of_file_names
+from tte._sources import MAX_ITEM_BYTES, Sources, is_array, is_pillow, is_tensor, to_array, warn_of_file_names
+
+if TYPE_CHECKING:
+    from PIL import Image as PILImage
 
 MAX_ITEMS = 10_000_000
 """Most items of one call, so that an endless iterator ends."""
@@ -317,9 +319,9 @@ class _Walk(Sources):
     def image(self, source: Any, size: Size = Size()) -> Image:
         if isinstance(source, Image):
             return source if size == Size() else replace(source, size=size)
-        if isinstance(source, (PILImage.Image, Path)):
-            if isinstance(source, Path):
-                return Image(self.path(source, "image"), size)
+        if isinstance(source, Path):
+            return Image(self.path(source, "image"), size)
+        if is_pillow(source):
             self.hold(source.width * source.height * _PILLOW_BYTES.get(source.mode, 4))
             return Image(source, size)
         if isinstance(source, Mapping):  # With options of its own, or undecoded as Hugging Face's data sets have it.
@@ -373,7 +375,7 @@ class _Walk(Sources):
         frames = to_array(source, self.name) if is_array(source) else _elements(source, self.name)
         if frames is None or getattr(frames, "ndim", 4) != 4:
             shape = f" of shape {list(source.shape)}" if hasattr(source, "shape") else ""
-            still = isinstance(source, (PILImage.Image, Image)) or getattr(frames, "ndim", 0) in (2, 3)
+            still = is_pillow(source) or isinstance(source, Image) or getattr(frames, "ndim", 0) in (2, 3)
             self.fail(
                 f": a video is a file, a folder of frames, a list of frames or frames [N, H, W, C] in one array, not "
                 f"a {type(source).__name__}{shape}{': give an image as one, under image' if still else ''}."
@@ -472,7 +474,9 @@ def _elements(value: Any, name: str) -> Iterable[Any] | None:
     """
     if isinstance(value, (list, tuple)):
         return value
-    if isinstance(value, (str, bytes, bytearray, memoryview, Mapping, os.PathLike, PILImage.Image, Item, _tte.Input)):
+    if is_pillow(value) or isinstance(
+        value, (str, bytes, bytearray, memoryview, Mapping, os.PathLike, Item, _tte.Input)
+    ):
         return None
     if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "OUT":
         # In pieces: an array may be a view of few rows that are many.

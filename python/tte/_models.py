@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, Unpack
 
@@ -54,6 +54,7 @@ class _Model:
         backend: Backend | None = None,
         quantization: str | None = None,
         adapter: PathLike | None = None,
+        template_options: Mapping[str, bool | int | str] | None = None,
         parse_control_tokens: bool = False,
         media_limits: MediaLimits | None = None,
         draft: Reasoner | PathLike | None = None,
@@ -74,7 +75,10 @@ class _Model:
             native(media_limits),
         )
         folder, changes = _hub.locate(path_or_id, adapter, self._kind.__name__.lower())
-        options = _tte.LoadOptions(*given, changes, _options.quantization(quantization), _draft_options(draft))
+        options = _tte.LoadOptions(
+            *given, changes, _options.quantization(quantization), _draft_options(draft),
+            _options.template_options(template_options),
+        )  # fmt: skip
         self._native = self._kind.load(folder, options, (backend or Backend(device))._native)
         self._limits = media_limits or DEFAULT_LIMITS
 
@@ -152,6 +156,8 @@ class Reasoner(_Model):
             what they are multiplied with to 8 bits; less memory, and faster. On a CPU only.
         adapter: folder or hub id of a PEFT adapter (LoRA, DoRA) of the checkpoint, which is merged into its weights as
             they are loaded. Tokenizer, template and recipe are the adapter's where its folder has them.
+        template_options: what the chat template reads beside the messages, such as ``{"enable_thinking": False}``; on
+            top of the recipe's. One that the template does not read is an error.
         parse_control_tokens: let strings such as ``<|im_end|>`` in the text of inputs act as control tokens, which
             is the default of transformers. By default they stay text.
         media_limits: what the images and videos of one item may cost.

@@ -252,6 +252,32 @@ def quantization(value: object) -> str:
     return name
 
 
+def template_options(value: object) -> dict[str, bool | int | str]:
+    """Check the `template_options` argument: names with flags, whole numbers or texts."""
+    if value is None:
+        return {}
+    what = 'a dict, such as {"enable_thinking": False}, of at most 100 options, or None'
+    if (
+        not isinstance(value, Mapping)
+        or len(given := list(islice(iterated(value, "template_options", what), 101))) > 100
+    ):
+        raise refuse("template_options", value, what)
+    out: dict[str, bool | int | str] = {}
+    for name in given:
+        key = string(name, "the name of a template option")
+        place = f"template_options[{_text.shown(key)}]"
+        option = _scalar(value[name])
+        if isinstance(option, bool):
+            out[key] = option
+        elif isinstance(option, Integral):
+            out[key] = whole(option, place, -INT64 - 1)
+        elif isinstance(option, str):
+            out[key] = _text.utf8(option, place)
+        else:
+            raise refuse(place, value[name], "True, False, a whole number or a string")
+    return out
+
+
 def cancel_token(value: _tte.CancelToken | None) -> _tte.CancelToken:
     """Check the `cancel` argument."""
     if value is not None and not isinstance(value, _tte.CancelToken):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import stat
@@ -13,12 +12,14 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from tte import _extras, _files, _options, _text, _tte
 from tte._sources import MAX_FILE_BYTES
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 _MOST_DPI = 1200
 _MOST_SECONDS = 20
@@ -96,7 +97,9 @@ class _Document:
                     other.stop()
                 finally:
                     other.lock.release()
-        ours, theirs = multiprocessing.Pipe()
+        from multiprocessing import Pipe  # And more that takes its time, for documents alone.
+
+        ours, theirs = Pipe()
         with theirs:
             # -I -S: what it imports is on the path that it is told. Its own group: Ctrl-C is for this process.
             process = subprocess.Popen(

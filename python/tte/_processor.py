@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from tte import _hub, _options, _text, _tte
@@ -22,6 +22,7 @@ class Processor:
         *,
         recipe: PathLike | None = None,
         adapter: PathLike | None = None,
+        template_options: Mapping[str, bool | int | str] | None = None,
         parse_control_tokens: bool = False,
         media_limits: MediaLimits | None = None,
     ) -> None:
@@ -33,6 +34,7 @@ class Processor:
             _options.flag(parse_control_tokens, "parse_control_tokens"),
             native(media_limits),
             changes,
+            _options.template_options(template_options),
         )
         self._limits = media_limits or DEFAULT_LIMITS
 

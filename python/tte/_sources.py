@@ -8,16 +8,21 @@ import io
 import os
 import re
 import stat
+import sys
 import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tte import _fetch, _text, _tte
 from tte._media_limits import DEFAULT_LIMITS
+
+if TYPE_CHECKING:
+    from PIL import Image as PILImage
+    from typing_extensions import TypeIs
 
 MAX_FILE_BYTES = 1 << 30
 """Most bytes that are read from a file handed in open: the engine's own limit for files by path."""
@@ -215,6 +220,12 @@ class Sources:
 
 def is_tensor(value: object) -> bool:
     return hasattr(value, "detach") and hasattr(value, "numpy")
+
+
+def is_pillow(value: object) -> TypeIs[PILImage.Image]:
+    """Whether a value is an image of Pillow, which takes its time to import: whoever has one did it."""
+    pillow = sys.modules.get("PIL.Image")
+    return pillow is not None and isinstance(value, pillow.Image)
 
 
 def is_array(value: object) -> bool:

@@ -687,6 +687,7 @@ class Processor:
         parse_control_tokens: bool = False,
         media_limits: MediaLimits | None = None,
         adapter: os.PathLike | str | bytes | None = None,
+        template_options: collections.abc.Mapping[str, bool | typing.SupportsInt | typing.SupportsIndex | str] = {},
     ) -> Processor: ...
     def process(
         self,
@@ -845,6 +846,7 @@ class LoadOptions:
         adapter: os.PathLike | str | bytes | None = None,
         quantization: str = "none",
         draft: DraftOptions | None = None,
+        template_options: collections.abc.Mapping[str, bool | typing.SupportsInt | typing.SupportsIndex | str] = {},
     ) -> None: ...
 
 class AdapterBase:

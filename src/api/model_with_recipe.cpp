@@ -66,6 +66,7 @@ void ModelWithRecipe::load(const std::filesystem::path& checkpoint, const LoadOp
   std::optional<prompt::Recipe> recipe = prompt::given_recipe(found, options.recipe);
   const auto files = backend.impl()->read_files(found);
   if (!recipe) recipe = prompt::find_recipe(found, *files);
+  recipe = prompt::with_template_options(std::move(*recipe), options.template_options);
   loaded = backend.impl()->load(found, options, *recipe);
   std::int64_t size = loaded->model->info().hidden_size;
   for (const models::ProjectionOptions& projection : recipe->projections) {

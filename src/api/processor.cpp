@@ -18,13 +18,14 @@ class Processor::Impl {
  public:
   Impl(const base::Checkpoint& checkpoint, const LoadOptions& options)
       : files(prompt::load_checkpoint_files(checkpoint)),
-        builder(files, recipe_of(checkpoint, options.recipe, *files), options.parse_control_tokens,
+        builder(files, recipe_of(checkpoint, options, *files), options.parse_control_tokens,
                 options.media_limits) {}
 
-  static prompt::Recipe recipe_of(const base::Checkpoint& checkpoint, const std::string& wanted,
+  static prompt::Recipe recipe_of(const base::Checkpoint& checkpoint, const LoadOptions& options,
                                   const prompt::CheckpointFiles& files) {
-    auto given = prompt::given_recipe(checkpoint, wanted);
-    return given ? std::move(*given) : prompt::find_recipe(checkpoint, files);
+    auto given = prompt::given_recipe(checkpoint, options.recipe);
+    return prompt::with_template_options(given ? std::move(*given) : prompt::find_recipe(checkpoint, files),
+                                         options.template_options);
   }
 
   std::shared_ptr<const prompt::CheckpointFiles> files;

@@ -158,4 +158,17 @@ Recipe find_recipe(const base::Checkpoint& checkpoint, const CheckpointFiles& fi
   return raw;
 }
 
+Recipe with_template_options(Recipe recipe, const TemplateOptions& options) {
+  if (options.empty()) return recipe;
+  Json json = recipe.source;
+  Json& variables = json["prompt"]["template_options"];
+  for (const auto& [name, option] : options)
+    variables[name] = std::visit([](const auto& value) { return Json(value); }, option);
+  Recipe out = parse_recipe(json, fmt::format("template_options of the recipe {}", recipe.name));
+  out.name = std::move(recipe.name);
+  out.visuals.recipe = out.name;
+  out.reason = std::move(recipe.reason);
+  return out;
+}
+
 }  // namespace tte::prompt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -213,6 +214,55 @@ def test_options_of_the_template(
         assert processor(messages)["input_ids"].tolist() == expected, name
     text = talks["text"][0]["content"][0]["text"]
     assert processor(text)["input_ids"].tolist() == theirs.inputs(talks["text"], **options)["input_ids"].tolist()
+
+
+def test_options_of_the_template_as_a_keyword(
+    reference: GetReference, talks: dict[str, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    """They come on top of the recipe's, also where they are values of numpy, and a pickled processor keeps them."""
+    theirs = reference(SHAPE)
+    text = talks["text"][0]["content"][0]["text"]
+    for recipe in (None, _recipe(tmp_path, {"enable_thinking": True})):
+        plain = tte.Processor(theirs.folder, recipe=recipe)
+        processor = tte.Processor(
+            theirs.folder,
+            recipe=recipe,
+            template_options={"enable_thinking": np.bool_(False), "reasoning_effort": "low"},
+        )
+        expected = theirs.inputs(talks["text"], enable_thinking=False, reasoning_effort="low")["input_ids"].tolist()
+        assert processor(text)["input_ids"].tolist() == expected
+        assert pickle.loads(pickle.dumps(processor))(text)["input_ids"].tolist() == expected
+        assert plain(text)["input_ids"].tolist() != expected
+        assert processor.recipe_reason == plain.recipe_reason
+        options = processor.recipe["prompt"]["template_options"]
+        assert options == {"enable_thinking": False, "reasoning_effort": "low"}
+
+
+def test_options_of_the_template_change_what_a_reasoner_is_asked(reference: GetReference) -> None:
+    folder = reference(SHAPE).folder
+    asked, kept = (
+        {"dtype": "float32", "device": "cpu", "template_options": given} for given in ({"enable_thinking": False}, {})
+    )
+    quick, usual = tte.Reasoner(folder, **asked), tte.Reasoner(folder, **kept)
+    assert usual.model.recipe != quick.model.recipe
+    assert "enable_thinking" in quick.model.recipe
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"enable_thinkin": False}, r'"enable_thinkin".*does not read'),
+        ({"messages": "x"}, r"template_options\.messages.*tte sets it"),
+        ({"enable_thinking": 0.5}, r"template_options\['enable_thinking'\] is 0\.5: it must be True"),
+        ({"enable_thinking": 2**63}, r"template_options\['enable_thinking'\] is 9223372036854775808"),
+        ({3: False}, r"the name of a template option is 3"),
+        ([("enable_thinking", False)], r"template_options is .*: it must be a dict"),
+        ({str(i): i for i in range(101)}, r"of at most 100 options"),
+    ],
+)
+def test_options_of_the_template_that_are_refused(reference: GetReference, options: Any, message: str) -> None:
+    with pytest.raises(tte.Error, match=message):
+        tte.Processor(reference(SHAPE).folder, template_options=options)
 
 
 @pytest.mark.parametrize(
