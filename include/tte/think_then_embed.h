@@ -94,8 +94,9 @@ class TTE_API ThinkThenEmbed {
   ThinkThenEmbed(Reasoner reasoner, Embedder embedder);
 
   /// Traces and vectors are those of Reasoner::think and Embedder::embed called one after the other; shared
-  /// work makes them come sooner. Throws InputError naming the item (see OnError), CancelledError when
-  /// stopped.
+  /// work makes them come sooner. A checkpoint that thinks in latent steps while it embeds (a recipe with "latent") is
+  /// given as both, whatever `think` says, and leaves no traces; another reasoner's are an InputError. Throws InputError
+  /// naming the item (see OnError), CancelledError when stopped.
   [[nodiscard]] ThinkThenEmbedResult run(const std::vector<Input>& inputs,
                                          const ThinkThenEmbedOptions& options = {}) const;
 

@@ -33,6 +33,8 @@ py::dict to_dict(ProcessedInput processed) {
   }
   out["next_position"] = processed.next_position;
   out["pooled_row"] = processed.pooled_row;
+  const auto [first, end] = processed.latent_rows;
+  if (end > first) out["latent_rows"] = py::make_tuple(first, end);
   return out;
 }
 

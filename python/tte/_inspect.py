@@ -26,7 +26,15 @@ _AGAIN = "save or fetch the checkpoint again"
 _MOST_HEADER = 100 << 20  # Bytes of a safetensors header: what the format allows.
 _VISION = ("visual.", "vision_tower.", "vision_model.", "multi_modal_projector.")
 _DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
-_COLOURS = {"special": "2", "image": "36", "video": "35", "trace": "33", "suffix": "34", "pooled": "30;42"}
+_COLOURS = {
+    "special": "2",
+    "image": "36",
+    "video": "35",
+    "trace": "33",
+    "suffix": "34",
+    "latent": "33",
+    "pooled": "30;42",
+}
 
 
 def info(
@@ -59,6 +67,7 @@ def info(
         "layers": text.get("num_hidden_layers"),
         "vocabulary": processor.tokenizer.vocab_size,
         "vector": {"dimensions": hidden, "truncated": _truncation(rules, hidden), "sparse": _sparse(folder, rules)},
+        "latent": _latent(base, rules),
         "recipe": {"name": rules.get("name"), "why": processor.recipe_reason,
                    "description": rules.get("description", "")},
         "max_length": rules.get("max_length"),
@@ -86,6 +95,8 @@ def told(found: Mapping[str, Any]) -> str:
     lines.append(("vectors", f"{vector['dimensions']} dimensions; {vector['truncated']}"))
     if vector["sparse"]:
         lines.append(("", f"and sparse ones, {vector['sparse']}"))
+    if found["latent"]:
+        lines.append(("thinks", _told_of_latent(found["latent"])))
     lines.append(("recipe", f"{recipe['name']}: {recipe['why']}"))
     if recipe["description"]:
         lines.append(("", recipe["description"]))
@@ -98,7 +109,7 @@ def told(found: Mapping[str, Any]) -> str:
         lines.append(("request", f"{request['characters']} characters, sha256 {request['sha256'][:16]}"))
     sample = found["sample"]
     lines.append(("prompt", f"of {_SAMPLE!r}"))
-    if sample["reason"] == sample["embed"]:
+    if sample["reason"] == sample["embed"] or found["latent"]:
         lines.append(("", sample["embed"]))
     else:
         lines += [("  to think", sample["reason"]), ("  to embed", sample["embed"])]
@@ -111,6 +122,29 @@ def _sparse(folder: Path, rules: Mapping[str, Any]) -> str | None:
     if name is None:
         return None
     return f"by the heads in {name}" if (folder / name).is_file() else f"but their heads are missing: fetch {name}"
+
+
+def _latent(folder: Path, rules: Mapping[str, Any]) -> Json | None:
+    """How the model thinks in latent steps, where it does; the numbers of experts are those of its tensors."""
+    latent = rules.get("latent")
+    if latent is None:
+        return None
+    shapes = _shapes(folder, latent["tensors"])
+    return {
+        "steps": latent["steps"], "experts": shapes.get("router.weight", [None])[0],
+        "experts_per_step": latent.get("experts_per_step", 1),
+        "excluded_experts": latent.get("excluded_experts", []),
+        "shared_expert": any(name.startswith("shared_expert.") for name in shapes),
+    }  # fmt: skip
+
+
+def _told_of_latent(latent: Json) -> str:
+    steps = f"in {latent['steps']} latent steps while it embeds"
+    if latent["experts"] is None:
+        return f"{steps}, but their tensors are missing: fetch the whole checkpoint"
+    excluded = f" (without {', '.join(map(str, latent['excluded_experts']))})" if latent["excluded_experts"] else ""
+    shared = " and a shared one" if latent["shared_expert"] else ""
+    return f"{steps}, each through {latent['experts_per_step']} of {latent['experts']} experts{excluded}{shared}"
 
 
 def told_of_weights(folder: Path) -> str:
@@ -135,6 +169,7 @@ class Show:
         self._tokenizer = processor.tokenizer
         stage = request.pop("stage", "embed" if trace is not None else "reason")
         data = processor(item, stage=stage, trace=trace, **request)
+        self._latent = range(*data.get("latent_rows", (0, 0)))
         self.ids: list[int] = data["input_ids"][0].tolist()
         self.positions: list[list[int]] = data["position_ids"][:, 0].T.tolist()
         self.pooled: int = data["pooled_row"] if stage == "embed" else -1
@@ -157,9 +192,11 @@ class Show:
         return (len(opened) if trace is not None and appended else end - suffix), end - suffix
 
     def kind(self, row: int) -> str:
-        """What stands there: "text", "special", "image", "video", "trace" or "suffix"."""
+        """What stands there: "text", "special", "image", "video", "trace", "latent" or "suffix"."""
         if self._types[row]:
             return "image" if self._types[row] == 1 else "video"
+        if row in self._latent:
+            return "latent"
         if row >= self._suffix:
             return "suffix"
         if row >= self._trace:
@@ -191,6 +228,8 @@ class Show:
             if kind in grids:
                 size = grids[kind].pop(0) if grids[kind] else ""
                 text = f"[{kind}: {row - start} tokens{size}]"
+            if kind == "latent":
+                text = f"[latent: {row - start} steps]"
             out.append(self._marked(kind, text, colour))
         return "".join(out)
 
@@ -208,6 +247,8 @@ class Show:
         parts = [f"{len(self.ids)} tokens", f"{media} of them of media"]
         if self._suffix > self._trace:
             parts.append(f"{self._suffix - self._trace} of the trace")
+        if self._latent:
+            parts.append(f"{len(self._latent)} latent steps")
         if self.pooled >= 0:
             parts.append(f"row {self.pooled} is pooled")
         return ", ".join(parts)
@@ -319,6 +360,13 @@ def _projected(folder: Path, recipe: Mapping[str, Any]) -> int | None:
             if name == f"{last.get('tensors', '')}weight":
                 return int(tensor["shape"][0])
     return None
+
+
+def _shapes(folder: Path, prefix: str) -> dict[str, list[int]]:
+    """Shapes of the tensors whose names begin so, by the rest of their names."""
+    headers = [_header(file) for file in sorted(folder.glob("*.safetensors"))]
+    found = [pair for header in headers for pair in header.items() if pair[0].startswith(prefix)]
+    return {name.removeprefix(prefix): tensor["shape"] for name, tensor in found}
 
 
 def _header(file: Path) -> Json:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from tte import _display, _hub, _items, _options, _text, _tte
 from tte._inputs import Inputs, Item, prepare
 from tte._media_limits import DEFAULT_LIMITS
-from tte._models import Embedder, Reasoner, backend_of
+from tte._models import Embedder, Reasoner, backend_of, folders
 from tte._options import PathLike
+from tte._processor import Processor
 from tte._tokens import TokenChoice, TokenEmbeddings, chosen, taken
 from tte._traces import TraceLike, to_traces, token_callback
 
@@ -207,6 +208,13 @@ def _is_head(embedder: Embedder | PathLike) -> bool:
     return _hub.is_head(embedder.model.path if isinstance(embedder, Embedder) else _hub.resolve(embedder, "embedder"))
 
 
+def _thinks_itself(embedder: Embedder | PathLike) -> bool:
+    """Whether it thinks in latent steps, while it embeds."""
+    if isinstance(embedder, Embedder):
+        return "latent" in _options.rules(embedder.model.recipe)
+    return "latent" in Processor(embedder).recipe
+
+
 def _pair(reasoner: Reasoner | PathLike | None, embedder: Embedder | PathLike | None) -> tuple[Reasoner, Embedder]:
     if reasoner is None and embedder is None:
         return _bundled_pair()
@@ -216,6 +224,10 @@ def _pair(reasoner: Reasoner | PathLike | None, embedder: Embedder | PathLike | 
         assert head.base is not None
         quantization = None if head.quantization == "none" else head.quantization
         return Reasoner(head.base, dtype=head.dtype, quantization=quantization, backend=embedder.backend), embedder
+    if reasoner is None and embedder is not None and _thinks_itself(embedder):
+        embedder = embedder if isinstance(embedder, Embedder) else Embedder(embedder)
+        loaded = {**embedder._given, **folders(embedder.model), "backend": embedder.backend}
+        return Reasoner(**loaded), embedder
     if reasoner is None or embedder is None:
         given, missing = ("embedder", "reasoner") if reasoner is None else ("reasoner", "embedder")
         raise _tte.InputError(
@@ -280,7 +292,8 @@ def think_then_embed(  # noqa: PLR0913
             video say what size it is resized to. None, NaN and pandas' NA count as absent. A text is taken as it is,
             also one that is empty or blank.
         reasoner: a Reasoner, or the path or hub id of one; default: the bundled nano pair, or the base of `embedder`
-            where that is an embedding head (TTE-u).
+            where that is an embedding head (TTE-u). An embedder that thinks in latent steps (PLUME) needs none, takes
+            no traces and leaves none: with another reasoner, `think` must be False.
         embedder: an Embedder, or the path or hub id of one.
         think: True, False, "queries" (only items whose side is "query"), "recipe" (as the reasoner's recipe says
             for the item's task and side), a :class:`tte.AutoThink` or a callable ``(item, vector) -> bool`` that

@@ -55,7 +55,8 @@ class Processor:
         are images, `pixel_values` [patches, patch_dim] and `image_grid_thw` [images, 3] (likewise `..._videos`; of
         LLaVA-NeXT the tiles, the whole image first, and the rows and columns of patches in each).
         Beside these arrays, which are transformers', two numbers: `next_position`, that of the token that would
-        follow, and `pooled_row`, the row of `input_ids` that an embedder pools (-1: none or several).
+        follow, and `pooled_row`, the row of `input_ids` that an embedder pools (-1: none or several). Where the recipe
+        has latent steps, which stand in an embedder's prompt, also `latent_rows`: the first of their rows, and the end.
         """
         stages = {"reason": _tte.Stage.REASON, "embed": _tte.Stage.EMBED}
         return self._native.process(

@@ -135,19 +135,20 @@ std::shared_ptr<const api::LoadedModel> Backend::Impl::load(const base::Checkpoi
   key.append("|").append(base::quantization_name(placement.linears));
   if (recipe.bidirectional.any())
     key.append(fmt::format("|{} {}", recipe.bidirectional.all, fmt::join(recipe.bidirectional.layers, " ")));
+  if (recipe.latent) {
+    const models::LatentOptions& latent = recipe.latent->transition;
+    key.append(fmt::format("|{} {} {}", latent.experts_per_step, fmt::join(latent.excluded_experts, " "),
+                           latent.tensors));
+  }
   key.append(stamps(checkpoint));
   const std::lock_guard loading(load_mutex_);
   {
     const std::lock_guard lock(models_mutex_);
     if (auto model = models_[key].lock()) return model;
   }
-  models::ModelOptions model_options;
+  models::ModelOptions model_options = prompt::model_options(recipe);
   model_options.placement = placement;
   model_options.state_bytes = options_.state_bytes;
-  model_options.bidirectional = recipe.bidirectional;
-  for (const models::ProjectionOptions& projection : recipe.projections) {
-    if (projection.file.empty()) model_options.read_elsewhere.push_back(projection.tensors);
-  }
   auto files = read_files(checkpoint);
   auto model = models::load_model(checkpoint, model_options);
   engine::EngineOptions engine_options;

@@ -46,6 +46,7 @@ ProcessedInput unpack(const prompt::EmbedPrompt& built) {
   out.input_ids = prompt.ids;
   out.next_position = prompt.next_position;
   out.pooled_row = built.pooled_row;
+  if (prompt.latent.count > 0) out.latent_rows = {prompt.latent.begin, prompt.latent.end()};
   out.mm_token_type_ids.reserve(prompt.ids.size());
   for (const models::TokenKind kind : prompt.kinds)
     out.mm_token_type_ids.push_back(static_cast<std::int64_t>(kind));

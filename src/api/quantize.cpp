@@ -160,12 +160,9 @@ void write(const fs::path& path, base::LinearFormat format, const QuantizeOption
   const bool is_found = !recipe;
   if (is_found) recipe = prompt::find_recipe(checkpoint, *files);
 
-  models::ModelOptions model;
+  models::ModelOptions model = prompt::model_options(*recipe);
   model.placement.linears = format;
   model.state_bytes = kStateBytes;
-  for (const models::ProjectionOptions& projection : recipe->projections) {
-    if (projection.file.empty()) model.read_elsewhere.push_back(projection.tensors);
-  }
   model.loaded = [&](const weights::StateDict& tensors) {
     const auto round = [format](const at::Tensor& matrix) { return kernels::round(matrix, format); };
     std::vector<weights::TensorsToWrite> rounded = tensors.rounded(round);

@@ -194,6 +194,7 @@ LabelScores Reasoner::score(const std::vector<Input>& inputs, const std::vector<
     prompt::PromptRequest request{Stage::kReason, options.instruction, api::task_of(options, i)};
     std::function<Opened()> job = [builder = self.builder, input = inputs[i], request,
                                    trace = traces.empty() ? std::nullopt : traces[i], stop = call.stopped()] {
+      builder->check_writes_trace();
       const models::Visuals visuals = builder->media().read(input, stop);
       auto prompt = builder->open(input, request, visuals);
       if (trace) prompt = prompt::PromptBuilder::continued(prompt, builder->trace_ids(*trace));

@@ -178,6 +178,8 @@ class Run {
   }
 
   [[nodiscard]] ThinkMode mode_of(std::size_t i) const {
+    // Such a checkpoint given as both thinks while it embeds.
+    if (reasoner_.recipe().latent && embedder_.recipe().latent) return ThinkMode::kNever;
     const ThinkMode mode = options_.think_each.empty() ? options_.think : options_.think_each[i];
     const Task task = task_of(i, reasoner_.recipe(), embedder_.recipe());
     if (mode == ThinkMode::kQueries)

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "engine/latent.h"
 #include "engine/rows.h"
 
 namespace tte::engine {
@@ -30,7 +31,8 @@ void add_features(const Chunk& chunk, std::int64_t first_row, std::vector<std::i
 
 }  // namespace
 
-models::RaggedBatch pack(std::vector<Chunk>& chunks, at::Device device) {
+models::RaggedBatch pack(std::vector<Chunk>& chunks, const models::Model& model) {
+  const at::Device device = model.info().device;
   const std::int64_t total =
       std::accumulate(chunks.begin(), chunks.end(), std::int64_t{0},
                       [](std::int64_t sum, const Chunk& chunk) { return sum + chunk.tokens; });
@@ -52,15 +54,18 @@ models::RaggedBatch pack(std::vector<Chunk>& chunks, at::Device device) {
     } else {
       add_features(chunk, row, visual_rows, slices);
     }
-    chunk.first_output = static_cast<std::int64_t>(batch.output_rows.size());
     for (std::int64_t i = 0; i < chunk.tokens; ++i, ++row) {
       const std::int64_t index = sequence.done + i;
       ids[row] = sequence.id(index);
       const auto position = sequence.position(index);
       for (std::int64_t axis = 0; axis < 3; ++axis) positions[axis * total + row] = position[axis];
-      if (sequence.wants(index)) batch.output_rows.push_back(row);
+      const bool wants = sequence.wants(index), feeds = sequence.feeds_latent(index);
+      if (!wants && !feeds) continue;
+      const auto output = static_cast<std::int64_t>(batch.output_rows.size());
+      if (wants && chunk.outputs++ == 0) chunk.first_output = output;  // What is wanted stands together.
+      if (feeds) chunk.feeding.emplace_back(index, output);
+      batch.output_rows.push_back(row);
     }
-    chunk.outputs = static_cast<std::int64_t>(batch.output_rows.size()) - chunk.first_output;
   }
   if (!hidden.empty()) batch.hidden = at::cat(hidden);  // Also of one: the model may write to it.
   if (!slices.empty()) {
@@ -68,6 +73,7 @@ models::RaggedBatch pack(std::vector<Chunk>& chunks, at::Device device) {
     std::copy(visual_rows.begin(), visual_rows.end(), batch.visual_rows.mutable_data_ptr<std::int64_t>());
     batch.visual_features = slices.size() == 1 ? slices[0] : at::cat(slices);
   }
+  give_latent_rows(chunks, model, batch);
   return batch;
 }
 

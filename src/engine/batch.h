@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "engine/sequence.h"
@@ -18,10 +19,12 @@ struct Chunk {
   bool drafted = false;  // They are a draft's.
   std::int64_t first_output = 0;
   std::int64_t outputs = 0;
+  // Outputs that latent rows are made of, each behind the index of its token.
+  std::vector<std::pair<std::int64_t, std::int64_t>> feeding;
 };
 
 // Packs the chunks in their order: of sequences that all have hidden() or all have none. The features that they need are
 // there.
-models::RaggedBatch pack(std::vector<Chunk>& chunks, at::Device device);
+models::RaggedBatch pack(std::vector<Chunk>& chunks, const models::Model& model);
 
 }  // namespace tte::engine

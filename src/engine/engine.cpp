@@ -52,6 +52,29 @@ void check_prompt(const models::Prompt* prompt, const models::ModelInfo& info) {
   }
 }
 
+void check_latent(const models::LatentRows& latent, const models::Prompt& prompt,
+                  const models::ModelInfo& info) {
+  if (latent.count == 0) return;
+  if (!info.latent || info.whole_prompts) {
+    throw InputError(
+        "the prompt has latent steps, and the model nothing to make them with: load it with a recipe that "
+        "has "
+        "\"latent\".");
+  }
+  const auto text = [&](std::int64_t row) {
+    return prompt.kinds[static_cast<std::size_t>(row)] == models::TokenKind::kText;
+  };
+  bool fits = latent.begin >= 1 && latent.count > 0 && latent.count <= prompt.size() - latent.begin &&
+              latent.context >= -1 && latent.context < latent.begin;
+  for (std::int64_t row = latent.begin; fits && row < latent.end(); ++row) fits = text(row);
+  if (fits) return;
+  throw InputError(
+      fmt::format("a prompt of {} tokens has {} latent steps from row {} on, with the context of row {}: "
+                  "they must stand behind a "
+                  "token and their context, within the prompt, and not among those of a visual.",
+                  prompt.size(), latent.count, latent.begin, latent.context));
+}
+
 // `extra` tokens may be generated.
 void check_fits(const models::Prompt& prompt, std::int64_t extra, const models::Model& model) {
   const std::int64_t room = prompt.size() + extra;
@@ -84,6 +107,10 @@ void check(GenerateRequest& request, const models::Model& model) {
   if (model.info().whole_prompts) model.check_generates();
   request.options.validate();
   check_prompt(request.prompt.get(), model.info());
+  if (request.prompt->latent.count > 0) {
+    throw InputError(
+        "the prompt has latent steps, behind which a vector is read and nothing written: encode it.");
+  }
   if (!request.options.max_new_tokens)
     request.options.max_new_tokens = default_new_tokens(*request.prompt, model.info());
   check_fits(*request.prompt, *request.options.max_new_tokens, model);
@@ -103,6 +130,7 @@ void check(GenerateRequest& request, const models::Model& model) {
 
 void check(const EncodeRequest& request, const models::Model& model) {
   check_prompt(request.prompt.get(), model.info());
+  check_latent(request.prompt->latent, *request.prompt, model.info());
   check_fits(*request.prompt, 0, model);
   const bool one = request.output == Output::kRow || request.output == Output::kKept ||
                    request.output == Output::kLogProbs;

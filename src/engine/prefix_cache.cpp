@@ -11,6 +11,9 @@
 namespace tte::engine {
 namespace {
 
+// Beside the values of models::TokenKind.
+constexpr std::uint64_t kLatentKind = 255;
+
 // The finaliser of splitmix64: every input bit changes about half of the output bits.
 std::uint64_t mix(std::uint64_t x) {
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
@@ -44,6 +47,11 @@ void TokenChain::push_visual(std::int64_t id, models::TokenKind kind,
         word(position[2]), visual.low, visual.high});
 }
 
+void TokenChain::push_latent(std::int64_t step, const std::array<std::int64_t, 3>& position,
+                             std::int64_t context) {
+  push({word(step), kLatentKind, word(position[0]), word(position[1]), word(position[2]), word(context), 0});
+}
+
 std::int64_t TokenChain::common_prefix(const TokenChain& other) const {
   std::size_t low = 0;  // Links below are equal, from `high` on they differ.
   std::size_t high = std::min(links_.size(), other.links_.size());
@@ -67,6 +75,11 @@ TokenChain chain_of(const models::Prompt& prompt, bool from_hidden) {
   std::size_t visual = 0;
   std::int64_t left = prompt.visual_tokens.empty() ? 0 : prompt.visual_tokens[0];
   for (std::size_t i = 0; i < prompt.ids.size(); ++i) {
+    const auto row = static_cast<std::int64_t>(i);
+    if (prompt.latent.has(row)) {
+      chain.push_latent(row - prompt.latent.begin, prompt.positions[i], prompt.latent.context);
+      continue;
+    }
     if (prompt.kinds[i] == models::TokenKind::kText) {
       chain.push_text(prompt.ids[i], prompt.positions[i]);
       continue;

@@ -17,7 +17,7 @@ namespace tte::engine {
 class PrefixPin;
 
 // Everything a model reads of a sequence, as one running 128-bit hash per token: id, kind, position and, for
-// the tokens of an image, the image's digest. at(i) covers the tokens 0 .. i, so the common prefix of two
+// the tokens of an image, the image's digest; of a latent step, which is made of what stands before it, its number. at(i) covers the tokens 0 .. i, so the common prefix of two
 // chains is found by bisection. Not cryptographic: who chooses the bytes of images can make two that count
 // as the same one, so callers who must not see each other's work need a backend each.
 class TokenChain {
@@ -28,6 +28,8 @@ class TokenChain {
   void push_text(std::int64_t id, const std::array<std::int64_t, 3>& position);
   void push_visual(std::int64_t id, models::TokenKind kind, const std::array<std::int64_t, 3>& position,
                    const base::Digest& visual);
+  // `context`: the token whose state the step sees.
+  void push_latent(std::int64_t step, const std::array<std::int64_t, 3>& position, std::int64_t context);
   void truncate(std::int64_t tokens) { links_.resize(static_cast<std::size_t>(tokens)); }
 
   [[nodiscard]] std::int64_t size() const { return static_cast<std::int64_t>(links_.size()); }

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/plain_error.h"
+#include "engine/latent.h"
 #include "engine/rows.h"
 #include "tte/error.h"
 
@@ -217,7 +218,7 @@ bool Scheduler::add_chunk(Sequence& sequence, Budget& left, std::vector<Chunk>& 
     return true;
   }
   if (left.tokens <= 0 || left.places <= 0) return false;
-  std::int64_t tokens = std::min(left.tokens, sequence.until_snapshot());
+  std::int64_t tokens = std::min(left.tokens, sequence.piece());
   if (sequence.whole()) {  // One that is larger than a step has it alone.
     if (unread > left.tokens && left.tokens < max_step_tokens_) return false;
     tokens = unread;
@@ -387,7 +388,8 @@ void Scheduler::encode_visuals(std::vector<Chunk>& chunks) {
 void Scheduler::run(std::vector<Chunk>&& chunks) {
   at::Tensor hidden;
   try {
-    hidden = model_->forward(pack(chunks, model_->info().device));
+    hidden = model_->forward(pack(chunks, *model_));
+    keep_latent_states(chunks, hidden);
   } catch (...) {
     // Some states may have grown and others not: none of them can go on.
     for (const Chunk& chunk : chunks) fail(*chunk.sequence, std::current_exception());

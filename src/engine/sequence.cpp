@@ -85,15 +85,26 @@ void Sequence::advance(std::int64_t tokens) {
   }
 }
 
-std::int64_t Sequence::until_snapshot() const {
+std::int64_t Sequence::piece() const {
   const std::vector<std::int64_t>& boundaries = prompt_->boundaries;
-  const auto next = std::upper_bound(boundaries.begin(), boundaries.end(), done);
-  return next == boundaries.end() || state->cuttable() ? length() - done : *next - done;
+  const auto snapshot = std::upper_bound(boundaries.begin(), boundaries.end(), done);
+  const models::LatentRows& latent = prompt_->latent;
+  const std::int64_t next_latent = std::max(latent.begin, done + 1);
+  std::int64_t end = length();
+  if (snapshot != boundaries.end() && !state->cuttable()) end = std::min(end, *snapshot);
+  if (latent.has(next_latent)) end = std::min(end, next_latent);
+  return end - done;
 }
 
 bool Sequence::at_snapshot() const {
   return !state->cuttable() &&
          std::binary_search(prompt_->boundaries.begin(), prompt_->boundaries.end(), done);
+}
+
+bool Sequence::feeds_latent(std::int64_t index) const {
+  const models::LatentRows& rows = prompt_->latent;
+  if (rows.count == 0 || rows.begin >= length()) return false;
+  return index == rows.context || rows.has(index + 1);
 }
 
 std::pair<TokenChain, std::unique_ptr<models::SequenceState>> Sequence::take_state() {
@@ -255,9 +266,12 @@ std::array<std::int64_t, 3> EncodeSequence::position(std::int64_t index) const {
 
 std::int64_t EncodeSequence::reuse_limit() const {
   if (whole_) return 0;
-  if (output() == Output::kNothing) return prompt().size();
-  if (output() == Output::kKept) return length();
-  return one_row() ? row_ : 0;  // All rows have to be run when all are wanted.
+  std::int64_t limit = one_row() ? row_ : 0;  // All rows have to be run when all are wanted.
+  if (output() == Output::kNothing || output() == Output::kKept) limit = length();
+  const models::LatentRows& latent = prompt().latent;
+  if (!feeds_latent(latent.begin - 1)) return limit;
+  // A state does not tell what the model said at its tokens.
+  return std::min(limit, latent.context < 0 ? latent.begin - 1 : latent.context);
 }
 
 bool EncodeSequence::wants(std::int64_t index) const {

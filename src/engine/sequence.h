@@ -80,6 +80,8 @@ class Sequence {
   // Whether the hidden state of token `index` is wanted when it is run.
   [[nodiscard]] virtual bool wants(std::int64_t index) const = 0;
   [[nodiscard]] virtual bool finished() const = 0;
+  // Whether a latent row that is to be read is made of the hidden state of token `index`.
+  [[nodiscard]] bool feeds_latent(std::int64_t index) const;
 
   // For kTokens: the token that must come next, or what draws it; then that token. Throws what the callback throws.
   struct Next {
@@ -116,8 +118,9 @@ class Sequence {
   // The first time and after every pause.
   void admit(std::unique_ptr<models::SequenceState> state, std::int64_t reused);
   void advance(std::int64_t tokens);  // These were run: features that are behind are let go.
-  // Tokens up to the next length at which its state, which cannot be cut later, is kept for other requests.
-  [[nodiscard]] std::int64_t until_snapshot() const;
+  // The most tokens that can be run at once: up to the next length at which its state, which cannot be cut later, is kept
+  // for other requests, and to the next latent row, which is made of what the model says before it.
+  [[nodiscard]] std::int64_t piece() const;
   [[nodiscard]] bool at_snapshot() const;  // It is kept now.
   // The last token was generated, and is the only one that is left to read.
   [[nodiscard]] bool decoding() const { return done >= prompt_->size() && length() - done == 1; }
@@ -132,6 +135,9 @@ class Sequence {
   std::int64_t ticket = 0;  // By order of admission; 0: never admitted.
   int overtaken = 0;        // Requests admitted before it while it found no room.
   bool ended = false;       // It has its result.
+  struct {
+    at::Tensor context, last;  // [1, hidden]: what the next latent row is made of, once it was read.
+  } latent;
   std::vector<at::Tensor>
       features;  // One per visual, undefined before they are needed and after they were read.
 

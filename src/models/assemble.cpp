@@ -8,6 +8,7 @@
 
 #include "base/linear_format.h"
 #include "models/head_config.h"
+#include "models/latent_transition.h"
 #include "models/pooler.h"
 #include "nn/linear.h"
 #include "tte/error.h"
@@ -92,6 +93,12 @@ std::vector<bool> bidirectional_layers(const Bidirectional& wanted, const Parts&
   return out;
 }
 
+std::optional<LatentTransition> read_latent(const std::optional<LatentOptions>& options,
+                                            const weights::StateDict& weights, std::int64_t hidden) {
+  if (!options) return std::nullopt;
+  return LatentTransition(weights.select(options->tensors), *options, hidden);
+}
+
 void add_digest(base::Digester& digester, const base::Digest& digest) {
   digester.bytes(&digest.low, sizeof digest.low).bytes(&digest.high, sizeof digest.high);
 }
@@ -158,8 +165,10 @@ class AssembledModel final : public Model {
         language_(parts.text, weights, options.state_bytes, parts.deepstack, ending_of(head)),
         vision_(parts.vision ? parts.vision(weights.select(kVisionPrefix)) : nullptr),
         projection_(read_projection(weights, parts.text.hidden_size)),
+        latent_(read_latent(options.latent, weights, parts.text.hidden_size)),
         info_(describe(parts, language_, weights)),
         files_(weights.sources()) {
+    if (latent_) add_latent(*options.latent, head);
     if (head) add_head(*head, parts);
     if (projection_) info_.hidden_size = projection_->weight().outputs();
   }
@@ -183,6 +192,11 @@ class AssembledModel final : public Model {
     check_files();
     const at::Tensor hidden = language_.forward(batch);
     return projection_ && !pooler_ ? (*projection_)(hidden) : hidden;
+  }
+  [[nodiscard]] at::Tensor next_latent(const at::Tensor& states, const at::Tensor& contexts,
+                                       const std::vector<std::int64_t>& steps) const override {
+    if (!latent_) throw Error("The model does not think in latent steps.");
+    return (*latent_)(states, contexts, steps);
   }
   void keep_hidden(std::int64_t layer) const override { language_.keep_hidden(layer); }
   [[nodiscard]] at::Tensor pool(const at::Tensor& hidden) const override {
@@ -221,6 +235,22 @@ class AssembledModel final : public Model {
   }
 
  private:
+  void add_latent(const LatentOptions& options, const std::optional<Head>& head) {
+    if (head || projection_ || info_.whole_prompts) {
+      throw ModelError(fmt::format(
+          "The recipe lets the model of {} think in latent steps, which go on from its own last states, one "
+          "by "
+          "one: they go with no embedding head, no projection in the model and no bidirectional attention.",
+          file_));
+    }
+    info_.latent = true;
+    base::Digester digester;
+    add_digest(digester, info_.fingerprint);
+    digester.text("latent").text(options.tensors).number(options.experts_per_step);
+    for (const std::int64_t expert : options.excluded_experts) digester.number(expert);
+    info_.fingerprint = digester.finish();
+  }
+
   void add_head(const Head& head, const Parts& parts) {
     const HeadConfig& config = head.config;
     if (projection_)
@@ -254,7 +284,8 @@ class AssembledModel final : public Model {
   std::unique_ptr<const VisionEncoder> vision_;
   // Where the checkpoint has one: applied to hidden states, or to the pooled vector.
   std::optional<nn::Linear> projection_;
-  std::unique_ptr<const Pooler> pooler_;  // Null for heads of other kinds.
+  std::optional<LatentTransition> latent_;  // Where the recipe says that it thinks so.
+  std::unique_ptr<const Pooler> pooler_;    // Null for heads of other kinds.
   ModelInfo info_;
   std::vector<std::weak_ptr<const weights::MappedFile>> files_;
 };

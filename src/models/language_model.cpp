@@ -171,11 +171,15 @@ void LanguageModel::check_batch(const RaggedBatch& batch) const {
       visual == 0 || (batch.visual_features.defined() && batch.visual_features.dim() == 2 &&
                       batch.visual_features.size(0) == visual &&
                       batch.visual_features.size(1) == (1 + deepstack_) * config_.hidden_size);
+  const bool given_fits =
+      !batch.given_rows.defined() ||
+      (!batch.hidden.defined() && batch.given.defined() &&
+       batch.given.sizes() == at::IntArrayRef{batch.given_rows.numel(), config_.hidden_size});
   const at::Tensor& hidden = batch.hidden;
   const bool hidden_fits =
       !hidden.defined() || (visual == 0 && hidden.sizes() == at::IntArrayRef{rows, config_.hidden_size});
   if (rows < 1 || !hidden_fits || batch.ids.numel() != rows || batch.positions.dim() != 2 ||
-      batch.positions.size(0) != 3 || batch.positions.size(1) != rows || !features_fit) {
+      batch.positions.size(0) != 3 || batch.positions.size(1) != rows || !features_fit || !given_fits) {
     throw Error(fmt::format(
         "A batch of {} rows in {} segments has {} ids, {} positions and {} visual rows: its parts "
         "must agree.",
@@ -227,6 +231,10 @@ LanguageModel::Prepared LanguageModel::prepare(const RaggedBatch& batch, const S
     out.visual_rows = batch.visual_rows.to(device);
     out.visual_features = batch.visual_features.to(device, dtype);
   }
+  if (batch.given_rows.defined()) {
+    out.given_rows = batch.given_rows.to(device);
+    out.given = batch.given;
+  }
   const auto wanted = static_cast<std::int64_t>(batch.output_rows.size());
   if (wanted == batch.ids.numel()) return out;
   out.output_rows = at::tensor(batch.output_rows, at::kLong).to(device);
@@ -243,6 +251,7 @@ at::Tensor LanguageModel::run(const Prepared& prepared) const {
   at::Tensor residual = prepared.hidden, delta;
   if (!residual.defined()) residual = embedding_.index_select(0, prepared.ids);
   if (prepared.visual_rows.defined()) residual.index_copy_(0, prepared.visual_rows, features(0));
+  if (prepared.given_rows.defined()) residual.index_copy_(0, prepared.given_rows, prepared.given);
   for (std::int64_t i = prepared.hidden.defined() ? entry_ : 0; i < config_.layers; ++i) {
     keep(i, residual, delta, prepared.step);
     const nn::DecoderLayer& layer = layers_[static_cast<std::size_t>(i)];

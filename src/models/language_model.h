@@ -106,6 +106,7 @@ class LanguageModel {
     at::Tensor ids;  // int64 [tokens]
     nn::Step step;
     at::Tensor visual_rows, visual_features;  // Undefined where the step has none.
+    at::Tensor given_rows, given;             // Likewise.
     at::Tensor hidden;                        // RaggedBatch::hidden
     at::Tensor output_rows;                   // Undefined where all are wanted.
     std::optional<nn::Selection>

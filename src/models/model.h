@@ -31,6 +31,8 @@ struct RaggedBatch {
   at::Tensor visual_rows;      // int64 [v], CPU: rows whose embedding is replaced; undefined when none
   at::Tensor visual_features;  // [v, hidden], on the model's device
   std::vector<std::int64_t> output_rows;  // Rows whose hidden states are wanted, ascending.
+  at::Tensor given_rows;                  // int64 [g], CPU: rows that have no embedding; undefined when none
+  at::Tensor given;                       // [g, hidden], on the model's device: what is read in its place.
   // [tokens, hidden], on the model's device: what the rows are at the layer at which a model with an embedding head goes
   // on from its base (HeadInfo::layer), where that was computed before. Nothing else is then read of them than their
   // positions. forward() may write to it.
@@ -63,6 +65,7 @@ struct ModelInfo {
   // Some layers let a token see what follows it, too. A prompt is then read in one step, from its first token to its
   // last: there are no pieces of it, no beginning that other prompts share, and nothing to go on with.
   bool whole_prompts = false;
+  bool latent = false;  // It has what next_latent() needs.
 };
 
 // A loaded checkpoint. const and safe to share between engines; forward() calls must not overlap.
@@ -90,6 +93,11 @@ class Model {
   // SequenceState::kept_hidden(); those behind the final norm where there are so many layers. Must not overlap with
   // forward().
   virtual void keep_hidden(std::int64_t layer) const = 0;
+  // What a model that thinks in latent steps (ModelInfo::latent) reads next, behind rows of which forward() returned
+  // `states` [rows, hidden]: row i is the step with the number steps[i], from 0, of a sequence, whose context is
+  // `contexts` [rows, hidden]. [rows, hidden], for RaggedBatch::given; no row depends on those beside it.
+  [[nodiscard]] virtual at::Tensor next_latent(const at::Tensor& states, const at::Tensor& contexts,
+                                               const std::vector<std::int64_t>& steps) const = 0;
   // The vector [values] of all that forward() returned of a sequence, in models with HeadInfo::pools.
   [[nodiscard]] virtual at::Tensor pool(const at::Tensor& hidden) const = 0;
 };
@@ -102,10 +110,18 @@ struct Bidirectional {
   [[nodiscard]] bool any() const { return all || !layers.empty(); }
 };
 
+// What makes the next latent step of a state.
+struct LatentOptions {
+  std::string tensors;  // What the names of its tensors begin with.
+  std::int64_t experts_per_step = 1;
+  std::vector<std::int64_t> excluded_experts;  // Numbers of experts that no step goes through.
+};
+
 struct ModelOptions {
   weights::Placement placement;
   std::int64_t state_bytes = 0;  // For sequence states; must be positive.
   Bidirectional bidirectional = {};
+  std::optional<LatentOptions> latent = {};  // For a model that thinks in latent steps.
   // What names of tensors begin with that somebody else reads.
   std::vector<std::string> read_elsewhere = {};
   // Called with the checkpoint's tensors once the model has taken out what it is made of; may be empty.

@@ -32,6 +32,17 @@ using Visuals = std::vector<std::shared_ptr<const Visual>>;
 // What kind of token stands at a position.
 enum class TokenKind : std::int8_t { kText, kImage, kVideo };
 
+// Rows of a prompt that are no tokens: in each, the model reads what it makes of its own state behind the row before
+// (Model::next_latent). The ids there only stand for them.
+struct LatentRows {
+  std::int64_t begin = 0;     // Tokens before the first: one at least.
+  std::int64_t count = 0;     // 0: there are none.
+  std::int64_t context = -1;  // The token before them whose state every step sees; -1: none.
+
+  [[nodiscard]] std::int64_t end() const { return begin + count; }
+  [[nodiscard]] bool has(std::int64_t row) const { return row >= begin && row < end(); }
+};
+
 // A prompt as the model sees it: placeholders expanded, positions assigned.
 struct Prompt {
   std::vector<std::int64_t> ids;
@@ -43,6 +54,7 @@ struct Prompt {
   // Lengths at which other prompts may part from this one, ascending: what states that cannot be cut are kept
   // at for them.
   std::vector<std::int64_t> boundaries;
+  LatentRows latent;
 
   [[nodiscard]] std::int64_t size() const { return static_cast<std::int64_t>(ids.size()); }
 };

@@ -10,11 +10,6 @@
 namespace tte::nn {
 namespace {
 
-// A small matrix that is never rounded: it decides which way a row goes.
-Linear plain(const weights::StateDict& weights, const std::string& name, std::int64_t out, std::int64_t in) {
-  return Linear(kernels::Weight(weights.get(name + ".weight", {out, in})));
-}
-
 // The matrices [out, in] of all experts, which are one tensor, perhaps of matrices [in, out].
 std::vector<kernels::Weight> matrices(const weights::StateDict& weights, const std::string& name,
                                       std::int64_t experts, std::int64_t out, std::int64_t in) {
@@ -30,10 +25,39 @@ std::vector<kernels::Weight> matrices(const weights::StateDict& weights, const s
 
 }  // namespace
 
+Linear plain_linear(const weights::StateDict& weights, const std::string& name, std::int64_t in,
+                    std::int64_t out) {
+  return Linear(kernels::Weight(weights.get(name + ".weight", {out, in})),
+                weights.find(name + ".bias", {out}));
+}
+
+std::vector<Routed> route(const at::Tensor& logits, std::int64_t per_row, bool normalised,
+                          at::ScalarType dtype) {
+  auto [shares, chosen] = at::topk(at::softmax(logits.to(at::kFloat), 1), per_row, 1);
+  if (normalised) shares = shares / shares.sum(1, /*keepdim=*/true);
+  const at::Tensor on_host = chosen.to(at::kCPU).contiguous();
+  const auto* experts = on_host.const_data_ptr<std::int64_t>();
+  const auto count = static_cast<std::size_t>(logits.size(1));
+  std::vector<std::vector<std::int64_t>> rows(count), places(count);
+  for (std::int64_t place = 0; place < on_host.numel(); ++place) {
+    const auto expert = static_cast<std::size_t>(experts[place]);
+    rows[expert].push_back(place / per_row);
+    places[expert].push_back(place);
+  }
+  const at::Tensor flat = shares.to(dtype).reshape({-1, 1});
+  std::vector<Routed> routed(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    if (rows[i].empty()) continue;
+    routed[i].rows = at::tensor(rows[i], at::kLong).to(logits.device());
+    routed[i].shares = flat.index_select(0, at::tensor(places[i], at::kLong).to(logits.device()));
+  }
+  return routed;
+}
+
 Experts::Experts(const weights::StateDict& weights, const ExpertsShape& shape)
     : per_token_(shape.per_token),
       normalised_(shape.normalised),
-      router_(plain(weights, "gate", shape.experts, shape.hidden)) {
+      router_(plain_linear(weights, "gate", shape.hidden, shape.experts)) {
   const std::int64_t inner = shape.intermediate;
   if (weights.has("experts.gate_up_proj")) {
     auto gate_up = matrices(weights, "experts.gate_up_proj", shape.experts, 2 * inner, shape.hidden);
@@ -49,35 +73,12 @@ Experts::Experts(const weights::StateDict& weights, const ExpertsShape& shape)
   }
   if (shape.shared_intermediate == 0) return;
   shared_.emplace(Shared{GatedMlp(weights.select("shared_expert."), shape.hidden, shape.shared_intermediate),
-                         plain(weights, "shared_expert_gate", 1, shape.hidden)});
-}
-
-std::vector<Experts::Routed> Experts::route(const at::Tensor& x) const {
-  const at::Tensor likely = at::softmax(router_(x).to(at::kFloat), 1);
-  auto [shares, chosen] = at::topk(likely, per_token_, 1);
-  if (normalised_) shares = shares / shares.sum(1, /*keepdim=*/true);
-  shares = shares.to(x.scalar_type());
-  const at::Tensor on_host = chosen.to(at::kCPU).contiguous();
-  const auto* experts = on_host.const_data_ptr<std::int64_t>();
-  std::vector<std::vector<std::int64_t>> rows(experts_.size()), places(experts_.size());
-  for (std::int64_t place = 0; place < on_host.numel(); ++place) {
-    const auto expert = static_cast<std::size_t>(experts[place]);
-    rows[expert].push_back(place / per_token_);
-    places[expert].push_back(place);
-  }
-  const at::Tensor flat = shares.reshape({-1, 1});
-  std::vector<Routed> routed(experts_.size());
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    if (rows[i].empty()) continue;
-    routed[i].rows = at::tensor(rows[i], at::kLong).to(x.device());
-    routed[i].shares = flat.index_select(0, at::tensor(places[i], at::kLong).to(x.device()));
-  }
-  return routed;
+                         plain_linear(weights, "shared_expert_gate", shape.hidden, 1)});
 }
 
 at::Tensor Experts::operator()(const at::Tensor& x) const {
   at::Tensor sum = at::zeros_like(x);
-  const std::vector<Routed> routed = route(x);
+  const std::vector<Routed> routed = route(router_(x), per_token_, normalised_, x.scalar_type());
   for (std::size_t i = 0; i < routed.size(); ++i) {
     if (!routed[i].rows.defined()) continue;
     const Expert& expert = experts_[i];

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "kernels/weight.h"
@@ -13,6 +14,21 @@
 #include "weights/state_dict.h"
 
 namespace tte::nn {
+
+// A small matrix that is never rounded, since it decides which way a row goes; `name`.bias where there is one.
+Linear plain_linear(const weights::StateDict& weights, const std::string& name, std::int64_t in,
+                    std::int64_t out);
+
+// The rows that go to an expert, and each one's share of what they become.
+struct Routed {
+  at::Tensor rows;    // int64 [n], ascending; undefined where there are none.
+  at::Tensor shares;  // [n, 1]
+};
+
+// For each expert, which rows of `logits` [rows, experts] it is among the `per_row` likeliest ones of. Shares are
+// probabilities, in `dtype`, which are divided by the sum of a row's where they are to be normalised.
+std::vector<Routed> route(const at::Tensor& logits, std::int64_t per_row, bool normalised,
+                          at::ScalarType dtype);
 
 struct ExpertsShape {
   std::int64_t hidden = 0;
@@ -45,12 +61,6 @@ class Experts final : public FeedForward {
     GatedMlp mlp;
     Linear gate;
   };
-  // The rows that go to each expert, and each one's share of what they become.
-  struct Routed {
-    at::Tensor rows;    // int64 [n], ascending.
-    at::Tensor shares;  // [n, 1], in the type of x.
-  };
-  [[nodiscard]] std::vector<Routed> route(const at::Tensor& x) const;
 
   std::int64_t per_token_;
   bool normalised_;

@@ -192,6 +192,12 @@ PromptBuilder::PromptBuilder(std::shared_ptr<const CheckpointFiles> files, Recip
   if (recipe_.pooling.pooling == Pooling::kToken) pooling_id_ = token_id(recipe_.pooling.token, "pools");
   if (recipe_.without_trace && recipe_.without_trace->pooling == Pooling::kToken)
     without_trace_pooling_id_ = token_id(recipe_.without_trace->token, "pools");
+  if (recipe_.latent) {
+    latent_open_ids_ = tokenizer.encode(recipe_.latent->open);
+    latent_id_ = token_id(recipe_.latent->token, "shows latent steps as");
+    if (recipe_.latent->context == LatentThinking::Context::kToken)
+      latent_context_id_ = token_id(recipe_.latent->context_token, "takes as the context of latent steps");
+  }
   for (const std::string& token : recipe_.trace.stop_tokens)
     recipe_.decoding.stop_token_ids.push_back(token_id(token, "ends traces at"));
 }
@@ -353,7 +359,21 @@ std::vector<std::int64_t> PromptBuilder::encode(const std::string& text) const {
   return ids;
 }
 
+void PromptBuilder::check_writes_trace() const {
+  if (!recipe_.latent) return;
+  throw InputError(fmt::format(
+      "the recipe \"{}\" has the model think in latent steps while it embeds, and write no trace: leave "
+      "thinking to the embedder (think=False), or load another reasoner.",
+      recipe_.name));
+}
+
 void PromptBuilder::check_takes_trace(const Input& input) const {
+  if (recipe_.latent) {
+    throw InputError(
+        fmt::format("the recipe \"{}\" has the model think in latent steps, and read no traces: leave them "
+                    "out (think=False).",
+                    recipe_.name));
+  }
   if (!trace_in_body_ || input.messages.empty()) return;
   throw InputError(fmt::format(
       "it is a list of chat messages, and the recipe \"{}\" writes traces into a turn of its own: give "
@@ -421,7 +441,9 @@ models::Prompt PromptBuilder::expand(const Input& input, const Slots& slots, con
     throw InputError("it gives a prompt without a single token: it needs some content.");
   }
   uncut = prompt.size();
-  const std::int64_t excess = uncut + static_cast<std::int64_t>(suffix_ids_.size()) - recipe_.max_length;
+  std::size_t behind = suffix_ids_.size() + latent_open_ids_.size();
+  if (recipe_.latent) behind += static_cast<std::size_t>(recipe_.latent->steps);
+  const std::int64_t excess = uncut + static_cast<std::int64_t>(behind) - recipe_.max_length;
   if (recipe_.max_length > 0 && excess > 0) {
     prompt = preprocessor.expand_placeholders(cut(ids, excess, input, slots, visuals), visuals);
     if (prompt.size() > uncut - excess) {
@@ -494,8 +516,30 @@ Ids PromptBuilder::cut(const Ids& ids, std::int64_t excess, const Input& input, 
   return out;
 }
 
+// What stands behind the steps goes on from them, and both stand where as many tokens are before them, as in a cache, and
+// not where the family would go on.
+std::shared_ptr<const models::Prompt> PromptBuilder::with_latent_steps(
+    const std::shared_ptr<const models::Prompt>& prompt) const {
+  using Context = LatentThinking::Context;
+  const LatentThinking& thinking = *recipe_.latent;
+  auto out = std::make_shared<models::Prompt>(*continued(prompt, latent_open_ids_));
+  models::LatentRows& latent = out->latent;
+  latent.begin = out->size();
+  latent.count = thinking.steps;
+  if (thinking.context != Context::kNone) latent.context = out->size() - 1;
+  if (thinking.context == Context::kToken) {
+    const auto last = std::find(out->ids.rbegin(), out->ids.rend(), latent_context_id_);
+    if (last != out->ids.rend()) latent.context = out->ids.rend() - last - 1;
+  }
+  out->next_position = out->size();
+  append_ids(*out, Ids(static_cast<std::size_t>(thinking.steps), latent_id_));
+  append_ids(*out, suffix_ids_);
+  return out;
+}
+
 EmbedPrompt PromptBuilder::close(const std::shared_ptr<const models::Prompt>& opened,
                                  const Trace* trace) const {
+  if (trace != nullptr && recipe_.latent) check_takes_trace({});
   std::vector<std::int64_t> tail;
   if (trace != nullptr && appends_trace()) tail = trace_ids(*trace);
   EmbedPrompt out;
@@ -504,7 +548,7 @@ EmbedPrompt PromptBuilder::close(const std::shared_ptr<const models::Prompt>& op
   const bool was_cut = trace != nullptr && trace->finish == FinishReason::kLength;
   const bool ended = !was_cut || recipe_.trace.suffix_when_cut;
   if (ended) tail.insert(tail.end(), suffix_ids_.begin(), suffix_ids_.end());
-  out.prompt = continued(opened, tail);
+  out.prompt = recipe_.latent ? with_latent_steps(opened) : continued(opened, tail);
   const auto& ids = out.prompt->ids;
   const bool other = trace == nullptr && recipe_.without_trace;
   const PoolingRule& rule = other ? *recipe_.without_trace : recipe_.pooling;

@@ -73,8 +73,12 @@ class PromptBuilder {
 
   // True if close() only appends to open(), whatever the trace.
   [[nodiscard]] bool appends_trace() const { return !trace_in_body_; }
-  // Throws InputError for chat messages, whose turns are the caller's, where a trace goes into a turn of the recipe's.
+  // Throws InputError for chat messages, whose turns are the caller's, where a trace goes into a turn of the recipe's, and
+  // where the model thinks in latent steps.
   void check_takes_trace(const Input& input) const;
+
+  // Throws InputError for a recipe whose model thinks in latent steps, and writes no trace.
+  void check_writes_trace() const;
 
   // Token ids of a trace: its own if they belong to this vocabulary and spell its text (without the end
   // token), else those of its text. Control-token strings in the text stay text, but for the recipe's tags.
@@ -98,6 +102,9 @@ class PromptBuilder {
   [[nodiscard]] std::vector<std::int64_t> cut(const std::vector<std::int64_t>& ids, std::int64_t excess,
                                               const Input& input, const Slots& slots,
                                               const models::Visuals& visuals) const;
+  // `prompt` with the recipe's latent steps and its suffix behind them.
+  [[nodiscard]] std::shared_ptr<const models::Prompt> with_latent_steps(
+      const std::shared_ptr<const models::Prompt>& prompt) const;
   [[nodiscard]] std::int64_t token_id(const std::string& token, const char* what) const;
   [[nodiscard]] std::string render(const Input& input, const Slots& slots) const;
   // Ids of a rendered prompt, with what the tokenizer begins a text with, once.
@@ -122,6 +129,8 @@ class PromptBuilder {
   text::ControlTokens control_{{}};      // What is guarded where there is no template.
   std::string bos_;                      // Empty where the tokenizer has none.
   std::vector<std::int64_t> suffix_ids_;
+  std::vector<std::int64_t> latent_open_ids_;  // For recipe_.latent.
+  std::int64_t latent_id_ = -1, latent_context_id_ = -1;
   std::int64_t pooling_id_ = -1;                // For recipe_.pooling,
   std::int64_t without_trace_pooling_id_ = -1;  // and for recipe_.without_trace.
 };

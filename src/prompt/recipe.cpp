@@ -322,6 +322,45 @@ void parse_bidirectional(const JsonObject& recipe, models::Bidirectional& out) {
   }
 }
 
+void parse_latent(const JsonObject& recipe, Recipe& out) {
+  using Context = LatentThinking::Context;
+  constexpr std::int64_t kMostSteps = 4096, kMostExperts = 4096;
+  const Json* json = recipe.find("latent");
+  if (json == nullptr) return;
+  const JsonObject object = known_object(*json, recipe.where(), "latent",
+                                         {"steps", "open", "token", "context", "context_token", "tensors",
+                                          "experts_per_step", "excluded_experts"});
+  LatentThinking latent;
+  for (const char* key : {"steps", "token", "tensors"}) {
+    if (!object.has(key))
+      object.fail(key, "is missing: latent steps need \"steps\", \"token\" and \"tensors\"");
+  }
+  latent.steps = static_cast<int>(object.integer("steps", 0, 0, kMostSteps));
+  latent.open = object.text("open", "");
+  latent.token = object.text("token", "");
+  if (const auto context = object.choice("context", {"none", "last", "token"}))
+    latent.context = static_cast<Context>(*context);
+  latent.context_token = object.text("context_token", "");
+  if ((latent.context == Context::kToken) == latent.context_token.empty()) {
+    object.fail("context_token",
+                "and \"context\": \"token\" go together: the token whose state every step sees");
+  }
+  latent.transition.tensors = object.text("tensors", "");
+  if (latent.transition.tensors.empty())
+    object.fail("tensors", "is empty: it is what the names of the transition's tensors begin with");
+  latent.transition.experts_per_step = object.integer("experts_per_step", 1, 1, kMostExperts);
+  const std::vector<std::int64_t> excluded = object.integers("excluded_experts", {}, 0, kMostExperts);
+  const std::set<std::int64_t> each(excluded.begin(), excluded.end());
+  latent.transition.excluded_experts.assign(each.begin(), each.end());
+  if (out.without_trace || out.bidirectional.any() || out.prompt.trace_in_body()) {
+    recipe.fail(
+        "latent",
+        "goes with no \"without_trace\", no \"bidirectional\" and no {trace}: such a model reads no traces, "
+        "and one step after the other");
+  }
+  out.latent = std::move(latent);
+}
+
 // A list of sizes, or the least of all.
 void parse_dims(const JsonObject& recipe, Recipe& out) {
   constexpr std::int64_t kMostDims = 1 << 20;
@@ -457,10 +496,10 @@ const Instruction& Recipe::preset(const Task& task) const {
 Recipe parse_recipe(const Json& json, const std::string& where) {
   const JsonObject object = known_object(
       json, where, "",
-      {"name",       "description", "applies_to",    "prompt",           "instruction",    "tasks",
-       "trace",      "pooling",     "pooling_token", "pooling_fallback", "pooling_offset", "without_trace",
-       "projection", "sparse",      "bidirectional", "normalize",        "dims",           "max_length",
-       "image",      "video",       "decoding",      "benchmark_prompts"});
+      {"name",       "description", "applies_to",    "prompt",           "instruction",      "tasks",
+       "trace",      "pooling",     "pooling_token", "pooling_fallback", "pooling_offset",   "without_trace",
+       "projection", "sparse",      "bidirectional", "latent",           "normalize",        "dims",
+       "max_length", "image",       "video",         "decoding",         "benchmark_prompts"});
   Recipe out;
   out.source = json;
   out.name = where;
@@ -477,6 +516,7 @@ Recipe parse_recipe(const Json& json, const std::string& where) {
   parse_projections(object, out);
   parse_sparse(object, out);
   parse_bidirectional(object, out.bidirectional);
+  parse_latent(object, out);
   out.normalize = object.flag("normalize", out.normalize);
   parse_dims(object, out);
   out.max_length = static_cast<int>(object.integer("max_length", 0, 1, kMostTokens));
@@ -486,6 +526,16 @@ Recipe parse_recipe(const Json& json, const std::string& where) {
   // Read by the evaluation from `source`; checked here, so that a misspelt one is found when the model loads.
   [[maybe_unused]] const auto wording =
       object.choice("benchmark_prompts", {"plain", "vlm2vec", "qwen3_vl_embedding"});
+  return out;
+}
+
+models::ModelOptions model_options(const Recipe& recipe) {
+  models::ModelOptions out;
+  out.bidirectional = recipe.bidirectional;
+  if (recipe.latent) out.latent = recipe.latent->transition;
+  for (const models::ProjectionOptions& projection : recipe.projections) {
+    if (projection.file.empty()) out.read_elsewhere.push_back(projection.tensors);
+  }
   return out;
 }
 

@@ -87,6 +87,21 @@ struct TraceFormat {
   std::vector<std::string> stop_tokens;  // End a trace, beside the checkpoint's own.
 };
 
+// Thinking without words: steps that the model makes of its own states (models::LatentRows), between what the prompt says
+// and its suffix.
+struct LatentThinking {
+  enum class Context : std::uint8_t { kNone, kLast, kToken };
+
+  int steps = 0;
+  std::string open;   // Text before them.
+  std::string token;  // Stands for each of them where tokens are shown.
+  // What every step sees beside the state before it: the state of the last token before the steps, or of the last
+  // `context_token` before them (of the last token, where there is none).
+  Context context = Context::kLast;
+  std::string context_token;
+  models::LatentOptions transition;
+};
+
 // The checkpoints that a recipe is for, where nobody names one. Everything that is said must hold.
 struct AppliesTo {
   std::vector<std::string> model_types;
@@ -107,6 +122,7 @@ struct Recipe {
   std::vector<models::ProjectionOptions> projections;  // Of the pooled state, one behind the other.
   models::SparseHeadsOptions sparse;  // Of the tokens behind the pooled one, as many as its offset.
   models::Bidirectional bidirectional;
+  std::optional<LatentThinking> latent;
   bool normalize = true;
   // Matryoshka sizes that were trained, beside that of the whole vector; unset: nobody says.
   std::optional<std::vector<int>> dims;
@@ -126,6 +142,9 @@ struct Recipe {
 // Throws ModelError naming `where` (a file) and the key for anything unknown, of the wrong type or out of
 // range.
 Recipe parse_recipe(const base::Json& json, const std::string& where);
+
+// What a recipe asks of the model that is loaded for it.
+models::ModelOptions model_options(const Recipe& recipe);
 
 // The JSON of the recipes that are compiled in (models/recipes/*.json), by name, in alphabetical order.
 const std::map<std::string, std::string_view>& bundled_recipes();

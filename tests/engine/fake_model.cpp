@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <array>
 #include <atomic>
 #include <bit>
 #include <map>
@@ -62,6 +63,16 @@ at::Tensor features_of(const models::Visual& visual) {
                  features[i].mutable_data_ptr<float>());
   }
   return features;
+}
+
+// What is read in a latent step.
+void write_latent(const float* state, const float* context, std::int64_t step, float* out) {
+  std::uint64_t hash = combine(17, static_cast<std::uint64_t>(step));
+  for (std::int64_t i = 0; i < kHidden; ++i) {
+    hash = combine(hash, std::bit_cast<std::uint32_t>(state[i]));
+    hash = combine(hash, std::bit_cast<std::uint32_t>(context[i]));
+  }
+  write_hidden(hash, out);
 }
 
 // What tokens say that see all of a prompt.
@@ -202,6 +213,7 @@ FakeModel::FakeModel(Options options) : options_(std::move(options)), pool_(std:
   info_.vision_fingerprint = {3, 4};
   info_.vision_identity = {3, 4};
   info_.whole_prompts = options_.whole;
+  info_.latent = options_.latent;
 }
 
 FakeModel::~FakeModel() = default;
@@ -255,6 +267,16 @@ at::Tensor FakeModel::forward(const models::RaggedBatch& batch) const {
       features[row] = batch.visual_features.const_data_ptr<float>() + i * kHidden;
     }
   }
+  if (batch.given_rows.defined()) {
+    step.given_rows = batch.given_rows.size(0);
+    require(batch.given.sizes() == at::IntArrayRef{step.given_rows, kHidden}, "given rows do not fit");
+    require(batch.given.is_contiguous(), "given rows are not contiguous");
+    for (std::int64_t i = 0; i < step.given_rows; ++i) {
+      const auto given_row = batch.given_rows.const_data_ptr<std::int64_t>()[i];
+      require(!features.contains(given_row), "a row of a visual that is given");
+      features[given_row] = batch.given.const_data_ptr<float>() + i * kHidden;
+    }
+  }
   std::vector<std::uint64_t> hashes;
   std::int64_t row = 0;
   for (const auto& segment : batch.segments) {
@@ -305,6 +327,20 @@ at::Tensor FakeModel::logits(const at::Tensor& hidden) const {
   return result;
 }
 
+at::Tensor FakeModel::next_latent(const at::Tensor& states, const at::Tensor& contexts,
+                                  const std::vector<std::int64_t>& steps) const {
+  const auto rows = static_cast<std::int64_t>(steps.size());
+  require(rows > 0 && states.sizes() == at::IntArrayRef{rows, kHidden}, "states are not one for each step");
+  require(contexts.sizes() == states.sizes(), "contexts are not one for each step");
+  at::Tensor out = at::empty({rows, kHidden}, at::kFloat);
+  for (std::int64_t i = 0; i < rows; ++i) {
+    write_latent(states.const_data_ptr<float>() + i * kHidden, contexts.const_data_ptr<float>() + i * kHidden,
+                 steps[static_cast<std::size_t>(i)], out.mutable_data_ptr<float>() + i * kHidden);
+  }
+  if (on_latent) on_latent(rows);
+  return out;
+}
+
 at::Tensor FakeModel::reference(const models::Prompt& prompt) const {
   at::Tensor result = at::empty({prompt.size(), kHidden}, at::kFloat);
   std::vector<at::Tensor> features;
@@ -321,6 +357,14 @@ at::Tensor FakeModel::reference(const models::Prompt& prompt) const {
         row = 0;
       }
       feature = features[visual].const_data_ptr<float>() + kHidden * row++;
+    }
+    std::array<float, kHidden> state{}, context{}, given{};
+    const models::LatentRows& latent = prompt.latent;
+    if (const auto at = static_cast<std::int64_t>(i); latent.has(at)) {
+      write_hidden(hash, state.data());
+      if (latent.context >= 0) write_hidden(hashes[static_cast<std::size_t>(latent.context)], context.data());
+      write_latent(state.data(), context.data(), at - latent.begin, given.data());
+      feature = given.data();
     }
     hash = token_hash(hash, prompt.ids[i], prompt.positions[i], feature);
     hashes.push_back(hash);
@@ -391,6 +435,22 @@ std::shared_ptr<const models::Prompt> text_prompt(std::int64_t tokens, std::uint
     text += static_cast<char>(scramble(seed * 1000003 + static_cast<std::uint64_t>(i)) % 256);
   }
   return make_prompt({text});
+}
+
+std::shared_ptr<const models::Prompt> with_latent(const models::Prompt& prompt, std::int64_t steps,
+                                                  std::int64_t context, const std::string& behind) {
+  auto out = std::make_shared<models::Prompt>(prompt);
+  out->latent = {out->size(), steps, context};
+  std::vector<std::int64_t> ids(static_cast<std::size_t>(steps), '.');
+  for (const std::int64_t id : bytes_of(behind)) ids.push_back(id);
+  for (const std::int64_t id : ids) {
+    const std::int64_t position = out->size();
+    out->ids.push_back(id);
+    out->kinds.push_back(models::TokenKind::kText);
+    out->positions.push_back({position, position, position});
+  }
+  out->next_position = std::max(out->next_position, out->size());
+  return out;
 }
 
 std::shared_ptr<const models::Visual> make_visual(std::uint64_t seed, std::int64_t h, std::int64_t w) {

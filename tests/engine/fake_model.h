@@ -50,6 +50,7 @@ class FakeModel : public models::Model {
     std::int64_t vocab = kModelVocab;  // Ids that it takes; it may say any below kModelVocab.
     bool whole =
         false;  // What it says at a token is a hash of the whole prompt (models::ModelInfo::whole_prompts).
+    bool latent = false;  // It thinks in latent steps (models::ModelInfo::latent).
     // The next id after `ids`; unset: by hash.
     std::function<std::int64_t(const std::vector<std::int64_t>& ids)> next;
   };
@@ -68,6 +69,8 @@ class FakeModel : public models::Model {
   at::Tensor logits(const at::Tensor& hidden) const override;
   void keep_hidden(std::int64_t /*layer*/) const override {}
   at::Tensor pool(const at::Tensor& hidden) const override { return hidden.sum(0); }
+  at::Tensor next_latent(const at::Tensor& states, const at::Tensor& contexts,
+                         const std::vector<std::int64_t>& steps) const override;
 
   // All hidden states of a prompt [tokens, hidden], computed outside any engine.
   at::Tensor reference(const models::Prompt& prompt) const;
@@ -75,7 +78,7 @@ class FakeModel : public models::Model {
   struct Step {
     std::vector<std::int64_t> tokens;   // How many each segment has.
     std::vector<std::int64_t> lengths;  // How long each segment's state was before the step.
-    std::int64_t visual_rows = 0;
+    std::int64_t visual_rows = 0, given_rows = 0;
     std::int64_t total() const;
   };
   std::vector<Step> steps() const;
@@ -87,6 +90,7 @@ class FakeModel : public models::Model {
   std::function<void(const models::RaggedBatch&)> on_forward;
   std::function<void(std::span<const std::shared_ptr<const models::Visual>>)> on_vision;
   std::function<void(at::Tensor&)> on_logits;
+  std::function<void(std::int64_t rows)> on_latent;  // At the end of next_latent().
 
   struct Pool;
 
@@ -100,6 +104,9 @@ class FakeModel : public models::Model {
 using PromptPart = std::variant<std::string, std::shared_ptr<const models::Visual>>;
 std::shared_ptr<const models::Prompt> make_prompt(const std::vector<PromptPart>& parts);
 std::shared_ptr<const models::Prompt> text_prompt(std::int64_t tokens, std::uint64_t seed);
+// `prompt`, then latent steps with the context of a token (-1: none), then a text.
+std::shared_ptr<const models::Prompt> with_latent(const models::Prompt& prompt, std::int64_t steps,
+                                                  std::int64_t context, const std::string& behind);
 // h x w patches (even); equal seeds and sizes are equal images.
 std::shared_ptr<const models::Visual> make_visual(std::uint64_t seed, std::int64_t h, std::int64_t w);
 

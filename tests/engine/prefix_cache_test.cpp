@@ -60,6 +60,19 @@ TEST(TokenChain, KnowsImagesKindsAndPositions) {
   EXPECT_EQ(chain(1).common_prefix(chain_of(slower)), 4);
 }
 
+TEST(TokenChain, LatentStepsAreNoTokens) {
+  const auto chain = [](std::int64_t steps, std::int64_t context, const std::string& behind) {
+    return chain_of(*with_latent(*make_prompt({std::string("abcd")}), steps, context, behind));
+  };
+  const auto base = chain(3, 1, "ef");
+  EXPECT_EQ(base.common_prefix(chain(3, 1, "ef")), 9);
+  EXPECT_EQ(base.common_prefix(chain(5, 1, "ef")), 7);
+  EXPECT_EQ(base.common_prefix(chain(3, 2, "ef")), 4) << "another context";
+  EXPECT_EQ(base.common_prefix(chain(3, -1, "ef")), 4);
+  EXPECT_EQ(base.common_prefix(chain_of(*make_prompt({std::string("abcd...ef")}))), 4)
+      << "the same ids as tokens";
+}
+
 TEST(TokenChain, SecondImageCountsFromItsOwnTokens) {
   const auto chain = [](std::uint64_t a, std::uint64_t b) {
     return chain_of(*make_prompt({make_visual(a, 2, 4), make_visual(b, 2, 4)}));

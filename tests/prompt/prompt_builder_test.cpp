@@ -17,6 +17,7 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::Each;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::tte::testing::clip;
@@ -368,6 +369,53 @@ TEST(PromptBuilder, TextGoesOnPastTheRowsOrPastAllAxesOfAVideo) {
     }
   }
   EXPECT_EQ(past->next_position, highest + 1);
+}
+
+TEST(PromptBuilder, LatentStepsStandBehindThePromptAtTheNumberOfTokensBeforeThem) {
+  const std::string latent =
+      R"({"latent": {"steps": 3, "open": "so", "token": "<|vision_end|>", "tensors": "m.")";
+  const std::string suffix = R"(}, "trace": {"suffix": "end<|im_end|>"}})";
+  const auto with = [&](const std::string& rest) { return builder(latent + rest + suffix); };
+  const auto built = with(R"(, "context": "token", "context_token": "<|im_start|>")");
+  const auto opened = open(built, parts({pattern(56, 56), std::string("b")}));
+  ASSERT_LT(opened->next_position, opened->size()) << "an image has fewer positions than tokens";
+  EXPECT_EQ(opened->latent.count, 0);
+  const EmbedPrompt closed = built.close(opened, nullptr);
+  const models::Prompt& prompt = *closed.prompt;
+  const auto open_size = static_cast<std::int64_t>(encode("so").size());
+  EXPECT_EQ(prompt.latent.begin, opened->size() + open_size);
+  EXPECT_EQ(prompt.latent.count, 3);
+  EXPECT_THAT(text_of(prompt),
+              EndsWith("assistant\nso<|vision_end|><|vision_end|><|vision_end|>end<|im_end|>"));
+  const auto before = static_cast<std::size_t>(prompt.latent.begin);
+  EXPECT_THAT(prompt.positions[before - 1], Each(opened->next_position + open_size - 1))
+      << "as the family goes on";
+  for (std::size_t i = before; i < prompt.positions.size(); ++i) EXPECT_THAT(prompt.positions[i], Each(i));
+  EXPECT_EQ(prompt.next_position, prompt.size());
+  EXPECT_EQ(closed.pooled_row, prompt.size() - 1);
+  const auto start = std::find(prompt.ids.rbegin(), prompt.ids.rend(), encode("<|im_start|>").front());
+  EXPECT_EQ(prompt.latent.context, prompt.ids.rend() - start - 1);
+
+  EXPECT_EQ(with("").close(opened, nullptr).prompt->latent.context, prompt.latent.begin - 1);
+  EXPECT_EQ(with(R"(, "context": "last")").close(opened, nullptr).prompt->latent.context,
+            prompt.latent.begin - 1);
+  EXPECT_EQ(with(R"(, "context": "none")").close(opened, nullptr).prompt->latent.context, -1);
+  EXPECT_EQ(with(R"(, "context": "token", "context_token": "<|video_pad|>")")
+                .close(opened, nullptr)
+                .prompt->latent.context,
+            prompt.latent.begin - 1)
+      << "the prompt has no such token";
+
+  Trace trace;
+  trace.text = "because";
+  EXPECT_THAT(message_of<InputError>([&] { (void)built.close(opened, &trace); }),
+              HasSubstr("read no traces"));
+  EXPECT_THAT(message_of<InputError>([&] { built.check_takes_trace({}); }), HasSubstr("think=False"));
+  EXPECT_THAT(message_of<InputError>([&] { built.check_writes_trace(); }), HasSubstr("write no trace"));
+  builder("{}").check_writes_trace();
+  EXPECT_THAT(
+      message_of<ModelError>([&] { (void)with(R"(, "context": "token", "context_token": "<none>")"); }),
+      HasSubstr("<none>"));
 }
 
 TEST(PromptBuilder, WithoutAChatTemplateOnlyRawRecipesWork) {

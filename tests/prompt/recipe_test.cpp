@@ -119,6 +119,23 @@ TEST(Recipe, EveryKeyIsRead) {
               AllOf(HasSubstr("image_qq"), HasSubstr("visdoc")));
 }
 
+TEST(Recipe, EveryKeyOfLatentStepsIsRead) {
+  const Recipe recipe = parse(R"({"latent": {"steps": 8, "open": "o", "token": "<ct>", "context": "token",
+      "context_token": "<d>", "tensors": "m.", "experts_per_step": 2, "excluded_experts": [3, 1, 3]}})");
+  ASSERT_TRUE(recipe.latent);
+  EXPECT_EQ(recipe.latent->steps, 8);
+  EXPECT_EQ(recipe.latent->open, "o");
+  EXPECT_EQ(recipe.latent->token, "<ct>");
+  EXPECT_EQ(recipe.latent->context, LatentThinking::Context::kToken);
+  EXPECT_EQ(recipe.latent->context_token, "<d>");
+  const models::ModelOptions options = model_options(recipe);
+  ASSERT_TRUE(options.latent);
+  EXPECT_EQ(options.latent->tensors, "m.");
+  EXPECT_EQ(options.latent->experts_per_step, 2);
+  EXPECT_THAT(options.latent->excluded_experts, ElementsAre(1, 3));
+  EXPECT_FALSE(model_options(parse("{}")).latent);
+}
+
 struct Hostile {
   const char* json;
   const char* key;   // What the message must name.
@@ -163,6 +180,19 @@ INSTANTIATE_TEST_SUITE_P(
                 "sparse.bias", "biases"},
         Hostile{R"({"bidirectional": "all"})", "bidirectional", "list of layers"},
         Hostile{R"({"bidirectional": [0.5]})", "bidirectional", "list of layers"},
+        Hostile{R"({"latent": true})", "latent", "object"},
+        Hostile{R"({"latent": {"steps": 8, "token": "t"}})", "latent.tensors", "missing"},
+        Hostile{R"({"latent": {"steps": 8, "token": "t", "tensors": ""}})", "latent.tensors", "empty"},
+        Hostile{R"({"latent": {"steps": -1, "token": "t", "tensors": "m."}})", "latent.steps", "-1"},
+        Hostile{R"({"latent": {"steps": 4097, "token": "t", "tensors": "m."}})", "latent.steps", "4097"},
+        Hostile{R"({"latent": {"steps": 8, "token": "t", "tensors": "m.", "context": "disc"}})",
+                "latent.context", "disc"},
+        Hostile{R"({"latent": {"steps": 8, "token": "t", "tensors": "m.", "context": "token"}})",
+                "latent.context_token", "go together"},
+        Hostile{R"({"latent": {"steps": 8, "token": "t", "tensors": "m.", "excluded_experts": [-1]}})",
+                "latent.excluded_experts", "-1"},
+        Hostile{R"({"latent": {"steps": 8, "token": "t", "tensors": "m."}, "bidirectional": true})", "latent",
+                "goes with no"},
         Hostile{R"({"dims": {"to": 3}})", "dims.to", "from"},
         Hostile{R"({"applies_to": {"model_types": ["qwen2_vl"]}})", "applies_to", "every model of a family"},
         Hostile{R"({"applies_to": {"name": "x"}})", "applies_to.name", "names"},
