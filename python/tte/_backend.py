@@ -13,10 +13,11 @@ class Backend:
 
     Args:
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1".
-        threads: threads inside an operation; 0: one per core.
+        threads: threads inside an operation, which are made with the backend; 0: one per core.
         media_threads: threads that decode and patchify beside the model for one call, and there is one more for others;
             0: a quarter of the cores.
-        state_bytes: memory for the sequence states (KV caches) of one model; 0: a quarter of the device's.
+        state_bytes: memory for the sequence states (KV caches) of one model; 0: a quarter of the device's, or of what
+            the process may map (`ulimit -v`).
         max_step_tokens: tokens in one step; prefill chunks and decode tokens share this budget. None: 512 on a
             CPU, 2048 on a GPU. A step is how long running sequences wait for their next token.
         max_running: sequences that run at the same time in one engine.
@@ -26,7 +27,10 @@ class Backend:
         vision_cache_bytes: memory for vision features that are kept for reuse.
 
     Raises:
-        DeviceError: the device is not available; the message lists those that are.
+        DeviceError: the device is not available; the message lists those that are. Or the system does not give the
+            threads. Under a limit of address space (`ulimit -v`) what fails later is an error too, of the item or the
+            checkpoint that wanted memory; but `import tte` itself, which needs 800 MB of it, may end the process
+            where NumPy's or torch's libraries cannot be loaded or set up.
 
     """
 

@@ -96,6 +96,8 @@ Backend::Impl::Impl(const BackendOptions& options) : options_(options) {
     options_.max_step_tokens = static_cast<int>(models::step_size(api::torch_device(device_).type()).tokens);
   }
   store_ = std::make_shared<weights::WeightStore>();
+  base::check_room_for(options_.threads + options_.media_threads + 2);
+  base::touch_thread_locals();
   executor_ = std::make_shared<engine::Executor>(options_.threads, options_.vision_cache_bytes);
   media_pool_ = std::make_unique<base::ThreadPool>(options_.media_threads);
 }

@@ -1,6 +1,7 @@
 #include "api/devices.h"
 
 #include <fmt/core.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,7 +17,7 @@
 namespace tte::api {
 namespace {
 
-// Physical memory, or the container's share of it.
+// Physical memory, or the container's share of it, or what the process may map (ulimit -v).
 std::int64_t host_memory() {
   const long pages = sysconf(_SC_PHYS_PAGES);
   const long page = sysconf(_SC_PAGE_SIZE);
@@ -25,6 +26,11 @@ std::int64_t host_memory() {
     std::ifstream stream(file);
     std::int64_t limit = 0;
     if (stream >> limit && limit > 0) bytes = bytes > 0 ? std::min(bytes, limit) : limit;
+  }
+  rlimit space{};
+  if (getrlimit(RLIMIT_AS, &space) == 0 && space.rlim_cur != RLIM_INFINITY) {
+    const auto limit = static_cast<std::int64_t>(std::min<rlim_t>(space.rlim_cur, std::int64_t{1} << 62));
+    bytes = bytes > 0 ? std::min(bytes, limit) : limit;
   }
   return bytes;
 }

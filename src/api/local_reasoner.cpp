@@ -4,6 +4,7 @@
 
 #include "api/stages.h"
 #include "base/plain_error.h"
+#include "base/threads.h"
 #include "engine/output_text.h"
 #include "prompt/decoding.h"
 #include "prompt/trace_text.h"
@@ -30,6 +31,7 @@ LocalReasoner::LocalReasoner(const std::filesystem::path& checkpoint, const Load
     : model_(checkpoint, options, backend) {
   model_.engine().model().check_generates();
   if (!options.draft) return;
+  const base::AvailableThreads threads;
   draft_ = base::in_plain_words(options.draft->checkpoint.string(), kLessOfACheckpoint,
                                 [&] { return backend.impl()->load_draft(*model_.loaded, *options.draft); });
 }

@@ -144,11 +144,14 @@ std::vector<float> maxsim(const TokenSets& queries, const TokenSets& documents,
   std::atomic<bool> stop = false;
   std::packaged_task<std::vector<float>()> task([&] {
     const c10::InferenceMode inference;
+    base::touch_thread_locals();
     base::set_operation_threads(options.threads > 0 ? options.threads
                                                     : static_cast<int>(std::thread::hardware_concurrency()));
+    const base::AvailableThreads threads;
     return Scorer(queries, documents, options.mean)(stop);
   });
   auto result = task.get_future();
+  base::check_room_for(1);
   std::thread worker(std::move(task));
   const auto wait = [&] {
     const auto check_cancel = [&] {

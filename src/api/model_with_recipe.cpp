@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/linear_format.h"
 #include "base/plain_error.h"
+#include "base/threads.h"
 #include "prompt/find_recipe.h"
 
 namespace tte {
@@ -57,6 +58,7 @@ void take_pooling(const models::HeadInfo& head, prompt::Recipe& recipe) {
 ModelWithRecipe::ModelWithRecipe(const std::filesystem::path& checkpoint, const LoadOptions& options,
                                  const Backend& backend_in)
     : backend(backend_in) {
+  const base::AvailableThreads threads;
   base::in_plain_words(checkpoint.string(), kLessOfACheckpoint, [&] { load(checkpoint, options); });
 }
 

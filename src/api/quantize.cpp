@@ -16,6 +16,7 @@
 #include "base/linear_format.h"
 #include "base/plain_error.h"
 #include "base/printable.h"
+#include "base/threads.h"
 #include "kernels/packed_weight.h"
 #include "models/head_config.h"
 #include "models/model.h"
@@ -191,6 +192,7 @@ void quantize(const fs::path& checkpoint, const fs::path& folder, const Quantize
     throw InputError(fmt::format("quantization is \"{}\": it must be \"int8\" or \"int4\".",
                                  base::printable(options.quantization, 40)));
   }
+  const base::AvailableThreads threads;
   base::in_plain_words(checkpoint.string(), "let other programs end first", [&] {
     try {
       NewFolder to(folder);

@@ -50,6 +50,9 @@ std::exception_ptr out_of_memory(std::string_view where, std::string_view remedy
 
 bool is_out_of_memory(const c10::Error& error) {
   const std::string_view message = error.what_without_backtrace();
+  // Where there is no memory for the message, it is cut.
+  constexpr std::string_view kBegins = "[enforce fail at alloc_cpu.cpp";
+  if (kBegins.starts_with(message)) return true;
   for (const char* words : {"can't allocate memory", "not enough memory", "alloc_cpu"}) {
     if (message.find(words) != std::string_view::npos) return true;
   }
@@ -74,7 +77,10 @@ std::exception_ptr plain_error(const std::exception_ptr& error, std::string_view
     if (e.code() != std::errc::resource_unavailable_try_again) return error;
     return made<DeviceError>(
         where,
-        fmt::format("the system gives no more threads ({}): lower threads and media_threads.", e.what()));
+        fmt::format(
+            "the system gives no more threads ({}): lower threads and media_threads, or raise the limits of "
+            "address space and processes (ulimit -v, ulimit -u).",
+            e.what()));
   } catch (...) {
     return error;
   }

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <exception>
 #include <iterator>
+#include <latch>
+#include <memory>
 #include <utility>
 
 #include "base/logging.h"
@@ -17,8 +19,17 @@ ThreadPool::ThreadPool(int threads) {
     throw InputError(fmt::format("A thread pool of {} threads: it must have at least one.", threads));
   state_->places = threads;
   threads_.reserve(static_cast<std::size_t>(threads) + 1);
+  const auto ready = std::make_shared<std::latch>(threads + 1);
   try {
-    for (int i = 0; i <= threads; ++i) threads_.emplace_back([&state = *state_] { run(state); });
+    for (int i = 0; i <= threads; ++i) {
+      threads_.emplace_back([&state = *state_, ready] {
+        set_operation_threads(1);
+        touch_thread_locals();
+        ready->count_down();
+        run(state);
+      });
+    }
+    ready->wait();
   } catch (...) {
     stop();
     throw;
@@ -72,7 +83,6 @@ void ThreadPool::post(std::function<void()> job, const void* owner) {
 }
 
 void ThreadPool::run(State& state) {
-  set_operation_threads(1);
   std::unique_lock lock(state.mutex);
   while (true) {
     auto owner = state.owners.end();

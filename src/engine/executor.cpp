@@ -4,8 +4,12 @@
 #include <c10/core/InferenceMode.h>
 
 #include <condition_variable>
+#include <exception>
+#include <future>
 #include <mutex>
+#include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "base/threads.h"
@@ -26,8 +30,16 @@ class Executor::Impl {
  public:
   explicit Impl(std::int64_t vision_cache_bytes) : vision_cache(vision_cache_bytes) {}
 
-  void run(int threads) {
+  // `ready` learns whether the threads of operations are there.
+  void run(int threads, std::promise<void>& ready) {
     if (threads > 0) base::set_operation_threads(threads);
+    if (!base::make_operation_threads()) {
+      const auto code = std::make_error_code(std::errc::resource_unavailable_try_again);
+      ready.set_exception(std::make_exception_ptr(std::system_error(code)));
+      return;
+    }
+    base::touch_thread_locals();
+    ready.set_value();
     is_executor = true;
     const c10::InferenceMode inference;
     bool more = false;
@@ -93,8 +105,18 @@ class Executor::Impl {
 };
 
 Executor::Executor(int threads, std::int64_t vision_cache_bytes)
-    : impl_(std::make_shared<Impl>(vision_cache_bytes)),
-      thread_([impl = impl_, threads] { impl->run(threads); }) {}
+    : impl_(std::make_shared<Impl>(vision_cache_bytes)) {
+  std::promise<void> ready;
+  std::future<void> made = ready.get_future();
+  thread_ =
+      std::thread([impl = impl_, threads, ready = std::move(ready)]() mutable { impl->run(threads, ready); });
+  try {
+    made.get();
+  } catch (...) {
+    thread_.join();
+    throw;
+  }
+}
 
 Executor::~Executor() {
   if (process_.elsewhere()) {

@@ -21,7 +21,8 @@ class Stepper {
 // same cores, and OpenMP keeps a single warm thread team.
 class Executor {
  public:
-  // `threads` inside an operation (0: leave torch's default). Steps run in inference mode.
+  // `threads` inside an operation (0: leave torch's default), which are made at once. Steps run in inference mode.
+  // Throws std::system_error where the system does not give the threads.
   Executor(int threads, std::int64_t vision_cache_bytes);
   ~Executor();  // Finishes the step that runs; in a forked process it leaves everything as it is.
   Executor(const Executor&) = delete;

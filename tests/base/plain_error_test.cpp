@@ -26,6 +26,14 @@ std::string plain(const std::function<void()>& call) {
   return message_of<E>([&] { in_plain_words("item 3", "lower it", call); });
 }
 
+TEST(PlainError, AMessageThatMemoryCutShortIsOfMemory) {
+  for (const char* words : {"", "[enforce fail a", "[enforce fail at alloc_cpu.cpp:127] . posix_memalign"}) {
+    EXPECT_TRUE(is_out_of_memory(c10::Error(c10::SourceLocation{"", "", 0}, words)));
+  }
+  EXPECT_FALSE(
+      is_out_of_memory(c10::Error(c10::SourceLocation{"", "", 0}, "[enforce fail at inline_container.cc")));
+}
+
 TEST(PlainError, MemoryThatRanOutSaysHowMuchWasWantedAndWhatToLower) {
   EXPECT_EQ(plain<OutOfMemoryError>([] { throw std::bad_alloc(); }), "item 3: memory ran out: lower it.");
   EXPECT_EQ(plain<OutOfMemoryError>([] { std::vector<char>().reserve(std::size_t(-1)); }),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from test_process_ends import check
+import pytest
+from test_process_ends import NANO, check
 
 LIMITS = """
 import gc, resource
@@ -119,6 +120,68 @@ for extra in [0, 1, 2, 4, 8, 16, 32, 64]:
 print(tte.Reasoner(folder, device="cpu").model.path == tte.Reasoner(folder, device="cpu").model.path)
 """,
         out="True",
+    )
+
+
+TIGHT = """
+import resource, sys
+import tte
+
+def used():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[0]) * resource.getpagesize()
+
+def tried(call):
+    try:
+        return call() is None
+    except (tte.Error, MemoryError) as error:
+        told = str(error)
+        assert len(told) < 500 and "\\n" not in told and (not told or told.endswith(".")), told
+
+for extra in {steps}:
+    pid = os.fork()
+    if pid:
+        status = os.waitpid(pid, 0)[1]
+        print("ends with", status, "at", extra) if status else None
+        continue
+    most = used() + (extra << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    made = {{}}
+    options = dict(threads=3, media_threads=1, state_bytes=16 << 20)
+    texts = ["red " * n for n in (1, 40, 300)]
+    tried(lambda: made.update(backend=tte.Backend("cpu", **options)))
+    for name, model in (("reasoner", tte.Reasoner), ("embedder", tte.Embedder)):
+        if "backend" in made:
+            tried(lambda: made.update({{name: model({nano!r} + "/" + name, backend=made["backend"])}}))
+    if "embedder" in made:
+        tried(lambda: made["embedder"].embed(texts, progress=False))
+    if "reasoner" in made:
+        tried(lambda: made["reasoner"].think(texts, max_new_tokens=4, progress=False))
+    if len(made) == 3:
+        tried(lambda: tte.think_then_embed(
+            texts, reasoner=made["reasoner"], embedder=made["embedder"], max_new_tokens=4, progress=False))
+    del made
+    os._exit(0)
+print("done")
+"""
+
+
+@pytest.mark.parametrize("part", range(3))
+def test_a_limit_of_address_space_is_an_error_and_no_end(part: int) -> None:
+    # From nothing at all to enough for everything: threads, checkpoints, states, steps.
+    steps = list(range(part, 420, 21))
+    check(TIGHT.format(steps=steps, nano=str(NANO)), out="done", header="import os\n")
+
+
+def test_the_default_of_states_fits_into_a_limit_of_address_space() -> None:
+    check(
+        """
+import resource
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+print(tte.Backend.devices()[-1].memory_bytes <= 4 << 30, tte.think_then_embed("a", progress=False).embeddings.shape)
+""",
+        out="True (1, 192)",
+        header="import tte\n",
     )
 
 
