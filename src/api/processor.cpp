@@ -48,7 +48,7 @@ ProcessedInput unpack(const prompt::EmbedPrompt& built) {
   out.pooled_row = built.pooled_row;
   if (prompt.latent.count > 0) out.latent_rows = {prompt.latent.begin, prompt.latent.end()};
   out.mm_token_type_ids.reserve(prompt.ids.size());
-  for (const models::TokenKind kind : prompt.kinds)
+  for (const base::Modality kind : prompt.kinds)
     out.mm_token_type_ids.push_back(static_cast<std::int64_t>(kind));
   out.position_ids.resize(3 * prompt.ids.size());
   for (std::size_t axis = 0; axis < 3; ++axis) {

@@ -31,7 +31,7 @@ struct Kept {
 TokenOrigin origin_of(const prompt::PromptBuilder& builder, const prompt::EmbedPrompt& prompt,
                       std::int64_t i) {
   const auto at = static_cast<std::size_t>(i);
-  if (prompt.prompt->kinds[at] != models::TokenKind::kText) return TokenOrigin::kVisual;
+  if (prompt.prompt->kinds[at] != base::Modality::kText) return TokenOrigin::kVisual;
   if (prompt.prompt->latent.has(i) || builder.is_special(prompt.prompt->ids[at]))
     return TokenOrigin::kSpecial;
   return i >= prompt.trace_begin && i < prompt.trace_end ? TokenOrigin::kTrace : TokenOrigin::kText;

@@ -48,11 +48,11 @@ std::string Tokenizer::apply_chat_template(const std::vector<Message>& messages,
     turn.role = message.role;
     turn.plain = message.plain;
     for (const Part& part : message.parts) {
-      using Kind = text::ChatPart::Kind;
+      using base::Modality;
       const auto* text = std::get_if<std::string>(&part);
-      turn.parts.push_back({text != nullptr                       ? Kind::kText
-                            : std::holds_alternative<Image>(part) ? Kind::kImage
-                                                                  : Kind::kVideo,
+      turn.parts.push_back({text != nullptr                       ? Modality::kText
+                            : std::holds_alternative<Image>(part) ? Modality::kImage
+                                                                  : Modality::kVideo,
                             text != nullptr ? *text : std::string()});
     }
   }

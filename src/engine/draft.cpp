@@ -115,7 +115,7 @@ DraftReader::DraftReader(std::shared_ptr<Draft> draft, const models::Prompt& pro
     : draft_(std::move(draft)), prompt_tokens_(prompt.size()) {
   if (prompt.visuals.empty()) return;
   for (std::size_t i = 0; i < prompt.kinds.size(); ++i) {
-    if (prompt.kinds[i] == models::TokenKind::kText) text_.push_back(static_cast<std::int64_t>(i));
+    if (prompt.kinds[i] == base::Modality::kText) text_.push_back(static_cast<std::int64_t>(i));
   }
 }
 

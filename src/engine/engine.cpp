@@ -33,7 +33,7 @@ void check_prompt(const models::Prompt* prompt, const models::ModelInfo& info) {
     expected += tokens;
   }
   std::int64_t visual = 0;
-  for (const models::TokenKind kind : prompt->kinds) visual += kind == models::TokenKind::kText ? 0 : 1;
+  for (const base::Modality kind : prompt->kinds) visual += kind == base::Modality::kText ? 0 : 1;
   if (prompt->kinds.size() != prompt->ids.size() || prompt->positions.size() != prompt->ids.size() ||
       prompt->visual_tokens.size() != prompt->visuals.size() || visual != expected) {
     throw InputError(fmt::format(
@@ -62,7 +62,7 @@ void check_latent(const models::LatentRows& latent, const models::Prompt& prompt
         "\"latent\".");
   }
   const auto text = [&](std::int64_t row) {
-    return prompt.kinds[static_cast<std::size_t>(row)] == models::TokenKind::kText;
+    return prompt.kinds[static_cast<std::size_t>(row)] == base::Modality::kText;
   };
   bool fits = latent.begin >= 1 && latent.count > 0 && latent.count <= prompt.size() - latent.begin &&
               latent.context >= -1 && latent.context < latent.begin;

@@ -11,7 +11,7 @@
 namespace tte::engine {
 namespace {
 
-// Beside the values of models::TokenKind.
+// Beside the values of base::Modality.
 constexpr std::uint64_t kLatentKind = 255;
 
 // The finaliser of splitmix64: every input bit changes about half of the output bits.
@@ -41,7 +41,7 @@ void TokenChain::push_text(std::int64_t id, const std::array<std::int64_t, 3>& p
   push({word(id), 0, word(position[0]), word(position[1]), word(position[2]), 0, 0});
 }
 
-void TokenChain::push_visual(std::int64_t id, models::TokenKind kind,
+void TokenChain::push_visual(std::int64_t id, base::Modality kind,
                              const std::array<std::int64_t, 3>& position, const base::Digest& visual) {
   push({word(id), word(static_cast<std::int64_t>(kind)), word(position[0]), word(position[1]),
         word(position[2]), visual.low, visual.high});
@@ -80,7 +80,7 @@ TokenChain chain_of(const models::Prompt& prompt, bool from_hidden) {
       chain.push_latent(row - prompt.latent.begin, prompt.positions[i], prompt.latent.context);
       continue;
     }
-    if (prompt.kinds[i] == models::TokenKind::kText) {
+    if (prompt.kinds[i] == base::Modality::kText) {
       chain.push_text(prompt.ids[i], prompt.positions[i]);
       continue;
     }

@@ -26,7 +26,7 @@ class TokenChain {
   // Chains of different `kind`s have no prefix in common.
   explicit TokenChain(std::uint64_t kind) : kind_(kind) {}
   void push_text(std::int64_t id, const std::array<std::int64_t, 3>& position);
-  void push_visual(std::int64_t id, models::TokenKind kind, const std::array<std::int64_t, 3>& position,
+  void push_visual(std::int64_t id, base::Modality kind, const std::array<std::int64_t, 3>& position,
                    const base::Digest& visual);
   // `context`: the token whose state the step sees.
   void push_latent(std::int64_t step, const std::array<std::int64_t, 3>& position, std::int64_t context);

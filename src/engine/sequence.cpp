@@ -37,7 +37,7 @@ at::Tensor result_tensor(at::IntArrayRef sizes) {
 VisualRows::VisualRows(const models::Prompt& prompt) {
   if (prompt.visuals.empty()) return;
   for (std::size_t i = 0; i < prompt.kinds.size(); ++i) {
-    if (prompt.kinds[i] != models::TokenKind::kText) rows_.push_back(static_cast<std::int64_t>(i));
+    if (prompt.kinds[i] != base::Modality::kText) rows_.push_back(static_cast<std::int64_t>(i));
   }
   starts_.push_back(0);
   for (const std::int64_t tokens : prompt.visual_tokens) starts_.push_back(starts_.back() + tokens);

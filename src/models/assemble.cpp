@@ -292,6 +292,25 @@ class AssembledModel final : public Model {
 
 }  // namespace
 
+std::optional<std::string> replace_prefix(std::string_view name, std::span<const PrefixRule> rules) {
+  for (const auto& [from, to] : rules) {
+    if (name.starts_with(from)) return std::string(to).append(name.substr(from.size()));
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string> first_generation(std::string_view name) {
+  static constexpr std::array<PrefixRule, 6> rules = {{
+      {"model.visual.", "visual."},
+      {"model.language_model.", "model."},
+      {"language_model.", "model."},
+      {"embed_tokens.", "model.embed_tokens."},
+      {"layers.", "model.layers."},
+      {"norm.", "model.norm."},
+  }};
+  return replace_prefix(name, rules);
+}
+
 std::shared_ptr<const Model> assemble(const base::Checkpoint& checkpoint_in, const ModelOptions& options,
                                       Parts parts) {
   std::optional<HeadConfig> config;
@@ -304,7 +323,7 @@ std::shared_ptr<const Model> assemble(const base::Checkpoint& checkpoint_in, con
   const auto rename = [&parts](std::string_view name) -> std::optional<std::string> {
     const bool wrapped = name.starts_with(kInner);
     if (wrapped) name.remove_prefix(kInner.size());
-    auto renamed = parts.rename ? parts.rename(name) : std::nullopt;
+    auto renamed = parts.rename(name);
     return renamed || !wrapped ? renamed : std::string(name);
   };
   const weights::Naming naming = {rename, LanguageModel::tied_tensors(parts.text)};

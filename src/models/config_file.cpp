@@ -157,10 +157,6 @@ JsonObject ConfigFile::text() const {
   return root().has("text_config") ? root().object("text_config") : root();
 }
 
-std::string model_type(const base::Checkpoint& checkpoint) {
-  return read_config_file(checkpoint).root().text("model_type", "");
-}
-
 ConfigFile read_config_file(const base::Checkpoint& checkpoint) {
   ConfigFile file{base::shown(checkpoint / "config.json"), base::read_json(checkpoint / "config.json")};
   // ColQwen2 and its like: the model that they project the states of.

@@ -23,13 +23,12 @@ struct ConfigFile {
   base::Json json;
 
   [[nodiscard]] base::JsonObject root() const { return {json, name}; }
+  [[nodiscard]] std::string type() const { return root().text("model_type", ""); }
   // "text_config", or the top level of files written before it existed.
   [[nodiscard]] base::JsonObject text() const;
   [[nodiscard]] base::JsonObject vision() const { return root().object("vision_config"); }
 };
 ConfigFile read_config_file(const base::Checkpoint& checkpoint);
-// Its model_type; empty: it has none.
-std::string model_type(const base::Checkpoint& checkpoint);
 
 // What a family's text model may differ in.
 struct TextRules {

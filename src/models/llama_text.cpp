@@ -2,7 +2,7 @@
 
 namespace tte::models {
 
-TextConfig read_llama_text(const ConfigFile& file, const std::string& type) {
+TextConfig read_llama_text(const ConfigFile& file) {
   TextRules rules;
   rules.free_head_dim = true;
   TextConfig& text = rules.defaults;
@@ -12,7 +12,7 @@ TextConfig read_llama_text(const ConfigFile& file, const std::string& type) {
   text.layers = 32;
   text.heads = 32;
   text.max_positions = 2048;
-  if (type == "mistral") {
+  if (file.text().text("model_type", "llama") == "mistral") {
     text.intermediate_size = 14336;
     text.kv_heads = 8;
     text.max_positions = 131072;

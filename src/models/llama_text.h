@@ -5,8 +5,8 @@
 
 namespace tte::models {
 
-// What config.json says of the text model, with the defaults of transformers' LlamaConfig or MistralConfig: `type`, a
-// model_type, is "llama" or "mistral". Throws as read_text().
-TextConfig read_llama_text(const ConfigFile& file, const std::string& type);
+// What config.json says of the text model, with the defaults of transformers' LlamaConfig or, where its model_type is
+// "mistral", MistralConfig. Throws as read_text().
+TextConfig read_llama_text(const ConfigFile& file);
 
 }  // namespace tte::models

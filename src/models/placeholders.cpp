@@ -35,7 +35,7 @@ void check_ids(const std::vector<std::int64_t>& ids, std::int64_t vocab_size) {
 
 void append_text(Prompt& prompt, std::int64_t id, std::int64_t position) {
   prompt.ids.push_back(id);
-  prompt.kinds.push_back(TokenKind::kText);
+  prompt.kinds.push_back(base::Modality::kText);
   prompt.positions.push_back({position, position, position});
 }
 

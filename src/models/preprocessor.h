@@ -11,6 +11,7 @@
 
 #include "base/checkpoint.h"
 #include "base/digest.h"
+#include "base/modality.h"
 #include "media/budget.h"
 #include "media/patches.h"
 #include "tte/input.h"
@@ -29,9 +30,6 @@ struct Visual {
 };
 using Visuals = std::vector<std::shared_ptr<const Visual>>;
 
-// What kind of token stands at a position.
-enum class TokenKind : std::int8_t { kText, kImage, kVideo };
-
 // Rows of a prompt that are no tokens: in each, the model reads what it makes of its own state behind the row before
 // (Model::next_latent). The ids there only stand for them.
 struct LatentRows {
@@ -46,7 +44,7 @@ struct LatentRows {
 // A prompt as the model sees it: placeholders expanded, positions assigned.
 struct Prompt {
   std::vector<std::int64_t> ids;
-  std::vector<TokenKind> kinds;                        // Same length as ids.
+  std::vector<base::Modality> kinds;                   // Same length as ids.
   std::vector<std::array<std::int64_t, 3>> positions;  // (t, h, w) per token.
   std::int64_t next_position = 0;                      // The first generated token has it, on all three axes.
   Visuals visuals;                                     // In the order of their tokens.

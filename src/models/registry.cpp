@@ -1,8 +1,7 @@
-// The families that tte knows. A new family is one include and one line.
+// The families that tte knows, by model_type. A new family is one include and one line.
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 
-#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -12,51 +11,39 @@
 #include "base/json.h"
 #include "base/printable.h"
 #include "models/config_file.h"
-#include "models/llama/model.h"
-#include "models/llama/preprocessor.h"
-#include "models/llava_next/model.h"
-#include "models/llava_next/preprocessor.h"
-#include "models/model.h"
-#include "models/qwen2/model.h"
-#include "models/qwen2/preprocessor.h"
-#include "models/qwen2_5_vl/model.h"
-#include "models/qwen2_5_vl/preprocessor.h"
-#include "models/qwen2_vl/model.h"
-#include "models/qwen2_vl/preprocessor.h"
-#include "models/qwen3/model.h"
-#include "models/qwen3/preprocessor.h"
-#include "models/qwen3_5/model.h"
-#include "models/qwen3_5/preprocessor.h"
-#include "models/qwen3_vl/model.h"
-#include "models/qwen3_vl/preprocessor.h"
+#include "models/family.h"
+#include "models/llama_text.h"
+#include "models/llava_next/family.h"
+#include "models/qwen2/config.h"
+#include "models/qwen2_5_vl/family.h"
+#include "models/qwen2_vl/family.h"
+#include "models/qwen3/config.h"
+#include "models/qwen3_5/family.h"
+#include "models/qwen3_vl/family.h"
+#include "models/text_only.h"
 #include "tte/error.h"
 
 namespace tte::models {
 namespace {
 
-struct Family {
-  std::function<std::shared_ptr<const Preprocessor>(const base::Checkpoint&)> preprocessor;
-  std::function<std::shared_ptr<const Model>(const base::Checkpoint&, const ModelOptions&)> model;
-};
-
 const std::map<std::string, Family>& families() {
   static const std::map<std::string, Family> known = {
-      {"qwen2_vl", {qwen2_vl::load_preprocessor, qwen2_vl::load_model}},
-      {"qwen2_5_vl", {qwen2_5_vl::load_preprocessor, qwen2_5_vl::load_model}},
-      {"qwen3_vl", {qwen3_vl::load_preprocessor, qwen3_vl::load_model}},
-      {"colqwen3", {qwen3_vl::load_preprocessor, qwen3_vl::load_model}},
-      {"ops_colqwen3", {qwen3_vl::load_preprocessor, qwen3_vl::load_model}},
-      {"qwen3_vl_moe", {qwen3_vl::load_preprocessor, qwen3_vl::load_model}},
-      {"qwen2", {qwen2::load_preprocessor, qwen2::load_model}},
-      {"qwen3", {qwen3::load_preprocessor, qwen3::load_model}},
-      {"qwen3_moe", {qwen3::load_preprocessor, qwen3::load_model}},
-      {"llama", {llama::load_preprocessor, llama::load_model}},
-      {"mistral", {llama::load_preprocessor, llama::load_model}},
-      {"llava_next", {llava_next::load_preprocessor, llava_next::load_model}},
-      {"qwen3_5", {qwen3_5::load_preprocessor, qwen3_5::load_model}},
-      {"qwen3_5_text", {qwen3_5::load_text_preprocessor, qwen3_5::load_text_model}},
-      {"qwen3_5_moe", {qwen3_5::load_preprocessor, qwen3_5::load_model}},
-      {"qwen3_5_moe_text", {qwen3_5::load_text_preprocessor, qwen3_5::load_text_model}},
+      {"qwen2_vl", qwen2_vl::family()},
+      {"qwen2_5_vl", qwen2_5_vl::family()},
+      {"qwen3_vl", qwen3_vl::family()},
+      {"colqwen3", qwen3_vl::family()},
+      {"ops_colqwen3", qwen3_vl::family()},
+      {"qwen3_vl_moe", qwen3_vl::family()},
+      {"qwen2", text_only_family(qwen2::read_config)},
+      {"qwen3", text_only_family(qwen3::read_config)},
+      {"qwen3_moe", text_only_family(qwen3::read_config)},
+      {"llama", text_only_family(read_llama_text)},
+      {"mistral", text_only_family(read_llama_text)},
+      {"llava_next", llava_next::family()},
+      {"qwen3_5", qwen3_5::family()},
+      {"qwen3_5_text", qwen3_5::text_family()},
+      {"qwen3_5_moe", qwen3_5::family()},
+      {"qwen3_5_moe_text", qwen3_5::text_family()},
   };
   return known;
 }
@@ -97,14 +84,14 @@ std::optional<at::ScalarType> declared_dtype(const base::Checkpoint& checkpoint)
 }
 
 std::shared_ptr<const Preprocessor> load_preprocessor(const base::Checkpoint& checkpoint) {
-  return family_of(checkpoint).preprocessor(checkpoint);
+  return family_of(checkpoint).load_preprocessor(checkpoint);
 }
 
 std::shared_ptr<const Model> load_model(const base::Checkpoint& checkpoint, const ModelOptions& options) {
   const Family& family = family_of(checkpoint);
   ModelOptions complete = options;
   if (!complete.placement.dtype) complete.placement.dtype = declared_dtype(checkpoint);
-  return family.model(checkpoint, complete);
+  return family.load_model(checkpoint, complete);
 }
 
 }  // namespace tte::models

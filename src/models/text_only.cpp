@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/file.h"
+#include "models/assemble.h"
 #include "models/placeholders.h"
 #include "tte/error.h"
 
@@ -64,9 +65,21 @@ class TextOnlyPreprocessor final : public Preprocessor {
 
 }  // namespace
 
-std::shared_ptr<const Preprocessor> text_only_preprocessor(const base::Checkpoint& checkpoint,
-                                                           std::int64_t vocab_size) {
-  return std::make_shared<TextOnlyPreprocessor>(base::shown(checkpoint.folder()), vocab_size);
+Family text_only_family(TextConfig (*read)(const ConfigFile& file), std::vector<std::string> unread) {
+  return {
+      [read](const base::Checkpoint& checkpoint) {
+        return std::make_shared<const TextOnlyPreprocessor>(base::shown(checkpoint.folder()),
+                                                            read(read_config_file(checkpoint)).vocab_size);
+      },
+      [read, unread = std::move(unread)](const base::Checkpoint& checkpoint, const ModelOptions& options) {
+        const ConfigFile file = read_config_file(checkpoint);
+        Parts parts;
+        parts.family = file.type();
+        parts.file = file.name;
+        parts.text = read(file);
+        parts.unread = unread;
+        return assemble(checkpoint, options, std::move(parts));
+      }};
 }
 
 }  // namespace tte::models

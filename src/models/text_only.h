@@ -1,16 +1,16 @@
-// The Preprocessor of models that read text only.
+// Families of models that read text only, which differ in their config alone.
 #pragma once
 
-#include <cstdint>
-#include <memory>
+#include <string>
+#include <vector>
 
-#include "base/checkpoint.h"
-#include "models/preprocessor.h"
+#include "models/config_file.h"
+#include "models/family.h"
 
 namespace tte::models {
 
-// Refuses images and videos, naming the checkpoint; tokens count up from position 0.
-std::shared_ptr<const Preprocessor> text_only_preprocessor(const base::Checkpoint& checkpoint,
-                                                           std::int64_t vocab_size);
+// `read` reads config.json; `unread` is Parts::unread. Images and videos are refused, naming the checkpoint; tokens
+// count up from position 0.
+Family text_only_family(TextConfig (*read)(const ConfigFile& file), std::vector<std::string> unread = {});
 
 }  // namespace tte::models

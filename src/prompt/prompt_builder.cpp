@@ -31,7 +31,7 @@ std::string replaced(std::string_view piece, std::string_view value) {
 
 bool all_text(const std::vector<ChatPart>& parts) {
   return std::all_of(parts.begin(), parts.end(),
-                     [](const ChatPart& part) { return part.kind == ChatPart::Kind::kText; });
+                     [](const ChatPart& part) { return part.kind == base::Modality::kText; });
 }
 
 // Templates of text-only models write a list of parts as its Python representation, or fail.
@@ -39,8 +39,8 @@ bool takes_lists(const text::ChatTemplate& chat_template, const char* role) {
   constexpr const char* kProbe = "probe0";
   text::RenderOptions options;
   options.guard_control_tokens = false;
-  std::vector<ChatMessage> messages = {{role, {{ChatPart::Kind::kText, kProbe}}, false}};
-  if (messages.front().role != "user") messages.push_back({"user", {{ChatPart::Kind::kText, "x"}}, true});
+  std::vector<ChatMessage> messages = {{role, {{base::Modality::kText, kProbe}}, false}};
+  if (messages.front().role != "user") messages.push_back({"user", {{base::Modality::kText, "x"}}, true});
   try {
     const std::string out = chat_template.render(messages, options);
     return out.find(kProbe) != std::string::npos && out.find("'type'") == std::string::npos &&
@@ -53,7 +53,7 @@ bool takes_lists(const text::ChatTemplate& chat_template, const char* role) {
 void append_ids(models::Prompt& prompt, const std::vector<std::int64_t>& ids) {
   for (const std::int64_t id : ids) {
     prompt.ids.push_back(id);
-    prompt.kinds.push_back(models::TokenKind::kText);
+    prompt.kinds.push_back(base::Modality::kText);
     prompt.positions.push_back({prompt.next_position, prompt.next_position, prompt.next_position});
     ++prompt.next_position;
   }
@@ -72,7 +72,7 @@ void move_text_past_all_axes(models::Prompt& prompt) {
   auto visual = prompt.visual_tokens.begin();
   for (std::size_t i = 0; i < prompt.positions.size(); ++i) {
     auto& axes = prompt.positions[i];
-    const bool text = prompt.kinds[i] == models::TokenKind::kText;
+    const bool text = prompt.kinds[i] == base::Modality::kText;
     if (!text && left == 0) left = *visual++;
     if (text || !goes_on) shift = next - axes[0];
     goes_on = !text && --left > 0;
@@ -87,7 +87,7 @@ void move_text_past_all_axes(models::Prompt& prompt) {
 // Questions about one image or video part after it.
 void set_boundaries_after_visuals(models::Prompt& prompt) {
   for (std::size_t i = 1; i < prompt.kinds.size(); ++i) {
-    if (prompt.kinds[i] == models::TokenKind::kText && prompt.kinds[i - 1] != models::TokenKind::kText) {
+    if (prompt.kinds[i] == base::Modality::kText && prompt.kinds[i - 1] != base::Modality::kText) {
       prompt.boundaries.push_back(static_cast<std::int64_t>(i));
     }
   }
@@ -287,7 +287,7 @@ std::string PromptBuilder::render_messages(std::vector<ChatMessage> messages) co
       throw InputError(fmt::format("it has an image or a video, but the chat template of {} takes text only.",
                                    files_->path.string()));
     }
-    if (message.parts.empty()) message.parts.push_back({ChatPart::Kind::kText, ""});
+    if (message.parts.empty()) message.parts.push_back({base::Modality::kText, ""});
   }
   text::RenderOptions options;
   // An assistant turn at the end is one to be continued: a closed one would leave nothing to write.
@@ -305,8 +305,8 @@ std::string PromptBuilder::render_messages(std::vector<ChatMessage> messages) co
 std::string PromptBuilder::render_raw(const std::vector<ChatPart>& parts) const {
   std::string out;
   for (const ChatPart& part : parts) {
-    out += part.kind == ChatPart::Kind::kText    ? part.text
-           : part.kind == ChatPart::Kind::kImage ? image_text_
+    out += part.kind == base::Modality::kText    ? part.text
+           : part.kind == base::Modality::kImage ? image_text_
                                                  : video_text_;
   }
   return control().settle(out);
@@ -413,7 +413,7 @@ std::vector<ChatPart> PromptBuilder::place(const Trace& trace, const Input& inpu
                                            const CancelToken& stop) const {
   std::vector<ChatPart> parts;
   const auto add = [&](std::string text) {
-    if (!text.empty()) parts.push_back({ChatPart::Kind::kText, std::move(text)});
+    if (!text.empty()) parts.push_back({base::Modality::kText, std::move(text)});
   };
   const auto evidence = evidence_of(trace.text, recipe_.trace.evidence);
   if (!evidence) {
@@ -423,7 +423,7 @@ std::vector<ChatPart> PromptBuilder::place(const Trace& trace, const Input& inpu
   const models::Visuals pointed = media_.read_evidence(input, *evidence, stop);
   visuals.insert(visuals.end(), pointed.begin(), pointed.end());
   add(guarded_trace(evidence->head));
-  parts.insert(parts.end(), pointed.size(), {ChatPart::Kind::kImage, ""});
+  parts.insert(parts.end(), pointed.size(), {base::Modality::kImage, ""});
   add(guarded_trace(evidence->tail));
   return parts;
 }
@@ -493,7 +493,7 @@ std::vector<std::pair<std::size_t, std::size_t>> PromptBuilder::text_ranges(
       return ids_of(input, changed, visuals);
     };
     const bool text = messages ? std::holds_alternative<std::string>(input.messages[turn].parts[i])
-                               : slots.content[i].kind == ChatPart::Kind::kText;
+                               : slots.content[i].kind == base::Modality::kText;
     if (text) add(with("0"), with("1 2 3"));
   }
   return ranges;

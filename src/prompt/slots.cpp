@@ -16,14 +16,14 @@ using text::ChatPart;
 
 void append_text(std::vector<ChatPart>& parts, std::string_view text) {
   if (text.empty()) return;
-  if (parts.empty() || parts.back().kind != ChatPart::Kind::kText)
-    parts.push_back({ChatPart::Kind::kText, ""});
+  if (parts.empty() || parts.back().kind != base::Modality::kText)
+    parts.push_back({base::Modality::kText, ""});
   parts.back().text += text;
 }
 
 void append(std::vector<ChatPart>& parts, const std::vector<ChatPart>& more) {
   for (const ChatPart& part : more) {
-    if (part.kind == ChatPart::Kind::kText) {
+    if (part.kind == base::Modality::kText) {
       append_text(parts, part.text);
     } else {
       parts.push_back(part);
@@ -34,8 +34,8 @@ void append(std::vector<ChatPart>& parts, const std::vector<ChatPart>& more) {
 void add_missing_text(std::vector<ChatPart>& content, const PromptTemplate& prompt) {
   bool video = false;
   for (const ChatPart& part : content) {
-    if (part.kind == ChatPart::Kind::kText && !part.text.empty()) return;
-    video = video || part.kind == ChatPart::Kind::kVideo;
+    if (part.kind == base::Modality::kText && !part.text.empty()) return;
+    video = video || part.kind == base::Modality::kVideo;
   }
   append_text(content, video ? prompt.no_text_video : prompt.no_text_image);
 }
@@ -67,10 +67,10 @@ std::vector<ChatPart> chat_parts(const std::vector<Part>& parts, const UserText&
   std::vector<ChatPart> out;
   for (const Part& part : parts) {
     if (const auto* text = std::get_if<std::string>(&part)) {
-      out.push_back({ChatPart::Kind::kText, write(*text)});
+      out.push_back({base::Modality::kText, write(*text)});
     } else {
       out.push_back(
-          {std::holds_alternative<Image>(part) ? ChatPart::Kind::kImage : ChatPart::Kind::kVideo, ""});
+          {std::holds_alternative<Image>(part) ? base::Modality::kImage : base::Modality::kVideo, ""});
     }
   }
   return out;
@@ -100,7 +100,7 @@ Slots slots_of(const Input& input, const PromptRequest& request, const Recipe& r
   });
   if (slots.instruction.empty()) add_missing_text(slots.content, recipe.prompt);
   if (recipe.prompt.blank_image > 0 && !has_media(input)) {
-    slots.content.insert(slots.content.begin(), {ChatPart::Kind::kImage, ""});
+    slots.content.insert(slots.content.begin(), {base::Modality::kImage, ""});
   }
   return slots;
 }
@@ -110,9 +110,9 @@ std::vector<ChatPart> fill(const Pieces& pieces, const Slots& slots) {
   std::vector<ChatPart> media, images, videos;
   std::string text;
   for (const ChatPart& part : slots.content) {
-    if (part.kind != ChatPart::Kind::kText) {
+    if (part.kind != base::Modality::kText) {
       media.push_back(part);
-      (part.kind == ChatPart::Kind::kImage ? images : videos).push_back(part);
+      (part.kind == base::Modality::kImage ? images : videos).push_back(part);
     } else if (!part.text.empty()) {
       text += (text.empty() ? "" : "\n") + part.text;
     }

@@ -11,7 +11,7 @@
 #include "media/encode.h"
 #include "media/patches.h"
 #include "media/video.h"
-#include "models/qwen/frames.h"
+#include "models/frames.h"
 #include "tte/error.h"
 
 namespace tte::remote {
@@ -101,8 +101,8 @@ Json Attachments::video(const Video& video) {
   rule.min_frames = limits.frames.min_frames.value_or(1);
   rule.max_frames = limits.frames.max_frames.value_or(rule.max_frames);
   const auto sample = [&](int total, std::optional<double> source_fps) {
-    const models::FrameSampling chosen = models::qwen::choose_rule(video, rule, 1, total, source_fps);
-    return models::qwen::sample_frames(total, source_fps, chosen, 1);
+    const models::FrameSampling chosen = models::choose_rule(video, rule, 1, total, source_fps);
+    return models::sample_frames(total, source_fps, chosen, 1);
   };
   const auto fit = [&](Size frame, std::int64_t /*frames*/) {
     return fitted(frame, video.resize, limits.video_min_pixels, limits.video_max_pixels);

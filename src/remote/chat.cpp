@@ -37,10 +37,10 @@ Json text_part(const std::string& text) {
 // A user's turn of one text is that text, which every server takes.
 Json content_of(const std::vector<ChatPart>& parts, const std::vector<Json>& visuals, std::size_t& next) {
   if (parts.empty()) return "";
-  if (parts.size() == 1 && parts.front().kind == ChatPart::Kind::kText) return parts.front().text;
+  if (parts.size() == 1 && parts.front().kind == base::Modality::kText) return parts.front().text;
   Json list = Json::array();
   for (const ChatPart& part : parts) {
-    if (part.kind == ChatPart::Kind::kText) {
+    if (part.kind == base::Modality::kText) {
       list.push_back(text_part(part.text));
     } else {
       for (const Json& image : visuals.at(next)) list.push_back(image);

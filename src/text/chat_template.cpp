@@ -139,13 +139,13 @@ class LoadedTemplate final : public ChatTemplate {
 
 // `last`: its last text is to be continued; it is marked and copied to `final_text`.
 Value message_value(ChatMessage message, bool last, std::string& final_text) {
-  const auto is_text = [](const ChatPart& part) { return part.kind == ChatPart::Kind::kText; };
+  const auto is_text = [](const ChatPart& part) { return part.kind == base::Modality::kText; };
   auto& parts = message.parts;
   const bool plain = message.plain && std::all_of(parts.begin(), parts.end(), is_text);
   if (plain) {
     std::string joined;
     for (const ChatPart& part : parts) joined += part.text;
-    parts = {{ChatPart::Kind::kText, std::move(joined)}};
+    parts = {{base::Modality::kText, std::move(joined)}};
   }
   if (last) {
     const auto marked = std::find_if(parts.rbegin(), parts.rend(), is_text);
@@ -162,7 +162,7 @@ Value message_value(ChatMessage message, bool last, std::string& final_text) {
     if (is_text(part)) {
       content.emplace_back(make_dict({{"type", "text"}, {"text", part.text}}));
     } else {
-      content.emplace_back(make_dict({{"type", part.kind == ChatPart::Kind::kImage ? "image" : "video"}}));
+      content.emplace_back(make_dict({{"type", part.kind == base::Modality::kImage ? "image" : "video"}}));
     }
   }
   return make_dict({{"role", message.role}, {"content", std::move(content)}});

@@ -10,13 +10,14 @@
 #include <vector>
 
 #include "base/checkpoint.h"
+#include "base/modality.h"
 #include "text/control_tokens.h"
 #include "text/tokenizer/tokenizer.h"
 
 namespace tte::text {
 
 struct ChatPart {
-  enum class Kind { kText, kImage, kVideo } kind = Kind::kText;
+  base::Modality kind = base::Modality::kText;
   std::string text;  // kText only.
 };
 struct ChatMessage {

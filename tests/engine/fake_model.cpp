@@ -351,7 +351,7 @@ at::Tensor FakeModel::reference(const models::Prompt& prompt) const {
   std::int64_t row = 0;
   for (std::size_t i = 0; i < prompt.ids.size(); ++i) {
     const float* feature = nullptr;
-    if (prompt.kinds[i] != models::TokenKind::kText) {
+    if (prompt.kinds[i] != base::Modality::kText) {
       if (row == features[visual].size(0)) {
         ++visual;
         row = 0;
@@ -401,7 +401,7 @@ std::int64_t FakeModel::peak_used() const {
 
 std::shared_ptr<const models::Prompt> make_prompt(const std::vector<PromptPart>& parts) {
   auto prompt = std::make_shared<models::Prompt>();
-  const auto add = [&](std::int64_t id, models::TokenKind kind, std::array<std::int64_t, 3> position) {
+  const auto add = [&](std::int64_t id, base::Modality kind, std::array<std::int64_t, 3> position) {
     prompt->ids.push_back(id);
     prompt->kinds.push_back(kind);
     prompt->positions.push_back(position);
@@ -410,7 +410,7 @@ std::shared_ptr<const models::Prompt> make_prompt(const std::vector<PromptPart>&
   for (const PromptPart& part : parts) {
     if (const auto* text = std::get_if<std::string>(&part)) {
       for (const std::int64_t id : bytes_of(*text)) {
-        add(id, models::TokenKind::kText, {next, next, next});
+        add(id, base::Modality::kText, {next, next, next});
         ++next;
       }
       continue;
@@ -419,7 +419,7 @@ std::shared_ptr<const models::Prompt> make_prompt(const std::vector<PromptPart>&
     const std::int64_t h = visual->patches.h / 2;
     const std::int64_t w = visual->patches.w / 2;
     for (std::int64_t i = 0; i < h * w; ++i) {
-      add(kImagePad, models::TokenKind::kImage, {next, next + i / w, next + i % w});
+      add(kImagePad, base::Modality::kImage, {next, next + i / w, next + i % w});
     }
     next += std::max(h, w);
     prompt->visuals.push_back(visual);
@@ -446,7 +446,7 @@ std::shared_ptr<const models::Prompt> with_latent(const models::Prompt& prompt, 
   for (const std::int64_t id : ids) {
     const std::int64_t position = out->size();
     out->ids.push_back(id);
-    out->kinds.push_back(models::TokenKind::kText);
+    out->kinds.push_back(base::Modality::kText);
     out->positions.push_back({position, position, position});
   }
   out->next_position = std::max(out->next_position, out->size());

@@ -49,7 +49,7 @@ TEST(TokenChain, KnowsImagesKindsAndPositions) {
 
   // The same ids as text: a model that wrote placeholder tokens itself.
   auto as_text = *make_prompt({std::string("ab"), make_visual(1, 4, 4), std::string("cd")});
-  for (auto& kind : as_text.kinds) kind = models::TokenKind::kText;
+  for (auto& kind : as_text.kinds) kind = base::Modality::kText;
   as_text.visuals.clear();
   as_text.visual_tokens.clear();
   EXPECT_EQ(chain(1).common_prefix(chain_of(as_text)), 2);

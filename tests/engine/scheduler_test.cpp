@@ -346,7 +346,7 @@ TEST(Scheduler, ItemsGoThroughATightPoolInTheStepsThatTheirTracesTake) {
       auto prompt = *text_prompt(kPrompt, at);
       for (const std::int64_t id : trace.ids) {
         prompt.ids.push_back(id);
-        prompt.kinds.push_back(models::TokenKind::kText);
+        prompt.kinds.push_back(base::Modality::kText);
         prompt.positions.push_back({prompt.next_position, prompt.next_position, prompt.next_position});
         ++prompt.next_position;
       }

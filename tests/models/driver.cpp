@@ -46,8 +46,8 @@ Sequence::Sequence(std::shared_ptr<const models::Model> model, models::Prompt pr
   if (state_ == nullptr) throw std::runtime_error("no room for the prompt");
   if (!prompt_.visuals.empty()) features_ = at::cat(model_->encode_vision(prompt_.visuals));
   std::int64_t row = 0;
-  for (const models::TokenKind kind : prompt_.kinds) {
-    feature_rows_.push_back(kind == models::TokenKind::kText ? -1 : row++);
+  for (const base::Modality kind : prompt_.kinds) {
+    feature_rows_.push_back(kind == base::Modality::kText ? -1 : row++);
   }
 }
 
@@ -60,7 +60,7 @@ Sequence::Sequence(const Sequence& other, std::unique_ptr<models::SequenceState>
 
 void Sequence::push(std::int64_t id) {
   prompt_.ids.push_back(id);
-  prompt_.kinds.push_back(models::TokenKind::kText);
+  prompt_.kinds.push_back(base::Modality::kText);
   prompt_.positions.push_back({prompt_.next_position, prompt_.next_position, prompt_.next_position});
   ++prompt_.next_position;
   feature_rows_.push_back(-1);

@@ -33,7 +33,7 @@ using testing::TempDir;
 TextConfig load(const Json& json) {
   const TempDir folder;
   folder.write("config.json", json.dump());
-  return load_text_config(folder.path());
+  return read_text_config(models::read_config_file(folder.path()));
 }
 
 TEST(Qwen35Config, DefaultsAreTransformers) {
@@ -99,7 +99,7 @@ class Qwen35States : public ::testing::Test {
       prompt.ids.push_back((first + 7 * i) % kVocab);
       prompt.positions.push_back({i, i, i});
     }
-    prompt.kinds.assign(static_cast<std::size_t>(tokens), TokenKind::kText);
+    prompt.kinds.assign(static_cast<std::size_t>(tokens), base::Modality::kText);
     prompt.next_position = tokens;
     return {model_, prompt};
   }

@@ -196,7 +196,7 @@ TEST(Qwen3, ReadsTextOnly) {
   EXPECT_FALSE(preprocessor->video_token().has_value());
   const Prompt prompt = preprocessor->expand_placeholders({7, 8}, {});
   EXPECT_THAT(prompt.positions, ElementsAre(Position{0, 0, 0}, Position{1, 1, 1}));
-  EXPECT_THAT(prompt.kinds, Each(TokenKind::kText));
+  EXPECT_THAT(prompt.kinds, Each(base::Modality::kText));
   const auto reader = preprocessor->visual_reader({});
   media::Budget budget;
   EXPECT_THAT(

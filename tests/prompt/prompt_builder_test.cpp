@@ -59,7 +59,7 @@ TEST(PromptBuilder, WritesTheChatTemplateAndTheGenerationPrompt) {
   EXPECT_EQ(text_of(*prompt), "<|im_start|>user\nwhat is this ?<|im_end|>\n<|im_start|>assistant\n");
   EXPECT_EQ(prompt->ids, encode("<|im_start|>user\nwhat is this ?<|im_end|>\n<|im_start|>assistant\n"));
   EXPECT_EQ(prompt->next_position, prompt->size());
-  EXPECT_THAT(prompt->kinds, Each(models::TokenKind::kText));
+  EXPECT_THAT(prompt->kinds, Each(base::Modality::kText));
 }
 
 TEST(PromptBuilder, WritesImagesWhereTheyStand) {
@@ -68,7 +68,7 @@ TEST(PromptBuilder, WritesImagesWhereTheyStand) {
       text_of(*prompt),
       "<|im_start|>user\na<|vision_start|><|image_pad|><|image_pad|><|image_pad|><|image_pad|><|vision_end|>b"
       "<|im_end|>\n<|im_start|>assistant\n");
-  EXPECT_EQ(std::count(prompt->kinds.begin(), prompt->kinds.end(), models::TokenKind::kImage), 4);
+  EXPECT_EQ(std::count(prompt->kinds.begin(), prompt->kinds.end(), base::Modality::kImage), 4);
 }
 
 TEST(PromptBuilder, FillsPiecesAndLeavesEmptyOnesOut) {
@@ -261,9 +261,9 @@ TEST(PromptBuilder, ATraceContinuesTheAssistantsTurn) {
   text::RenderOptions options;
   options.add_generation_prompt = false;
   options.continue_final_message = true;
-  using Kind = text::ChatPart::Kind;
+  using base::Modality;
   const std::string whole = nano_files()->chat_template->render(
-      {{"user", {{Kind::kText, "what ?"}}, false}, {"assistant", {{Kind::kText, trace.text}}, false}},
+      {{"user", {{Modality::kText, "what ?"}}, false}, {"assistant", {{Modality::kText, trace.text}}, false}},
       options);
   EXPECT_EQ(text_of(*closed.prompt), whole);
 }
@@ -357,7 +357,7 @@ TEST(PromptBuilder, TextGoesOnPastTheRowsOrPastAllAxesOfAVideo) {
   std::int64_t highest = -1;
   std::size_t visual = 0;
   for (std::size_t i = 0; i < past->positions.size();) {
-    const bool is_text = past->kinds[i] == models::TokenKind::kText;
+    const bool is_text = past->kinds[i] == base::Modality::kText;
     EXPECT_THAT(past->positions[i], Each(highest + 1)) << "token " << i << " begins where all before it end";
     const std::size_t end = i + (is_text ? 1 : static_cast<std::size_t>(past->visual_tokens[visual++]));
     for (const std::size_t begin = i; i < end; ++i) {
@@ -563,7 +563,7 @@ TEST(PromptBuilder, TextsAreCutToTheLongestPrompt) {
   // Not the first text while the last one has tokens left; and the image between them stays.
   const auto two = open(built, parts({words, pattern(56, 56), std::string("end")}));
   EXPECT_EQ(two->size(), 39);
-  EXPECT_EQ(std::count(two->kinds.begin(), two->kinds.end(), models::TokenKind::kImage), 4);
+  EXPECT_EQ(std::count(two->kinds.begin(), two->kinds.end(), base::Modality::kImage), 4);
   // What fits is as it is.
   EXPECT_EQ(open(built, "few words")->ids, open(whole, "few words")->ids);
   EXPECT_THAT(message_of<InputError>([&] {

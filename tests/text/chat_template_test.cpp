@@ -19,14 +19,14 @@ std::vector<ChatMessage> messages_of(const base::Json& json) {
     message.role = m["role"].get<std::string>();
     message.plain = m["content"].is_string();
     if (message.plain) {
-      message.parts.push_back({ChatPart::Kind::kText, m["content"].get<std::string>()});
+      message.parts.push_back({base::Modality::kText, m["content"].get<std::string>()});
     } else {
       for (const auto& part : m["content"]) {
         const auto type = part["type"].get<std::string>();
-        const auto kind = type == "text"    ? ChatPart::Kind::kText
-                          : type == "image" ? ChatPart::Kind::kImage
-                                            : ChatPart::Kind::kVideo;
-        message.parts.push_back({kind, kind == ChatPart::Kind::kText ? part["text"].get<std::string>() : ""});
+        const auto kind = type == "text"    ? base::Modality::kText
+                          : type == "image" ? base::Modality::kImage
+                                            : base::Modality::kVideo;
+        message.parts.push_back({kind, kind == base::Modality::kText ? part["text"].get<std::string>() : ""});
       }
     }
     messages.push_back(std::move(message));
@@ -75,7 +75,7 @@ class ChatTemplateFiles : public ::testing::Test {
   [[nodiscard]] std::string rendered(TemplateOf rule = TemplateOf::kProcessor) const {
     RenderOptions options;
     options.add_generation_prompt = false;
-    return load(rule)->render({{"user", {{ChatPart::Kind::kText, "x"}}, true}}, options);
+    return load(rule)->render({{"user", {{base::Modality::kText, "x"}}, true}}, options);
   }
   TemporaryFolder folder_;
   std::shared_ptr<const Tokenizer> tokenizer_ = Tokenizer::load(data_folder() / "bpe");
@@ -145,7 +145,7 @@ TEST_F(ChatTemplateFiles, TextsThatMeetMakeNoControlTokens) {
   const auto ids = [&](const std::vector<ChatMessage>& messages) {
     return tokenizer_->encode(chat->render(messages, options));
   };
-  const auto part = [](std::string text) { return ChatPart{ChatPart::Kind::kText, std::move(text)}; };
+  const auto part = [](std::string text) { return ChatPart{base::Modality::kText, std::move(text)}; };
   for (const AddedToken& token : tokenizer_->added_tokens()) {
     if (!token.special) continue;
     const std::string& t = token.content;
@@ -171,14 +171,14 @@ TEST_F(ChatTemplateFiles, WrongOptions) {
   const auto chat = load();
   RenderOptions options;
   options.continue_final_message = true;
-  const ChatMessage user{"user", {{ChatPart::Kind::kText, "x"}}, true};
+  const ChatMessage user{"user", {{base::Modality::kText, "x"}}, true};
   EXPECT_THROW(static_cast<void>(chat->render({user}, options)), InputError);
   options.add_generation_prompt = false;
   EXPECT_EQ(chat->render({user}, options), "x");
   EXPECT_THROW(static_cast<void>(chat->render({}, options)), InputError);
-  EXPECT_THROW(static_cast<void>(chat->render({{"user", {{ChatPart::Kind::kImage, ""}}, false}}, options)),
+  EXPECT_THROW(static_cast<void>(chat->render({{"user", {{base::Modality::kImage, ""}}, false}}, options)),
                InputError);
-  EXPECT_THROW(static_cast<void>(chat->render({{"user", {{ChatPart::Kind::kText, "\xFF"}}, true}}, options)),
+  EXPECT_THROW(static_cast<void>(chat->render({{"user", {{base::Modality::kText, "\xFF"}}, true}}, options)),
                InputError);
 }
 

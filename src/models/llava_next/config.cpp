@@ -69,8 +69,8 @@ Config load_config(const base::Checkpoint& checkpoint) {
   const JsonObject root = file.root(), text = root.object("text_config");
   Config config;
   config.file = file.name;
-  const auto type = text.choice("model_type", {"llama", "mistral"});
-  config.text = read_llama_text(file, type == 1 ? "mistral" : "llama");
+  (void)text.choice("model_type", {"llama", "mistral"});  // Throws for others.
+  config.text = read_llama_text(file);
   config.vision = read_vision(root, file.vision());
   config.tiling = {read_pinpoints(root, config.vision.image_size), config.vision.image_size,
                    config.vision.side()};

@@ -134,7 +134,7 @@ class LlavaNextPreprocessor final : public Preprocessor {
       const std::int64_t tokens = feature_grid((*next++)->original, tiling_).tokens(tiling_);
       for (std::int64_t i = 0; i < tokens; ++i) {
         append_text(prompt, id, prompt.next_position++);
-        prompt.kinds.back() = TokenKind::kImage;
+        prompt.kinds.back() = base::Modality::kImage;
       }
       prompt.visual_tokens.push_back(tokens);
     }

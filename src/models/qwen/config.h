@@ -5,7 +5,6 @@
 #include <string>
 #include <vector>
 
-#include "base/checkpoint.h"
 #include "base/json.h"
 #include "kernels/kernels.h"
 #include "media/patches.h"
@@ -81,20 +80,19 @@ PlaceholderTokens read_tokens(const ConfigFile& file, const TextConfig& text, co
 // A vision-language family's config.json; `Vision` is its VisionConfig.
 template <typename Vision>
 struct Config {
-  std::string file;  // For errors.
+  std::string family, file;  // model_type, and the file's name for errors.
   TextConfig text;
   Vision vision;
   PlaceholderTokens tokens;
 };
 
 template <typename Vision>
-Config<Vision> load_config(const base::Checkpoint& checkpoint, const TextRules& rules,
+Config<Vision> read_config(const ConfigFile& file, const TextRules& rules,
                            Vision (*read_vision)(const base::JsonObject& config, const TextConfig& text),
                            const TokenIds& tokens = {}) {
-  const ConfigFile file = read_config_file(checkpoint);
   const TextConfig text = read_text(file, rules);
   const Vision vision = read_vision(file.vision(), text);
-  return {file.name, text, vision, read_tokens(file, text, vision, tokens)};
+  return {file.type(), file.name, text, vision, read_tokens(file, text, vision, tokens)};
 }
 
 }  // namespace tte::models::qwen

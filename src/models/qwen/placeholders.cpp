@@ -27,7 +27,7 @@ void check_grids(const Visuals& visuals, std::int64_t merge_size) {
 struct Grid {
   std::int64_t t, h, w;
 };
-void append_grid(Prompt& prompt, std::int64_t id, TokenKind kind, Grid grid, std::int64_t start,
+void append_grid(Prompt& prompt, std::int64_t id, base::Modality kind, Grid grid, std::int64_t start,
                  float time_step) {
   const auto tokens = static_cast<std::size_t>(grid.t * grid.h * grid.w);
   prompt.ids.insert(prompt.ids.end(), tokens, id);
@@ -69,7 +69,7 @@ Prompt expand_placeholders(const std::vector<std::int64_t>& ids, Visuals visuals
     const media::Patches& patches = visual.patches;
     const Grid grid = {time_step ? patches.t : 1, patches.h / tokens.merge_size,
                        patches.w / tokens.merge_size};
-    append_grid(prompt, id, visual.video ? TokenKind::kVideo : TokenKind::kImage, grid, position,
+    append_grid(prompt, id, visual.video ? base::Modality::kVideo : base::Modality::kImage, grid, position,
                 time_step ? time_step(visual) : 1);
     position += std::max(grid.h, grid.w);
   }

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "media/video.h"
+#include "models/frames.h"
 #include "models/preprocessor.h"
-#include "models/qwen/frames.h"
 #include "models/qwen/processor_config.h"
 #include "models/qwen/sizes.h"
 
@@ -15,7 +15,7 @@ namespace tte::models::qwen {
 
 // What differs between the generations.
 struct VideoRules {
-  decltype(&qwen::sample_frames) sample_frames = &qwen::sample_frames;
+  decltype(&models::sample_frames) sample_frames = &models::sample_frames;
   decltype(&qwen::video_size) size = &qwen::video_size;
 };
 inline constexpr VideoRules kQwen3VideoRules = {&sample_frames_evenly, &clip_size};

@@ -32,7 +32,7 @@ void VisionConfig::add_to(base::Digester& digester) const {
 }
 
 Config load_config(const base::Checkpoint& checkpoint) {
-  return qwen::load_config(checkpoint, qwen::qwen2_rules(), read_vision);
+  return qwen::read_config(read_config_file(checkpoint), qwen::qwen2_rules(), read_vision);
 }
 
 }  // namespace tte::models::qwen2_5_vl

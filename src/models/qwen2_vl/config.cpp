@@ -19,7 +19,7 @@ qwen::VisionConfig read_vision(const base::JsonObject& config, const TextConfig&
 }  // namespace
 
 Config load_config(const base::Checkpoint& checkpoint) {
-  return qwen::load_config(checkpoint, qwen::qwen2_rules(), read_vision);
+  return qwen::read_config(read_config_file(checkpoint), qwen::qwen2_rules(), read_vision);
 }
 
 }  // namespace tte::models::qwen2_vl

@@ -25,8 +25,7 @@ TextRules mixture_rules() {
 }  // namespace
 
 TextConfig read_config(const ConfigFile& file) {
-  const bool is_mixture = file.root().text("model_type", "") == "qwen3_moe";
-  return read_text(file, is_mixture ? mixture_rules() : qwen::qwen3_rules());
+  return read_text(file, file.type() == "qwen3_moe" ? mixture_rules() : qwen::qwen3_rules());
 }
 
 }  // namespace tte::models::qwen3

@@ -1,4 +1,4 @@
-// The config.json of Qwen3, dense or with mixtures of experts.
+// The config.json of Qwen3, the decoder of Qwen3-VL without vision: dense, or with mixtures of experts.
 #pragma once
 
 #include "models/config_file.h"

@@ -83,9 +83,9 @@ TextRules plain_rules() {
   return rules;
 }
 
-TextRules text_rules(const base::Checkpoint& checkpoint) {
+TextRules text_rules(const ConfigFile& file) {
   TextRules rules = plain_rules();
-  if (!model_type(checkpoint).starts_with(kMixture)) return rules;
+  if (!file.type().starts_with(kMixture)) return rules;
   rules.defaults.hidden_size = 2048;
   rules.defaults.layers = 40;
   rules.defaults.kv_heads = 2;
@@ -97,11 +97,12 @@ TextRules text_rules(const base::Checkpoint& checkpoint) {
 }  // namespace
 
 Config load_config(const base::Checkpoint& checkpoint) {
-  return qwen::load_config(checkpoint, text_rules(checkpoint), qwen::read_grid_vision, {248056, 248057});
+  const ConfigFile file = read_config_file(checkpoint);
+  return qwen::read_config(file, text_rules(file), qwen::read_grid_vision, {248056, 248057});
 }
 
-TextConfig load_text_config(const base::Checkpoint& checkpoint) {
-  return read_text(read_config_file(checkpoint), text_rules(checkpoint));
+TextConfig read_text_config(const ConfigFile& file) {
+  return read_text(file, text_rules(file));
 }
 
 }  // namespace tte::models::qwen3_5

@@ -14,6 +14,6 @@ using Config = qwen::Config<qwen::GridVisionConfig>;
 Config load_config(const base::Checkpoint& checkpoint);
 
 // The same of a text model alone (model_type "qwen3_5_text" or "qwen3_5_moe_text").
-TextConfig load_text_config(const base::Checkpoint& checkpoint);
+TextConfig read_text_config(const ConfigFile& file);
 
 }  // namespace tte::models::qwen3_5

@@ -41,8 +41,8 @@ qwen::GridVisionConfig read_vision(const base::JsonObject& config, const TextCon
 }  // namespace
 
 Config load_config(const base::Checkpoint& checkpoint) {
-  const bool is_mixture = model_type(checkpoint) == "qwen3_vl_moe";
-  return qwen::load_config(checkpoint, is_mixture ? mixture_rules() : text_rules(), read_vision);
+  const ConfigFile file = read_config_file(checkpoint);
+  return qwen::read_config(file, file.type() == "qwen3_vl_moe" ? mixture_rules() : text_rules(), read_vision);
 }
 
 }  // namespace tte::models::qwen3_vl

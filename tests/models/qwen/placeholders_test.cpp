@@ -57,8 +57,8 @@ TEST(QwenPlaceholders, AnImageIsAGrid) {
   EXPECT_THAT(prompt.positions,
               ElementsAre(Position{0, 0, 0}, Position{1, 1, 1}, Position{1, 1, 2}, Position{1, 1, 3},
                           Position{1, 2, 1}, Position{1, 2, 2}, Position{1, 2, 3}, Position{4, 4, 4}));
-  EXPECT_EQ(prompt.kinds[0], TokenKind::kText);
-  EXPECT_EQ(prompt.kinds[6], TokenKind::kImage);
+  EXPECT_EQ(prompt.kinds[0], base::Modality::kText);
+  EXPECT_EQ(prompt.kinds[6], base::Modality::kImage);
   EXPECT_EQ(prompt.next_position, 5);
   EXPECT_THAT(prompt.visual_tokens, ElementsAre(6));
 }
@@ -67,7 +67,7 @@ TEST(QwenPlaceholders, TextResumesBelowALongVideo) {
   const Prompt prompt = expand({kVideo, 4}, {visual(true, 5, 2, 2)});
   EXPECT_THAT(prompt.positions, ElementsAre(Position{0, 0, 0}, Position{1, 0, 0}, Position{2, 0, 0},
                                             Position{3, 0, 0}, Position{4, 0, 0}, Position{1, 1, 1}));
-  EXPECT_EQ(prompt.kinds[0], TokenKind::kVideo);
+  EXPECT_EQ(prompt.kinds[0], base::Modality::kVideo);
   EXPECT_EQ(prompt.next_position, 2) << "a generated token stands where the prompt's next one would";
 }
 

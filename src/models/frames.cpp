@@ -1,4 +1,4 @@
-#include "models/qwen/frames.h"
+#include "models/frames.h"
 
 #include <ATen/Functions.h>
 #include <fmt/core.h>
@@ -10,7 +10,7 @@
 
 #include "tte/error.h"
 
-namespace tte::models::qwen {
+namespace tte::models {
 namespace {
 
 constexpr std::int64_t kMostFrames = 100'000;
@@ -141,4 +141,4 @@ std::vector<int> sample_frames_evenly(int total, std::optional<double> source_fp
   return indices;
 }
 
-}  // namespace tte::models::qwen
+}  // namespace tte::models

@@ -1,9 +1,12 @@
-#include "models/qwen2_5_vl/preprocessor.h"
+#include "models/qwen2_5_vl/family.h"
 
+#include "models/qwen/parts.h"
 #include "models/qwen/preprocessor.h"
 #include "models/qwen2_5_vl/config.h"
+#include "models/qwen2_5_vl/vision.h"
 
 namespace tte::models::qwen2_5_vl {
+namespace {
 
 std::shared_ptr<const Preprocessor> load_preprocessor(const base::Checkpoint& checkpoint) {
   const Config config = load_config(checkpoint);
@@ -12,6 +15,17 @@ std::shared_ptr<const Preprocessor> load_preprocessor(const base::Checkpoint& ch
       [per_second = static_cast<float>(config.vision.tokens_per_second)](const Visual& visual) {
         return visual.video ? per_second * static_cast<float>(visual.seconds_per_grid) : 1.0F;
       });
+}
+
+std::shared_ptr<const Model> load_model(const base::Checkpoint& checkpoint, const ModelOptions& options) {
+  const Config config = load_config(checkpoint);
+  return assemble(checkpoint, options, qwen::parts_of<VisionTower>(config));
+}
+
+}  // namespace
+
+Family family() {
+  return {load_preprocessor, load_model};
 }
 
 }  // namespace tte::models::qwen2_5_vl

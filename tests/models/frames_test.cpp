@@ -1,4 +1,4 @@
-#include "models/qwen/frames.h"
+#include "models/frames.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,7 +7,7 @@
 
 #include "media/media_test_util.h"
 
-namespace tte::models::qwen {
+namespace tte::models {
 namespace {
 
 using ::testing::AllOf;
@@ -137,4 +137,4 @@ TEST(ChooseRule, ARecipesRuleAsksForAtMostWhatThereIs) {
 }
 
 }  // namespace
-}  // namespace tte::models::qwen
+}  // namespace tte::models

@@ -1,14 +1,28 @@
-#include "models/qwen2_vl/preprocessor.h"
+#include "models/qwen2_vl/family.h"
 
+#include "models/qwen/parts.h"
 #include "models/qwen/preprocessor.h"
 #include "models/qwen2_vl/config.h"
+#include "models/qwen2_vl/vision.h"
 
 namespace tte::models::qwen2_vl {
+namespace {
 
 std::shared_ptr<const Preprocessor> load_preprocessor(const base::Checkpoint& checkpoint) {
   const Config config = load_config(checkpoint);
   return qwen::make_preprocessor(qwen::load_visual_specs(checkpoint, config.vision.patch_spec()),
                                  config.tokens, [](const Visual& /*visual*/) { return 1.0F; });
+}
+
+std::shared_ptr<const Model> load_model(const base::Checkpoint& checkpoint, const ModelOptions& options) {
+  const Config config = load_config(checkpoint);
+  return assemble(checkpoint, options, qwen::parts_of<VisionTower>(config));
+}
+
+}  // namespace
+
+Family family() {
+  return {load_preprocessor, load_model};
 }
 
 }  // namespace tte::models::qwen2_vl

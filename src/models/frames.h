@@ -1,4 +1,4 @@
-// The frames that Qwen's video processors take.
+// The frames that are taken of a video.
 #pragma once
 
 #include <optional>
@@ -8,7 +8,7 @@
 #include "models/preprocessor.h"
 #include "tte/input.h"
 
-namespace tte::models::qwen {
+namespace tte::models {
 
 // The rule that holds for one video of `total` frames: its own fps / num_frames, else the recipe's, which asks
 // for at most what there is: it takes all frames of a video that is too short, and its fps leaves alone
@@ -33,4 +33,4 @@ std::vector<int> sample_frames_evenly(int total, std::optional<double> source_fp
 // What transformers assumes of a video that does not say.
 inline constexpr double kDefaultFps = 24.0;
 
-}  // namespace tte::models::qwen
+}  // namespace tte::models

@@ -1,4 +1,4 @@
-#include "models/llava_next/model.h"
+#include "models/llava_next/family.h"
 
 #include <array>
 #include <optional>
@@ -8,13 +8,18 @@
 
 #include "models/assemble.h"
 #include "models/llava_next/config.h"
+#include "models/llava_next/preprocessor.h"
 #include "models/llava_next/vision.h"
 
 namespace tte::models::llava_next {
 namespace {
 
+// Names of all generations of checkpoints are read:
+//   model.language_model.*, language_model.model.*  -> model.*
+//   language_model.lm_head.*                        -> lm_head.*
+//   vision_tower.*, multi_modal_projector.*, image_newline, with or without "model."  -> visual.*
 std::optional<std::string> first_generation(std::string_view name) {
-  static constexpr std::array<std::pair<std::string_view, std::string_view>, 7> rules = {{
+  static constexpr std::array<PrefixRule, 7> rules = {{
       {"language_model.model.", "model."},
       {"language_model.lm_head.", "lm_head."},
       {"language_model.", "model."},
@@ -24,13 +29,8 @@ std::optional<std::string> first_generation(std::string_view name) {
       {"image_newline", "visual.newline"},
   }};
   if (name.starts_with("model.")) name.remove_prefix(6);
-  for (const auto& [from, to] : rules) {
-    if (name.starts_with(from)) return std::string(to).append(name.substr(from.size()));
-  }
-  return std::nullopt;
+  return replace_prefix(name, rules);
 }
-
-}  // namespace
 
 std::shared_ptr<const Model> load_model(const base::Checkpoint& checkpoint, const ModelOptions& options) {
   const Config config = load_config(checkpoint);
@@ -47,7 +47,13 @@ std::shared_ptr<const Model> load_model(const base::Checkpoint& checkpoint, cons
     config.vision.add_to(digester);
     for (const Size& size : config.tiling.pinpoints) digester.number(size.height).number(size.width);
   };
-  return assemble(checkpoint, options, parts);
+  return assemble(checkpoint, options, std::move(parts));
+}
+
+}  // namespace
+
+Family family() {
+  return {load_preprocessor, load_model};
 }
 
 }  // namespace tte::models::llava_next
