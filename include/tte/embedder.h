@@ -106,10 +106,10 @@ class TTE_API Embedder {
                                              const EmbedCallOptions& options = {},
                                              const TokenOptions& tokens = {}) const;
 
-  /// Sparse vectors of the inputs, for systems that were trained to make them (a recipe with "sparse", and the file of its
-  /// heads in the checkpoint's folder), and the dense ones of the same pass, to which `normalize` and `truncate_dim`
-  /// apply. `on_result` gets the dense one. Throws as embed(), InputError where the recipe has no sparse vector, and
-  /// ModelError where the heads' file is missing.
+  /// Sparse vectors of the inputs, for systems that were trained to make them (a recipe with "sparse", and the file
+  /// of its heads in the checkpoint's folder), and the dense ones of the same pass, to which `normalize` and
+  /// `truncate_dim` apply. `on_result` gets the dense one. Throws as embed(), InputError where the recipe has no
+  /// sparse vector, and ModelError where the heads' file is missing.
   [[nodiscard]] SparseEmbeddings embed_sparse(const std::vector<Input>& inputs,
                                               const std::vector<std::optional<Trace>>& traces = {},
                                               const EmbedCallOptions& options = {},

@@ -100,8 +100,8 @@ struct LoadOptions {
   TemplateOptions template_options;
   /// Folder of a PEFT adapter (LoRA or DoRA; adapter_config.json, adapter_model.safetensors) that is merged into the
   /// checkpoint's tensors while they are loaded. Of config.json, tokenizer, template, preprocessor and recipe, what is
-  /// there counts, the rest is the checkpoint's. Empty: none, unless the checkpoint is itself an adapter's folder, whose
-  /// base is then the folder that adapter_config.json names (adapter_base()).
+  /// there counts, the rest is the checkpoint's. Empty: none, unless the checkpoint is itself an adapter's folder,
+  /// whose base is then the folder that adapter_config.json names (adapter_base()).
   std::filesystem::path adapter;
   /// True: strings such as <|im_end|> in the text of inputs act as control tokens, which is transformers'
   /// default. False: they stay text (transformers' sanitize_control_tokens).

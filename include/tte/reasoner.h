@@ -91,11 +91,10 @@ class TTE_API Reasoner {
   /// a dtype that the device cannot run.
   ///
   /// Weights are mapped, not copied, where device and dtype are those of the file; but matrices of linear layers are
-  /// copied where they are rounded (LoadOptions::quantization), or bfloat16 on a processor that multiplies pairs of them
-  /// (AVX512_BF16 without AMX). A file that is written to
-  /// or cut while a model uses it ends the calls of that model with a ModelError, as soon as it is noticed
-  /// (before every step); pages that a cut takes away under a running step end the process, which nobody can
-  /// prevent. Replace weights by renaming a new file over the old one.
+  /// copied where they are rounded (LoadOptions::quantization), or bfloat16 on a processor that multiplies pairs of
+  /// them (AVX512_BF16 without AMX). A file that is written to or cut while a model uses it ends the calls of that
+  /// model with a ModelError, as soon as it is noticed (before every step); pages that a cut takes away under a
+  /// running step end the process, which nobody can prevent. Replace weights by renaming a new file over the old one.
   static Reasoner load(const std::filesystem::path& checkpoint, const LoadOptions& options = {},
                        const Backend& backend = Backend::shared());
 

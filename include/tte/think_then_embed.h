@@ -52,8 +52,8 @@ struct ThinkThenEmbedOptions : CallOptions, EmbedOptions {
   /// Traces made earlier, one entry per item: an item that has one is not reasoned about. Empty: none.
   std::vector<std::optional<Trace>> traces;
 
-  /// The vectors of all prompts without their traces too (ThinkThenEmbedResult::without_trace). They are made first, and
-  /// the trace goes on from the state that they leave: with one set of weights, nothing is read twice.
+  /// The vectors of all prompts without their traces too (ThinkThenEmbedResult::without_trace). They are made first,
+  /// and the trace goes on from the state that they leave: with one set of weights, nothing is read twice.
   bool without_trace = false;
 
   std::optional<TokenOptions> tokens;  ///< Vectors of each item's tokens too (ThinkThenEmbedResult::tokens).
@@ -95,8 +95,8 @@ class TTE_API ThinkThenEmbed {
 
   /// Traces and vectors are those of Reasoner::think and Embedder::embed called one after the other; shared
   /// work makes them come sooner. A checkpoint that thinks in latent steps while it embeds (a recipe with "latent") is
-  /// given as both, whatever `think` says, and leaves no traces; another reasoner's are an InputError. Throws InputError
-  /// naming the item (see OnError), CancelledError when stopped.
+  /// given as both, whatever `think` says, and leaves no traces; another reasoner's are an InputError. Throws
+  /// InputError naming the item (see OnError), CancelledError when stopped.
   [[nodiscard]] ThinkThenEmbedResult run(const std::vector<Input>& inputs,
                                          const ThinkThenEmbedOptions& options = {}) const;
 

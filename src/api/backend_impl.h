@@ -39,8 +39,8 @@ class Backend::Impl {
 
   // What a checkpoint's folders say, shared by all who read the same ones at a time.
   std::shared_ptr<const prompt::CheckpointFiles> read_files(const base::Checkpoint& checkpoint);
-  // The live model of the same folders, dtype, quantization and bidirectional layers, or a newly loaded one. Loads of one
-  // backend wait for each other, so that two threads that ask for the same model get the same.
+  // The live model of the same folders, dtype, quantization and bidirectional layers, or a newly loaded one. Loads of
+  // one backend wait for each other, so that two threads that ask for the same model get the same.
   std::shared_ptr<const api::LoadedModel> load(const base::Checkpoint& checkpoint, const LoadOptions& options,
                                                const prompt::Recipe& recipe);
 

@@ -23,8 +23,8 @@ class SparseSink {
 
   // How many tokens behind the pooled one the heads read.
   [[nodiscard]] std::int64_t heads() const { return heads_->count(); }
-  // Makes the vector of an item from the states of these tokens (float32 [heads, hidden], CPU) on the media pool; then()
-  // follows on the calling thread.
+  // Makes the vector of an item from the states of these tokens (float32 [heads, hidden], CPU) on the media pool;
+  // then() follows on the calling thread.
   void store(Call& call, std::size_t item, const at::Tensor& states, std::function<void()> then);
 
   // Everything but `pooled`; once.

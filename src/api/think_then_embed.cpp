@@ -115,8 +115,8 @@ class Run {
   using Prompt = std::shared_ptr<const models::Prompt>;
   using Pin = std::shared_ptr<engine::PrefixPin>;
 
-  // The embedder's prompt, read while the reasoner writes, or hidden states on their way to a head: they take their part
-  // of what a pool may hold as long as this lives.
+  // The embedder's prompt, read while the reasoner writes, or hidden states on their way to a head: they take their
+  // part of what a pool may hold as long as this lives.
   class Prefix {
    public:
     Prefix(std::int64_t& total, std::int64_t bytes) : total_(total), bytes_(bytes) { total_ += bytes_; }
@@ -364,8 +364,8 @@ class Run {
     return true;
   }
 
-  // The reasoner is the base of the embedder's head: it has the hidden states of prompt and trace, and reads what stands
-  // behind them.
+  // The reasoner is the base of the embedder's head: it has the hidden states of prompt and trace, and reads what
+  // stands behind them.
   void fetch_hidden(std::size_t i, const prompt::EmbedPrompt& closed, Pin pin) {
     engine::EncodeRequest request;
     request.prompt = closed.prompt;

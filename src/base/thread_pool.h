@@ -15,10 +15,10 @@
 namespace tte::base {
 
 // Runs jobs. The jobs of one owner begin in the order they came, and at most `threads` of them (at least one, else
-// InputError) run at a time. Owners take turns. The pool has one thread more than `threads`, so that an owner's job finds
-// a thread while another owner's jobs take long. The destructor waits for running jobs and drops waiting ones. A forked
-// process has none of the threads: there the destructor leaves everything as it is, and post() throws DeviceError.
-// Inside a job at::parallel_for runs serially: the pool's threads are the parallelism.
+// InputError) run at a time. Owners take turns. The pool has one thread more than `threads`, so that an owner's job
+// finds a thread while another owner's jobs take long. The destructor waits for running jobs and drops waiting ones.
+// A forked process has none of the threads: there the destructor leaves everything as it is, and post() throws
+// DeviceError. Inside a job at::parallel_for runs serially: the pool's threads are the parallelism.
 class ThreadPool {
  public:
   explicit ThreadPool(int threads);

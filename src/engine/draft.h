@@ -15,7 +15,8 @@ class DraftReader;
 class Sequence;
 
 // A model that has the same tokens as another, its target, and writes the likeliest ones ahead of the target's
-// sequences, for all of them at a time. What its states take is taken out of the target's room. Used by one thread at a time.
+// sequences, for all of them at a time. What its states take is taken out of the target's room. Used by one thread at
+// a time.
 class Draft {
  public:
   // States of both models must be cuttable(). At most `most` tokens are guessed of a sequence in one step.

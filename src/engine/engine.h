@@ -94,8 +94,8 @@ struct EncodeRequest {
 };
 
 struct EncodeResult {
-  // float32, CPU: [hidden], or [rows, hidden] for several; [tokens, hidden] for kAllRows; [candidates] for kLogProbs; undefined for kNothing. For
-  // kKept [tokens, hidden] in the model's type on its device.
+  // float32, CPU: [hidden], or [rows, hidden] for several; [tokens, hidden] for kAllRows; [candidates] for kLogProbs;
+  // undefined for kNothing. For kKept [tokens, hidden] in the model's type on its device.
   at::Tensor hidden;
   std::int64_t reused_tokens = 0;
   double queue_seconds = 0, run_seconds = 0;

@@ -17,9 +17,10 @@ namespace tte::engine {
 class PrefixPin;
 
 // Everything a model reads of a sequence, as one running 128-bit hash per token: id, kind, position and, for
-// the tokens of an image, the image's digest; of a latent step, which is made of what stands before it, its number. at(i) covers the tokens 0 .. i, so the common prefix of two
-// chains is found by bisection. Not cryptographic: who chooses the bytes of images can make two that count
-// as the same one, so callers who must not see each other's work need a backend each.
+// the tokens of an image, the image's digest; of a latent step, which is made of what stands before it, its number.
+// at(i) covers the tokens 0 .. i, so the common prefix of two chains is found by bisection. Not cryptographic: who
+// chooses the bytes of images can make two that count as the same one, so callers who must not see each other's work
+// need a backend each.
 class TokenChain {
  public:
   TokenChain() = default;

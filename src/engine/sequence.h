@@ -118,8 +118,8 @@ class Sequence {
   // The first time and after every pause.
   void admit(std::unique_ptr<models::SequenceState> state, std::int64_t reused);
   void advance(std::int64_t tokens);  // These were run: features that are behind are let go.
-  // The most tokens that can be run at once: up to the next length at which its state, which cannot be cut later, is kept
-  // for other requests, and to the next latent row, which is made of what the model says before it.
+  // The most tokens that can be run at once: up to the next length at which its state, which cannot be cut later, is
+  // kept for other requests, and to the next latent row, which is made of what the model says before it.
   [[nodiscard]] std::int64_t piece() const;
   [[nodiscard]] bool at_snapshot() const;  // It is kept now.
   // The last token was generated, and is the only one that is left to read.

@@ -1,5 +1,5 @@
-// What a device implements, and its table: included by cpu_kernels.h and cuda_kernels.h, each inside its namespace, which
-// has kCacheBlockSize. kernels.h states what each function does; dispatch.cpp has checked its arguments.
+// What a device implements, and its table: included by cpu_kernels.h and cuda_kernels.h, each inside its namespace,
+// which has kCacheBlockSize. kernels.h states what each function does; dispatch.cpp has checked its arguments.
 
 Linear linear;
 LinearFloat linear_float;

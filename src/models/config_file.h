@@ -46,8 +46,9 @@ struct TextRules {
 // other rope types, other activations).
 TextConfig read_text(const ConfigFile& file, const TextRules& rules);
 
-// The sizes of a mixture of experts: num_experts (or num_local_experts), num_experts_per_tok, moe_intermediate_size, with
-// the defaults that `text.experts` has, and text's hidden_size. All layers have it, unless the caller says otherwise.
+// The sizes of a mixture of experts: num_experts (or num_local_experts), num_experts_per_tok, moe_intermediate_size,
+// with the defaults that `text.experts` has, and text's hidden_size. All layers have it, unless the caller says
+// otherwise.
 void read_experts(const base::JsonObject& config, TextConfig& text);
 
 // The rope parameters of `config`, whichever of their two names they have.

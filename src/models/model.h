@@ -33,9 +33,9 @@ struct RaggedBatch {
   std::vector<std::int64_t> output_rows;  // Rows whose hidden states are wanted, ascending.
   at::Tensor given_rows;                  // int64 [g], CPU: rows that have no embedding; undefined when none
   at::Tensor given;                       // [g, hidden], on the model's device: what is read in its place.
-  // [tokens, hidden], on the model's device: what the rows are at the layer at which a model with an embedding head goes
-  // on from its base (HeadInfo::layer), where that was computed before. Nothing else is then read of them than their
-  // positions. forward() may write to it.
+  // [tokens, hidden], on the model's device: what the rows are at the layer at which a model with an embedding head
+  // goes on from its base (HeadInfo::layer), where that was computed before. Nothing else is then read of them than
+  // their positions. forward() may write to it.
   at::Tensor hidden;
 };
 

@@ -19,8 +19,8 @@ class Pooler {
   [[nodiscard]] virtual at::Tensor operator()(const at::Tensor& states) const = 0;
 };
 
-// Makes a pooler of the head's kind from its tensors. Throws ModelError for tensors that do not fit, and for numbers of attention
-// heads that do not divide the hidden size.
+// Makes a pooler of the head's kind from its tensors. Throws ModelError for tensors that do not fit, and for numbers
+// of attention heads that do not divide the hidden size.
 std::unique_ptr<const Pooler> make_pooler(const HeadConfig& head, const weights::StateDict& weights,
                                           std::int64_t hidden);
 

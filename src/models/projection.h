@@ -26,8 +26,8 @@ struct ProjectionOptions {
 // thread-safe; copies share the tensors.
 class Projection {
  public:
-  // Reads "weight" [outputs, inputs] and, where there is one, "bias" [outputs]. Throws ModelError naming file and tensor
-  // for what is missing or does not take `inputs` values.
+  // Reads "weight" [outputs, inputs] and, where there is one, "bias" [outputs]. Throws ModelError naming file and
+  // tensor for what is missing or does not take `inputs` values.
   Projection(const base::Checkpoint& checkpoint, const ProjectionOptions& options, std::int64_t inputs);
 
   [[nodiscard]] std::int64_t outputs() const { return weight_.size(0); }

@@ -1,5 +1,5 @@
-// Linear heads over a vocabulary, each of which reads one token behind the pooled one: the sparse vector of systems that
-// were trained so.
+// Linear heads over a vocabulary, each of which reads one token behind the pooled one: the sparse vector of systems
+// that were trained so.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -24,8 +24,8 @@ struct SparseHeadsOptions {
 // log(1 + relu(W x + b)) of every head, one behind the other, on the CPU. const and thread-safe.
 class SparseHeads {
  public:
-  // Heads that read `inputs` values and compute in `dtype`, as many as `count`. Throws ModelError naming the file for what
-  // is missing or does not fit. Tensors of another type are converted when the heads are first used.
+  // Heads that read `inputs` values and compute in `dtype`, as many as `count`. Throws ModelError naming the file for
+  // what is missing or does not fit. Tensors of another type are converted when the heads are first used.
   SparseHeads(const base::Checkpoint& checkpoint, const SparseHeadsOptions& options, std::int64_t count,
               std::int64_t inputs, at::ScalarType dtype);
 

@@ -40,9 +40,9 @@ struct ExpertsShape {
 };
 
 // Each row goes through the experts (gated MLPs) that its router finds most likely, and is the sum of what they make of
-// it by their probabilities, which are divided by their sum where the model says so. With a shared expert, what that makes
-// of every row is added, times the sigmoid of its gate. A row's result does not depend on the rows beside it: experts add
-// to it in the order of their numbers.
+// it by their probabilities, which are divided by their sum where the model says so. With a shared expert, what that
+// makes of every row is added, times the sigmoid of its gate. A row's result does not depend on the rows beside it:
+// experts add to it in the order of their numbers.
 //
 // Reads gate.weight (the router), experts.* and shared_expert.*, shared_expert_gate.weight. Experts are there in any of
 // three layouts: experts.gate_up_proj [experts, 2 intermediate, hidden] and experts.down_proj [experts, hidden,

@@ -31,7 +31,7 @@ class KvState;
 // are. Thread-safe. States keep their pool alive.
 class KvPool : public std::enable_shared_from_this<KvPool> {
  public:
-  // Throws DeviceError when `bytes` does not hold a single block, and OutOfMemoryError when the device cannot give them.
+  // Throws DeviceError when `bytes` does not hold a single block, and OutOfMemoryError when the device has too few.
   static std::shared_ptr<KvPool> create(const KvShape& shape, std::int64_t bytes);
 
   [[nodiscard]] const KvShape& shape() const { return shape_; }

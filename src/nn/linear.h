@@ -13,7 +13,7 @@
 
 namespace tte::nn {
 
-// The tensors `names` of shapes [out_i, in], stacked along their outputs, in the format in which linear layers keep them.
+// The tensors `names` of shapes [out_i, in], stacked along their outputs, in the format that linear layers keep.
 kernels::Weight load_weight(const weights::StateDict& weights, const std::vector<std::string>& names,
                             const std::vector<std::vector<std::int64_t>>& shapes);
 

@@ -48,8 +48,8 @@ std::optional<Evidence> evidence_of(std::string_view trace, const EvidenceRule& 
 struct Crop {
   std::int64_t left = 0, top = 0, width = 0, height = 0;
 };
-// What a box is in an image of `size`: rounded down to pixels and cut at the image's sides. Nothing for one that is then
-// smaller or longer than the rule allows, reversed ones among them.
+// What a box is in an image of `size`: rounded down to pixels and cut at the image's sides. Nothing for one that is
+// then smaller or longer than the rule allows, reversed ones among them.
 std::optional<Crop> crop_of(const std::array<double, 4>& box, media::Size size, const EvidenceRule& rule);
 
 }  // namespace tte::prompt

@@ -20,7 +20,8 @@ std::optional<Recipe> given_recipe(const base::Checkpoint& checkpoint, const std
 // fit, and for sentence-transformers files that ask for what tte does not have.
 Recipe find_recipe(const base::Checkpoint& checkpoint, const CheckpointFiles& files);
 
-// `recipe` with `options` over its "template_options". Throws ModelError for options that no template of `recipe` reads.
+// `recipe` with `options` over its "template_options". Throws ModelError for options that no template of `recipe`
+// reads.
 Recipe with_template_options(Recipe recipe, const TemplateOptions& options);
 
 }  // namespace tte::prompt

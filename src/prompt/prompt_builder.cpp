@@ -516,8 +516,8 @@ Ids PromptBuilder::cut(const Ids& ids, std::int64_t excess, const Input& input, 
   return out;
 }
 
-// What stands behind the steps goes on from them, and both stand where as many tokens are before them, as in a cache, and
-// not where the family would go on.
+// What stands behind the steps goes on from them, and both stand where as many tokens are before them, as in a cache,
+// and not where the family would go on.
 std::shared_ptr<const models::Prompt> PromptBuilder::with_latent_steps(
     const std::shared_ptr<const models::Prompt>& prompt) const {
   using Context = LatentThinking::Context;

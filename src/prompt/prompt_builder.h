@@ -48,9 +48,10 @@ class PromptBuilder {
   [[nodiscard]] const std::string& vocabulary() const { return files_->vocabulary; }
 
   // The prompt up to where the trace begins: what the reasoner continues. `trace` matters only to a recipe
-  // that puts it into the user's turn; images that it points at are then read, and stand behind `visuals`. Where the recipe has a max_length, the ends of the item's texts are cut to it.
-  // Throws InputError for an item that is empty, contradicts itself, or asks for what template or recipe do not have,
-  // and for one that is longer than max_length without its texts.
+  // that puts it into the user's turn; images that it points at are then read, and stand behind `visuals`. Where the
+  // recipe has a max_length, the ends of the item's texts are cut to it. Throws InputError for an item that is empty,
+  // contradicts itself, or asks for what template or recipe do not have, and for one that is longer than max_length
+  // without its texts.
   [[nodiscard]] std::shared_ptr<const models::Prompt> open(const Input& input, const PromptRequest& request,
                                                            const models::Visuals& visuals,
                                                            const Trace* trace = nullptr,
@@ -73,8 +74,8 @@ class PromptBuilder {
 
   // True if close() only appends to open(), whatever the trace.
   [[nodiscard]] bool appends_trace() const { return !trace_in_body_; }
-  // Throws InputError for chat messages, whose turns are the caller's, where a trace goes into a turn of the recipe's, and
-  // where the model thinks in latent steps.
+  // Throws InputError for chat messages, whose turns are the caller's, where a trace goes into a turn of the
+  // recipe's, and where the model thinks in latent steps.
   void check_takes_trace(const Input& input) const;
 
   // Throws InputError for a recipe whose model thinks in latent steps, and writes no trace.

@@ -87,8 +87,8 @@ struct TraceFormat {
   std::vector<std::string> stop_tokens;  // End a trace, beside the checkpoint's own.
 };
 
-// Thinking without words: steps that the model makes of its own states (models::LatentRows), between what the prompt says
-// and its suffix.
+// Thinking without words: steps that the model makes of its own states (models::LatentRows), between what the prompt
+// says and its suffix.
 struct LatentThinking {
   enum class Context : std::uint8_t { kNone, kLast, kToken };
 

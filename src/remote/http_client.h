@@ -31,8 +31,8 @@ struct HttpReply {
   std::string body;  // The beginning of an answer that is not 2xx.
 };
 
-// Thread-safe: each thread that posts has a connection for itself. Redirects are not followed: nothing that is sent, the
-// key least of all, reaches another address.
+// Thread-safe: each thread that posts has a connection for itself. Redirects are not followed: nothing that is sent,
+// the key least of all, reaches another address.
 class HttpClient {
  public:
   // Called with each piece of the body of a 2xx answer; false: no more is wanted.

@@ -81,8 +81,8 @@ struct Adapter {
   std::vector<Delta> deltas;
   std::vector<Replacement> replacements;
 
-  // adapter_config.json and adapter_model.safetensors. Throws ModelError naming the file and the key, or the tensor, for
-  // what does not fit together or changes a model in another way than LoRA and DoRA do.
+  // adapter_config.json and adapter_model.safetensors. Throws ModelError naming the file and the key, or the tensor,
+  // for what does not fit together or changes a model in another way than LoRA and DoRA do.
   static Adapter open(const std::filesystem::path& folder);
 };
 

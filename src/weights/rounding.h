@@ -2,8 +2,8 @@
 //
 // The weights are those of compressed-tensors, without zero points: "int-quantized" of 8 bits with a scale for each
 // output; or "pack-quantized" of 4 bits with one for each 128 inputs of an output, and with "weight_factor", which is
-// ours: a whole number for each 32, by which the codes are multiplied too. What the file's metadata says of itself tells
-// them from published ones, which become numbers: "tte.quantization", "tte.group_size" and "tte.version".
+// ours: a whole number for each 32, by which the codes are multiplied too. What the file's metadata says of itself
+// tells them from published ones, which become numbers: "tte.quantization", "tte.group_size" and "tte.version".
 #pragma once
 
 #include <cstdint>

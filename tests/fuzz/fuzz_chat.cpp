@@ -1,5 +1,5 @@
-// Fuzzes what a server answers: a stream of events in pieces, or a whole body. The first byte of an input is the size of
-// the pieces, 0 for a whole body. Anything but a Failure is a finding.
+// Fuzzes what a server answers: a stream of events in pieces, or a whole body. The first byte of an input is the size
+// of the pieces, 0 for a whole body. Anything but a Failure is a finding.
 #include <cstdint>
 #include <string_view>
 

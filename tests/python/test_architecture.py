@@ -66,6 +66,29 @@ def test_public_headers_use_each_other_and_the_standard_library_only() -> None:
             assert [i for i in _includes(header) if not allowed.fullmatch(i)] == [], header.name
 
 
+def test_lines_end_before_column_120() -> None:
+    """Comments too, which the formatter leaves as they are."""
+    folders = ("include", "src", "python/bindings", "tests", "benchmarks", "examples")
+    long = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for folder in folders
+        for path in _sources(ROOT / folder)
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if len(line) > 120
+    ]
+    assert not long
+
+
+def test_only_models_know_their_families() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)} includes {name}"
+        for path in _sources(ROOT / "src")
+        for name in _includes(path)
+        if re.match(r"models/\w+/", name) and (ROOT / "src/models") not in path.parents
+    ]
+    assert not wrong
+
+
 def test_families_do_not_use_each_other() -> None:
     models = ROOT / "src/models"
     registry = _includes(models / "registry.cpp")

@@ -46,8 +46,8 @@ struct Program {
   std::string literals;
 };
 
-// Throws Failure for what is wrong in `line`. What is not supported is a failure here, unless it stands in a branch or a
-// macro, which may never run.
+// Throws Failure for what is wrong in `line`. What is not supported is a failure here, unless it stands in a branch
+// or a macro, which may never run.
 Program parse(std::string_view source, int& line);
 
 // A for loop while it runs. Its items are looked at only when they are needed, because what a loop's condition reads

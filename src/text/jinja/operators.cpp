@@ -53,10 +53,11 @@ bool python_has(const Value& object, const std::string& name) {
       " clear copy fromkeys get items keys pop popitem setdefault update values ";
   static constexpr std::string_view kOfOthers =
       " append as_integer_ratio bit_count bit_length capitalize casefold center clear conjugate copy count denominator"
-      " encode endswith expandtabs extend find format format_map from_bytes imag index insert is_integer isalnum isalpha"
-      " isascii isdecimal isdigit isidentifier islower isnumeric isprintable isspace istitle isupper join ljust lower"
-      " lstrip maketrans numerator partition pop real remove removeprefix removesuffix replace reverse rfind rindex rjust"
-      " rpartition rsplit rstrip sort split splitlines startswith strip swapcase title to_bytes translate upper zfill ";
+      " encode endswith expandtabs extend find format format_map from_bytes imag index insert is_integer isalnum"
+      " isalpha isascii isdecimal isdigit isidentifier islower isnumeric isprintable isspace istitle isupper join"
+      " ljust lower lstrip maketrans numerator partition pop real remove removeprefix removesuffix replace reverse"
+      " rfind rindex rjust rpartition rsplit rstrip sort split splitlines startswith strip swapcase title to_bytes"
+      " translate upper zfill ";
   // clang-format on
   const bool is_other = object.text() != nullptr || object.list() != nullptr || object.integer();
   const std::string_view all = object.dict() != nullptr ? kOfDicts : is_other ? kOfOthers : "";

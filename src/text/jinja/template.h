@@ -1,8 +1,8 @@
 // A Jinja interpreter for chat templates: what published ones use of the language as transformers sets it up
 // (trim_blocks, lstrip_blocks, loop controls, tojson, raise_exception, strftime_now, {% generation %}). Everything else
-// is refused by name: when a template is parsed, or when it runs if it stands in a branch or a macro. Numbers are whole,
-// dict keys are strings. Templates come from the internet: what they can do is bounded in time, memory and stack
-// (interpreter.h).
+// is refused by name: when a template is parsed, or when it runs if it stands in a branch or a macro. Numbers are
+// whole, dict keys are strings. Templates come from the internet: what they can do is bounded in time, memory and
+// stack (interpreter.h).
 #pragma once
 
 #include <memory>
