@@ -137,7 +137,7 @@ void write_json(const fs::path& path, const base::Json& json) {
 }
 
 void write_config(const base::Checkpoint& checkpoint, base::LinearFormat format, const NewFolder& to) {
-  base::Json config = base::read_json_object(checkpoint / "config.json");
+  base::Json config = base::read_json_object(checkpoint / "config.json").json();
   if (config.contains("text_config") && config["text_config"].is_object())
     config["text_config"].erase("quantization_config");
   config["quantization_config"] = weights::rounding_config(format);

@@ -74,10 +74,8 @@ Json read_json(const std::filesystem::path& file) {
   return parse_json(read_file(file, kMaxFileBytes), shown(file));
 }
 
-Json read_json_object(const std::filesystem::path& file) {
-  Json json = read_json(file);
-  if (!json.is_object()) throw ModelError(fmt::format("{} is not a JSON object.", shown(file)));
-  return json;
+JsonObject read_json_object(const std::filesystem::path& file) {
+  return {read_json(file), shown(file)};
 }
 
 std::string shown(const Json& value, std::size_t limit) {

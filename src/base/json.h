@@ -36,8 +36,6 @@ std::string json_reason(const nlohmann::detail::exception& error);
 // Parses a whole file (at most 256 MB). Throws ModelError naming the file when it is missing, not a regular
 // file, too large or not JSON.
 Json read_json(const std::filesystem::path& file);
-// The same for a file that holds an object; throws ModelError when it holds something else.
-Json read_json_object(const std::filesystem::path& file);
 
 // A value as text of at most `limit` bytes, fit for a message.
 std::string shown(const Json& value, std::size_t limit = 80);
@@ -139,6 +137,9 @@ class JsonObject {
   std::string where_, path_;
 };
 
+// As read_json(), for a file that holds an object. Throws ModelError when it holds something else.
+JsonObject read_json_object(const std::filesystem::path& file);
+
 // object[key] as a T. Throws ModelError when it is absent or of another type.
 template <typename T>
 T require(const JsonObject& object, const std::string& key) {
@@ -152,16 +153,6 @@ T require(const JsonObject& object, const std::string& key) {
 template <typename T>
 T get_or(const JsonObject& object, const std::string& key, T fallback) {
   return object.has(key) ? require<T>(object, key) : fallback;
-}
-
-// The same for an object of `where` at hand.
-template <typename T>
-T require(const Json& json, const std::string& key, const std::string& where) {
-  return require<T>(JsonObject(json, where), key);
-}
-template <typename T>
-T get_or(const Json& json, const std::string& key, T fallback, const std::string& where) {
-  return get_or<T>(JsonObject(json, where), key, std::move(fallback));
 }
 
 }  // namespace tte::base

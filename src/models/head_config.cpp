@@ -44,7 +44,7 @@ bool is_head(const std::filesystem::path& folder) {
 
 HeadConfig read_head(const std::filesystem::path& folder) {
   const std::filesystem::path file = folder / kHeadFile;
-  const base::JsonObject json(base::read_json_object(file), base::shown(file));
+  const base::JsonObject json = base::read_json_object(file);
   json.allow_only(
       {"base", "revision", "kind", "layers", "pooling", "attention_heads", "projection", "embedding_dim"});
   constexpr std::array kKinds = {HeadKind::kLayers, HeadKind::kAttentionPooler, HeadKind::kLatentAttention};

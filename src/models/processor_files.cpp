@@ -40,7 +40,8 @@ ProcessorFile find_processor(const base::Checkpoint& checkpoint, const std::stri
                              const std::vector<std::string>& files) {
   for (const std::filesystem::path& folder : checkpoint.folders()) {
     const std::filesystem::path nested = folder / "processor_config.json";
-    const base::Json json = base::is_present(nested) ? base::read_json_object(nested) : base::Json::object();
+    const base::Json json =
+        base::is_present(nested) ? base::read_json_object(nested).json() : base::Json::object();
     const auto found = [&](const std::string& key) -> ProcessorFile {
       return {json[key], fmt::format("{}, \"{}\"", base::shown(nested), key)};
     };

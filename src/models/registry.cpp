@@ -65,9 +65,7 @@ const Family& family_of(const base::Checkpoint& checkpoint) {
 }  // namespace
 
 std::optional<at::ScalarType> declared_dtype(const base::Checkpoint& checkpoint) {
-  const std::filesystem::path file = checkpoint / "config.json";
-  const base::Json json = base::read_json_object(file);
-  const base::JsonObject root(json, base::shown(file));
+  const base::JsonObject root = base::read_json_object(checkpoint / "config.json");
   for (const base::JsonObject& object : {root, root.object("text_config")}) {
     for (const char* key : {"dtype", "torch_dtype"}) {
       const std::string name = object.text(key, "");

@@ -144,14 +144,9 @@ GenerationConfig load_generation_config(const base::Checkpoint& checkpoint,
                                         const text::Tokenizer& tokenizer) {
   GenerationConfig out;
   const auto file = checkpoint / "generation_config.json";
-  if (base::is_present(file)) {
-    const Json json = base::read_json(file);
-    read_settings(JsonObject(json, base::shown(file)), out);
-  }
+  if (base::is_present(file)) read_settings(base::read_json_object(file), out);
   if (out.end_ids.empty()) {
-    const auto config = checkpoint / "config.json";
-    const Json json = base::read_json(config);
-    const JsonObject object(json, base::shown(config));
+    const JsonObject object = base::read_json_object(checkpoint / "config.json");
     out.end_ids = end_ids(object);
     if (out.end_ids.empty()) out.end_ids = end_ids(object.object("text_config"));
   }

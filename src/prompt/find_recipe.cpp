@@ -44,13 +44,12 @@ void merge(Json& json, const Json& changes) {
 
 Recipe read_recipe(const std::filesystem::path& file, std::string reason) {
   const std::string where = base::shown(file);
-  Json json = base::read_json_object(file);
+  Json json = base::read_json_object(file).json();
   if (json.contains("extends")) {
-    const auto name = base::require<std::string>(json, "extends", where);
-    if (!bundled_recipes().contains(name)) {
-      JsonObject(json, where)
-          .reject("extends", fmt::format("it must be one of the bundled recipes: {}", bundled_names()));
-    }
+    const JsonObject object(json, where);
+    const auto name = base::require<std::string>(object, "extends");
+    if (!bundled_recipes().contains(name))
+      object.reject("extends", fmt::format("it must be one of the bundled recipes: {}", bundled_names()));
     Json extended = base::parse_json(bundled_recipes().at(name), name);
     json.erase("extends");
     merge(extended, json);
@@ -58,7 +57,7 @@ Recipe read_recipe(const std::filesystem::path& file, std::string reason) {
     reason += fmt::format(", which extends {}", name);
   }
   if (json.contains("prompt") && json["prompt"].is_object() && json["prompt"].contains("request_file")) {
-    const auto name = base::require<std::string>(json["prompt"], "request_file", where + ": \"prompt\"");
+    const auto name = base::require<std::string>(JsonObject(json["prompt"], where, "prompt"), "request_file");
     std::string text = base::read_file(file.parent_path() / name, kMostRequest);
     if (text.ends_with('\n')) text.pop_back();
     json["prompt"].erase("request_file");
@@ -131,8 +130,7 @@ std::optional<Recipe> given_recipe(const base::Checkpoint& checkpoint, const std
 }
 
 Recipe find_recipe(const base::Checkpoint& checkpoint, const CheckpointFiles& files) {
-  const Json config = base::read_json_object(checkpoint / "config.json");
-  const auto model_type = base::get_or<std::string>(config, "model_type", "", "config.json");
+  const std::string model_type = base::read_json_object(checkpoint / "config.json").text("model_type", "");
   const std::string name = name_of(checkpoint.folder());
   std::vector<Recipe> fitting;
   for (const auto& [bundled, json] : bundled_recipes()) {

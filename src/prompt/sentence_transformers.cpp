@@ -30,7 +30,8 @@ constexpr std::int64_t kMostTokens = std::int64_t{1} << 24;  // tokenizer_config
 
 // An object of a file that may be missing.
 JsonObject optional_object(const std::filesystem::path& file) {
-  return {base::is_present(file) ? base::read_json_object(file) : Json::object(), base::shown(file)};
+  if (base::is_present(file)) return base::read_json_object(file);
+  return {Json::object(), base::shown(file)};
 }
 
 // The pooling, from the mode's name or, of older files, from a flag for each mode.
@@ -61,7 +62,7 @@ struct Modules {
 // What a Dense module of a folder is as a recipe's projection.
 Json read_dense(const base::Checkpoint& checkpoint, const std::string& folder) {
   const auto file = checkpoint / (folder + "/config.json");
-  const JsonObject config(base::read_json_object(file), base::shown(file));
+  const JsonObject config = base::read_json_object(file);
   const std::string function = config.text("activation_function", "torch.nn.modules.activation.Tanh");
   const std::string activation = function.substr(function.rfind('.') + 1);
   constexpr std::array kKnown = {std::pair{"Identity", "identity"}, std::pair{"Tanh", "tanh"},
@@ -104,7 +105,7 @@ Modules read_modules(const base::Checkpoint& checkpoint) {
                                  base::printable(module.text("path", ""), 40)));
     } else if (known && kind == "Pooling") {
       const auto config_file = checkpoint / (module.text("path", "") + "/config.json");
-      const JsonObject config(base::read_json_object(config_file), base::shown(config_file));
+      const JsonObject config = base::read_json_object(config_file);
       out.pooling = pooling_mode(config, config_file);
       out.prompt_pooled = config.flag("include_prompt", true);
     } else if (known && kind == "Dense" && !out.pooling.empty() && !out.normalize) {

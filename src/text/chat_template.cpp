@@ -43,11 +43,12 @@ std::string default_template(const base::Json& json, const std::string& where) {
   std::optional<std::string> found;
   std::string names;
   for (const auto& [key, entry] : json.items()) {
-    const auto name = json.is_object() ? key : base::require<std::string>(entry, "name", where);
+    const auto name =
+        json.is_object() ? key : base::require<std::string>(base::JsonObject(entry, where), "name");
     names += (names.empty() ? "" : ", ") + name;
     if (name != "default") continue;
-    found = base::require<std::string>(json.is_object() ? json : entry, json.is_object() ? name : "template",
-                                       where);
+    found = base::require<std::string>(base::JsonObject(json.is_object() ? json : entry, where),
+                                       json.is_object() ? name : "template");
   }
   if (!found) {
     throw ModelError(fmt::format("{}: none of the chat templates ({}) is called \"default\".", where,
@@ -251,10 +252,8 @@ std::shared_ptr<const ChatTemplate> ChatTemplate::load(const base::Checkpoint& c
   if (!source) return nullptr;
   std::optional<std::vector<std::string>> declared;
   if (std::filesystem::is_regular_file(config)) {
-    const base::Json json = base::read_json(config);
-    if (json.is_object() && json.contains("chat_control_tokens") && !json["chat_control_tokens"].is_null()) {
-      declared = base::require<std::vector<std::string>>(json, "chat_control_tokens", config.string());
-    }
+    const base::JsonObject json = base::read_json_object(config);
+    if (json.has("chat_control_tokens")) declared = json.texts("chat_control_tokens");
   }
   return std::make_shared<LoadedTemplate>(*source, tokenizer, declared);
 }

@@ -292,8 +292,7 @@ AdapterBase base_of_adapter(const fs::path& folder) {
     base.folder = folder;
     return base;
   }
-  const base::Json json = base::read_json_object(folder / kConfig);
-  const JsonObject config(json, base::shown(folder / kConfig));
+  const JsonObject config = base::read_json_object(folder / kConfig);
   base.name = config.text("base_model_name_or_path", "");
   base.revision = config.text("revision", "");
   if (base.name.empty()) return base;
@@ -313,8 +312,7 @@ AdapterBase base_of_adapter(const fs::path& folder) {
 }
 
 Adapter Adapter::open(const fs::path& folder) {
-  const base::Json json = base::read_json_object(folder / kConfig);
-  const JsonObject object(json, base::shown(folder / kConfig));
+  const JsonObject object = base::read_json_object(folder / kConfig);
   check_plain(object);
   const Config config(object);
   if (!base::is_present(folder / kTensors)) {

@@ -311,8 +311,7 @@ void QuantizedWeight::add_format(base::Digester& digester) const {
 std::optional<Quantization> Quantization::read(const std::filesystem::path& folder) {
   const std::filesystem::path file = folder / "config.json";
   if (!base::is_present(file)) return std::nullopt;
-  const base::Json json = base::read_json_object(file);
-  const JsonObject root(json, base::shown(file));
+  const JsonObject root = base::read_json_object(file);
   const JsonObject owner = root.has("quantization_config") ? root : root.object("text_config");
   if (!owner.has("quantization_config")) return std::nullopt;
   const JsonObject config = owner.object("quantization_config");

@@ -67,25 +67,27 @@ TEST(JsonObject, NonsenseNamesFileKeyAndValue) {
 
 // 4294967310 is 14 in 32 bits.
 TEST(JsonObject, NumbersAreNeverCut) {
-  const Json json = parse_json(
-      R"({"wrap": 4294967310, "half": 14.5, "whole": 14.0, "flag": true, "big": 9223372036854775808,
+  const JsonObject json(
+      parse_json(
+          R"({"wrap": 4294967310, "half": 14.5, "whole": 14.0, "flag": true, "big": 9223372036854775808,
           "least": -9223372036854775808, "list": [1, 2.0], "flags": [true]})",
+          "here"),
       "here");
   for (const char* key : {"wrap", "half", "whole", "flag", "big"}) {
-    EXPECT_THAT(message_of<ModelError>([&] { require<int>(json, key, "here"); }),
+    EXPECT_THAT(message_of<ModelError>([&] { require<int>(json, key); }),
                 AllOf(HasSubstr("here"), HasSubstr(key)));
-    EXPECT_THROW(get_or<int>(json, key, 1, "here"), ModelError);
+    EXPECT_THROW(get_or<int>(json, key, 1), ModelError);
   }
   for (const char* key : {"half", "whole", "flag", "big"})
-    EXPECT_THROW(require<std::int64_t>(json, key, "here"), ModelError) << key;
-  EXPECT_EQ(require<std::int64_t>(json, "wrap", "here"), 4294967310);
-  EXPECT_EQ(require<std::int64_t>(json, "least", "here"), std::numeric_limits<std::int64_t>::min());
-  EXPECT_EQ(require<double>(json, "wrap", "here"), 4294967310.0);
-  EXPECT_THROW(require<double>(json, "flag", "here"), ModelError);
-  EXPECT_THROW(require<bool>(json, "wrap", "here"), ModelError);
-  EXPECT_THROW(require<std::vector<std::int64_t>>(json, "list", "here"), ModelError);
-  EXPECT_THROW(require<std::vector<double>>(json, "flags", "here"), ModelError);
-  EXPECT_THROW(require<std::string>(json, "half", "here"), ModelError);
+    EXPECT_THROW(require<std::int64_t>(json, key), ModelError) << key;
+  EXPECT_EQ(require<std::int64_t>(json, "wrap"), 4294967310);
+  EXPECT_EQ(require<std::int64_t>(json, "least"), std::numeric_limits<std::int64_t>::min());
+  EXPECT_EQ(require<double>(json, "wrap"), 4294967310.0);
+  EXPECT_THROW(require<double>(json, "flag"), ModelError);
+  EXPECT_THROW(require<bool>(json, "wrap"), ModelError);
+  EXPECT_THROW(require<std::vector<std::int64_t>>(json, "list"), ModelError);
+  EXPECT_THROW(require<std::vector<double>>(json, "flags"), ModelError);
+  EXPECT_THROW(require<std::string>(json, "half"), ModelError);
 }
 
 TEST(JsonObject, OnlyKnownKeysAndChoices) {

@@ -79,20 +79,20 @@ TEST_F(JsonFile, TooLargeIsRefusedUnread) {
 }
 
 TEST(Json, RequireNamesWhereAndKey) {
-  const Json json = parse_json(R"({"n": 3, "s": "x"})", "here");
-  EXPECT_EQ(require<int>(json, "n", "here"), 3);
-  EXPECT_THAT(message_of<ModelError>([&] { require<int>(json, "m", "here"); }),
+  const JsonObject json(parse_json(R"({"n": 3, "s": "x"})", "here"), "here");
+  EXPECT_EQ(require<int>(json, "n"), 3);
+  EXPECT_THAT(message_of<ModelError>([&] { require<int>(json, "m"); }),
               AllOf(HasSubstr("here"), HasSubstr("\"m\"")));
-  EXPECT_THAT(message_of<ModelError>([&] { require<int>(json, "s", "here"); }),
+  EXPECT_THAT(message_of<ModelError>([&] { require<int>(json, "s"); }),
               AllOf(HasSubstr("here"), HasSubstr("\"s\""), HasSubstr("x")));
 }
 
 TEST(Json, GetOrFallsBackOnlyWhenAbsentOrNull) {
-  const Json json = parse_json(R"({"n": 3, "z": null, "s": "x"})", "here");
-  EXPECT_EQ(get_or<int>(json, "n", 7, "here"), 3);
-  EXPECT_EQ(get_or<int>(json, "z", 7, "here"), 7);
-  EXPECT_EQ(get_or<int>(json, "absent", 7, "here"), 7);
-  EXPECT_THROW(get_or<int>(json, "s", 7, "here"), ModelError);
+  const JsonObject json(parse_json(R"({"n": 3, "z": null, "s": "x"})", "here"), "here");
+  EXPECT_EQ(get_or<int>(json, "n", 7), 3);
+  EXPECT_EQ(get_or<int>(json, "z", 7), 7);
+  EXPECT_EQ(get_or<int>(json, "absent", 7), 7);
+  EXPECT_THROW(get_or<int>(json, "s", 7), ModelError);
 }
 
 }  // namespace

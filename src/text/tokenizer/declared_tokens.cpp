@@ -23,9 +23,10 @@ constexpr std::array<const char*, 16> kJsonAsItIs = {
     "llava",    "llava_next", "vipllava", "phi3",     "phi3_v",  "internlm2",    "hyperclovax", "minicpmv",
     "ernie4_5", "fuyu",       "mistral",  "mistral3", "mixtral", "paddleocr_vl", "openvla",     "pixtral"};
 
-std::optional<base::Json> read_if_there(const std::filesystem::path& file) {
-  if (!base::is_present(file)) return std::nullopt;
-  return base::read_json_object(file);
+// Empty when there is no such file.
+base::JsonObject read_if_there(const std::filesystem::path& file) {
+  if (base::is_present(file)) return base::read_json_object(file);
+  return {base::Json::object(), base::shown(file)};
 }
 
 // A token as a string or as an object with "content"; nothing for null.
@@ -35,8 +36,9 @@ std::optional<AddedToken> token_of(const base::Json& json, const std::string& wh
   if (json.is_string()) {
     token.content = json.get<std::string>();
   } else if (json.is_object()) {
-    token = read_added_token(json, where);
-    token.normalized = base::get_or<bool>(json, "normalized", false, where);
+    const base::JsonObject object(json, where, key);
+    token = read_added_token(object);
+    token.normalized = object.flag("normalized", false);
   } else {
     throw ModelError(
         fmt::format("{}: \"{}\" is {}, which is neither a token nor null.", where, key, base::shown(json)));
@@ -104,7 +106,9 @@ void collect_extra(const base::Json& json, const std::string& where, const std::
 
 // Named tokens override those of earlier calls. additional_special_tokens is the old name of
 // extra_special_tokens, and counts only where there is nothing under the new one.
-void collect(const base::Json& json, const std::string& where, Declared& out) {
+void collect(const base::JsonObject& object, Declared& out) {
+  const base::Json& json = object.json();
+  const std::string& where = object.where();
   const auto names_token = [](const std::string& key, const base::Json& value) {
     return is_standard(key) || (key.ends_with("_token") && (value.is_string() || value.is_object()));
   };
@@ -124,17 +128,14 @@ void collect(const base::Json& json, const std::string& where, Declared& out) {
 
 }  // namespace
 
-AddedToken read_added_token(const base::Json& json, const std::string& where) {
-  if (!json.is_object()) {
-    throw ModelError(fmt::format("{}: an added token is {}, not an object.", where, base::shown(json)));
-  }
+AddedToken read_added_token(const base::JsonObject& json) {
   AddedToken token;
-  token.content = base::require<std::string>(json, "content", where);
-  token.special = base::get_or<bool>(json, "special", false, where);
-  token.lstrip = base::get_or<bool>(json, "lstrip", false, where);
-  token.rstrip = base::get_or<bool>(json, "rstrip", false, where);
-  token.single_word = base::get_or<bool>(json, "single_word", false, where);
-  token.normalized = base::get_or<bool>(json, "normalized", !token.special, where);
+  token.content = base::require<std::string>(json, "content");
+  token.special = json.flag("special", false);
+  token.lstrip = json.flag("lstrip", false);
+  token.rstrip = json.flag("rstrip", false);
+  token.single_word = json.flag("single_word", false);
+  token.normalized = json.flag("normalized", !token.special);
   token.id = -1;
   return token;
 }
@@ -146,15 +147,10 @@ TokenizerConfig TokenizerConfig::read(const base::Checkpoint& checkpoint) {
            (base::is_present(folder / "vocab.json") && base::is_present(folder / "merges.txt"));
   });
   const std::filesystem::path& folder = found == folders.end() ? folders.back() : *found;
-  TokenizerConfig config;
-  config.folder = folder;
-  config.where = base::shown(folder / "tokenizer_config.json");
-  config.json = read_if_there(folder / "tokenizer_config.json").value_or(base::Json::object());
-  config.class_name = base::get_or<std::string>(config.json, "tokenizer_class", "", config.where);
+  TokenizerConfig config{folder, read_if_there(folder / "tokenizer_config.json"), "",
+                         read_if_there(checkpoint / "config.json").text("model_type", "")};
+  config.class_name = config.json.text("tokenizer_class", "");
   if (config.class_name.ends_with("Fast")) config.class_name.resize(config.class_name.size() - 4);
-  const std::filesystem::path model_file = checkpoint / "config.json";
-  if (const auto model = read_if_there(model_file))
-    config.model_type = base::get_or<std::string>(*model, "model_type", "", base::shown(model_file));
   return config;
 }
 
@@ -192,16 +188,13 @@ void add_token(TokenizerParts& parts, AddedToken token) {
 
 namespace {
 
-std::vector<AddedToken> tokens_of_decoder(const base::Json& decoder, const std::string& where) {
-  if (!decoder.is_object())
-    throw ModelError(fmt::format("{}: \"added_tokens_decoder\" is not an object.", where));
+std::vector<AddedToken> tokens_of_decoder(const base::JsonObject& decoder) {
   std::vector<AddedToken> tokens;
-  for (const auto& [key, value] : decoder.items()) {
-    AddedToken token = read_added_token(value, where);
+  for (const auto& [key, value] : decoder.json().items()) {
+    AddedToken token = read_added_token({value, decoder.where(), decoder.below(key)});
     const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), token.id);
     if (error != std::errc{} || end != key.data() + key.size() || token.id < 0) {
-      throw ModelError(fmt::format("{}: \"added_tokens_decoder\" has the key \"{}\", which is not an id.",
-                                   where, base::printable(key)));
+      decoder.fail("", fmt::format("has the key \"{}\", which is not an id", base::printable(key)));
     }
     tokens.push_back(std::move(token));
   }
@@ -211,17 +204,15 @@ std::vector<AddedToken> tokens_of_decoder(const base::Json& decoder, const std::
 // added_tokens.json; a token is special if it is declared to be.
 std::vector<AddedToken> tokens_of_list(const std::filesystem::path& file, const Declared& declared) {
   std::vector<AddedToken> tokens;
-  const auto list = read_if_there(file);
-  if (!list) return tokens;
+  const base::JsonObject list = read_if_there(file);
   TextMap<bool> special;
   for (const auto& [name, token] : declared.named) special.emplace(token.content, true);
   for (const AddedToken& token : declared.extra) special.emplace(token.content, true);
-  const std::string where = base::shown(file);
-  for (const auto& [content, id] : list->items()) {
+  for (const auto& [content, id] : list.json().items()) {
     const auto number = base::whole_number(id, 0);
     if (!number) {
-      throw ModelError(fmt::format("{}: the token \"{}\" has the id {}: ids are whole numbers from 0.", where,
-                                   base::printable(content), base::shown(id)));
+      throw ModelError(fmt::format("{}: the token \"{}\" has the id {}: ids are whole numbers from 0.",
+                                   list.where(), base::printable(content), base::shown(id)));
     }
     AddedToken token;
     token.content = content;
@@ -244,15 +235,14 @@ void drop_listed(TokenizerParts& parts) {
 
 void add_declared_tokens(TokenizerParts& parts, const TokenizerConfig& config) {
   Declared declared;
-  collect(config.json, config.where, declared);
+  collect(config.json, declared);
   std::vector<AddedToken> tokens;
-  if (const auto it = config.json.find("added_tokens_decoder"); it != config.json.end()) {
-    tokens = tokens_of_decoder(*it, config.where);
+  if (config.json.has("added_tokens_decoder")) {
+    tokens = tokens_of_decoder(config.json.object("added_tokens_decoder"));
     for (AddedToken& token : tokens) token.normalized = token.normalized && !parts.declared_raw;
   } else {
     // Checkpoints from before added_tokens_decoder.
-    const std::filesystem::path map_file = config.folder / "special_tokens_map.json";
-    if (const auto map = read_if_there(map_file)) collect(*map, base::shown(map_file), declared);
+    collect(read_if_there(config.folder / "special_tokens_map.json"), declared);
     tokens = tokens_of_list(config.folder / "added_tokens.json", declared);
     // What tokenizer.json says of a token counts again after the list.
     for (AddedToken& token : tokens) {
@@ -300,7 +290,7 @@ void add_declared_tokens(TokenizerParts& parts, const TokenizerConfig& config) {
     declare(std::move(token));
   }
   for (AddedToken& token : declared.extra) declare(std::move(token));
-  parts.split_special = base::get_or<bool>(config.json, "split_special_tokens", false, config.where);
+  parts.split_special = config.json.flag("split_special_tokens", false);
 }
 
 }  // namespace tte::text

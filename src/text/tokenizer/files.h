@@ -15,8 +15,7 @@ namespace tte::text {
 // tokenizer_config.json and what else says how to read a checkpoint's tokenizer files.
 struct TokenizerConfig {
   std::filesystem::path folder;  // Has all tokenizer files: the first folder with a tokenizer.
-  std::string where;             // tokenizer_config.json, for messages.
-  base::Json json;               // An object; empty when there is no such file.
+  base::JsonObject json;         // tokenizer_config.json; empty when there is no such file.
   std::string class_name;        // tokenizer_class without "Fast"; empty when unknown.
   std::string model_type;        // config.json's; empty when unknown.
 
@@ -47,6 +46,6 @@ void set_llama_pipeline(TokenizerParts& parts, const TokenizerConfig& config);
 void set_qwen_pipeline(TokenizerParts& parts, const TokenizerConfig& config);
 
 // One entry of added_tokens or added_tokens_decoder.
-AddedToken read_added_token(const base::Json& json, const std::string& where);
+AddedToken read_added_token(const base::JsonObject& json);
 
 }  // namespace tte::text

@@ -14,7 +14,7 @@ namespace {
 // add_bos_token and add_eos_token, which count only where no tokenizer.json says it in its own way.
 void add_ends(TokenizerParts& parts, const TokenizerConfig& config) {
   const auto add = [&](const char* flag, std::string_view name, std::vector<std::int64_t>& out) {
-    if (!base::get_or<bool>(config.json, flag, false, config.where)) return;
+    if (!config.json.flag(flag, false)) return;
     const auto token = std::find_if(parts.named.begin(), parts.named.end(),
                                     [&](const auto& entry) { return entry.first == name; });
     if (token == parts.named.end()) return;

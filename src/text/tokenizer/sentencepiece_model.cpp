@@ -133,8 +133,8 @@ Vocabulary vocabulary_of(const SentencePieceModel& model) {
 }  // namespace
 
 void set_llama_pipeline(TokenizerParts& parts, const TokenizerConfig& config) {
-  const bool prefix = base::get_or<bool>(config.json, "add_prefix_space", true, config.where);
-  const bool legacy = base::get_or<bool>(config.json, "legacy", false, config.where);
+  const bool prefix = config.json.flag("add_prefix_space", true);
+  const bool legacy = config.json.flag("legacy", false);
   using Prepend = MetaspaceStep::Prepend;
   const Prepend prepend = !prefix ? Prepend::kNever : legacy ? Prepend::kAlways : Prepend::kFirst;
   parts.pre_tokenizer.emplace_back(std::in_place_type<MetaspaceStep>,
@@ -177,7 +177,7 @@ TokenizerParts read_sentencepiece(const std::filesystem::path& file, const Token
   if (llama && model.type == SentencePieceModel::kBpe) {
     set_llama_pipeline(parts, config);
   } else {
-    const bool legacy = base::get_or<bool>(config.json, "legacy", true, config.where);
+    const bool legacy = config.json.flag("legacy", true);
     if (model.type == SentencePieceModel::kBpe) set_spec_pipeline(parts, model, legacy, where);
     parts.decoder.replace.emplace_back(kSpace, " ");
     parts.decoder.byte_fallback = model.byte_fallback;

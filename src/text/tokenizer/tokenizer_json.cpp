@@ -14,7 +14,7 @@ namespace tte::text {
 namespace {
 
 using base::Json;
-
+using base::JsonObject;
 using base::shown;
 
 // What a file may ask of each text: one step may not grow it without end, nor may there be any number of
@@ -26,15 +26,15 @@ constexpr std::size_t kMostContent = 1024;  // Bytes that a step puts in.
 class Reader {
  public:
   Reader(const std::filesystem::path& file, TokenizerParts& parts)
-      : where_(base::shown(file)), json_(base::read_json_object(file)), parts_(parts) {}
+      : where_(base::shown(file)), file_(base::read_json_object(file)), parts_(parts) {}
 
   void read(const TokenizerConfig& config) {
-    const bool declared_elsewhere = config.json.contains("added_tokens_decoder");
+    const bool declared_elsewhere = config.json.has("added_tokens_decoder");
     const bool qwen = config.is_qwen_class();
     if (qwen) {
       set_qwen_pipeline(parts_, config);
       byte_level_ = true;
-    } else if (const Json* json = part(json_, "pre_tokenizer")) {
+    } else if (const Json* json = file_.find("pre_tokenizer")) {
       pre_tokenizer(*json);
     }
     // A class of transformers makes its own pipeline around the file's vocabulary; Llama's not around a
@@ -43,53 +43,53 @@ class Reader {
     if (own_pipeline) {
       parts_.pre_tokenizer.clear();
     } else if (!qwen) {
-      if (const Json* json = part(json_, "normalizer")) normalizer(*json);
-      const Json* json = part(json_, "decoder");
+      if (const Json* json = file_.find("normalizer")) normalizer(*json);
+      const Json* json = file_.find("decoder");
       if (json == nullptr) unsupported("decoder", Json());
       decoder(*json, false);
     }
-    const Json* model_json = part(json_, "model");
+    const Json* model_json = file_.find("model");
     if (model_json == nullptr || !model_json->is_object()) {
       throw ModelError(fmt::format("{} has no \"model\" object, which tte needs.", where_));
     }
-    model(*model_json, own_pipeline, qwen);
-    if (const Json* json = part(json_, "added_tokens");
+    model({*model_json, where_}, own_pipeline, qwen);
+    if (const Json* json = file_.find("added_tokens");
         json != nullptr && !(own_pipeline && declared_elsewhere)) {
       added_tokens(*json);
     }
-    if (const Json* json = part(json_, "post_processor")) post_processor(*json);
+    if (const Json* json = file_.find("post_processor")) post_processor(*json);
   }
 
  private:
-  // json[key], null when absent or null.
-  static const Json* part(const Json& json, const char* key) {
-    const auto it = json.find(key);
-    return it == json.end() || it->is_null() ? nullptr : &*it;
-  }
   [[noreturn]] void unsupported(const char* what, const Json& json) const {
     throw ModelError(fmt::format("{}: the {} {} is not supported by tte.", where_, what, shown(json)));
   }
-  [[nodiscard]] std::string type_of(const char* what, const Json& json) const {
+  [[nodiscard]] JsonObject object(const char* what, const Json& json) const {
     if (!json.is_object()) unsupported(what, json);
-    return base::require<std::string>(json, "type", where_);
+    return {json, where_};
   }
-  [[nodiscard]] const Json& list(const Json& json, const char* key) const {
-    const auto it = json.find(key);
-    if (it == json.end() || !it->is_array()) {
-      throw ModelError(fmt::format("{}: \"{}\" is missing or not a list in {}.", where_, key, shown(json)));
+  [[nodiscard]] static std::string type_of(const JsonObject& step) {
+    return base::require<std::string>(step, "type");
+  }
+  [[nodiscard]] const Json& list(const JsonObject& json, const char* key) const {
+    const Json* found = json.find(key);
+    if (found == nullptr || !found->is_array()) {
+      throw ModelError(
+          fmt::format("{}: \"{}\" is missing or not a list in {}.", where_, key, shown(json.json())));
     }
-    return *it;
+    return *found;
   }
 
-  [[nodiscard]] std::shared_ptr<const Splitter> pattern(const Json& json) const {
-    const auto it = json.find("pattern");
-    if (it != json.end() && it->is_object()) {
-      if (it->contains("Regex"))
-        return Splitter::from_regex(base::require<std::string>(*it, "Regex", where_), where_);
-      auto text = base::get_or<std::string>(*it, "String", "", where_);
+  [[nodiscard]] std::shared_ptr<const Splitter> pattern(const JsonObject& step) const {
+    const Json* found = step.find("pattern");
+    if (found != nullptr && found->is_object()) {
+      const JsonObject pattern(*found, where_);
+      if (found->contains("Regex"))
+        return Splitter::from_regex(base::require<std::string>(pattern, "Regex"), where_);
+      std::string text = pattern.text("String", "");
       if (!text.empty()) return Splitter::from_string(std::move(text));
     }
-    throw ModelError(fmt::format("{}: {} has no pattern that tte reads.", where_, shown(json)));
+    throw ModelError(fmt::format("{}: {} has no pattern that tte reads.", where_, shown(step.json())));
   }
 
   void count_step() {
@@ -98,8 +98,8 @@ class Reader {
           "{} has more than {} steps of normalizers, pre-tokenizers, post-processors and decoders.", where_,
           kMostSteps));
   }
-  [[nodiscard]] std::string content(const Json& json, const char* key) const {
-    auto text = base::require<std::string>(json, key, where_);
+  [[nodiscard]] std::string content(const JsonObject& json, const char* key) const {
+    auto text = base::require<std::string>(json, key);
     if (text.size() > kMostContent)
       throw ModelError(fmt::format("{}: \"{}\" has {} bytes: at most {} are taken.", where_, key, text.size(),
                                    kMostContent));
@@ -107,10 +107,11 @@ class Reader {
   }
 
   void normalizer(const Json& json) {
-    const std::string type = type_of("normalizer", json);
+    const JsonObject step = object("normalizer", json);
+    const std::string type = type_of(step);
     count_step();
     if (type == "Sequence") {
-      for (const Json& step : list(json, "normalizers")) normalizer(step);
+      for (const Json& each : list(step, "normalizers")) normalizer(each);
     } else if (type == "NFC") {
       parts_.normalizer.add(Normalizer::Form::kNfc);
     } else if (type == "NFD") {
@@ -120,58 +121,59 @@ class Reader {
     } else if (type == "NFKD") {
       parts_.normalizer.add(Normalizer::Form::kNfkd);
     } else if (type == "Replace") {
-      parts_.normalizer.add(Normalizer::Replace{pattern(json), content(json, "content")});
+      parts_.normalizer.add(Normalizer::Replace{pattern(step), content(step, "content")});
     } else if (type == "Prepend") {
-      parts_.normalizer.add(Normalizer::Prepend{content(json, "prepend")});
+      parts_.normalizer.add(Normalizer::Prepend{content(step, "prepend")});
     } else {
       unsupported("normalizer", json);
     }
   }
 
-  [[nodiscard]] Splitter::Behavior behavior(const Json& json) const {
-    const auto name = base::require<std::string>(json, "behavior", where_);
+  [[nodiscard]] Splitter::Behavior behavior(const JsonObject& step) const {
+    const auto name = base::require<std::string>(step, "behavior");
     if (name == "Isolated") return Splitter::Behavior::kIsolated;
     if (name == "Removed") return Splitter::Behavior::kRemoved;
     if (name == "MergedWithPrevious") return Splitter::Behavior::kMergedWithPrevious;
     if (name == "MergedWithNext") return Splitter::Behavior::kMergedWithNext;
     if (name == "Contiguous") return Splitter::Behavior::kContiguous;
-    unsupported("split behavior", json);
+    unsupported("split behavior", step.json());
   }
 
-  [[nodiscard]] MetaspaceStep::Prepend prepend_scheme(const Json& json) const {
+  [[nodiscard]] MetaspaceStep::Prepend prepend_scheme(const JsonObject& step) const {
     // Files from before prepend_scheme say add_prefix_space.
-    const bool prefix = base::get_or<bool>(json, "add_prefix_space", true, where_);
-    const auto scheme =
-        base::get_or<std::string>(json, "prepend_scheme", prefix ? "always" : "never", where_);
+    const bool prefix = step.flag("add_prefix_space", true);
+    const auto scheme = step.text("prepend_scheme", prefix ? "always" : "never");
     if (scheme == "always") return MetaspaceStep::Prepend::kAlways;
     if (scheme == "first") return MetaspaceStep::Prepend::kFirst;
     if (scheme == "never") return MetaspaceStep::Prepend::kNever;
-    unsupported("prepend scheme", json);
+    unsupported("prepend scheme", step.json());
   }
 
   void pre_tokenizer(const Json& json) {
-    const std::string type = type_of("pre-tokenizer", json);
+    const JsonObject step = object("pre-tokenizer", json);
+    const std::string type = type_of(step);
     count_step();
     if (byte_level_) unsupported("pre-tokenizer after ByteLevel", json);
     if (type == "Sequence") {
-      for (const Json& step : list(json, "pretokenizers")) pre_tokenizer(step);
+      for (const Json& each : list(step, "pretokenizers")) pre_tokenizer(each);
     } else if (type == "Split") {
-      add_split(parts_, pattern(json), behavior(json), base::get_or<bool>(json, "invert", false, where_));
+      add_split(parts_, pattern(step), behavior(step), step.flag("invert", false));
     } else if (type == "Digits") {
-      const bool single = base::get_or<bool>(json, "individual_digits", false, where_);
+      const bool single = step.flag("individual_digits", false);
       add_split(parts_, Splitter::from_regex("\\p{N}", where_),
                 single ? Splitter::Behavior::kIsolated : Splitter::Behavior::kContiguous);
     } else if (type == "Metaspace") {
-      MetaspaceStep step;
-      step.replacement = base::get_or<std::string>(json, "replacement", step.replacement, where_);
-      if (step.replacement.empty() || step.replacement.size() > 4) unsupported("pre-tokenizer", json);
-      step.prepend = prepend_scheme(json);
-      step.split = base::get_or<bool>(json, "split", true, where_);
-      parts_.pre_tokenizer.emplace_back(std::in_place_type<MetaspaceStep>, std::move(step));
+      MetaspaceStep metaspace;
+      metaspace.replacement = step.text("replacement", metaspace.replacement);
+      if (metaspace.replacement.empty() || metaspace.replacement.size() > 4)
+        unsupported("pre-tokenizer", json);
+      metaspace.prepend = prepend_scheme(step);
+      metaspace.split = step.flag("split", true);
+      parts_.pre_tokenizer.emplace_back(std::in_place_type<MetaspaceStep>, std::move(metaspace));
     } else if (type == "ByteLevel") {
-      if (base::get_or<bool>(json, "add_prefix_space", true, where_))
+      if (step.flag("add_prefix_space", true))
         parts_.pre_tokenizer.emplace_back(std::in_place_type<PrefixSpaceStep>);
-      if (base::get_or<bool>(json, "use_regex", true, where_)) {
+      if (step.flag("use_regex", true)) {
         add_split(parts_, Splitter::from_regex(std::string(kGpt2Pattern), where_));
       }
       byte_level_ = true;
@@ -181,34 +183,35 @@ class Reader {
   }
 
   void decoder(const Json& json, bool fused) {
-    const std::string type = type_of("decoder", json);
+    const JsonObject step = object("decoder", json);
+    const std::string type = type_of(step);
     count_step();
     DecoderSpec& spec = parts_.decoder;
     if (type == "Sequence") {
       bool after_fuse = fused;
-      for (const Json& step : list(json, "decoders")) {
-        decoder(step, after_fuse);
-        after_fuse = after_fuse || type_of("decoder", step) == "Fuse";
+      for (const Json& each : list(step, "decoders")) {
+        decoder(each, after_fuse);
+        after_fuse = after_fuse || type_of(object("decoder", each)) == "Fuse";
       }
     } else if (type == "ByteLevel") {
       spec.byte_level = true;
     } else if (type == "Replace" && !fused && !spec.byte_fallback && json.contains("pattern") &&
                json["pattern"].is_object() && json["pattern"].contains("String")) {
-      auto what = base::require<std::string>(json["pattern"], "String", where_);
+      auto what = base::require<std::string>(step.object("pattern"), "String");
       if (what.empty()) unsupported("decoder", json);
-      spec.replace.emplace_back(std::move(what), content(json, "content"));
+      spec.replace.emplace_back(std::move(what), content(step, "content"));
     } else if (type == "ByteFallback" && !fused) {
       spec.byte_fallback = true;
     } else if (type == "Metaspace" && !fused) {
-      auto what = base::get_or<std::string>(json, "replacement", "\xE2\x96\x81", where_);
+      auto what = step.text("replacement", "\xE2\x96\x81");
       if (what.empty()) unsupported("decoder", json);
       spec.replace.emplace_back(std::move(what), " ");
-      if (prepend_scheme(json) != MetaspaceStep::Prepend::kNever)
+      if (prepend_scheme(step) != MetaspaceStep::Prepend::kNever)
         spec.dropped_from_first = std::string(1, ' ');
-    } else if (type == "Strip" && fused && base::get_or<std::int64_t>(json, "start", 0, where_) <= 1 &&
-               base::get_or<std::int64_t>(json, "stop", 0, where_) == 0) {
-      if (base::get_or<std::int64_t>(json, "start", 0, where_) == 1) {
-        spec.dropped_prefix = base::require<std::string>(json, "content", where_);
+    } else if (type == "Strip" && fused && base::get_or<std::int64_t>(step, "start", 0) <= 1 &&
+               base::get_or<std::int64_t>(step, "stop", 0) == 0) {
+      if (base::get_or<std::int64_t>(step, "start", 0) == 1) {
+        spec.dropped_prefix = base::require<std::string>(step, "content");
       }
     } else if (type != "Fuse") {
       unsupported("decoder", json);
@@ -217,26 +220,27 @@ class Reader {
 
   // Tokens around a text of its own; what there is for pairs of texts does not matter.
   void post_processor(const Json& json) {
-    const std::string type = type_of("post-processor", json);
+    const JsonObject step = object("post-processor", json);
+    const std::string type = type_of(step);
     count_step();
     std::vector<std::int64_t> begin, end;
     if (type == "Sequence") {
-      for (const Json& step : list(json, "processors")) post_processor(step);
+      for (const Json& each : list(step, "processors")) post_processor(each);
     } else if (type == "TemplateProcessing") {
       bool behind = false;
-      for (const Json& piece : list(json, "single")) {
-        const base::JsonObject object(piece, where_);
-        behind = behind || object.has("Sequence");
-        if (!object.has("SpecialToken")) continue;
-        const auto name = base::require<std::string>(object.object("SpecialToken"), "id");
-        const base::JsonObject token = base::JsonObject(json, where_).object("special_tokens").object(name);
+      for (const Json& piece : list(step, "single")) {
+        const JsonObject token_or_text(piece, where_);
+        behind = behind || token_or_text.has("Sequence");
+        if (!token_or_text.has("SpecialToken")) continue;
+        const auto name = base::require<std::string>(token_or_text.object("SpecialToken"), "id");
+        const JsonObject token = step.object("special_tokens").object(name);
         const auto ids = base::require<std::vector<std::int64_t>>(token, "ids");
         auto& side = behind ? end : begin;
         side.insert(side.end(), ids.begin(), ids.end());
       }
     } else if (type == "BertProcessing" || type == "RobertaProcessing") {
-      begin = {paired_id(json, "cls")};
-      end = {paired_id(json, "sep")};
+      begin = {paired_id(step, "cls")};
+      end = {paired_id(step, "sep")};
     } else if (type != "ByteLevel") {
       unsupported("post-processor", json);
     }
@@ -246,10 +250,10 @@ class Reader {
       throw ModelError(fmt::format("{} puts more than {} tokens around every text.", where_, kMostSteps));
   }
   // The id in a pair such as ["</s>", 2].
-  [[nodiscard]] std::int64_t paired_id(const Json& json, const char* key) const {
-    const Json& pair = list(json, key);
+  [[nodiscard]] std::int64_t paired_id(const JsonObject& step, const char* key) const {
+    const Json& pair = list(step, key);
     const auto id = pair.size() == 2 ? base::whole_number(pair[1], 0) : std::nullopt;
-    if (!id) unsupported("post-processor", json);
+    if (!id) unsupported("post-processor", step.json());
     return *id;
   }
 
@@ -267,8 +271,8 @@ class Reader {
     throw ModelError(fmt::format("{}: the merge {} is not a pair of tokens.", where_, shown(merge)));
   }
 
-  void model(const Json& json, bool own_pipeline, bool qwen) {
-    const auto type = base::get_or<std::string>(json, "type", "BPE", where_);
+  void model(const JsonObject& json, bool own_pipeline, bool qwen) {
+    const std::string type = json.text("type", "BPE");
     if (type != "BPE") {
       throw ModelError(
           fmt::format("{}: models of type \"{}\" are not supported, only BPE; tte reads unigram models "
@@ -277,15 +281,15 @@ class Reader {
     }
     for (const char* key : {"dropout", "continuing_subword_prefix", "end_of_word_suffix"}) {
       if (qwen) break;  // The class leaves them out.
-      const Json* value = part(json, key);
+      const Json* value = json.find(key);
       const bool inert = value == nullptr ||
                          (value->is_string() && value->get_ref<const std::string&>().empty()) ||
                          (value->is_number() && value->get<double>() == 0.0);
       if (!inert) unsupported(key, *value);
     }
     BpeSpec spec;
-    const auto vocab = json.find("vocab");
-    if (vocab == json.end() || !vocab->is_object()) {
+    const Json* vocab = json.find("vocab");
+    if (vocab == nullptr || !vocab->is_object()) {
       throw ModelError(fmt::format("{}: model.vocab is missing or not an object.", where_));
     }
     auto vocabulary = std::make_shared<Vocabulary>();
@@ -302,12 +306,11 @@ class Reader {
     spec.merges.reserve(list(json, "merges").size());
     for (const Json& merge : list(json, "merges")) spec.merges.push_back(merge_of(merge));
     spec.byte_level = byte_level_;
-    spec.byte_fallback = own_pipeline || base::get_or<bool>(json, "byte_fallback", false, where_);
-    spec.fuse_unknown = own_pipeline || base::get_or<bool>(json, "fuse_unk", false, where_);
-    spec.ignore_merges = !own_pipeline && !qwen && base::get_or<bool>(json, "ignore_merges", false, where_);
-    if (const Json* unknown = part(json, "unk_token"); unknown != nullptr && !own_pipeline && !qwen) {
-      spec.unknown = base::require<std::string>(json, "unk_token", where_);
-    }
+    spec.byte_fallback = own_pipeline || json.flag("byte_fallback", false);
+    spec.fuse_unknown = own_pipeline || json.flag("fuse_unk", false);
+    spec.ignore_merges = !own_pipeline && !qwen && json.flag("ignore_merges", false);
+    if (!own_pipeline && !qwen && json.has("unk_token"))
+      spec.unknown = base::require<std::string>(json, "unk_token");
     parts_.vocabulary = spec.vocabulary;
     parts_.model = std::make_unique<Bpe>(std::move(spec), where_);
   }
@@ -315,15 +318,16 @@ class Reader {
   void added_tokens(const Json& json) {
     if (!json.is_array()) throw ModelError(fmt::format("{}: \"added_tokens\" is not a list.", where_));
     for (const Json& entry : json) {
-      AddedToken token = read_added_token(entry, where_);
-      token.id = base::require<std::int64_t>(entry, "id", where_);
+      const JsonObject object(entry, where_, "added_tokens");
+      AddedToken token = read_added_token(object);
+      token.id = base::require<std::int64_t>(object, "id");
       if (token.id < 0) throw ModelError(fmt::format("{}: an added token has the id {}.", where_, token.id));
       add_token(parts_, std::move(token));
     }
   }
 
   std::string where_;
-  Json json_;
+  JsonObject file_;
   TokenizerParts& parts_;
   bool byte_level_ = false;
   std::size_t steps_ = 0;

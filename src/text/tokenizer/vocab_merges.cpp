@@ -44,8 +44,8 @@ std::vector<std::pair<std::string, std::string>> read_merges(const std::filesyst
 void set_qwen_pipeline(TokenizerParts& parts, const TokenizerConfig& config) {
   parts.normalizer.add(Normalizer::Form::kNfc);
   const auto pattern = config.class_name == "Qwen3_5Tokenizer" ? kQwen35Pattern : kQwen2Pattern;
-  add_split(parts, Splitter::from_regex(std::string(pattern), config.where));
-  if (base::get_or<bool>(config.json, "add_prefix_space", false, config.where)) {
+  add_split(parts, Splitter::from_regex(std::string(pattern), config.json.where()));
+  if (config.json.flag("add_prefix_space", false)) {
     parts.pre_tokenizer.emplace_back(std::in_place_type<PrefixSpaceStep>);
   }
   parts.decoder.byte_level = true;
@@ -61,7 +61,7 @@ TokenizerParts read_vocab_and_merges(const TokenizerConfig& config) {
   const std::string& name = config.class_name;
   // The files say nothing about normaliser and split pattern: the class does.
   if (name == "GPT2Tokenizer") {
-    if (base::get_or<bool>(config.json, "add_prefix_space", false, config.where)) {
+    if (config.json.flag("add_prefix_space", false)) {
       parts.pre_tokenizer.emplace_back(std::in_place_type<PrefixSpaceStep>);
     }
     add_split(parts, Splitter::from_regex(std::string(kGpt2Pattern), where));
@@ -74,9 +74,10 @@ TokenizerParts read_vocab_and_merges(const TokenizerConfig& config) {
     throw ModelError(
         fmt::format("{}: how {} splits text is not in vocab.json and merges.txt; save the tokenizer as "
                     "tokenizer.json with transformers.",
-                    config.where, base::printable(name)));
+                    config.json.where(), base::printable(name)));
   }
-  const base::Json json = base::read_json_object(vocab_file);
+  const base::JsonObject object = base::read_json_object(vocab_file);
+  const base::Json& json = object.json();
   BpeSpec spec;
   auto vocabulary = std::make_shared<Vocabulary>();
   vocabulary->reserve(json.size());
