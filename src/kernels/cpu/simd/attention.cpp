@@ -432,38 +432,20 @@ void merge_chunks_typed(const Attention& a, std::size_t row_begin, std::size_t r
 }
 
 void Attend(const Attention& a, std::size_t row_begin, std::size_t row_end, float* scratch) {
-  switch (a.type) {
-    case Type::kFloat:
-      return attend_typed<float>(a, row_begin, row_end, scratch);
-    case Type::kBFloat16:
-      return attend_typed<BFloat16>(a, row_begin, row_end, scratch);
-    case Type::kHalf:
-      return attend_typed<Half>(a, row_begin, row_end, scratch);
-  }
+  with_type(a.type, [&](auto t) { attend_typed<decltype(t)>(a, row_begin, row_end, scratch); });
 }
 
 void AttendChunk(const Attention& a, std::size_t row_begin, std::size_t row_end, std::size_t chunk,
                  float* scratch, float* partial) {
-  switch (a.type) {
-    case Type::kFloat:
-      return attend_chunk_typed<float>(a, row_begin, row_end, chunk, scratch, partial);
-    case Type::kBFloat16:
-      return attend_chunk_typed<BFloat16>(a, row_begin, row_end, chunk, scratch, partial);
-    case Type::kHalf:
-      return attend_chunk_typed<Half>(a, row_begin, row_end, chunk, scratch, partial);
-  }
+  with_type(a.type,
+            [&](auto t) { attend_chunk_typed<decltype(t)>(a, row_begin, row_end, chunk, scratch, partial); });
 }
 
 void MergeChunks(const Attention& a, std::size_t row_begin, std::size_t row_end, std::size_t chunks,
                  float* partials, float* scratch) {
-  switch (a.type) {
-    case Type::kFloat:
-      return merge_chunks_typed<float>(a, row_begin, row_end, chunks, partials, scratch);
-    case Type::kBFloat16:
-      return merge_chunks_typed<BFloat16>(a, row_begin, row_end, chunks, partials, scratch);
-    case Type::kHalf:
-      return merge_chunks_typed<Half>(a, row_begin, row_end, chunks, partials, scratch);
-  }
+  with_type(a.type, [&](auto t) {
+    merge_chunks_typed<decltype(t)>(a, row_begin, row_end, chunks, partials, scratch);
+  });
 }
 
 }  // namespace

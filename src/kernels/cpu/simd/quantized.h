@@ -29,6 +29,7 @@ constexpr std::size_t block_inputs(Bits bits) {
 
 // Inputs of an output that stand together: a lane of a vector has four bytes.
 inline constexpr std::size_t kQuad = 4;
+inline constexpr std::size_t kQuadBytes = kQuad * kPanelOutputs;
 constexpr std::size_t round_up(std::size_t value, std::size_t step) {
   return (value + step - 1) / step * step;
 }
@@ -90,6 +91,24 @@ struct RowsToRound {
 };
 // Rounds rows [begin, end). A group with a value that is not finite becomes NaN.
 void round_rows(Bits bits, const RowsToRound& rows, std::size_t begin, std::size_t end, void* rounded);
+
+// Where round_rows() puts the parts of its result.
+struct Rounded {
+  std::size_t inputs, groups, blocks;
+  std::int8_t* codes;  // [rows, inputs]
+  float* scales;       // [rows, groups]
+  std::int32_t* sums;  // [rows, blocks]: of the block's codes.
+
+  Rounded(Bits bits, std::size_t rows, std::size_t k, void* memory)
+      : inputs(filled_inputs(bits, k)),
+        groups(groups_of(k)),
+        blocks(blocks_of(bits, k)),
+        codes(static_cast<std::int8_t*>(memory)) {
+    auto* after = static_cast<char*>(memory) + rows * inputs;
+    scales = reinterpret_cast<float*>(after);
+    sums = reinterpret_cast<std::int32_t*>(after + rows * groups * sizeof(float));
+  }
+};
 
 struct QuantizedGemm {
   Bits bits = Bits::kEight;

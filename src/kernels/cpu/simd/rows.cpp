@@ -281,18 +281,6 @@ void rope_head(T* x, const float* cos, const float* sin, std::size_t half) {
   std::copy(upper, upper + rest, x + half + i);
 }
 
-// Calls f(pointer of the type that `type` names): the type alone matters.
-template <class Function>
-void with_type(Type type, const Function& f) {
-  switch (type) {
-    case Type::kFloat:
-      return f(static_cast<float*>(nullptr));
-    case Type::kBFloat16:
-      return f(static_cast<BFloat16*>(nullptr));
-    case Type::kHalf:
-      return f(static_cast<Half*>(nullptr));
-  }
-}
 template <class P>
 P in(const void* p) {
   return static_cast<P>(const_cast<void*>(p));
@@ -300,54 +288,54 @@ P in(const void* p) {
 
 void RmsNorm(Type type, const void* x, const void* weight, float eps, bool one_plus, std::size_t n,
              void* out) {
-  with_type(type, [&](auto* t) {
-    using P = decltype(t);
+  with_type(type, [&](auto t) {
+    using P = decltype(t)*;
     rms_norm_row(in<P>(x), in<P>(weight), eps, one_plus, n, in<P>(out));
   });
 }
 void AddRmsNorm(Type type, void* residual, const void* delta, const void* weight, float eps, bool one_plus,
                 std::size_t n, void* out) {
-  with_type(type, [&](auto* t) {
-    using P = decltype(t);
+  with_type(type, [&](auto t) {
+    using P = decltype(t)*;
     add_rms_norm_row(in<P>(residual), in<P>(delta), in<P>(weight), eps, one_plus, n, in<P>(out));
   });
 }
 void LayerNorm(Type type, const void* x, const void* weight, const void* bias, float eps, std::size_t n,
                void* out) {
-  with_type(type, [&](auto* t) {
-    using P = decltype(t);
+  with_type(type, [&](auto t) {
+    using P = decltype(t)*;
     layer_norm_row(in<P>(x), in<P>(weight), in<P>(bias), eps, n, in<P>(out));
   });
 }
 void SiluMul(Type type, const void* gate, const void* up, std::size_t n, void* out) {
-  with_type(type, [&](auto* t) {
-    using P = decltype(t);
+  with_type(type, [&](auto t) {
+    using P = decltype(t)*;
     silu_mul_row(in<P>(gate), in<P>(up), n, in<P>(out));
   });
 }
 void Gated(Type type, Gate kind, const void* x, const void* gate_values, std::size_t n, void* out) {
-  with_type(type, [&](auto* t) {
-    using P = decltype(t);
+  with_type(type, [&](auto t) {
+    using P = decltype(t)*;
     gated_row(kind, in<P>(x), in<P>(gate_values), n, in<P>(out));
   });
 }
 void ConvSilu(Type type, const void* const* taps, const void* weight, std::size_t width, std::size_t n,
               void* out) {
-  with_type(type, [&](auto* t) {
-    using P = decltype(t);
+  with_type(type, [&](auto t) {
+    using P = decltype(t)*;
     conv_silu_row(taps, in<P>(weight), width, n, in<P>(out));
   });
 }
 void Activate(Type type, Activation activation, const void* x, std::size_t n, void* out) {
-  with_type(type, [&](auto* t) {
-    using P = decltype(t);
+  with_type(type, [&](auto t) {
+    using P = decltype(t)*;
     activate_row(activation, in<P>(x), n, in<P>(out));
   });
 }
 void Rope(Type type, void* x, std::size_t heads, std::size_t head_stride, const float* cos, const float* sin,
           std::size_t head_dim) {
-  with_type(type, [&](auto* t) {
-    using P = decltype(t);
+  with_type(type, [&](auto t) {
+    using P = decltype(t)*;
     for (std::size_t head = 0; head < heads; ++head)
       rope_head(in<P>(x) + head * head_stride, cos, sin, head_dim / 2);
   });

@@ -29,10 +29,25 @@ using F = hn::ScalableTag<float>;
 using U = hn::RebindToUnsigned<F>;
 using VF = hn::Vec<F>;
 using VU = hn::Vec<U>;
+using I = hn::RebindToSigned<F>;
+using VI = hn::Vec<I>;
 
 inline constexpr std::size_t kLanes = HWY_LANES(float);
 // Values are taken in steps of two vectors, because a vector of two-byte values widens to two of float32.
 inline constexpr std::size_t kStep = 2 * kLanes;
+
+// Calls body(t) with a value t of the type that `type` names: the type of t alone matters.
+template <class Body>
+void with_type(Type type, const Body& body) {
+  switch (type) {
+    case Type::kFloat:
+      return body(float{});
+    case Type::kBFloat16:
+      return body(BFloat16{});
+    case Type::kHalf:
+      return body(Half{});
+  }
+}
 
 struct Pair {
   VF a, b;
