@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/plain_error.h"
+#include "engine/guesses.h"
 #include "engine/latent.h"
 #include "engine/rows.h"
 #include "tte/error.h"
@@ -28,8 +29,6 @@ constexpr std::size_t kSearch = 8;
 // States that nobody waits for yet take this part of a step's tokens, so that whoever shares the machine with
 // them hardly waits.
 constexpr std::int64_t kBackgroundPart = 8;
-// Rows up to which a step takes hardly longer than with one: where the weights are read once for all of them.
-constexpr std::int64_t kCheapRows = 16;
 
 constexpr std::string_view kLessOfAStep =
     "lower BackendOptions::max_step_tokens, max_running or state_bytes, or give smaller inputs";
@@ -133,51 +132,8 @@ std::vector<Chunk> Scheduler::plan() {
   }
   chunks.insert(chunks.end(), prompts.begin(), prompts.end());
   add_background(left, chunks);
-  add_guesses(left, chunks);
+  add_guesses({left.tokens, prompt_lookup_tokens_, max_step_tokens_}, chunks);
   return chunks;
-}
-
-void Scheduler::add_guesses(const Budget& left, std::vector<Chunk>& chunks) const {
-  const auto decoding = std::count_if(chunks.begin(), chunks.end(),
-                                      [](const Chunk& chunk) { return chunk.sequence->decoding(); });
-  std::int64_t spare = std::min(left.tokens, kCheapRows - decoding), behind = decoding;
-  std::vector<Draft::Wish> wishes;
-  for (Chunk& chunk : chunks) {
-    Sequence& sequence = *chunk.sequence;
-    if (!sequence.decoding()) continue;
-    const std::int64_t most = spare / behind--;
-    if (most <= 0 || !sequence.state->cuttable()) continue;
-    chunk.guesses = sequence.look_up(std::min(most, prompt_lookup_tokens_));
-    DraftReader* reader = chunk.guesses == 0 ? sequence.draft_reader() : nullptr;
-    if (reader != nullptr) wishes.push_back({&sequence, reader, most});
-    spare -= reader != nullptr ? std::min(most, reader->most()) : chunk.guesses;
-  }
-  if (!wishes.empty()) add_drafts(std::move(wishes), chunks);
-  for (Chunk& chunk : chunks) {
-    Sequence& sequence = *chunk.sequence;
-    if (chunk.guesses > 0 && !sequence.state->reserve(sequence.length() + chunk.guesses))
-      chunk.guesses = sequence.look_up(0);
-    chunk.tokens += chunk.guesses;
-  }
-}
-
-void Scheduler::add_drafts(std::vector<Draft::Wish> wishes, std::vector<Chunk>& chunks) const {
-  while (!wishes.empty()) {  // Those of each draft; as a rule there is one.
-    Draft& draft = wishes.front().reader->draft();
-    const auto others = std::stable_partition(wishes.begin(), wishes.end(), [&](const Draft::Wish& wish) {
-      return &wish.reader->draft() == &draft;
-    });
-    std::vector<Draft::Wish> rest(others, wishes.end());
-    wishes.erase(others, wishes.end());
-    draft.guess(wishes, max_step_tokens_);
-    for (Draft::Wish& wish : wishes) {
-      const auto chunk = std::find_if(chunks.begin(), chunks.end(),
-                                      [&](const Chunk& each) { return each.sequence == wish.sequence; });
-      chunk->guesses = wish.sequence->take_drafted(std::move(wish.guesses));
-      chunk->drafted = true;
-    }
-    wishes = std::move(rest);
-  }
 }
 
 void Scheduler::add_prompts(Budget& left, std::vector<Chunk>& chunks) {

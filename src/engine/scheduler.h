@@ -62,8 +62,6 @@ class Scheduler {
   std::vector<Chunk> plan();
   void add_prompts(Budget& left, std::vector<Chunk>& chunks);
   void add_background(Budget& left, std::vector<Chunk>& chunks);
-  void add_guesses(const Budget& left, std::vector<Chunk>& chunks) const;
-  void add_drafts(std::vector<Draft::Wish> wishes, std::vector<Chunk>& chunks) const;
   // False when nothing of the sequence can run in this step.
   bool add_chunk(Sequence& sequence, Budget& left, std::vector<Chunk>& chunks);
   // Room for the next token of every decoding sequence: some may have to pause.

@@ -1,6 +1,5 @@
 #include "engine/draft.h"
 
-#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -25,14 +24,6 @@ std::int64_t target_says(const Ids& ids) {
 }
 std::int64_t draft_says(const Ids& ids) {
   return chaotic(ids, 11);
-}
-
-EngineOptions options_of(int max_step_tokens = 64, int max_running = 8, int lookup = 0) {
-  EngineOptions options;
-  options.max_step_tokens = max_step_tokens;
-  options.max_running = max_running;
-  options.prompt_lookup_tokens = lookup;
-  return options;
 }
 
 FakeModel::Options says(std::function<std::int64_t(const Ids&)> next) {
@@ -63,46 +54,16 @@ struct DraftBench : Bench {
   std::shared_ptr<Draft> draft;
 };
 
-// Requests that end in each way there is, in one string.
 std::string outcomes(DraftBench& bench) {
-  std::vector<std::future<GenerateResult>> futures;
-  std::vector<std::vector<std::int64_t>> heard(12);
-  for (int i = 0; i < 12; ++i) {
-    auto prompt =
-        i % 4 == 3
-            ? make_prompt({fmt::format("{}b", i), make_visual(static_cast<std::uint64_t>(i), 4, 4), "cd"})
-            : text_prompt(5 + 7 * i, static_cast<std::uint64_t>(i));
-    auto request = generate_request(std::move(prompt), 40 + 9 * i);
-    if (i % 4 == 1) request.options.stop = {"abc"};
-    if (i % 4 == 2) request.options.max_think_tokens = 6;
-    if (i % 5 == 2) {
-      request.options.temperature = 30.0;
-      request.options.top_k = 4;
-      request.options.seed = 7;
-    }
-    const std::size_t most = i == 7 ? 13 : 1000;
-    request.on_token = [&heard, i, most](std::int64_t id, const std::string&) {
-      heard[static_cast<std::size_t>(i)].push_back(id);
-      return heard[static_cast<std::size_t>(i)].size() < most ? OnToken::kContinue : OnToken::kStop;
-    };
-    futures.push_back(bench.write(std::move(request)));
-  }
-  std::string all;
-  for (std::size_t i = 0; i < futures.size(); ++i) {
-    const GenerateResult result = futures[i].get();
-    EXPECT_EQ(result.ids, heard[i]);
-    all +=
-        fmt::format("{} {} {}\n", fmt::join(result.ids, ","), result.text, static_cast<int>(result.finish));
-  }
-  return all;
+  return testing::outcomes([&](GenerateRequest request) { return bench.write(std::move(request)); },
+                           /*with_images=*/true);
 }
 
 TEST(Draft, NoTokenIsAnother) {
   const FakeModel::Options target = says(target_says), small = says(draft_says);
-  DraftBench plain(target, nullptr, options_of());
+  DraftBench plain(target, nullptr, limits(64, 8));
   const std::string expected = outcomes(plain);
-  for (const auto& options :
-       {options_of(), options_of(9, 8), options_of(64, 1), options_of(3, 3), options_of(64, 8, 8)}) {
+  for (const auto& options : {limits(64, 8), limits(9, 8), limits(64, 1), limits(3, 3), limits(64, 8, 8)}) {
     DraftBench bench(target, &small, options);
     EXPECT_EQ(outcomes(bench), expected) << options.max_step_tokens;
     const EngineStats stats = bench.engine->stats();
@@ -119,7 +80,7 @@ TEST(Draft, NoTokenIsAnother) {
 
 TEST(Draft, ADraftThatKnowsAllTakesFewSteps) {
   const FakeModel::Options target = says(target_says);
-  DraftBench bench(target, &target, options_of());
+  DraftBench bench(target, &target, limits(64, 8));
   auto request = generate_request(text_prompt(20, 1), 61);
   request.options.ignore_eos = true;
   EXPECT_EQ(bench.write(std::move(request)).get().ids.size(), 61U);
@@ -130,7 +91,7 @@ TEST(Draft, ADraftThatKnowsAllTakesFewSteps) {
 
 TEST(Draft, OneThatIsAlwaysWrongGuessesLittle) {
   const FakeModel::Options small = says([](const Ids&) { return 'z'; });
-  DraftBench bench(says(target_says), &small, options_of());
+  DraftBench bench(says(target_says), &small, limits(64, 8));
   auto request = generate_request(text_prompt(20, 1), 61);
   request.options.ignore_eos = true;
   static_cast<void>(bench.write(std::move(request)).get());
@@ -140,7 +101,7 @@ TEST(Draft, OneThatIsAlwaysWrongGuessesLittle) {
 
 TEST(Draft, ItReadsTheTextOfPrompts) {
   const FakeModel::Options target = says(target_says);
-  DraftBench bench(target, &target, options_of());
+  DraftBench bench(target, &target, limits(64, 8));
   bool has_visuals = false;
   bench.small->on_forward = [&](const models::RaggedBatch& batch) {
     has_visuals |= batch.visual_rows.defined();
@@ -157,11 +118,11 @@ TEST(Draft, ItReadsTheTextOfPrompts) {
 TEST(Draft, ItsStatesTakeTheTargetsRoom) {
   FakeModel::Options target = says(target_says);
   const FakeModel::Options small = target;
-  DraftBench free(target, nullptr, options_of());
+  DraftBench free(target, nullptr, limits(64, 8));
   const std::string expected = outcomes(free);
   for (const std::int64_t capacity : {330, 400, 700, 2000}) {
     target.capacity = capacity;
-    DraftBench bench(target, &small, options_of());
+    DraftBench bench(target, &small, limits(64, 8));
     bench.model->on_forward = [&](const models::RaggedBatch&) {
       EXPECT_LE(bench.small->used(), bench.model->used()) << "what is held for it counts there";
     };
@@ -174,10 +135,10 @@ TEST(Draft, ItsStatesTakeTheTargetsRoom) {
 
 TEST(Draft, WhatFailsInItEndsGuessesAndNothingElse) {
   const FakeModel::Options target = says(target_says);
-  DraftBench plain(target, nullptr, options_of());
+  DraftBench plain(target, nullptr, limits(64, 8));
   const std::string expected = outcomes(plain);
   for (int fails_at = 1; fails_at < 40; fails_at += 6) {
-    DraftBench bench(target, &target, options_of());
+    DraftBench bench(target, &target, limits(64, 8));
     int calls = 0;
     bench.small->on_forward = [&](const models::RaggedBatch&) {
       if (++calls == fails_at) throw std::runtime_error("no");
@@ -192,10 +153,10 @@ TEST(Draft, TokensThatItDoesNotHaveEndItsGuesses) {
   const FakeModel::Options small = says(draft_says);
   FakeModel::Options target =
       says([](const Ids& ids) { return ids.size() == 30 ? kModelVocab - 1 : target_says(ids); });
-  DraftBench plain(target, nullptr, options_of());
+  DraftBench plain(target, nullptr, limits(64, 8));
   FakeModel::Options narrow = small;
   narrow.vocab = kTokenizerVocab;
-  DraftBench bench(target, &narrow, options_of());
+  DraftBench bench(target, &narrow, limits(64, 8));
   for (DraftBench* each : {&plain, &bench}) {
     auto request = generate_request(text_prompt(20, 1), 40);
     request.options.ignore_eos = true;
@@ -209,7 +170,7 @@ TEST(Draft, TokensThatItDoesNotHaveEndItsGuesses) {
 
 TEST(Draft, CancelledSequencesGiveItsRoomBack) {
   const FakeModel::Options target = says(target_says);
-  DraftBench bench(target, &target, options_of());
+  DraftBench bench(target, &target, limits(64, 8));
   auto request = generate_request(text_prompt(20, 1), 1000);
   request.options.ignore_eos = true;
   request.on_token = [cancel = request.cancel, seen = 0](std::int64_t, const std::string&) mutable {

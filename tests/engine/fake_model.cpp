@@ -1,6 +1,9 @@
 #include "engine/fake_model.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <gtest/gtest.h>
 
 #include <array>
 #include <atomic>
@@ -501,6 +504,56 @@ GenerateRequest generate_request(std::shared_ptr<const models::Prompt> prompt, i
   request.think_open = "<think>";
   request.think_close = "</think>";
   return request;
+}
+
+GenerateRequest trace_request(std::int64_t prompt, int tokens, std::uint64_t seed) {
+  auto request = generate_request(text_prompt(prompt, seed), tokens);
+  request.options.ignore_eos = true;
+  return request;
+}
+
+EngineOptions limits(int max_step_tokens, int max_running, int prompt_lookup_tokens) {
+  EngineOptions options;
+  options.max_step_tokens = max_step_tokens;
+  options.max_running = max_running;
+  options.prompt_lookup_tokens = prompt_lookup_tokens;
+  return options;
+}
+
+std::string outcomes(const std::function<std::future<GenerateResult>(GenerateRequest)>& submit,
+                     bool with_images) {
+  std::vector<std::future<GenerateResult>> futures;
+  std::vector<std::vector<std::int64_t>> heard(12);
+  for (int i = 0; i < 12; ++i) {
+    auto prompt =
+        with_images && i % 4 == 3
+            ? make_prompt({fmt::format("{}b", i), make_visual(static_cast<std::uint64_t>(i), 4, 4), "cd"})
+            : text_prompt(5 + 7 * i, static_cast<std::uint64_t>(i));
+    auto request = generate_request(std::move(prompt), 40 + 9 * i);
+    if (i % 4 == 1) request.options.stop = {"abc"};
+    if (i % 4 == 2) request.options.max_think_tokens = 6;
+    if (i % 3 == 1) request.options.repetition_penalty = 1.0001;
+    if (i % 6 == 3) request.options.min_new_tokens = 20;
+    if (i % 5 == 2) {
+      request.options.temperature = 30.0;
+      request.options.top_k = 4;
+      request.options.seed = 7;
+    }
+    const std::size_t most = i == 7 ? 13 : 1000;
+    request.on_token = [&heard, i, most](std::int64_t id, const std::string&) {
+      heard[static_cast<std::size_t>(i)].push_back(id);
+      return heard[static_cast<std::size_t>(i)].size() < most ? OnToken::kContinue : OnToken::kStop;
+    };
+    futures.push_back(submit(std::move(request)));
+  }
+  std::string all;
+  for (std::size_t i = 0; i < futures.size(); ++i) {
+    const GenerateResult result = futures[i].get();
+    EXPECT_EQ(result.ids, heard[i]);
+    all +=
+        fmt::format("{} {} {}\n", fmt::join(result.ids, ","), result.text, static_cast<int>(result.finish));
+  }
+  return all;
 }
 
 EncodeRequest encode_request(std::shared_ptr<const models::Prompt> prompt, Output output) {

@@ -136,7 +136,15 @@ struct Bench {
                                    Output output = Output::kRow);
 };
 GenerateRequest generate_request(std::shared_ptr<const models::Prompt> prompt, int max_new_tokens);
+// A trace of exactly `tokens`.
+GenerateRequest trace_request(std::int64_t prompt, int tokens, std::uint64_t seed);
 EncodeRequest encode_request(std::shared_ptr<const models::Prompt> prompt, Output output = Output::kRow);
+
+EngineOptions limits(int max_step_tokens, int max_running, int prompt_lookup_tokens = 0);
+
+// What twelve requests get that end in each way there is, in one string; some are about an image, if asked for.
+std::string outcomes(const std::function<std::future<GenerateResult>(GenerateRequest)>& submit,
+                     bool with_images = false);
 
 // Ids that a sequence of a FakeModel writes: `script` one by one after the prompt, then kEos.
 FakeModel::Options scripted(std::int64_t prompt_tokens, std::vector<std::int64_t> script);

@@ -1,6 +1,5 @@
 #include "engine/prompt_lookup.h"
 
-#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -62,45 +61,11 @@ std::int64_t repetitive(const Ids& ids) {
   return 'a' + static_cast<std::int64_t>((hash >> 40) % 4);
 }
 
-EngineOptions with_lookup(int tokens, int max_step_tokens = 64, int max_running = 8) {
-  EngineOptions options;
-  options.prompt_lookup_tokens = tokens;
-  options.max_step_tokens = max_step_tokens;
-  options.max_running = max_running;
-  return options;
-}
-
-// Requests that end in each way there is, in one string.
 std::string outcomes(const FakeModel::Options& model, const EngineOptions& options,
                      EngineStats* stats = nullptr) {
   Bench bench(model, options);
-  std::vector<std::future<GenerateResult>> futures;
-  std::vector<std::vector<std::int64_t>> heard(12);
-  for (int i = 0; i < 12; ++i) {
-    auto request = generate_request(text_prompt(5 + 7 * i, static_cast<std::uint64_t>(i)), 40 + 9 * i);
-    if (i % 4 == 1) request.options.stop = {"abc"};
-    if (i % 4 == 2) request.options.max_think_tokens = 6;
-    if (i % 3 == 1) request.options.repetition_penalty = 1.0001;
-    if (i % 5 == 2) {
-      request.options.temperature = 30.0;
-      request.options.top_k = 4;
-      request.options.seed = 7;
-    }
-    if (i % 6 == 3) request.options.min_new_tokens = 20;
-    const std::size_t most = i == 7 ? 13 : 1000;
-    request.on_token = [&heard, i, most](std::int64_t id, const std::string&) {
-      heard[static_cast<std::size_t>(i)].push_back(id);
-      return heard[static_cast<std::size_t>(i)].size() < most ? OnToken::kContinue : OnToken::kStop;
-    };
-    futures.push_back(bench.engine->submit(std::move(request)));
-  }
-  std::string all;
-  for (std::size_t i = 0; i < futures.size(); ++i) {
-    const GenerateResult result = futures[i].get();
-    EXPECT_EQ(result.ids, heard[i]);
-    all +=
-        fmt::format("{} {} {}\n", fmt::join(result.ids, ","), result.text, static_cast<int>(result.finish));
-  }
+  std::string all =
+      testing::outcomes([&](GenerateRequest request) { return bench.engine->submit(std::move(request)); });
   if (stats != nullptr) *stats = bench.engine->stats();
   return all;
 }
@@ -109,8 +74,8 @@ TEST(PromptLookup, NoTokenIsAnother) {
   FakeModel::Options model;
   model.next = repetitive;
   EngineStats plain, looked;
-  const std::string expected = outcomes(model, with_lookup(0), &plain);
-  EXPECT_EQ(outcomes(model, with_lookup(8), &looked), expected);
+  const std::string expected = outcomes(model, limits(64, 8), &plain);
+  EXPECT_EQ(outcomes(model, limits(64, 8, 8), &looked), expected);
   EXPECT_EQ(plain.guessed_tokens, 0);
   EXPECT_GT(looked.right_guesses, 0);
   EXPECT_GT(looked.guessed_tokens, looked.right_guesses) << "some have to be wrong for this to be a test";
@@ -118,25 +83,25 @@ TEST(PromptLookup, NoTokenIsAnother) {
   EXPECT_EQ(looked.prefill_tokens, plain.prefill_tokens);
   EXPECT_LT(looked.steps, plain.steps);
   for (const auto& [step_tokens, running] : {std::pair(9, 8), std::pair(64, 1), std::pair(3, 3)})
-    EXPECT_EQ(outcomes(model, with_lookup(8, step_tokens, running)), expected) << step_tokens;
+    EXPECT_EQ(outcomes(model, limits(step_tokens, running, 8)), expected) << step_tokens;
   model.capacity = 400;  // Sequences pause for each other.
-  EXPECT_EQ(outcomes(model, with_lookup(8)), expected);
+  EXPECT_EQ(outcomes(model, limits(64, 8, 8)), expected);
 }
 
 TEST(PromptLookup, StatesThatCannotBeCutAreNotGuessedFor) {
   FakeModel::Options model;
   model.next = repetitive;
-  const std::string expected = outcomes(model, with_lookup(0));
+  const std::string expected = outcomes(model, limits(64, 8));
   model.slot = 10;
   EngineStats stats;
-  EXPECT_EQ(outcomes(model, with_lookup(8), &stats), expected);
+  EXPECT_EQ(outcomes(model, limits(64, 8, 8), &stats), expected);
   EXPECT_EQ(stats.guessed_tokens, 0);
 }
 
 TEST(PromptLookup, ATraceThatQuotesTakesFewSteps) {
   FakeModel::Options model;  // Says what stands 30 tokens before.
   model.next = [](const Ids& ids) { return ids.size() < 30 ? 'z' : ids[ids.size() - 30]; };
-  Bench bench(model, with_lookup(8));
+  Bench bench(model, limits(64, 8, 8));
   std::string text = "abcdefghijklmnopqrstuvwxyz0123";
   auto request = generate_request(make_prompt({text}), 61);
   request.options.ignore_eos = true;
@@ -153,7 +118,7 @@ TEST(PromptLookup, ATraceThatQuotesTakesFewSteps) {
 TEST(PromptLookup, StepsWithManySequencesAreLeftAsTheyAre) {
   FakeModel::Options model;
   model.next = [](const Ids&) { return 'a'; };
-  Bench bench(model, with_lookup(8, 64, 32));
+  Bench bench(model, limits(64, 32, 8));
   auto hold = Hold::on(*bench.executor);
   std::vector<std::future<GenerateResult>> futures;
   for (int i = 0; i < 20; ++i) {

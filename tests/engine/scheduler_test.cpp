@@ -18,13 +18,6 @@ namespace {
 using ::testing::HasSubstr;
 using Lengths = std::vector<std::int64_t>;
 
-EngineOptions limits(int max_step_tokens, int max_running) {
-  EngineOptions options;
-  options.max_step_tokens = max_step_tokens;
-  options.max_running = max_running;
-  return options;
-}
-
 std::shared_ptr<const models::Prompt> mixed_prompt(int i) {
   if (i % 3 == 0) return text_prompt(3 + 11 * i, static_cast<std::uint64_t>(i));
   return make_prompt({std::string("look "), make_visual(static_cast<std::uint64_t>(i % 4), 4, 6),
@@ -192,13 +185,6 @@ TEST(Scheduler, AnEndedSequenceIsReplacedInTheNextStep) {
   EXPECT_EQ(tokens, (std::vector<Lengths>{{12, 16}, {1, 1}, {1, 13}, {1, 1}, {1, 1}, {1, 12}, {1}}));
   bench.engine.reset();  // The last on_done may still be running when its future is ready.
   EXPECT_EQ(order, (std::vector<int>{0, 2, 1, 3}));
-}
-
-// A trace of exactly `tokens`.
-GenerateRequest trace_request(std::int64_t prompt, int tokens, std::uint64_t seed) {
-  auto request = generate_request(text_prompt(prompt, seed), tokens);
-  request.options.ignore_eos = true;
-  return request;
 }
 
 // Names of requests in the order in which they end.
@@ -447,75 +433,6 @@ TEST(Scheduler, WhatCannotGrowAnyMoreFailsByItself) {
   EXPECT_THAT(error_of<InputError>([&] { engine.submit(trace_request(20, 200, 7)).get(); }),
               HasSubstr("it needs room for 101 tokens"));
   EXPECT_EQ(engine.submit(trace_request(20, 50, 8)).get().ids.size(), 50U);
-}
-
-EncodeRequest background_request(std::shared_ptr<const models::Prompt> prompt,
-                                 std::shared_ptr<std::atomic<bool>> wanted) {
-  auto request = encode_request(std::move(prompt));
-  request.output = Output::kNothing;
-  request.pin_state = true;
-  request.wanted = std::move(wanted);
-  return request;
-}
-
-TEST(Scheduler, StatesThatNobodyWaitsForComeLastAndInPieces) {
-  Bench bench({}, limits(80, 8));
-  auto hold = Hold::on(*bench.executor);
-  auto state = bench.engine->submit(
-      background_request(text_prompt(25, 1), std::make_shared<std::atomic<bool>>(false)));
-  auto vector = bench.encode(text_prompt(100, 2));
-  auto trace = bench.engine->submit(trace_request(5, 4, 3));
-  hold->let_go();
-  EXPECT_EQ(state.get().reused_tokens, 0);
-  vector.get();
-  trace.get();
-  bench.engine.reset();
-  std::vector<Lengths> tokens;
-  for (const auto& step : bench.model->steps()) tokens.push_back(step.tokens);
-  EXPECT_EQ(tokens, (std::vector<Lengths>{{80}, {20, 5}, {1, 10}, {1, 10}, {1, 5}}));
-}
-
-TEST(Scheduler, StatesThatAreWaitedForComeLikeVectors) {
-  Bench bench({}, limits(80, 8));
-  auto hold = Hold::on(*bench.executor);
-  auto wanted = std::make_shared<std::atomic<bool>>(false);
-  auto state = bench.engine->submit(background_request(text_prompt(70, 1), wanted));
-  bench.model->on_forward = [&, step = 0](const models::RaggedBatch&) mutable {
-    if (++step == 2) wanted->store(true);
-  };
-  hold->let_go();
-  state.get();
-  bench.engine.reset();
-  std::vector<Lengths> tokens;
-  for (const auto& step : bench.model->steps()) tokens.push_back(step.tokens);
-  EXPECT_EQ(tokens, (std::vector<Lengths>{{10}, {10}, {50}}));
-}
-
-TEST(Scheduler, StatesThatNobodyWaitsForGiveWay) {
-  for (const int places : {1, 2, 8}) {
-    FakeModel::Options model;
-    model.capacity = 100;
-    Bench bench(model, limits(80, places));
-    auto hold = Hold::on(*bench.executor);
-    std::vector<std::future<EncodeResult>> states;
-    for (std::uint64_t i = 0; i < 3; ++i) {
-      states.push_back(bench.engine->submit(
-          background_request(text_prompt(60, i), std::make_shared<std::atomic<bool>>(false))));
-    }
-    std::vector<std::future<EncodeResult>> vectors;
-    bench.model->on_forward = [&](const models::RaggedBatch&) {
-      if (vectors.size() < 20)
-        vectors.push_back(bench.engine->submit(encode_request(text_prompt(90, 10 + vectors.size()))));
-    };
-    hold->let_go();
-    for (auto& future : states) future.get();  // They do come, in the end.
-    bench.engine.reset();
-    for (std::size_t i = 0; i < vectors.size(); ++i) {
-      const auto prompt = text_prompt(90, 10 + i);
-      EXPECT_TRUE(at::equal(vectors[i].get().hidden, bench.model->reference(*prompt)[89])) << i;
-    }
-    EXPECT_LE(bench.model->peak_used(), 100);
-  }
 }
 
 TEST(Scheduler, NothingIsReadPastThePooledRow) {
