@@ -33,7 +33,7 @@ ModelDescription describe(const LoadedModel& loaded, const prompt::Recipe& recip
   return out;
 }
 
-// Of the model with the projections behind it, which may be in files of their own.
+// The fingerprint of the model with the projections behind it, which may be in files of their own.
 std::string projected_fingerprint(const LoadedModel& loaded,
                                   const std::vector<models::Projection>& projections) {
   base::Digester digester;

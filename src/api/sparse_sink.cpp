@@ -42,7 +42,7 @@ SparseSink::Row SparseSink::make_row(const at::Tensor& dense, std::size_t top_k)
     if (values[i] > 0) out.indices.push_back(static_cast<std::int32_t>(i));
   }
   if (out.indices.size() > top_k) {
-    // Of equal ones the first.
+    // The first of equal ones.
     const auto before = [&](std::int32_t a, std::int32_t b) {
       return values[a] != values[b] ? values[a] > values[b] : a < b;
     };

@@ -195,7 +195,7 @@ class GenerateSequence : public Sequence {
   ThinkBudget budget_;
   OutputText text_;
   std::vector<std::int64_t> ids_;
-  // Of the tokens that follow, at most `most`: the last is not read.
+  // How many of the tokens that follow may be guessed, at most `most`: the last is not read.
   [[nodiscard]] std::int64_t guessable(std::int64_t most) const;
   PromptLookup lookup_;
   std::unique_ptr<DraftReader> draft_;    // Null without a draft.

@@ -31,7 +31,7 @@ class Projection {
   Projection(const base::Checkpoint& checkpoint, const ProjectionOptions& options, std::int64_t inputs);
 
   [[nodiscard]] std::int64_t outputs() const { return weight_.size(0); }
-  // Of its tensors: their names, shapes and bytes.
+  // The digest of its tensors: their names, shapes and bytes.
   [[nodiscard]] const base::Digest& fingerprint() const { return fingerprint_; }
   // float32 [..., inputs] -> [..., outputs], on the CPU.
   [[nodiscard]] at::Tensor operator()(const at::Tensor& states) const;
