@@ -16,11 +16,12 @@ from tte._maxsim import Best, hybrid, maxsim, mean_maxsim
 from tte._media_limits import MediaLimits
 from tte._models import Embedder, Reasoner
 from tte._pages import Pages, pages
-from tte._pipeline import AutoThink, Result, think_then_embed
+from tte._pipeline import AutoThink, think_then_embed
 from tte._processor import Processor, Tokenizer
 from tte._quantize import quantize
 from tte._remote import RemoteReasoner
 from tte._rerank import Reranker
+from tte._result import Result
 from tte._sparse import SparseEmbeddings
 from tte._tokens import ORIGINS, TokenEmbeddings, TokenWriter
 from tte._trace_files import read_traces

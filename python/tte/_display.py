@@ -10,13 +10,10 @@ import base64
 import html
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tte import _items, _text, _tte
 from tte._inputs import native_part
-
-if TYPE_CHECKING:
-    from tte._pipeline import Result
 
 _SIDE = 168
 _FRAMES = 4
@@ -124,33 +121,4 @@ def score_html(score: float) -> str:
     return (
         f'<span class="score"><span class="track"><span class="bar" style="width:{width:.2f}em"></span></span>'
         f'<span class="num">{score:.3f}</span></span>'
-    )
-
-
-def result_html(result: Result, limit: int = 20, neighbours: int = 3) -> str:
-    """Table of a result: at most `limit` items, each with its trace and its nearest items."""
-    near = result._neighbours(range(min(limit, len(result))), neighbours)
-    failed = {error.index: error.message for error in result.errors}
-    glances: dict[int, str] = {}
-    rows = []
-    for index in range(min(limit, len(result))):
-        item = result._item(index)
-        # What was refused once is not looked at again.
-        shown = item_html(item) if index not in failed else f'<span class="bad">{escape(failed[index])}</span>'
-        for j, _ in near[index]:
-            if j not in glances:
-                glances[j] = short_html(result._item(j))
-        close = "".join(
-            f'<div class="near">{score_html(score)}<span class="num">item {j}</span>{glances[j]}</div>'
-            for j, score in near[index]
-        )
-        rows.append(
-            f"<tr><td>{index}</td><td>{shown}</td><td>{trace_html(result.traces[index])}</td><td>{close}</td></tr>"
-        )
-    more = len(result) - limit
-    tail = f"<p>… and {more} more</p>" if more > 0 else ""
-    tail += "".join(f'<p class="bad">{escape(text)}</p>' for index, text in failed.items() if index >= limit)
-    return (
-        f"{STYLE}<p>{escape(result.summary())}</p><table class='tte'><tr><th></th><th>input</th><th>trace</th>"
-        f"<th>neighbours</th></tr>{''.join(rows)}</table>{tail}"
     )
