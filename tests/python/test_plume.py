@@ -20,7 +20,7 @@ from peft import PeftModel
 from PIL import Image
 from references import noise, states
 from safetensors.torch import load_file, save_file
-from systems import HELPFUL, IMAGE, TEXT, System, chat, extended, first_resized, unit
+from systems import IMAGE, TEXT, System, chat, extended, first_resized, unit
 from torch.nn import functional
 from transformers import DynamicCache
 from tte._inspect import Show, info, told
@@ -117,13 +117,14 @@ class Plume(System):
     def rows(
         self, user: str, images: list[Image.Image] | None = None, videos: list[np.ndarray] | None = None, *,
         steps: int = STEPS, best: int = 2, excluded: tuple[int, ...] = (), context: str = "<disc_emb>",
+        asks: bool = True,
     ) -> tuple[np.ndarray, list[int], torch.Tensor]:  # fmt: skip
         """States of all rows [tokens, hidden], what stands there (-1: a step), and the positions."""
         limits = {"shortest_edge": 784, "longest_edge": 2359296}
         options: dict[str, Any] = {"images_kwargs": {"size": limits}} if images else {}
         if videos:
             options["videos_kwargs"] = {"size": {**limits, "shortest_edge": 3136}, "do_sample_frames": False}
-        text = chat(f"{user}\n<disc_emb>\n{self.request}")
+        text = chat(f"{user}\n<disc_emb>\n{self.request}" if asks else user)
         inputs = dict(self.processor(text=[text], images=images, videos=videos, return_tensors="pt", **options))
         ids = inputs["input_ids"][0].tolist() + self.ids("<think><bot>")
         grids = [
@@ -255,7 +256,9 @@ def test_what_is_not_in_the_checkpoint_is_in_the_recipe(plume: Plume, tmp_path: 
     for name in ("text", "image and text", "video"):
         item, asked = CASES[name]
         close(own.embed([item])[0], plume.vector(*asked, **options), name)
-    assert own.model.fingerprint == tte.Embedder(plume.folder, device="cpu").model.fingerprint or "steps" not in changes
+    # What the model makes of its states is its own, how often and with which context the prompt's.
+    same = own.model.fingerprint == tte.Embedder(plume.folder, device="cpu").model.fingerprint
+    assert same == bool({"steps", "context"} & changes.keys())
 
 
 def test_other_numbers_of_experts_and_steps(tmp_path: Path) -> None:
@@ -469,9 +472,12 @@ def test_what_steps_do_not_go_with(plume: Plume, tmp_path: Path, also: dict[str,
         tte.Embedder(plume.folder, device="cpu", recipe=extended(tmp_path, "plume", **also))
 
 
-def test_chat_messages_without_the_token_have_the_last_ones_context(plume: Plume, embedder: tte.Embedder) -> None:
+def test_chat_messages_without_the_token_have_the_context_of_the_last_one(plume: Plume, embedder: tte.Embedder) -> None:
     messages = [{"role": "user", "content": TEXT}]
-    text = f"<|im_start|>system\n{HELPFUL}<|im_end|>\n<|im_start|>user\n{TEXT}<|im_end|>\n<|im_start|>assistant\n"
-    seen = tte.Processor(plume.folder)(messages, stage="embed")["input_ids"][0].tolist()
-    assert seen[: len(plume.ids(text))] == plume.ids(text)
-    assert np.isfinite(embedder.embed([messages])).all()
+    close(embedder.embed([messages])[0], plume.vector(TEXT, context="last", asks=False))
+
+
+def test_of_tokens_that_a_text_has_too_the_last_ones_count(plume: Plume, embedder: tte.Embedder) -> None:
+    """They were added as plain tokens, which texts may have: as with the authors, those of the recipe stand behind."""
+    text = "<disc_emb> cat <bot><ct><eot> <gen_emb>"
+    close(embedder.embed(text)[0], plume.vector(IMAGE + text, [WHITE]))
