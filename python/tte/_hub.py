@@ -71,7 +71,7 @@ def locate(
         what = "an embedding head" if is_head(path) else "an adapter"
         raise _tte.ModelError(
             f"{_text.shown(str(path))} is {what} of {_text.shown(base.name)}, which was not found: give the model "
-            f"that it changes and adapter=... ({_text.shown(str(error))})"
+            f"that it changes and adapter=... ({_text.shortened(str(error), 120).rstrip('.')})."
         ) from None
 
 

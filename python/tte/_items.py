@@ -262,7 +262,8 @@ class _Walk(Sources):
         if not isinstance(message, Mapping) or "role" not in message:
             self.fail(f": {_text.shown(message)} is no message: each is a dict with 'role' and 'content'.")
         role = self.text(message["role"], "the role")
-        where = self.within(f"{self.name}, {' '.join(_text.shortened(role, 40).split())} turn")
+        shown = " ".join(_text.shortened(role, 40).split()) or "nameless"
+        where = self.within(f"{self.name}, {shown} turn")
         where.known(message, ("role", "content"), "a message has")
         content = message.get("content")
         if isinstance(content, str):

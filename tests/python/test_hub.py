@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +62,18 @@ def test_nothing_else_is_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
             tte.Embedder(name)
     with pytest.raises(tte.ModelError, match="is not a folder"):
         tte.Embedder("nano", adapter="nano")
+
+
+@pytest.mark.parametrize("base", [" ", "a\nb", "x" * 300, "owner/" + "n" * 5000])
+def test_a_base_that_is_not_found_is_a_sentence(base: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fetch(*_: Any, **__: Any) -> str:
+        raise OSError("no network.")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": base}))
+    with pytest.raises(tte.ModelError, match=r"is an adapter of .*, which was not found: give") as raised:
+        tte.Embedder(tmp_path)
+    message = str(raised.value)
+    assert message.endswith(").")
+    assert len(message) < 500
+    assert "\n" not in message

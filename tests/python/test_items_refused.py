@@ -74,6 +74,7 @@ from tte import _content
         ({"images": [None, PIXELS]}, "item 0, image 0 is None"),
         (["a", ["b"]], "item 0, part 1 is .'b'."),
         ([{"role": "user", "content": {"text": "a"}}], "content must be"),
+        ([{"role": " ", "content": 5}], "item 0, nameless turn: content must be"),
         ({"messages": [{"role": "user", "content": "a"}], "text": "b"}, "both messages"),
         ({"messages": "hello"}, "messages are a list"),
         ({"videos": 3}, "list of videos"),

@@ -53,6 +53,9 @@ def test_snippets_run(checkpoint: Callable[[Shape], Path], tmp_path: Path, monke
     assert np.isfinite(names["result"].embeddings).all()
     assert names["vectors"].shape == (2, names["embedder"].dim)
     assert [trace is not None for trace in names["result"].traces] == [True, True]
+    # The task is the reasoner's alone: the embedder gets its plain prompt.
+    alone = names["embedder"].embed(names["items"], names["result"].traces, progress=False)
+    np.testing.assert_allclose(names["result"].embeddings, alone, atol=1e-5)
     with pytest.raises(tte.InputError, match=r"task \"image_quality\" is not one of"):
         tte.think_then_embed("a", reasoner=names["reasoner"], embedder=names["embedder"], task="image_quality")
 
