@@ -63,6 +63,7 @@ LatentTransition::LatentTransition(const weights::StateDict& weights, const Late
 at::Tensor LatentTransition::operator()(const at::Tensor& states, const at::Tensor& contexts,
                                         const std::vector<std::int64_t>& steps) const {
   std::vector<std::int64_t> rows;
+  rows.reserve(steps.size());
   for (const std::int64_t step : steps) rows.push_back(std::min(step, step_embed_.size(0) - 1));
   const at::Tensor embedded =
       step_embed_.index_select(0, at::tensor(rows, at::kLong).to(step_embed_.device()));

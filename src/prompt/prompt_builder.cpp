@@ -120,6 +120,22 @@ Input shortened(const Input& input, std::size_t bytes, bool& cut) {
   return out;
 }
 
+// Throws ModelError for a recipe whose chat template there is not, or does not read what the recipe sets.
+void check_template(const Recipe& recipe, const CheckpointFiles& files) {
+  if (recipe.prompt.chat && !files.chat_template) {
+    throw ModelError(fmt::format(
+        "{} has no chat template: give a recipe whose style is \"raw\", or add chat_template.jinja.",
+        files.path.string()));
+  }
+  for (const auto& [name, value] : recipe.prompt.template_options) {
+    if (files.chat_template->names_variable(name)) continue;
+    throw ModelError(
+        fmt::format("The recipe \"{}\" sets the template option \"{}\", which the chat template of {} does "
+                    "not read: leave it out, or correct its name.",
+                    recipe.name, base::printable(name, 40), base::printable(files.path.string(), 160)));
+  }
+}
+
 // Throws ModelError for a rule that pools a token with more behind it than a suffix has.
 void check_offsets(const Recipe& recipe, std::size_t suffix, const std::filesystem::path& path) {
   for (const PoolingRule& rule : {recipe.pooling, recipe.without_trace.value_or(PoolingRule())}) {
@@ -141,19 +157,7 @@ PromptBuilder::PromptBuilder(std::shared_ptr<const CheckpointFiles> files, Recip
       parse_control_tokens_(parse_control_tokens),
       trace_in_body_(recipe_.prompt.trace_in_body()) {
   const text::Tokenizer& tokenizer = *files_->tokenizer;
-  if (recipe_.prompt.chat && !files_->chat_template) {
-    throw ModelError(fmt::format(
-        "{} has no chat template: give a recipe whose style is \"raw\", or add chat_template.jinja.",
-        files_->path.string()));
-  }
-  for (const auto& [name, value] : recipe_.prompt.template_options) {
-    if (files_->chat_template->names_variable(name)) continue;
-    throw ModelError(
-        fmt::format("The recipe \"{}\" sets the template option \"{}\", which the chat template of {} does "
-                    "not read: leave "
-                    "it out, or correct its name.",
-                    recipe_.name, base::printable(name, 40), base::printable(files_->path.string(), 160)));
-  }
+  check_template(recipe_, *files_);
   if (files_->chat_template) {
     takes_lists_ = takes_lists(*files_->chat_template, "user");
     takes_system_lists_ = takes_lists(*files_->chat_template, "system");
