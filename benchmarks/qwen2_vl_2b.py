@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
+TEMPLATE = ROOT / "tests" / "data" / "templates" / "qwen2_vl.jinja"
 TEXT = "word " * 100
 TRACES = [8 + round(152 * i / 11) for i in range(12)]  # Tokens of the traces of 12 items.
 SIDES = ("tte", "tte int8", "tte int4", "transformers")
@@ -46,7 +47,7 @@ def make_checkpoint(folder: Path) -> None:
     from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
     sys.path.insert(0, str(ROOT / "tests" / "python"))
-    from checkpoints import TEMPLATE, make_tokenizer
+    from checkpoints import make_tokenizer
     from transformers import Qwen2VLImageProcessor, Qwen2VLProcessor, Qwen2VLVideoProcessor
 
     tokenizer = make_tokenizer()
@@ -69,7 +70,7 @@ def make_checkpoint(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     Qwen2VLProcessor(
         image_processor=Qwen2VLImageProcessor(), video_processor=Qwen2VLVideoProcessor(),
-        tokenizer=tokenizer, chat_template=TEMPLATE.read_text(),
+        tokenizer=tokenizer, chat_template=TEMPLATE.read_text(encoding="utf-8"),
     ).save_pretrained(folder)  # fmt: skip
     model.save_pretrained(folder)
 

@@ -56,9 +56,11 @@ def name(text: str) -> str:
 def options(text: str) -> dict[str, bool | int | str]:
     """Read a JSON object of flags, numbers and texts."""
     try:
-        return _options.template_options(json.loads(text))
+        given = json.loads(text)
     except (ValueError, RecursionError):
         raise argparse.ArgumentTypeError(f"{_text.shown(text)} is no JSON") from None
+    try:
+        return _options.template_options(given)
     except _tte.Error as error:
         raise argparse.ArgumentTypeError(str(error).rstrip(".")) from None
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from tte.trace_store import TraceStore
 
 _TEXT_SUFFIXES = {".txt", ".jsonl"}
 _CHUNK = 64  # Items that are in memory together.
+_LOCK = ".lock"
 _KEY = "tte"  # Key of the metadata in a parquet file.
 
 Keep = Callable[[int, NDArray[np.float32]], None]
@@ -39,7 +41,7 @@ def items_of(arguments: Sequence[str]) -> Iterator[tuple[str, Any]]:
     for argument in arguments:
         path = Path(_text.path(argument, "the file"))
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.is_file() and _known(file))
+            inside = sorted(file for file in path.rglob("*") if file.is_file() and _known(file) and not _is_part(file))
             if not inside:
                 raise _tte.InputError(f"{_text.shown_path(path)} has no image, video, .pdf, .txt or .jsonl file.")
             for file in inside:
@@ -48,6 +50,11 @@ def items_of(arguments: Sequence[str]) -> Iterator[tuple[str, Any]]:
             yield from _of_file(path)
         else:
             raise _tte.InputError(f"{_text.shown_path(path)} is no file or folder: check the path.")
+
+
+def _is_part(file: Path) -> bool:
+    """Whether a file is a call's unfinished work."""
+    return file.parent.suffix == ".part" and (file.parent / "settings.json").is_file()
 
 
 def target(given: str) -> Path:
@@ -101,7 +108,6 @@ def write(
         vectors, failed = kept.all(names)
         if len(failed) < len(names):
             _save(out, names, vectors, settings)
-    kept.remove()
     return failed
 
 
@@ -161,12 +167,34 @@ def _read_npy(path: Path) -> tuple[Any, NDArray[Any], Any]:
 
 @contextmanager
 def _part(folder: Path, settings: Mapping[str, Any], dim: int) -> Iterator[_Part]:
-    folder.mkdir(parents=True, exist_ok=True)
-    kept = _Part(folder, settings, dim)
-    try:
-        yield kept
-    finally:
-        kept.close()
+    with _hold(folder):
+        kept = _Part(folder, settings, dim)
+        try:
+            yield kept
+        finally:
+            kept.close()
+        kept.remove()
+
+
+def _hold(folder: Path) -> BinaryIO:
+    """Hold a folder alone, and make it where there is none, until the file is closed or the process ends."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            file = (folder / _LOCK).open("ab")
+        except FileNotFoundError:
+            continue  # Who held the folder removed it just now, as its work was done.
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(folder / _LOCK)):
+                return file
+        except BlockingIOError:
+            file.close()
+            out = _text.shown_path(folder.with_name(folder.name.removesuffix(".part")))
+            raise _tte.InputError(f"{out} is being written by another call: wait, or give another file.") from None
+        except FileNotFoundError:
+            pass
+        file.close()
 
 
 class _Part:
@@ -235,6 +263,7 @@ class _Part:
         for file in (self._names, self._rows, self._about, _half(self._about)):
             file.unlink(missing_ok=True)
         trace_store.remove(self._stored)
+        (self._about.parent / _LOCK).unlink(missing_ok=True)
         with suppress(OSError):  # Something of the user's is in it.
             self._about.parent.rmdir()
 

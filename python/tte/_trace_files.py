@@ -246,6 +246,7 @@ def read_traces(
         raise _tte.InputError(f"{name} ends in neither .jsonl nor .parquet: give a file of traces that does.")
     rows = READERS[source.suffix](source, "fetch it again")
     found: dict[str, _tte.Trace] = {}
+    number = 0
     for number, row in enumerate(rows, start=1):
         known, words, split_off = (None if field is None else _at(row, field) for field in fields)
         where = f"{name}, row {number}"
@@ -264,6 +265,8 @@ def read_traces(
         trace = _tte.Trace(_text.utf8(front + (words or ""), where))
         if found.setdefault(str(known), trace) != trace:
             raise _tte.InputError(f"{where} has the key {_text.shown(known)} of an earlier row: keep one of them.")
+    if number and not found:
+        raise _tte.InputError(f"{name} has no row with a {_text.shown(text)}: name the field of texts.")
     return found
 
 

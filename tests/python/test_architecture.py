@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import re
 from pathlib import Path
 
@@ -77,6 +79,22 @@ def test_lines_end_before_column_120() -> None:
         if len(line) > 120
     ]
     assert not long
+
+
+def test_benchmarks_import_what_there_is() -> None:
+    """Also what they import of the tests within functions, which nothing runs before somebody measures."""
+    tests = ROOT / "tests" / "python"
+    wrong = []
+    for script in sorted((ROOT / "benchmarks").glob("*.py")):
+        for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+            source = tests / f"{node.module}.py" if isinstance(node, ast.ImportFrom) else None
+            if source is None or not source.is_file():
+                continue
+            there = importlib.import_module(source.stem)
+            wrong += [
+                f"{script.name}: {node.module}.{name.name}" for name in node.names if not hasattr(there, name.name)
+            ]
+    assert not wrong
 
 
 def test_only_models_know_their_families() -> None:

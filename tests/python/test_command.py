@@ -287,3 +287,13 @@ def test_a_program_that_imports_tte_keeps_its_ctrl_c(tmp_path: Path) -> None:
     for command in (["-m", "own"], ["own.py"]):
         done = subprocess.run([sys.executable, *command], cwd=tmp_path, check=True, capture_output=True, text=True)
         assert done.stdout == "default_int_handler\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [("{", "'{' is no JSON"), ("[1]", "it must be a dict"), ('{"a": 1.5}', "it must be True, False, a whole number")],
+)
+def test_options_of_the_template_are_told_apart(given: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["show", "nano", "a", "--template-options", given])
+    assert message in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 import subprocess
@@ -105,6 +106,40 @@ def test_no_finished_trace_is_written_again(undisturbed: Path, tmp_path: Path) -
     assert sorted(kept(tmp_path)) == sorted(kept(undisturbed))
     assert not (tmp_path / "out.npy.part").exists()
     assert {file.name for file in tmp_path.iterdir()} == {"in", "out.npy", "out.json", "kept"}
+
+
+def test_two_calls_do_not_write_one_file(undisturbed: Path, tmp_path: Path) -> None:
+    """The second is told, also where the first ends in between; unfinished work is no data of a folder."""
+    shutil.copytree(undisturbed / "in", tmp_path / "in")
+    part = tmp_path / "out.npy.part"
+    part.mkdir()
+    with (part / _index._LOCK).open("ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        done = call(tmp_path)
+        assert (done.returncode, kept(tmp_path)) == (1, [])
+        assert done.stderr == "error: out.npy is being written by another call: wait, or give another file.\n"
+    assert call(tmp_path, "SIGKILL", 6).returncode == -9
+    shutil.copytree(part, tmp_path / "in" / "out.npy.part")
+    assert call(tmp_path).returncode == 3
+    assert same(tmp_path, undisturbed)
+    assert not part.exists()
+
+
+def test_calls_at_once_give_right_rows_or_say_so(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("".join(f"line {i} of cats and dogs\n" for i in range(200)))
+    command = [sys.executable, "-m", "tte", "embed", "a.txt", "-o"]
+    subprocess.run([*command, "right.npy"], cwd=tmp_path, check=True, capture_output=True)
+    running = [
+        subprocess.Popen(
+            [*command, "out.npy"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
+    ends = [(process.communicate(timeout=HARD_LIMIT)[1], process.returncode) for process in running]
+    refused = "error: out.npy is being written by another call: wait, or give another file.\n"
+    assert {(error, code) for error, code in ends} <= {("", 0), (refused, 1)}
+    assert ("", 0) in ends
+    assert (tmp_path / "out.npy").read_bytes() == (tmp_path / "right.npy").read_bytes()
 
 
 @pytest.mark.parametrize("blocks", [16, 40])
