@@ -17,6 +17,15 @@ namespace {
 constexpr double kEps = 1e-5;  // torch.nn.LayerNorm's.
 
 // How many rows a tensor has, whose other sizes are checked where it is taken out.
+const weights::StateDict& with_tensors(const weights::StateDict& weights, const LatentOptions& options) {
+  if (!weights.names().empty()) return weights;
+  throw ModelError(
+      fmt::format("The checkpoint has no tensors whose names begin with \"{}\", which the recipe's latent "
+                  "steps go through: give it another "
+                  "recipe, or take the checkpoint that was trained with them.",
+                  base::printable(options.tensors, 80)));
+}
+
 std::int64_t rows_of(const weights::StateDict& weights, const std::string& name) {
   const std::vector<std::int64_t> shape = weights.shape(name);
   return shape.empty() ? 0 : shape.front();
@@ -32,7 +41,8 @@ nn::Mlp read_expert(const weights::StateDict& weights, std::int64_t hidden) {
 LatentTransition::LatentTransition(const weights::StateDict& weights, const LatentOptions& options,
                                    std::int64_t hidden)
     : per_step_(options.experts_per_step),
-      step_embed_(weights.get("step_embed.weight", {rows_of(weights, "step_embed.weight"), hidden})),
+      step_embed_(with_tensors(weights, options)
+                      .get("step_embed.weight", {rows_of(weights, "step_embed.weight"), hidden})),
       norm_(weights, "ln", hidden, kEps),
       router_(nn::plain_linear(weights, "router", 2 * hidden, rows_of(weights, "router.weight"))) {
   const std::int64_t experts = router_.weight().outputs();

@@ -129,10 +129,10 @@ void check_template(const Recipe& recipe, const CheckpointFiles& files) {
   }
   for (const auto& [name, value] : recipe.prompt.template_options) {
     if (files.chat_template->names_variable(name)) continue;
-    throw ModelError(
-        fmt::format("The recipe \"{}\" sets the template option \"{}\", which the chat template of {} does "
-                    "not read: leave it out, or correct its name.",
-                    recipe.name, base::printable(name, 40), base::printable(files.path.string(), 160)));
+    throw ModelError(fmt::format(
+        "The template option \"{}\", of the recipe \"{}\" or of the call, is none that the chat template "
+        "of {} reads: leave it out, or correct its name.",
+        base::printable(name, 40), recipe.name, base::printable(files.path.string(), 160)));
   }
 }
 

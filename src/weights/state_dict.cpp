@@ -103,6 +103,7 @@ struct StateDict::Checkpoint {
 namespace {
 
 constexpr std::size_t kMostNamesListed = 10;
+constexpr std::size_t kMostLettersListed = 200;  // After which no further name is.
 
 // Whether the parts are one range of bytes of one file, of one dtype, as they are.
 template <typename Entry>
@@ -487,17 +488,21 @@ std::vector<std::string> StateDict::names() const {
 
 void StateDict::check_all_used() const {
   std::vector<std::string> listed;
-  std::size_t unused = 0;
+  std::size_t unused = 0, letters = 0;
   std::string where;
   visit([&](std::string_view name, const Entry& entry) {
     if (entry.used) return;
     if (where.empty()) where = checkpoint_->owner(entry);
-    if (++unused <= kMostNamesListed) listed.push_back(fmt::format("\"{}\"", printable(full(name))));
+    ++unused;
+    if (listed.size() == kMostNamesListed || letters > kMostLettersListed) return;
+    listed.push_back(fmt::format("\"{}\"", printable(full(name), 80)));
+    letters += listed.back().size();
   });
   if (unused == 0) return;
   const std::string more = unused > listed.size() ? fmt::format(" and {} more", unused - listed.size()) : "";
-  throw ModelError(fmt::format("{} has tensors that the model of its config.json does not use: {}{}.", where,
-                               fmt::join(listed, ", "), more));
+  throw ModelError(
+      fmt::format("{} has tensors that neither the model of its config.json nor the recipe uses: {}{}.",
+                  where, fmt::join(listed, ", "), more));
 }
 
 TensorsToWrite StateDict::unrounded(const std::string& name, const Entry& entry) const {

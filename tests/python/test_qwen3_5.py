@@ -251,7 +251,7 @@ def test_options_of_the_template_change_what_a_reasoner_is_asked(reference: GetR
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"enable_thinkin": False}, r'"enable_thinkin".*does not read'),
+        ({"enable_thinkin": False}, r'"enable_thinkin".*is none that the chat template'),
         ({"messages": "x"}, r"template_options\.messages.*tte sets it"),
         ({"enable_thinking": 0.5}, r"template_options\['enable_thinking'\] is 0\.5: it must be True"),
         ({"enable_thinking": 2**63}, r"template_options\['enable_thinking'\] is 9223372036854775808"),
@@ -268,8 +268,8 @@ def test_options_of_the_template_that_are_refused(reference: GetReference, optio
 @pytest.mark.parametrize(
     ("options", "more", "message"),
     [
-        ({"enable_thinkin": False}, {}, r'"enable_thinkin".*does not read'),
-        ({"thinking": False}, {}, r'"thinking".*does not read'),
+        ({"enable_thinkin": False}, {}, r'"enable_thinkin".*is none that the chat template'),
+        ({"thinking": False}, {}, r'"thinking".*is none that the chat template'),
         ({"messages": "x"}, {}, r"template_options\.messages.*tte sets it"),
         ({"enable_thinking": [1]}, {}, r"template_options\.enable_thinking.*\[1\]"),
         ({"enable_thinking": 0.5}, {}, r"template_options\.enable_thinking.*0\.5"),

@@ -237,6 +237,16 @@ TEST_F(StateDictTest, StackingNeedsOneDtypeAndShapesThatFit) {
                   .equal(at::cat({numbered({2, 3}), numbered({2, 3}, 1)})));
 }
 
+TEST_F(StateDictTest, SaysInFewWordsThatNobodyAskedForTensorsWithLongNames) {
+  NamedTensors tensors;
+  for (int i = 0; i < 20; ++i)
+    tensors.emplace_back(fmt::format("{}.{}", std::string(60, 'x'), i + 10), numbered({1}));
+  const StateDict dict = open(tensors);
+  const std::string message = message_of<ModelError>([&] { dict.check_all_used(); });
+  EXPECT_THAT(message, AllOf(HasSubstr(".10\", \""), HasSubstr(".13\" and 16 more.")));
+  EXPECT_LT(message.size(), 500U);
+}
+
 TEST_F(StateDictTest, NamesWhatNobodyAskedFor) {
   NamedTensors tensors;
   for (int i = 0; i < 15; ++i)
