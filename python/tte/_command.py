@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import errno
 import io
-import json
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tte import _interrupt, _options, _text, _tte
+from tte import _files, _interrupt, _options, _text, _tte
 
 
 class Parser(argparse.ArgumentParser):
@@ -56,7 +55,7 @@ def name(text: str) -> str:
 def options(text: str) -> dict[str, bool | int | str]:
     """Read a JSON object of flags, numbers and texts."""
     try:
-        given = json.loads(text)
+        given = _files.parse_json(text.encode())
     except (ValueError, RecursionError):
         raise argparse.ArgumentTypeError(f"{_text.shown(text)} is no JSON") from None
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import itertools
 import json
@@ -11,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, BinaryIO, Literal, NoReturn
 
 from tte import _extras, _text, _tte
 
@@ -19,6 +20,9 @@ _JSON_BYTES = 256 << 20
 _LINE_BYTES = 64 << 20
 _PIECE_BYTES = 16 << 20
 _SHOWN = 160
+
+LOCK = ".lock"
+"""The file in a folder by which :func:`hold` holds it."""
 
 
 def shown(text: str | Path, most: int = 80) -> str:
@@ -107,6 +111,30 @@ def read_json(path: Path, remedy: str) -> Any:
     """
     with reading(path, remedy), open_regular(path, _JSON_BYTES) as file:
         return parse_json(read_bounded(file, _JSON_BYTES))
+
+
+def hold(folder: Path, refused: str, *, shared: bool = False) -> BinaryIO:
+    """Hold a folder, which is made where there is none: alone, or (`shared`) together with others that share it.
+
+    It is held until the file that is returned is closed or the process ends; who holds it alone may remove it. Raises
+    `InputError` with the sentence `refused` where somebody else holds it.
+    """
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            file = (folder / LOCK).open("ab")
+        except FileNotFoundError:
+            continue  # Who held the folder removed it just now.
+        try:
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(folder / LOCK)):
+                return file
+        except BlockingIOError:
+            file.close()
+            raise _tte.InputError(refused) from None
+        except FileNotFoundError:
+            pass
+        file.close()
 
 
 def parse_json(data: bytes) -> Any:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,7 @@ from tte.trace_store import TraceStore
 
 _TEXT_SUFFIXES = {".txt", ".jsonl"}
 _CHUNK = 64  # Items that are in memory together.
-_LOCK = ".lock"
+_PART, _ABOUT = ".part", "settings.json"  # Where unfinished work waits, and what says that it is ours.
 _KEY = "tte"  # Key of the metadata in a parquet file.
 
 Keep = Callable[[int, NDArray[np.float32]], None]
@@ -54,7 +53,7 @@ def items_of(arguments: Sequence[str]) -> Iterator[tuple[str, Any]]:
 
 def _is_part(file: Path) -> bool:
     """Whether a file is a call's unfinished work."""
-    return file.parent.suffix == ".part" and (file.parent / "settings.json").is_file()
+    return file.parent.suffix == _PART and (file.parent / _ABOUT).is_file()
 
 
 def target(given: str) -> Path:
@@ -100,7 +99,7 @@ def write(
     Raises `InputError` for rows of other settings.
     """
     names = [name for name, _ in items]
-    with _part(out.with_name(out.name + ".part"), settings, dim) as kept:
+    with _part(out, settings, dim) as kept:
         missing = [index for index, name in enumerate(names) if (index, name) not in kept.done]
         advance(len(items) - len(missing))
         for begin in range(0, len(missing), _CHUNK):
@@ -166,35 +165,16 @@ def _read_npy(path: Path) -> tuple[Any, NDArray[Any], Any]:
 
 
 @contextmanager
-def _part(folder: Path, settings: Mapping[str, Any], dim: int) -> Iterator[_Part]:
-    with _hold(folder):
+def _part(out: Path, settings: Mapping[str, Any], dim: int) -> Iterator[_Part]:
+    folder = out.with_name(out.name + _PART)
+    refused = f"{_text.shown_path(out)} is being written by another call: wait, or give another file."
+    with _files.hold(folder, refused):
         kept = _Part(folder, settings, dim)
         try:
             yield kept
         finally:
             kept.close()
         kept.remove()
-
-
-def _hold(folder: Path) -> BinaryIO:
-    """Hold a folder alone, and make it where there is none, until the file is closed or the process ends."""
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            file = (folder / _LOCK).open("ab")
-        except FileNotFoundError:
-            continue  # Who held the folder removed it just now, as its work was done.
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(file.fileno()), os.stat(folder / _LOCK)):
-                return file
-        except BlockingIOError:
-            file.close()
-            out = _text.shown_path(folder.with_name(folder.name.removesuffix(".part")))
-            raise _tte.InputError(f"{out} is being written by another call: wait, or give another file.") from None
-        except FileNotFoundError:
-            pass
-        file.close()
 
 
 class _Part:
@@ -204,7 +184,7 @@ class _Part:
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], dim: int) -> None:
-        self._rows, self._names, self._about = folder / "rows.f32", folder / "rows.jsonl", folder / "settings.json"
+        self._rows, self._names, self._about = folder / "rows.f32", folder / "rows.jsonl", folder / _ABOUT
         self._stored = folder / "traces.sqlite"
         self._dim = dim
         self.done: dict[tuple[int, str], tuple[int, str | None]] = {}
@@ -263,7 +243,7 @@ class _Part:
         for file in (self._names, self._rows, self._about, _half(self._about)):
             file.unlink(missing_ok=True)
         trace_store.remove(self._stored)
-        (self._about.parent / _LOCK).unlink(missing_ok=True)
+        (self._about.parent / _files.LOCK).unlink(missing_ok=True)
         with suppress(OSError):  # Something of the user's is in it.
             self._about.parent.rmdir()
 

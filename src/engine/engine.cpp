@@ -58,8 +58,7 @@ void check_latent(const models::LatentRows& latent, const models::Prompt& prompt
   if (!info.latent || info.whole_prompts) {
     throw InputError(
         "the prompt has latent steps, and the model nothing to make them with: load it with a recipe that "
-        "has "
-        "\"latent\".");
+        "has \"latent\".");
   }
   const auto text = [&](std::int64_t row) {
     return prompt.kinds[static_cast<std::size_t>(row)] == base::Modality::kText;
@@ -68,11 +67,10 @@ void check_latent(const models::LatentRows& latent, const models::Prompt& prompt
               latent.context >= -1 && latent.context < latent.begin;
   for (std::int64_t row = latent.begin; fits && row < latent.end(); ++row) fits = text(row);
   if (fits) return;
-  throw InputError(
-      fmt::format("a prompt of {} tokens has {} latent steps from row {} on, with the context of row {}: "
-                  "they must stand behind a "
-                  "token and their context, within the prompt, and not among those of a visual.",
-                  prompt.size(), latent.count, latent.begin, latent.context));
+  throw InputError(fmt::format(
+      "a prompt of {} tokens has {} latent steps from row {} on, with the context of row {}: "
+      "they must stand behind a token and their context, within the prompt, and not among those of a visual.",
+      prompt.size(), latent.count, latent.begin, latent.context));
 }
 
 // `extra` tokens may be generated.

@@ -239,8 +239,8 @@ class AssembledModel final : public Model {
     if (head || projection_ || info_.whole_prompts) {
       throw ModelError(fmt::format(
           "The recipe lets the model of {} think in latent steps, which go on from its own last states, one "
-          "by "
-          "one: they go with no embedding head, no projection in the model and no bidirectional attention.",
+          "by one: they go with no embedding head, no projection in the model and no bidirectional "
+          "attention.",
           file_));
     }
     info_.latent = true;

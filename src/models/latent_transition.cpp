@@ -16,16 +16,15 @@ namespace {
 
 constexpr double kEps = 1e-5;  // torch.nn.LayerNorm's.
 
-// How many rows a tensor has, whose other sizes are checked where it is taken out.
 const weights::StateDict& with_tensors(const weights::StateDict& weights, const LatentOptions& options) {
   if (!weights.names().empty()) return weights;
-  throw ModelError(
-      fmt::format("The checkpoint has no tensors whose names begin with \"{}\", which the recipe's latent "
-                  "steps go through: give it another "
-                  "recipe, or take the checkpoint that was trained with them.",
-                  base::printable(options.tensors, 80)));
+  throw ModelError(fmt::format(
+      "The checkpoint has no tensors whose names begin with \"{}\", which the recipe's latent "
+      "steps go through: give it another recipe, or take the checkpoint that was trained with them.",
+      base::printable(options.tensors, 80)));
 }
 
+// How many rows a tensor has, whose other sizes are checked where it is taken out.
 std::int64_t rows_of(const weights::StateDict& weights, const std::string& name) {
   const std::vector<std::int64_t> shape = weights.shape(name);
   return shape.empty() ? 0 : shape.front();

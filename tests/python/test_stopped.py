@@ -16,7 +16,7 @@ from command_line import run
 from PIL import Image
 from references import noise
 from test_process_ends import HARD_LIMIT
-from tte import _index
+from tte import _files, _index
 
 ROOT = Path(__file__).parents[2]
 
@@ -113,7 +113,7 @@ def test_two_calls_do_not_write_one_file(undisturbed: Path, tmp_path: Path) -> N
     shutil.copytree(undisturbed / "in", tmp_path / "in")
     part = tmp_path / "out.npy.part"
     part.mkdir()
-    with (part / _index._LOCK).open("ab") as held:
+    with (part / _files.LOCK).open("ab") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         done = call(tmp_path)
         assert (done.returncode, kept(tmp_path)) == (1, [])

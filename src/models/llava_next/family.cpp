@@ -18,7 +18,7 @@ namespace {
 //   model.language_model.*, language_model.model.*  -> model.*
 //   language_model.lm_head.*                        -> lm_head.*
 //   vision_tower.*, multi_modal_projector.*, image_newline, with or without "model."  -> visual.*
-std::optional<std::string> first_generation(std::string_view name) {
+std::optional<std::string> one_naming(std::string_view name) {
   static constexpr std::array<PrefixRule, 7> rules = {{
       {"language_model.model.", "model."},
       {"language_model.lm_head.", "lm_head."},
@@ -39,7 +39,7 @@ std::shared_ptr<const Model> load_model(const base::Checkpoint& checkpoint, cons
   parts.file = config.file;
   parts.text = config.text;
   parts.image_token = config.image_token;
-  parts.rename = first_generation;
+  parts.rename = one_naming;
   parts.vision = [&config](const weights::StateDict& weights) {
     return std::make_unique<const VisionTower>(weights, config);
   };

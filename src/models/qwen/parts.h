@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <utility>
 
 #include "models/assemble.h"
 
@@ -21,6 +22,18 @@ Parts parts_of(const Config& config) {
   };
   parts.add_vision = [&config](base::Digester& digester) { config.vision.add_to(digester); };
   return parts;
+}
+
+// What loads the models of such a family (Family::load_model); `adjust` adds to their parts what is the family's own.
+template <typename Tower, typename Config>
+auto model_loader(Config (*load_config)(const base::Checkpoint&),
+                  void (*adjust)(const Config&, Parts&) = nullptr) {
+  return [=](const base::Checkpoint& checkpoint, const ModelOptions& options) {
+    const Config config = load_config(checkpoint);
+    Parts parts = parts_of<Tower>(config);
+    if (adjust != nullptr) adjust(config, parts);
+    return assemble(checkpoint, options, std::move(parts));
+  };
 }
 
 }  // namespace tte::models::qwen

@@ -17,15 +17,10 @@ std::shared_ptr<const Preprocessor> load_preprocessor(const base::Checkpoint& ch
       });
 }
 
-std::shared_ptr<const Model> load_model(const base::Checkpoint& checkpoint, const ModelOptions& options) {
-  const Config config = load_config(checkpoint);
-  return assemble(checkpoint, options, qwen::parts_of<VisionTower>(config));
-}
-
 }  // namespace
 
 Family family() {
-  return {load_preprocessor, load_model};
+  return {load_preprocessor, qwen::model_loader<VisionTower>(load_config)};
 }
 
 }  // namespace tte::models::qwen2_5_vl

@@ -16,17 +16,14 @@ std::shared_ptr<const Preprocessor> load_preprocessor(const base::Checkpoint& ch
   return qwen::load_stamped_preprocessor(checkpoint, load_config(checkpoint));
 }
 
-std::shared_ptr<const Model> load_model(const base::Checkpoint& checkpoint, const ModelOptions& options) {
-  const Config config = load_config(checkpoint);
-  Parts parts = qwen::parts_of<qwen::GridTower>(config);
+void leave_guessing(const Config& /*config*/, Parts& parts) {
   parts.unread = {kGuessing};
-  return assemble(checkpoint, options, std::move(parts));
 }
 
 }  // namespace
 
 Family family() {
-  return {load_preprocessor, load_model};
+  return {load_preprocessor, qwen::model_loader<qwen::GridTower>(load_config, leave_guessing)};
 }
 
 Family text_family() {

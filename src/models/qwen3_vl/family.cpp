@@ -12,17 +12,14 @@ std::shared_ptr<const Preprocessor> load_preprocessor(const base::Checkpoint& ch
   return qwen::load_stamped_preprocessor(checkpoint, load_config(checkpoint));
 }
 
-std::shared_ptr<const Model> load_model(const base::Checkpoint& checkpoint, const ModelOptions& options) {
-  const Config config = load_config(checkpoint);
-  Parts parts = qwen::parts_of<qwen::GridTower>(config);
+void add_deepstack(const Config& config, Parts& parts) {
   parts.deepstack = static_cast<std::int64_t>(config.vision.deepstack.size());
-  return assemble(checkpoint, options, std::move(parts));
 }
 
 }  // namespace
 
 Family family() {
-  return {load_preprocessor, load_model};
+  return {load_preprocessor, qwen::model_loader<qwen::GridTower>(load_config, add_deepstack)};
 }
 
 }  // namespace tte::models::qwen3_vl

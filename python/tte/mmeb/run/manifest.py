@@ -17,7 +17,6 @@ Every file appears whole or not at all: it is written under another name, brough
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import itertools
 import json
@@ -183,14 +182,8 @@ class ResultFolder:
     @contextmanager
     def locked(self, *, shared: bool) -> Iterator[None]:
         """Hold the folder: alone, or (shards) together with others that share it. The lock goes with the process."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("wb") as file:
-            try:
-                fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(
-                    f"{self.path} is in use by another run: wait for it, or divide the work with --shard i/n."
-                ) from None
+        refused = f"{self.path} is in use by another run: wait for it, or divide the work with --shard i/n."
+        with _files.hold(self.path, refused, shared=shared):
             yield
 
     def clean(self) -> None:
