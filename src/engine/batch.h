@@ -20,7 +20,7 @@ struct Chunk {
   std::int64_t first_output = 0;
   std::int64_t outputs = 0;
   // Outputs that latent rows are made of, each behind the index of its token.
-  std::vector<std::pair<std::int64_t, std::int64_t>> feeding;
+  std::vector<std::pair<std::int64_t, std::int64_t>> feeding{};
 };
 
 // Packs the chunks in their order: of sequences that all have hidden() or all have none. The features that they need
