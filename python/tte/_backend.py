@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from tte import _options, _tte
+from tte._keywords import named
 from tte._pickled import again
 
 
+@named
 class Backend:
     """A device with its kernels, threads and memory, shared by every model loaded on it.
 

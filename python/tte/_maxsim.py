@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tte import _options, _text, _tte
+from tte._keywords import named
 from tte._tokens import TokenEmbeddings
 
 Sets = TokenEmbeddings | Any
@@ -40,6 +41,7 @@ def maxsim(
 # fmt: on
 
 
+@named
 def maxsim(
     queries: Sets,
     documents: Sets,
@@ -93,6 +95,7 @@ def maxsim(
     return _scored(score, left, right, k, progress)
 
 
+@named
 def mean_maxsim(
     queries: Sets,
     documents: Sets,
@@ -108,6 +111,7 @@ def mean_maxsim(
     return found
 
 
+@named
 def hybrid(
     queries: TokenEmbeddings,
     documents: TokenEmbeddings,

@@ -7,10 +7,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from tte import _text, _tte
+from tte._keywords import named
 
 _DEFAULTS = _tte.MediaLimits()
 
 
+@named
 @dataclass(frozen=True, kw_only=True)
 class MediaLimits:
     """What the images and videos of one item may cost.

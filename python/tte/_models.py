@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tte import _hub, _options, _sparse, _text, _tokens, _tte
 from tte._backend import Backend
 from tte._inputs import Item, prepare
+from tte._keywords import named
 from tte._media_limits import DEFAULT_LIMITS, MediaLimits, native
 from tte._options import PathLike
 from tte._pickled import again, given_arguments
@@ -38,6 +39,7 @@ def _draft_options(draft: Reasoner | PathLike | None) -> _tte.DraftOptions | Non
     return _tte.DraftOptions(where["path_or_id"], where["adapter"], model.dtype, model.quantization)
 
 
+@named
 class _Model:
     """What a reasoner and an embedder have in common: how they are loaded, described and pickled."""
 
@@ -137,6 +139,7 @@ class _Model:
         )
 
 
+@named
 class Reasoner(_Model):
     """A multimodal language model that writes reasoning traces.
 
@@ -294,6 +297,7 @@ class Reasoner(_Model):
             return self._native.score(items, texts, traces=to_traces(traces, len(items)), **checked)
 
 
+@named
 class Embedder(_Model):
     """A multimodal embedding model. Arguments and errors are those of :class:`Reasoner`; `draft` is for that alone.
 

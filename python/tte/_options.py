@@ -401,8 +401,13 @@ def resolved(decoding: Mapping[str, Any], recipe: str) -> dict[str, Any]:
 def known_option(name: str) -> None:
     """Raise `TypeError`, as Python does for its own keywords, for what is no number of the decoding options."""
     if name not in _NUMBERS:
-        known = ", ".join(sorted(_NUMBERS))
-        raise TypeError(f"unknown option {_text.shown(name)}; decoding options are {known}")
+        raise TypeError(no_option(name))
+
+
+def no_option(name: str) -> str:
+    """Say that there is no decoding option of a name, and which are."""
+    near = _text.meant(name, DECODING) or f": they are {', '.join(DECODING)}."
+    return f"there is no decoding option {_text.shown(name, 40)}{near}"
 
 
 def setting(name: str, value: object) -> Any:

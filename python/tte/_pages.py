@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from tte import _extras, _files, _options, _text, _tte
+from tte._keywords import named
 from tte._sources import MAX_FILE_BYTES
 
 if TYPE_CHECKING:
@@ -200,6 +201,7 @@ class Pages(Sequence[dict[str, Any]]):
         return f"Pages({self._name!r}, {len(self)} pages, dpi={self._dpi:g})"
 
 
+@named
 def pages(
     document: str | os.PathLike[str] | bytes,
     *,

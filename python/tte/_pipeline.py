@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tte import _hub, _options, _text, _tte
 from tte._inputs import Inputs, Item, prepare
+from tte._keywords import named
 from tte._media_limits import DEFAULT_LIMITS
 from tte._models import Embedder, Reasoner, backend_of, folders
 from tte._options import PathLike
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from tte.trace_store import Request, TraceStore
 
 
+@named
 @dataclass(eq=False)
 class AutoThink:
     """Reason only about items whose plain vector is unsure which target is best; for `think` of `think_then_embed`.
@@ -86,6 +88,7 @@ def _pair(reasoner: Reasoner | PathLike | None, embedder: Embedder | PathLike | 
     return reasoner, embedder
 
 
+@named
 def think_then_embed(  # noqa: PLR0913
     inputs: Item | Iterable[Item],
     *,

@@ -7,12 +7,14 @@ from typing import Any, Literal
 
 from tte import _hub, _options, _text, _tte
 from tte._inputs import Item, to_input, to_messages
+from tte._keywords import named
 from tte._media_limits import DEFAULT_LIMITS, MediaLimits, native
 from tte._options import PathLike
 from tte._pickled import again, given_arguments
 from tte._traces import TraceLike, to_traces
 
 
+@named
 class Processor:
     """What a model sees of an input: ids, pixels, positions, under transformers' names. No weights are read."""
 
@@ -89,6 +91,7 @@ class Processor:
         return f"Processor(recipe={self.recipe.get('name', '')!r}, vocab_size={self._native.tokenizer.vocab_size})"
 
 
+@named
 class Tokenizer:
     """A checkpoint's tokenizer and chat template by themselves."""
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from tte import _hub, _options, _text, _tte
+from tte._keywords import named
 from tte._options import PathLike
 
 
+@named
 def quantize(
     path_or_id: PathLike, folder: PathLike, *, quantization: str = "int8", adapter: PathLike | None = None
 ) -> Path:

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from tte import _options, _text, _tte
+from tte._keywords import named
 from tte._media_limits import DEFAULT_LIMITS, MediaLimits, native
 from tte._models import Reasoner
 from tte._options import PathLike
 from tte._pickled import again, given_arguments
 
 
+@named
 class RemoteReasoner(Reasoner):
     """A reasoner whose model is behind an OpenAI-compatible server: vLLM, SGLang, llama.cpp, a provider's API.
 

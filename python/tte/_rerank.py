@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tte import _items, _options, _tte
 from tte._inputs import Item, to_named
+from tte._keywords import named
 from tte._models import Reasoner
 from tte._options import PathLike
 from tte.trace_store import TraceStore
@@ -20,6 +21,7 @@ SYSTEM = "Judge whether the document answers the query as the instruction asks. 
 INSTRUCTION = "Find documents that answer the query."
 
 
+@named
 class Reranker:
     """Scores of pairs: how likely a reasoner is to write "yes" rather than "no" about a query and a document.
 

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from tte import _items, _options, _text, _tte
 from tte._display import STYLE, escape, item_html, score_html, short_html, trace_html
 from tte._inputs import Item
+from tte._keywords import named
 from tte._tokens import TokenEmbeddings
 
 
+@named
 @dataclass(eq=False, repr=False)
 class Result:
     """What :func:`think_then_embed` returns. Shows itself in a notebook: images, traces, neighbours."""

@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tte import _options, _text, _tte
+from tte._keywords import named
 from tte._tokens import checked_array
 
 
+@named
 @dataclass(eq=False, repr=False)
 class SparseEmbeddings:
     """Sparse vectors of items, in the layout of CSR matrices.

@@ -6,6 +6,8 @@ import os
 import reprlib
 import sys
 import warnings
+from collections.abc import Iterable
+from difflib import get_close_matches
 from types import FrameType
 from typing import Any
 
@@ -29,6 +31,12 @@ def warn(message: str) -> None:
 def utf8(value: Any, name: str) -> str:
     """Return the text if it can be written as UTF-8; `name` begins the sentence of the `InputError` if not."""
     return str.__str__(_tte.check_text(value, name))  # Not a subclass with ways of its own.
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """What ends a sentence about a name that there is not: a question after the nearest one, or nothing."""
+    close = get_close_matches(name, sorted(known), n=1, cutoff=0.5)
+    return f": did you mean {close[0]!r}?" if close else ""
 
 
 def shown(value: object, limit: int = _SHOWN) -> str:

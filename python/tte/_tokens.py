@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tte import _extras, _files, _options, _text, _tte
+from tte._keywords import named
 
 Origin = Literal["text", "visual", "trace", "special"]
 ORIGINS: tuple[Origin, ...] = ("text", "visual", "trace", "special")
@@ -80,6 +81,7 @@ def _origins(keep: Any) -> tuple[Origin, ...]:
     return tuple(names)
 
 
+@named
 @dataclass(eq=False, repr=False)
 class TokenEmbeddings:
     """Vectors of the tokens of each item: rows ``offsets[i]`` to ``offsets[i + 1]`` are item i's.
@@ -276,6 +278,7 @@ def _target(path: Any) -> Path:
     return target
 
 
+@named
 class TokenWriter:
     """Write token vectors to a file piece by piece, so that all of them are never in memory.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tte import _content, _extras, _files, _options, _text, _tte
+from tte._keywords import named
 from tte._options import PathLike
 
 COLUMNS = (
@@ -216,6 +217,7 @@ def expanded(path: object, name: str) -> Path:
         ) from None
 
 
+@named
 def read_traces(
     path: PathLike, *, key: str = "id", text: str = "trace", thinking: str | None = None
 ) -> dict[str, _tte.Trace]:

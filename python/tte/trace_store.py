@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol
 
 from tte import _content, _files, _items, _options, _text, _tte
 from tte._inputs import Item, prepare
+from tte._keywords import named
 from tte._media_limits import DEFAULT_LIMITS
 from tte._models import Reasoner
 from tte._options import PathLike
@@ -98,6 +99,7 @@ class StoredTrace:
     """Unix time."""
 
 
+@named
 class TraceStore:
     """Traces in one SQLite file, found by content: reasoner, recipe, prompt, media bytes, decoding settings.
 

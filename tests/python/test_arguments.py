@@ -240,6 +240,39 @@ def test_every_public_call_is_tried() -> None:
     assert {name for name, call in public_calls() if takes_something(call)} <= set(CALLS)
 
 
+@pytest.mark.parametrize("name", CALLS)
+def test_an_unknown_keyword_is_told_with_the_nearest(
+    calls: dict[str, tuple[Callable[..., Any], dict[str, Any]]], name: str
+) -> None:
+    call, good = calls[name]
+    known = [each for each in parameters(call, good) if len(each) > 3]
+    own = call in (tte.Trace, tte.Pages) or name.endswith(("__getitem__", "__contains__"))
+    if own or not known or call.__module__ == __name__ or name == "Reranker.rank":
+        return  # Not a call by keywords, without a longer name, of this test, or whose options are another call's.
+    meant = max(known, key=len)
+    for wrong, words in ((f"{meant}z", f": did you mean {meant!r}?"), ("qqxxqq", ": its documentation says")):
+        with pytest.raises(TypeError) as error:
+            call(**good, **{wrong: 1})
+        message = str(error.value)
+        assert f"() has no argument '{wrong}'{words}" in message
+        assert message.split("(", maxsplit=1)[0] in name
+        assert len(message) < 500
+
+
+def test_slips_of_names_are_understood() -> None:
+    for call, name in (
+        (lambda: tte.think_then_embed("a", max_tokens=3), "max_new_tokens"),  # type: ignore[call-arg]
+        (lambda: tte.think_then_embed("a", embeder="nano"), "embedder"),  # type: ignore[call-arg]
+        (lambda: tte.Reasoner("nano", quantisation="int8"), "quantization"),  # type: ignore[call-arg]
+        (lambda: tte.Embedder("nano", adaptor="x"), "adapter"),  # type: ignore[call-arg]
+        (lambda: tte.Backend(num_threads=2), "threads"),  # type: ignore[call-arg]
+        (lambda: tte.MediaLimits(max_pixel=2), "max_pixels"),  # type: ignore[call-arg]
+        (lambda: tte.Reranker("nano").rank("a", ["b"], temprature=1), "temperature"),
+    ):
+        with pytest.raises(TypeError, match=f"has no argument '.*': did you mean '{name}'"):
+            call()
+
+
 def test_the_gathered_options_are_those_of_the_engine() -> None:
     assert set(Decoding.__annotations__) == set(DECODING)
 

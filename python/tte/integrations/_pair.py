@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import tte
-from tte import _hub, _options, _text
+from tte import _hub, _options
 from tte._inputs import prepare
 from tte._models import backend_of
 from tte._options import PathLike
@@ -49,8 +49,7 @@ def check_decoding(decoding: Mapping[str, Any]) -> dict[str, Any]:
     """Check decoding options before any model is loaded; those that are None are left out."""
     unknown = set(decoding) - set(_options.DECODING)
     if unknown:
-        known = ", ".join(_options.DECODING)
-        raise tte.InputError(f"unknown option {_text.shown(min(unknown), 40)}; decoding options are {known}.")
+        raise tte.InputError(_options.no_option(min(unknown)))
     given = {name: value for name, value in decoding.items() if value is not None}
     _options.generate_options(1, **given)
     return given

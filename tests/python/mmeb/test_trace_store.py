@@ -9,7 +9,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -278,13 +277,10 @@ def test_the_bundled_reasoner_thinks_once_about_equal_items(tmp_path: Path) -> N
     pair = tte.Reasoner(_hub.bundled("reasoner")), tte.Embedder(_hub.bundled("embedder"))
     items = ["what is left of the red circle ?", "how many 3 ?", "what is left of the red circle ?"]
     with tte.TraceStore(tmp_path / "traces.sqlite") as store:
-        begin = time.perf_counter()
         fresh = store.think(pair[0], items, task="image_qa", progress=False)
-        wrote = time.perf_counter() - begin
         assert len(store) == 2
         seen: list[int] = []
         kept = store.think(pair[0], items, task="image_qa", on_result=lambda i, _: seen.append(i), progress=False)
-    assert wrote > 0
     assert seen == []
     assert [t.token_ids for t in kept] == [t.token_ids for t in fresh]
     assert [t.conclusion for t in kept] == [t.conclusion for t in fresh]
@@ -329,7 +325,7 @@ def test_arguments_are_those_of_the_reasoner(store: tte.TraceStore, nano: tte.Re
     assert [t.text for t in stopped] == [t.text for t in direct]
     with pytest.raises(tte.InputError, match=r"^item 1: seed is 'x': it must be a whole number"):
         store.think(nano, items, seed=[1, "x", 2])
-    with pytest.raises(TypeError, match="unknown option 'tempreature'"):
+    with pytest.raises(TypeError, match="no argument 'tempreature': did you mean 'temperature'"):
         store.think(nano, items, tempreature=0.5)
     with pytest.raises(tte.InputError, match=r"^on_error is 'no'"):
         store.think(nano, items, max_new_tokens=3, on_error="no")  # type: ignore[arg-type]

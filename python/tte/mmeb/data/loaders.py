@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tte import _options, _text
+from tte._keywords import named
 from tte._tte import InputError
 from tte.mmeb.data import moments, questions, videos
 from tte.mmeb.data.base import Settings, TableDataset
@@ -45,6 +46,7 @@ def open_dataset(task: Task, data_dir: Path, settings: Settings) -> TableDataset
     return LOADERS[task.parser](task, data_dir, settings)
 
 
+@named
 def load(
     task: Task | str,
     data_dir: Path | str,

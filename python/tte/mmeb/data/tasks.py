@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tte import _files, _options, _text
+from tte._keywords import named
 from tte._tte import InputError
 
 _FILE = Path(__file__).with_name("tasks.json")
@@ -91,6 +92,7 @@ class Task:
     """Other names under which it is known in score files."""
 
 
+@named
 def tasks(names: Iterable[str] | None = None, extra: Iterable[Path] = ()) -> list[Task]:
     """Tasks in the benchmark's order, then those of the files `extra`.
 
