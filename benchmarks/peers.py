@@ -6,7 +6,7 @@ Measures prefill of one prompt of about 1,000 tokens, decode of that sequence, a
 bfloat16, int8 (llama.cpp: Q8_0) and int4 (Q4_0; all of them have scales for blocks of 32 weights). Sides take turns;
 a ratio is of two measurements of one round. Peers are built and installed beside the checkpoint, in an environment of
 their own: llama.cpp from the sources in the package llama-cpp-python, for this very machine. What cannot be installed
-is said and left out. Takes 9 GB of disk beside the checkpoint.
+is said and left out.
 """
 
 from __future__ import annotations

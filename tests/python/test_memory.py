@@ -185,6 +185,28 @@ print(tte.Backend.devices()[-1].memory_bytes <= 4 << 30, tte.think_then_embed("a
     )
 
 
+def test_a_benchmark_measures_its_own_memory() -> None:
+    # What ru_maxrss says of a program begins with what was there before exec, such as a checkpoint being made.
+    benchmarks = Path(__file__).parents[2] / "benchmarks"
+    check(
+        f"""
+import subprocess, sys
+held = b"x" * (400 << 20)
+program = '''
+import resource, sys
+sys.path.insert(0, {str(benchmarks)!r})
+from qwen2_vl_2b import peak_memory
+print(peak_memory() < 200 << 20, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 400 << 10)
+held = b"x" * (300 << 20)
+print(300 << 20 < peak_memory() < 600 << 20)
+'''
+print(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
+""",
+        out="True True True",
+        header="",
+    )
+
+
 def test_an_item_of_many_images_takes_what_its_limit_says() -> None:
     # Each image is decoded into more than is kept of it: what is freed between what is kept has to go back.
     check(
