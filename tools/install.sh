@@ -18,7 +18,7 @@ tell() {
   done
 }
 
-echo "building tte (about ten minutes on two cores the first time; the compilers' words are in $log)"
+echo "building tte (the first time everything is compiled, which takes a while; the compilers' words are in $log)"
 mkdir -p build
 "${TTE_VENV:-.venv}/bin/python" -m pip install --verbose "${options[@]}" . 2>&1 | tee "$log" | tell && exit
 code=$?

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Prepares a Debian 12 machine and the virtual environment ./.venv.
-#   tools/setup.sh run     what tte itself needs (without an NVIDIA GPU 1.5 GB, a quarter of the whole)
+#   tools/setup.sh run     what tte itself needs (without an NVIDIA GPU of torch only the libraries that tte is linked to)
 #   tools/setup.sh eval    also what `python -m tte.mmeb` reads tables and draws its page with
 #   tools/setup.sh test    also what the tests compare with: transformers and the whole of torch
 #   tools/setup.sh lint    also clang-format, clang-tidy, ruff, vulture, mypy

@@ -121,7 +121,9 @@ def print_query(number: int, query: Query, thought: Answer, plain: Answer) -> No
             for c, s in zip(answer.order[:SHOWN], answer.scores, strict=False)
         ]
         rank = answer.rank(query.label)
-        return "   ".join(cells) + ("" if rank <= SHOWN else f"   (the right one is at {rank})")
+        return "   ".join(cells) + (
+            "" if rank <= SHOWN else f"   (the right one is number {rank} of {len(query.candidates)})"
+        )
 
     kind = "image" if "image" in query.item else "video" if "video" in query.item else "text"
     print(f"\n{number}. {query.task} ({kind}, {len(query.candidates)} candidates): {query.item.get('text', '')}")
@@ -147,7 +149,7 @@ def page(queries: list[Query], thought: list[Answer], plain: list[Answer], summa
             rows.append(f"<div class='near {style}'>{mark} {_display.score_html(score)} <div>{shown}</div></div>")
         rank = answer.rank(query.label)
         if rank > SHOWN:
-            rows.append(f"<div class='bad'>the right one is at {rank}</div>")
+            rows.append(f"<div class='bad'>the right one is number {rank} of {len(query.candidates)}</div>")
         return "".join(rows)
 
     body = "".join(

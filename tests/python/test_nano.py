@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -190,6 +192,26 @@ def test_the_card_is_about_the_weights_that_ship(card: list[dict[str, Any]]) -> 
         assert record["n"] >= 500
         assert record["measured"]["think"]["weights"] == [digests["reasoner"], digests["embedder"]]
         assert record["measured"]["no_think"]["weights"] == [digests["embedder-no-think"]]
+
+
+def test_the_cards_tables_are_those_of_the_logs() -> None:
+    program = """
+import json, card, late, report
+regions = {"late": late.table(card.results("late"))}
+card.write_card = regions.update
+report.write_tables()
+print(json.dumps(regions))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=FOLDER, capture_output=True, text=True, check=True)
+    page = (FOLDER / "README.md").read_text(encoding="utf-8")
+    for name, table in json.loads(done.stdout).items():
+        assert f"<!-- {name} -->\n{table}\n<!-- /{name} -->" in page, name
+    minutes = {}
+    for name in ("reasoner", "embedder", "embedder-no-think", "head"):
+        lines = (FOLDER / "logs" / f"{name}.jsonl").read_text().splitlines()
+        minutes[name] = round(json.loads(lines[-1])["seconds"] / 60)
+    told = "reasoner {reasoner}, think embedder {embedder}, baseline {embedder-no-think}, head {head}."
+    assert told.format_map(minutes) in page
 
 
 @pytest.mark.parametrize("task", tasks())

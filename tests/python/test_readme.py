@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Callable
@@ -19,9 +20,11 @@ from PIL import Image
 from references import noise
 from test_sparse import heads_of, with_sparse_recipe
 from tte.__main__ import main
+from tte.nano import tasks
 
 ROOT = Path(__file__).parents[2]
-SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.S)
 REASONER = Shape("readme-reasoner")
 EMBEDDER = Shape("readme-embedder", hidden=96, heads=6, kv_heads=2, mrope=(2, 4, 2))
 
@@ -104,13 +107,58 @@ def test_command_lines_run(
     for name in ("page.png", "photos/a.png", "report.pdf"):
         page.save(tmp_path / name)
     monkeypatch.chdir(tmp_path)
-    lines = re.findall(r"^tte .+", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
+    lines = re.findall(r"^tte .+", README, re.M)
     assert {line.split()[1] for line in lines} == {"embed", "search", "info", "show", "quantize"}
     for line in lines:
         assert main(shlex.split(line, comments=True)[1:]) == 0, line
         told = capsys.readouterr().out
         assert told
         assert ("report.pdf#page=1" in told) == ("search" in line)
+
+
+def test_every_system_has_the_test_that_its_row_names() -> None:
+    rows = [line.split("|")[1:-1] for line in README.splitlines() if line.startswith("| ")]
+    heads = next(row for row in rows if row[0].strip() == "system")
+    column = [head.strip() for head in heads].index("test")
+    systems = [row for row in rows if len(row) == len(heads) and row is not heads]
+    assert len(systems) > 20
+    functions = re.findall(
+        r"^def (test_\w+)",
+        "".join((ROOT / "tests/python" / name).read_text() for name in ("test_systems.py", "test_thinking_systems.py")),
+        re.M,
+    )
+    for row in systems:
+        named = re.findall(r"`(test_\w+…?)`", row[column])
+        for name in named:
+            assert any(each == name or (name[-1] == "…" and each.startswith(name[:-1])) for each in functions), name
+        assert named or "](tests/python/" in row[column] or row[column].strip() == "the nano pair", row[0]
+
+
+def test_numbers_of_the_nano_pair_are_those_of_its_logs() -> None:
+    logs = ROOT / "models/nano/logs"
+    records = json.loads((logs / "eval_tte.json").read_text())
+    heads = [{"task": r["task"], **r["head"]} for r in json.loads((logs / "head_tte.json").read_text())]
+
+    def means(key: str, of: list[dict[str, Any]]) -> list[float]:
+        return [float(np.mean([r[key] for r in of if r["task"] == task])) for task in tasks()]
+
+    for name, key in (("thinking, its own traces", "think"), ("same start and data, no thinking", "no_think")):
+        found = means(key, records)
+        cells = [*(f"{each:.1f}" for each in found), f"**{np.mean(found):.1f}**"]
+        assert f"| {name} | {' | '.join(cells)} |" in README
+    pair, plain, head = (
+        np.mean(means(*each)) for each in (("think", records), ("no_think", records), ("think", heads))
+    )
+    assert f"finds {head:.0f} of 100 where the pair finds {pair:.0f}" in README
+    own = (ROOT / "examples/own_checkpoint/README.md").read_text(encoding="utf-8")
+    assert f"({plain:.0f}\nof 100 without traces, {pair:.0f} with them)" in own
+    # By seeds, which `make mini` draws in the same way.
+    for name, key in (("think", "think"), ("no-think", "no_think")):
+        each = [f"{np.mean([r[key] for r in records if r['seed'] == seed]):.1f}" for seed in (0, 1)]
+        assert re.search(rf"^\| {name} \|.*\*\*{' / '.join(each)}\*\*", README, re.M), each
+    card = (ROOT / "models/nano/README.md").read_text(encoding="utf-8")
+    shares = dict(re.findall(r"^\| (tokens that|bytes of).*\| (\d+) % \|$", card, re.M))
+    assert shares == {"tokens that": "51", "bytes of": "75"}, "half of the tokens and three quarters of the weights"
 
 
 def test_links_lead_somewhere() -> None:

@@ -1,6 +1,6 @@
 """Evaluate an embedder, with or without thinking, on the 78 tasks of MMEB-V2 from a local copy of the data.
 
-    python -m tte.mmeb mini                                        the whole benchmark in miniature, nano pair, minutes
+    python -m tte.mmeb mini                                        the whole benchmark in miniature, with the nano pair
     python -m tte.mmeb tasks                                       the tasks and what they are
     python -m tte.mmeb check --data DIR                            what is missing where
     python -m tte.mmeb run --data DIR --embedder PATH --out DIR    traces, embeddings and scores; resumes where it was
