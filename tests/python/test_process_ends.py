@@ -335,7 +335,8 @@ def test_ctrl_c_that_nobody_catches() -> None:
     errors = check(
         """
         threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
-        reasoner.think("a", on_token=lambda *a: None, **LONG)
+        while True:
+            reasoner.think("a", on_token=lambda *a: None, **LONG)
         """,
         code=-2,
     )
