@@ -43,8 +43,11 @@ struct RemoteOptions {
   /// A recipe file, or the name of a bundled recipe, of style "chat": its system and user pieces become the
   /// messages, the server's template does the rest. Empty: the item is the user's message as it is.
   std::string recipe;
-  /// A JSON object whose fields each request gets besides those of tte, such as
-  /// {"chat_template_kwargs": {"enable_thinking": true}}; empty: none.
+  /// What the server's chat template reads beside the messages, on top of the recipe's: "chat_template_kwargs" of the
+  /// request, as vLLM and SGLang have it.
+  TemplateOptions template_options;
+  /// A JSON object whose fields each request gets besides those of tte, such as {"service_tier": "flex"}; they win over
+  /// those of tte, and null takes one out. Empty: none.
   std::string extra;
   /// Ask for the text piece by piece (server-sent events). False: for the whole answer, which then is one piece.
   bool stream = true;

@@ -22,6 +22,7 @@ void bind_remote_options(py::module_& module) {
       .def_readwrite("api_key", &RemoteOptions::api_key)
       .def_readwrite("api_key_env", &RemoteOptions::api_key_env)
       .def_readwrite("recipe", &RemoteOptions::recipe)
+      .def_readwrite("template_options", &RemoteOptions::template_options)
       .def_readwrite("extra", &RemoteOptions::extra)
       .def_readwrite("stream", &RemoteOptions::stream)
       .def_readwrite("max_concurrent", &RemoteOptions::max_concurrent)

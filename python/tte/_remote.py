@@ -39,8 +39,10 @@ class RemoteReasoner(Reasoner):
             the value of the environment variable `api_key_env`, and no key where that is not set.
         api_key_env: name of that variable; None: no key unless `api_key` is given.
         recipe: a recipe file or the name of a bundled recipe, of style "chat"; default: the item as it is.
-        extra: further fields of each request, such as ``{"chat_template_kwargs": {"enable_thinking": True}}``; they win
-            over those of tte, and None takes one out.
+        template_options: what the server's chat template reads beside the messages, such as ``{"enable_thinking":
+            False}``, on top of the recipe's: the field `chat_template_kwargs` of vLLM and SGLang.
+        extra: further fields of each request, such as ``{"service_tier": "flex"}``; they win over those of tte, and
+            None takes one out.
         stream: ask for the text piece by piece; False: for the whole answer, which `on_token` gets at once.
         max_concurrent: requests under way at the same time, from 1 to 256.
         max_retries: how often a request is made again after a lost connection, a cut or senseless answer, or one of the
@@ -79,6 +81,7 @@ class RemoteReasoner(Reasoner):
         api_key: str | None = None,
         api_key_env: str | None = "OPENAI_API_KEY",
         recipe: PathLike | None = None,
+        template_options: Mapping[str, bool | int | str] | None = None,
         extra: Mapping[str, Any] | None = None,
         stream: bool = True,
         max_concurrent: int = 8,
@@ -99,6 +102,7 @@ class RemoteReasoner(Reasoner):
         options.api_key = _key(api_key)
         options.api_key_env = _options.text(api_key_env, "api_key_env") or ""
         options.recipe = _options.recipe(recipe)
+        options.template_options = _options.template_options(template_options)
         options.extra = _json(extra)
         options.stream = _options.flag(stream, "stream")
         options.max_concurrent = _options.whole(max_concurrent, "max_concurrent", 1, 256)

@@ -22,7 +22,8 @@ const RemoteOptions& valid(const RemoteOptions& options) {
 }
 
 prompt::Recipe recipe_of(const RemoteOptions& options) {
-  return *prompt::given_recipe(std::string(), options.recipe.empty() ? "raw" : options.recipe);
+  auto recipe = *prompt::given_recipe(std::string(), options.recipe.empty() ? "raw" : options.recipe);
+  return prompt::with_template_options(std::move(recipe), options.template_options);
 }
 
 ModelDescription describe(const RemoteOptions& options, const prompt::Recipe& recipe) {

@@ -25,7 +25,7 @@ namespace tte::remote {
 struct ChatRequest {
   std::shared_ptr<const Chat> chat;
   GenerateOptions options;                   // The caller's over the recipe's.
-  text::TemplateVariables template_options;  // The recipe's.
+  text::TemplateVariables template_options;  // The recipe's, with the caller's.
   std::string open, close;                   // The tags that thinking is put between.
   bool watched = false;  // Somebody reads the pieces: what was handed out cannot be taken back.
   const void* caller = nullptr;

@@ -16,8 +16,8 @@ base::Json parse_extra(const std::string& extra);
 
 // The fields that are the same for every item of these settings. `decoding` holds what the caller and the recipe set;
 // what neither does is left to the server, but for max_tokens and (without checkpoint_sampling) temperature. What the
-// recipe tells the chat template becomes chat_template_kwargs. A field of
-// `extra` wins over one of these, and one that is null takes it out.
+// recipe and the caller tell the chat template becomes chat_template_kwargs. A field of `extra` wins over one of these,
+// and one that is null takes it out.
 base::Json request_fields(const RemoteOptions& options, const GenerateOptions& decoding,
                           const text::TemplateVariables& template_options = {});
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,36 @@ def test_further_fields_win_and_none_takes_one_out(server: ChatServer) -> None:
     assert (body["max_completion_tokens"], "max_tokens" in body) == (9, False)
     with pytest.raises(tte.InputError, match='"messages", which is tte\'s own'):
         remote(server, extra={"messages": []})
+
+
+def test_options_of_the_template_are_sent(server: ChatServer, tmp_path: Path) -> None:
+    (tmp_path / "recipe.json").write_text('{"prompt": {"template_options": {"enable_thinking": true, "level": 2}}}')
+    options = {"enable_thinking": np.bool_(False), "effort": "low"}
+    reasoner = remote(server, recipe=tmp_path / "recipe.json", template_options=options)
+    for each in (reasoner, pickle.loads(pickle.dumps(reasoner))):
+        each.think("a")
+        sent = {"enable_thinking": False, "level": 2, "effort": "low"}
+        assert server.requests[-1].body["chat_template_kwargs"] == sent
+    remote(server, template_options=options, extra={"chat_template_kwargs": None}).think("a")
+    assert "chat_template_kwargs" not in server.requests[-1].body
+    assert tte.TraceStore(tmp_path / "t.sqlite").request(reasoner, "a").key != (
+        tte.TraceStore(tmp_path / "t.sqlite").request(remote(server, recipe=tmp_path / "recipe.json"), "a").key
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"a": 0.5}, tte.InputError, r"template_options\['a'\] is 0\.5: it must be True, False"),
+        ([1], tte.InputError, "template_options is .*: it must be a dict"),
+        ({"messages": "x"}, tte.ModelError, r"template_options\.messages.*tte sets it"),
+    ],
+)
+def test_options_that_no_template_has_are_refused(
+    server: ChatServer, options: Any, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        remote(server, template_options=options)
 
 
 def test_a_recipe_is_written_as_messages(server: ChatServer, tmp_path: Path) -> None:
