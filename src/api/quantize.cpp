@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <array>
 #include <fstream>
 #include <optional>
@@ -33,6 +34,17 @@ namespace fs = std::filesystem;
 
 // States are not needed: the model is only taken apart.
 constexpr std::int64_t kStateBytes = std::int64_t{64} << 20;
+
+// Refuses a folder within the checkpoint, however it is named: what is written would become part of what is read.
+void refuse_within(const base::Checkpoint& checkpoint, const fs::path& target) {
+  const fs::path given = fs::weakly_canonical(fs::absolute(target));
+  for (const fs::path& folder : checkpoint.folders()) {
+    const fs::path own = fs::canonical(folder);
+    if (std::ranges::mismatch(own, given).in1 != own.end()) continue;
+    throw InputError(fmt::format("{} is within the checkpoint {}: give a folder outside of it.",
+                                 base::shown(target), base::shown(folder)));
+  }
+}
 
 // A folder that appears when it is whole.
 class NewFolder {
@@ -144,8 +156,8 @@ void write_config(const base::Checkpoint& checkpoint, base::LinearFormat format,
   write_json(to / "config.json", config);
 }
 
-void write(const fs::path& path, base::LinearFormat format, const QuantizeOptions& options, NewFolder& to) {
-  const base::Checkpoint checkpoint = prompt::find_checkpoint(path, options.adapter);
+void write(const base::Checkpoint& checkpoint, base::LinearFormat format, const QuantizeOptions& options,
+           NewFolder& to) {
   if (models::is_head(checkpoint.folder())) {
     throw ModelError(
         fmt::format("{} is an embedding head: quantise the model whose head it is, and load that with this "
@@ -195,8 +207,10 @@ void quantize(const fs::path& checkpoint, const fs::path& folder, const Quantize
   const base::AvailableThreads threads;
   base::in_plain_words(checkpoint.string(), "let other programs end first", [&] {
     try {
+      const base::Checkpoint found = prompt::find_checkpoint(checkpoint, options.adapter);
+      refuse_within(found, folder);
       NewFolder to(folder);
-      write(checkpoint, *format, options, to);
+      write(found, *format, options, to);
       to.keep();
     } catch (const fs::filesystem_error& error) {
       throw InputError(fmt::format(

@@ -248,6 +248,29 @@ def test_a_folder_that_is_there_is_left_alone(checkpoint: GetFolder, tmp_path: P
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
+def test_a_folder_within_the_checkpoint_is_refused(checkpoint: GetFolder, tmp_path: Path) -> None:
+    original = shutil.copytree(checkpoint(TIED), tmp_path / "original")
+    (tmp_path / "link").symlink_to(original)
+    (original / "empty").mkdir()
+    (tmp_path / "to_empty").symlink_to(original / "empty")
+    adapter = make_adapter(tmp_path / "adapter", original, target_modules=["q_proj"])
+    before = sorted(original.rglob("*"))
+    inside = [original / "new", original / "empty", tmp_path / "link" / "new", tmp_path / "to_empty",
+              original / ".." / "original" / "new", tmp_path / "adapter" / "new"]  # fmt: skip
+    for folder in inside:
+        for given in ((original, adapter), (tmp_path / "link", adapter), (adapter, None)):
+            with pytest.raises(
+                tte.InputError, match=r"is within the checkpoint .*: give a folder outside of it"
+            ) as told:
+                tte.quantize(given[0], folder, adapter=given[1])
+            assert len(str(told.value)) < 500
+    for folder in (original, tmp_path / "link"):
+        with pytest.raises(tte.InputError, match="is within the checkpoint"):
+            tte.quantize(original, folder)
+    assert sorted(original.rglob("*")) == before
+    tte.quantize(original, tmp_path / "original-int8")  # A name that begins alike is no folder within.
+
+
 def test_a_full_disk_leaves_nothing(checkpoint: GetFolder, tmp_path: Path) -> None:
     code = (
         "import resource, signal, sys, tte\n"
