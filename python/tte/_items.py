@@ -238,14 +238,11 @@ class _Walk(Sources):
             if key == "text":
                 parts.append(self.text(value))
             elif key in ("image", "images"):
-                parts += self.images(value, size)
+                parts += self.under(key).images(value, size)
             elif key == "video":
-                parts.append(self.video(value, sampling, size))
+                parts.append(self.under(key).video(value, sampling, size))
             elif key == "videos":
-                videos = _elements(value, self.name)
-                if videos is None:
-                    self.fail(f": 'videos' is a list of videos, not a {type(value).__name__}: use 'video' for one.")
-                parts += [self.video(video, sampling, size) for video in self.bounded(videos)]
+                parts += self.under(key).videos(value, sampling, size)
         instruction = given.get("instruction")
         if not parts and instruction is None:
             self.fail(" is empty: give it text, an image or a video.")
@@ -288,12 +285,11 @@ class _Walk(Sources):
         if kind == "text":
             return self.text(part.get("text"))
         if kind == "image_url":
-            return self.image(self.openai_url(given.get("image_url")), self.size(given))
+            return self.under(kind).image(self.openai_url(given.get("image_url")), self.size(given))
         if kind == "image":
-            key = self.only(given, _IMAGE_SOURCES, kind)
-            return self.image(self.base64(given[key]) if key == "base64" else given[key], self.size(given))
+            return self.image_of(given, self.size(given))
         key = self.only(given, _VIDEO_SOURCES, kind)
-        return self.video(given[key], self.sampling(given), self.size(given))
+        return self.under(key).video(given[key], self.sampling(given), self.size(given))
 
     def openai_url(self, value: Any) -> Any:
         """The address in OpenAI's ``"image_url": {"url": ...}``."""
@@ -305,6 +301,12 @@ class _Walk(Sources):
         if not isinstance(value, str):
             self.fail(f": image_url is {_text.shown(value)}: give its 'url', a data: URI or an address.")
         return value
+
+    def image_of(self, given: Mapping[str, Any], size: Size) -> Image:
+        """The image that a dict has under one of several keys."""
+        key = self.only(given, _IMAGE_SOURCES, "image")
+        walk = self.under(key)
+        return walk.image(walk.base64(given[key]) if key == "base64" else given[key], size)
 
     def images(self, value: Any, size: Size) -> list[Image]:
         if isinstance(value, Mapping) or (is_array(value) and to_array(value, self.name).ndim != 4):
@@ -329,10 +331,7 @@ class _Walk(Sources):
             given = self.known(source, (*_IMAGE_SOURCES, *_SIZE), "an image has")
             if given.keys() == {"bytes", "path"}:
                 given.pop("path")
-            key = self.only(given, _IMAGE_SOURCES, "image")
-            own = self.size(given)
-            value = self.base64(given[key]) if key == "base64" else given[key]
-            return self.image(value, size if own == Size() else own)
+            return self.image_of(given, _or(self.size(given), size))
         if isinstance(source, (bytes, bytearray, memoryview)):
             return self.encoded(source, size)
         if isinstance(source, str):
@@ -360,13 +359,20 @@ class _Walk(Sources):
         self.hold(data.nbytes if isinstance(data, memoryview) else len(data))
         return Image(bytes(data), size)
 
+    def videos(self, value: Any, sampling: Mapping[str, Any], size: Size) -> list[Video]:
+        found = _elements(value, self.name)
+        if found is None:
+            self.fail(f" is {_text.shown(value)}, not a list of videos: use 'video' for one.")
+        return [self.at("video", i).video(video, sampling, size) for i, video in enumerate(self.bounded(found))]
+
     def video(self, source: Any, sampling: Mapping[str, Any], size: Size) -> Video:
         if isinstance(source, Video):
             return source
         if isinstance(source, Mapping):
             given = self.known(source, ("type", *_PARTS["video"]), "a video has")
             key = self.only(given, _VIDEO_SOURCES, "video")
-            return self.video(given[key], {**sampling, **self.sampling(given)}, _or(self.size(given), size))
+            own = {**sampling, **self.sampling(given)}
+            return self.under(key).video(given[key], own, _or(self.size(given), size))
         if isinstance(source, str):
             return Video(self.video_path(source), size=size, **sampling)
         if isinstance(source, os.PathLike):
@@ -389,6 +395,10 @@ class _Walk(Sources):
     def at(self, kind: str, index: int) -> _Walk:
         """The walk over one of several things in the item."""
         return self.within(f"{self.name}, {kind} {index}")
+
+    def under(self, key: str) -> _Walk:
+        """The walk over what the item has under a key, which errors name."""
+        return self.within(f"{self.name}, {key!r}")
 
     def text(self, value: Any, what: str = "") -> str:
         if isinstance(value, str):

@@ -19,6 +19,40 @@ from items import PIXELS, png
 from PIL import Image
 from tte import _content
 
+WRONG: list[Any] = [
+    5, True, 2.5, 1j, object(), {1, 2}, {"colour": 1}, range, np.zeros(3), np.zeros((9, 9)),
+    np.zeros((2, 2, 2, 2)), [5], (object(),), [None], pd.DataFrame({"a": [1]}), io.StringIO("a"),
+]  # fmt: skip
+"""What is neither an image nor a video."""
+HOLDERS: dict[str, list[Callable[[Any], Any]]] = {
+    **{key: [lambda wrong, key=key: {key: wrong}] for key in ("image", "images", "video", "videos")},
+    "image_url": [
+        lambda wrong: [{"type": "image_url", "image_url": wrong}],
+        lambda wrong: [{"type": "image_url", "image_url": {"url": wrong}}],
+    ],
+    "frames": [lambda wrong: [{"type": "video", "frames": wrong}], lambda wrong: {"video": {"frames": wrong}}],
+}
+for name in ("path", "url", "bytes", "base64", "array", "image"):
+    HOLDERS.setdefault(name, []).extend(
+        [lambda wrong, name=name: [{"type": "image", name: wrong}], lambda wrong, name=name: {"image": {name: wrong}}]
+    )
+for name in ("path", "url", "video"):
+    HOLDERS[name] += [
+        lambda wrong, name=name: [{"type": "video", name: wrong}],
+        lambda wrong, name=name: {"video": {name: wrong}},
+    ]
+"""Every place of an item that has an image or a video, by its key."""
+
+
+@pytest.mark.parametrize("key", HOLDERS)
+def test_the_key_of_what_is_no_image_or_video_is_named(key: str) -> None:
+    for holder in HOLDERS[key]:
+        for wrong in WRONG:
+            with pytest.raises(tte.InputError) as told:
+                _content.canonical(holder(wrong))
+            assert key in str(told.value).split("which is none of")[0], (wrong, str(told.value))
+            assert len(str(told.value)) < 500
+
 
 @pytest.mark.parametrize(
     ("item", "words"),
@@ -70,8 +104,8 @@ from tte import _content
         ([{"role": "user", "content": "a", "tool_calls": [1]}], "tool_calls"),
         ([{"role": 3, "content": "a"}], "role must be a str"),
         ({"content": "a"}, "has a 'role'"),
-        ({"images": [PIXELS, 5]}, "item 0, image 1 is 5"),
-        ({"images": [None, PIXELS]}, "item 0, image 0 is None"),
+        ({"images": [PIXELS, 5]}, "item 0, 'images', image 1 is 5"),
+        ({"images": [None, PIXELS]}, "item 0, 'images', image 0 is None"),
         (["a", ["b"]], "item 0, part 1 is .'b'."),
         ([{"role": "user", "content": {"text": "a"}}], "content must be"),
         ([{"role": " ", "content": 5}], "item 0, nameless turn: content must be"),
