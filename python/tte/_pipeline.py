@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @named
-@dataclass(eq=False)
+@dataclass(eq=False, frozen=True)
 class AutoThink:
     """Reason only about items whose plain vector is unsure which target is best; for `think` of `think_then_embed`.
 
@@ -39,6 +39,11 @@ class AutoThink:
     """Vectors of the targets, float32 [M, dim] with M at least 2, made without thinking; or a Result that has them."""
     margin: float = 0.05
     """0 or more; the larger, the more is reasoned about."""
+
+    def __post_init__(self) -> None:
+        vectors_of(self.targets, "AutoThink.targets")
+        margin = _options.real(self.margin, "AutoThink.margin", 0.0, sys.float_info.max)
+        object.__setattr__(self, "margin", margin)  # Python's, whatever number it was.
 
 
 _Decide = AutoThink | Callable[[int, NDArray[np.float32]], bool]
@@ -207,7 +212,7 @@ def think_then_embed(  # noqa: PLR0913
             think_each=modes,
             decide=_decision(auto) if callable(auto) else None,
             targets=vectors_of(auto.targets, "AutoThink.targets") if isinstance(auto, AutoThink) else None,
-            margin=_margin(auto.margin) if isinstance(auto, AutoThink) else 0.0,
+            margin=auto.margin if isinstance(auto, AutoThink) else 0.0,
             traces=traces,
             generate_each=generate,
             normalize=_options.optional(_options.flag, normalize, "normalize"),
@@ -238,10 +243,6 @@ def think_then_embed(  # noqa: PLR0913
 
 def _decision(think: Callable[[int, NDArray[np.float32]], bool]) -> Callable[[int, NDArray[np.float32]], bool]:
     return lambda item, vector: _options.flag(think(item, vector), "think's answer")
-
-
-def _margin(value: Any) -> float:
-    return _options.real(value, "AutoThink.margin", 0.0, sys.float_info.max)
 
 
 def _thinks(reasoner: Reasoner, mode: _tte.ThinkMode, task: _tte.Task) -> bool:

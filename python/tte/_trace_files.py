@@ -228,13 +228,13 @@ def read_traces(
         key: the field that tells an item: a text or a whole number.
         text: the field of the trace. A row that has none there (absent, None) has no trace. Dots and numbers reach into
             objects and lists, as in ``response.body.choices.0.message.content``, which is where OpenAI's batch API has
-            it (with the key ``custom_id``).
+            it (with the key ``custom_id``). Where the field is null in every row, a warning says so.
         thinking: the field of thinking that was split off, if there is one: it is put in front, between <think> and
             </think>.
 
     Raises:
         InputError: names the file and the row that has no key, no text of its kind, or the key of an earlier row with
-            another trace.
+            another trace; or says that no row has the field.
 
     Example:
         >>> traces = tte.read_traces("made_earlier.jsonl")                                        # doctest: +SKIP
@@ -249,8 +249,10 @@ def read_traces(
     rows = READERS[source.suffix](source, "fetch it again")
     found: dict[str, _tte.Trace] = {}
     number = 0
+    has_texts = False
     for number, row in enumerate(rows, start=1):
-        known, words, split_off = (None if field is None else _at(row, field) for field in fields)
+        known, words, split_off = (None if field is None else _at(row, field, None) for field in fields)
+        has_texts = has_texts or any(_at(row, field, _ABSENT) is not _ABSENT for field in (text, thinking) if field)
         where = f"{name}, row {number}"
         if not isinstance(known, (str, int)) or isinstance(known, bool) or known == "":
             raise _tte.InputError(
@@ -267,21 +269,29 @@ def read_traces(
         trace = _tte.Trace(_text.utf8(front + (words or ""), where))
         if found.setdefault(str(known), trace) != trace:
             raise _tte.InputError(f"{where} has the key {_text.shown(known)} of an earlier row: keep one of them.")
-    if number and not found:
+    if number and not has_texts:
         raise _tte.InputError(f"{name} has no row with a {_text.shown(text)}: name the field of texts.")
+    if number and not found:
+        _text.warn(f"{name} has no trace: the {_text.shown(text)} of all {number} rows is null.")
     return found
 
 
-def _at(row: Any, field: str) -> Any:
-    """What a row has under a name, or, where it has none so called, where its dots lead; None: nothing."""
+_ABSENT = object()
+
+
+def _at(row: Any, field: str, absent: object) -> Any:
+    """What a row has under a name, or, where it has none so called, where its dots lead; `absent`: nowhere.
+
+    What is null has nothing in it, and so has what would be within it.
+    """
     if isinstance(row, Mapping) and field in row:
         return row[field]
     value = row
     for part in field.split("."):
         if isinstance(value, Mapping):
-            value = value.get(part)
+            value = value.get(part, absent)
         elif isinstance(value, list) and part.isdecimal() and len(part) < 10 and int(part) < len(value):
             value = value[int(part)]
         else:
-            return None
+            return None if value is None else absent
     return value

@@ -247,12 +247,17 @@ def test_the_margin_decides_what_is_reasoned_about(run: Run) -> None:
         result = run(texts, think=tte.AutoThink(given, margin=margin), max_new_tokens=2)
         assert [trace is not None for trace in result.traces] == (margins < margin).tolist()
     assert all(t is None for t in run(texts, think=tte.AutoThink(targets, margin=0)).traces)
+    for wrong, words in [
+        ({"margin": -1}, "AutoThink.margin is -1"),
+        ({"margin": "x"}, "AutoThink.margin is 'x'"),
+        ({"margin": float("nan")}, "AutoThink.margin is nan"),
+        ({"targets": "x"}, "AutoThink.targets is 'x'"),
+    ]:
+        with pytest.raises(tte.InputError, match=words):
+            tte.AutoThink(**{"targets": targets, **wrong})
     for think, words in [
-        (tte.AutoThink(targets, margin=-1), "margin is -1"),
-        (tte.AutoThink(targets, margin="x"), "margin is 'x'"),
         (tte.AutoThink(targets.embeddings[:, :9]), "9 dimensions"),
         (tte.AutoThink(targets.embeddings[:1]), "1 vectors"),
-        (tte.AutoThink("x"), "AutoThink.targets is 'x'"),
         ("auto", r"tte\.AutoThink\(targets="),
     ]:
         with pytest.raises(tte.InputError, match=words):

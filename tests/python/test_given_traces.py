@@ -97,6 +97,21 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         tte.read_traces(tmp_path / "bad.parquet")
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+@pytest.mark.parametrize(
+    ("field", "value"), [("trace", None), ("response.body", {"body": None}), ("response.body", None)]
+)
+def test_texts_that_are_all_null_are_no_traces(tmp_path: Path, suffix: str, field: str, value: Any) -> None:
+    rows = [{"id": "a", field.split(".", maxsplit=1)[0]: value}, {"id": "b", field.split(".", maxsplit=1)[0]: value}]
+    path = write(tmp_path / f"t{suffix}", rows)
+    with pytest.warns(UserWarning, match=rf"t\{suffix} has no trace: the '{field}' of all 2 rows is null"):
+        assert tte.read_traces(path, text=field) == {}
+    with pytest.raises(tte.InputError, match="has no row with a 'other': name the field of texts"):
+        tte.read_traces(path, text="other")
+    with pytest.raises(tte.InputError, match=r"has no row with a 'id\.text': name the field of texts"):
+        tte.read_traces(path, text="id.text")
+
+
 def test_a_field_of_digits_without_end_is_none(tmp_path: Path) -> None:
     path = write(tmp_path / "t.jsonl", [{"id": "a", "trace": ["red"]}])
     assert tte.read_traces(path, text="trace.0")["a"].text == "red"
