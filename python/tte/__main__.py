@@ -8,8 +8,7 @@
     tte quantize PATH -o FOLDER   the checkpoint with its linear layers rounded to 8 or 4 bits, as a new folder
 
 PATH is a folder as save_pretrained writes it, a PEFT adapter's folder, a hub id (owner/name), or "nano" for the bundled
-pair. `python -m tte` is the same command; `python -m tte.mmeb` evaluates. Exit codes: 0 done, 1 the checkpoint or an
-item does not work, 2 wrong usage or a path that cannot be used, 3 done in part, 130 stopped.
+pair. `python -m tte` is the same command; `python -m tte.mmeb` evaluates.
 """
 
 from __future__ import annotations
@@ -19,12 +18,13 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tte import _command
 
 if TYPE_CHECKING:
-    from tte import TraceStore, _index
+    from tte import Backend, TraceStore, _index
 
 _INFO = """examples:
   tte info nano
@@ -32,8 +32,8 @@ _INFO = """examples:
   tte info ./my-model --recipe tte         # the same, with a recipe of your choice
   tte info ./my-lora --json | jq .recipe
 """
-_SHOW = """An ITEM is a text, the path of an image or a video, a page of a document (report.pdf#page=3), or JSON as
-Python's calls take it. With --together all of them are the parts of one item.
+_SHOW = """An ITEM is a text, the path of an image or a video, a folder of a video's frames, a page of a document
+(report.pdf#page=3), or JSON as Python's calls take it. With --together all of them are the parts of one item.
 
 examples:
   tte show nano "what is left of the red circle ?"
@@ -46,12 +46,15 @@ _THINK = """examples:
   tte think nano --together cat.jpg "what is left of the red circle ?" --task image_qa
 """
 _EMBED = """A call that was stopped or killed goes on where it was when it is given again, with the vectors and traces
-that there are; until all are, they wait in corpus.npy.part. What fails is told, has a row of NaN, and makes the exit
-code 3. Beside corpus.npy, corpus.json has the names of the rows; a .parquet file has them itself.
+that there are of what did not change since; until all are, they wait in corpus.npy.part. What fails is told, has a row
+of NaN, and makes the exit code 3. Beside corpus.npy, corpus.json has the names of the rows and the errors; a .parquet
+file has them itself. A folder stands for the files in it, each an item; with --frames for one video. A line of a .jsonl
+file is an item as Python's calls take it, such as {"video": "clips/one", "fps": 2}.
 
 examples:
   tte embed photos/ report.pdf -o corpus.npy --embedder ./my-embedder
   tte embed questions.txt -o corpus.parquet --reasoner nano --task visdoc --side query
+  tte embed --frames clips/* -o clips.npy  # each folder in clips holds the frames of one video
   tte search corpus.npy "a red bicycle"
 """
 
@@ -65,21 +68,21 @@ examples:
 """
 
 
-def _loading(arguments: argparse.Namespace) -> dict[str, Any]:
-    return {name: getattr(arguments, name) for name in ("adapter", "recipe", "template_options")}
+_MOST_TOLD = 20
+"""Errors of items that are printed; files may be thousands."""
 
 
 def _info(arguments: argparse.Namespace) -> None:
     from tte import _inspect
 
-    found = _inspect.info(arguments.path, **_loading(arguments))
+    found = _inspect.info(arguments.path, **_command.loading(vars(arguments)))
     print(json.dumps(found, indent=2, ensure_ascii=False) if arguments.json else _inspect.told(found))
 
 
 def _show(arguments: argparse.Namespace) -> None:
     from tte import Processor, _inspect
 
-    processor = Processor(arguments.path, **_loading(arguments))
+    processor = Processor(arguments.path, **_command.loading(vars(arguments)))
     given = arguments.item
     items: list[Any] = [_inspect.together(given)] if arguments.together else [_inspect.item_of(one) for one in given]
     request = {name: getattr(arguments, name) for name in ("instruction", "task", "side")}
@@ -100,7 +103,10 @@ def _show(arguments: argparse.Namespace) -> None:
 def _think(arguments: argparse.Namespace) -> None:
     from tte import Reasoner, _inspect
 
-    reasoner = Reasoner(arguments.path, quantization=arguments.quantization, **_loading(arguments))
+    reasoner = Reasoner(
+        arguments.path, backend=_command.backend(arguments), dtype=arguments.dtype,
+        quantization=arguments.quantization, **_command.loading(vars(arguments)),
+    )  # fmt: skip
     given = arguments.item
     items: list[Any] = [_inspect.together(given)] if arguments.together else [_inspect.item_of(one) for one in given]
     for number, item in enumerate(items):
@@ -117,26 +123,50 @@ def _think(arguments: argparse.Namespace) -> None:
         print(f"\n-- {len(trace.token_ids)} tokens, {trace.finish.name.lower()}")
 
 
-def _embedding(settings: dict[str, Any], side: str) -> tuple[_index.Embed, int]:
-    """The function that embeds items with their names, with the reasoner's traces if there is one; size of a vector."""
-    from tte import Embedder, InputError, Reasoner, _index, _text, think_then_embed
+def _require_same(settings: dict[str, Any], role: str, fingerprint: str, device: str) -> None:
+    """Keep the fingerprint of a model among the settings, or compare it: a model has one for each kind of device."""
+    from tte import InputError, _text
 
-    bits = settings.get("quantization")
-    embedder = Embedder(settings["embedder"], recipe=settings["recipe"], quantization=bits)
-    # One model has a fingerprint for each kind of device.
-    kind, fingerprint = embedder.backend.device.partition(":")[0], embedder.model.fingerprint
-    was = settings.setdefault("fingerprint", {kind: fingerprint})
+    kind = device.partition(":")[0]
+    was = settings.setdefault("fingerprint" if role == "embedder" else f"{role}_fingerprint", {kind: fingerprint})
     if isinstance(was, dict) and was.get(kind, fingerprint) != fingerprint:
         raise InputError(
-            f"{_text.shown(settings['embedder'])} is not the model any more whose vectors these are: embed them again."
+            f"{_text.shown(settings[role])} is not the model any more that made these vectors: embed them again."
         )
-    thinks = settings["reasoner"] is not None
-    # Without one nobody thinks, and the same weights stand in for it: think_then_embed tells what was wrong with items.
-    reasoner = Reasoner(settings["reasoner"] if thinks else settings["embedder"], quantization=bits)
 
-    def embed(items: list[tuple[str, Any]], store: TraceStore | None, keep: _index.Keep) -> dict[int, str]:
+
+def _require_task(settings: dict[str, Any], recipe: str) -> None:
+    """Refuse a task that a recipe does not have before every item fails by it."""
+    from tte import InputError, _options, _text
+
+    task, rules = settings["task"], _options.rules(recipe)
+    if task is not None and task not in (known := sorted(rules.get("tasks", {}))):
+        has = _text.shortened(", ".join(known), 200) or "none"
+        raise InputError(
+            f"--task is {_text.shown(task)}, but the tasks of the recipe {_text.shown(rules.get('name'))} are {has}."
+        )
+
+
+def _embedding(settings: dict[str, Any], side: str, backend: Backend) -> tuple[_index.Embed, int]:
+    """The function that embeds items, with the reasoner's traces if there is one; size of a vector."""
+    from tte import Embedder, Reasoner, _index, think_then_embed
+
+    numbers = {"backend": backend, "dtype": settings.get("dtype", "auto"), "quantization": settings.get("quantization")}
+    embedder = Embedder(settings["embedder"], **numbers, **_command.loading(settings))
+    _require_same(settings, "embedder", embedder.model.fingerprint, backend.device)
+    _require_task(settings, embedder.model.recipe)
+    thinks = settings["reasoner"] is not None
+    if thinks:
+        reasoner = Reasoner(settings["reasoner"], **numbers, **_command.loading(settings, "reasoner"))
+        _require_same(settings, "reasoner", reasoner.model.fingerprint, backend.device)
+        _require_task(settings, reasoner.model.recipe)
+    else:
+        # Nobody thinks, and the same weights stand in for it: think_then_embed tells what was wrong with items.
+        reasoner = Reasoner(settings["embedder"], **numbers, adapter=settings.get("adapter"))
+
+    def embed(items: list[_index.Entry], store: TraceStore | None, keep: _index.Keep) -> dict[int, str]:
         result = think_then_embed(
-            [_index.made(name, item) for name, item in items], reasoner=reasoner, embedder=embedder, think=thinks,
+            list(map(_index.made, items)), reasoner=reasoner, embedder=embedder, think=thinks,
             task=settings["task"], side=side, on_error="skip", progress=False, store=store, on_vector=keep,
         )  # fmt: skip
         return {error.index: error.message for error in result.errors}
@@ -150,35 +180,52 @@ def _embed(arguments: argparse.Namespace) -> int:
     from tte import InputError, _index
 
     out = _index.target(arguments.out)
-    settings = {name: getattr(arguments, name) for name in ("task", "side", "quantization")}
+    _command.require_model(arguments, "reasoner")
+    names = "task", "side", "dtype", "quantization", "embedder", "reasoner"
+    loading = *_command.loading_names(), *_command.loading_names("reasoner")
+    settings = {name: getattr(arguments, name) for name in (*names, *loading)}
     # Found again by whoever searches from elsewhere; names of the hub and of what is bundled stay as they are.
-    for name, is_there in (("embedder", os.path.isdir), ("reasoner", os.path.isdir), ("recipe", os.path.isfile)):
-        given = getattr(arguments, name)
-        settings[name] = os.path.abspath(given) if given and is_there(given) else given
-    items = list(_index.items_of(arguments.file))
+    for name, given in settings.items():
+        is_there = os.path.isfile if name.endswith("recipe") else os.path.isdir
+        if name.endswith(("embedder", "reasoner", "recipe", "adapter")) and given and is_there(given):
+            settings[name] = os.path.abspath(given)
+    items = list(_index.items_of(arguments.file, frames=arguments.frames))
     if not items:
         raise InputError("There is nothing to embed: the files have no lines.")
-    embed, dim = _embedding(settings, arguments.side)
+    embed, dim = _embedding(settings, arguments.side, _command.backend(arguments))
     with tqdm(total=len(items), desc="embed", disable=not sys.stderr.isatty()) as bar:
         errors = _index.write(out, items, settings, dim, embed, bar.update)
     made = len(items) - len(errors)
     print(f"{made} of {len(items)} vectors" + (f" in {arguments.out}" if made else ": nothing is written"))
-    for message in errors:
-        print(f"error: {message}", file=sys.stderr)
+    _tell(list(errors.values()), out if made else None)
     return 0 if not errors else 3 if made else 1
 
 
-def _search(arguments: argparse.Namespace) -> None:
-    from pathlib import Path
+def _tell(errors: list[str], out: Path | None) -> None:
+    """Print the errors of items: the first of them, how many there are more, and where those are."""
+    from tte import _text
 
+    for message in errors[:_MOST_TOLD]:
+        print(f"error: {message}", file=sys.stderr)
+    if len(errors) <= _MOST_TOLD:
+        return
+    where = ""
+    if out is not None:
+        about = out if out.suffix == ".parquet" else out.with_suffix(".json")
+        where = f": {_text.shown_path(about)} has the errors of all"
+    print(f"error: {len(errors) - _MOST_TOLD} more items failed{where}", file=sys.stderr)
+
+
+def _search(arguments: argparse.Namespace) -> None:
     import numpy as np
 
     from tte import InputError, _index, _inspect, _text
 
     names, vectors, settings = _index.read(Path(_text.path(arguments.index, "OUT")))
-    embed, dim = _embedding(settings, arguments.side)
+    embed, dim = _embedding(settings, arguments.side, _command.backend(arguments))
     found: dict[int, Any] = {}
-    errors = embed([("the query", _inspect.item_of(arguments.query))], None, found.__setitem__)
+    query = _index.Entry("the query", _inspect.item_of(arguments.query), "")
+    errors = embed([query], None, found.__setitem__)
     if errors:
         raise InputError(errors[0])
     if dim != vectors.shape[1]:
@@ -186,9 +233,8 @@ def _search(arguments: argparse.Namespace) -> None:
             f"{_text.shown_path(arguments.index)} has vectors of {vectors.shape[1]} dimensions, and "
             f"{_text.shown(settings['embedder'])} makes {dim}: embed the files again."
         )
-    query = found[0]
-    norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(query)
-    scores = np.nan_to_num(vectors @ query / np.maximum(norms, 1e-12), nan=-np.inf)
+    norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(found[0])
+    scores = np.nan_to_num(vectors @ found[0] / np.maximum(norms, 1e-12), nan=-np.inf)
     for row in np.argsort(-scores, kind="stable")[: arguments.top]:
         if np.isfinite(scores[row]):
             # A file's name may have line breaks in it, and what commands a terminal.
@@ -205,16 +251,7 @@ def _quantize(arguments: argparse.Namespace) -> None:
 
 def _checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", help="folder or hub id of the checkpoint")
-    parser.add_argument("--adapter", metavar="PATH", help="a PEFT adapter of it (LoRA, DoRA)")
-
-
-def _common(parser: argparse.ArgumentParser) -> None:
-    _checkpoint(parser)
-    parser.add_argument("--recipe", metavar="NAME", help="a bundled recipe, or a file; default: found as info says")
-    parser.add_argument(
-        "--template-options", type=_command.options, metavar="JSON",
-        help="""what the chat template reads, such as '{"enable_thinking": false}'""",
-    )  # fmt: skip
+    _command.add_loading(parser)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -224,12 +261,12 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(metavar="COMMAND", required=True)
 
     info = commands.add_parser("info", help="what a checkpoint is", epilog=_INFO, formatter_class=raw)
-    _common(info)
+    _checkpoint(info)
     info.add_argument("--json", action="store_true", help="everything, for programs")
     info.set_defaults(run=_info)
 
     show = commands.add_parser("show", help="what the model sees", epilog=_SHOW, formatter_class=raw)
-    _common(show)
+    _checkpoint(show)
     show.add_argument("item", metavar="ITEM", nargs="+", help="a text, a file, or JSON")
     show.add_argument("--together", action="store_true", help="the ITEMs are parts of one item")
     show.add_argument("--embed", action="store_true", help="the embedder's prompt (with --trace always)")
@@ -241,42 +278,55 @@ def parser() -> argparse.ArgumentParser:
     show.set_defaults(run=_show)
 
     think = commands.add_parser("think", help="traces", epilog=_THINK, formatter_class=raw)
-    _common(think)
+    _checkpoint(think)
     think.add_argument("item", metavar="ITEM", nargs="+", help="a text, a file, or JSON, as of `show`")
     think.add_argument("--together", action="store_true", help="the ITEMs are parts of one item")
     think.add_argument("--instruction", metavar="TEXT", help="instead of the recipe's")
     think.add_argument("--max-new-tokens", type=int, metavar="N", help="most tokens; default: the recipe's, else 512")
     think.add_argument("--temperature", type=float, metavar="T", help="default: the recipe's, else greedy")
-    _command.add_quantization(think)
+    _command.add_numbers(think)
     _preset(think)
+    _command.add_backend(think)
     think.set_defaults(run=_think)
 
-    embed = commands.add_parser("embed", help="vectors of files", epilog=_EMBED, formatter_class=raw)
-    embed.add_argument(
-        "file", metavar="FILE", nargs="+", help="an image, video, .pdf, .txt or .jsonl; a folder of them"
-    )
-    embed.add_argument("-o", "--out", required=True, metavar="OUT", help="the .npy or .parquet file to write")
-    embed.add_argument("--embedder", default="nano", metavar="PATH", help="default: nano")
-    embed.add_argument("--reasoner", metavar="PATH", help="thinks about each item before it is embedded")
-    embed.add_argument("--recipe", metavar="NAME", help="the embedder's; default: found as info says")
-    _command.add_quantization(embed)
-    _preset(embed, side="target")
-    embed.set_defaults(run=_embed)
-
+    _add_embed(commands)
     search = commands.add_parser("search", help="the closest of what `embed` wrote", formatter_class=raw)
     search.add_argument("index", metavar="OUT", help="what `tte embed` wrote")
     search.add_argument("query", metavar="QUERY", help="a text, a file, or JSON, as of `show`")
     search.add_argument("--top", type=_command.count, default=10, metavar="N", help="default: 10")
+    _command.add_backend(search)
     search.set_defaults(run=_search, side="query")
     _add_quantize(commands)
     return top
+
+
+def _add_embed(commands: Any) -> None:
+    embed = commands.add_parser(
+        "embed", help="vectors of files", epilog=_EMBED, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    embed.add_argument(
+        "file", metavar="FILE", nargs="+", help="an image, video, .pdf, .txt or .jsonl; a folder of them"
+    )
+    embed.add_argument("-o", "--out", required=True, metavar="OUT", help="the .npy or .parquet file to write")
+    embed.add_argument("--embedder", type=_command.name, default="nano", metavar="PATH", help="default: nano")
+    _command.add_loading(embed, also="embedder")
+    embed.add_argument(
+        "--reasoner", type=_command.name, metavar="PATH", help="thinks about each item before it is embedded"
+    )
+    _command.add_loading(embed, "reasoner")
+    embed.add_argument("--frames", action="store_true", help="a folder is one video, and the images in it its frames")
+    _command.add_numbers(embed)
+    _preset(embed, side="target")
+    _command.add_backend(embed)
+    embed.set_defaults(run=_embed, resumes=True)
 
 
 def _add_quantize(commands: Any) -> None:
     quantize = commands.add_parser(
         "quantize", help="a checkpoint, rounded", epilog=_QUANTIZE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    _checkpoint(quantize)
+    quantize.add_argument("path", metavar="PATH", help="folder or hub id of the checkpoint")
+    _command.add_loading(quantize, only=("adapter",))
     _command.add_quantization(quantize, required=True)
     quantize.add_argument(
         "-o", "--out", type=_command.path, required=True, metavar="FOLDER", help="the new folder to write"
@@ -292,8 +342,7 @@ def _preset(parser: argparse.ArgumentParser, side: str = "query") -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = parser().parse_args(argv)
-    stopped = "stopped; the same command goes on where it was" if arguments.run is _embed else "stopped"
-    return _command.run(lambda: int(arguments.run(arguments) or 0), stopped)
+    return _command.run(lambda: int(arguments.run(arguments) or 0), resumes=getattr(arguments, "resumes", False))
 
 
 if __name__ == "__main__":

@@ -7,11 +7,18 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 from tte import _files, _interrupt, _options, _text, _tte
+from tte._backend import Backend
+
+EXIT_CODES = """exit codes: 0 done; 1 it failed on the way (memory, device, server, nobody reads the output), or nothing
+could be done; 2 what was given cannot be used (an option, a path, a checkpoint, an item); 3 done in part; 130 stopped
+"""
+"""The one rule of all commands: every --help ends with it, and `exit_code` keeps it."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -25,24 +32,44 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"argument {text[:-3]}: '--' is no value for it")
         return super().parse_known_args(given, namespace)
 
+    def format_help(self) -> str:
+        return f"{super().format_help()}\n{EXIT_CODES}"
+
     def error(self, message: str) -> NoReturn:
         super().error(_text.shortened(" ".join(message.split()), 400))
 
 
-def count(text: str) -> int:
-    """Read a number of things, from 1."""
+@contextmanager
+def _wrong_usage() -> Iterator[None]:
+    """Let argparse name the option whose value is refused."""
     try:
-        return _options.whole(int(text), "N", 1, _options.INT32)
-    except (ValueError, _tte.Error):
-        raise argparse.ArgumentTypeError(f"{_text.shown(text)} is no whole number from 1 to {_options.INT32}") from None
+        yield
+    except _tte.Error as error:
+        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from None
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """The reader of a whole number."""
+
+    def read(text: str) -> int:
+        with _wrong_usage():
+            try:
+                number: object = int(text)
+            except ValueError:  # Also of too many digits.
+                number = text
+            return _options.whole(number, "it", least, most)
+
+    return read
+
+
+count = whole(1, _options.INT32)
+"""Read a number of things, from 1."""
 
 
 def path(text: str) -> Path:
     """Read a path; one that is empty, as an unset variable of a shell leaves it, is not the folder one is in."""
-    try:
+    with _wrong_usage():
         return Path(_text.path(text, "it"))
-    except _tte.Error as error:
-        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from None
 
 
 def name(text: str) -> str:
@@ -55,13 +82,88 @@ def name(text: str) -> str:
 def options(text: str) -> dict[str, bool | int | str]:
     """Read a JSON object of flags, numbers and texts."""
     try:
-        given = _files.parse_json(text.encode())
+        given = _files.parse_json(name(text).encode())
     except (ValueError, RecursionError):
         raise argparse.ArgumentTypeError(f"{_text.shown(text)} is no JSON") from None
-    try:
+    with _wrong_usage():
         return _options.template_options(given)
-    except _tte.Error as error:
-        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from None
+
+
+_LOADING: dict[str, dict[str, Any]] = {
+    "recipe": {"type": name, "metavar": "RECIPE", "help": "a bundled recipe, or a file; default: as `tte info` says"},
+    "adapter": {"type": name, "metavar": "PATH", "help": "a PEFT adapter of it (LoRA, DoRA), or a head (TTE-u)"},
+    "template_options": {
+        "type": options, "metavar": "JSON",
+        "help": """what the chat template reads, such as '{"enable_thinking": false}'""",
+    },
+}  # fmt: skip
+_MEMORY: dict[str, tuple[Callable[[str], int], str]] = {
+    "threads": (whole(0, _options.INT32), "threads of an operation; default: one per core"),
+    "media_threads": (whole(0, _options.INT32), "threads that decode media; default: a quarter of the cores"),
+    "state_bytes": (whole(0, _options.INT64), "memory for the states of sequences; default: a quarter of the device's"),
+    "vision_cache_bytes": (whole(0, _options.INT64), "memory for vision features that are kept; default: 256 MiB"),
+    "max_step_tokens": (count, "tokens in one step; default: 512 on a CPU, 2048 on a GPU"),
+    "max_running": (count, "sequences that run at the same time; default: 256"),
+}
+
+
+def add_loading(
+    parser: argparse._ActionsContainer, role: str = "", *, also: str = "", only: Sequence[str] = tuple(_LOADING)
+) -> None:
+    """Add the options of how a model is loaded, with its role before their names; with `also`, under two names."""
+    for own in only:
+        names = [_dest(own, role), *([_dest(own, also)] if also else [])]
+        text = f"of the {role or also}: {_LOADING[own]['help']}" if role or also else _LOADING[own]["help"]
+        parser.add_argument(*map(_flag, names), dest=names[0], **{**_LOADING[own], "help": text})
+
+
+def loading_names(role: str = "") -> list[str]:
+    """Under which names `add_loading` of the role keeps what it read."""
+    return [_dest(own, role) for own in _LOADING]
+
+
+def require_model(arguments: argparse.Namespace, role: str) -> None:
+    """Refuse options of a model that is not given."""
+    for dest in loading_names(role):
+        if getattr(arguments, dest) is not None and getattr(arguments, role) is None:
+            raise _tte.InputError(f"{_flag(dest)} is given without {_flag(role)}: give that too, or leave it out.")
+
+
+def loading(given: Mapping[str, Any], role: str = "") -> dict[str, Any]:
+    """What `add_loading` of the role read, as keywords of models."""
+    return {own: given.get(_dest(own, role)) for own in _LOADING}
+
+
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    """Add the options of where models run and how much memory they take, which messages name as tte.Backend's."""
+    group = parser.add_argument_group("device and memory")
+    group.add_argument(
+        "--device", type=name, default="auto", help='"auto" (a GPU if there is one), "cpu", "cuda", "cuda:1"'
+    )
+    for own, (kind, text) in _MEMORY.items():
+        group.add_argument(_flag(own), type=kind, metavar="N", help=text)
+
+
+def backend(arguments: argparse.Namespace) -> Backend:
+    """The backend that `add_backend` read."""
+    given = {own: getattr(arguments, own) for own in ("device", *_MEMORY)}
+    return Backend(**{own: value for own, value in given.items() if value is not None})
+
+
+def add_numbers(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add the options of the numbers that models are kept in."""
+    parser.add_argument(
+        "--dtype", type=name, default="auto", help='"auto" (the checkpoint\'s own), "float32", "bfloat16", "float16"'
+    )
+    add_quantization(parser)
+
+
+def _dest(own: str, role: str) -> str:
+    return f"{role}_{own}" if role else own
+
+
+def _flag(dest: str) -> str:
+    return f"--{dest.replace('_', '-')}"
 
 
 def add_quantization(parser: argparse.ArgumentParser | argparse._ArgumentGroup, *, required: bool = False) -> None:
@@ -74,34 +176,39 @@ def add_quantization(parser: argparse.ArgumentParser | argparse._ArgumentGroup, 
     )
 
 
-def run(command: Callable[[], int], stopped: str = "stopped") -> int:
-    """Run a command; what ends it becomes a sentence on stderr, and an exit code.
+def run(command: Callable[[], int], *, resumes: bool = False) -> int:
+    """Run a command; what ends it becomes a sentence on stderr, and an exit code by the rule of `EXIT_CODES`.
 
-    1: an error of tte's, or nobody reads on; 2: a path that cannot be used; 130: Ctrl-C, with the sentence `stopped`.
+    With `resumes` the sentence says that the same command goes on where it was.
     """
     _tolerate_any_stream()
     with _interrupt.raised_once():
-        return _ended(command, stopped)
+        return _ended(command, resumes)
 
 
-def _ended(command: Callable[[], int], stopped: str) -> int:
+def _ended(command: Callable[[], int], resumes: bool) -> int:
     try:
         code = command()
         sys.stdout.flush()  # Here it is told, and not where nobody can catch it, that nobody reads on.
         return code
-    except _tte.Error as error:
-        print(f"error: {told(error)}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
-        print(stopped, file=sys.stderr, flush=True)
+        print(f"stopped{_GOES_ON if resumes else ''}", file=sys.stderr, flush=True)
         _interrupt.leave()
         return _interrupt.EXIT_CODE
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:
-        print(f"error: {sentence(error)}", file=sys.stderr)
-        return 2
+    except (_tte.Error, OSError) as error:
+        print(f"error: {told(error, resumes=resumes)}", file=sys.stderr)
+        return exit_code(error)
+
+
+_GOES_ON = "; the same command goes on where it was"
+
+
+def exit_code(error: _tte.Error | OSError) -> int:
+    """Whether what was given cannot be used (2), or it failed on the way (1)."""
+    return 2 if isinstance(error, (_tte.InputError, _tte.ModelError, OSError)) else 1
 
 
 def _tolerate_any_stream() -> None:
@@ -114,16 +221,17 @@ def _tolerate_any_stream() -> None:
             stream.reconfigure(errors="replace")
 
 
-def told(error: Exception) -> str:
+def told(error: Exception, *, resumes: bool = False) -> str:
     """An error as a sentence, whether it is ours or the system's; not longer, whatever paths are in it."""
-    return sentence(error) if isinstance(error, OSError) else _text.shortened(str(error), 450)
+    return sentence(error, resumes) if isinstance(error, OSError) else _text.shortened(str(error), 450)
 
 
-def sentence(error: OSError) -> str:
+def sentence(error: OSError, resumes: bool = False) -> str:
     """What the system says of a path, such as an --out that is a file or a folder that cannot be written to."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" at {_quoted(error.filename)}" if error.filename is not None else ""
-        return f"the disk is full{where}: free some space and give the same command again, what is done is kept."
+        kept = ", which goes on where it was" if resumes else ""
+        return f"the disk is full{where}: free some space and give the same command again{kept}."
     names = " -> ".join(_quoted(name) for name in (error.filename, error.filename2) if name is not None)
     if not names:
         return f"the system refuses: {error.strerror or error}."

@@ -8,12 +8,12 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tte import _extras, _files, _text, _tte, trace_store
+from tte import _content, _extras, _files, _items, _text, _tte, trace_store
 from tte._inputs import to_named
 from tte._pages import Pages, pages
 from tte._sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES
@@ -26,20 +26,35 @@ _KEY = "tte"  # Key of the metadata in a parquet file.
 
 Keep = Callable[[int, NDArray[np.float32]], None]
 """Called with the place of an item among those of a call and its vector [dim], as soon as that is there."""
-Embed = Callable[[list[tuple[str, Any]], TraceStore | None, Keep], Mapping[int, str]]
-"""Embeds items with their names, with the traces that a store has; returns the errors by item."""
 
 
-def items_of(arguments: Sequence[str]) -> Iterator[tuple[str, Any]]:
-    """Name and item (or a function that makes it) of everything in files and folders: images, videos, pages, lines.
+class Entry(NamedTuple):
+    """One row that is wanted."""
 
-    A folder stands for the files in it that are known, in the order of their names; a line of a .jsonl file is an item
-    as JSON, a line of a .txt file a text. What is wrong with a file is an item that fails, so that the others go on.
+    name: str
+    item: Any
+    """What callers hand to tte, or a function that makes it."""
+    state: str
+    """What tells the content from another under the same name: sizes and times of files, digests of lines."""
+
+
+Embed = Callable[[list[Entry], TraceStore | None, Keep], Mapping[int, str]]
+"""Embeds items, with the traces that a store has; returns the errors by item."""
+
+
+def items_of(arguments: Sequence[str], *, frames: bool = False) -> Iterator[Entry]:
+    """Everything in files and folders: images, videos, pages, lines.
+
+    A folder stands for the files in it that are known, in the order of their names, or with `frames` for one video; a
+    line of a .jsonl file is an item as JSON, a line of a .txt file a text. What is wrong with a file is an item that
+    fails, so that the others go on.
     """
     _document.cache_clear()  # It may have changed.
     for argument in arguments:
         path = Path(_text.path(argument, "the file"))
-        if path.is_dir():
+        if path.is_dir() and frames:
+            yield Entry(_name_of(path), {"video": path}, _state_of(path))
+        elif path.is_dir():
             inside = sorted(file for file in path.rglob("*") if file.is_file() and _known(file) and not _is_part(file))
             if not inside:
                 raise _tte.InputError(f"{_text.shown_path(path)} has no image, video, .pdf, .txt or .jsonl file.")
@@ -79,55 +94,52 @@ def target(given: str) -> Path:
 def _is_ours(file: Path) -> bool:
     with suppress(_tte.InputError):
         about = _files.read_json(file, _REMEDY)
-        return isinstance(about, dict) and about.keys() == {"settings", "names"}
+        return isinstance(about, dict) and about.keys() - {"errors"} == {"settings", "names"}
     return False
 
 
 def write(
     out: Path,
-    items: Sequence[tuple[str, Any]],
+    items: Sequence[Entry],
     settings: Mapping[str, Any],
     dim: int,
     embed: Embed,
     advance: Callable[[int], object] = lambda count: None,
-) -> list[str]:
-    """Embed what `out` (a :func:`target`) does not have yet; returns the errors, one for each item that failed.
+) -> dict[int, str]:
+    """Embed what `out` (a :func:`target`) does not have yet; returns the errors by item.
 
     A call that was stopped goes on where it was: vectors of `dim` numbers and traces wait in a folder beside `out`,
     each written as soon as it is there, until all are. `advance` is called with how many more are done. Beside an
-    .npy file a .json file holds names and settings. Where every item failed, nothing is written.
+    .npy file a .json file holds names, errors and settings. Where every item failed, nothing is written.
     Raises `InputError` for rows of other settings.
     """
-    names = [name for name, _ in items]
     with _part(out, settings, dim) as kept:
-        missing = [index for index, name in enumerate(names) if (index, name) not in kept.done]
+        missing = [index for index, entry in enumerate(items) if _key(index, entry) not in kept.done]
         advance(len(items) - len(missing))
         for begin in range(0, len(missing), _CHUNK):
             _add(kept, items, missing[begin : begin + _CHUNK], embed, advance)
-        vectors, failed = kept.all(names)
-        if len(failed) < len(names):
-            _save(out, names, vectors, settings)
+        vectors, failed = kept.all(items)
+        if len(failed) < len(items):
+            _save(out, [entry.name for entry in items], vectors, failed, settings)
     return failed
 
 
-def _add(
-    kept: _Part, items: Sequence[tuple[str, Any]], chunk: list[int], embed: Embed, advance: Callable[[int], object]
-) -> None:
+def _add(kept: _Part, items: Sequence[Entry], chunk: list[int], embed: Embed, advance: Callable[[int], object]) -> None:
     def keep(row: int, vector: NDArray[np.float32]) -> None:
-        kept.add(chunk[row], items[chunk[row]][0], vector)
+        kept.add(_key(chunk[row], items[chunk[row]]), vector)
         advance(1)
 
     errors = embed([items[index] for index in chunk], kept.traces, keep)
     for row, message in errors.items():
-        kept.add(chunk[row], items[chunk[row]][0], None, message)
+        kept.add(_key(chunk[row], items[chunk[row]]), None, message)
     advance(len(errors))
 
 
-def made(name: str, item: Any) -> _tte.Input:
-    """An item (or what makes it) as the engine takes it, with its name; one that fails where it cannot be made."""
-    shown = _text.shown_path(name)
+def made(entry: Entry) -> _tte.Input:
+    """An item as the engine takes it, with its name; one that fails where it cannot be made."""
+    shown = _text.shown_path(entry.name)
     try:
-        return to_named(item() if callable(item) else item, shown)
+        return to_named(entry.item() if callable(entry.item) else entry.item, shown)
     except _tte.InputError as error:
         return _tte.Input(name=shown, error=str(error))
 
@@ -177,6 +189,13 @@ def _part(out: Path, settings: Mapping[str, Any], dim: int) -> Iterator[_Part]:
         kept.remove()
 
 
+_Key = tuple[int, str, str]
+
+
+def _key(index: int, entry: Entry) -> _Key:
+    return index, entry.name, entry.state
+
+
 class _Part:
     """What is done, in a folder: a file of numbers, one of names and errors, a store of traces. Half a row is none.
 
@@ -187,13 +206,10 @@ class _Part:
         self._rows, self._names, self._about = folder / "rows.f32", folder / "rows.jsonl", folder / _ABOUT
         self._stored = folder / "traces.sqlite"
         self._dim = dim
-        self.done: dict[tuple[int, str], tuple[int, str | None]] = {}
+        self._count = 0  # Of rows: those of what changed since are among them.
+        self.done: dict[_Key, tuple[int, str | None]] = {}
         if self._about.is_file():
-            found = _files.read_json(self._about, _BEGIN)
-            if found != json.loads(json.dumps(settings)):
-                raise _tte.InputError(
-                    f"{_text.shown_path(folder)} has rows of other settings: give those again, or remove the folder."
-                )
+            _require_same(_files.read_json(self._about, _BEGIN), settings, folder)
         else:
             _replace(self._about, json.dumps(settings))
         self._read()
@@ -213,26 +229,29 @@ class _Part:
                     break
                 if entry["dim"] != self._dim:
                     raise ValueError("its rows are of another length")
-                key, done = (entry["index"], entry["name"]), (len(self.done), entry["error"])
-                if len(self.done) < whole:
-                    self.done[key] = done
+                if self._count < whole:
+                    self.done[entry["index"], entry["name"], entry["state"]] = self._count, entry["error"]
+                    self._count += 1
                     end += len(line)
-        for file, size in ((self._rows, 4 * self._dim * len(self.done)), (self._names, end)):
+        for file, size in ((self._rows, 4 * self._dim * self._count), (self._names, end)):
             if file.is_file():
                 os.truncate(file, size)
 
-    def add(self, index: int, name: str, vector: NDArray[np.float32] | None, error: str | None = None) -> None:
+    def add(self, key: _Key, vector: NDArray[np.float32] | None, error: str | None = None) -> None:
         row = np.full(self._dim, np.nan, np.float32) if vector is None else np.ascontiguousarray(vector, np.float32)
         with _files.writing(self._rows), self._rows.open("ab") as file:
             file.write(row.tobytes())
         with _files.writing(self._names), self._names.open("ab") as file:
-            file.write(json.dumps({"index": index, "name": name, "error": error, "dim": self._dim}).encode() + b"\n")
-        self.done[index, name] = (len(self.done), error)
+            row_of = dict(zip(("index", "name", "state"), key, strict=True))
+            file.write(json.dumps({**row_of, "error": error, "dim": self._dim}).encode() + b"\n")
+        self.done[key] = (self._count, error)
+        self._count += 1
 
-    def all(self, names: Sequence[str]) -> tuple[NDArray[np.float32], list[str]]:
+    def all(self, items: Sequence[Entry]) -> tuple[NDArray[np.float32], dict[int, str]]:
         data = np.fromfile(self._rows, np.float32).reshape(-1, self._dim)
-        places = [self.done[index, name] for index, name in enumerate(names)]
-        return data[[row for row, _ in places]], [error for _, error in places if error is not None]
+        places = [self.done[_key(index, entry)] for index, entry in enumerate(items)]
+        errors = {index: error for index, (_, error) in enumerate(places) if error is not None}
+        return data[[row for row, _ in places]], errors
 
     def close(self) -> None:
         if self.traces is not None:
@@ -246,6 +265,18 @@ class _Part:
         (self._about.parent / _files.LOCK).unlink(missing_ok=True)
         with suppress(OSError):  # Something of the user's is in it.
             self._about.parent.rmdir()
+
+
+def _require_same(kept: Any, settings: Mapping[str, Any], folder: Path) -> None:
+    now = json.loads(json.dumps(settings))
+    if kept == now:
+        return
+    kept = kept if isinstance(kept, dict) else {}
+    other = ", ".join(name for name in sorted({*kept, *now}) if kept.get(name) != now.get(name))
+    raise _tte.InputError(
+        f"{_text.shown_path(folder)} has rows of other settings ({_text.shortened(other, 120)}): give those again, or "
+        "remove the folder."
+    )
 
 
 def _replace(file: Path, text: str) -> None:
@@ -263,16 +294,18 @@ def _half(file: Path) -> Path:
     return file.with_name(file.name + ".half")
 
 
-def _save(out: Path, names: Sequence[str], vectors: NDArray[np.float32], settings: Mapping[str, Any]) -> None:
+def _save(
+    out: Path, names: list[str], vectors: NDArray[np.float32], errors: Mapping[int, str], settings: Mapping[str, Any]
+) -> None:
     half, about = _half(out), out.with_name(out.name + ".names")
     try:
         with _files.writing(out):
             if out.suffix == ".parquet":
-                _write_parquet(half, names, vectors, settings)
+                _write_parquet(half, names, vectors, errors, settings)
             else:
                 with half.open("wb") as file:
                     np.save(file, vectors)
-                about.write_text(json.dumps({"settings": settings, "names": list(names)}, indent=1))
+                about.write_text(json.dumps({"settings": settings, "names": names, "errors": errors}, indent=1))
                 about.replace(out.with_suffix(".json"))
         half.replace(out)
     finally:
@@ -280,10 +313,13 @@ def _save(out: Path, names: Sequence[str], vectors: NDArray[np.float32], setting
         about.unlink(missing_ok=True)
 
 
-def _write_parquet(path: Path, names: Sequence[str], vectors: NDArray[np.float32], settings: Mapping[str, Any]) -> None:
+def _write_parquet(
+    path: Path, names: list[str], vectors: NDArray[np.float32], errors: Mapping[int, str], settings: Mapping[str, Any]
+) -> None:
     arrow, parquet = _extras.pyarrow()
     column = arrow.FixedSizeListArray.from_arrays(arrow.array(vectors.ravel()), max(1, vectors.shape[1]))
-    table = arrow.table({"name": list(names), "vector": column})
+    told = arrow.array([errors.get(row) for row in range(len(names))], arrow.string())
+    table = arrow.table({"name": names, "vector": column, "error": told})
     with _files.for_arrow(path, "wb") as file:
         parquet.write_table(table.replace_schema_metadata({_KEY: json.dumps(settings)}), file)
 
@@ -292,27 +328,53 @@ def _known(file: Path) -> bool:
     return file.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES | _TEXT_SUFFIXES | {".pdf"}
 
 
-def _of_file(file: Path) -> Iterator[tuple[str, Any]]:
-    name = os.fsencode(file).decode("utf-8", "backslashreplace")
+def _name_of(path: Path) -> str:
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _of_file(file: Path) -> Iterator[Entry]:
+    name = _name_of(file)
     try:
         yield from _parts_of(file, name)
     except _tte.InputError as error:
         message = str(error)
-        yield name, _tte.Input(name=name, error=message if name in message else f"{_text.shown_path(name)}: {message}")
+        message = message if name in message else f"{_text.shown_path(name)}: {message}"
+        yield Entry(name, _tte.Input(name=name, error=message), _state_of(file))
 
 
-def _parts_of(file: Path, name: str) -> Iterator[tuple[str, Any]]:
-    suffix = file.suffix.lower()
+def _parts_of(file: Path, name: str) -> Iterator[Entry]:
+    suffix, state = file.suffix.lower(), _state_of(file)
     if suffix == ".pdf":
         for index in range(len(pages(file))):
-            yield f"{name}#page={index + 1}", functools.partial(_page, file, index)
+            yield Entry(f"{name}#page={index + 1}", functools.partial(_page, file, index), state)
     elif suffix in _TEXT_SUFFIXES:
         for number, line in _files.lines(file, _text.shown_path(name), "give a file of lines of text"):
-            yield (place := f"{name}#{number}"), functools.partial(_line, line, place, suffix == ".jsonl")
+            item = functools.partial(_line, line, place := f"{name}#{number}", suffix == ".jsonl")
+            yield Entry(place, item, _content.digest(line, *(_files_named(item) if suffix == ".jsonl" else ())))
     elif suffix in VIDEO_SUFFIXES:
-        yield name, {"video": file}
+        yield Entry(name, {"video": file}, state)
     else:
-        yield name, {"image": file}
+        yield Entry(name, {"image": file}, state)
+
+
+def _state_of(path: Path) -> str:
+    """Sizes and times of a file, or of the frames in a folder; "" where there is none."""
+    try:
+        files = sorted(each for each in path.iterdir() if _content.is_frame(each.name)) if path.is_dir() else [path]
+        found = [(file.name, status.st_size, status.st_mtime_ns) for file in files for status in [file.stat()]]
+    except OSError:
+        return ""
+    return _content.digest(repr(found))
+
+
+def _files_named(item: Callable[[], Any]) -> Iterator[str]:
+    """The states of the files that an item names."""
+    with suppress(_tte.InputError):
+        read = _items.read(item(), "the item")
+        for part in (*read.parts, *(part for turn in read.turns for part in turn.parts)):
+            for media in part.source if isinstance(part, _items.Video) and isinstance(part.source, tuple) else [part]:
+                if not isinstance(media, str) and isinstance(media.source, Path):
+                    yield _state_of(media.source)
 
 
 def _page(file: Path, index: int) -> Any:

@@ -184,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--task", action="append", help="draw fresh scenes of this task (may be repeated)")
     parser.add_argument("--count", type=int, default=3, help="fresh scenes per task (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of fresh scenes (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: %(default)s)")
+    _command.add_backend(parser)
     options = parser.parse_args(arguments)
     if options.count < 1:
         parser.error(f"--count is {options.count}: it must be at least 1")
@@ -205,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         queries = make_examples(options.task or nano.tasks(), options.count, options.seed)
     else:
         queries = load_examples(examples)
-    backend = tte.Backend(options.device)
+    backend = _command.backend(options)
     reasoner = tte.Reasoner(_hub.bundled("reasoner"), backend=backend)
     embedder = tte.Embedder(_hub.bundled("embedder"), backend=backend)
     plain_embedder = tte.Embedder(_hub.bundled("embedder-no-think"), backend=backend)

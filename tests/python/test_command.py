@@ -35,7 +35,7 @@ def test_two_dashes_are_no_value(name: str, capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(SystemExit, match="2"):
         main(["search", "index", "query", f"{name}=--"])
     assert f"argument {name}: '--' is no value for it" in capsys.readouterr().err
-    assert "index is no file" in run(capsys, "search", "index", "--", f"{name}=--", code=1)
+    assert "index is no file" in run(capsys, "search", "index", "--", f"{name}=--", code=2)
 
 
 @pytest.mark.parametrize("command", ["info", "show"])
@@ -120,13 +120,13 @@ def test_show_lists_every_token(checkpoint: GetFolder, capsys: pytest.CaptureFix
 
 
 def test_mistakes_are_a_sentence(checkpoint: GetFolder, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert "is not a folder" in run(capsys, "info", tmp_path / "none", code=1)
+    assert "is not a folder" in run(capsys, "info", tmp_path / "none", code=2)
     folder = checkpoint(SHAPES[0])
-    assert "neither a file nor one of the bundled" in run(capsys, "info", folder, "--recipe", "umer1", code=1)
-    assert "no JSON" in run(capsys, "show", folder, '{"text": ', code=1)
+    assert "neither a file nor one of the bundled" in run(capsys, "info", folder, "--recipe", "umer1", code=2)
+    assert "no JSON" in run(capsys, "show", folder, '{"text": ', code=2)
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"nothing")
-    assert "broken.png" in run(capsys, "show", folder, broken, code=1)
+    assert "broken.png" in run(capsys, "show", folder, broken, code=2)
 
 
 def test_think_writes_the_trace(capsys: pytest.CaptureFixture[str], checkpoint: GetFolder) -> None:
@@ -146,7 +146,7 @@ def test_a_recipe_may_leave_things_out(
 ) -> None:
     (tmp_path / "recipe.json").write_text(json.dumps({key: value}))
     refused = value == {} and key in ("name", "description", "max_length")  # As the engine has it.
-    run(capsys, "info", checkpoint(SHAPES[0]), "--recipe", tmp_path / "recipe.json", code=int(refused))
+    run(capsys, "info", checkpoint(SHAPES[0]), "--recipe", tmp_path / "recipe.json", code=2 * refused)
 
 
 @pytest.mark.parametrize("header", [b"[]", b"{", b'{"a": {"dtype": "F32", "shape": [1]}}', b'{"a": 5}', b"\xff"])
@@ -157,7 +157,7 @@ def test_weights_whose_header_is_damaged_are_named(
     shutil.copytree(checkpoint(SHAPES[0]), folder)
     for file in folder.glob("*.safetensors"):
         file.write_bytes(len(header).to_bytes(8, "little") + header)
-    message = run(capsys, "info", folder, code=1)
+    message = run(capsys, "info", folder, code=2)
     assert ".safetensors cannot be read" in message
     assert "save or fetch the checkpoint again" in message
 
@@ -165,9 +165,9 @@ def test_weights_whose_header_is_damaged_are_named(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["search", "a.npy", "a", "--top", "0"], "'0' is no whole number from 1"),
-        (["search", "a.npy", "a", "--top", "-1"], "'-1' is no whole number from 1"),
-        (["search", "a.npy", "a", "--top", "9" * 5000], "is no whole number from 1"),
+        (["search", "a.npy", "a", "--top", "0"], "it is 0: it must be a whole number, from 1"),
+        (["search", "a.npy", "a", "--top", "-1"], "it is -1: it must be a whole number, from 1"),
+        (["search", "a.npy", "a", "--top", "9" * 5000], "it must be a whole number, from 1"),
         (["think", "nano", "a", "--max-new-tokens", "x" * 5000], "invalid int value"),
         (["show", "nano", "a", "--side", "x" * 5000], "invalid choice"),
         (["x" * 5000], "invalid choice"),
@@ -185,8 +185,13 @@ def test_wrong_usage_is_short(arguments: list[str], words: str, capsys: pytest.C
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [
-        (tte.InputError("it is wrong."), 1, "error: it is wrong."),
-        (tte.InputError(f"{'x' * 5000} is wrong: mend it."), 1, "xx is wrong: mend it."),
+        (tte.InputError("it is wrong."), 2, "error: it is wrong."),
+        (tte.InputError(f"{'x' * 5000} is wrong: mend it."), 2, "xx is wrong: mend it."),
+        (tte.ModelError("it does not fit."), 2, "error: it does not fit."),
+        (tte.OutOfMemoryError("it is too much."), 1, "error: it is too much."),
+        (tte.DeviceError("it is not there."), 1, "error: it is not there."),
+        (tte.RemoteError("it is gone."), 1, "error: it is gone."),
+        (tte.CancelledError("it was stopped."), 1, "error: it was stopped."),
         (KeyboardInterrupt(), 130, "stopped"),
         (OSError(errno.ENOSPC, "No space left on device", "/x/y"), 2, "the disk is full at '/x/y'"),
         (OSError(errno.ENAMETOOLONG, "File name too long", "x" * 5000), 2, "File name too long"),
@@ -213,6 +218,22 @@ def test_output_may_be_closed_or_full(command: str, redirected: str, code: int, 
     assert done.returncode == code
     assert "Traceback" not in done.stderr
     assert (code == 0) or done.stderr.splitlines()[-1].startswith("error: the disk is full")
+
+
+@pytest.mark.parametrize(
+    ("command", "resumes"),
+    [("tte info nano", False), ("tte show nano a", False), ("tte think nano a", False), ("tte.mmeb tasks", False),
+     ("tte search a.npy a", False), ("tte embed a.txt -o b.npy", True)],
+)  # fmt: skip
+def test_what_goes_on_where_it_was_says_so(command: str, resumes: bool, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a cat")
+    assert main(["embed", str(tmp_path / "a.txt"), "-o", str(tmp_path / "a.npy")]) == 0
+    line = f"exec {sys.executable} -m {command} >/dev/full"
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: the disk is full: free some space and give the same command again")
+    assert last.endswith("again, which goes on where it was.") is resumes
 
 
 @pytest.mark.parametrize("module", ["tte", "tte.mmeb", "tte.demo"])

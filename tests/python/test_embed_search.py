@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ import pytest
 import tte
 from command_line import run
 from PIL import Image
+from pyarrow import parquet
 from references import noise
+from safetensors.torch import load_file, save_file
 from tte import _index, _pages
 
 
@@ -45,15 +48,15 @@ def test_embed_and_search(
 
 def test_other_files_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("cat")
-    assert ".npy and .parquet" in run(capsys, "embed", tmp_path / "a.txt", "-o", tmp_path / "a.csv", code=1)
-    assert "no file or folder" in run(capsys, "embed", tmp_path / "none", "-o", tmp_path / "a.npy", code=1)
+    assert ".npy and .parquet" in run(capsys, "embed", tmp_path / "a.txt", "-o", tmp_path / "a.csv", code=2)
+    assert "no file or folder" in run(capsys, "embed", tmp_path / "none", "-o", tmp_path / "a.npy", code=2)
     (tmp_path / "empty").mkdir()
-    assert "has no image" in run(capsys, "embed", tmp_path / "empty", "-o", tmp_path / "a.npy", code=1)
-    assert "is no file" in run(capsys, "search", tmp_path / "a.npy", "cat", code=1)
+    assert "has no image" in run(capsys, "embed", tmp_path / "empty", "-o", tmp_path / "a.npy", code=2)
+    assert "is no file" in run(capsys, "search", tmp_path / "a.npy", "cat", code=2)
     (tmp_path / "dir.npy").mkdir()
-    assert "is a folder" in run(capsys, "embed", tmp_path / "a.txt", "-o", tmp_path / "dir.npy", code=1)
+    assert "is a folder" in run(capsys, "embed", tmp_path / "a.txt", "-o", tmp_path / "dir.npy", code=2)
     (tmp_path / "blank.txt").write_text("\n \n")
-    assert "nothing to embed" in run(capsys, "embed", tmp_path / "blank.txt", "-o", tmp_path / "b.npy", code=1)
+    assert "nothing to embed" in run(capsys, "embed", tmp_path / "blank.txt", "-o", tmp_path / "b.npy", code=2)
 
 
 @pytest.mark.parametrize("content", ["{}", '{"names": []}', "[]", "nothing"])
@@ -62,7 +65,7 @@ def test_another_json_beside_the_vectors_stays(
 ) -> None:
     (tmp_path / "a.txt").write_text("cat")
     (tmp_path / "a.json").write_text(content)
-    assert "a.json" in run(capsys, "embed", tmp_path / "a.txt", "-o", tmp_path / "a.npy", code=1)
+    assert "a.json" in run(capsys, "embed", tmp_path / "a.txt", "-o", tmp_path / "a.npy", code=2)
     assert (tmp_path / "a.json").read_text() == content
     run(capsys, "embed", tmp_path / "a.txt", "-o", tmp_path / "b.npy")
     run(capsys, "embed", tmp_path / "a.txt", "-o", tmp_path / "b.npy")  # Its own is replaced.
@@ -111,13 +114,13 @@ def test_few_documents_are_open_at_a_time(tmp_path: Path) -> None:
     before = len(_pages._documents)
     items = list(_index.items_of([str(tmp_path)]))
     assert len(items) == 8
-    assert len({make()["image"] for _, make in items}) == 2
+    assert len({entry.item()["image"] for entry in items}) == 2
     assert len(_pages._documents) <= before + 1
     # One that changes meanwhile is a row that fails.
     pages[0].save(tmp_path / "3.pdf")
     _index._document.cache_clear()
     with pytest.raises(tte.InputError, match=r"3\.pdf cannot be read"):
-        items[-1][1]()
+        items[-1].item()
 
 
 def test_names_may_be_long_or_have_line_breaks(
@@ -142,7 +145,7 @@ def test_what_fails_as_a_whole_writes_nothing(capsys: pytest.CaptureFixture[str]
     before = out.read_bytes()
     (tmp_path / "bad.png").write_bytes(b"nothing")
     assert run(capsys, "embed", tmp_path / "bad.png", tmp_path / "bad.png", "-o", out, code=1).count("error: ") == 2
-    assert '"cooking"' in run(capsys, "embed", tmp_path / "a.txt", "-o", out, "--task", "cooking", code=1)
+    assert "'cooking'" in run(capsys, "embed", tmp_path / "a.txt", "-o", out, "--task", "cooking", code=2)
     assert out.read_bytes() == before
     assert not (tmp_path / "a.npy.part").exists()
 
@@ -166,7 +169,22 @@ def test_vectors_are_searched_from_anywhere_with_the_model_that_made_them(
     assert "a.txt#1" in run(capsys, "search", "../a.npy", "a circle")
     about["settings"]["fingerprint"] = {"cpu": "x"}
     (tmp_path / "a.json").write_text(json.dumps(about))
-    assert "is not the model any more" in run(capsys, "search", "../a.npy", "a circle", code=1)
+    assert "is not the model any more" in run(capsys, "search", "../a.npy", "a circle", code=2)
+
+
+def test_traces_of_another_reasoner_are_not_mixed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    shutil.copytree(Path(tte.__file__).parent / "models" / "nano" / "reasoner", tmp_path / "mine")
+    (tmp_path / "a.txt").write_text("the red circle")
+    command = ["embed", tmp_path / "a.txt", "-o", tmp_path / "a.npy", "--reasoner", tmp_path / "mine"]
+    run(capsys, *command)
+    about = json.loads((tmp_path / "a.json").read_text())
+    (tmp_path / "a.npy.part").mkdir()
+    (tmp_path / "a.npy.part" / "settings.json").write_text(json.dumps(about["settings"]))
+    weights = load_file(tmp_path / "mine" / "model.safetensors")
+    name = next(name for name, tensor in weights.items() if tensor.is_floating_point())
+    save_file({**weights, name: weights[name] + 1}, tmp_path / "mine" / "model.safetensors", metadata={"format": "pt"})
+    assert "other settings (reasoner_fingerprint)" in run(capsys, *command, code=2)
+    assert "is not the model any more" in run(capsys, "search", tmp_path / "a.npy", "a circle", code=2)
 
 
 def test_rows_of_another_side_or_model_are_not_mixed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -177,7 +195,7 @@ def test_rows_of_another_side_or_model_are_not_mixed(capsys: pytest.CaptureFixtu
     part.mkdir()
     for other in ({"side": "query"}, {"fingerprint": {"cpu": "another"}}, {"quantization": "int8"}):
         (part / "settings.json").write_text(json.dumps({**settings, **other}))
-        assert "other settings" in run(capsys, "embed", tmp_path / "a.txt", "-o", out, code=1)
+        assert f"other settings ({next(iter(other))})" in run(capsys, "embed", tmp_path / "a.txt", "-o", out, code=2)
     (part / "settings.json").write_text(json.dumps(settings))
     (part / "mine").write_text("mine")
     run(capsys, "embed", tmp_path / "a.txt", "-o", out)
@@ -209,10 +227,90 @@ def test_items_are_files_pages_json_or_texts(
         ("\udcff", "UTF-8"), ('{"colour": "red"}', "unknown key"), ("http://localhost/a.png", "is no file"),
         ("[" * 900 + "]" * 900, ""), ('{"text":' * 900 + "5" + "}" * 900, ""),
     ):  # fmt: skip
-        message = run(capsys, command, where, item, *more, code=1)
+        message = run(capsys, command, where, item, *more, code=2)
         assert words in message
         assert message.count("\n") == 1
         assert len(message) < 500
+
+
+def changed_image(folder: Path) -> None:
+    Image.fromarray(noise(56, 56, 7)).save(folder / "a.png")
+
+
+def changed_line(folder: Path) -> None:
+    (folder / "b.txt").write_text("a cat\na cow\n")
+
+
+def changed_frame(folder: Path) -> None:
+    Image.fromarray(noise(56, 56, 7)).save(folder / "clip" / "0.png")
+
+
+def mended(folder: Path) -> None:
+    Image.fromarray(noise(56, 56)).save(folder / "d.png")
+
+
+CHANGES = [(changed_image, ["a.png", "c.jsonl#1", "e.jsonl#1"]), (changed_line, ["b.txt#2"]),
+           (changed_frame, ["c.jsonl#2"]), (mended, ["d.png"])]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "again"), CHANGES, ids=lambda each: getattr(each, "__name__", ""))
+def test_what_changed_since_it_was_stopped_is_embedded_again(
+    change: Callable[[Path], None], again: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("clip").mkdir()
+    for name in ("a.png", "clip/0.png", "clip/1.png"):
+        Image.fromarray(noise(56, 56)).save(name)
+    Path("b.txt").write_text("a cat\na dog\n")
+    Path("c.jsonl").write_text('{"image": "a.png"}\n{"video": "clip"}\n')
+    Path("d.png").write_text("nothing")
+    Path("e.jsonl").write_text('[{"role": "user", "content": [{"type": "image", "image": "a.png"}]}]\n')
+    files = ["a.png", "b.txt", "c.jsonl", "d.png", "e.jsonl"]
+    seen: list[str] = []
+
+    def embed(entries: list[_index.Entry], _store: object, keep: _index.Keep) -> dict[int, str]:
+        seen.extend(entry.name for entry in entries)
+        for row, _ in enumerate(entries):
+            keep(row, np.full(3, len(seen) - len(entries) + row, np.float32))
+        return {}
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    settings = {"reasoner": None}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(_index, "_save", stopped)
+        _index.write(tmp_path / "out.npy", list(_index.items_of(files)), settings, 3, embed)
+    first = list(seen)
+    change(tmp_path)
+    _index.write(tmp_path / "out.npy", list(_index.items_of(files)), settings, 3, embed)
+    assert seen[len(first) :] == again
+    assert not Path("out.npy.part").exists()
+    rows = {name: index for index, name in enumerate(seen)}  # The last time counts.
+    names = json.loads(Path("out.json").read_text())["names"]
+    np.testing.assert_array_equal(np.load("out.npy")[:, 0], [rows[name] for name in names])
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
+def test_of_many_errors_the_first_are_told(suffix: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for i in range(100):
+        (tmp_path / "in" / f"{i}.png").write_bytes(b"nothing")
+    (tmp_path / "in" / "good.txt").write_text("a cat")
+    out = tmp_path / f"out{suffix}"
+    told = run(capsys, "embed", tmp_path / "in", "-o", out, code=3).splitlines()
+    assert len(told) == 21
+    about = out if suffix == ".parquet" else out.with_suffix(".json")
+    assert told[-1] == f"error: 80 more items failed: {about} has the errors of all"
+    if suffix == ".parquet":
+        errors = [error for error in parquet.read_table(out)["error"].to_pylist() if error is not None]
+    else:
+        errors = list(json.loads(about.read_text())["errors"].values())
+    assert len(errors) == 100
+    assert told[0] == f"error: {errors[0]}"
+    (tmp_path / "in" / "good.txt").unlink()
+    told = run(capsys, "embed", tmp_path / "in", "-o", tmp_path / f"none{suffix}", code=1).splitlines()
+    assert told[-1] == "error: 80 more items failed"
 
 
 def test_pages_and_images_together(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -238,7 +336,7 @@ def test_what_is_searched_may_be_damaged(tmp_path: Path, capsys: pytest.CaptureF
         good = file.read_bytes()
         for content in damaged(good).values():
             file.write_bytes(content)
-            message = run(capsys, "search", out, "cat", code=1)
+            message = run(capsys, "search", out, "cat", code=2)
             assert message.startswith("error: ")
             assert message.count("\n") == 1
             assert "words." in message
@@ -262,7 +360,7 @@ def test_other_vectors_than_those_of_the_names(
     (tmp_path / "words.txt").write_text("a cat\na dog\n")
     run(capsys, "embed", tmp_path / "words.txt", "-o", tmp_path / "words.npy")
     np.save(tmp_path / "words.npy", rows)
-    assert message in run(capsys, "search", tmp_path / "words.npy", "cat", code=1)
+    assert message in run(capsys, "search", tmp_path / "words.npy", "cat", code=2)
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".parquet"])

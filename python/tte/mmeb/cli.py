@@ -6,8 +6,8 @@
     python -m tte.mmeb run --data DIR --embedder PATH --out DIR    traces, embeddings and scores; resumes where it was
     python -m tte.mmeb report DIR                                  the leaderboard's JSON and a page
 
-`python -m tte.mmeb COMMAND --help` explains each. A data set that fails stops no other. Exit codes: 0 done and whole, 1
-nothing could be done (or `check` found something missing), 2 wrong usage or a path that cannot be used, 3 done in part.
+`python -m tte.mmeb COMMAND --help` explains each. A data set that fails stops no other. What is done in part (exit code
+3) has data sets or items that failed, or that are not whole.
 """
 
 from __future__ import annotations
@@ -50,12 +50,8 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code.
-
-    0: done and whole, 1: nothing could be done, or `check` found something missing, 2: wrong usage or a path that
-    cannot be used, 3: done in part (data sets or items failed, or are not whole), 130: stopped.
-    """
+    """Run one command; returns the exit code, by the rule of :data:`tte._command.EXIT_CODES`."""
     given = sys.argv[1:] if argv is None else list(argv)
     known = [name for name, _ in _COMMANDS]
     arguments = parser(given[0] if given and given[0] in known else None).parse_args(given)
-    return _command.run(lambda: int(arguments.command(arguments)), "stopped; the same command goes on where it was")
+    return _command.run(lambda: int(arguments.command(arguments)), resumes=getattr(arguments, "resumes", False))

@@ -29,7 +29,7 @@ def test_tasks(capsys: pytest.CaptureFixture[str]) -> None:
     ]
     assert main(["tasks", "--tasks", "V-RET"]) == 0
     assert "5 tasks" in capsys.readouterr().out
-    assert main(["tasks", "--tasks", "V-RE"]) == 1
+    assert main(["tasks", "--tasks", "V-RE"]) == 2
     assert "error: There is no task 'V-RE'" in capsys.readouterr().err
 
 
@@ -156,7 +156,7 @@ def test_a_data_folder_that_is_not_there(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main([*command, "--data", "gone"]) == 1
+    assert main([*command, "--data", "gone"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: gone is not a folder: give the folder with image-tasks")
     assert error.count("\n") == 1
@@ -188,7 +188,7 @@ def test_a_path_that_cannot_be_used(
 def test_a_store_below_a_file(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     store = tmp_path / "file" / "traces.sqlite"
-    assert main(["traces", "--reasoner", "nano", "--store", str(store), "--data", str(tree)]) == 1
+    assert main(["traces", "--reasoner", "nano", "--store", str(store), "--data", str(tree)]) == 2
     error = capsys.readouterr().err
     assert re.search(r"^error: .*file is not a folder: make it, or give the trace store another one\.$", error, re.M)
     assert "Traceback" not in error
@@ -196,7 +196,7 @@ def test_a_store_below_a_file(tree: Path, tmp_path: Path, capsys: pytest.Capture
 
 def test_an_export_is_checked_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = tmp_path / "traces.sqlite"
-    assert main(["traces", "--store", str(store), "--export", str(tmp_path / "gone" / "traces.jsonl")]) == 1
+    assert main(["traces", "--store", str(store), "--export", str(tmp_path / "gone" / "traces.jsonl")]) == 2
     assert "gone is not a folder: make it" in capsys.readouterr().err
 
 

@@ -172,9 +172,9 @@ def test_the_whole_way_gives_what_direct_calls_give(tmp_path: Path) -> None:
 def test_unknown_task_and_count(capsys: pytest.CaptureFixture[str]) -> None:
     from tte.mmeb.cli import main
 
-    assert main(["mini", "--tasks", "chess"]) == 1
+    assert main(["mini", "--tasks", "chess"]) == 2
     assert "There is no task 'chess' in miniature" in capsys.readouterr().err
-    assert main(["mini", "--count", "0"]) == 1
+    assert main(["mini", "--count", "0"]) == 2
     assert "--count is 0" in capsys.readouterr().err
 
 
@@ -189,7 +189,7 @@ def test_the_data_folder_says_what_its_tasks_are(tmp_path: Path, capsys: pytest.
         assert main(["check", "--data", str(folder), "--json"]) == 0
         assert [report["name"] for report in json.loads(capsys.readouterr().out)] == names
     assert main(["check", "--data", str(folder), "--extra-tasks", str(MINI_TASKS), "--tasks", "Mini-VisDoc"]) == 0
-    assert main(["mini", "--out", str(tmp_path), "--data-only", "--count", "3"]) == 1
+    assert main(["mini", "--out", str(tmp_path), "--data-only", "--count", "3"]) == 2
     assert "holds the miniature of seed 0 with 2 queries a task" in capsys.readouterr().err
 
 
@@ -201,6 +201,6 @@ def test_pyarrow_is_asked_for(
     from tte.mmeb.cli import main
 
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert main(["mini", "--out", str(tmp_path / "out")]) == 1
+    assert main(["mini", "--out", str(tmp_path / "out")]) == 2
     assert "parquet needs pyarrow, which is not installed: pip install pyarrow" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -265,9 +265,9 @@ def test_command(runs: Path, tmp_path: Path, capsys: Any) -> None:
     text = (out / "index.html").read_text(encoding="utf-8")
     assert "Theirs" in text
     assert "12.3" in text
-    assert main(["report", str(tmp_path / "nothing")]) == 1
+    assert main(["report", str(tmp_path / "nothing")]) == 2
     assert "holds no results" in capsys.readouterr().err
-    assert main(["report", str(runs / "think"), str(runs / "think")]) == 1
+    assert main(["report", str(runs / "think"), str(runs / "think")]) == 2
     assert "Two runs are called 'think'" in capsys.readouterr().err
 
 

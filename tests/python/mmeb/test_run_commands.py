@@ -92,7 +92,7 @@ def test_mistakes_are_said_plainly(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main([*arguments, "--data", str(tmp_path)]) == 1
+    assert main([*arguments, "--data", str(tmp_path)]) == 2
     assert message in capsys.readouterr().err
 
 
@@ -102,9 +102,9 @@ def test_commands_without_anything_to_do(tmp_path: Path, capsys: pytest.CaptureF
         ["merge", str(tmp_path)],
         ["traces", "--store", str(tmp_path / "t.sqlite")],
     ):
-        assert main(arguments) == 1
+        assert main(arguments) == 2
         assert "error: " in capsys.readouterr().err
-    assert main(["score", str(tmp_path), "--pickles"]) == 1
+    assert main(["score", str(tmp_path), "--pickles"]) == 2
 
 
 def test_missing_data_leave_an_exit_code(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -233,9 +233,9 @@ def test_traces_of_a_server_are_made_once_and_gone_on_with(
 
 def test_a_server_needs_the_name_of_a_model(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     common = ["traces", "--data", str(data), "--traces", "t.sqlite"]
-    assert main([*common, "--reasoner", "http://localhost/v1"]) == 1
+    assert main([*common, "--reasoner", "http://localhost/v1"]) == 2
     assert "give --reasoner-model" in capsys.readouterr().err
-    assert main([*common, "--reasoner", "nano", "--reasoner-model", "m"]) == 1
+    assert main([*common, "--reasoner", "nano", "--reasoner-model", "m"]) == 2
     assert "--reasoner-model is of a server" in capsys.readouterr().err
 
 
@@ -296,5 +296,5 @@ def test_given_traces_need_their_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    assert main(["traces", "--store", "t.sqlite", "--export", "e.jsonl", *arguments]) == 1
+    assert main(["traces", "--store", "t.sqlite", "--export", "e.jsonl", *arguments]) == 2
     assert message in capsys.readouterr().err

@@ -150,7 +150,7 @@ def test_the_command_prints_both(tmp_path: Path, capsys: pytest.CaptureFixture[s
         rows.append(image_row("find it: ", f"what is {i} ?", f"GQA/{i}.png", "", words, [""] * 3))
     parquet(data / IMAGE_REPO / "GQA" / "test-00000-of-00001.parquet", rows)
     command = ["run", "--data", str(data), "--embedder", "nano", "--tasks", "GQA", "--out", str(tmp_path / "out")]
-    assert main([*command, "--rerank-think"]) == 1
+    assert main([*command, "--rerank-think"]) == 2
     assert "--rerank-think is given without --rerank" in capsys.readouterr().err
     assert main([*command, "--limit", "3", "--rerank", "nano", "--top", "2"]) == 0
     assert "\nreranked:\nGQA" in capsys.readouterr().out

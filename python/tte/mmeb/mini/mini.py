@@ -74,14 +74,13 @@ def add_mini(subparsers: Any) -> None:
         help="families (image_cls, ...) or data sets (Mini-ImageCls, ...); default: all nine",
     )
     parser.add_argument("--modes", nargs="+", choices=list(MODES), default=list(MODES), help="default: all three")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: %(default)s)")
     parser.add_argument("--data-only", action="store_true", help="write the data and stop")
-    parser.set_defaults(command=_mini)
+    _command.add_backend(parser)
+    parser.set_defaults(command=_mini, resumes=True)
 
 
 def _mini(arguments: argparse.Namespace) -> int:
     from tte import _extras, _text
-    from tte._backend import Backend
     from tte.mmeb.mini import layout as mini_layout
     from tte.mmeb.run import setup
 
@@ -106,7 +105,7 @@ def _mini(arguments: argparse.Namespace) -> int:
             mini_layout.write(folder, seed=seed, count=arguments.count, tasks=chosen)
             print(f"python -m tte.mmeb check --data {folder}")
         return 0
-    backend = Backend(arguments.device)
+    backend = _command.backend(arguments)
     outcomes = [
         run(arguments.out, seed, arguments.count, tasks=chosen, modes=arguments.modes, backend=backend)
         for seed in dict.fromkeys(arguments.seed)

@@ -477,9 +477,7 @@ def add_run(subparsers: Any) -> None:
         metavar="PATH",
         help='folder or hub id; "nano": the bundled one',
     )
-    parser.add_argument(
-        "--embedder-recipe", type=_command.name, metavar="RECIPE", help="file or name; default: the checkpoint's own"
-    )
+    _command.add_loading(parser, also="embedder")
     setup.add_source(parser)
     setup.add_reasoner(parser)
     parser.add_argument(
@@ -496,7 +494,7 @@ def add_run(subparsers: Any) -> None:
     parser.add_argument("--strict", action="store_true", help="stop at the first data set that cannot be run")
     scores.add_scoring(parser)
     setup.add_judge(parser)
-    parser.set_defaults(command=_run_command)
+    parser.set_defaults(command=_run_command, resumes=True)
 
 
 def _run_command(arguments: argparse.Namespace) -> int:
@@ -536,7 +534,7 @@ def add_merge(subparsers: Any) -> None:
     parser.add_argument("out", type=_command.path, metavar="DIR", help="folder of results")
     parser.add_argument("sources", type=_command.path, nargs="*", metavar="FROM", help="folders to join into it")
     scores.add_scoring(parser)
-    parser.set_defaults(command=_merge_command)
+    parser.set_defaults(command=_merge_command, resumes=True)
 
 
 def _merge_command(arguments: argparse.Namespace) -> int:

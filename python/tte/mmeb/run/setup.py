@@ -55,9 +55,7 @@ def add_reasoner(parser: argparse.ArgumentParser, *, store_required: bool = Fals
         help="environment variable that has the server's key (OPENAI_API_KEY)",
     )  # fmt: skip
     group.add_argument("--reasoner-requests", type=int, default=8, metavar="N", help="requests at the same time (8)")
-    group.add_argument(
-        "--reasoner-recipe", type=_command.name, metavar="RECIPE", help="file or name; default: the checkpoint's own"
-    )
+    _command.add_loading(group, "reasoner")
     group.add_argument(
         "--think", choices=THINK_MODES, help="who gets a trace; default: recipe with a reasoner, else never"
     )
@@ -77,11 +75,10 @@ def add_reasoner(parser: argparse.ArgumentParser, *, store_required: bool = Fals
 
 
 def add_work(parser: argparse.ArgumentParser, *, in_flight: bool = True) -> None:
-    """Add the options of device and share."""
+    """Add the options of device, memory and share."""
+    _command.add_backend(parser)
     group = parser.add_argument_group("work")
-    group.add_argument("--device", default="auto", help='"auto", "cpu", "cuda", "cuda:1"')
-    group.add_argument("--dtype", default="auto", help='"auto", "float32", "bfloat16", "float16"')
-    _command.add_quantization(group)
+    _command.add_numbers(group)
     group.add_argument("--shard", default="1/1", metavar="I/N", help="this process's share, such as 2/4; then `merge`")
     if in_flight:
         group.add_argument("--in-flight", type=int, default=2, metavar="N", help="blocks at the same time (2)")
@@ -111,21 +108,24 @@ def judge(arguments: argparse.Namespace) -> Judge | None:
 
 def _numbers(arguments: argparse.Namespace) -> dict[str, Any]:
     """Where models run and in which numbers."""
-    return {name: getattr(arguments, name) for name in ("device", "dtype", "quantization")}
+    numbers = {name: getattr(arguments, name) for name in ("dtype", "quantization")}
+    return {"backend": _command.backend(arguments), **numbers}
 
 
-def _reasoner(arguments: argparse.Namespace, backend: dict[str, Any]) -> Reasoner:
-    name, recipe = arguments.reasoner, arguments.reasoner_recipe
+def _reasoner(arguments: argparse.Namespace, numbers: dict[str, Any]) -> Reasoner:
+    name, loading = arguments.reasoner, _command.loading(vars(arguments), "reasoner")
     if name.lower().startswith(("http://", "https://")):
         if not arguments.reasoner_model:
             raise _tte.InputError("--reasoner is a server: give --reasoner-model, the model's name there.")
+        if loading.pop("adapter"):
+            raise _tte.InputError("--reasoner-adapter is of a checkpoint, but --reasoner is a server: leave it out.")
         return RemoteReasoner(
-            name, arguments.reasoner_model, recipe=recipe, api_key_env=arguments.reasoner_key_env,
-            max_concurrent=arguments.reasoner_requests,
+            name, arguments.reasoner_model, api_key_env=arguments.reasoner_key_env,
+            max_concurrent=arguments.reasoner_requests, **loading,
         )  # fmt: skip
     if arguments.reasoner_model:
         raise _tte.InputError("--reasoner-model is of a server: give --reasoner its URL, http(s)://...")
-    return Reasoner(name, recipe=recipe, **backend)
+    return Reasoner(name, **loading, **numbers)
 
 
 @contextmanager
@@ -134,6 +134,7 @@ def system(arguments: argparse.Namespace, traces: Path) -> Iterator[System]:
 
     Raises `InputError` for options that contradict each other.
     """
+    _command.require_model(arguments, "reasoner")
     think: ThinkMode = arguments.think or ("recipe" if arguments.reasoner else "never")
     decoding = {name: getattr(arguments, name) for name in _DECODING if getattr(arguments, name) is not None}
     if think == "never" and (arguments.reasoner or decoding):
@@ -146,12 +147,12 @@ def system(arguments: argparse.Namespace, traces: Path) -> Iterator[System]:
         )
     if think != "never" and not arguments.reasoner:
         raise _tte.InputError(f"--think {think} needs --reasoner.")
-    backend = _numbers(arguments)
+    numbers = _numbers(arguments)
     embedder = reasoner = None
     if getattr(arguments, "embedder", None):
-        embedder = Embedder(arguments.embedder, recipe=arguments.embedder_recipe, **backend)
+        embedder = Embedder(arguments.embedder, **_command.loading(vars(arguments)), **numbers)
     if think != "never":
-        reasoner = _reasoner(arguments, backend)
+        reasoner = _reasoner(arguments, numbers)
     store = TraceStore(traces) if reasoner is not None else None
     try:
         yield System(

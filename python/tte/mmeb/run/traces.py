@@ -237,7 +237,7 @@ def add_traces(subparsers: Any) -> None:
     setup.add_reasoner(parser, store_required=True)
     setup.add_work(parser, in_flight=False)
     parser.add_argument("--block", type=int, default=BLOCK, metavar="N", help=f"items in one call ({BLOCK})")
-    parser.set_defaults(command=_run_traces)
+    parser.set_defaults(command=_run_traces, resumes=True)
 
 
 def _given(arguments: argparse.Namespace) -> Given | None:
