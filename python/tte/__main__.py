@@ -135,16 +135,14 @@ def _require_same(settings: dict[str, Any], role: str, fingerprint: str, device:
         )
 
 
-def _require_task(settings: dict[str, Any], recipe: str) -> None:
-    """Refuse a task that a recipe does not have before every item fails by it."""
+def _require_task(task: str | None, recipes: list[str]) -> None:
+    """Refuse a task that no recipe has, by which every item would fail."""
     from tte import InputError, _options, _text
 
-    task, rules = settings["task"], _options.rules(recipe)
-    if task is not None and task not in (known := sorted(rules.get("tasks", {}))):
-        has = _text.shortened(", ".join(known), 200) or "none"
-        raise InputError(
-            f"--task is {_text.shown(task)}, but the tasks of the recipe {_text.shown(rules.get('name'))} are {has}."
-        )
+    known = sorted({name for recipe in recipes for name in _options.rules(recipe).get("tasks", {})})
+    if task is not None and task not in known:
+        names = _text.shortened(", ".join(known), 200) or "none: leave it out"
+        raise InputError(f"--task is {_text.shown(task)}, but the tasks of the recipes are {names}.")
 
 
 def _embedding(settings: dict[str, Any], side: str, backend: Backend) -> tuple[_index.Embed, int]:
@@ -154,15 +152,14 @@ def _embedding(settings: dict[str, Any], side: str, backend: Backend) -> tuple[_
     numbers = {"backend": backend, "dtype": settings.get("dtype", "auto"), "quantization": settings.get("quantization")}
     embedder = Embedder(settings["embedder"], **numbers, **_command.loading(settings))
     _require_same(settings, "embedder", embedder.model.fingerprint, backend.device)
-    _require_task(settings, embedder.model.recipe)
     thinks = settings["reasoner"] is not None
     if thinks:
         reasoner = Reasoner(settings["reasoner"], **numbers, **_command.loading(settings, "reasoner"))
         _require_same(settings, "reasoner", reasoner.model.fingerprint, backend.device)
-        _require_task(settings, reasoner.model.recipe)
     else:
         # Nobody thinks, and the same weights stand in for it: think_then_embed tells what was wrong with items.
         reasoner = Reasoner(settings["embedder"], **numbers, adapter=settings.get("adapter"))
+    _require_task(settings["task"], [embedder.model.recipe, *([reasoner.model.recipe] if thinks else [])])
 
     def embed(items: list[_index.Entry], store: TraceStore | None, keep: _index.Keep) -> dict[int, str]:
         result = think_then_embed(

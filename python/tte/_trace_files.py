@@ -252,7 +252,9 @@ def read_traces(
     has_texts = False
     for number, row in enumerate(rows, start=1):
         known, words, split_off = (None if field is None else _at(row, field, None) for field in fields)
-        has_texts = has_texts or any(_at(row, field, _ABSENT) is not _ABSENT for field in (text, thinking) if field)
+        has_texts = has_texts or any(
+            _at(row, field, _ABSENT) is not _ABSENT for field in fields[1:] if field is not None
+        )
         where = f"{name}, row {number}"
         if not isinstance(known, (str, int)) or isinstance(known, bool) or known == "":
             raise _tte.InputError(

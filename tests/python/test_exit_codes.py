@@ -168,6 +168,8 @@ def test_options_reach_the_model_of_their_role(capsys: pytest.CaptureFixture[str
     assert settings["reasoner_recipe"] == os.path.abspath("mine.json")
     assert (settings["recipe"], settings["dtype"]) == ("raw", "bfloat16")
     assert call("tte search", "b.npy", "a cat") == 0
+    of_one = ["a.txt", "-o", "c.npy", "--reasoner", "nano", "--embedder-recipe", "raw", "--task", "image_qa"]
+    assert call("tte embed", *of_one) == 0  # A task that one of the two recipes has.
     Path("mine.json").write_text('{"extends": "nothing"}')
     assert call("tte search", "b.npy", "a cat") == 2
     assert "mine.json" in capsys.readouterr().err

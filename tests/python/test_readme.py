@@ -104,7 +104,9 @@ def test_command_lines_run(
     (tmp_path / "path" / "to" / "checkpoint").symlink_to(checkpoint(EMBEDDER))
     (tmp_path / "photos").mkdir()
     page = Image.fromarray(noise(120, 100))
-    for name in ("page.png", "photos/a.png", "report.pdf"):
+    for clip in ("one", "two"):
+        (tmp_path / "clips" / clip).mkdir(parents=True)
+    for name in ("page.png", "photos/a.png", "report.pdf", "clips/one/1.png", "clips/two/1.png", "clips/two/2.png"):
         page.save(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     lines = re.findall(r"^tte .+", README, re.M)

@@ -116,7 +116,7 @@ def test_two_calls_do_not_write_one_file(undisturbed: Path, tmp_path: Path) -> N
     with (part / _files.LOCK).open("ab") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         done = call(tmp_path)
-        assert (done.returncode, kept(tmp_path)) == (1, [])
+        assert (done.returncode, kept(tmp_path)) == (2, [])
         assert done.stderr == "error: out.npy is being written by another call: wait, or give another file.\n"
     assert call(tmp_path, "SIGKILL", 6).returncode == -9
     shutil.copytree(part, tmp_path / "in" / "out.npy.part")
@@ -157,21 +157,19 @@ def test_a_disk_that_takes_no_more_takes_no_trace(undisturbed: Path, tmp_path: P
 
 def test_embedding_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_index, "_CHUNK", 3)
-    items = [(f"name {i}", i) for i in range(7)]
+    items = [_index.Entry(f"name {i}", i, "") for i in range(7)]
     settings = {"embedder": "a", "reasoner": None, "recipe": None, "task": None}
     seen: list[int] = []
 
-    def embed(
-        chunk: list[tuple[str, int]], store: None, keep: _index.Keep, stop_at: int | None = None
-    ) -> dict[int, str]:
+    def embed(chunk: list[_index.Entry], store: None, keep: _index.Keep, stop_at: int | None = None) -> dict[int, str]:
         assert store is None
-        for place, (_, number) in reversed(list(enumerate(chunk))):
+        for place, number in reversed(list(enumerate(entry.item for entry in chunk))):
             if number == stop_at:
                 raise KeyboardInterrupt
             seen.append(number)
             if number != 4:
                 keep(place, np.array([number, number + 1], np.float32))
-        return {place: "bad" for place, (_, number) in enumerate(chunk) if number == 4}
+        return {place: "bad" for place, entry in enumerate(chunk) if entry.item == 4}
 
     out = tmp_path / "out.npy"
     with pytest.raises(KeyboardInterrupt):
@@ -187,11 +185,11 @@ def test_embedding_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.Monk
     with (tmp_path / "out.npy.part" / "rows.jsonl").open("a") as file:
         file.write('{"index": 4, "na')
     steps: list[int] = []
-    assert _index.write(out, items, settings, 2, embed, steps.append) == ["bad"]
+    assert _index.write(out, items, settings, 2, embed, steps.append) == {4: "bad"}
     assert seen == [2, 1, 0, 5, 4, 6, 4, 3]  # What had failed is tried again.
     assert sum(steps) == 7
     names, vectors, _ = _index.read(out)
-    assert names == [name for name, _ in items]
+    assert names == [entry.name for entry in items]
     np.testing.assert_array_equal(vectors[:, 0], [0, 1, 2, 3, np.nan, 5, 6])
     assert not (tmp_path / "out.npy.part").exists()
 
