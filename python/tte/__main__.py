@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from tte import _command
 
 if TYPE_CHECKING:
-    from tte import Backend, TraceStore, _index
+    from tte import TraceStore, _index
 
 _INFO = """examples:
   tte info nano
@@ -68,10 +68,6 @@ examples:
 """
 
 
-_MOST_TOLD = 20
-"""Errors of items that are printed; files may be thousands."""
-
-
 def _info(arguments: argparse.Namespace) -> None:
     from tte import _inspect
 
@@ -82,7 +78,8 @@ def _info(arguments: argparse.Namespace) -> None:
 def _show(arguments: argparse.Namespace) -> None:
     from tte import Processor, _inspect
 
-    processor = Processor(arguments.path, **_command.loading(vars(arguments)))
+    limits = _command.media_limits(arguments)
+    processor = Processor(arguments.path, media_limits=limits, **_command.loading(vars(arguments)))
     given = arguments.item
     items: list[Any] = [_inspect.together(given)] if arguments.together else [_inspect.item_of(one) for one in given]
     request = {name: getattr(arguments, name) for name in ("instruction", "task", "side")}
@@ -105,7 +102,8 @@ def _think(arguments: argparse.Namespace) -> None:
 
     reasoner = Reasoner(
         arguments.path, backend=_command.backend(arguments), dtype=arguments.dtype,
-        quantization=arguments.quantization, **_command.loading(vars(arguments)),
+        quantization=arguments.quantization, media_limits=_command.media_limits(arguments),
+        **_command.loading(vars(arguments)),
     )  # fmt: skip
     given = arguments.item
     items: list[Any] = [_inspect.together(given)] if arguments.together else [_inspect.item_of(one) for one in given]
@@ -145,11 +143,15 @@ def _require_task(task: str | None, recipes: list[str]) -> None:
         raise InputError(f"--task is {_text.shown(task)}, but the tasks of the recipes are {names}.")
 
 
-def _embedding(settings: dict[str, Any], side: str, backend: Backend) -> tuple[_index.Embed, int]:
+def _embedding(settings: dict[str, Any], arguments: argparse.Namespace) -> tuple[_index.Embed, int]:
     """The function that embeds items, with the reasoner's traces if there is one; size of a vector."""
-    from tte import Embedder, Reasoner, _index, think_then_embed
+    from tte import Embedder, Reasoner, _hub, _index, _models, think_then_embed
 
-    numbers = {"backend": backend, "dtype": settings.get("dtype", "auto"), "quantization": settings.get("quantization")}
+    backend, side = _command.backend(arguments), arguments.side
+    numbers = {
+        "backend": backend, "dtype": settings.get("dtype", "auto"), "quantization": settings.get("quantization"),
+        "media_limits": _command.media_limits(arguments),
+    }  # fmt: skip
     embedder = Embedder(settings["embedder"], **numbers, **_command.loading(settings))
     _require_same(settings, "embedder", embedder.model.fingerprint, backend.device)
     thinks = settings["reasoner"] is not None
@@ -158,7 +160,9 @@ def _embedding(settings: dict[str, Any], side: str, backend: Backend) -> tuple[_
         _require_same(settings, "reasoner", reasoner.model.fingerprint, backend.device)
     else:
         # Nobody thinks, and the same weights stand in for it: think_then_embed tells what was wrong with items.
-        reasoner = Reasoner(settings["embedder"], **numbers, adapter=settings.get("adapter"))
+        model = embedder.model
+        base = {"path_or_id": model.base} if _hub.is_head(model.path) else _models.folders(model)
+        reasoner = Reasoner(**base, **numbers)
     _require_task(settings["task"], [embedder.model.recipe, *([reasoner.model.recipe] if thinks else [])])
 
     def embed(items: list[_index.Entry], store: TraceStore | None, keep: _index.Keep) -> dict[int, str]:
@@ -189,7 +193,7 @@ def _embed(arguments: argparse.Namespace) -> int:
     items = list(_index.items_of(arguments.file, frames=arguments.frames))
     if not items:
         raise InputError("There is nothing to embed: the files have no lines.")
-    embed, dim = _embedding(settings, arguments.side, _command.backend(arguments))
+    embed, dim = _embedding(settings, arguments)
     with tqdm(total=len(items), desc="embed", disable=not sys.stderr.isatty()) as bar:
         errors = _index.write(out, items, settings, dim, embed, bar.update)
     made = len(items) - len(errors)
@@ -202,15 +206,15 @@ def _tell(errors: list[str], out: Path | None) -> None:
     """Print the errors of items: the first of them, how many there are more, and where those are."""
     from tte import _text
 
-    for message in errors[:_MOST_TOLD]:
+    for message in errors[: _command.MOST_TOLD]:
         print(f"error: {message}", file=sys.stderr)
-    if len(errors) <= _MOST_TOLD:
+    if len(errors) <= _command.MOST_TOLD:
         return
     where = ""
     if out is not None:
         about = out if out.suffix == ".parquet" else out.with_suffix(".json")
         where = f": {_text.shown_path(about)} has the errors of all"
-    print(f"error: {len(errors) - _MOST_TOLD} more items failed{where}", file=sys.stderr)
+    print(f"error: {len(errors) - _command.MOST_TOLD} more items failed{where}", file=sys.stderr)
 
 
 def _search(arguments: argparse.Namespace) -> None:
@@ -219,7 +223,7 @@ def _search(arguments: argparse.Namespace) -> None:
     from tte import InputError, _index, _inspect, _text
 
     names, vectors, settings = _index.read(Path(_text.path(arguments.index, "OUT")))
-    embed, dim = _embedding(settings, arguments.side, _command.backend(arguments))
+    embed, dim = _embedding(settings, arguments)
     found: dict[int, Any] = {}
     query = _index.Entry("the query", _inspect.item_of(arguments.query), "")
     errors = embed([query], None, found.__setitem__)
@@ -272,6 +276,7 @@ def parser() -> argparse.ArgumentParser:
     _preset(show)
     show.add_argument("--ids", action="store_true", help="a line for each token, with its id and positions")
     show.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="default: on a terminal")
+    _command.add_media_limits(show)
     show.set_defaults(run=_show)
 
     think = commands.add_parser("think", help="traces", epilog=_THINK, formatter_class=raw)
@@ -284,6 +289,7 @@ def parser() -> argparse.ArgumentParser:
     _command.add_numbers(think)
     _preset(think)
     _command.add_backend(think)
+    _command.add_media_limits(think)
     think.set_defaults(run=_think)
 
     _add_embed(commands)
@@ -292,6 +298,7 @@ def parser() -> argparse.ArgumentParser:
     search.add_argument("query", metavar="QUERY", help="a text, a file, or JSON, as of `show`")
     search.add_argument("--top", type=_command.count, default=10, metavar="N", help="default: 10")
     _command.add_backend(search)
+    _command.add_media_limits(search)
     search.set_defaults(run=_search, side="query")
     _add_quantize(commands)
     return top
@@ -315,6 +322,7 @@ def _add_embed(commands: Any) -> None:
     _command.add_numbers(embed)
     _preset(embed, side="target")
     _command.add_backend(embed)
+    _command.add_media_limits(embed)
     embed.set_defaults(run=_embed, resumes=True)
 
 

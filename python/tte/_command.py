@@ -14,11 +14,16 @@ from typing import Any, NoReturn
 
 from tte import _files, _interrupt, _options, _text, _tte
 from tte._backend import Backend
+from tte._media_limits import DEFAULT_LIMITS, MediaLimits
 
 EXIT_CODES = """exit codes: 0 done; 1 it failed on the way (memory, device, server, nobody reads the output), or nothing
 could be done; 2 what was given cannot be used (an option, a path, a checkpoint, an item); 3 done in part; 130 stopped
 """
 """The one rule of all commands: every --help ends with it, and `exit_code` keeps it."""
+
+
+MOST_TOLD = 20
+"""Errors of items that a command prints before it only counts them: items may be millions."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -91,7 +96,7 @@ def options(text: str) -> dict[str, bool | int | str]:
 
 _LOADING: dict[str, dict[str, Any]] = {
     "recipe": {"type": name, "metavar": "RECIPE", "help": "a bundled recipe, or a file; default: as `tte info` says"},
-    "adapter": {"type": name, "metavar": "PATH", "help": "a PEFT adapter of it (LoRA, DoRA), or a head (TTE-u)"},
+    "adapter": {"type": name, "metavar": "PATH", "help": "a PEFT adapter of it (LoRA, DoRA)"},
     "template_options": {
         "type": options, "metavar": "JSON",
         "help": """what the chat template reads, such as '{"enable_thinking": false}'""",
@@ -104,6 +109,14 @@ _MEMORY: dict[str, tuple[Callable[[str], int], str]] = {
     "vision_cache_bytes": (whole(0, _options.INT64), "memory for vision features that are kept; default: 256 MiB"),
     "max_step_tokens": (count, "tokens in one step; default: 512 on a CPU, 2048 on a GPU"),
     "max_running": (count, "sequences that run at the same time; default: 256"),
+}
+
+
+_MEDIA = {
+    "max_pixels": "pixels of an image or of a frame",
+    "max_file_bytes": "bytes of one file",
+    "max_item_bytes": "memory for the images and videos of one item",
+    "max_item_pixels": "pixels that are decoded for one item",
 }
 
 
@@ -148,6 +161,21 @@ def backend(arguments: argparse.Namespace) -> Backend:
     """The backend that `add_backend` read."""
     given = {own: getattr(arguments, own) for own in ("device", *_MEMORY)}
     return Backend(**{own: value for own, value in given.items() if value is not None})
+
+
+def add_media_limits(parser: argparse.ArgumentParser) -> None:
+    """Add the options of what media may cost, which messages name as those of tte.MediaLimits."""
+    group = parser.add_argument_group("limits of media")
+    for own, text in _MEDIA.items():
+        help_ = f"{text}; default: {getattr(DEFAULT_LIMITS, own)}"
+        group.add_argument(
+            _flag(own), type=whole(1, 1 << 40), default=getattr(DEFAULT_LIMITS, own), metavar="N", help=help_
+        )
+
+
+def media_limits(arguments: argparse.Namespace) -> MediaLimits:
+    """The limits that `add_media_limits` read."""
+    return MediaLimits(**{own: getattr(arguments, own) for own in _MEDIA})
 
 
 def add_numbers(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:

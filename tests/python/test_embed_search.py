@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tte
+from adapters import make_adapter
+from checkpoints import SHAPES, Shape
 from command_line import run
 from PIL import Image
 from pyarrow import parquet
@@ -170,6 +172,22 @@ def test_vectors_are_searched_from_anywhere_with_the_model_that_made_them(
     about["settings"]["fingerprint"] = {"cpu": "x"}
     (tmp_path / "a.json").write_text(json.dumps(about))
     assert "is not the model any more" in run(capsys, "search", "../a.npy", "a circle", code=2)
+
+
+@pytest.mark.parametrize("kind", ["head", "adapter"])
+@pytest.mark.parametrize("alone", [True, False])
+def test_adapters_and_heads_embed_files(
+    kind: str, alone: bool, capsys: pytest.CaptureFixture[str], tmp_path: Path, checkpoint: Callable[[Shape], Path]
+) -> None:
+    nano = Path(__file__).parents[2] / "models" / "nano"
+    base = nano / "reasoner" if kind == "head" else checkpoint(SHAPES[0])
+    changes = nano / "head" if kind == "head" else make_adapter(tmp_path / "a", base, target_modules=["q_proj"])
+    (tmp_path / "a.txt").write_text("the cat\n")
+    given = ["--embedder", changes] if alone else ["--embedder", base, "--adapter", changes]
+    run(capsys, "embed", tmp_path / "a.txt", "-o", tmp_path / "a.npy", *given, "--side", "query")
+    expected = tte.Embedder(base, adapter=changes).embed("the cat", progress=False)
+    np.testing.assert_allclose(np.load(tmp_path / "a.npy"), expected, atol=1e-5)
+    assert run(capsys, "search", tmp_path / "a.npy", "the cat").startswith("1.0000  ")
 
 
 def test_traces_of_another_reasoner_are_not_mixed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

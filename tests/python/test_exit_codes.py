@@ -129,9 +129,11 @@ def test_help_says_the_rule(command: str, capsys: pytest.CaptureFixture[str]) ->
 MODELS = {"tte info": [""], "tte show": [""], "tte think": [""], "tte embed": ["", "embedder-", "reasoner-"],
           "tte.mmeb run": ["", "embedder-", "reasoner-"], "tte.mmeb traces": ["reasoner-"]}  # fmt: skip
 """Commands that load models, with what stands before the names of their options."""
+WITH_MEDIA = ["tte show", "tte think", "tte embed", "tte search", "tte.mmeb run", "tte.mmeb traces"]
 ON_A_DEVICE = ["tte think", "tte embed", "tte search", "tte.mmeb run", "tte.mmeb traces", "tte.mmeb mini"]
-NEEDED = {"tte think": ["nano", "a"], "tte embed": ["a", "-o", "b.npy"], "tte search": ["a", "b"],
-          "tte.mmeb run": ["--data", "a", *RUN], "tte.mmeb traces": ["--traces", "a"]}  # fmt: skip
+NEEDED = {"tte show": ["nano", "a"], "tte think": ["nano", "a"], "tte embed": ["a", "-o", "b.npy"],
+          "tte search": ["a", "b"], "tte.mmeb run": ["--data", "a", *RUN],
+          "tte.mmeb traces": ["--traces", "a"]}  # fmt: skip
 
 
 @pytest.mark.parametrize("command", MODELS)
@@ -151,6 +153,30 @@ def test_memory_is_an_option_wherever_models_run(command: str) -> None:
     assert {name: getattr(options, name) for name in wanted} == wanted
     plain = _command.backend(PARSERS[command].parse_args([*NEEDED.get(command, []), "--device", "cpu"]))
     assert plain._native.options.state_bytes == tte.Backend("cpu")._native.options.state_bytes
+
+
+@pytest.mark.parametrize("command", WITH_MEDIA)
+def test_limits_of_media_are_options_wherever_media_are_read(command: str) -> None:
+    wanted = {"max_pixels": 1, "max_file_bytes": 2, "max_item_bytes": 3, "max_item_pixels": 4}
+    given = [word for name, value in wanted.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    arguments = PARSERS[command].parse_args([*NEEDED[command], *given])
+    assert _command.media_limits(arguments) == tte.MediaLimits(**wanted)
+    assert _command.media_limits(PARSERS[command].parse_args(NEEDED[command])) == tte.MediaLimits()
+
+
+@pytest.mark.usefixtures("folder")
+def test_limits_of_media_hold(capsys: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(noise(56, 56)).save("a.png")
+    few = ["--max-pixels", "9"]
+    for command in (
+        ["tte show", "nano", "a.png"],
+        ["tte think", "nano", "a.png"],
+        ["tte search", "words.npy", "a.png"],
+    ):
+        assert call(*command, *few) == 2
+        assert "max_pixels of MediaLimits" in capsys.readouterr().err
+    assert call("tte embed", "a.png", "-o", "b.npy", *few) == 1
+    assert "max_pixels of MediaLimits" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("folder")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from make_tree import IMAGE_REPO, image_row, parquet, write_image
 from results import write_result
 from tte.mmeb.cli import main, parser
 from tte.mmeb.data.tasks import find
+from tte.mmeb.run import traces
 from tte.mmeb.run.manifest import ResultFolder, check_identity
 
 WORDS = ["red circle", "blue star", "green square", "3"]
@@ -298,3 +301,21 @@ def test_given_traces_need_their_place(
     monkeypatch.chdir(tmp_path)
     assert main(["traces", "--store", "t.sqlite", "--export", "e.jsonl", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_of_many_errors_the_first_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    entries = [SimpleNamespace(name=f"{i}") for i in range(500)]
+    dataset: Any = SimpleNamespace(
+        task=SimpleNamespace(name="T", family="f"), num_queries=0, num_candidates=500, queries=list,
+        candidates=lambda: iter(entries),
+    )  # fmt: skip
+    outcome = SimpleNamespace(error="it is bad")
+    system: Any = SimpleNamespace(
+        thinks=lambda *_: True, run=lambda chunk, *_, **__: [outcome] * len(chunk),
+        keep_given=lambda chunk, *_, **__: ["it is bad"] * len(chunk),
+    )  # fmt: skip
+    given: Any = SimpleNamespace(of=lambda *_: {entry.name: "a" for entry in entries}, folder="given")
+    for write in (traces.write_traces, functools.partial(traces.take_given, given=given)):
+        caplog.clear()
+        assert write(dataset, system, block=8)[1] == 500
+        assert sum("it is bad" in record.getMessage() for record in caplog.records) == 20

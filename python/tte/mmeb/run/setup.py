@@ -77,6 +77,7 @@ def add_reasoner(parser: argparse.ArgumentParser, *, store_required: bool = Fals
 def add_work(parser: argparse.ArgumentParser, *, in_flight: bool = True) -> None:
     """Add the options of device, memory and share."""
     _command.add_backend(parser)
+    _command.add_media_limits(parser)
     group = parser.add_argument_group("work")
     _command.add_numbers(group)
     group.add_argument("--shard", default="1/1", metavar="I/N", help="this process's share, such as 2/4; then `merge`")
@@ -107,9 +108,9 @@ def judge(arguments: argparse.Namespace) -> Judge | None:
 
 
 def _numbers(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Where models run and in which numbers."""
+    """Where models run, in which numbers, and what media may cost them."""
     numbers = {name: getattr(arguments, name) for name in ("dtype", "quantization")}
-    return {"backend": _command.backend(arguments), **numbers}
+    return {"backend": _command.backend(arguments), "media_limits": _command.media_limits(arguments), **numbers}
 
 
 def _reasoner(arguments: argparse.Namespace, numbers: dict[str, Any]) -> Reasoner:
@@ -121,7 +122,7 @@ def _reasoner(arguments: argparse.Namespace, numbers: dict[str, Any]) -> Reasone
             raise _tte.InputError("--reasoner-adapter is of a checkpoint, but --reasoner is a server: leave it out.")
         return RemoteReasoner(
             name, arguments.reasoner_model, api_key_env=arguments.reasoner_key_env,
-            max_concurrent=arguments.reasoner_requests, **loading,
+            max_concurrent=arguments.reasoner_requests, media_limits=numbers["media_limits"], **loading,
         )  # fmt: skip
     if arguments.reasoner_model:
         raise _tte.InputError("--reasoner-model is of a server: give --reasoner its URL, http(s)://...")

@@ -69,7 +69,7 @@ def write_traces(
                     progress=advance(),
                 )
                 errors = [outcome.error for outcome in outcomes if outcome.error is not None]
-                for error in errors[:3]:
+                for error in errors[: max(0, _command.MOST_TOLD - failed)]:
                     log.warning("%s", error)
                 failed += len(errors)
                 thought += len(outcomes) - len(errors)
@@ -124,7 +124,7 @@ def take_given(
                 continue
             theirs = [(traces or {}).get(entry.name) for entry in chunk]
             errors = system.keep_given(chunk, theirs, family=dataset.task.family, side=side)
-            for error in errors[:3]:
+            for error in errors[: max(0, _command.MOST_TOLD - failed)]:
                 log.warning("%s: %s", name, error)
             known.update(entry.name for entry in chunk)
             without += sum(trace is None for trace in theirs)
