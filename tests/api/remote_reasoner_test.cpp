@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <cstdlib>
 #include <string>
 #include <vector>
@@ -40,8 +41,7 @@ class RemoteReasonerTest : public ::testing::Test {
     for (const char* name : {"http_proxy", "all_proxy", "ALL_PROXY", "OPENAI_API_KEY"}) ::unsetenv(name);
   }
 
-  static Reasoner reasoner(const Loopback& server) {
-    RemoteOptions options;
+  static Reasoner reasoner(const Loopback& server, RemoteOptions options = {}) {
     options.base_url = server.url();
     options.model = "m";
     options.max_concurrent = 1;
@@ -68,6 +68,18 @@ TEST_F(RemoteReasonerTest, WritesTraces) {
   EXPECT_EQ(trace.prompt_tokens, 4);
   EXPECT_EQ(trace.generated_tokens, 2);
   EXPECT_THAT(pieces, ElementsAre("<think>so", "</think> a"));
+}
+
+TEST_F(RemoteReasonerTest, SendsWhatTheTemplateReads) {
+  Loopback server({good()});
+  RemoteOptions options;
+  options.template_options = {{"enable_thinking", false}, {"level", std::int64_t{2}}};
+  static_cast<void>(reasoner(server, options).think("x"));
+  ASSERT_EQ(server.requests().size(), 1U);
+  EXPECT_THAT(server.requests()[0],
+              HasSubstr(R"("chat_template_kwargs":{"enable_thinking":false,"level":2})"));
+  options.template_options = {{"messages", "x"}};
+  EXPECT_THROW(static_cast<void>(reasoner(server, options)), ModelError);
 }
 
 TEST_F(RemoteReasonerTest, ThinksForAnEmbedderThatIsLoadedHere) {
