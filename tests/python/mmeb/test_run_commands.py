@@ -210,6 +210,7 @@ def test_traces_of_a_server_are_made_once_and_gone_on_with(
     store = tmp_path / "traces.sqlite"
     with chat_server() as server:
         remote = ["--reasoner", server.url, "--reasoner-model", "m", "--reasoner-requests", "1", "--think", "queries"]
+        remote += ["--reasoner-template-options", '{"enable_thinking": false}']
         common = ["--data", str(data), "--tasks", "HatefulMemes", "N24News"]
         command = ["traces", *common, *remote, "--reasoner-key-env", "MY_KEY", "--traces", str(store)]
         server.then(stream("<think>a</think>", "b"), stream("c"))
@@ -225,6 +226,7 @@ def test_traces_of_a_server_are_made_once_and_gone_on_with(
         assert main(command) == 0
         assert len(server.requests) - asked == len(WORDS) - 2  # The two tasks have the same queries.
         assert {request.headers["authorization"] for request in server.requests} == {"Bearer secret-key"}
+        assert all(request.body["chat_template_kwargs"] == {"enable_thinking": False} for request in server.requests)
         asked = len(server.requests)
         out = tmp_path / "out"
         assert main(["run", *common, *remote, "--embedder", "nano", "--traces", str(store), "--out", str(out)]) == 3
@@ -240,6 +242,8 @@ def test_a_server_needs_the_name_of_a_model(data: Path, capsys: pytest.CaptureFi
     assert "give --reasoner-model" in capsys.readouterr().err
     assert main([*common, "--reasoner", "nano", "--reasoner-model", "m"]) == 2
     assert "--reasoner-model is of a server" in capsys.readouterr().err
+    assert main([*common, "--reasoner", "http://a/v1", "--reasoner-model", "m", "--reasoner-adapter", "b"]) == 2
+    assert "--reasoner-adapter is of a checkpoint" in capsys.readouterr().err
 
 
 def test_no_path_or_model_is_an_empty_string(capsys: pytest.CaptureFixture[str]) -> None:
