@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from tte import _command
 
 if TYPE_CHECKING:
-    from tte import TraceStore, _index
+    from tte import Embedder, Reasoner, TraceStore, _index
 
 _INFO = """examples:
   tte info nano
@@ -121,16 +121,19 @@ def _think(arguments: argparse.Namespace) -> None:
         print(f"\n-- {len(trace.token_ids)} tokens, {trace.finish.name.lower()}")
 
 
-def _require_same(settings: dict[str, Any], role: str, fingerprint: str, device: str) -> None:
-    """Keep the fingerprint of a model among the settings, or compare it: a model has one for each kind of device."""
-    from tte import InputError, _text
+def _require_same(settings: dict[str, Any], role: str, model: Embedder | Reasoner) -> None:
+    """Keep what tells a model and its recipe from others among the settings, or compare it with what is there."""
+    from tte import InputError, _content, _text
 
-    kind = device.partition(":")[0]
-    was = settings.setdefault("fingerprint" if role == "embedder" else f"{role}_fingerprint", {kind: fingerprint})
-    if isinstance(was, dict) and was.get(kind, fingerprint) != fingerprint:
-        raise InputError(
-            f"{_text.shown(settings[role])} is not the model any more that made these vectors: embed them again."
-        )
+    # A model has a fingerprint for each kind of device.
+    kind, fingerprint = model.model.device.partition(":")[0], model.model.fingerprint
+    prefix = "" if role == "embedder" else f"{role}_"
+    was = settings.setdefault(f"{prefix}fingerprint", {kind: fingerprint})
+    other = isinstance(was, dict) and was.get(kind, fingerprint) != fingerprint
+    digest = _content.recipe_digest(model.model)
+    if other or settings.setdefault(f"{prefix}recipe_digest", digest) != digest:
+        what = "is not the model" if other else "does not have the recipe"
+        raise InputError(f"{_text.shown(settings[role])} {what} any more that made these vectors: embed them again.")
 
 
 def _require_task(task: str | None, recipes: list[str]) -> None:
@@ -147,28 +150,29 @@ def _embedding(settings: dict[str, Any], arguments: argparse.Namespace) -> tuple
     """The function that embeds items, with the reasoner's traces if there is one; size of a vector."""
     from tte import Embedder, Reasoner, _hub, _index, _models, think_then_embed
 
-    backend, side = _command.backend(arguments), arguments.side
     numbers = {
-        "backend": backend, "dtype": settings.get("dtype", "auto"), "quantization": settings.get("quantization"),
+        "backend": _command.backend(arguments),
         "media_limits": _command.media_limits(arguments),
-    }  # fmt: skip
+        "dtype": settings.get("dtype", "auto"),
+        "quantization": settings.get("quantization"),
+    }
     embedder = Embedder(settings["embedder"], **numbers, **_command.loading(settings))
-    _require_same(settings, "embedder", embedder.model.fingerprint, backend.device)
+    _require_same(settings, "embedder", embedder)
     thinks = settings["reasoner"] is not None
     if thinks:
         reasoner = Reasoner(settings["reasoner"], **numbers, **_command.loading(settings, "reasoner"))
-        _require_same(settings, "reasoner", reasoner.model.fingerprint, backend.device)
+        _require_same(settings, "reasoner", reasoner)
     else:
         # Nobody thinks, and the same weights stand in for it: think_then_embed tells what was wrong with items.
         model = embedder.model
-        base = {"path_or_id": model.base} if _hub.is_head(model.path) else _models.folders(model)
-        reasoner = Reasoner(**base, **numbers)
+        whole = {**_command.loading(settings), **_models.folders(model)}
+        reasoner = Reasoner(**({"path_or_id": model.base} if _hub.is_head(model.path) else whole), **numbers)
     _require_task(settings["task"], [embedder.model.recipe, *([reasoner.model.recipe] if thinks else [])])
 
     def embed(items: list[_index.Entry], store: TraceStore | None, keep: _index.Keep) -> dict[int, str]:
         result = think_then_embed(
             list(map(_index.made, items)), reasoner=reasoner, embedder=embedder, think=thinks,
-            task=settings["task"], side=side, on_error="skip", progress=False, store=store, on_vector=keep,
+            task=settings["task"], side=arguments.side, on_error="skip", progress=False, store=store, on_vector=keep,
         )  # fmt: skip
         return {error.index: error.message for error in result.errors}
 

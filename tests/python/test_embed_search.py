@@ -190,6 +190,25 @@ def test_adapters_and_heads_embed_files(
     assert run(capsys, "search", tmp_path / "a.npy", "the cat").startswith("1.0000  ")
 
 
+@pytest.mark.parametrize("role", ["", "reasoner_"])
+def test_vectors_of_another_recipe_are_not_mixed(role: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("the red circle")
+    recipe = tmp_path / "mine.json"
+    recipe.write_text(json.dumps({"extends": "raw", "instruction": "Look."}))
+    option = f"--{role.replace('_', '-')}recipe"
+    command = ["embed", tmp_path / "a.txt", "-o", tmp_path / "a.npy", "--reasoner", "nano", option, recipe]
+    run(capsys, *command)
+    (tmp_path / "a.npy.part").mkdir()
+    about = json.loads((tmp_path / "a.json").read_text())
+    (tmp_path / "a.npy.part" / "settings.json").write_text(json.dumps(about["settings"]))
+    recipe.write_text(json.dumps({"extends": "raw", "instruction": "Look again."}))
+    assert f"other settings ({role}recipe_digest)" in run(capsys, *command, code=2)
+    assert "does not have the recipe any more" in run(capsys, "search", tmp_path / "a.npy", "a circle", code=2)
+    recipe.write_text(json.dumps({"extends": "raw", "instruction": "Look.", "description": "The same."}))
+    run(capsys, *command)
+    run(capsys, "search", tmp_path / "a.npy", "a circle")
+
+
 def test_traces_of_another_reasoner_are_not_mixed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     shutil.copytree(Path(tte.__file__).parent / "models" / "nano" / "reasoner", tmp_path / "mine")
     (tmp_path / "a.txt").write_text("the red circle")
