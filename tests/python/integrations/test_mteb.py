@@ -225,7 +225,7 @@ def test_mistakes_are_named(embedder: tte.Embedder) -> None:
         TteEncoder(embedder).with_think(True)
     with pytest.raises(tte.InputError, match=r"columns audio, of which tte reads none: text, image, video"):
         batch_items({"audio": [1]})
-    with pytest.raises(tte.InputError, match=r"^row 7: .*float32"):
+    with pytest.raises(tte.InputError, match=r"^row 7, 'image': .*float32"):
         TteEncoder(embedder).pair.run(batch_items({"image": [np.zeros((4, 4, 3), np.float32)]}, first_row=7))
     options = ("think", "prompts", "task_prompts", "family", "fps", "num_frames", "max_frames", "device", "dtype",
                "truncate_dim", "name", "meta", "revision", "max_new_tokens")  # fmt: skip
