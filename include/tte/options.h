@@ -88,11 +88,11 @@ struct LoadOptions {
   std::string dtype = "auto";
   /// How the matrices of linear layers are kept: "none" (in the dtype), "int8" or "int4". They are rounded while the
   /// checkpoint is loaded: int8 with a scale for each output, int4 with one for each 128 inputs of an output and a
-  /// factor from -15 to 15 for each 32 of these; matrices with fewer than 64 inputs or outputs stay as they are. Their
-  /// inputs are rounded to 8 bits in every call, with a scale for each 128 values of a row. What quantize() wrote is
-  /// rounded already: "none" takes it as it is, and the other format is an InputError. Published codes of
-  /// compressed-tensors that are such (symmetric; int4 in groups of a multiple of 128) are taken as they are where
-  /// their format is asked for. CPU only.
+  /// factor from -15 to 15 for each 32 of these; matrices with fewer than 64 inputs or outputs stay as they are. On
+  /// a CPU their inputs are rounded to 8 bits in every call, with a scale for each 128 values of a row; on a GPU they
+  /// stay as they are. What quantize() wrote is rounded already: "none" takes it as it is, and the other format is an
+  /// InputError. Published codes of compressed-tensors that are such (symmetric; int4 in groups of a multiple of 128)
+  /// are taken as they are where their format is asked for.
   std::string quantization = "none";
   /// A recipe file, or the name of a bundled recipe; empty: the checkpoint's recipe.json, else found.
   std::string recipe;

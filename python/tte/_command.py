@@ -200,7 +200,7 @@ def add_quantization(parser: argparse.ArgumentParser | argparse._ArgumentGroup, 
         "--quantization",
         choices=_options.QUANTIZATIONS,
         required=required,
-        help="round the models to 8 or 4 bits: less memory, faster; CPU only",
+        help="round the models to 8 or 4 bits: less memory, faster",
     )
 
 

@@ -156,7 +156,7 @@ class Reasoner(_Model):
             chat template as it is. `model.recipe_reason` says which and why, as `tte info` does.
         backend: share this backend; by default models on the same device share one.
         quantization: "int8" or "int4": the matrices of linear layers are rounded to this while they are loaded, and
-            what they are multiplied with to 8 bits; less memory, and faster. On a CPU only.
+            on a CPU what they are multiplied with to 8 bits; less memory, and faster.
         adapter: folder or hub id of a PEFT adapter (LoRA, DoRA) of the checkpoint, which is merged into its weights as
             they are loaded. Tokenizer, template and recipe are the adapter's where its folder has them.
         template_options: what the chat template reads beside the messages, such as ``{"enable_thinking": False}``; on

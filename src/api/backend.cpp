@@ -49,8 +49,7 @@ std::string stamps(const base::Checkpoint& checkpoint) {
 }
 
 // How the matrices of a checkpoint are kept: as the caller says, or as its file has them.
-base::LinearFormat linears_of(const base::Checkpoint& checkpoint, const std::string& quantization,
-                              const std::string& device) {
+base::LinearFormat linears_of(const base::Checkpoint& checkpoint, const std::string& quantization) {
   const auto asked = base::parse_quantization(quantization);
   if (!asked) {
     throw InputError(fmt::format("quantization is \"{}\": it must be {}.", base::printable(quantization, 40),
@@ -70,12 +69,6 @@ base::LinearFormat linears_of(const base::Checkpoint& checkpoint, const std::str
         fmt::format("The weights of {} are {}, to which an adapter cannot add: merge it into the original "
                     "checkpoint with `tte quantize --adapter`, or load that.",
                     shown, name));
-  }
-  if (base::is_rounded(stored.value_or(*asked)) && device != "cpu") {
-    throw InputError(
-        fmt::format("{} {}, which runs on a CPU, and the device is {}: {}, or give device=\"cpu\".",
-                    stored ? fmt::format("The weights of {} are", shown) : "quantization is", name, device,
-                    stored ? "give the original checkpoint" : "leave it out"));
   }
   return stored.value_or(*asked);
 }
@@ -122,7 +115,7 @@ weights::Placement Backend::Impl::placement_of(const base::Checkpoint& checkpoin
     throw InputError(fmt::format("dtype is \"{}\": it must be \"auto\", {}.", base::printable(dtype, 40),
                                  base::dtype_list()));
   }
-  const base::LinearFormat linears = linears_of(checkpoint, quantization, device_.name);
+  const base::LinearFormat linears = linears_of(checkpoint, quantization);
   // Numbers that stay as they are stand in the processor's own order, where it has one.
   placement.linears =
       base::is_rounded(linears) || !placement.device.is_cpu() ? linears : base::LinearFormat::kPanels;

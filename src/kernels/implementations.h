@@ -1,5 +1,6 @@
 // What a device implements, and its table: included by cpu_kernels.h and cuda_kernels.h, each inside its namespace,
-// which has kCacheBlockSize. kernels.h states what each function does; dispatch.cpp has checked its arguments.
+// which has kCacheBlockSize and kPackMatrix. kernels.h and packed_weight.h state what each function does; dispatch.cpp
+// and packed_weight.cpp have checked its arguments.
 
 Linear linear;
 LinearFloat linear_float;
@@ -15,6 +16,8 @@ decltype(kernels::store_kv) store_kv;
 decltype(kernels::paged_attention) paged_attention;
 decltype(kernels::causal_conv_silu) causal_conv_silu;
 decltype(kernels::gated_delta_rule) gated_delta_rule;
+PackRounded pack_rounded;
+decltype(kernels::packed_weight) packed_weight;
 
 inline constexpr KernelTable kTable{
     .linear = linear,
@@ -31,5 +34,8 @@ inline constexpr KernelTable kTable{
     .paged_attention = paged_attention,
     .causal_conv_silu = causal_conv_silu,
     .gated_delta_rule = gated_delta_rule,
+    .pack_matrix = kPackMatrix,
+    .pack_rounded = pack_rounded,
+    .packed_weight = packed_weight,
     .cache_block_size = kCacheBlockSize,
 };

@@ -2,7 +2,10 @@
 // its own.
 #pragma once
 
+#include <vector>
+
 #include "kernels/kernels.h"
+#include "kernels/packed_weight.h"
 
 namespace tte::kernels {
 
@@ -10,6 +13,11 @@ namespace tte::kernels {
 using Linear = at::Tensor(const at::Tensor& x, const at::Tensor& weight,
                           const std::optional<at::Tensor>& bias);
 using LinearFloat = at::Tensor(const at::Tensor& x, const at::Tensor& weight);
+
+// kernels::pack() of a matrix, and of what was rounded; their results are on the CPU.
+using PackMatrix = at::Tensor(const at::Tensor& matrix, base::LinearFormat format);
+using PackRounded = at::Tensor(const std::vector<base::RoundedMatrix>& parts, std::int64_t inputs,
+                               base::LinearFormat format);
 
 struct KernelTable {
   Linear* linear;
@@ -26,6 +34,9 @@ struct KernelTable {
   decltype(kernels::paged_attention)* paged_attention;
   decltype(kernels::causal_conv_silu)* causal_conv_silu;
   decltype(kernels::gated_delta_rule)* gated_delta_rule;
+  PackMatrix* pack_matrix;  // Null: a matrix is rounded first.
+  PackRounded* pack_rounded;
+  decltype(kernels::packed_weight)* packed_weight;
   std::int64_t cache_block_size;
 };
 
@@ -41,6 +52,6 @@ const KernelTable* loaded_cuda_kernels();
 // library was built for another layout of KernelTable.
 using CudaTableFunction = const KernelTable* (*)(int version);
 inline constexpr const char* kCudaTableSymbol = "tte_cuda_kernel_table";
-inline constexpr int kCudaTableVersion = 3;
+inline constexpr int kCudaTableVersion = 4;
 
 }  // namespace tte::kernels

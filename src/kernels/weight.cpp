@@ -32,15 +32,6 @@ Weight::Weight(at::Tensor matrix) : format_(&kPlain), dtype_(matrix.scalar_type(
   values_.data = std::move(matrix);
 }
 
-Weight::Weight(const WeightFormat& format, Values values, std::int64_t outputs, std::int64_t inputs,
-               at::ScalarType dtype, at::Device device)
-    : format_(&format),
-      values_(std::move(values)),
-      outputs_(outputs),
-      inputs_(inputs),
-      dtype_(dtype),
-      device_(device) {}
-
 Weight Weight::part(std::int64_t begin, std::int64_t count) const {
   TORCH_CHECK(begin >= 0 && count >= 0 && begin <= outputs_ - count, "a weight of ", outputs_,
               " outputs has no part ", begin, " .. ", begin + count);

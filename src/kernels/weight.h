@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <utility>
 
 namespace tte::kernels {
 
@@ -32,7 +33,13 @@ class Weight {
   Weight(at::Tensor matrix);  // NOLINT(google-explicit-constructor): a matrix is a weight.
   // x and results have this `dtype` and are on this `device`.
   Weight(const WeightFormat& format, Values values, std::int64_t outputs, std::int64_t inputs,
-         at::ScalarType dtype, at::Device device);
+         at::ScalarType dtype, at::Device device)  // Here, for libtte_cuda.so, which links nothing of ours.
+      : format_(&format),
+        values_(std::move(values)),
+        outputs_(outputs),
+        inputs_(inputs),
+        dtype_(dtype),
+        device_(device) {}
 
   [[nodiscard]] std::int64_t outputs() const { return outputs_; }
   [[nodiscard]] std::int64_t inputs() const { return inputs_; }

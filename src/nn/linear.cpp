@@ -28,10 +28,11 @@ kernels::Weight load_weight(const weights::StateDict& weights, const std::vector
         all_packed && weights.has(names[i]) && is_packed(weights, names[i], shapes[i].front(), inputs);
   }
   if (!all_packed) return weights.stacked(names, shapes);
+  const at::Device device = weights.device();
   const weights::StateDict::Packer pack = {
-      [format](const at::Tensor& matrix) { return kernels::pack(matrix, format); },
-      [format, inputs](const std::vector<base::RoundedMatrix>& parts) {
-        return kernels::pack(parts, inputs, format);
+      [format, device](const at::Tensor& matrix) { return kernels::pack(matrix, format, device); },
+      [format, device, inputs](const std::vector<base::RoundedMatrix>& parts) {
+        return kernels::pack(parts, inputs, format, device);
       }};
   return kernels::packed_weight(weights.packed(names, shapes, pack), format, outputs, inputs,
                                 weights.dtype(names.front()));
@@ -41,7 +42,8 @@ kernels::Weight as_weight(const weights::StateDict& weights, const at::Tensor& m
   const base::LinearFormat format = weights.linears();
   const std::int64_t out = matrix.size(0), in = matrix.size(1);
   if (!kernels::is_packed(format, out, in, matrix.scalar_type())) return matrix;
-  return kernels::packed_weight(kernels::pack(matrix, format), format, out, in, matrix.scalar_type());
+  return kernels::packed_weight(kernels::pack(matrix, format, matrix.device()), format, out, in,
+                                matrix.scalar_type());
 }
 
 Linear::Linear(const weights::StateDict& weights, const std::string& name, std::int64_t in, std::int64_t out)

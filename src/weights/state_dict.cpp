@@ -94,7 +94,8 @@ struct StateDict::Checkpoint {
   }
   std::optional<std::pair<std::string, std::string>> tied;  // Naming::tied
   [[nodiscard]] at::Tensor stack(const std::vector<const Entry*>& parts,
-                                 const std::vector<std::int64_t>& shape, at::ScalarType dtype) const;
+                                 const std::vector<std::int64_t>& shape, at::ScalarType dtype,
+                                 at::Device device) const;
 
   // For a name that is missing: ` (there is "...")` with one that ends alike, if any.
   [[nodiscard]] std::string resembling(std::string_view missing) const;
@@ -150,17 +151,18 @@ at::Tensor StateDict::Checkpoint::take(const std::vector<const Entry*>& parts,
 }
 
 at::Tensor StateDict::Checkpoint::stack(const std::vector<const Entry*>& parts,
-                                        const std::vector<std::int64_t>& shape, at::ScalarType dtype) const {
+                                        const std::vector<std::int64_t>& shape, at::ScalarType dtype,
+                                        at::Device device) const {
   if (adjacent(parts)) {
     const StoredTensor& first = parts[0]->stored;
     return map_tensor(parts[0]->file->file(), first.begin, shape, *scalar_type(first.dtype))
-        .to(placement.device, dtype);
+        .to(device, dtype);
   }
-  at::Tensor whole = at::empty(shape, at::TensorOptions(dtype).device(placement.device));
+  at::Tensor whole = at::empty(shape, at::TensorOptions(dtype).device(device));
   std::int64_t row = 0;
   for (const Entry* part : parts) {
     at::Tensor tensor = part->load();
-    if (!part->deltas.empty()) tensor = tensor.to(placement.device);
+    if (!part->deltas.empty()) tensor = tensor.to(device);
     for (const Delta& delta : part->deltas) tensor = delta.merge(tensor);
     const std::int64_t rows = tensor.size(0);
     whole.narrow(0, row, rows).copy_(tensor);
@@ -179,8 +181,8 @@ at::Tensor StateDict::Checkpoint::packed(const std::vector<const Entry*>& parts,
     if (!matrix) break;
     rounded.push_back(*std::move(matrix));
   }
-  at::Tensor packed =
-      rounded.size() == parts.size() ? pack.rounded(rounded) : pack.numbers(stack(parts, shape, dtype));
+  at::Tensor packed = rounded.size() == parts.size() ? pack.rounded(rounded)
+                                                     : pack.numbers(stack(parts, shape, dtype, at::kCPU));
   // The file's pages were read once, and would count as this process's memory from now on.
   for (const Entry* part : parts) part->mapped().let_go(part->stored.begin, part->stored.size);
   return packed;
@@ -190,7 +192,8 @@ at::Tensor StateDict::Checkpoint::place(const std::vector<const Entry*>& parts,
                                         const std::vector<std::int64_t>& shape, const Packer* pack) const {
   const at::ScalarType dtype = dtype_of(*parts[0]);
   const auto make = [&] {
-    return pack != nullptr ? packed(parts, shape, dtype, *pack) : stack(parts, shape, dtype);
+    return pack != nullptr ? packed(parts, shape, dtype, *pack)
+                           : stack(parts, shape, dtype, placement.device);
   };
   if (!placement.store) return make();
   base::Digester origin;
@@ -432,6 +435,10 @@ base::LinearFormat StateDict::linears() const {
   return checkpoint_->placement.linears;
 }
 
+at::Device StateDict::device() const {
+  return checkpoint_->placement.device;
+}
+
 at::Tensor StateDict::stacked(const std::vector<std::string>& names,
                               const std::vector<std::vector<std::int64_t>>& shapes) const {
   const auto [parts, whole] = parts_of(names, shapes);
@@ -514,7 +521,7 @@ TensorsToWrite StateDict::unrounded(const std::string& name, const Entry& entry)
   }
   const at::ScalarType dtype = checkpoint_->dtype_of(entry);
   return {{{name, stored_name(dtype), entry.shape}}, [checkpoint = checkpoint_, entry = &entry, dtype] {
-            return std::vector{checkpoint->stack({entry}, entry->shape, dtype)};
+            return std::vector{checkpoint->stack({entry}, entry->shape, dtype, at::kCPU)};
           }};
 }
 
@@ -535,7 +542,8 @@ std::vector<TensorsToWrite> StateDict::rounded(const Round& round) const {
     }
     name.resize(name.size() - kWeight.size());
     const auto make = [checkpoint = checkpoint_, entry = &entry, round] {
-      const at::Tensor matrix = checkpoint->stack({entry}, entry->shape, checkpoint->dtype_of(*entry));
+      const at::Tensor matrix =
+          checkpoint->stack({entry}, entry->shape, checkpoint->dtype_of(*entry), at::kCPU);
       base::RoundedMatrix made = round(matrix);
       entry->mapped().let_go(entry->stored.begin, entry->stored.size);
       return made;

@@ -65,6 +65,7 @@ class StateDict {
   // The dtype in which it is taken out: the placement's, else the stored one.
   [[nodiscard]] at::ScalarType dtype(std::string_view name) const;
   [[nodiscard]] base::LinearFormat linears() const;
+  [[nodiscard]] at::Device device() const;  // The placement's.
 
   // Takes a tensor out and marks it used. Throws ModelError naming tensor and file if it is absent, its shape
   // is not `shape`, or it is not F32, F16 or BF16.
@@ -77,8 +78,8 @@ class StateDict {
   [[nodiscard]] at::Tensor stacked(const std::vector<std::string>& names,
                                    const std::vector<std::vector<std::int64_t>>& shapes) const;
 
-  // Makes the linears' format: of a matrix of numbers, or of matrices below each other whose codes and scales are those
-  // of the format.
+  // Makes the linears' format, on the placement's device: of a matrix of numbers on the CPU, or of matrices below each
+  // other whose codes and scales are those of the format.
   struct Packer {
     std::function<at::Tensor(const at::Tensor&)> numbers;
     std::function<at::Tensor(const std::vector<base::RoundedMatrix>&)> rounded;

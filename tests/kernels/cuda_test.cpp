@@ -5,11 +5,13 @@
 
 #include <cmath>
 
+#include "kernels/packed_weight.h"
 #include "kernels/pages.h"
 
 namespace tte::kernels {
 namespace {
 
+using base::LinearFormat;
 using reference::difference;
 using reference::make_pages;
 using reference::Pages;
@@ -225,6 +227,145 @@ TEST_P(CudaTest, Gates) {
                          2.02 * rounding(type) + 16.0 * rounding(at::kFloat)),
               "");
   }
+}
+
+constexpr LinearFormat kRounded[] = {LinearFormat::kInt8, LinearFormat::kInt4};
+
+// A weight of few bits as files have it, drawn at random, and its numbers.
+struct RandomRounded {
+  RandomRounded(LinearFormat format, std::int64_t out, std::int64_t in, std::uint64_t seed = 1) {
+    at::manual_seed(seed);
+    const bool four = format == LinearFormat::kInt4;
+    const std::int64_t groups = four ? (in + base::kInt4Group - 1) / base::kInt4Group : 1;
+    matrix.scales = (at::rand({out, groups}) + 0.1) / (74.0 * std::sqrt(in));
+    // Words are filled up with whatever there is.
+    matrix.codes = four ? at::randint(0, 256, {out, (in + 7) / 8 * 4}, at::kByte)
+                        : at::randint(-128, 128, {out, in}, at::kChar);
+    if (four)
+      matrix.factors = at::randint(-15, 16, {out, groups * base::kInt4Group / base::kInt4Block}, at::kChar);
+    numbers = reference::numbers(matrix, format, in);
+  }
+  base::RoundedMatrix matrix;
+  at::Tensor numbers;  // float64 [out, in]
+};
+
+Weight weight_of(const RandomRounded& rounded, LinearFormat format, at::ScalarType type) {
+  const std::int64_t out = rounded.numbers.size(0), in = rounded.numbers.size(1);
+  return packed_weight(pack({rounded.matrix}, in, format, kDevice), format, out, in, type);
+}
+
+// What x times a weight differs in from its numbers, which are rounded to x's type where there are many rows.
+std::string product_difference(const at::Tensor& x, const RandomRounded& rounded, const Weight& weight,
+                               const at::Tensor& bias) {
+  const auto type = x.scalar_type();
+  const bool many = x.size(0) > 8;
+  const at::Tensor numbers = many ? rounded.numbers.to(type) : rounded.numbers;
+  double sums = 8.0 * rounding(at::kFloat) * std::sqrt(static_cast<double>(x.size(1)));
+  // One that lies between two of the type's may become the other of them.
+  if (many && numbers.numel() > 0)
+    sums += 2.0 * rounding(type) * (numbers.abs().max() * x.abs().max()).item<double>();
+  const at::Tensor on_gpu = x.is_contiguous() ? x.to(kDevice) : x;
+  const std::optional<at::Tensor> wide = bias.to(at::kDouble);
+  const at::Tensor logits = kernels::linear_float(on_gpu, weight),
+                   plain = kernels::linear(on_gpu, weight, {}),
+                   biased = kernels::linear(on_gpu, weight, bias.to(kDevice));
+  if (logits.scalar_type() != at::kFloat || plain.scalar_type() != type) return "the types are wrong";
+  const at::Tensor host = x.cpu(), right = reference::linear(host, numbers, {});
+  std::string out = difference(logits, right, sums);
+  if (out.empty()) out = difference(plain, right, 2.02 * rounding(type) + sums);
+  if (out.empty())
+    out = difference(biased, reference::linear(host, numbers, wide), 2.02 * rounding(type) + sums);
+  return out;
+}
+
+TEST_P(CudaTest, ProductsWithWeightsOfFewBits) {
+  const auto type = GetParam();
+  for (const LinearFormat format : kRounded) {
+    for (const auto& [in, out] :
+         {std::pair{64, 64}, {65, 33}, {1, 1}, {8, 5}, {136, 70}, {1000, 13}, {2600, 7}, {1536, 66}}) {
+      const RandomRounded rounded(format, out, in);
+      const Weight weight = weight_of(rounded, format, type);
+      const at::Tensor bias = random({out}, type, 3);
+      for (const std::int64_t rows : {0, 1, 2, 3, 4, 5, 8, 9, 40})
+        EXPECT_EQ(product_difference(random({rows, in}, type, 1), rounded, weight, bias), "")
+            << base::quantization_name(format) << ", " << rows << " rows, " << in << " -> " << out;
+    }
+  }
+}
+
+TEST_P(CudaTest, RowsOfProductsMayLieAnywhere) {
+  const auto type = GetParam();
+  for (const LinearFormat format : kRounded) {
+    const RandomRounded rounded(format, 9, 128);
+    const Weight weight = weight_of(rounded, format, type);
+    const at::Tensor bias = random({9}, type, 3), all = random({12, 300}, type, 1).to(kDevice);
+    for (const std::int64_t rows : {1, 3, 11}) {
+      for (const auto& x :
+           {all.narrow(0, 0, rows).narrow(1, 0, 128), all.narrow(0, 1, rows).narrow(1, 3, 128),
+            all.narrow(1, 0, rows).narrow(0, 0, 12).t().repeat({1, 11}).narrow(1, 1, 128)})
+        EXPECT_EQ(product_difference(x, rounded, weight, bias), "") << rows << " rows, " << x.strides();
+    }
+  }
+}
+
+TEST_P(CudaTest, PartsOfWeightsOfFewBits) {
+  const auto type = GetParam();
+  for (const LinearFormat format : kRounded) {
+    const RandomRounded rounded(format, 70, 96);
+    const Weight whole = weight_of(rounded, format, type);
+    for (const auto& [begin, count] : {std::pair{0, 70}, {0, 7}, {3, 40}, {30, 1}, {69, 1}, {5, 0}}) {
+      RandomRounded part = rounded;
+      part.numbers = rounded.numbers.narrow(0, begin, count);
+      const at::Tensor bias = random({count}, type, 3);
+      for (const std::int64_t rows : {1, 7, 20}) {
+        const at::Tensor x = random({rows, 96}, type, 1);
+        EXPECT_EQ(product_difference(x, part, whole.part(begin, count), bias), "") << begin << ", " << count;
+        const Weight twice = whole.part(begin, count).part(count / 2, count - count / 2);
+        part.numbers = rounded.numbers.narrow(0, begin + count / 2, count - count / 2);
+        EXPECT_EQ(product_difference(x, part, twice, bias.narrow(0, count / 2, count - count / 2)), "");
+        part.numbers = rounded.numbers.narrow(0, begin, count);
+      }
+    }
+    // One below the other.
+    const RandomRounded other(format, 5, 96, 2);
+    EXPECT_TRUE(pack({rounded.matrix, other.matrix}, 96, format, kDevice)
+                    .equal(at::cat({pack({rounded.matrix}, 96, format, kDevice),
+                                    pack({other.matrix}, 96, format, kDevice)})));
+  }
+}
+
+TEST_P(CudaTest, AnOutputThatIsNotANumberStaysAlone) {
+  const auto type = GetParam();
+  for (const LinearFormat format : kRounded) {
+    RandomRounded rounded(format, 6, 64);
+    rounded.matrix.scales[3][0] = NAN;
+    for (const std::int64_t rows : {2, 10}) {
+      const at::Tensor y =
+          kernels::linear(gpu(random({rows, 64}, type, 1)), weight_of(rounded, format, type), {}).cpu();
+      EXPECT_TRUE(y.isnan().equal(at::arange(6).eq(3).expand({rows, 6})));
+    }
+  }
+}
+
+// Of so many numbers that they are not made all at once.
+TEST(LargeWeightsTest, BecomeNumbersPieceByPiece) {
+  load_cuda();
+  const RandomRounded rounded(LinearFormat::kInt4, 4170, 4096);
+  const Weight weight = weight_of(rounded, LinearFormat::kInt4, at::kBFloat16);
+  EXPECT_EQ(product_difference(random({9, 4096}, at::kBFloat16, 1), rounded, weight,
+                               random({4170}, at::kBFloat16, 3)),
+            "");
+}
+
+TEST(LargeWeightsTest, OtherFormatsAndSizesAreRefused) {
+  load_cuda();
+  const RandomRounded rounded(LinearFormat::kInt8, 64, 72);
+  const at::Tensor bytes = pack({rounded.matrix}, 72, LinearFormat::kInt8, kDevice);
+  EXPECT_THROW(packed_weight(bytes, LinearFormat::kInt8, 65, 72, at::kFloat), c10::Error);
+  EXPECT_THROW(packed_weight(bytes, LinearFormat::kInt4, 64, 72, at::kFloat), c10::Error);
+  EXPECT_THROW(packed_weight(bytes, LinearFormat::kPanels, 64, 72, at::kFloat), c10::Error);
+  EXPECT_THROW(pack({rounded.matrix}, 73, LinearFormat::kInt8, kDevice), c10::Error);
+  EXPECT_THROW(pack({rounded.matrix}, 72, LinearFormat::kInt4, kDevice), c10::Error);
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, CudaTest, testing::Values(at::kFloat, at::kBFloat16, at::kHalf),

@@ -127,6 +127,18 @@ at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
   return scores.softmax(-1).matmul(values).transpose(0, 1).reshape({rows, -1});
 }
 
+at::Tensor numbers(const base::RoundedMatrix& matrix, base::LinearFormat format, std::int64_t inputs) {
+  if (format == base::LinearFormat::kInt8) return matrix.codes.to(at::kDouble) * matrix.scales;
+  const auto of_inputs = [inputs](const at::Tensor& x, std::int64_t size) {
+    return x.to(at::kDouble).repeat_interleave(size, 1).narrow(1, 0, inputs);
+  };
+  // The earlier code in the low half.
+  const at::Tensor codes =
+      at::stack({matrix.codes.bitwise_and(15), matrix.codes.bitwise_right_shift(4)}, 2).flatten(1);
+  return (of_inputs(codes, 1) - 8) * of_inputs(matrix.factors, base::kInt4Block) *
+         of_inputs(matrix.scales, base::kInt4Group);
+}
+
 double rounding(at::ScalarType type) {
   switch (type) {
     case at::kBFloat16:

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "base/linear_format.h"
+#include "base/rounded_matrix.h"
 #include "kernels/kernels.h"
 
 namespace tte::kernels::reference {
@@ -36,6 +38,9 @@ DeltaInputs random_delta_inputs(std::int64_t rows, std::int64_t key_heads, std::
                                 std::int64_t key_dim, std::int64_t value_dim, at::ScalarType type);
 // Rows begin .. begin + count of them.
 DeltaInputs rows_of(const DeltaInputs& inputs, std::int64_t begin, std::int64_t count);
+
+// The numbers [outputs, inputs] that codes stand for.
+at::Tensor numbers(const base::RoundedMatrix& matrix, base::LinearFormat format, std::int64_t inputs);
 
 // The largest relative error of rounding to the type.
 double rounding(at::ScalarType type);

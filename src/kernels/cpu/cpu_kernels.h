@@ -6,6 +6,8 @@
 namespace tte::kernels::cpu {
 
 inline constexpr std::int64_t kCacheBlockSize = 64;
+PackMatrix pack_matrix;
+inline constexpr PackMatrix* kPackMatrix = pack_matrix;
 
 #include "kernels/implementations.h"
 

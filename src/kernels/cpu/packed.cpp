@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/simd/host.h"
 #include "kernels/cpu/simd/panels.h"
@@ -229,28 +230,6 @@ bool is_packed(LinearFormat format, std::int64_t outputs, std::int64_t inputs, a
          !simd::has_bfloat16_tiles();
 }
 
-at::Tensor pack(const at::Tensor& given, LinearFormat format) {
-  const at::Tensor matrix = dense_rows(given);
-  const std::int64_t inputs = matrix.size(1);
-  TORCH_CHECK(format != LinearFormat::kPanels || (matrix.scalar_type() == at::kBFloat16 && inputs % 2 == 0),
-              "panels are of bfloat16 and an even number of inputs");
-  const auto fill = [&](std::int64_t first, std::int64_t count, std::uint8_t* panel) {
-    const std::int64_t stride = matrix.stride(0);
-    if (format == LinearFormat::kPanels) {
-      simd::pack_pair_panel(static_cast<const std::uint16_t*>(at_element(matrix, first * stride)),
-                            size(stride), size(count), size(inputs), reinterpret_cast<std::uint16_t*>(panel));
-      return;
-    }
-    Output output(bits_of(format), inputs);
-    for (std::int64_t i = 0; i < count; ++i) {
-      simd::round_output(output.bits, type_of(matrix), at_element(matrix, (first + i) * stride), output.k,
-                         output.rounded());
-      simd::place_output(output.bits, output.rounded(), output.k, size(i), panel);
-    }
-  };
-  return pack_panels(format, matrix.size(0), inputs, fill);
-}
-
 base::RoundedMatrix round(const at::Tensor& given, LinearFormat format) {
   const at::Tensor matrix = dense_rows(given);
   const std::int64_t outputs = matrix.size(0), inputs = matrix.size(1);
@@ -274,21 +253,36 @@ base::RoundedMatrix round(const at::Tensor& given, LinearFormat format) {
   return out;
 }
 
-at::Tensor pack(const std::vector<base::RoundedMatrix>& parts, std::int64_t inputs, LinearFormat format) {
+namespace cpu {
+
+at::Tensor pack_matrix(const at::Tensor& given, LinearFormat format) {
+  const at::Tensor matrix = dense_rows(given);
+  const std::int64_t inputs = matrix.size(1);
+  TORCH_CHECK(format != LinearFormat::kPanels || (matrix.scalar_type() == at::kBFloat16 && inputs % 2 == 0),
+              "panels are of bfloat16 and an even number of inputs");
+  const auto fill = [&](std::int64_t first, std::int64_t count, std::uint8_t* panel) {
+    const std::int64_t stride = matrix.stride(0);
+    if (format == LinearFormat::kPanels) {
+      simd::pack_pair_panel(static_cast<const std::uint16_t*>(at_element(matrix, first * stride)),
+                            size(stride), size(count), size(inputs), reinterpret_cast<std::uint16_t*>(panel));
+      return;
+    }
+    Output output(bits_of(format), inputs);
+    for (std::int64_t i = 0; i < count; ++i) {
+      simd::round_output(output.bits, type_of(matrix), at_element(matrix, (first + i) * stride), output.k,
+                         output.rounded());
+      simd::place_output(output.bits, output.rounded(), output.k, size(i), panel);
+    }
+  };
+  return pack_panels(format, matrix.size(0), inputs, fill);
+}
+
+at::Tensor pack_rounded(const std::vector<base::RoundedMatrix>& parts, std::int64_t inputs,
+                        LinearFormat format) {
   const Bits bits = bits_of(format);
-  const auto scales = static_cast<std::int64_t>(simd::scales_of(bits, size(inputs)));
   std::vector<std::pair<const base::RoundedMatrix*, std::int64_t>> outputs;
   for (const base::RoundedMatrix& part : parts) {
-    const std::int64_t count = part.codes.size(0);
-    const auto fits = [count](const at::Tensor& tensor, std::int64_t columns) {
-      return tensor.defined() && tensor.is_contiguous() &&
-             tensor.sizes() == at::IntArrayRef({count, columns});
-    };
-    TORCH_CHECK(fits(part.codes, stored_codes(bits, inputs)) && fits(part.scales, scales) &&
-                    (bits == Bits::kEight || fits(part.factors, factors_of(bits, inputs))),
-                "codes ", part.codes.sizes(), " and scales ", part.scales.sizes(),
-                " are not those of a weight of ", inputs, " inputs");
-    for (std::int64_t i = 0; i < count; ++i) outputs.emplace_back(&part, i);
+    for (std::int64_t i = 0; i < part.codes.size(0); ++i) outputs.emplace_back(&part, i);
   }
   const auto fill = [&](std::int64_t first, std::int64_t count, std::uint8_t* panel) {
     Output output(bits, inputs);
@@ -309,5 +303,7 @@ Weight packed_weight(at::Tensor packed, LinearFormat format, std::int64_t output
   const at::Device device = packed.device();
   return {functions_of(format), {std::move(packed)}, outputs, inputs, dtype, device};
 }
+
+}  // namespace cpu
 
 }  // namespace tte::kernels

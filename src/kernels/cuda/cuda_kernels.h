@@ -14,6 +14,7 @@ namespace tte::kernels::cuda {
 
 // Flash attention wants pages of a multiple of 256 tokens.
 inline constexpr std::int64_t kCacheBlockSize = 256;
+inline constexpr PackMatrix* kPackMatrix = nullptr;
 
 #include "kernels/implementations.h"
 

@@ -1,30 +1,14 @@
 // Everything but attention: matrix products by cuBLAS, the rest by the kernels of rows.h.
 #include <ATen/ATen.h>
-#include <c10/cuda/CUDAException.h>
-#include <c10/cuda/CUDAGuard.h>
-#include <c10/cuda/CUDAStream.h>
 
 #include <cmath>
 
 #include "kernels/cuda/cuda_kernels.h"
+#include "kernels/cuda/launch.h"
 #include "kernels/cuda/recurrent.h"
 
 namespace tte::kernels::cuda {
 namespace {
-
-// The stream that tensors of x's device are used on. Alive while kernels are launched: it selects the device.
-class Launch {
- public:
-  explicit Launch(const at::Tensor& x) : guard_(x.device()) {}
-  Launch(const Launch&) = delete;
-  Launch& operator=(const Launch&) = delete;
-  [[nodiscard]] cudaStream_t stream() const { return c10::cuda::getCurrentCUDAStream().stream(); }
-  // Call after the kernel: says what was wrong with the launch.
-  void check() const { C10_CUDA_CHECK(cudaGetLastError()); }
-
- private:
-  c10::cuda::CUDAGuard guard_;
-};
 
 // Can the rows of x be described by one stride, or two?
 bool has_plain_rows(const at::Tensor& x) {
