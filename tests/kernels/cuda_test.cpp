@@ -1,6 +1,5 @@
-// The CUDA kernels against the same float64 formulas. Built twice: test_kernels_cuda for a GPU, registered
-// with ctest where there is one, and test_kernels_cuda_shim for every machine, which runs them on the
-// processor.
+// The CUDA kernels against the same float64 formulas. Built twice: into tte_cuda_check for a GPU, and as
+// test_kernels_cuda_shim for every machine, which runs them on the processor.
 #include <gtest/gtest.h>
 
 #include <cmath>

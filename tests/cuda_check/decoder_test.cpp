@@ -1,0 +1,191 @@
+// Whole decoders of random weights: those of the CUDA kernels against the CPU's in float32.
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cuda_check/device.h"
+#include "cuda_check/random_decoder.h"
+#include "kernels/kernels.h"
+#include "kernels/packed_weight.h"
+#include "temp_dir.h"
+#include "weights/rounding.h"
+#include "weights/safetensors_writer.h"
+#include "weights/state_dict.h"
+
+namespace tte::testing {
+namespace {
+
+using base::LinearFormat;
+using models::LanguageModel;
+
+constexpr DecoderSizes kSizes =
+    kIsShim ? DecoderSizes{2, 72, 64, 4, 2, 32, 70} : DecoderSizes{4, 768, 2048, 6, 2, 128, 4000};
+// Tokens of two prompts that are read in one step, those of the step in which the first goes on while more of the
+// second is read, and steps in which both go on.
+constexpr std::int64_t kPrompts[] = {kIsShim ? 21 : 700, kIsShim ? 6 : 90};
+constexpr std::int64_t kPiece = 12;
+constexpr std::int64_t kStateBytes = std::int64_t{64} << 20;
+constexpr int kSteps = kIsShim ? 1 : 3;
+
+struct Segment {
+  std::int64_t sequence = 0, tokens = 0;
+};
+
+// Runs steps of sequences whose tokens are random.
+class Run {
+ public:
+  Run(const LanguageModel& model, std::int64_t sequences) : model_(model) {
+    at::Generator generator = at::detail::createCPUGenerator(3);
+    ids_ = at::randint(kSizes.vocab, {sequences, 2 * kPrompts[0]}, generator, at::kLong);
+    for (std::int64_t i = 0; i < sequences; ++i) states_.push_back(model.start(ids_.size(1)));
+  }
+
+  // The logits of the last tokens of each segment, or of all.
+  at::Tensor step(const std::vector<Segment>& segments, bool all) {
+    models::RaggedBatch batch;
+    std::vector<at::Tensor> ids, positions;
+    std::int64_t rows = 0;
+    for (const auto& [sequence, tokens] : segments) {
+      models::SequenceState& state = *states_[static_cast<std::size_t>(sequence)];
+      batch.segments.push_back({&state, tokens});
+      ids.push_back(ids_[sequence].narrow(0, state.length(), tokens));
+      positions.push_back(at::arange(state.length(), state.length() + tokens, at::kLong).expand({3, tokens}));
+      for (std::int64_t i = 0; i < tokens; ++i, ++rows)
+        if (all || i + 1 == tokens) batch.output_rows.push_back(rows);
+    }
+    batch.ids = at::cat(ids);
+    batch.positions = at::cat(positions, 1).contiguous();
+    return model_.logits(model_.forward(batch)).cpu();
+  }
+
+ private:
+  const LanguageModel& model_;
+  at::Tensor ids_;
+  std::vector<std::unique_ptr<models::SequenceState>> states_;
+};
+
+LanguageModel load(const std::filesystem::path& file, DecoderKind kind, at::Device device,
+                   at::ScalarType dtype, LinearFormat format) {
+  weights::Placement placement;
+  placement.device = device;
+  placement.dtype = dtype;
+  placement.linears = format;
+  return {decoder_config(kind, kSizes), weights::StateDict::open(base::Checkpoint(file), placement),
+          kStateBytes};
+}
+
+// The logits of all rows of some steps.
+at::Tensor logits_of(const LanguageModel& model) {
+  Run run(model, 2);
+  std::vector<at::Tensor> logits{run.step({{0, kPrompts[0]}, {1, kPrompts[1]}}, /*all=*/true)};
+  logits.push_back(run.step({{0, 1}, {1, kPiece}}, /*all=*/false));
+  for (int i = 0; i < kSteps; ++i) logits.push_back(run.step({{0, 1}, {1, 1}}, /*all=*/true));
+  return at::cat(logits);
+}
+
+// The CPU's in float32, of a decoder whose matrices are numbers that were rounded before.
+const at::Tensor& expected_logits(DecoderKind kind, LinearFormat rounded) {
+  static std::map<std::pair<DecoderKind, LinearFormat>, at::Tensor> known;
+  at::Tensor& logits = known[{kind, rounded}];
+  if (logits.defined()) return logits;
+  const TempDir folder;
+  const auto file = folder.path() / "model.safetensors";
+  write_decoder(file, kind, kSizes, rounded);
+  use_cuda(false);
+  logits = logits_of(load(file, kind, at::kCPU, at::kFloat, LinearFormat::kPlain));
+  use_cuda(true);
+  return logits;
+}
+
+struct Case {
+  DecoderKind kind;
+  at::ScalarType dtype;
+  LinearFormat format;
+};
+
+class DecoderTest : public ::testing::TestWithParam<Case> {
+ protected:
+  static void SetUpTestSuite() { kernels::load_cuda(); }
+};
+
+// How far logits, whose size is 1, may be off: on average, and one of them.
+struct Tolerance {
+  double mean = 0, most = 0;
+};
+Tolerance tolerance(at::ScalarType dtype) {
+  if (dtype == at::kFloat) return {2e-5, 1e-3};
+  return dtype == at::kHalf ? Tolerance{2e-3, 0.06} : Tolerance{0.015, 0.4};
+}
+
+TEST_P(DecoderTest, GivesTheLogitsOfTheCpu) {
+  const auto [kind, dtype, format] = GetParam();
+  const at::Tensor& expected = expected_logits(kind, format);
+  const TempDir folder;
+  const auto file = folder.path() / "model.safetensors";
+  write_decoder(file, kind, kSizes);
+  const at::Tensor actual = logits_of(load(file, kind, cuda_device(), dtype, format));
+  ASSERT_EQ(actual.scalar_type(), at::kFloat);
+  EXPECT_NEAR(expected.std().item<double>(), 1.0, 0.25);
+  const at::Tensor off = (actual - expected).abs();
+  const double mean = off.mean().item<double>(), most = off.max().item<double>();
+  RecordProperty("mean_difference", std::to_string(mean));
+  RecordProperty("largest_difference", std::to_string(most));
+  EXPECT_LT(mean, tolerance(dtype).mean);
+  EXPECT_LT(most, tolerance(dtype).most);  // Not where one is not a number.
+}
+
+// What `tte quantize` writes of a decoder.
+std::filesystem::path write_rounded(const TempDir& folder, DecoderKind kind, LinearFormat format) {
+  const auto plain = folder.path() / "plain.safetensors", made = folder.path() / "model.safetensors";
+  write_decoder(plain, kind, kSizes);
+  weights::Placement placement;
+  placement.linears = format;
+  use_cuda(false);
+  const auto tensors = weights::StateDict::open(base::Checkpoint(plain), placement);
+  const LanguageModel model(decoder_config(kind, kSizes), tensors,
+                            kStateBytes);  // Says which matrices are rounded.
+  const auto round = [format](const at::Tensor& matrix) { return kernels::round(matrix, format); };
+  weights::write_safetensors(made, tensors.rounded(round), weights::rounding_metadata(format));
+  folder.write("config.json", base::Json{{"quantization_config", weights::rounding_config(format)}}.dump());
+  use_cuda(true);
+  return folder.path();
+}
+
+TEST(RoundedDecoderTest, IsTheSameWheneverItIsRounded) {
+  kernels::load_cuda();
+  for (const LinearFormat format : {LinearFormat::kInt8, LinearFormat::kInt4}) {
+    const DecoderKind kind = format == LinearFormat::kInt8 ? DecoderKind::kAttention : DecoderKind::kHybrid;
+    const TempDir folder;
+    const auto rounded = write_rounded(folder, kind, format);
+    const at::Tensor now =
+        logits_of(load(folder.path() / "plain.safetensors", kind, cuda_device(), at::kBFloat16, format));
+    const at::Tensor before = logits_of(load(rounded, kind, cuda_device(), at::kBFloat16, format));
+    EXPECT_TRUE(now.equal(before)) << base::quantization_name(format);
+  }
+}
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const DecoderKind kind : {DecoderKind::kAttention, DecoderKind::kHybrid}) {
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
+      for (const LinearFormat format : {LinearFormat::kPlain, LinearFormat::kInt8, LinearFormat::kInt4})
+        all.push_back({kind, dtype, format});
+    }
+  }
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, DecoderTest, ::testing::ValuesIn(cases()), [](const auto& info) {
+  const Case& one = info.param;
+  return std::string(one.kind == DecoderKind::kHybrid ? "Hybrid" : "Attention") + "_" +
+         c10::toString(one.dtype) + "_" + base::quantization_name(one.format);
+});
+
+}  // namespace
+}  // namespace tte::testing
