@@ -26,6 +26,12 @@ inline void* at_mutable_element(const at::Tensor& x, std::int64_t offset) {
   return static_cast<char*>(x.mutable_data_ptr()) + offset * x.element_size();
 }
 
+// x on the device. Nobody waits for the copy: pageable memory is read before this returns, and torch keeps pinned
+// memory as long as it takes.
+inline at::Tensor upload(const at::Tensor& x, at::Device device) {
+  return x.to(device, /*non_blocking=*/true);
+}
+
 // x, or a copy of it, with dense values in its last dimension.
 inline at::Tensor dense_rows(const at::Tensor& x) {
   return x.dim() == 0 || x.stride(-1) == 1 || x.size(-1) <= 1 ? x : x.contiguous();

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "kernels/kernels.h"
+#include "kernels/tensors.h"
 #include "nn/attention.h"
 #include "nn/linear.h"
 #include "tte/error.h"
@@ -219,7 +220,7 @@ LanguageModel::Prepared LanguageModel::prepare(const RaggedBatch& batch, const S
   if (batch.hidden.defined()) {
     out.hidden = batch.hidden;
   } else {
-    out.ids = batch.ids.to(device);
+    out.ids = kernels::upload(batch.ids, device);
   }
   out.step = {rope_.table(batch.positions, device, dtype),
               nn::page(states.kv, tokens, *pool_),
@@ -228,16 +229,16 @@ LanguageModel::Prepared LanguageModel::prepare(const RaggedBatch& batch, const S
               states.slots};
   if (hybrid_) out.step.recurrent = hybrid_->caches();
   if (batch.visual_rows.defined() && batch.visual_rows.numel() > 0) {
-    out.visual_rows = batch.visual_rows.to(device);
+    out.visual_rows = kernels::upload(batch.visual_rows, device);
     out.visual_features = batch.visual_features.to(device, dtype);
   }
   if (batch.given_rows.defined()) {
-    out.given_rows = batch.given_rows.to(device);
+    out.given_rows = kernels::upload(batch.given_rows, device);
     out.given = batch.given;
   }
   const auto wanted = static_cast<std::int64_t>(batch.output_rows.size());
   if (wanted == batch.ids.numel()) return out;
-  out.output_rows = at::tensor(batch.output_rows, at::kLong).to(device);
+  out.output_rows = kernels::upload(at::tensor(batch.output_rows, at::kLong), device);
   const bool has_last = (out.hidden.defined() ? entry_ : deepstack_) < config_.layers;
   if (wanted * kSelectBelow <= batch.ids.numel() && has_last && !pool_->hidden(config_.layers).defined())
     out.selection = select(out.step, batch.output_rows, out.output_rows);

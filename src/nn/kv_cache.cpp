@@ -8,6 +8,7 @@
 #include <limits>
 #include <unordered_set>
 
+#include "kernels/tensors.h"
 #include "tte/error.h"
 
 namespace tte::nn {
@@ -270,8 +271,8 @@ kernels::PagedBatch page(std::span<KvState* const> states, std::span<const std::
           blocks[static_cast<std::size_t>(p / pool.block_size())] * pool.block_size() + p % pool.block_size();
     }
   }
-  batch.block_table = table.to(pool.shape().device);
-  batch.slots = slots.to(pool.shape().device);
+  batch.block_table = kernels::upload(table, pool.shape().device);
+  batch.slots = kernels::upload(slots, pool.shape().device);
   return batch;
 }
 
@@ -289,7 +290,7 @@ kernels::PagedBatch select_rows(const kernels::PagedBatch& batch, std::span<cons
     selected.cu_seqlens.push_back(selected.cu_seqlens.back() + 1);
   }
   const auto take = [](const at::Tensor& table, const at::Tensor& index) {
-    return table.index_select(0, index.to(table.device()));
+    return table.index_select(0, kernels::upload(index, table.device()));
   };
   selected.block_table = take(batch.block_table, at::tensor(sequences, at::kLong));
   selected.slots = take(batch.slots, at::tensor(at::IntArrayRef(rows.data(), rows.size()), at::kLong));

@@ -6,6 +6,8 @@
 #include <numbers>
 #include <utility>
 
+#include "kernels/tensors.h"
+
 namespace tte::nn {
 namespace {
 
@@ -53,7 +55,7 @@ Rope Rope::vision(std::int64_t head_dim, double theta) {
 RopeTable Rope::table(const at::Tensor& positions, at::Device device, at::ScalarType rounding) const {
   // [half, rows] -> [rows, half]: the position that each frequency turns with.
   const at::Tensor turning = positions.to(at::kCPU, at::kFloat).index_select(0, axes_).t();
-  const at::Tensor half = (turning * inverse_frequencies_).contiguous().to(device);
+  const at::Tensor half = kernels::upload((turning * inverse_frequencies_).contiguous(), device);
   const auto whole = [rounding](const at::Tensor& values) {
     const at::Tensor rounded = values.to(rounding).to(at::kFloat);
     return at::cat({rounded, rounded}, 1);

@@ -120,7 +120,7 @@ Compact compact(const PagedBatch& batch, at::Device device) {
     result.batch.cu_seqlens.push_back(batch.cu_seqlens[static_cast<std::size_t>(i) + 1]);
     result.batch.lengths.push_back(batch.lengths[static_cast<std::size_t>(i)]);
   }
-  result.block_table = result.block_table.index_select(0, at::tensor(kept, at::kLong).to(device));
+  result.block_table = result.block_table.index_select(0, upload(at::tensor(kept, at::kLong), device));
   return result;
 }
 
@@ -138,7 +138,7 @@ at::Tensor on_device(const std::vector<std::int32_t>& values, at::Device device)
       return entry.tensor;
   }
   Entry& entry = entries[next++ % entries.size()];
-  entry.tensor = at::tensor(values, at::kInt).to(device);
+  entry.tensor = upload(at::tensor(values, at::kInt), device);
   entry.values = values;
   return entry.tensor;
 }
