@@ -2,9 +2,14 @@
 #include <gtest/gtest.h>
 #include <hwy/targets.h>
 
+#include <cmath>
+#include <cstdint>
+#include <limits>
 #include <map>
+#include <string>
 #include <utility>
 
+#include "base/digest.h"
 #include "kernels/cpu/simd/host.h"
 #include "kernels/packed_weight.h"
 #include "kernels/pages.h"
@@ -82,6 +87,53 @@ TEST(TargetsTest, AllGiveRightResults) {
                              reference::paged_attention(q, pages, 0.125), 3.0 * once),
                   "");
       }
+    }
+  }
+}
+
+// Whole numbers of 16 bits, rows of them up to 2^7 times as large, and rows of edges: made of nothing that a processor
+// or a library computes in its own way.
+at::Tensor numbers_to_round(at::ScalarType type) {
+  constexpr std::int64_t kRows = 24, kInputs = 700;
+  at::Tensor out = at::empty({kRows, kInputs});
+  auto* values = out.mutable_data_ptr<float>();
+  for (std::int64_t i = 0; i < out.numel(); ++i) {
+    const auto mixed = static_cast<std::uint32_t>(i) * 2654435761U;
+    values[i] =
+        std::ldexp(static_cast<float>(mixed >> 16) - 32768.0F, static_cast<int>(i / kInputs % 8) - 18);
+  }
+  out[20].zero_();
+  out[21].mul_(1e-38F);
+  out[22][5] = std::numeric_limits<float>::infinity();
+  out[23][650] = -std::numeric_limits<float>::quiet_NaN();
+  return out.to(type);
+}
+
+std::string digest(const base::RoundedMatrix& matrix) {
+  base::Digester digester;
+  for (const at::Tensor* part : {&matrix.codes, &matrix.scales, &matrix.factors}) {
+    if (part->defined()) digester.bytes(part->const_data_ptr(), part->nbytes());
+  }
+  return digester.finish().hex();
+}
+
+// What is kept in files: the same from all, and here as elsewhere.
+TEST(TargetsTest, MatricesAreRoundedToTheSameBits) {
+  const std::map<std::pair<at::ScalarType, base::LinearFormat>, std::string> right = {
+      {{at::kFloat, base::LinearFormat::kInt8}, ""},    {{at::kFloat, base::LinearFormat::kInt4}, ""},
+      {{at::kBFloat16, base::LinearFormat::kInt8}, ""}, {{at::kBFloat16, base::LinearFormat::kInt4}, ""},
+      {{at::kHalf, base::LinearFormat::kInt8}, ""},     {{at::kHalf, base::LinearFormat::kInt4}, ""},
+  };
+  std::int64_t left = hwy::SupportedTargets();
+  while (left != 0) {
+    const std::int64_t target = left & -left;
+    left &= left - 1;
+    const Target chosen(target);
+    for (const auto& [kind, wanted] : right) {
+      const auto& [type, format] = kind;
+      EXPECT_EQ(digest(round(numbers_to_round(type), format)), wanted)
+          << hwy::TargetName(target) << ", " << c10::toString(type) << ", "
+          << base::quantization_name(format);
     }
   }
 }

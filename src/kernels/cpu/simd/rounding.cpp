@@ -1,4 +1,5 @@
-// Numbers of floating point into the codes, scales and factors of quantized.h.
+// Numbers of floating point into the codes, scales and factors of quantized.h. What is kept in files is the same on
+// every processor: values are compared and divided one by one, and sums have an order of their own (Sixteen).
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -32,6 +33,93 @@ HWY_INLINE void load_values(const T* x, std::size_t count, std::size_t filled, f
   }
 }
 
+// Sums in sixteen lanes, however many a vector has.
+class Sixteen {
+ public:
+  static constexpr std::size_t kVectors = 16 / kLanes;
+
+  Sixteen() {
+    for (VF& v : sums_) v = hn::Zero(F());
+  }
+  VF& operator[](std::size_t vector) { return sums_[vector]; }
+  const VF& operator[](std::size_t vector) const { return sums_[vector]; }
+
+  // The sums of lanes i, i + 4, i + 8 and i + 12, as a vector of sixteen lanes that is halved twice gives them.
+  void quarter(float* HWY_RESTRICT out) const {
+#if HWY_TARGET == HWY_SCALAR
+    for (std::size_t i = 0; i < 4; ++i)
+      out[i] = (sums_[i].raw + sums_[i + 8].raw) + (sums_[i + 4].raw + sums_[i + 12].raw);
+#else
+    const hn::FixedTag<float, 4> four;
+#if HWY_MAX_BYTES == 16
+    hn::StoreU(hn::Add(hn::Add(sums_[0], sums_[2]), hn::Add(sums_[1], sums_[3])), four, out);
+#elif HWY_MAX_BYTES == 32
+    const VF half = hn::Add(sums_[0], sums_[1]);
+    hn::StoreU(hn::Add(hn::LowerHalf(four, half), hn::UpperHalf(four, half)), four, out);
+#else
+    const hn::FixedTag<float, 8> eight;
+    const auto half = hn::Add(hn::LowerHalf(eight, sums_[0]), hn::UpperHalf(eight, sums_[0]));
+    hn::StoreU(hn::Add(hn::LowerHalf(four, half), hn::UpperHalf(four, half)), four, out);
+#endif
+#endif
+  }
+  [[nodiscard]] float sum() const {
+    float of[4];
+    quarter(of);
+    return (of[0] + of[2]) + (of[1] + of[3]);
+  }
+
+ private:
+  VF sums_[kVectors];
+};
+
+// The sums of four, each block of four lanes first.
+HWY_INLINE void sum_four(const Sixteen (&of)[4], float* HWY_RESTRICT sums) {
+#if HWY_TARGET == HWY_SCALAR
+  for (std::size_t i = 0; i < 4; ++i) {
+    float blocks[4];
+    for (std::size_t b = 0; b < 4; ++b)
+      blocks[b] = (of[i][4 * b].raw + of[i][4 * b + 2].raw) + (of[i][4 * b + 1].raw + of[i][4 * b + 3].raw);
+    sums[i] = (blocks[0] + blocks[2]) + (blocks[1] + blocks[3]);
+  }
+#else
+  Sixteen blocks;
+  for (std::size_t v = 0; v < Sixteen::kVectors; ++v)
+    blocks[v] = sums_of_blocks(of[0][v], of[1][v], of[2][v], of[3][v]);
+  blocks.quarter(sums);
+#endif
+}
+
+// a * b + c, rounded once.
+HWY_INLINE VF fused(VF a, VF b, VF c) {
+#if HWY_NATIVE_FMA
+  return hn::MulAdd(a, b, c);
+#else
+  float x[kLanes], y[kLanes], z[kLanes];
+  hn::StoreU(a, F(), x);
+  hn::StoreU(b, F(), y);
+  hn::StoreU(c, F(), z);
+  for (std::size_t i = 0; i < kLanes; ++i) z[i] = std::fma(x[i], y[i], z[i]);
+  return hn::LoadU(F(), z);
+#endif
+}
+
+// The nearest whole number, of two the even one. Highway's own for single numbers makes 1 of the float32 below 0.5.
+HWY_INLINE VF nearest(VF x) {
+#if HWY_TARGET == HWY_SCALAR
+  return VF(std::nearbyint(x.raw));
+#else
+  return hn::Round(x);
+#endif
+}
+HWY_INLINE VI nearest_int(VF x) {
+#if HWY_TARGET == HWY_SCALAR
+  return hn::ConvertTo(I(), nearest(x));
+#else
+  return hn::NearestInt(x);
+#endif
+}
+
 // The greatest magnitude of `count` values, a multiple of kLanes; NaN if one is not finite.
 HWY_INLINE float greatest(const float* values, std::size_t count) {
   VF most = hn::Zero(F()), nothing = hn::Zero(F());
@@ -40,7 +128,8 @@ HWY_INLINE float greatest(const float* values, std::size_t count) {
     most = hn::Max(most, hn::Abs(v));
     nothing = hn::MulAdd(v, hn::Zero(F()), nothing);
   }
-  return hn::GetLane(hn::MaxOfLanes(F(), most)) + hn::GetLane(hn::SumOfLanes(F(), nothing));
+  if (std::isnan(hn::GetLane(hn::SumOfLanes(F(), nothing)))) return std::numeric_limits<float>::quiet_NaN();
+  return hn::GetLane(hn::MaxOfLanes(F(), most));
 }
 
 // Scale and its inverse for values up to `most`; those too small to have an inverse are zeros.
@@ -61,8 +150,8 @@ HWY_INLINE std::int32_t round_values(const float* HWY_RESTRICT values, std::size
   const hn::Rebind<Code, I> narrow;
   VI sum = hn::Zero(I());
   for (std::size_t i = 0; i < count; i += kLanes) {
-    const VI nearest = hn::NearestInt(hn::Mul(hn::LoadU(F(), values + i), hn::Set(F(), inverse)));
-    const VI code = hn::Min(hn::Max(nearest, hn::Set(I(), least)), hn::Set(I(), most));
+    const VI whole = nearest_int(hn::Mul(hn::LoadU(F(), values + i), hn::Set(F(), inverse)));
+    const VI code = hn::Min(hn::Max(whole, hn::Set(I(), least)), hn::Set(I(), most));
     sum = hn::Add(sum, code);
     hn::StoreU(hn::DemoteTo(narrow, hn::Add(code, hn::Set(I(), offset))), narrow, codes + i);
   }
@@ -124,6 +213,11 @@ void round_output_of_8_bits(const T* weight, std::size_t k, const RoundedOutput&
     if (std::isnan(most)) break;
   }
   const Scale scale(most);
+  if (std::isnan(most)) {
+    std::fill_n(out.codes, inputs, static_cast<std::uint8_t>(code_offset(Bits::kEight)));
+    out.scales[0] = most;
+    return;
+  }
   for (std::size_t from = 0; from < k; from += kGroup) {
     const std::size_t count = std::min(kGroup, k - from), filled = std::min(kGroup, inputs - from);
     load_values(weight + from, count, round_up(filled, kLanes), values);
@@ -138,7 +232,7 @@ constexpr std::size_t kFactorInputs = block_inputs(Bits::kFour);
 constexpr int kMostFactor = 15;
 
 HWY_INLINE VF nearest_code(VF x, float inverse) {
-  const VF q = hn::Round(hn::Mul(x, hn::Set(F(), inverse)));
+  const VF q = nearest(hn::Mul(x, hn::Set(F(), inverse)));
   return hn::Min(hn::Max(q, hn::Set(F(), -8)), hn::Set(F(), 7));
 }
 
@@ -150,19 +244,19 @@ struct Factor {
   Factor(const float* values, float most, int sign, float step) {
     const int middle = static_cast<int>(std::lround(most / (8.3F * step)));
     int factors[4];
-    VF errors[4];
+    Sixteen errors[4];
     for (int i = 0; i < 4; ++i) {
       factors[i] = sign * std::clamp(middle + i - 1, 0, kMostFactor);
       const float scale = static_cast<float>(factors[i]) * step, inverse = factors[i] != 0 ? 1 / scale : 0;
-      errors[i] = hn::Zero(F());
       for (std::size_t at = 0; at < kFactorInputs; at += kLanes) {
         const VF x = hn::LoadU(F(), values + at);
-        const VF left = hn::NegMulAdd(nearest_code(x, inverse), hn::Set(F(), scale), x);
-        errors[i] = hn::MulAdd(left, left, errors[i]);
+        const VF left = fused(nearest_code(x, inverse), hn::Set(F(), -scale), x);
+        VF& error_here = errors[i][at / kLanes % Sixteen::kVectors];
+        error_here = fused(left, left, error_here);
       }
     }
     float sums[4];
-    sum_four(errors[0], errors[1], errors[2], errors[3], sums);
+    sum_four(errors, sums);
     const auto best = std::min_element(sums, sums + 4) - sums;
     factor = factors[best];
     error = sums[best];
@@ -212,20 +306,22 @@ struct FourBits {
 
  private:
   void round(const float* values, std::size_t inputs) {
-    VF xq = hn::Zero(F()), qq = hn::Zero(F());
+    Sixteen xq;
+    VF qq = hn::Zero(F());  // Of whole numbers, in any order.
     const hn::Rebind<std::uint8_t, I> narrow;
     for (std::size_t i = 0; i < inputs; i += kLanes) {
       const std::size_t block = i / kFactorInputs;
       const auto factor = static_cast<float>(factors[block]);
       const VF x = hn::LoadU(F(), values + i), code = nearest_code(x, factor != 0 ? 1 / (factor * step) : 0);
       const VF q = hn::Mul(code, hn::Set(F(), factor));
-      xq = hn::MulAdd(x, q, xq);
+      VF& sum = xq[i / kLanes % Sixteen::kVectors];
+      sum = fused(x, q, sum);
       qq = hn::MulAdd(q, q, qq);
       const VI offset = hn::Set(I(), code_offset(Bits::kFour));
       hn::StoreU(hn::DemoteTo(narrow, hn::Add(hn::ConvertTo(I(), code), offset)), narrow, codes + i);
     }
     const float square = hn::GetLane(hn::SumOfLanes(F(), qq));
-    if (square > 0) step = hn::GetLane(hn::SumOfLanes(F(), xq)) / square;
+    if (square > 0) step = xq.sum() / square;
   }
 };
 

@@ -235,6 +235,19 @@ HWY_INLINE void finish_row(const float* c, const T* bias, std::size_t columns, T
   finish_row(c, bias, columns, static_cast<T*>(out) + at);
 }
 
+#if HWY_TARGET != HWY_SCALAR
+// The sums of four lanes each: [a b c d] in every block of four.
+HWY_INLINE VF sums_of_blocks(VF a, VF b, VF c, VF d) {
+  const F f;
+  const hn::RepartitionToWide<U> wide;
+  // Within each block of four lanes: [a02 b02 a13 b13] and [c02 d02 c13 d13].
+  const auto ab = hn::BitCast(wide, hn::Add(hn::InterleaveLower(f, a, b), hn::InterleaveUpper(f, a, b)));
+  const auto cd = hn::BitCast(wide, hn::Add(hn::InterleaveLower(f, c, d), hn::InterleaveUpper(f, c, d)));
+  return hn::Add(hn::BitCast(f, hn::InterleaveLower(wide, ab, cd)),
+                 hn::BitCast(f, hn::InterleaveUpper(wide, ab, cd)));
+}
+#endif
+
 // The sums of the lanes of a, b, c and d. Each sum is formed in the same order.
 HWY_INLINE void sum_four(VF a, VF b, VF c, VF d, float* HWY_RESTRICT sums) {
 #if HWY_TARGET == HWY_SCALAR
@@ -243,13 +256,7 @@ HWY_INLINE void sum_four(VF a, VF b, VF c, VF d, float* HWY_RESTRICT sums) {
   sums[2] = hn::GetLane(c);
   sums[3] = hn::GetLane(d);
 #else
-  const F f;
-  const hn::RepartitionToWide<U> wide;
-  // Within each block of four lanes: [a02 b02 a13 b13] and [c02 d02 c13 d13], then [a b c d].
-  const auto ab = hn::BitCast(wide, hn::Add(hn::InterleaveLower(f, a, b), hn::InterleaveUpper(f, a, b)));
-  const auto cd = hn::BitCast(wide, hn::Add(hn::InterleaveLower(f, c, d), hn::InterleaveUpper(f, c, d)));
-  const VF blocks = hn::Add(hn::BitCast(f, hn::InterleaveLower(wide, ab, cd)),
-                            hn::BitCast(f, hn::InterleaveUpper(wide, ab, cd)));
+  const VF blocks = sums_of_blocks(a, b, c, d);
   const hn::FixedTag<float, 4> four;
 #if HWY_MAX_BYTES == 16
   hn::StoreU(blocks, four, sums);
