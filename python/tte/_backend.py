@@ -18,8 +18,8 @@ class Backend:
         threads: threads inside an operation, which are made with the backend; 0: one per core.
         media_threads: threads that decode and patchify beside the model for one call, and there is one more for others;
             0: a quarter of the cores.
-        state_bytes: memory for the sequence states (KV caches) of one model; 0: a quarter of the device's, or of what
-            the process may map (`ulimit -v`).
+        state_bytes: memory for the sequence states (KV caches) of one model; 0: a quarter of the device's, or, where
+            address space is limited (`ulimit -v`), an eighth of what is left of it if that is less.
         max_step_tokens: tokens in one step; prefill chunks and decode tokens share this budget. None: 512 on a
             CPU, 2048 on a GPU. A step is how long running sequences wait for their next token.
         max_running: sequences that run at the same time in one engine.

@@ -22,8 +22,7 @@
 namespace tte {
 namespace {
 
-constexpr int kMostGuesses = 64;                                 // As BackendOptions::prompt_lookup_tokens.
-constexpr std::int64_t kFallbackMemory = std::int64_t{4} << 30;  // For a machine that does not say.
+constexpr int kMostGuesses = 64;  // As BackendOptions::prompt_lookup_tokens.
 
 // A folder, and what changes when one of its files is written again, so that a retrained model at the same path is
 // not mistaken for the one in memory.
@@ -82,9 +81,7 @@ Backend::Impl::Impl(const BackendOptions& options) : options_(options) {
   options_.device = device_.name;
   if (options_.threads == 0) options_.threads = std::min(at::get_num_threads(), base::most_threads());
   options_.media_threads = base::media_threads(options.media_threads);
-  if (options_.state_bytes == 0) {
-    options_.state_bytes = (device_.memory_bytes > 0 ? device_.memory_bytes : kFallbackMemory) / 4;
-  }
+  if (options_.state_bytes == 0) options_.state_bytes = api::default_state_bytes(device_);
   if (!options_.max_step_tokens) {
     options_.max_step_tokens = static_cast<int>(models::step_size(api::torch_device(device_).type()).tokens);
   }
@@ -226,8 +223,9 @@ BackendStats Backend::Impl::stats() {
 Backend::Backend(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 Backend Backend::make(const BackendOptions& options) {
-  return base::in_plain_words("The backend", "lower threads, media_threads or vision_cache_bytes",
-                              [&] { return Backend(std::make_shared<Impl>(options)); });
+  return base::in_plain_words(
+      "The backend", "lower threads or media_threads, or let the process have more memory (ulimit -v)",
+      [&] { return Backend(std::make_shared<Impl>(options)); });
 }
 
 Backend Backend::shared(const BackendOptions& options) {

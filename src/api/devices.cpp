@@ -17,22 +17,34 @@
 namespace tte::api {
 namespace {
 
-// Physical memory, or the container's share of it, or what the process may map (ulimit -v).
+// Where the size of the machine is not known.
+constexpr std::int64_t kFallbackMemory = std::int64_t{4} << 30;
+
+// The lesser of two sizes, of which 0 is unknown.
+std::int64_t lesser(std::int64_t a, std::int64_t b) {
+  return a > 0 && b > 0 ? std::min(a, b) : std::max(a, b);
+}
+
+// What the process may map (ulimit -v); 0: all that it likes.
+std::int64_t most_space() {
+  rlimit space{};
+  if (getrlimit(RLIMIT_AS, &space) != 0 || space.rlim_cur == RLIM_INFINITY) return 0;
+  return static_cast<std::int64_t>(std::min<rlim_t>(space.rlim_cur, std::int64_t{1} << 62));
+}
+
+// What it has mapped.
+std::int64_t mapped_space() {
+  std::ifstream statm("/proc/self/statm");
+  std::int64_t pages = 0;
+  return statm >> pages ? pages * sysconf(_SC_PAGE_SIZE) : 0;
+}
+
+// Physical memory, or the container's share of it, or what the process may map.
 std::int64_t host_memory() {
   const long pages = sysconf(_SC_PHYS_PAGES);
   const long page = sysconf(_SC_PAGE_SIZE);
-  std::int64_t bytes = pages > 0 && page > 0 ? std::int64_t{pages} * page : 0;
-  for (const char* file : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
-    std::ifstream stream(file);
-    std::int64_t limit = 0;
-    if (stream >> limit && limit > 0) bytes = bytes > 0 ? std::min(bytes, limit) : limit;
-  }
-  rlimit space{};
-  if (getrlimit(RLIMIT_AS, &space) == 0 && space.rlim_cur != RLIM_INFINITY) {
-    const auto limit = static_cast<std::int64_t>(std::min<rlim_t>(space.rlim_cur, std::int64_t{1} << 62));
-    bytes = bytes > 0 ? std::min(bytes, limit) : limit;
-  }
-  return bytes;
+  const std::int64_t physical = pages > 0 && page > 0 ? std::int64_t{pages} * page : 0;
+  return lesser(lesser(physical, group_memory("/proc/self/cgroup", "/sys/fs/cgroup")), most_space());
 }
 
 std::string host_name() {
@@ -51,6 +63,34 @@ DeviceInfo host() {
 }
 
 }  // namespace
+
+std::int64_t group_memory(const std::filesystem::path& groups, const std::filesystem::path& root) {
+  std::int64_t bytes = 0;
+  std::ifstream lines(groups);
+  for (std::string line; std::getline(lines, line);) {  // "0::/a/b" of version 2, "7:cpu,memory:/a/b" of 1
+    const std::size_t first = line.find(':'), second = line.find(':', first + 1);
+    if (second == std::string::npos) continue;
+    const std::string kinds = fmt::format(",{},", line.substr(first + 1, second - first - 1));
+    const bool is_first = kinds.find(",memory,") != std::string::npos;
+    if (!is_first && kinds != ",,") continue;
+    const std::filesystem::path top = is_first ? root / "memory" : root;
+    const std::filesystem::path own = std::filesystem::path(line.substr(second + 1)).lexically_normal();
+    for (std::filesystem::path group = own.relative_path();; group = group.parent_path()) {
+      std::ifstream stream(top / group / (is_first ? "memory.limit_in_bytes" : "memory.max"));
+      std::int64_t limit = 0;
+      if (stream >> limit) bytes = lesser(bytes, limit);
+      if (group.empty()) break;
+    }
+  }
+  return bytes;
+}
+
+std::int64_t default_state_bytes(const DeviceInfo& device) {
+  const std::int64_t quarter = (device.memory_bytes > 0 ? device.memory_bytes : kFallbackMemory) / 4;
+  const std::int64_t most = device.name == "cpu" ? most_space() : 0;
+  if (most == 0) return quarter;
+  return std::max<std::int64_t>(1, std::min(quarter, (most - mapped_space()) / 8));
+}
 
 std::vector<DeviceInfo> list_devices() {
   std::vector<DeviceInfo> devices;

@@ -82,7 +82,7 @@ void check_fits(const models::Prompt& prompt, std::int64_t extra, const models::
   if (const std::int64_t bytes = model.state_bytes(room); bytes > model.state_capacity()) {
     throw InputError(
         fmt::format("{} {} bytes of sequence states, but the model has {} in all; set "
-                    "BackendOptions::state_bytes to at least {}, or shorten the input{}.",
+                    "the backend's state_bytes to at least {}, or shorten the input{}.",
                     what, bytes, model.state_capacity(), bytes, extra == 0 ? "" : " or max_new_tokens"));
   }
   // Positions, not tokens: a visual takes fewer positions than it has tokens.

@@ -31,7 +31,7 @@ constexpr std::size_t kSearch = 8;
 constexpr std::int64_t kBackgroundPart = 8;
 
 constexpr std::string_view kLessOfAStep =
-    "lower BackendOptions::max_step_tokens, max_running or state_bytes, or give smaller inputs";
+    "lower the backend's max_step_tokens, max_running or state_bytes, or give smaller inputs";
 
 // Made before it is needed: then there may be no memory for it.
 const std::exception_ptr& bare_no_memory() {
@@ -308,7 +308,7 @@ bool Scheduler::start(Sequence& sequence) {
 InputError Scheduler::no_room(std::int64_t tokens) const {
   return InputError(
       fmt::format("it needs room for {} tokens ({} bytes), which is more than the model's sequence states "
-                  "give ({} bytes in all) even with nothing else running: raise BackendOptions::state_bytes.",
+                  "give ({} bytes in all) even with nothing else running: raise the backend's state_bytes.",
                   tokens, model_->state_bytes(tokens), model_->state_capacity()));
 }
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "nn/fewer_states.h"
 #include "tte/error.h"
 
 namespace tte::nn {
@@ -23,15 +24,15 @@ std::shared_ptr<HybridPool> HybridPool::create(const KvShape& kv, const SlotShap
   if (slots < 1 || share < block || slot_bytes + block > bytes) {
     throw DeviceError(
         fmt::format("{} bytes for sequence states do not hold one sequence, which takes {} bytes: raise "
-                    "state_bytes.",
+                    "the backend's state_bytes.",
                     bytes, slot_bytes + block));
   }
   auto blocks = KvPool::create(kv, share);
   try {
     return std::shared_ptr<HybridPool>(new HybridPool(std::move(blocks), slot, slot_bytes, slots, bytes));
   } catch (const c10::Error&) {
-    throw OutOfMemoryError(fmt::format("{} cannot give {} bytes for sequence states: lower state_bytes.",
-                                       kv.device.str(), bytes));
+    throw OutOfMemoryError(fmt::format("{} cannot give {} bytes for sequence states: {}.", kv.device.str(),
+                                       bytes, kFewerStates));
   }
 }
 
@@ -126,8 +127,9 @@ std::vector<HybridState*> hybrid_states(std::span<const Segment> segments, const
           "A segment's sequence state is missing or belongs to another model: use this model's start().");
     }
     if (!states.back()->reserve(states.back()->length() + segment.tokens)) {
-      throw DeviceError(fmt::format("The pool of {} bytes for sequence states is full: raise state_bytes.",
-                                    pool.capacity()));
+      throw DeviceError(
+          fmt::format("The pool of {} bytes for sequence states is full: raise the backend's state_bytes.",
+                      pool.capacity()));
     }
   }
   return states;

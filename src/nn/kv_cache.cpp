@@ -9,6 +9,7 @@
 #include <unordered_set>
 
 #include "kernels/tensors.h"
+#include "nn/fewer_states.h"
 #include "tte/error.h"
 
 namespace tte::nn {
@@ -32,14 +33,14 @@ std::shared_ptr<KvPool> KvPool::create(const KvShape& shape, std::int64_t bytes)
   if (blocks < 1) {
     throw DeviceError(
         fmt::format("{} bytes for sequence states do not hold one block of {} tokens, which takes {} bytes: "
-                    "raise state_bytes.",
+                    "raise the backend's state_bytes.",
                     bytes, block_size, block_bytes));
   }
   try {
     return std::shared_ptr<KvPool>(new KvPool(shape, blocks, block_size));
   } catch (const c10::Error&) {
-    throw OutOfMemoryError(fmt::format("{} cannot give {} bytes for sequence states: lower state_bytes.",
-                                       shape.device.str(), blocks * block_bytes));
+    throw OutOfMemoryError(fmt::format("{} cannot give {} bytes for sequence states: {}.", shape.device.str(),
+                                       blocks * block_bytes, kFewerStates));
   }
 }
 
@@ -86,9 +87,8 @@ void KvPool::keep_hidden(std::int64_t layer, std::int64_t width) {
   } catch (const c10::Error&) {
     free_ = free;
     given_up_ = given_up;
-    throw OutOfMemoryError(
-        fmt::format("{} cannot give {} bytes for the hidden states that a head reads: lower state_bytes.",
-                    shape_.device.str(), numbered * block_size_ * row));
+    throw OutOfMemoryError(fmt::format("{} cannot give {} bytes for the hidden states that a head reads: {}.",
+                                       shape_.device.str(), numbered * block_size_ * row, kFewerStates));
   }
 }
 
@@ -250,8 +250,9 @@ kernels::PagedBatch page(std::span<KvState* const> states, std::span<const std::
     }
     const std::int64_t length = states[i]->length() + tokens[i];
     if (!states[i]->reserve(length)) {
-      throw DeviceError(fmt::format("The pool of {} bytes for sequence states is full: raise state_bytes.",
-                                    pool.capacity()));
+      throw DeviceError(
+          fmt::format("The pool of {} bytes for sequence states is full: raise the backend's state_bytes.",
+                      pool.capacity()));
     }
     rows += tokens[i];
     batch.cu_seqlens.push_back(static_cast<std::int32_t>(rows));

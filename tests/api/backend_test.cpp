@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "api/devices.h"
 #include "api/fixture.h"
 #include "base/json.h"
 #include "expect_error.h"
@@ -37,6 +38,29 @@ TEST(Backend, ListsTheCpu) {
   EXPECT_EQ(devices.back().name, "cpu");
   EXPECT_GT(devices.back().memory_bytes, 0);
   EXPECT_EQ(Backend::make().device(), devices.front().name);
+}
+
+TEST(Backend, TheLeastLimitOfItsGroupsIsWhatAProcessMayHave) {
+  const tte::testing::TempDir folder;
+  const std::filesystem::path root = folder.path() / "fs";
+  const auto limit = [&](const std::string& groups) {
+    folder.write("cgroup", groups);
+    return api::group_memory(folder.path() / "cgroup", root);
+  };
+  EXPECT_EQ(limit("0::/\n"), 0);
+  folder.write("fs/memory.max", "max\n");
+  folder.write("fs/system.slice/memory.max", "3000\n");
+  folder.write("fs/system.slice/tte.service/memory.max", "5000\n");
+  folder.write("fs/memory/memory.limit_in_bytes", "9223372036854771712\n");
+  folder.write("fs/memory/job/memory.limit_in_bytes", "2000\n");
+  EXPECT_EQ(limit("0::/\n"), 0);
+  EXPECT_EQ(limit("0::/system.slice/tte.service\n"), 3000);
+  EXPECT_EQ(limit("0::/elsewhere\n"), 0);
+  EXPECT_EQ(limit("3:cpu,cpuacct:/job\n2:memory,hugetlb:/job\n0::/\n"), 2000);
+  EXPECT_EQ(limit("2:memory:/\n"), 9223372036854771712);
+  EXPECT_EQ(limit("2:memory:/../../job/.\n"), 2000);
+  EXPECT_EQ(limit("no group\n0:"), 0);
+  EXPECT_EQ(api::group_memory(folder.path() / "nowhere", root), 0);
 }
 
 TEST(Backend, AMissingDeviceSaysWhatIsThere) {

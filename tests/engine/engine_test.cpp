@@ -204,7 +204,7 @@ TEST(Engine, RefusesWhatCanNeverFit) {
   EXPECT_THAT(message, HasSubstr("state_bytes"));
   EXPECT_THAT(message, HasSubstr("30 tokens and max_new_tokens = 11"));
   EXPECT_THAT(message, HasSubstr("41"));
-  EXPECT_THAT(message, HasSubstr("BackendOptions::state_bytes to at least 41"));
+  EXPECT_THAT(message, HasSubstr("the backend's state_bytes to at least 41"));
   message = error_of<InputError>([&] { bench.generate(prompt, 10); });
   EXPECT_THAT(message, HasSubstr("40 positions"));
   EXPECT_THAT(message, HasSubstr("knows 35"));

@@ -34,7 +34,7 @@ TEST(HybridPool, ASlotHasColumnsAndAMatrixOfFloat32) {
 TEST(HybridPool, TooFewBytes) {
   EXPECT_THAT(message_of<DeviceError>(
                   [&] { (void)HybridPool::create(kKv, kSlot, slot_bytes() + block_bytes() - 1); }),
-              HasSubstr("raise state_bytes"));
+              HasSubstr("raise the backend's state_bytes"));
   EXPECT_EQ(HybridPool::create(kKv, kSlot, slot_bytes() + block_bytes())->capacity(),
             slot_bytes() + block_bytes());
 }

@@ -173,15 +173,16 @@ def test_a_limit_of_address_space_is_an_error_and_no_end(part: int) -> None:
     check(TIGHT.format(steps=steps, nano=str(NANO)), out="done", header="import os\n")
 
 
-def test_the_default_of_states_fits_into_a_limit_of_address_space() -> None:
+@pytest.mark.parametrize("space", [2 << 30, 4 << 30])
+def test_the_default_of_states_fits_into_a_limit_of_address_space(space: int) -> None:
     check(
         """
-import resource
-resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
-print(tte.Backend.devices()[-1].memory_bytes <= 4 << 30, tte.think_then_embed("a", progress=False).embeddings.shape)
-""",
-        out="True (1, 192)",
-        header="import tte\n",
+import tte
+made = tte.think_then_embed(["a", "red " * 700], max_new_tokens=4, progress=False)
+print(tte.Backend.devices()[-1].memory_bytes <= SPACE, made.embeddings.shape)
+""".replace("SPACE", str(space)),
+        out="True (2, 192)",
+        header=f"import resource\nresource.setrlimit(resource.RLIMIT_AS, ({space}, {space}))\n",
     )
 
 
