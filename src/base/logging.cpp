@@ -4,6 +4,8 @@
 
 #include <cstdlib>
 #include <memory>
+#include <mutex>
+#include <set>
 #include <string>
 
 #include "base/printable.h"
@@ -35,6 +37,13 @@ spdlog::logger& log() {
   // Never destroyed: threads that outlive static destruction may still log.
   static const auto& logger = *new std::shared_ptr<spdlog::logger>(make_logger());
   return *logger;
+}
+
+void warn_once(const std::string& message) {
+  static std::mutex mutex;
+  static std::set<std::string> said;
+  const std::lock_guard lock(mutex);
+  if (said.insert(message).second) log().warn("{}", message);
 }
 
 }  // namespace tte::base

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/printable.h"
+#include "models/adapted.h"
 #include "models/config_file.h"
 #include "models/family.h"
 #include "models/llama_text.h"
@@ -48,6 +49,12 @@ const std::map<std::string, Family>& families() {
   return known;
 }
 
+std::vector<std::string> model_types() {
+  std::vector<std::string> names;
+  for (const auto& [name, family] : families()) names.push_back(name);
+  return names;
+}
+
 const Family& family_of(const base::Checkpoint& checkpoint) {
   // Throws for whatever is wrong with the whole file.
   (void)base::read_json_object(checkpoint / "config.json");
@@ -56,10 +63,8 @@ const Family& family_of(const base::Checkpoint& checkpoint) {
   const auto type = base::require<std::string>(config, "model_type");
   const auto it = families().find(type);
   if (it != families().end()) return it->second;
-  std::vector<std::string> names;
-  for (const auto& [name, family] : families()) names.push_back(name);
   throw ModelError(fmt::format("{}: \"model_type\" is \"{}\"; the families that tte knows are: {}.",
-                               config.where(), base::printable(type, 80), fmt::join(names, ", ")));
+                               config.where(), base::printable(type, 80), fmt::join(model_types(), ", ")));
 }
 
 }  // namespace
@@ -87,6 +92,7 @@ std::shared_ptr<const Preprocessor> load_preprocessor(const base::Checkpoint& ch
 
 std::shared_ptr<const Model> load_model(const base::Checkpoint& checkpoint, const ModelOptions& options) {
   const Family& family = family_of(checkpoint);
+  if (checkpoint.is_adapted()) check_adapted(checkpoint, model_types());
   ModelOptions complete = options;
   if (!complete.placement.dtype) complete.placement.dtype = declared_dtype(checkpoint);
   return family.load_model(checkpoint, complete);

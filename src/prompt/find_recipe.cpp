@@ -3,11 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <mutex>
-#include <set>
 #include <utility>
 #include <vector>
 
+#include "base/checkpoint_name.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/logging.h"
@@ -68,15 +67,6 @@ Recipe read_recipe(const std::filesystem::path& file, std::string reason) {
   return out;
 }
 
-// What a checkpoint is called: its folder, or its repository where the folder is the hub's cache of one.
-std::string name_of(const std::filesystem::path& folder) {
-  const auto parts = folder.has_filename() ? folder : folder.parent_path();
-  const std::string cache = parts.parent_path().parent_path().filename().string();
-  if (parts.parent_path().filename() == "snapshots" && cache.starts_with("models--"))
-    return cache.substr(cache.rfind("--") + 2);
-  return parts.filename().string();
-}
-
 // Why `rule` fits the checkpoint; empty: it does not.
 std::string why_fits(const AppliesTo& rule, const std::string& model_type, const std::string& name,
                      const CheckpointFiles& files) {
@@ -95,18 +85,6 @@ std::string why_fits(const AppliesTo& rule, const std::string& model_type, const
   if (!rule.tokens.empty())
     reasons.push_back(fmt::format("its tokenizer has {}", fmt::join(rule.tokens, ", ")));
   return fmt::format("found: {}", fmt::join(reasons, ", "));
-}
-
-void say_once(const std::filesystem::path& folder, const std::string& name) {
-  static std::mutex mutex;
-  static std::set<std::string> said;
-  const std::lock_guard lock(mutex);
-  if (!said.insert(folder.string()).second) return;
-  base::log().warn(
-      "No recipe fits {}: its chat template, the last token and L2 are in force. recipe=\"raw\" says so on "
-      "purpose; "
-      "`tte info` shows more.",
-      base::printable(name, 200));
 }
 
 }  // namespace
@@ -131,7 +109,7 @@ std::optional<Recipe> given_recipe(const base::Checkpoint& checkpoint, const std
 
 Recipe find_recipe(const base::Checkpoint& checkpoint, const CheckpointFiles& files) {
   const std::string model_type = base::read_json_object(checkpoint / "config.json").text("model_type", "");
-  const std::string name = name_of(checkpoint.folder());
+  const std::string name = base::name_of(checkpoint.folder());
   std::vector<Recipe> fitting;
   for (const auto& [bundled, json] : bundled_recipes()) {
     Recipe recipe = bundled_recipe(bundled);
@@ -139,8 +117,8 @@ Recipe find_recipe(const base::Checkpoint& checkpoint, const CheckpointFiles& fi
     if (!recipe.reason.empty()) fitting.push_back(std::move(recipe));
   }
   if (fitting.size() > 1) {
-    throw ModelError(fmt::format("The recipes {} and {} both fit {}: say which by recipe=.", fitting[0].name,
-                                 fitting[1].name, base::shown(checkpoint.folder())));
+    throw ModelError(fmt::format("The recipes {} and {} both fit {}: say which of them is meant.",
+                                 fitting[0].name, fitting[1].name, base::shown(checkpoint.folder())));
   }
   if (!fitting.empty()) return std::move(fitting.front());
   if (const auto derived = recipe_of_modules(checkpoint)) {
@@ -150,7 +128,13 @@ Recipe find_recipe(const base::Checkpoint& checkpoint, const CheckpointFiles& fi
     return out;
   }
   // There is nothing to say of a model that only goes on from texts.
-  if (files.chat_template) say_once(checkpoint.folder(), base::shown(checkpoint.folder()));
+  if (files.chat_template) {
+    base::warn_once(
+        fmt::format("No recipe fits {}: its chat template, the last token and L2 are in force. The recipe "
+                    "\"raw\" says so "
+                    "on purpose; `tte info` shows more.",
+                    base::shown(checkpoint.folder(), 200)));
+  }
   Recipe raw = bundled_recipe(files.chat_template ? "raw" : "plain");
   raw.reason = "no recipe fits this checkpoint";
   return raw;

@@ -19,8 +19,7 @@ namespace {
 using base::Json;
 using base::JsonObject;
 
-constexpr const char* kRemedy =
-    "give a recipe (recipe=\"raw\" is the checkpoint's chat template and last token)";
+constexpr const char* kRemedy = "give a recipe (\"raw\" is the checkpoint's chat template and last token)";
 constexpr std::int64_t kMostTokens = std::int64_t{1} << 24;  // tokenizer_config.json says 1e30 for no limit.
 
 [[noreturn]] void refuse(const std::filesystem::path& file, const std::string& what) {

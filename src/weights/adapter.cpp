@@ -135,6 +135,19 @@ void check_plain(const JsonObject& config) {
   }
 }
 
+// Whether modules are targeted by their last names, which the modules of all layers have, and no layer is left out.
+bool names_no_layer(const JsonObject& config) {
+  for (const char* key : {"layers_to_transform", "exclude_modules"}) {
+    const base::Json* value = config.find(key);
+    if (value != nullptr && !(value->is_structured() && value->empty())) return false;
+  }
+  const base::Json* targets = config.find("target_modules");
+  return targets != nullptr && targets->is_array() &&
+         std::ranges::all_of(*targets, [](const base::Json& name) {
+           return name.is_string() && name.get_ref<const std::string&>().find('.') == std::string::npos;
+         });
+}
+
 struct Config {
   bool dora;
   bool rank_stabilised;
@@ -295,6 +308,7 @@ AdapterBase base_of_adapter(const fs::path& folder) {
   const JsonObject config = base::read_json_object(folder / kConfig);
   base.name = config.text("base_model_name_or_path", "");
   base.revision = config.text("revision", "");
+  base.model_class = config.object("auto_mapping").text("base_model_class", "");
   if (base.name.empty()) return base;
   std::error_code code;
   const fs::path absolute = fs::absolute(folder, code).lexically_normal();
@@ -326,7 +340,10 @@ Adapter Adapter::open(const fs::path& folder) {
   auto mapped = MappedFile::open(folder / kTensors);
   auto tensors = read_safetensors(mapped->bytes(), mapped->name());
   if (tensors.empty()) throw ModelError(fmt::format("{} holds no tensors.", mapped->name()));
-  return Reader(config, std::make_shared<const TensorFile>(std::move(mapped), std::move(tensors))).read();
+  Adapter adapter =
+      Reader(config, std::make_shared<const TensorFile>(std::move(mapped), std::move(tensors))).read();
+  adapter.of_all_layers = names_no_layer(object);
+  return adapter;
 }
 
 Delta::Delta(std::shared_ptr<const TensorFile> file, Parts parts, std::string target)

@@ -24,6 +24,8 @@ bool is_adapter(const std::filesystem::path& folder);
 struct AdapterBase {
   std::string name;      // base_model_name_or_path: a folder, or a repository of a hub; empty: none is named.
   std::string revision;  // A revision of the repository; empty: any.
+  std::string
+      model_class;  // auto_mapping's base_model_class, which PEFT writes where no task is named; or empty.
   std::filesystem::path folder;  // Empty where there is no folder of that name.
 };
 // As adapter_config.json names it: a folder with config.json, which is absolute, or seen from the current folder as in
@@ -80,6 +82,8 @@ struct Adapter {
   std::shared_ptr<const TensorFile> file;
   std::vector<Delta> deltas;
   std::vector<Replacement> replacements;
+  // Its modules are named by their last names alone: of each kind that it changes, it was made for a model's all.
+  bool of_all_layers = false;
 
   // adapter_config.json and adapter_model.safetensors. Throws ModelError naming the file and the key, or the tensor,
   // for what does not fit together or changes a model in another way than LoRA and DoRA do.

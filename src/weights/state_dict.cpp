@@ -97,11 +97,28 @@ struct StateDict::Checkpoint {
                                  const std::vector<std::int64_t>& shape, at::ScalarType dtype,
                                  at::Device device) const;
 
+  // Throws ModelError where the adapter changes some layers' tensors of a kind and not all.
+  void check_all_layers() const;
+
   // For a name that is missing: ` (there is "...")` with one that ends alike, if any.
   [[nodiscard]] std::string resembling(std::string_view missing) const;
 };
 
 namespace {
+
+// "layers.*.q_proj.weight" of "layers.12.q_proj.weight": a number that is no module's own name is a layer's.
+std::string kind_of(const std::string& name) {
+  std::string out;
+  std::size_t begin = 0;
+  for (std::size_t dot = name.find('.'); dot != std::string::npos;
+       begin = dot + 1, dot = name.find('.', begin)) {
+    const std::string part = name.substr(begin, dot - begin);
+    const bool is_number = !part.empty() && part.find_first_not_of("0123456789") == std::string::npos;
+    const bool is_last = name.find('.', dot + 1) == std::string::npos;
+    out += (is_number && !is_last ? "*" : part) + ".";
+  }
+  return out + name.substr(begin);
+}
 
 constexpr std::size_t kMostNamesListed = 10;
 constexpr std::size_t kMostLettersListed = 200;  // After which no further name is.
@@ -321,6 +338,32 @@ void StateDict::Checkpoint::adapt(const Adapter& adapter, const Naming& naming) 
   for (const Delta& delta : deltas) {
     const std::string target = named(delta.target());
     add(delta, target, place_of(target));
+  }
+  if (adapter.of_all_layers) check_all_layers();
+}
+
+void StateDict::Checkpoint::check_all_layers() const {
+  struct Kind {
+    const std::string* without = nullptr;  // One that the adapter does not change.
+    std::size_t all = 0, changed = 0;
+  };
+  std::map<std::string, Kind> kinds;
+  for (const auto& [name, entry] : entries) {
+    Kind& kind = kinds[kind_of(name)];
+    ++kind.all;
+    if (entry->deltas.empty()) {
+      kind.without = &name;
+    } else {
+      ++kind.changed;
+    }
+  }
+  for (const auto& [name, kind] : kinds) {
+    if (kind.changed == 0 || kind.changed == kind.all) continue;
+    throw ModelError(fmt::format(
+        "{} changes {} of the {} tensors \"{}\" of {} (not \"{}\"), and leaves no layer out on purpose: the "
+        "adapter is of another model.",
+        adapter_file->file()->name(), kind.changed, kind.all, printable(name, 80), this->name,
+        printable(*kind.without, 80)));
   }
 }
 

@@ -206,6 +206,59 @@ def test_the_base_may_be_given(tmp_path: Path, base: Path, talks: Talks) -> None
     np.testing.assert_array_equal(tte.Embedder(adapter, device="cpu").embed(talks["text"]), expected)
 
 
+def test_another_base_than_the_adapters_is_told(
+    tmp_path: Path, base: Path, checkpoint: GetFolder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    adapter = make_adapter(tmp_path / "adapter", base, target_modules=LINEARS)
+    says = "says that it is an adapter of"
+
+    def told(name: str, folder: Path, **values: Any) -> str:
+        edit(adapter, base_model_name_or_path=name, **values)
+        capfd.readouterr()
+        tte.Embedder(folder, adapter=adapter, device="cpu")
+        return capfd.readouterr().err
+
+    # The base itself by any name that it has: nothing is said.
+    hub = tmp_path / "models--owner--Its-Base" / "snapshots" / "0123"
+    shutil.copytree(base, hub)
+    (tmp_path / "link").symlink_to(base)
+    for name, folder in (
+        (str(base), base), (f"{base}/", base), (str(tmp_path / "link"), base), (f"/elsewhere/{base.name}", base),
+        ("owner/Its-Base", hub), (str(hub), shutil.copytree(base, tmp_path / "its_base")),
+    ):  # fmt: skip
+        assert told(name, folder) == "", name
+    moved = shutil.copytree(base, tmp_path / "moved")
+    config = json.loads((moved / "config.json").read_text())
+    (moved / "config.json").write_text(json.dumps({**config, "_name_or_path": "owner/Its-Base"}))
+    assert told("owner/its-base", moved) == ""
+    # A folder that may have been renamed: a warning, once.
+    said = told("owner/another", base)
+    assert said.count(says) == 1
+    assert '"owner/another"' in said
+    assert told("owner/another", base) == ""
+    assert told("owner/a-third", base).count(says) == 1
+    # A class that is another family's is no question of names; PEFT writes it where no task is named.
+    family = {"base_model_class": "Qwen2_5_VLForConditionalGeneration", "parent_library": "transformers"}
+    for name in (str(base), "owner/another"):
+        with pytest.raises(tte.ModelError, match=r"is an adapter of a Qwen2_5_VLFor.*qwen2_vl") as error:
+            told(name, base, auto_mapping=family)
+        assert len(str(error.value)) < 500
+    with pytest.raises(tte.ModelError, match="is an adapter of a Qwen2_5_VLFor"):
+        tte.quantize(base, tmp_path / "rounded", quantization="int8", adapter=adapter)
+    for known in ("Qwen2VLModel", "Qwen2VLForConditionalGeneration", "Qwen2VLTextModel", "ColQwen2", "MMEBModel"):
+        assert told(str(base), base, auto_mapping={**family, "base_model_class": known}) == "", known
+    # As deep as another model: what fits its first layers is no adapter of it.
+    deep = checkpoint(Shape("deep", layers=3))
+    shallow = make_adapter(tmp_path / "shallow", checkpoint(Shape("shallow", layers=2)), target_modules=LINEARS)
+    with pytest.raises(tte.ModelError, match=r"changes 2 of the 3 tensors .*is of another model"):
+        tte.Embedder(deep, adapter=shallow, device="cpu")
+    for name, values in (
+        ("some", {"layers_to_transform": [0, 1]}), ("pattern", {"target_modules": r".*layers\.[01]\..*_proj"}),
+        ("full", {"target_modules": ["layers.0.mlp.up_proj", "layers.1.mlp.up_proj"]}),
+    ):  # fmt: skip
+        tte.Embedder(deep, adapter=edit(shutil.copytree(shallow, tmp_path / name), **values), device="cpu")
+
+
 def test_what_the_adapters_folder_has_counts(tmp_path: Path, base: Path, talks: Talks) -> None:
     adapter = make_adapter(tmp_path / "adapter", base, target_modules=LINEARS)
     vocabulary = tte.Tokenizer(base).vocab_size

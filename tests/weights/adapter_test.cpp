@@ -295,6 +295,39 @@ TEST_F(AdapterTest, TensorsThatDoNotFitAreNamedWithTheirFile) {
   EXPECT_THAT(error(), AllOf(HasSubstr("lora_magnitude_vector"), HasSubstr("needs 3 values")));
 }
 
+TEST_F(AdapterTest, WhatHasFewerLayersIsOfAnotherModel) {
+  write_base({{"layers.0.q.weight", weight_},
+              {"layers.1.q.weight", weight_},
+              {"layers.2.q.weight", weight_},
+              {"layers.2.k.weight", weight_},
+              {"mlp.0.weight", weight_},
+              {"mlp.2.weight", weight_}});
+  const auto told = [&](Json config) {
+    config.update({{"r", 2}, {"lora_alpha", 2}});
+    write_adapter(std::move(config), {{"layers.0.q.lora_A.weight", a_},
+                                      {"layers.0.q.lora_B.weight", b_},
+                                      {"layers.1.q.lora_A.weight", a_},
+                                      {"layers.1.q.lora_B.weight", b_},
+                                      {"mlp.0.lora_A.weight", a_},
+                                      {"mlp.0.lora_B.weight", b_}});
+    try {
+      static_cast<void>(open());
+    } catch (const ModelError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_THAT(told({{"target_modules", {"q", "0"}}}),
+              AllOf(HasSubstr("changes 2 of the 3 tensors \"layers.*.q.weight\""),
+                    HasSubstr("(not \"layers.2.q.weight\")"), HasSubstr("adapter_model.safetensors")));
+  for (const Json& some : {Json::object(), Json{{"target_modules", "layers.[01].q"}},
+                           Json{{"target_modules", {"layers.0.q", "layers.1.q", "0"}}},
+                           Json{{"target_modules", {"q", "0"}}, {"layers_to_transform", {0, 1}}},
+                           Json{{"target_modules", {"q", "0"}}, {"exclude_modules", "layers.2.q"}}}) {
+    EXPECT_EQ(told(some), "") << some;
+  }
+}
+
 TEST_F(AdapterTest, AWholeTensorThatNoLayerReadsIsNamedWithItsFile) {
   write_base({{"q.weight", weight_}});
   write_adapter(Json::object(), {{"base_model.model.score.weight", a_}, {"q.weight", weight_}});
