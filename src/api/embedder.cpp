@@ -28,6 +28,9 @@ void encode_all(const Embedder::Impl& self, const std::vector<Input>& inputs,
                 engine::Output output, std::int64_t rows, api::Call& call,
                 const std::function<void(std::size_t, const prompt::EmbedPrompt&, const engine::EncodeResult&,
                                          Timings)>& store) {
+  // What holds for all items is said once.
+  if (std::any_of(traces.begin(), traces.end(), [](const auto& trace) { return trace.has_value(); }))
+    self.recipe().check_reads_traces();
   call.name_of = [&](std::size_t i) { return api::item_name(inputs[i], i); };
   call.run([&, output, rows](std::size_t i) {
     api::check_input(inputs[i]);

@@ -39,7 +39,6 @@ LocalReasoner::LocalReasoner(const std::filesystem::path& checkpoint, const Load
 ReadQuestion LocalReasoner::question_reader() const {
   return [builder = model_.builder](const Input& input, const prompt::PromptRequest& request,
                                     const models::Visuals* visuals, const CancelToken& stop) {
-    builder->check_writes_trace();
     if (visuals != nullptr) return Question{builder->open(input, request, *visuals), 0};
     const models::Visuals own = builder->media().read(input, stop);
     return Question{builder->open(input, request, own), bytes_of(own)};

@@ -137,6 +137,7 @@ Reasoner Reasoner::remote(const RemoteOptions& options) {
 std::vector<Trace> Reasoner::think(const std::vector<Input>& inputs, const ThinkOptions& options) const {
   api::check_generate_options(options, inputs.size());
   const Impl& self = *impl_;
+  self.recipe().check_writes_traces();
   std::vector<Trace> traces(inputs.size());
   api::Call call(options, inputs.size(), self.media_pool(), self.window());
   call.name_of = [&](std::size_t i) { return api::item_name(inputs[i], i); };
@@ -180,6 +181,7 @@ LabelScores Reasoner::score(const std::vector<Input>& inputs, const std::vector<
   api::check_each("traces", traces.size(), inputs.size());
   api::check_each("tasks", options.tasks.size(), inputs.size());
   const api::ModelWithRecipe& self = loaded_here(*impl_, "label scores");
+  self.recipe().check_writes_traces();
   const Labels tokens = labels_of(labels, *self.loaded->files->tokenizer);
   LabelScores out;
   out.rows = static_cast<std::int64_t>(inputs.size());
@@ -194,7 +196,6 @@ LabelScores Reasoner::score(const std::vector<Input>& inputs, const std::vector<
     prompt::PromptRequest request{Stage::kReason, options.instruction, api::task_of(options, i)};
     std::function<Opened()> job = [builder = self.builder, input = inputs[i], request,
                                    trace = traces.empty() ? std::nullopt : traces[i], stop = call.stopped()] {
-      builder->check_writes_trace();
       const models::Visuals visuals = builder->media().read(input, stop);
       auto prompt = builder->open(input, request, visuals);
       if (trace) prompt = prompt::PromptBuilder::continued(prompt, builder->trace_ids(*trace));

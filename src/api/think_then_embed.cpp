@@ -96,6 +96,7 @@ class Run {
   }
 
   ThinkThenEmbedResult operator()() {
+    check_latent();
     call_.name_of = [this](std::size_t i) { return api::item_name(inputs_[i], i); };
     call_.on_failed = [this](std::size_t i) { drop(i); };
     call_.run([this](std::size_t i) { open(i); });
@@ -161,12 +162,31 @@ class Run {
   // States and pixels are for the items that follow.
   void drop(std::size_t i) { items_[i].stage = Done{}; }
 
+  [[nodiscard]] bool has_preset(const Task& task) const {
+    return reasoner_.recipe().presets.contains(task.family) ||
+           embedder_.recipe().presets.contains(task.family);
+  }
+
   // Refuses a family that neither recipe has, in the words of one that has some.
   void check_task(std::size_t i) const {
     const Task task = api::task_of(options_, i);
     const prompt::Recipe &reason = reasoner_.recipe(), &embed = embedder_.recipe();
-    if (reason.presets.contains(task.family) || embed.presets.contains(task.family)) return;
-    (void)(embed.presets.empty() ? reason : embed).preset(task);
+    if (!has_preset(task)) (void)(embed.presets.empty() ? reason : embed).preset(task);
+  }
+
+  // Refuses traces for a model that thinks in latent steps: for the whole call, before any item is read.
+  void check_latent() const {
+    const prompt::Recipe &reason = reasoner_.recipe(), &embed = embedder_.recipe();
+    if (!reason.latent && !embed.latent) return;
+    for (std::size_t i = 0; i < inputs_.size(); ++i) {
+      const bool is_given = !options_.traces.empty() && options_.traces[i].has_value();
+      const Task task = api::task_of(options_, i);
+      // What is wrong with the item's task is said of the item.
+      const bool thinks =
+          !is_given && (task.family.empty() || has_preset(task)) && mode_of(i) != ThinkMode::kNever;
+      if (is_given || thinks) embed.check_reads_traces();
+      if (thinks) reason.check_writes_traces();
+    }
   }
 
   // The item's task as `own` takes it: a family that only the other recipe has leaves it with its default

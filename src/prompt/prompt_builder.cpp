@@ -363,21 +363,8 @@ std::vector<std::int64_t> PromptBuilder::encode(const std::string& text) const {
   return ids;
 }
 
-void PromptBuilder::check_writes_trace() const {
-  if (!recipe_.latent) return;
-  throw InputError(fmt::format(
-      "the recipe \"{}\" has the model think in latent steps while it embeds, and write no trace: leave "
-      "thinking to the embedder (think=False), or load another reasoner.",
-      recipe_.name));
-}
-
 void PromptBuilder::check_takes_trace(const Input& input) const {
-  if (recipe_.latent) {
-    throw InputError(
-        fmt::format("the recipe \"{}\" has the model think in latent steps, and read no traces: leave them "
-                    "out (think=False).",
-                    recipe_.name));
-  }
+  recipe_.check_reads_traces();
   if (!trace_in_body_ || input.messages.empty()) return;
   throw InputError(fmt::format(
       "it is a list of chat messages, and the recipe \"{}\" writes traces into a turn of its own: give "
@@ -543,7 +530,7 @@ std::shared_ptr<const models::Prompt> PromptBuilder::with_latent_steps(
 
 EmbedPrompt PromptBuilder::close(const std::shared_ptr<const models::Prompt>& opened,
                                  const Trace* trace) const {
-  if (trace != nullptr && recipe_.latent) check_takes_trace({});
+  if (trace != nullptr) recipe_.check_reads_traces();
   std::vector<std::int64_t> tail;
   if (trace != nullptr && appends_trace()) tail = trace_ids(*trace);
   EmbedPrompt out;

@@ -78,9 +78,6 @@ class PromptBuilder {
   // recipe's, and where the model thinks in latent steps.
   void check_takes_trace(const Input& input) const;
 
-  // Throws InputError for a recipe whose model thinks in latent steps, and writes no trace.
-  void check_writes_trace() const;
-
   // Token ids of a trace: its own if they belong to this vocabulary and spell its text (without the end
   // token), else those of its text. Control-token strings in the text stay text, but for the recipe's tags.
   [[nodiscard]] std::vector<std::int64_t> trace_ids(const Trace& trace) const;

@@ -493,6 +493,22 @@ const Instruction& Recipe::preset(const Task& task) const {
   return found == family->second.end() ? instruction : found->second;
 }
 
+void Recipe::check_reads_traces() const {
+  if (!latent) return;
+  throw InputError(fmt::format(
+      "The recipe \"{}\" has the model think in latent steps while it embeds, and read no traces: "
+      "give it none, and turn thinking off where a reasoner is given.",
+      name));
+}
+
+void Recipe::check_writes_traces() const {
+  if (!latent) return;
+  throw InputError(fmt::format(
+      "The recipe \"{}\" has the model think in latent steps while it embeds, and write no trace: "
+      "embed with it and turn thinking off, or load another reasoner.",
+      name));
+}
+
 Recipe parse_recipe(const Json& json, const std::string& where) {
   const JsonObject object = known_object(
       json, where, "",

@@ -137,6 +137,10 @@ struct Recipe {
   // The preset, or the default instruction for an empty family and for a side without preset. Throws
   // InputError listing the presets for a family that the recipe does not have.
   [[nodiscard]] const Instruction& preset(const Task& task) const;
+
+  // Throw InputError for a recipe whose model thinks in latent steps: it reads no traces, and writes none.
+  void check_reads_traces() const;
+  void check_writes_traces() const;
 };
 
 // Throws ModelError naming `where` (a file) and the key for anything unknown, of the wrong type or out of

@@ -410,9 +410,10 @@ TEST(PromptBuilder, LatentStepsStandBehindThePromptAtTheNumberOfTokensBeforeThem
   trace.text = "because";
   EXPECT_THAT(message_of<InputError>([&] { (void)built.close(opened, &trace); }),
               HasSubstr("read no traces"));
-  EXPECT_THAT(message_of<InputError>([&] { built.check_takes_trace({}); }), HasSubstr("think=False"));
-  EXPECT_THAT(message_of<InputError>([&] { built.check_writes_trace(); }), HasSubstr("write no trace"));
-  builder("{}").check_writes_trace();
+  EXPECT_THAT(message_of<InputError>([&] { built.check_takes_trace({}); }), HasSubstr("turn thinking off"));
+  EXPECT_THAT(message_of<InputError>([&] { built.recipe().check_writes_traces(); }),
+              HasSubstr("write no trace"));
+  builder("{}").recipe().check_writes_traces();
   EXPECT_THAT(
       message_of<ModelError>([&] { (void)with(R"(, "context": "token", "context_token": "<none>")"); }),
       HasSubstr("<none>"));

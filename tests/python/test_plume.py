@@ -341,9 +341,20 @@ def test_think_then_embed_thinks_in_steps(plume: Plume, embedder: tte.Embedder) 
 def test_who_thinks_in_steps_reads_and_writes_no_traces(plume: Plume, embedder: tte.Embedder) -> None:
     other = tte.Reasoner("nano", backend=embedder.backend)
     run = partial(tte.think_then_embed, [TEXT], embedder=embedder, progress=False)
+    # Said once of the call, before anything is read, and in words that C++ has too.
     for think in (True, "queries", lambda *_: True, tte.AutoThink(np.eye(2, 64, dtype=np.float32))):
-        with pytest.raises(tte.InputError, match=r'item 0.*"plume".*latent steps.*think=False'):
-            run(reasoner=other, think=think, max_new_tokens=4)
+        for more in ({}, {"on_error": "skip"}):
+            with pytest.raises(tte.InputError, match=r'^The recipe "plume".*latent steps.*turn thinking off') as told:
+                run(reasoner=other, think=think, max_new_tokens=4, **more)
+            assert "think=" not in str(told.value)
+    with pytest.raises(tte.InputError, match=r'^The recipe "plume"'):
+        tte.think_then_embed([TEXT, TEXT], embedder=embedder, reasoner=other, think=[False, True], on_error="skip")
+    skipped = tte.think_then_embed(
+        [TEXT], embedder=embedder, reasoner=other, task="nothing", on_error="skip", progress=False
+    )
+    assert "nothing" in skipped.errors[0].message
+    answers = tte.think_then_embed([TEXT], embedder=embedder, reasoner=other, side="target", think="queries")
+    np.testing.assert_array_equal(answers.embeddings, embedder.embed(TEXT))
     np.testing.assert_array_equal(run(reasoner=other, think=False).embeddings, embedder.embed(TEXT))
     for read in (lambda: run(reasoner=other, think=["a cat"]), lambda: run(think=["a cat"]),
                  lambda: embedder.embed(TEXT, "a cat"), lambda: embedder.embed_tokens(TEXT, "a cat"),
