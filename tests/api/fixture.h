@@ -2,7 +2,12 @@
 #pragma once
 
 #include <cmath>
+#include <cstdint>
+#include <memory>
+#include <span>
 #include <string>
+#include <string_view>
+#include <thread>
 #include <vector>
 
 #include "prompt/fixture.h"
@@ -62,6 +67,16 @@ inline GenerateOptions tokens(int count) {
   GenerateOptions options;
   options.max_new_tokens = count;
   return options;
+}
+
+// Has another thread cancel once the first token is there, and at the latest before the thousandth.
+inline TokenCallback cancelled_meanwhile(const CancelToken& cancel) {
+  return [cancel, thread = std::make_shared<std::jthread>(), seen = 0](std::size_t, std::string_view,
+                                                                       std::int64_t) mutable {
+    if (++seen == 1) *thread = std::jthread([cancel] { cancel.cancel(); });
+    if (seen == 1000) thread->join();
+    return OnToken::kContinue;
+  };
 }
 
 inline float distance(std::span<const float> a, std::span<const float> b) {

@@ -252,13 +252,9 @@ TEST(Reasoner, CancelStopsALongCall) {
   generate.ignore_eos = true;
   ThinkOptions options = with(generate);
   const std::vector<Input> inputs(6, Input("list the things in the picture"));
-  std::thread canceller([&] {
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
-    options.cancel.cancel();
-  });
+  options.on_token = tte::testing::cancelled_meanwhile(options.cancel);
   EXPECT_THAT(message_of<CancelledError>([&] { (void)reasoner().think(inputs, options); }),
               HasSubstr("cancelled"));
-  canceller.join();
   EXPECT_EQ(reasoner().think(inputs, with(tokens(2))).size(), inputs.size()) << "and the engine goes on";
 }
 

@@ -280,12 +280,8 @@ TEST(ThinkThenEmbed, SkipsBadItems) {
 TEST(ThinkThenEmbed, CancelStopsIt) {
   ThinkThenEmbedOptions options = options_of(1900);
   options.generate.ignore_eos = true;
-  std::thread canceller([&] {
-    std::this_thread::sleep_for(std::chrono::milliseconds(80));
-    options.cancel.cancel();
-  });
+  options.on_token = tte::testing::cancelled_meanwhile(options.cancel);
   EXPECT_THROW((void)pair().run(questions(), options), CancelledError);
-  canceller.join();
   EXPECT_EQ(pair().run(questions(), options_of(2)).embeddings.rows, 5);
 }
 
