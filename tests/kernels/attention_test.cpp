@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "kernels/arithmetic.h"
 #include "kernels/pages.h"
 
 namespace tte::kernels {
@@ -15,7 +16,7 @@ using reference::rounding;
 using reference::Step;
 using reference::steps;
 
-class AttentionTest : public testing::TestWithParam<at::ScalarType> {};
+class AttentionTest : public ArithmeticTest {};
 
 // The result is a mean of standard normal values. Kernels of two-byte types may round the weights to their
 // type.
@@ -24,7 +25,7 @@ double tolerance(at::ScalarType type) {
 }
 
 TEST_P(AttentionTest, RaggedBatchMatchesFloat64) {
-  const auto type = GetParam();
+  const auto type = GetParam().type;
   const std::vector<std::vector<std::int32_t>> batches{{0},          {0, 0},          {0, 1},
                                                        {0, 2, 2, 5}, {0, 17, 18, 82}, {0, 300}};
   for (const std::int64_t head_dim : {8, 32, 40, 64, 72, 80, 128, 256, 20}) {
@@ -45,7 +46,7 @@ TEST_P(AttentionTest, RaggedBatchMatchesFloat64) {
 }
 
 TEST_P(AttentionTest, LargeScoresDoNotOverflow) {
-  const auto type = GetParam();
+  const auto type = GetParam().type;
   const at::Tensor q = random({70, 2, 64}, type, 1, 20.0), k = random({70, 2, 64}, type, 2, 20.0);
   const at::Tensor v = random({70, 2, 64}, type, 3);
   EXPECT_EQ(difference(
@@ -56,7 +57,7 @@ TEST_P(AttentionTest, LargeScoresDoNotOverflow) {
 }
 
 TEST_P(AttentionTest, PagedMatchesFloat64) {
-  const auto type = GetParam();
+  const auto type = GetParam().type;
   for (const std::int64_t head_dim : {8, 20, 32, 64, 72, 80, 128, 256}) {
     for (const Step& step : steps()) {
       for (const auto& [heads, kv_heads] : {std::pair{4, 4}, {12, 2}, {7, 1}}) {
@@ -74,7 +75,7 @@ TEST_P(AttentionTest, PagedMatchesFloat64) {
 }
 
 TEST_P(AttentionTest, PagedLongDecode) {
-  const auto type = GetParam();
+  const auto type = GetParam().type;
   const Pages pages = make_pages({1, 2}, {5000, 3001}, 2, 64, type);
   const at::Tensor q = random({3, 8, 64}, type, 7);
   EXPECT_EQ(difference(paged_attention(q, pages.cache, pages.batch, 0.125),
@@ -83,7 +84,7 @@ TEST_P(AttentionTest, PagedLongDecode) {
 }
 
 TEST_P(AttentionTest, StoreKvWritesOnlyItsSlots) {
-  const auto type = GetParam();
+  const auto type = GetParam().type;
   const std::int64_t block_size = cache_block_size(at::kCPU);
   PagedCache cache{at::zeros({3, block_size, 2, 16}, type), at::zeros({3, block_size, 2, 16}, type)};
   PagedBatch batch;
@@ -99,8 +100,7 @@ TEST_P(AttentionTest, StoreKvWritesOnlyItsSlots) {
   EXPECT_EQ(cache.values.count_nonzero().item<std::int64_t>(), 64);
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, AttentionTest, testing::Values(at::kFloat, at::kBFloat16, at::kHalf),
-                         [](const auto& info) { return std::string(c10::toString(info.param)); });
+INSTANTIATE_TEST_SUITE_P(Types, AttentionTest, all_arithmetic(), arithmetic_name);
 
 }  // namespace
 }  // namespace tte::kernels

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "kernels/arithmetic.h"
 #include "kernels/cpu/linear.h"
 #include "kernels/pages.h"
 
@@ -15,14 +16,14 @@ using reference::random;
 using reference::Threads;
 
 // Tests our own kernels: what oneDNN computes instead on some processors is exempt.
-class InvarianceTest : public testing::TestWithParam<at::ScalarType> {
+class InvarianceTest : public ArithmeticTest {
  protected:
   InvarianceTest() { cpu::choose_products(cpu::Products::kOwn); }
   ~InvarianceTest() override { cpu::choose_products(cpu::Products::kByProcessor); }
 };
 
 TEST_P(InvarianceTest, LinearRowsDoNotDependOnTheBatch) {
-  const auto type = GetParam();
+  const auto type = GetParam().type;
   for (const auto& [in, out] : {std::pair{1536, 200}, {2600, 72}, {77, 13}}) {
     const at::Tensor x = random({300, in}, type, 1), weight = random({out, in}, type, 2);
     const at::Tensor bias = random({out}, type, 3);
@@ -40,7 +41,7 @@ TEST_P(InvarianceTest, LinearRowsDoNotDependOnTheBatch) {
 }
 
 TEST_P(InvarianceTest, SequencesDoNotDependOnTheBatch) {
-  const auto type = GetParam();
+  const auto type = GetParam().type;
   const std::vector<std::int32_t> cu_seqlens{0, 1, 65, 65, 400, 530};
   for (const std::int64_t head_dim : {64, 80}) {
     const at::Tensor qkv = random({cu_seqlens.back(), 8, head_dim}, type, 1);
@@ -58,7 +59,7 @@ TEST_P(InvarianceTest, SequencesDoNotDependOnTheBatch) {
 }
 
 TEST_P(InvarianceTest, PrefillInChunksAndTokenByTokenGiveTheSameBits) {
-  const auto type = GetParam();
+  const auto type = GetParam().type;
   for (const std::int64_t head_dim : {72, 128}) {
     constexpr std::int32_t kLength = 700;
     const Pages whole = make_pages({kLength}, {kLength}, 2, head_dim, type);
@@ -77,7 +78,7 @@ TEST_P(InvarianceTest, PrefillInChunksAndTokenByTokenGiveTheSameBits) {
 }
 
 TEST_P(InvarianceTest, ThreadsDoNotMatter) {
-  const auto type = GetParam();
+  const auto type = GetParam().type;
   const at::Tensor x = random({100, 1536}, type, 1), weight = random({300, 1536}, type, 2);
   const at::Tensor scale = random({1536}, type, 3), qkv = random({530, 8, 64}, type, 4);
   const Pages pages = make_pages({1, 70, 1}, {1000, 200, 64}, 2, 64, type);
@@ -113,8 +114,7 @@ TEST_P(InvarianceTest, ThreadsDoNotMatter) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, InvarianceTest, testing::Values(at::kFloat, at::kBFloat16, at::kHalf),
-                         [](const auto& info) { return std::string(c10::toString(info.param)); });
+INSTANTIATE_TEST_SUITE_P(Types, InvarianceTest, all_arithmetic(), arithmetic_name);
 
 }  // namespace
 }  // namespace tte::kernels

@@ -3,6 +3,7 @@
 #include <fstream>
 #include <set>
 
+#include "kernels/arithmetic.h"
 #include "kernels/cpu/linear.h"
 #include "kernels/reference.h"
 
@@ -13,7 +14,7 @@ using reference::difference;
 using reference::random;
 using reference::rounding;
 
-class LinearTest : public testing::TestWithParam<at::ScalarType> {};
+class LinearTest : public ArithmeticTest {};
 
 // Sums of `in` products of standard normal values are about sqrt(in) large; the weight is scaled to make them
 // about 1.
@@ -22,7 +23,7 @@ double tolerance(at::ScalarType type, std::int64_t in) {
 }
 
 TEST_P(LinearTest, MatchesFloat64OverShapes) {
-  const auto type = GetParam();
+  const auto type = GetParam().type;
   for (const std::int64_t rows : {0, 1, 2, 3, 4, 7, 8, 9, 16, 17, 64, 300}) {
     for (const auto& [in, out] : {std::pair{64, 48}, {65, 33}, {1, 1}, {8, 5}, {1000, 130}, {1536, 256}}) {
       const at::Tensor x = random({rows, in}, type, 1);
@@ -43,7 +44,7 @@ TEST_P(LinearTest, MatchesFloat64OverShapes) {
 }
 
 TEST_P(LinearTest, TakesStridedRowsAndWeights) {
-  const auto type = GetParam();
+  const auto type = GetParam().type;
   for (const std::int64_t rows : {1, 5, 70}) {
     const at::Tensor x = random({rows, 3, 96}, type, 1).select(1, 1);
     const at::Tensor weight = random({2, 40, 96}, type, 2, 0.1).select(0, 1);
@@ -57,8 +58,7 @@ TEST_P(LinearTest, TakesStridedRowsAndWeights) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, LinearTest, testing::Values(at::kFloat, at::kBFloat16, at::kHalf),
-                         [](const auto& info) { return std::string(c10::toString(info.param)); });
+INSTANTIATE_TEST_SUITE_P(Types, LinearTest, all_arithmetic(), arithmetic_name);
 
 TEST(OneDnnTest, FilledRowsAreAFewNumbers) {
   std::set<std::int64_t> numbers;

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "kernels/cpu/linear.h"
+#include "kernels/cpu/simd/host.h"
 #include "kernels/kernels.h"
 #include "kernels/packed_weight.h"
 #include "kernels/reference.h"
@@ -247,12 +248,20 @@ TEST(QuantizeTest, ManyOutputsAreSharedAmongThreads) {
   EXPECT_TRUE(pack(matrix, LinearFormat::kInt4).equal(together));
 }
 
-TEST(PanelsTest, MatchFloat64OverShapes) {
+// Pairs of bfloat16 values are multiplied where the processor can, or widened.
+class PanelsTest : public testing::TestWithParam<bool> {
+ protected:
+  PanelsTest() { simd::choose_pairs(GetParam()); }
+  ~PanelsTest() override { simd::choose_pairs(std::nullopt); }
+};
+INSTANTIATE_TEST_SUITE_P(Pairs, PanelsTest, testing::Bool());
+
+TEST_P(PanelsTest, MatchFloat64OverShapes) {
   for (const auto& [in, out] : {std::pair{64, 48}, {2, 1}, {1000, 130}, {2600, 64}, {4102, 200}}) {
     const at::Tensor matrix = random({out, in}, at::kBFloat16, 2, 1.0 / std::sqrt(in));
     const at::Tensor bias = random({out}, at::kBFloat16, 3);
     const Weight weight = packed(matrix, LinearFormat::kPanels);
-    for (const std::int64_t rows : {0, 1, 2, 3, 6, 7, 13, 64, 250}) {
+    for (const std::int64_t rows : {0, 1, 2, 3, 6, 7, 13, 64, 97, 250}) {
       const at::Tensor x = random({rows, 3, in}, at::kBFloat16, 1).select(1, 1);
       const double sums = 8.0 * rounding(at::kFloat) * std::sqrt(static_cast<double>(in));
       EXPECT_EQ(difference(kernels::linear_float(x, weight), reference::linear(x, matrix, {}), sums), "")
@@ -267,12 +276,12 @@ TEST(PanelsTest, MatchFloat64OverShapes) {
   }
 }
 
-TEST(PanelsTest, RowsDoNotDependOnTheBatchOrTheThreads) {
+TEST_P(PanelsTest, RowsDoNotDependOnTheBatchOrTheThreads) {
   for (const auto& [in, out] : {std::pair{1536, 200}, {2600, 72}, {78, 13}})
     expect_rows_alone(at::kBFloat16, LinearFormat::kPanels, in, out);
 }
 
-TEST(PanelsTest, PartsAreThoseOfTheWhole) {
+TEST_P(PanelsTest, PartsAreThoseOfTheWhole) {
   const at::Tensor x = random({7, 96}, at::kBFloat16, 1);
   const Weight weight = packed(random({210, 96}, at::kBFloat16, 2), LinearFormat::kPanels);
   const at::Tensor whole = kernels::linear(x, weight, {});

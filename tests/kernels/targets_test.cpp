@@ -63,7 +63,12 @@ TEST(TargetsTest, AllGiveRightResults) {
         const at::Tensor even = random({10, 134}, type, 2, 0.1), rows = random({7, 134}, type, 1);
         const at::Tensor packed = pack(even, base::LinearFormat::kPanels);
         const Weight panels = packed_weight(packed, base::LinearFormat::kPanels, 10, 134, type);
-        EXPECT_EQ(difference(kernels::linear(rows, panels, {}), reference::linear(rows, even, {}), once), "");
+        for (const bool pairs : {true, false}) {
+          simd::choose_pairs(pairs);
+          EXPECT_EQ(difference(kernels::linear(rows, panels, {}), reference::linear(rows, even, {}), once),
+                    "");
+        }
+        simd::choose_pairs(std::nullopt);
       }
       const at::Tensor scale = random({133}, type, 3);
       EXPECT_EQ(

@@ -24,9 +24,12 @@ struct Unit {
 
 std::vector<Unit> make_units(const std::vector<simd::Attention>& heads) {
   std::vector<Unit> units;
+  std::size_t rows = 0;
+  for (const simd::Attention& a : heads) rows += a.rows * a.group;
+  const std::size_t share = rows / (4 * static_cast<std::size_t>(at::get_num_threads()));
   for (std::size_t head = 0; head < heads.size(); ++head) {
     const simd::Attention& a = heads[head];
-    const std::size_t step = std::max<std::size_t>(1, simd::unit_rows(a) / a.group);
+    const std::size_t step = std::max<std::size_t>(1, simd::unit_rows(a, share) / a.group);
     for (std::size_t row = 0; row < a.rows; row += step) {
       const std::size_t end = std::min(a.rows, row + step);
       units.push_back({head, row, end, simd::visible_keys(a, end)});

@@ -1,6 +1,9 @@
 #include <ATen/ATen.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <utility>
 #include <vector>
 
@@ -92,9 +95,11 @@ void multiply_rounded(Bits bits, const at::Tensor& x, const Weight& weight, cons
 
 void multiply_pairs(const at::Tensor& x, const Weight& weight, const at::Tensor& bias, at::Tensor& out) {
   simd::PanelGemm gemm;
+  gemm.is_widened = simd::panels_widen();
+  const at::Tensor rows = gemm.is_widened ? x.to(at::kFloat) : x;
   gemm.k = size(x.size(1));
-  gemm.x = static_cast<const std::uint16_t*>(x.const_data_ptr());
-  gemm.x_stride = size(x.stride(0));
+  gemm.x = rows.const_data_ptr();
+  gemm.x_stride = size(rows.stride(0));
   gemm.panels = static_cast<const std::uint16_t*>(weight.values().data.const_data_ptr());
   gemm.first = size(weight.values().first);
   gemm.columns = size(weight.outputs());
@@ -102,8 +107,7 @@ void multiply_pairs(const at::Tensor& x, const Weight& weight, const at::Tensor&
   gemm.out_type = type_of(out);
   gemm.out = out.mutable_data_ptr();
   for_parts(x.size(0), weight, [&](std::size_t row_begin, std::size_t row_end, std::size_t panel) {
-    simd::panel_gemm(gemm, row_begin, row_end, panel,
-                     cpu::scratch((row_end - row_begin) * simd::kPanelOutputs));
+    simd::panel_gemm(gemm, row_begin, row_end, panel, cpu::scratch(simd::panel_scratch(row_end - row_begin)));
   });
 }
 
@@ -205,6 +209,15 @@ struct Output {
   std::vector<std::int8_t> factors;
 };
 
+// Memory that is not there yet comes in large pages where the system has some: it is there, and found again, in less
+// time.
+void want_large_pages(void* memory, std::size_t bytes) {
+  static const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = (reinterpret_cast<std::uintptr_t>(memory) + page - 1) / page * page;
+  const auto end = (reinterpret_cast<std::uintptr_t>(memory) + bytes) / page * page;
+  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+}
+
 // Panels of a weight, of which fill(first output, outputs, panel) makes each.
 template <class Fill>
 at::Tensor pack_panels(LinearFormat format, std::int64_t outputs, std::int64_t inputs, const Fill& fill) {
@@ -212,6 +225,7 @@ at::Tensor pack_panels(LinearFormat format, std::int64_t outputs, std::int64_t i
   const std::size_t bytes = panel_bytes(format, inputs);
   at::Tensor packed = at::empty({panels, static_cast<std::int64_t>(bytes)}, at::TensorOptions(at::kByte));
   auto* memory = static_cast<std::uint8_t*>(packed.mutable_data_ptr());
+  want_large_pages(memory, packed.nbytes());
   for_units(panels, [&](std::int64_t i) {
     const std::int64_t count = std::min(kPanel, outputs - i * kPanel);
     std::uint8_t* to = memory + size(i) * bytes;

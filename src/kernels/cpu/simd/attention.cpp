@@ -8,8 +8,6 @@
 #include <hwy/foreach_target.h>  // IWYU pragma: keep
 #include "kernels/cpu/simd/targets.h"
 
-#include <hwy/contrib/math/math-inl.h>
-
 #include "kernels/cpu/simd/dot-inl.h"
 #include "kernels/cpu/simd/host.h"
 
@@ -84,10 +82,10 @@ void reset(const State& state, std::size_t rows, std::size_t width) {
   std::fill_n(state.sums, rows * width, 0.0f);
 }
 
-// Whether T's own instructions multiply pairs of its values, which then stay as they are.
+// Whether pairs of T's values are multiplied, which then stay as they are.
 template <class T>
 bool in_pairs() {
-  return TTE_KERNELS_PAIRS && std::is_same_v<T, BFloat16> && has_bfloat16_instructions();
+  return TTE_KERNELS_PAIRS && std::is_same_v<T, BFloat16> && multiplies_pairs();
 }
 
 // One row of q or of a key as what score_columns() multiplies: values, or pairs of them. Returns how many.
@@ -203,8 +201,23 @@ HWY_INLINE void scale_by(float* values, std::size_t count, float factor) {
   for (std::size_t i = 0; i < count; i += kLanes)
     hn::StoreU(hn::Mul(hn::LoadU(f, values + i), v), f, values + i);
 }
+// exp(x) for x <= 0 (and what rounding makes of 0), to the last bit or two; zero below -87.
+HWY_INLINE VF exp_below_zero(VF x) {
+  const F f;
+  // x = n log(2) + r: the sum of a number this large and n / log(2) has n in its lowest bits.
+  const VF large = hn::Set(f, 12582912.0f);
+  const VF sum = hn::MulAdd(x, hn::Set(f, 1.44269504f), large), n = hn::Sub(sum, large);
+  VF r = hn::MulAdd(n, hn::Set(f, -0.693145752f), x);
+  r = hn::MulAdd(n, hn::Set(f, -1.42860677e-6f), r);
+  VF y = hn::MulAdd(hn::Set(f, 1.98756915e-4f), r, hn::Set(f, 1.39819995e-3f));
+  for (const float c : {8.33345191e-3f, 4.16657959e-2f, 0.166666655f, 0.5f, 1.0f, 1.0f})
+    y = hn::MulAdd(y, r, hn::Set(f, c));
+  const VU power = hn::ShiftLeft<23>(hn::BitCast(U(), sum));
+  y = hn::BitCast(f, hn::Add(hn::BitCast(U(), y), power));
+  return hn::IfThenElseZero(hn::Ge(x, hn::Set(f, -87.0f)), y);
+}
 HWY_INLINE float exp_of(float x) {
-  return hn::GetLane(hn::Exp(F(), hn::Set(F(), x)));
+  return hn::GetLane(exp_below_zero(hn::Set(F(), x)));
 }
 
 // Turns one row's scores of `count` keys, of which the row sees the first `visible`, into exponentials (zero
@@ -212,25 +225,18 @@ HWY_INLINE float exp_of(float x) {
 HWY_INLINE void soften(const Unit& unit, std::size_t r, float scale, std::size_t count, std::size_t visible) {
   const F f;
   float* scores = unit.scores + r * kKeys;
-  const std::size_t padded = (count + kLanes - 1) / kLanes * kLanes;
-  if (visible == 0) {
-    std::fill_n(scores, padded, 0.0f);
-    return;
-  }
-  std::fill(scores + visible, scores + padded, kNone);
-  const VF factor = hn::Set(f, scale);
-  VF most = hn::Set(f, kNone);
-  for (std::size_t i = 0; i < visible; i += kLanes) {
-    const VF v = hn::Mul(hn::LoadU(f, scores + i), factor);
-    hn::StoreU(v, f, scores + i);
-    most = hn::Max(most, v);
-  }
+  const std::size_t seen = (visible + kLanes - 1) / kLanes * kLanes;
+  std::fill(scores + visible, scores + seen, kNone);
+  std::fill(scores + seen, scores + std::max(seen, count), 0.0f);
+  if (visible == 0) return;
+  VF most = hn::LoadU(f, scores);
+  for (std::size_t i = kLanes; i < seen; i += kLanes) most = hn::Max(most, hn::LoadU(f, scores + i));
   const float before = unit.chunk.maximum[r];
-  const float maximum = std::max(before, hn::GetLane(hn::MaxOfLanes(f, most)));
-  const VF shift = hn::Set(f, maximum);
+  const float maximum = std::max(before, hn::GetLane(hn::MaxOfLanes(f, most)) * scale);
+  const VF factor = hn::Set(f, scale), shift = hn::Set(f, maximum);
   VF total = hn::Zero(f);
-  for (std::size_t i = 0; i < padded; i += kLanes) {
-    const VF e = hn::Exp(f, hn::Sub(hn::LoadU(f, scores + i), shift));
+  for (std::size_t i = 0; i < seen; i += kLanes) {
+    const VF e = exp_below_zero(hn::MulSub(hn::LoadU(f, scores + i), factor, shift));
     hn::StoreU(e, f, scores + i);
     total = hn::Add(total, e);
   }

@@ -5,6 +5,7 @@
 // beside it, and whether the chunks were computed by one thread or by several.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -36,9 +37,9 @@ struct Attention {
 inline constexpr std::size_t kChunk = 256;  // Keys between merges.
 
 // Rows times group that one call should have. Without pages each call transposes the keys for itself: more
-// rows make that worth it.
-inline std::size_t unit_rows(const Attention& attention) {
-  return attention.blocks == nullptr ? 192 : 64;
+// rows make that worth it, up to a thread's share of all and what the second-level cache has room for.
+inline std::size_t unit_rows(const Attention& attention, std::size_t share) {
+  return attention.blocks == nullptr ? std::clamp<std::size_t>(share, 192, 512) : 64;
 }
 
 // Keys that rows before row_end see.

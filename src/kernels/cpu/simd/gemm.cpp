@@ -56,7 +56,7 @@ void pack_typed(const void* values, std::size_t x_stride, std::size_t rows, std:
   }
 }
 
-// What x of this type is packed as: bfloat16 where the processor multiplies it, else float32.
+// What x of this type is packed as: bfloat16 where its pairs are multiplied, else float32.
 template <class Body>
 void with_types(Type type, const Body& body) {
   switch (type) {
@@ -64,7 +64,7 @@ void with_types(Type type, const Body& body) {
       return body(float{}, float{});
     case Type::kBFloat16:
 #if TTE_KERNELS_PAIRS
-      if (has_bfloat16_instructions()) return body(BFloat16{}, BFloat16{});
+      if (multiplies_pairs()) return body(BFloat16{}, BFloat16{});
 #endif
       return body(float{}, BFloat16{});
     case Type::kHalf:

@@ -30,7 +30,7 @@ std::size_t packed_bytes(Type type, std::int64_t rows, std::int64_t k);
 // How many rows are packed together: pack_rows() may be called for parts that begin at a multiple of it.
 std::int64_t pack_group();
 // Puts rows [begin, end) of x [rows, k] into the order in which the kernel reads them, widened to float32
-// unless the processor multiplies the type itself (bfloat16 with AVX512_BF16).
+// unless pairs of it are multiplied (bfloat16, see host.h).
 void pack_rows(Type type, const void* x, std::int64_t x_stride, std::int64_t rows, std::int64_t k,
                std::int64_t begin, std::int64_t end, void* packed);
 

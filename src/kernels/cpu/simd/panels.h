@@ -1,7 +1,7 @@
 // out = x * weight^T + bias on the CPU for bfloat16, with a weight whose outputs stand side by side.
 //
-// Every element of the result is one sum over pairs of k in their order: a row gives the same bits whatever rows stand
-// beside it and however the work is split.
+// Every element of the result is one sum over k, or pairs of k, in their order: a row gives the same bits whatever rows
+// stand beside it and however the work is split.
 #pragma once
 
 #include <cstddef>
@@ -24,10 +24,14 @@ constexpr std::size_t pair_panel_bytes(std::size_t k) {
 void pack_pair_panel(const std::uint16_t* weight, std::size_t stride, std::size_t outputs, std::size_t k,
                      std::uint16_t* panel);
 
+// Whether x has to be widened to float32 for panel_gemm().
+bool panels_widen();
+
 struct PanelGemm {
   std::size_t k = 0;
-  const std::uint16_t* x = nullptr;  // Rows of k values, dense.
-  std::size_t x_stride = 0;          // Values between its rows.
+  const void* x = nullptr;   // Rows of k values, dense.
+  std::size_t x_stride = 0;  // Values between its rows.
+  bool is_widened = false;   // x is float32, as panels_widen() says, and not bfloat16.
   const std::uint16_t* panels = nullptr;
   std::size_t first = 0;  // The output that is column 0 of out.
   std::size_t columns = 0;
@@ -36,8 +40,15 @@ struct PanelGemm {
   void* out = nullptr;              // [rows, columns], dense.
 };
 
-// Computes the rows [row_begin, row_end) of the columns that panel `panel` has. scratch holds (row_end - row_begin) *
-// kPanelOutputs floats, aligned to 64 bytes.
+// Pairs of inputs whose part of a panel stays in the second-level cache while rows of x pass by, also as float32.
+inline constexpr std::size_t kBlockPairs = 256;
+// Floats of scratch memory that panel_gemm() needs for `rows` rows: their sums, and room for a widened part of a panel.
+constexpr std::size_t panel_scratch(std::size_t rows) {
+  return (rows + 2 * kBlockPairs) * kPanelOutputs;
+}
+
+// Computes the rows [row_begin, row_end) of the columns that panel `panel` has. scratch holds panel_scratch(row_end -
+// row_begin) floats, aligned to 64 bytes.
 void panel_gemm(const PanelGemm& gemm, std::size_t row_begin, std::size_t row_end, std::size_t panel,
                 float* scratch);
 

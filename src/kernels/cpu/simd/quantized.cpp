@@ -70,12 +70,12 @@ constexpr Bits bits_of(Codes codes) {
   return codes == Codes::kEight ? Bits::kEight : Bits::kFour;
 }
 
-// What reading takes from memory is asked for this many bytes before: one row's products take less time than it.
+// What comes from memory is asked for this many bytes before: the first rows' products take less time than it.
 constexpr std::size_t kAhead = 4096;
 
 // acc[m * N + n] += x[m] . w[n] over `inputs` bytes, or with `kFour` codes of 4 bits; the rows of x are x_stride values
 // apart.
-template <bool kFour, bool kVnni, std::size_t M, std::size_t N>
+template <bool kFour, bool kVnni, bool kAsks, std::size_t M, std::size_t N>
 HWY_INLINE void multiply_codes(const std::int8_t* x, std::size_t x_stride, const std::uint8_t* w,
                                std::size_t inputs, VI* HWY_RESTRICT acc) {
   constexpr std::size_t kVectorBytes = kLanes * kQuad;
@@ -83,7 +83,7 @@ HWY_INLINE void multiply_codes(const std::int8_t* x, std::size_t x_stride, const
   for (std::size_t i = 0; i < inputs; i += kFour ? 2 * kQuad : kQuad, w += kQuadBytes) {
     VI ws[N];
     for (std::size_t n = 0; n < N; ++n) {
-      if constexpr (M == 1) hwy::Prefetch(w + kAhead + n * kVectorBytes);
+      if constexpr (kAsks) hwy::Prefetch(w + kAhead + n * kVectorBytes);
       ws[n] = load_codes(w + n * kVectorBytes);
       if constexpr (kFour) ws[n] = hn::And(ws[n], low);
     }
@@ -125,7 +125,7 @@ constexpr std::size_t group_offset(std::size_t group) {
 }
 
 // sums[m * N + n] = x[m] . w[n] over a group of `inputs`, in whole numbers. `sums_of_x` are those of its blocks.
-template <Codes kCodes, bool kVnni, std::size_t M, std::size_t N>
+template <Codes kCodes, bool kVnni, bool kAsks, std::size_t M, std::size_t N>
 HWY_INLINE void multiply_group(const Rounded& x, std::size_t row, std::size_t from, std::size_t inputs,
                                const std::uint8_t* w, const std::uint8_t* scales, std::size_t output,
                                VI* HWY_RESTRICT sums) {
@@ -141,7 +141,7 @@ HWY_INLINE void multiply_group(const Rounded& x, std::size_t row, std::size_t fr
       const VI offset = hn::Set(I(), -code_offset(Bits::kEight) * sum);
       for (std::size_t n = 0; n < N; ++n) sums[m * N + n] = offset;
     }
-    multiply_codes<false, kVnni, M, N>(codes, x.inputs, w, inputs, sums);
+    multiply_codes<false, kVnni, kAsks, M, N>(codes, x.inputs, w, inputs, sums);
   } else {
     for (std::size_t i = 0; i < M * N; ++i) sums[i] = hn::Zero(I());
     for (std::size_t b = 0; b * kBlock < inputs; ++b) {
@@ -150,8 +150,8 @@ HWY_INLINE void multiply_group(const Rounded& x, std::size_t row, std::size_t fr
         const VI offset = hn::Set(I(), -code_offset(Bits::kFour) * of_x[m * x.blocks + b]);
         for (std::size_t n = 0; n < N; ++n) acc[m * N + n] = offset;
       }
-      multiply_codes<true, kVnni, M, N>(codes + b * kBlock, x.inputs, w + code_bytes(Bits::kFour, b * kBlock),
-                                        kBlock, acc);
+      multiply_codes<true, kVnni, kAsks, M, N>(codes + b * kBlock, x.inputs,
+                                               w + code_bytes(Bits::kFour, b * kBlock), kBlock, acc);
       for (std::size_t n = 0; n < N; ++n) {
         const VI factors = load_factors(scales, output + n * kLanes, b);
         for (std::size_t m = 0; m < M; ++m)
@@ -163,7 +163,7 @@ HWY_INLINE void multiply_group(const Rounded& x, std::size_t row, std::size_t fr
 
 // c[m * kPanelOutputs + n] (+)= x[m] . w[n] over some groups, for M rows of x and N vectors of a panel's outputs, from
 // `output` on; without the scales of an 8-bit panel.
-template <Codes kCodes, bool kVnni, std::size_t M, std::size_t N>
+template <Codes kCodes, bool kVnni, bool kAsks, std::size_t M, std::size_t N>
 HWY_INLINE void tile(const Rounded& x, std::size_t row, const Groups& groups, std::size_t output, float* c) {
   if (groups.begin == 0) {
     for (std::size_t m = 0; m < M; ++m) {
@@ -176,7 +176,7 @@ HWY_INLINE void tile(const Rounded& x, std::size_t row, const Groups& groups, st
     const std::size_t from = group * kGroupInputs, inputs = std::min(kGroupInputs, x.inputs - from);
     const std::uint8_t* scales = groups.panel + group_offset(group) + code_bytes(Bits::kFour, inputs);
     VI sums[M * N];
-    multiply_group<kCodes, kVnni, M, N>(x, row, from, inputs, w, scales, output, sums);
+    multiply_group<kCodes, kVnni, kAsks, M, N>(x, row, from, inputs, w, scales, output, sums);
     w += code_bytes(kCodes == Codes::kFour ? Bits::kFour : Bits::kEight, inputs);
     if constexpr (kCodes == Codes::kFour) w += kGroupScaleBytes;
     VF steps[N];
@@ -198,28 +198,33 @@ HWY_INLINE void tile(const Rounded& x, std::size_t row, const Groups& groups, st
   }
 }
 
-template <Codes kCodes, bool kVnni, std::size_t M>
+template <Codes kCodes, bool kVnni, bool kAsks, std::size_t M>
 HWY_NOINLINE void panel_rows(const Rounded& x, std::size_t row, const Groups& groups, float* c) {
   // As many vectors of outputs as leave the registers room.
   constexpr std::size_t kVectors = HWY_MAX_BYTES == 64 ? (kCodes == Codes::kFour && M > 3 ? 2 : 4) : 2;
   constexpr std::size_t kWide = std::min(kVectors, kPanelOutputs / kLanes);
   for (std::size_t output = 0; output < kPanelOutputs; output += kWide * kLanes)
-    tile<kCodes, kVnni, M, kWide>(x, row, groups, output, c + output);
+    tile<kCodes, kVnni, kAsks, M, kWide>(x, row, groups, output, c + output);
 }
 
-// The products of up to kGroupRows rows of x with a panel's groups.
+// The products of up to kGroupRows rows of x with a panel's groups: of the first rows, which ask for them from memory,
+// and of all others.
 struct GroupProducts {
   using Function = void (*)(const Rounded&, std::size_t, const Groups&, float*);
   bool is_widened;
-  Function of_rows[6];
+  Function of_first[6], of_rows[6];
 };
 constexpr std::size_t kGroupRows = HWY_MAX_BYTES == 64 ? 6 : 3;
 
-template <Codes kCodes, bool kVnni>
+template <Codes kCodes, bool kVnni, bool kIsWidened = kCodes == Codes::kWidened>
 constexpr GroupProducts kProducts{
-    kCodes == Codes::kWidened,
-    {panel_rows<kCodes, kVnni, 1>, panel_rows<kCodes, kVnni, 2>, panel_rows<kCodes, kVnni, 3>,
-     panel_rows<kCodes, kVnni, 4>, panel_rows<kCodes, kVnni, 5>, panel_rows<kCodes, kVnni, 6>}};
+    kIsWidened,
+    {panel_rows<kCodes, kVnni, !kIsWidened, 1>, panel_rows<kCodes, kVnni, !kIsWidened, 2>,
+     panel_rows<kCodes, kVnni, !kIsWidened, 3>, panel_rows<kCodes, kVnni, !kIsWidened, 4>,
+     panel_rows<kCodes, kVnni, !kIsWidened, 5>, panel_rows<kCodes, kVnni, !kIsWidened, 6>},
+    {panel_rows<kCodes, kVnni, false, 1>, panel_rows<kCodes, kVnni, false, 2>,
+     panel_rows<kCodes, kVnni, false, 3>, panel_rows<kCodes, kVnni, false, 4>,
+     panel_rows<kCodes, kVnni, false, 5>, panel_rows<kCodes, kVnni, false, 6>}};
 
 template <bool kVnni>
 const GroupProducts& products_of(Bits bits, std::size_t rows) {
@@ -247,6 +252,7 @@ HWY_NOINLINE void widen(const std::uint8_t* panel, std::size_t k, std::size_t be
         const std::uint8_t* w = codes + code_bytes(Bits::kFour, from) + output * kQuad;
         std::uint8_t* to = widened + code_bytes(Bits::kEight, from) + output * kQuad;
         for (std::size_t i = 0; i < kBlock; i += 2 * kQuad, w += kQuadBytes, to += 2 * kQuadBytes) {
+          hwy::Prefetch(w + kAhead);
           const VI both = load_codes(w);
           store(hn::Add(hn::Mul(hn::And(both, low), factors), offset), to);
           store(hn::Add(hn::Mul(hn::And(hn::ShiftRight<4>(both), low), factors), offset), to + kQuadBytes);
@@ -269,8 +275,9 @@ void gemm_typed(const QuantizedGemm& g, const GroupProducts& products, std::size
     if (products.is_widened) widen(weight, x.inputs, begin, end, widened);
     const Groups groups{begin, end, weight, products.is_widened ? widened : weight};
     for (std::size_t row = row_begin; row < row_end; row += kGroupRows) {
-      products.of_rows[std::min(kGroupRows, row_end - row) - 1](x, row, groups,
-                                                                sums + (row - row_begin) * kPanelOutputs);
+      const auto& functions = row == row_begin ? products.of_first : products.of_rows;
+      functions[std::min(kGroupRows, row_end - row) - 1](x, row, groups,
+                                                         sums + (row - row_begin) * kPanelOutputs);
     }
   }
   const PanelPart part = panel_part(panel, g.first, g.columns);

@@ -170,6 +170,15 @@ HWY_INLINE Pair load_some(const T* p, std::size_t count) {
   std::memcpy(buffer, p, count * sizeof(T));
   return load_pair(buffer);
 }
+#if HWY_TARGET == HWY_AVX3
+// Without the buffer, for which a load right behind the stores would wait.
+HWY_INLINE Pair load_some(const BFloat16* p, std::size_t count) {
+  const hn::Repartition<std::uint16_t, U> halves;
+  const auto raw =
+      hn::MaskedLoad(hn::FirstN(halves, count), halves, reinterpret_cast<const std::uint16_t*>(p));
+  return {widen_even(hn::BitCast(U(), raw)), widen_odd(hn::BitCast(U(), raw))};
+}
+#endif
 template <class T>
 HWY_INLINE void store_some(Pair v, T* p, std::size_t count) {
   T buffer[kStep];
