@@ -63,6 +63,7 @@ bench:
 	@tools/setup.sh test
 	@$(INSTALL)
 	$(PYTHON) benchmarks/qwen2_vl_2b.py
+	$(PYTHON) benchmarks/media.py
 	$(PYTHON) benchmarks/quantization.py
 	$(PYTHON) benchmarks/peers.py
 

@@ -3,10 +3,11 @@
     python benchmarks/qwen2_vl_2b.py --dir /big/disk/qwen2-vl-2b-random
 
 Reports medians of: encode (448x448 image + 100 tokens of text, to one vector), prefill (the same prompt, to the first
-token), decode (tokens a second at batch 1 and 8), think then embed (12 such items whose traces have 8 to 160 tokens;
-one checkpoint is both halves; the peer generates in one batch, then reads each prompt with its trace), load time, and
-peak memory; of tte as the checkpoint is, and in 8 and 4 bits. Each side runs in a process of its own, and they take
-turns, so that all see the same machine.
+token; texts of 100 tokens together; one of 2,000), decode (tokens a second at batch 1, 8 and 32), think then embed (12
+such items whose traces have 8 to 160 tokens, or 16 with 16 to 256; one checkpoint is both halves; the peer generates in
+one batch, then reads each prompt with its trace), load time (one model; reasoner and embedder), and peak memory; of tte
+as the checkpoint is, and in 8 and 4 bits. Each side runs in a process of its own, and they take turns, so that all see
+the same machine.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = ROOT / "tests" / "data" / "templates" / "qwen2_vl.jinja"
-TEXT = "word " * 100
-TRACES = [8 + round(152 * i / 11) for i in range(12)]  # Tokens of the traces of 12 items.
+# Tokens of the traces of so many items.
+TRACES = {12: [8 + round(152 * i / 11) for i in range(12)], 16: [16 * (i + 1) for i in range(16)]}
 SIDES = ("tte", "tte int8", "tte int4", "transformers")
 
 
@@ -101,13 +102,13 @@ class Transformers:
         torch.set_num_threads(threads)
         start = time.perf_counter()
         self.model = Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=torch.bfloat16).eval()
-        self.load_seconds = time.perf_counter() - start
+        self.load_seconds = [time.perf_counter() - start] * 2
         self.processor = AutoProcessor.from_pretrained(folder)
 
-    def _batch(self, count: int, image: bool) -> Any:
+    def _batch(self, count: int, image: bool, words: int = 100) -> Any:
         from PIL import Image
 
-        content: list[dict[str, Any]] = [{"type": "text", "text": TEXT}]
+        content: list[dict[str, Any]] = [{"type": "text", "text": "word " * words}]
         if image:
             content.insert(0, {"type": "image", "image": Image.fromarray(test_image())})
         messages = [[{"role": "user", "content": content}]] * count
@@ -120,23 +121,23 @@ class Transformers:
             out = self.model.model(**self._batch(1, True)).last_hidden_state[0, -1].float()
         return out / out.norm()
 
-    def generate(self, count: int, tokens: int, image: bool) -> int:
-        batch = self._batch(count, image)
+    def generate(self, count: int, tokens: int, image: bool, words: int) -> int:
+        batch = self._batch(count, image, words)
         with self.torch.inference_mode():
             out = self.model.generate(
                 **batch, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, repetition_penalty=1.0
             )
         return count * (out.shape[1] - batch["input_ids"].shape[1])
 
-    def pipeline(self) -> None:
-        batch = self._batch(len(TRACES), True)
-        length, patches = batch["input_ids"].shape[1], batch["pixel_values"].shape[0] // len(TRACES)
+    def pipeline(self, items: int) -> None:
+        batch = self._batch(items, True)
+        length, patches = batch["input_ids"].shape[1], batch["pixel_values"].shape[0] // items
         with self.torch.inference_mode():
-            most = max(TRACES)
+            most = max(TRACES[items])
             out = self.model.generate(
                 **batch, max_new_tokens=most, min_new_tokens=most, do_sample=False, repetition_penalty=1.0
             )
-            for row, tokens in enumerate(TRACES):
+            for row, tokens in enumerate(TRACES[items]):
                 self.model.model.rope_deltas = None
                 states = self.model.model(
                     input_ids=out[row : row + 1, : length + tokens],
@@ -160,37 +161,39 @@ class Tte:
         backend = tte.Backend("cpu", threads=threads, prompt_lookup_tokens=0)
         start = time.perf_counter()
         self.reasoner = tte.Reasoner(folder, backend=backend, quantization=quantization)
+        self.load_seconds = [time.perf_counter() - start]
         self.embedder = tte.Embedder(folder, backend=backend, quantization=quantization)
-        self.load_seconds = time.perf_counter() - start
+        self.load_seconds.append(time.perf_counter() - start)
         self.round = 0
 
-    def _items(self, count: int, image: bool) -> list[Any]:
+    def _items(self, count: int, image: bool, words: int = 100) -> list[Any]:
         # Another first word every time: a prompt that was seen before would be reused, which the peer cannot do.
         self.round += 1
         items: list[Any] = []
         for index in range(count):
             pixels = test_image()
             pixels[0, 0] = [self.round % 256, index, 0]
-            text = [{"type": "text", "text": TEXT}]
+            text = "word " * words
             items.append(
-                [{"type": "image", "image": pixels}, *text]
+                [{"type": "image", "image": pixels}, {"type": "text", "text": text}]
                 if image
-                else [{"type": "text", "text": f"{self.round} {index} {TEXT}"}]
+                else [{"type": "text", "text": f"{self.round} {index} {text}"}]
             )
         return items
 
     def encode(self) -> Any:
         return self.embedder.embed(self._items(1, True), progress=False)[0]
 
-    def generate(self, count: int, tokens: int, image: bool) -> int:
-        traces = self.reasoner.think(self._items(count, image), max_new_tokens=tokens, ignore_eos=True, progress=False)
+    def generate(self, count: int, tokens: int, image: bool, words: int) -> int:
+        items = self._items(count, image, words)
+        traces = self.reasoner.think(items, max_new_tokens=tokens, ignore_eos=True, progress=False)
         return sum(len(t.token_ids) for t in traces)
 
-    def pipeline(self) -> None:
+    def pipeline(self, items: int) -> None:
         import tte
 
         tte.think_then_embed(
-            self._items(len(TRACES), True), reasoner=self.reasoner, embedder=self.embedder, max_new_tokens=TRACES,
+            self._items(items, True), reasoner=self.reasoner, embedder=self.embedder, max_new_tokens=TRACES[items],
             ignore_eos=True, progress=False,
         )  # fmt: skip
 
@@ -207,29 +210,32 @@ def worker(side: str, folder: Path, threads: int) -> None:
         if job["what"] == "encode":
             engine.encode()
         elif job["what"] == "pipeline":
-            engine.pipeline()
+            engine.pipeline(job["items"])
         else:
-            tokens = engine.generate(job["count"], job["tokens"], job["image"])
+            tokens = engine.generate(job["count"], job["tokens"], job["image"], job.get("words", 100))
         seconds = time.perf_counter() - start
         print(json.dumps({"seconds": seconds, "tokens": tokens, "peak": peak_memory()}), flush=True)
 
 
 def report(
     arguments: argparse.Namespace,
-    loads: dict[str, float],
+    loads: dict[str, list[float]],
     seconds: dict[str, dict[str, list[float]]],
     peak: dict[str, float],
 ) -> None:
     """Print a table: the median of each side, and how many times faster than transformers it is."""
     n, sides = arguments.tokens, list(arguments.sides)
     median = {name: {s: statistics.median(v) for s, v in each.items()} for name, each in seconds.items()}
-    rows: list[tuple[str, dict[str, float], bool]] = [("load, s", loads, True)]
-    rows += [(f"{name}, s", median[name], True) for name in ("encode", "prefill", "text prefill 8")]
-    for name, first, batch in (("decode 1", "prefill", 1), ("text decode 8", "text prefill 8", 8)):
-        rate = {s: batch * n / max(median[name][s] - median[first][s], 1e-9) for s in sides}
-        rows.append((f"{name}, token/s", rate, False))
-    if "think then embed" in median:
-        rows.append(("think then embed, s", median["think then embed"], True))
+    rows: list[tuple[str, dict[str, float], bool]] = [
+        (name, {side: loads[side][i] for side in sides}, True) for i, name in enumerate(("load one, s", "load both, s"))
+    ]
+    rows += [(f"{name}, s", values, True) for name, values in median.items() if "decode" not in name]
+    for name, first, batch in (
+        ("decode 1", "prefill", 1), ("text decode 8", "text prefill 8", 8), ("text decode 32", "text prefill 32", 32)
+    ):  # fmt: skip
+        if name in median:
+            rate = {s: batch * n / max(median[name][s] - median[first][s], 1e-9) for s in sides}
+            rows.append((f"{name}, token/s", rate, False))
     print(f"{'':24}" + "".join(f"{side:>18}" for side in sides))
     for name, values, lower_is_better in rows:
         cells = []
@@ -240,7 +246,7 @@ def report(
         print(f"{name:24}" + "".join(f"{cell:>18}" for cell in cells))
     print(f"{'peak memory, GiB':24}" + "".join(f"{peak[side] / 2**30:18.2f}" for side in sides))
     spread = max((max(v) - min(v)) / statistics.median(v) for each in seconds.values() for v in each.values() if v)
-    print(f"{sides[0]} loads in {loads['first']:.2f} s for the first time; {arguments.threads} threads")
+    print(f"{sides[0]} loads one in {loads['first'][0]:.2f} s for the first time; {arguments.threads} threads")
     print(f"medians of {arguments.rounds} rounds, which differ by up to {spread:.0%}")
 
 
@@ -252,7 +258,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=16, help="tokens that the decode measurement adds")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES), help="default: all")
-    parser.add_argument("--no-pipeline", action="store_true", help="leave out think then embed, the longest")
+    parser.add_argument(
+        "--think-items", nargs="*", type=int, choices=TRACES, default=[12],
+        help="items of think then embed, the longest measurements; none: they are left out",
+    )  # fmt: skip
+    parser.add_argument("--only", nargs="+", metavar="WORD", help="measurements whose names have one of these words")
     parser.add_argument("--worker", choices=SIDES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
@@ -260,7 +270,7 @@ def main() -> None:
         return
     make_checkpoint(arguments.dir)
     processes: dict[str, subprocess.Popen[str]] = {}
-    loads: dict[str, float] = {}
+    loads: dict[str, list[float]] = {}
     peak = dict.fromkeys(arguments.sides, 0.0)
 
     def ask(side: str, job: dict[str, Any] | None) -> dict[str, Any]:
@@ -299,13 +309,18 @@ def main() -> None:
         "decode 1": {"what": "generate", "count": 1, "tokens": 1 + n, "image": True},
         "text prefill 8": {"what": "generate", "count": 8, "tokens": 1, "image": False},
         "text decode 8": {"what": "generate", "count": 8, "tokens": 1 + n, "image": False},
+        "text prefill 32": {"what": "generate", "count": 32, "tokens": 1, "image": False},
+        "text decode 32": {"what": "generate", "count": 32, "tokens": 1 + n, "image": False},
+        "prefill 2000": {"what": "generate", "count": 1, "tokens": 1, "image": False, "words": 2000},
     }
-    if not arguments.no_pipeline:
-        jobs["think then embed"] = {"what": "pipeline"}
+    for items in arguments.think_items:
+        jobs[f"think then embed {items}"] = {"what": "pipeline", "items": items}
+    if arguments.only:
+        jobs = {name: job for name, job in jobs.items() if set(name.split()) & set(arguments.only)}
     seconds: dict[str, dict[str, list[float]]] = {name: {side: [] for side in processes} for name in jobs}
     for turn in range(arguments.rounds + 1):
         for name, job in jobs.items():
-            if turn == 0 and name == "think then embed":
+            if turn == 0 and job["what"] == "pipeline":
                 continue
             for side in processes:
                 reply = ask(side, job)

@@ -201,6 +201,66 @@ void Compute(const PanelGemm& g, std::size_t row_begin, std::size_t row_end, std
   }
 }
 
+// Pairs [begin, end) of some outputs.
+void pack_pairs(const std::uint16_t* weight, std::size_t stride, std::size_t outputs, std::size_t begin,
+                std::size_t end, std::uint16_t* panel) {
+  for (std::size_t output = 0; output < outputs; ++output) {
+    for (std::size_t pair = begin; pair < end; ++pair)
+      std::memcpy(panel + pair * kPairValues + 2 * output, weight + output * stride + 2 * pair, 4);
+  }
+}
+
+#if HWY_TARGET != HWY_SCALAR
+// Four pairs each of an output and of those 4, 8 and 12 behind it, as far as a vector has room.
+HWY_INLINE VU load_pairs(const std::uint16_t* weight, std::size_t stride) {
+  const hn::FixedTag<std::uint32_t, 4> four;
+  const auto load = [&](std::size_t i) {
+    return hn::LoadU(four, reinterpret_cast<const std::uint32_t*>(weight + 4 * i * stride));
+  };
+#if HWY_MAX_BYTES == 64
+  const hn::FixedTag<std::uint32_t, 8> eight;
+  return hn::Combine(U(), hn::Combine(eight, load(3), load(2)), hn::Combine(eight, load(1), load(0)));
+#elif HWY_MAX_BYTES == 32
+  return hn::Combine(U(), load(1), load(0));
+#else
+  return load(0);
+#endif
+}
+
+// Four pairs of kLanes outputs.
+HWY_INLINE void pack_tile(const std::uint16_t* weight, std::size_t stride, std::uint16_t* panel) {
+  const hn::RepartitionToWide<U> wide;
+  const VU a = load_pairs(weight, stride), b = load_pairs(weight + stride, stride);
+  const VU c = load_pairs(weight + 2 * stride, stride), d = load_pairs(weight + 3 * stride, stride);
+  const auto ab_low = hn::BitCast(wide, hn::InterleaveLower(U(), a, b));
+  const auto ab_high = hn::BitCast(wide, hn::InterleaveUpper(U(), a, b));
+  const auto cd_low = hn::BitCast(wide, hn::InterleaveLower(U(), c, d));
+  const auto cd_high = hn::BitCast(wide, hn::InterleaveUpper(U(), c, d));
+  const auto store = [&](auto v, std::size_t pair) {
+    hn::StoreU(hn::BitCast(U(), v), U(), reinterpret_cast<std::uint32_t*>(panel + pair * kPairValues));
+  };
+  store(hn::InterleaveLower(wide, ab_low, cd_low), 0);
+  store(hn::InterleaveUpper(wide, ab_low, cd_low), 1);
+  store(hn::InterleaveLower(wide, ab_high, cd_high), 2);
+  store(hn::InterleaveUpper(wide, ab_high, cd_high), 3);
+}
+#endif
+
+void Pack(const std::uint16_t* weight, std::size_t stride, std::size_t outputs, std::size_t k,
+          std::uint16_t* panel) {
+  std::size_t output = 0;
+#if HWY_TARGET != HWY_SCALAR
+  for (; output + kLanes <= outputs; output += kLanes) {
+    const std::uint16_t* from = weight + output * stride;
+    std::size_t pair = 0;
+    for (; pair + 4 <= k / 2; pair += 4)
+      pack_tile(from + 2 * pair, stride, panel + pair * kPairValues + 2 * output);
+    pack_pairs(from, stride, kLanes, pair, k / 2, panel + 2 * output);
+  }
+#endif
+  pack_pairs(weight + output * stride, stride, outputs - output, 0, k / 2, panel + 2 * output);
+}
+
 bool Widens() {
   return !TTE_KERNELS_PAIRS || !multiplies_pairs();
 }
@@ -214,6 +274,7 @@ namespace tte::kernels::simd {
 
 HWY_EXPORT(Compute);
 HWY_EXPORT(Widens);
+HWY_EXPORT(Pack);
 
 bool panels_widen() {
   return HWY_DYNAMIC_DISPATCH(Widens)();
@@ -221,17 +282,7 @@ bool panels_widen() {
 
 void pack_pair_panel(const std::uint16_t* weight, std::size_t stride, std::size_t outputs, std::size_t k,
                      std::uint16_t* panel) {
-  constexpr std::size_t kPair = sizeof(std::uint32_t);
-  constexpr std::size_t kPairs = 64;  // Their part of the panel stays in the first-level cache.
-  auto* to = reinterpret_cast<char*>(panel);
-  for (std::size_t block = 0; block < k / 2; block += kPairs) {
-    const std::size_t end = std::min(k / 2, block + kPairs);
-    for (std::size_t output = 0; output < outputs; ++output) {
-      const auto* from = reinterpret_cast<const char*>(weight + output * stride);
-      for (std::size_t pair = block; pair < end; ++pair)
-        std::memcpy(to + (pair * kPanelOutputs + output) * kPair, from + pair * kPair, kPair);
-    }
-  }
+  HWY_DYNAMIC_DISPATCH(Pack)(weight, stride, outputs, k, panel);
 }
 
 void panel_gemm(const PanelGemm& gemm, std::size_t row_begin, std::size_t row_end, std::size_t panel,
