@@ -18,6 +18,7 @@ DECLARATION = re.compile(
 TEXT = re.compile(r'"(?:\\.|[^"\\\n])*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
 CALLED_BY_TESTS_ONLY = {
     "choose_products": "a processor without instructions for oneDNN shall test what oneDNN computes",
+    "choose_pairs": "a processor shall test both ways to multiply bfloat16 values",
 }
 TORCH = ("ATen/", "torch/", "c10/", "caffe2/")
 

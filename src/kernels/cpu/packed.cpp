@@ -211,11 +211,10 @@ struct Output {
 
 // Memory that is not there yet comes in large pages where the system has some: it is there, and found again, in less
 // time.
-void want_large_pages(void* memory, std::size_t bytes) {
-  static const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const auto begin = (reinterpret_cast<std::uintptr_t>(memory) + page - 1) / page * page;
-  const auto end = (reinterpret_cast<std::uintptr_t>(memory) + bytes) / page * page;
-  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+void want_large_pages(std::uint8_t* memory, std::size_t bytes) {
+  static const std::size_t page = size(::sysconf(_SC_PAGESIZE));
+  const std::size_t before = (page - reinterpret_cast<std::uintptr_t>(memory) % page) % page;
+  if (bytes > before) ::madvise(memory + before, (bytes - before) / page * page, MADV_HUGEPAGE);
 }
 
 // Panels of a weight, of which fill(first output, outputs, panel) makes each.

@@ -26,12 +26,6 @@ constexpr std::size_t kVectors = std::min<std::size_t>(HWY_MAX_BYTES == 64 ? 4 :
 // A pair of inputs of a panel.
 constexpr std::size_t kPairValues = 2 * kPanelOutputs, kLineValues = 32;
 
-HWY_INLINE VF pair_of(const std::uint16_t* p) {
-  std::uint32_t value = 0;
-  std::memcpy(&value, p, sizeof value);
-  return hn::BitCast(F(), hn::Set(U(), value));
-}
-
 // acc[m * kVectors + n] += x[m] * w[n] for one input.
 template <std::size_t M>
 HWY_INLINE void add_input(const float* x, std::size_t x_stride, const VF* ws, VF* HWY_RESTRICT acc) {
@@ -56,6 +50,12 @@ HWY_INLINE void add_pair(const float* x, std::size_t x_stride, const std::uint16
   add_input<M>(x + 1, x_stride, ws, acc);
 }
 #if TTE_KERNELS_PAIRS
+HWY_INLINE VF pair_of(const std::uint16_t* p) {
+  std::uint32_t value = 0;
+  std::memcpy(&value, p, sizeof value);
+  return hn::BitCast(F(), hn::Set(U(), value));
+}
+
 template <std::size_t M>
 HWY_INLINE void add_pair(const std::uint16_t* x, std::size_t x_stride, const std::uint16_t* w,
                          VF* HWY_RESTRICT acc) {
