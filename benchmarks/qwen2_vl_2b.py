@@ -233,7 +233,7 @@ def report(
     for name, first, batch in (
         ("decode 1", "prefill", 1), ("text decode 8", "text prefill 8", 8), ("text decode 32", "text prefill 32", 32)
     ):  # fmt: skip
-        if name in median:
+        if name in median and first in median:
             rate = {s: batch * n / max(median[name][s] - median[first][s], 1e-9) for s in sides}
             rows.append((f"{name}, token/s", rate, False))
     print(f"{'':24}" + "".join(f"{side:>18}" for side in sides))
