@@ -28,6 +28,7 @@ example() {
     cmake -S examples/cpp -B build/example -DCMAKE_PREFIX_PATH="$PWD/build/install" > build/example.log &&
     cmake --build build/example &&
     build/example/think_then_embed models/nano/reasoner models/nano/embedder examples/data/nano/*.png &&
+    build/example/tensors models/nano/embedder &&
     readme
 }
 

@@ -1,5 +1,5 @@
 /// @file
-/// PEFT adapters and embedding heads: of which model one is.
+/// The base model of a PEFT adapter or of an embedding head.
 #pragma once
 
 #include <filesystem>
@@ -13,7 +13,7 @@ namespace tte {
 /// The model that an adapter changes, as its adapter_config.json names it, or a head goes on from (tte_head.json).
 struct AdapterBase {
   std::string name;      ///< A folder, or a repository of a hub; empty: none is named.
-  std::string revision;  ///< Of the repository; empty: any.
+  std::string revision;  ///< The revision of the repository; empty: any.
   std::filesystem::path
       folder;  ///< Where it is here; empty: fetch it, and give it to LoadOptions with the adapter.
 };

@@ -28,11 +28,10 @@ struct BackendStats {
   std::int64_t decode_tokens = 0;   ///< Tokens that were generated.
   std::int64_t guessed_tokens = 0;  ///< Tokens that prompt lookup or a draft guessed,
   std::int64_t right_guesses = 0;   ///< and those of them that were right, which are generated tokens.
-  std::int64_t drafted_tokens = 0;  ///< Of the guessed ones those of drafts,
-  std::int64_t right_drafts = 0;    ///< and of the right ones.
+  std::int64_t drafted_tokens = 0;  ///< Guessed tokens that came from a draft,
+  std::int64_t right_drafts = 0;    ///< and those of them that were right.
   std::int64_t reused_tokens = 0;   ///< Prompt tokens whose state came from an earlier sequence.
-  std::int64_t head_tokens =
-      0;  ///< Tokens that a head went on with from their hidden states, and nobody read again.
+  std::int64_t head_tokens = 0;     ///< Tokens whose hidden states an embedding head reused.
   std::int64_t vision_encoded = 0;  ///< Images and videos that went through a vision tower.
   std::int64_t vision_reused = 0;   ///< Those whose features were there already.
   std::int64_t peak_running = 0;    ///< Most sequences in one step.

@@ -31,8 +31,7 @@ struct EmbedCallOptions : CallOptions, EmbedOptions {
   std::function<void(std::size_t item, std::span<const float> vector)> on_result;
 };
 
-/// One vector per input. With OnError::kSkip the row of an item that failed is all NaN, and `errors` says
-/// why.
+/// One vector per input. With OnError::kSkip the row of an item that failed is all NaN, and `errors` says why.
 struct Embeddings {
   std::vector<float> data;  ///< [rows, dim] row-major.
   std::int64_t rows = 0;
@@ -53,10 +52,10 @@ struct TokenEmbeddings {
   std::vector<float> data;          ///< The same in float32; empty without.
   std::int64_t dim = 0;
   std::vector<std::int64_t> offsets;  ///< [inputs + 1]
-  std::vector<std::int64_t>
-      positions;  ///< Of each row: its token's index in the prompt (the first of several); -1: none.
-  std::vector<std::int64_t> ids;     ///< Of each row: the id of that token; -1: none.
-  std::vector<TokenOrigin> origins;  ///< Of each row.
+  /// [rows] The index of each row's token in the prompt (of several, of the first); -1: none.
+  std::vector<std::int64_t> positions;
+  std::vector<std::int64_t> ids;     ///< [rows] The id of that token; -1: none.
+  std::vector<TokenOrigin> origins;  ///< [rows]
   /// One vector per input from the same pass, as embed() gives it, with errors and timings. Where the recipe pools
   /// nothing: the last token's.
   Embeddings pooled;
@@ -84,8 +83,7 @@ struct SparseEmbeddings {
   Embeddings pooled;
 };
 
-/// A multimodal embedding model. const and thread-safe: concurrent calls join the same batches. Copies share
-/// it.
+/// A multimodal embedding model. const and thread-safe: concurrent calls join the same batches. Copies share it.
 class TTE_API Embedder {
  public:
   /// Loads a checkpoint folder as written by save_pretrained. Throws as Reasoner::load.

@@ -37,9 +37,8 @@ enum class Alpha {
 /// Width times height of the largest image that is read; told from its header, before anything is decoded.
 inline constexpr std::int64_t kMaxImagePixels = 178'956'970;
 
-/// What one image, or the frames of one video, are resized to, instead of what the model's files and the
-/// recipe say. Sides are rounded to what the model reads (multiples of 28 for Qwen2-VL, of 32 for
-/// Qwen3-VL).
+/// What one image, or the frames of one video, are resized to, instead of what the model's files and the recipe say.
+/// Sides are rounded to what the model reads (multiples of 28 for Qwen2-VL, of 32 for Qwen3-VL).
 struct Resize {
   std::optional<std::int64_t> min_pixels = {};  ///< Least width times height; a smaller image is enlarged.
   std::optional<std::int64_t> max_pixels = {};  ///< Most width times height; a larger image is shrunk.
@@ -47,8 +46,7 @@ struct Resize {
   std::optional<std::int64_t> height = {}, width = {};
 };
 
-/// One image: a file, an encoded file in memory, or decoded pixels. EXIF orientation is applied to the
-/// first two.
+/// One image: a file, an encoded file in memory, or decoded pixels. EXIF orientation is applied to the first two.
 struct Image {
   std::variant<std::filesystem::path, EncodedImage, Pixels> source;
   Alpha alpha = Alpha::kDrop;
@@ -84,7 +82,7 @@ struct Input {
   std::vector<Part> parts;
   std::optional<std::string> instruction;
   std::vector<Message> messages;
-  /// Names the item in errors; filled with its index in the batch when empty.
+  /// Names the item in errors; empty: its index in the call is used.
   std::string name;
   /// Not empty: the item could not be made, and whatever uses it throws an InputError that says this. With
   /// OnError::kSkip it takes its place among items that could.

@@ -39,6 +39,7 @@ struct BackendOptions {
   /// Tokens that are guessed of a trace in one step, where its last tokens stood before in prompt or trace: traces that
   /// quote are written sooner, and none is another (speculative decoding by prompt lookup). 0: none; at most 64.
   int prompt_lookup_tokens = 8;
+  static constexpr int kMostGuesses = 64;
   /// Bytes of vision features kept for reuse, per backend.
   std::int64_t vision_cache_bytes = std::int64_t{256} << 20;
 
@@ -99,9 +100,9 @@ struct LoadOptions {
   /// On top of the recipe's "template_options"; a name that the template does not read is a ModelError.
   TemplateOptions template_options;
   /// Folder of a PEFT adapter (LoRA or DoRA; adapter_config.json, adapter_model.safetensors) that is merged into the
-  /// checkpoint's tensors while they are loaded. Of config.json, tokenizer, template, preprocessor and recipe, what is
-  /// there counts, the rest is the checkpoint's. Empty: none, unless the checkpoint is itself an adapter's folder,
-  /// whose base is then the folder that adapter_config.json names (adapter_base()).
+  /// checkpoint's tensors while they are loaded. Its own config.json, tokenizer, template, preprocessor and recipe
+  /// replace the checkpoint's. Empty: none, unless the checkpoint is itself an adapter's folder, whose base is then the
+  /// folder that adapter_config.json names (adapter_base()).
   std::filesystem::path adapter;
   /// True: strings such as <|im_end|> in the text of inputs act as control tokens, which is transformers'
   /// default. False: they stay text (transformers' sanitize_control_tokens).
@@ -127,6 +128,7 @@ class CancelToken {
 /// generation_config.json says (temperature, top_k, top_p and min_p only with `checkpoint_sampling`), else the value in
 /// the comment, which is greedy. A ModelError tells what the file asks for and tte does not have.
 struct GenerateOptions {
+  static constexpr int kUsualNewTokens = 512;
   std::optional<int> max_new_tokens;  ///< Unset: 512, or as many as the model has positions for.
   std::optional<int> min_new_tokens;  ///< No end token before. Unset: 0.
   std::optional<double> temperature;  ///< 0: greedy (unset).
@@ -168,7 +170,7 @@ struct GenerateOptions {
     constexpr double kLeast = std::numeric_limits<double>::min(),
                      kLargest = std::numeric_limits<double>::max();
     constexpr auto kMostSeed = std::numeric_limits<std::uint64_t>::max();
-    number(Number<int>{"max_new_tokens", &Self::max_new_tokens, 1, kMost, 512});
+    number(Number<int>{"max_new_tokens", &Self::max_new_tokens, 1, kMost, kUsualNewTokens});
     number(Number<int>{"min_new_tokens", &Self::min_new_tokens, 0, kMost, 0});
     number(Number<double>{"temperature", &Self::temperature, 0, kLargest, 0});
     number(Number<int>{"top_k", &Self::top_k, 0, kMost, 0, Setter::kCheckpoint, true});
@@ -235,17 +237,15 @@ struct CallOptions {
   /// Items whose pixels and states are held at the same time; 0: twice what the engine runs at once. Bounds
   /// memory however long the list is.
   int max_in_flight = 0;
-  /// Called on the calling thread after every finished item with the number of finished items and their
-  /// total.
+  /// Called on the calling thread after every finished item with the number of finished items and their total.
   std::function<void(std::size_t done, std::size_t total)> progress;
   /// Stops the call, from any thread: it throws CancelledError within a step.
   CancelToken cancel;
   /// Called on the calling thread at least every 50 ms while the call waits; what it throws stops the call
   /// and comes out of it.
   std::function<void()> poll;
-  /// Called on the calling thread with a function that hands the tokens that have come since the last time to
-  /// the token callback: where callbacks need a lock, it is taken once for all of them. Unset: the function
-  /// is called.
+  /// Called on the calling thread with a function that hands the tokens that have come since the last time to the
+  /// token callback: where callbacks need a lock, it is taken once for all of them. Unset: the function is called.
   std::function<void(const std::function<void()>& hand_over)> around_tokens;
 };
 

@@ -29,8 +29,8 @@ struct ProcessedInput {
   std::vector<std::array<std::int64_t, 3>> video_grid_thw;  ///< [videos, 3], in patches.
   std::int64_t patch_dim = 0;      ///< Values of a patch; 0 when there is neither image nor video.
   std::int64_t next_position = 0;  ///< Position of the token that would come next.
-  /// First and end of the rows that are no tokens, in a recipe with "latent": what the model reads there it makes of
-  /// its own states, one after the other. Equal: there are none.
+  /// First and end of the rows of latent steps, in a recipe with "latent": what the model reads there it makes of its
+  /// own states, one after the other. Equal: there are none.
   std::array<std::int64_t, 2> latent_rows = {0, 0};
   std::int64_t pooled_row = -1;  ///< Row that an embedder pools; -1: it pools all, or none.
 };

@@ -41,8 +41,7 @@ struct ThinkOptions : CallOptions {
   /// sampled independently of each other and of their place in the list.
   std::vector<std::uint64_t> seeds;
   TokenCallback on_token;
-  /// Called on the calling thread with each trace as soon as it ends: whatever the call comes to, these are
-  /// kept.
+  /// Called on the calling thread with each trace as soon as it ends: whatever the call comes to, these are kept.
   std::function<void(std::size_t item, const Trace& trace)> on_result;
 };
 

@@ -81,13 +81,15 @@ inline at::Tensor tensor(Embeddings embeddings) {
   return internal::adopt(std::move(embeddings.data), {embeddings.rows, embeddings.dim}, at::kFloat);
 }
 
-/// float32 [tokens, dim] on the CPU; takes the memory over.
+/// [rows of all inputs, dim] on the CPU, float16 or (TokenOptions::float32) float32; takes the memory over.
 inline at::Tensor tensor(TokenEmbeddings embeddings) {
-  return internal::adopt(std::move(embeddings.data), {embeddings.tokens, embeddings.dim}, at::kFloat);
+  const std::int64_t rows = embeddings.offsets.empty() ? 0 : embeddings.offsets.back();
+  const std::int64_t dim = embeddings.dim;
+  if (!embeddings.data.empty()) return internal::adopt(std::move(embeddings.data), {rows, dim}, at::kFloat);
+  return internal::adopt(std::move(embeddings.half), {rows, dim}, at::kHalf);
 }
 
-/// ProcessedInput as tensors with transformers' shapes; pixel tensors are undefined where there are no
-/// images.
+/// ProcessedInput as tensors with transformers' shapes; pixel tensors are undefined where there are no images.
 struct ProcessedTensors {
   at::Tensor input_ids;            ///< int64 [1, L]
   at::Tensor mm_token_type_ids;    ///< int64 [1, L]

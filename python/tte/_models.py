@@ -268,7 +268,7 @@ class Reasoner(_Model):
 
         Args:
             inputs: one item or a list; see :func:`tte.think_then_embed`.
-            labels: texts of at most 1024 letters, the same for all inputs. Each is tokenised by itself, control tokens
+            labels: texts of at most 1024 tokens, the same for all inputs. Each is tokenised by itself, control tokens
                 as such; one of several tokens is scored as a sequence, by the sum over its tokens. A label that models
                 write behind a space has one in front (" yes").
             traces: one per input (a Trace, its text, or None): what the model has written before the label.
@@ -287,7 +287,7 @@ class Reasoner(_Model):
 
         """
         texts = [
-            _label(label, f"labels[{i}]")
+            _options.string(label, f"labels[{i}]")
             for i, label in enumerate(_options.listed(labels, "labels", "a list of texts"))
         ]
         with self._checked(
@@ -488,19 +488,6 @@ def _vector_options(
         "normalize": _options.optional(_options.flag, normalize, "normalize"),
         "truncate_dim": _options.optional(_options.whole, truncate_dim, "truncate_dim", 1, _options.INT32),
     }
-
-
-_LONGEST_LABEL = 1024
-"""Letters: each beginning of a label is read by itself, so a long one takes the square of its length."""
-
-
-def _label(value: Any, name: str) -> str:
-    label = _options.string(value, name)
-    if len(label) > _LONGEST_LABEL:
-        raise _tte.InputError(
-            f"{name} has {len(label)} letters, over the limit of {_LONGEST_LABEL}: give a word, or a few sentences."
-        )
-    return label
 
 
 def backend_of(reasoner: Reasoner) -> Backend | None:

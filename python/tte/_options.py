@@ -368,7 +368,7 @@ def generate_options(count: int, recipe: str | None = None, **decoding: Unpack[D
 
 
 def rules(recipe: str) -> dict[str, Any]:
-    """Read a recipe, without the keys that null takes away."""
+    """Read a recipe, without the keys whose value is null."""
 
     def given(value: Any) -> Any:
         return {k: given(v) for k, v in value.items() if v is not None} if isinstance(value, dict) else value

@@ -22,7 +22,6 @@
 namespace tte {
 namespace {
 
-constexpr int kMostGuesses = 64;  // As BackendOptions::prompt_lookup_tokens.
 
 // A folder, and what changes when one of its files is written again, so that a retrained model at the same path is
 // not mistaken for the one in memory.
@@ -122,30 +121,20 @@ weights::Placement Backend::Impl::placement_of(const base::Checkpoint& checkpoin
 std::shared_ptr<const api::LoadedModel> Backend::Impl::load(const base::Checkpoint& checkpoint,
                                                             const LoadOptions& options,
                                                             const prompt::Recipe& recipe) {
-  const weights::Placement placement = placement_of(checkpoint, options.dtype, options.quantization);
-  std::string key = placement.dtype ? base::dtype_name(*placement.dtype) : "stored";
-  key.append("|").append(base::quantization_name(placement.linears));
-  if (recipe.bidirectional.any())
-    key.append(fmt::format("|{} {}", recipe.bidirectional.all, fmt::join(recipe.bidirectional.layers, " ")));
-  if (recipe.latent) {
-    const models::LatentOptions& latent = recipe.latent->transition;
-    key.append(fmt::format("|{} {} {}", latent.experts_per_step, fmt::join(latent.excluded_experts, " "),
-                           latent.tensors));
-  }
-  key.append(stamps(checkpoint));
+  models::ModelOptions model_options = prompt::model_options(recipe);
+  model_options.placement = placement_of(checkpoint, options.dtype, options.quantization);
+  model_options.state_bytes = options_.state_bytes;
+  const std::string key = model_options.key() + stamps(checkpoint);
   const std::lock_guard loading(load_mutex_);
   {
     const std::lock_guard lock(models_mutex_);
     if (auto model = models_[key].lock()) return model;
   }
-  models::ModelOptions model_options = prompt::model_options(recipe);
-  model_options.placement = placement;
-  model_options.state_bytes = options_.state_bytes;
   auto files = read_files(checkpoint);
   auto model = models::load_model(checkpoint, model_options);
   engine::EngineOptions engine_options;
   engine_options.max_step_tokens = *options_.max_step_tokens;
-  engine_options.max_step_patches = models::step_size(placement.device.type()).patches;
+  engine_options.max_step_patches = models::step_size(model_options.placement.device.type()).patches;
   engine_options.max_running = options_.max_running;
   engine_options.prompt_lookup_tokens = options_.prompt_lookup_tokens;
   auto engine = std::make_unique<engine::Engine>(model, files->tokenizer, executor_, engine_options);
@@ -159,9 +148,9 @@ std::shared_ptr<const api::LoadedModel> Backend::Impl::load(const base::Checkpoi
 
 std::shared_ptr<engine::Draft> Backend::Impl::load_draft(const api::LoadedModel& target,
                                                          const DraftOptions& options) {
-  if (options.tokens < 1 || options.tokens > kMostGuesses) {
-    throw InputError(
-        fmt::format("The draft's tokens are {}: they must be from 1 to {}.", options.tokens, kMostGuesses));
+  if (options.tokens < 1 || options.tokens > BackendOptions::kMostGuesses) {
+    throw InputError(fmt::format("The draft's tokens are {}: they must be from 1 to {}.", options.tokens,
+                                 BackendOptions::kMostGuesses));
   }
   const base::Checkpoint checkpoint = prompt::find_checkpoint(options.checkpoint, options.adapter);
   const std::string name = base::shown(checkpoint.folder(), 120),

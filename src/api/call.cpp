@@ -153,7 +153,7 @@ void Call::finish(std::size_t item) {
 
 void Call::end(std::size_t item, State state) {
   state_[item] = state;
-  takers_.erase(item);
+  listeners_.erase(item);
   held_bytes_ -= held_[item];
   held_[item] = 0;
   --running_;
@@ -178,9 +178,9 @@ void Call::check_caller() {
 }
 
 std::function<OnToken(std::int64_t, const std::string&)> Call::tokens(
-    std::size_t item, std::function<bool(std::int64_t, const std::string&)> take) {
+    std::size_t item, std::function<bool(std::int64_t, const std::string&)> on_token) {
   auto stopped = std::make_shared<std::atomic<bool>>(false);
-  takers_[item] = {std::move(take), stopped};
+  listeners_[item] = {std::move(on_token), stopped};
   return [this, shared = shared_, item, stopped](std::int64_t id, const std::string& text) {
     if (*stopped || shared->stop.cancelled()) return OnToken::kStop;
     // `this` is alive when the event runs: events run inside run() only.
@@ -203,9 +203,9 @@ std::function<OnToken(std::int64_t, const std::string&)> Call::first_token(std::
 
 void Call::hand_over(std::size_t item, std::int64_t id, const std::string& text) {
   base::as_it_is([this] { process_.check(); });  // The callback before may have forked.
-  const auto taker = takers_.find(item);
-  if (taker == takers_.end() || *taker->second.stopped) return;
-  if (!taker->second.take(id, text)) *taker->second.stopped = true;
+  const auto listener = listeners_.find(item);
+  if (listener == listeners_.end() || *listener->second.stopped) return;
+  if (!listener->second.on_token(id, text)) *listener->second.stopped = true;
 }
 
 }  // namespace tte::api

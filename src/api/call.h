@@ -51,8 +51,7 @@ class Call {
   // process that a callback forked.
   void run(const std::function<void(std::size_t)>& start);
 
-  // Runs job() on the media pool, then then(result, seconds). `job` may outlive the call: it owns what it
-  // uses.
+  // Runs job() on the media pool, then then(result, seconds). `job` may outlive the call: it owns what it uses.
   template <typename T>
   void prepare(std::size_t item, std::function<T()> job, std::function<void(T, double)> then);
 
@@ -76,11 +75,11 @@ class Call {
   void reserve_bytes(std::size_t item, std::int64_t bytes);
   void finish(std::size_t item);
 
-  // GenerateRequest::on_token of an item: take(id, text) follows on the calling thread, for all tokens that
-  // have come together at once (CallOptions::around_tokens). Once take() has answered false the engine is
-  // told to stop, which it does with its next token, and take() is not called again.
+  // GenerateRequest::on_token of an item: on_token(id, text) follows on the calling thread, for all tokens that
+  // have come together at once (CallOptions::around_tokens). Once on_token() has answered false the engine is
+  // told to stop, which it does with its next token, and on_token() is not called again.
   [[nodiscard]] std::function<OnToken(std::int64_t, const std::string&)> tokens(
-      std::size_t item, std::function<bool(std::int64_t, const std::string&)> take);
+      std::size_t item, std::function<bool(std::int64_t, const std::string&)> on_token);
 
   // Likewise for an item whose tokens nobody wants, but for the first.
   [[nodiscard]] std::function<OnToken(std::int64_t, const std::string&)> first_token(
@@ -105,8 +104,8 @@ class Call {
 
     void post(Events& one) noexcept;  // Moves it here.
   };
-  struct Taker {
-    std::function<bool(std::int64_t, const std::string&)> take;
+  struct Listener {
+    std::function<bool(std::int64_t, const std::string&)> on_token;
     std::shared_ptr<std::atomic<bool>> stopped;  // The engine's thread reads it.
   };
   enum class State : std::int8_t { kWaiting, kRunning, kFinished, kFailed };
@@ -128,7 +127,7 @@ class Call {
   std::vector<State> state_;
   std::vector<std::int64_t> held_;
   std::vector<ItemError> errors_;
-  std::map<std::size_t, Taker> takers_;  // Items whose text is being written.
+  std::map<std::size_t, Listener> listeners_;  // Items whose text is being written.
   std::size_t window_;
   std::size_t next_ = 0, running_ = 0, preparing_ = 0, ended_ = 0;
   std::int64_t held_bytes_ = 0;

@@ -15,8 +15,7 @@ namespace tte::api {
 // All devices, the one that "auto" means first.
 std::vector<DeviceInfo> list_devices();
 
-// The device of "auto", "cpu", "cuda" or "cuda:N". Throws DeviceError listing what is there for one that is
-// missing.
+// The device of "auto", "cpu", "cuda" or "cuda:N". Throws DeviceError listing what is there for one that is missing.
 DeviceInfo choose_device(const std::string& name);
 
 // The memory that the process's control group, and each that it is in, may have, at most; 0: as much as there is.

@@ -39,8 +39,8 @@ void encode_all(const Embedder::Impl& self, const std::vector<Input>& inputs,
                                   trace = traces.empty() ? std::nullopt : traces[i], stop = call.stopped()] {
       const Trace* given = trace ? &*trace : nullptr;
       const models::Visuals visuals = builder->media().read(input, stop);
-      const auto opened = builder->open(input, request, visuals, given, stop);
-      return Ready{builder->close(opened, given), api::bytes_of(opened->visuals)};
+      const auto begun = builder->begin(input, request, visuals, given, stop);
+      return Ready{builder->with_trace(begun, given), api::bytes_of(begun->visuals)};
     };
     call.prepare<Ready>(i, std::move(job), [&, i](const Ready& ready, double seconds) {
       call.reserve_bytes(i, ready.bytes);

@@ -39,9 +39,9 @@ LocalReasoner::LocalReasoner(const std::filesystem::path& checkpoint, const Load
 ReadQuestion LocalReasoner::question_reader() const {
   return [builder = model_.builder](const Input& input, const prompt::PromptRequest& request,
                                     const models::Visuals* visuals, const CancelToken& stop) {
-    if (visuals != nullptr) return Question{builder->open(input, request, *visuals), 0};
+    if (visuals != nullptr) return Question{builder->begin(input, request, *visuals), 0};
     const models::Visuals own = builder->media().read(input, stop);
-    return Question{builder->open(input, request, own), bytes_of(own)};
+    return Question{builder->begin(input, request, own), bytes_of(own)};
   };
 }
 

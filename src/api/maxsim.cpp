@@ -86,7 +86,7 @@ class Scorer {
         at::parallel_for(static_cast<std::int64_t>(block.first), static_cast<std::int64_t>(block.last), 1,
                          [&](std::int64_t from, std::int64_t to) {
                            for (std::int64_t query = from; query < to; ++query)
-                             take(block, static_cast<std::size_t>(query), products, begin);
+                             add_products(block, static_cast<std::size_t>(query), products, begin);
                          });
       }
     }
@@ -95,7 +95,7 @@ class Scorer {
 
  private:
   // The products of document rows from `begin` on with a query's tokens.
-  void take(QueryBlock& block, std::size_t query, const at::Tensor& products, std::int64_t begin) {
+  void add_products(QueryBlock& block, std::size_t query, const at::Tensor& products, std::int64_t begin) {
     const std::int64_t first = queries_.offsets[query] - block.begin;
     const std::int64_t count = queries_.offsets[query + 1] - queries_.offsets[query];
     if (count == 0) return;

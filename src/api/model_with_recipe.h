@@ -34,7 +34,7 @@ struct ModelWithRecipe {
   std::shared_ptr<const LoadedModel> loaded;
   std::shared_ptr<const prompt::PromptBuilder> builder;
   ModelDescription description;
-  std::vector<models::Projection> projections;  // Of pooled states, in this order.
+  std::vector<models::Projection> projections;  // Applied to pooled states in this order.
 
   std::shared_ptr<const models::SparseHeads> sparse;  // Null where the recipe or the checkpoint has none.
 

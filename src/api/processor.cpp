@@ -89,8 +89,8 @@ ProcessedInput Processor::process(const Input& input, const ProcessOptions& opti
   return base::with_name(api::item_name(input, 0), api::kLessOfAnItem, [&] {
     api::check_input(input);
     prompt::EmbedPrompt built;
-    built.prompt = builder.open(input, request, builder.media().read(input), trace);
-    if (options.stage == Stage::kEmbed) built = builder.close(built.prompt, trace);
+    built.prompt = builder.begin(input, request, builder.media().read(input), trace);
+    if (options.stage == Stage::kEmbed) built = builder.with_trace(built.prompt, trace);
     return unpack(built);
   });
 }

@@ -119,7 +119,7 @@ VectorSink::VectorSink(const ModelWithRecipe& embedder, const EmbedOptions& opti
 
 std::span<const float> VectorSink::store(std::size_t item, const at::Tensor& hidden, const Timings& timings,
                                          std::int64_t tokens) {
-  const base::OneThread alone;  // Of a row; the threads of a step are not the caller's.
+  const base::OneThread alone;  // A row is little work; the threads of a step are not the caller's.
   at::Tensor state = hidden.contiguous();
   for (const models::Projection& project : projections_) state = project(state);
   finish_vector(state.const_data_ptr<float>(), out_.dim, normalize_,

@@ -26,8 +26,7 @@ namespace tte::api {
 // Throws InputError unless `each` is empty or has one entry per item.
 void check_each(const char* name, std::size_t each, std::size_t items);
 
-// The fields that say how each item is asked and decoded; ThinkOptions and ThinkThenEmbedOptions both have
-// them.
+// The fields that say how each item is asked and decoded; ThinkOptions and ThinkThenEmbedOptions both have them.
 template <typename Options>
 Task task_of(const Options& options, std::size_t item) {
   return options.tasks.empty() ? options.task : options.tasks[item];

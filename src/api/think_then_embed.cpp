@@ -25,7 +25,7 @@ double seconds_since(steady_clock::time_point begin) {
 }
 
 // What an item is before either model has seen it.
-struct Opened {
+struct Prompts {
   api::Question reason;                         // Empty if it is certain that nobody will think about it.
   std::shared_ptr<const models::Prompt> embed;  // Up to where the trace begins.
   std::int64_t bytes = 0;
@@ -99,7 +99,7 @@ class Run {
     check_latent();
     call_.name_of = [this](std::size_t i) { return api::item_name(inputs_[i], i); };
     call_.on_failed = [this](std::size_t i) { drop(i); };
-    call_.run([this](std::size_t i) { open(i); });
+    call_.run([this](std::size_t i) { begin(i); });
     ThinkThenEmbedResult result;
     result.embeddings = sink_.result(call_.errors());
     if (plain_) result.without_trace = plain_->result(call_.errors());
@@ -135,7 +135,7 @@ class Run {
   // The stages of an item, in their order; each owns what the item needs from there on.
   struct Opening {};  // Media and text become prompts.
   struct Trying {     // Its vector without a trace is made,
-    Opened prompts;
+    Prompts prompts;
     bool decides = false;  // which is to say whether it is reasoned about (ThinkMode::kAuto).
   };
   struct Thinking {
@@ -210,7 +210,7 @@ class Run {
     return mode;
   }
 
-  void open(std::size_t i) {
+  void begin(std::size_t i) {
     Item& item = items_[i];
     api::check_input(inputs_[i]);
     check_task(i);
@@ -220,14 +220,14 @@ class Run {
                                   task_of(i, embedder_.recipe(), reasoner_.recipe())};
     const Task reason_task = task_of(i, reasoner_.recipe(), embedder_.recipe());
     // The job owns what it reads: it may still run when the call has been left.
-    std::function<Opened()> job = [ask = ask_, embed = embedder_.builder, input = inputs_[i],
-                                   trace = item.trace, request, reason_task, one_media = one_media_,
-                                   think = mode != ThinkMode::kNever, plain = options_.without_trace,
-                                   stop = call_.stopped()]() mutable {
-      Opened out;
+    std::function<Prompts()> job = [ask = ask_, embed = embedder_.builder, input = inputs_[i],
+                                    trace = item.trace, request, reason_task, one_media = one_media_,
+                                    think = mode != ThinkMode::kNever, plain = options_.without_trace,
+                                    stop = call_.stopped()]() mutable {
+      Prompts out;
       if (think) embed->check_takes_trace(input);
       const models::Visuals visuals = embed->media().read(input, stop);
-      out.embed = embed->open(input, request, visuals, trace && !plain ? &*trace : nullptr, stop);
+      out.embed = embed->begin(input, request, visuals, trace && !plain ? &*trace : nullptr, stop);
       out.bytes = api::bytes_of(out.embed->visuals);
       if (think) {
         request.stage = Stage::kReason;
@@ -237,15 +237,15 @@ class Run {
       }
       return out;
     };
-    call_.prepare<Opened>(i, std::move(job), [this, i, mode](Opened opened, double seconds) {
+    call_.prepare<Prompts>(i, std::move(job), [this, i, mode](Prompts begun, double seconds) {
       Item& ready = items_[i];
       ready.timings.media = seconds;
-      call_.reserve_bytes(i, opened.bytes);
+      call_.reserve_bytes(i, begun.bytes);
       const bool decides = mode == ThinkMode::kAuto;
-      if (mode == ThinkMode::kAlways && !plain_) return think(i, std::move(opened), nullptr);
-      const Prompt embed_prompt = opened.embed;
+      if (mode == ThinkMode::kAlways && !plain_) return think(i, std::move(begun), nullptr);
+      const Prompt embed_prompt = begun.embed;
       if (decides || (plain_ && (ready.trace || mode == ThinkMode::kAlways))) {
-        ready.stage = Trying{std::move(opened), decides};
+        ready.stage = Trying{std::move(begun), decides};
       } else {
         ready.stage = Embedding{};
       }
@@ -254,7 +254,7 @@ class Run {
   }
 
   // `pin`: of the embedder's state of the prompt.
-  void think(std::size_t i, Opened prompts, Pin pin) {
+  void think(std::size_t i, Prompts prompts, Pin pin) {
     Item& item = items_[i];
     api::ThinkJob job;
     job.item = i;
@@ -328,7 +328,7 @@ class Run {
     if (options_.on_trace) base::as_it_is([&] { options_.on_trace(i, *item.trace); });
     Thinking thinking = std::move(std::get<Thinking>(item.stage));
     if (!embedder_.builder->appends_trace())
-      return open_with_trace(i, thinking.embed, true, state ? std::move(state) : std::move(thinking.pin));
+      return begin_with_trace(i, thinking.embed, true, state ? std::move(state) : std::move(thinking.pin));
     if (thinking.prefix && thinking.prefix->wanted) {
       thinking.prefix->wanted->store(true);
       item.stage = Waiting{std::move(thinking.embed), std::move(thinking.prefix)};
@@ -339,7 +339,7 @@ class Run {
   }
 
   // The prompt anew, with the trace that stands in it and the images that it points at; then its vector.
-  void open_with_trace(std::size_t i, const Prompt& without, bool thought, Pin pin) {
+  void begin_with_trace(std::size_t i, const Prompt& without, bool thought, Pin pin) {
     const prompt::PromptRequest request{Stage::kEmbed, options_.instruction,
                                         task_of(i, embedder_.recipe(), reasoner_.recipe())};
     items_[i].stage = Embedding{thought, nullptr};
@@ -347,7 +347,7 @@ class Run {
     std::function<Prompt()> job = [builder = embedder_.builder, input = inputs_[i], request,
                                    visuals = without->visuals, trace = *items_[i].trace,
                                    stop = call_.stopped()] {
-      return builder->open(input, request, visuals, &trace, stop);
+      return builder->begin(input, request, visuals, &trace, stop);
     };
     call_.prepare<Prompt>(i, std::move(job),
                           [this, i, pin = std::move(pin), without_bytes = api::bytes_of(without->visuals)](
@@ -362,8 +362,8 @@ class Run {
   void embed(std::size_t i, const Prompt& prompt, Pin pin) {
     Item& item = items_[i];
     const bool plain = !item.trace || std::holds_alternative<Trying>(item.stage);
-    const prompt::EmbedPrompt closed = embedder_.builder->close(prompt, plain ? nullptr : &*item.trace);
-    if (tapped_ && pin && hold_hidden(i, closed.prompt->size()))
+    const prompt::EmbedPrompt closed = embedder_.builder->with_trace(prompt, plain ? nullptr : &*item.trace);
+    if (tapped_ && pin && reserve_hidden(i, closed.prompt->size()))
       return fetch_hidden(i, closed, std::move(pin));
     engine::EncodeRequest request;
     // If this turns out to be a question worth reasoning about, its prompt need not be read again.
@@ -374,7 +374,7 @@ class Run {
 
   // Whether there is room for the hidden states of so many tokens, which then are counted; else the embedder reads the
   // prompt itself.
-  bool hold_hidden(std::size_t i, std::int64_t tokens) {
+  bool reserve_hidden(std::size_t i, std::int64_t tokens) {
     const models::Model& base = *reasoner_.local()->loaded->model;
     const models::ModelInfo& info = base.info();
     const std::int64_t bytes =
@@ -434,7 +434,7 @@ class Run {
     if (trying != nullptr && item.trace) {
       const Prompt prompt = trying->prompts.embed;
       const Pin pin = tapped_ ? nullptr : result.pin;
-      if (!embedder_.builder->appends_trace()) return open_with_trace(i, prompt, false, pin);
+      if (!embedder_.builder->appends_trace()) return begin_with_trace(i, prompt, false, pin);
       item.stage = Embedding{};
       return embed(i, prompt, pin);
     }

@@ -4,8 +4,7 @@
 
 namespace tte {
 
-// Out of line: one vtable and one type_info each, in the library, so that `catch` works across shared
-// objects.
+// Out of line: one vtable and one type_info each, in the library, so that `catch` works across shared objects.
 Error::~Error() = default;
 InputError::~InputError() = default;
 ModelError::~ModelError() = default;

@@ -62,7 +62,7 @@ void BackendOptions::validate() const {
   check_at_least("state_bytes", state_bytes, std::int64_t{0});
   if (max_step_tokens) check_at_least("max_step_tokens", *max_step_tokens, 1);
   check_at_least("max_running", max_running, 1);
-  check_in_range("prompt_lookup_tokens", std::optional(prompt_lookup_tokens), 0, 64);
+  check_in_range("prompt_lookup_tokens", std::optional(prompt_lookup_tokens), 0, kMostGuesses);
   check_at_least("vision_cache_bytes", vision_cache_bytes, std::int64_t{0});
 }
 

@@ -11,9 +11,8 @@
 
 namespace tte::base {
 
-// Keys are found through a hash table once there are more than a few: nlohmann's own ordered map compares
-// with every key before, which takes minutes for a vocabulary. The interface is the part of std::map that
-// basic_json uses.
+// Keys are found through a hash table once there are more than a few: nlohmann's own ordered map compares with every
+// key before, which takes minutes for a vocabulary. The interface is the part of std::map that basic_json uses.
 template <class Key, class T, class IgnoredLess = std::less<>,
           class Allocator = std::allocator<std::pair<const Key, T>>>
 class OrderedMap {

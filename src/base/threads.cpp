@@ -110,7 +110,7 @@ void touch_thread_locals() {
     const c10::InferenceMode inference;
     at::ones({1}).add_(1);
     throw std::bad_alloc();  // What exceptions keep, too.
-  } catch (...) {            // Of what is there by now, nothing is missing.
+  } catch (...) {            // What is there by now is complete.
   }
 }
 

@@ -12,9 +12,8 @@ namespace tte::base {
 // well-formed.
 std::size_t sequence_length(std::string_view text, std::size_t at);
 
-// Bytes at `text[at]` that one U+FFFD stands for: the longest prefix of a well-formed sequence, at least one
-// byte. `incomplete` is set when that prefix reaches the end of the text, so that more bytes could complete
-// it.
+// Bytes at `text[at]` that one U+FFFD stands for: the longest prefix of a well-formed sequence, at least one byte.
+// `incomplete` is set when that prefix reaches the end of the text, so that more bytes could complete it.
 std::size_t broken_length(std::string_view text, std::size_t at, bool& incomplete);
 
 // Whether the byte at `text[at]` goes on with a character that began before it.

@@ -11,7 +11,7 @@
 namespace tte::engine {
 namespace {
 
-constexpr std::int64_t kManyTokens = 1024;  // Of which the target's bytes are counted.
+constexpr std::int64_t kManyTokens = 1024;  // The target's bytes are counted for so many.
 constexpr std::int64_t kRoomAhead = 64;     // So that room is looked for now and then only.
 
 }  // namespace

@@ -30,8 +30,8 @@ class Draft {
     std::int64_t most = 0;
     std::vector<std::int64_t> guesses = {};
   };
-  // Guesses for all wishes, which are of its own readers, where it has read what they have: before, it reads up to
-  // `tokens` tokens. Does not throw: where anything fails, nothing is guessed any more.
+  // Reads up to `tokens` tokens of what the wishes' readers have not read yet, then guesses for those that have read
+  // all. The readers are its own. Does not throw: where anything fails, nothing is guessed any more.
   void guess(std::vector<Wish>& wishes, std::int64_t tokens);
 
  private:
@@ -47,7 +47,7 @@ class Draft {
   std::shared_ptr<const models::Model> model_, target_;
   std::int64_t most_;
   std::int64_t held_ = 0;                           // Bytes.
-  std::unique_ptr<models::SequenceState> ballast_;  // Of the target: an empty state that has their room.
+  std::unique_ptr<models::SequenceState> ballast_;  // An empty state of the target that has their room.
 };
 
 // What a draft has read of one sequence: the text of its prompt, and what was written.

@@ -96,7 +96,7 @@ void check_fits(const models::Prompt& prompt, std::int64_t extra, const models::
 
 // Where nobody says how many: no more than a short model has positions for.
 int default_new_tokens(const models::Prompt& prompt, const models::ModelInfo& info) {
-  constexpr std::int64_t kUsual = 512;
+  constexpr std::int64_t kUsual = GenerateOptions::kUsualNewTokens;
   const std::int64_t left = info.max_positions > 0 ? info.max_positions - prompt.next_position : kUsual;
   return static_cast<int>(std::clamp<std::int64_t>(left, 1, kUsual));
 }

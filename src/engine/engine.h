@@ -98,7 +98,7 @@ struct EncodeResult {
   // undefined for kNothing. For kKept [tokens, hidden] in the model's type on its device.
   at::Tensor hidden;
   std::int64_t reused_tokens = 0;
-  double queue_seconds = 0, run_seconds = 0;
+  double queue_seconds = 0;
   std::shared_ptr<PrefixPin> pin;
 };
 
@@ -114,7 +114,7 @@ struct EngineOptions {
 struct EngineStats {
   std::int64_t steps = 0, prefill_tokens = 0, decode_tokens = 0, reused_tokens = 0;
   std::int64_t guessed_tokens = 0, right_guesses = 0;  // The right ones are decode_tokens too.
-  std::int64_t drafted_tokens = 0, right_drafts = 0;   // Of these, those of GenerateRequest::draft.
+  std::int64_t drafted_tokens = 0, right_drafts = 0;   // Those of GenerateRequest::draft among these.
   std::int64_t head_tokens = 0;                        // EncodeRequest::hidden
   std::int64_t vision_encoded = 0, vision_reused = 0;
   std::int64_t peak_running = 0;

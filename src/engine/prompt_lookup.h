@@ -23,7 +23,7 @@ class PromptLookup {
 
  private:
   std::vector<std::int64_t> ids_;  // Prompt and trace.
-  GuessLength length_;             // Of the next guess, at most.
+  GuessLength length_;             // The most tokens of the next guess.
 };
 
 }  // namespace tte::engine

@@ -33,8 +33,7 @@ class Sampler {
   // are NaN or all -infinity.
   std::int64_t sample(std::span<float> logits);
 
-  // The logits with everything applied but the draw; dropped tokens are -infinity. For sample() and its
-  // tests.
+  // The logits with everything applied but the draw; dropped tokens are -infinity. For sample() and its tests.
   void process(std::span<float> logits) const;
 
   // Tells which token was taken, drawn here or forced.

@@ -105,7 +105,7 @@ void Scheduler::run_step() {
 
 void Scheduler::drop_cancelled() {
   Sequences gone;
-  waiting_.take_if([](const Sequence& sequence) { return sequence.cancel_requested(); }, gone);
+  waiting_.pop_if([](const Sequence& sequence) { return sequence.cancel_requested(); }, gone);
   blocked_ = blocked_ && gone.empty();
   running_.splice(running_.end(), gone);
   for (const auto& sequence : running_) {
@@ -254,7 +254,7 @@ Sequence* Scheduler::admit_first(const std::vector<Sequence*>& candidates) {
     } catch (...) {
       fail(sequence, std::current_exception());
     }
-    waiting_.take(sequence, running_);
+    waiting_.pop(sequence, running_);
     if (!sequence.ended) {
       std::for_each(candidates.begin(), next, [this](Sequence* passed) { waiting_.overtaken(*passed); });
       keep_order(sequence);
@@ -395,13 +395,13 @@ void Scheduler::deliver_rows(const std::vector<Chunk>& chunks, const at::Tensor&
     try {
       if (chunk.outputs > 0 && sequence.output() == Output::kRow) {
         if (error) std::rethrow_exception(error);
-        sequence.take_rows(single.narrow(0, next, chunk.outputs));
+        sequence.add_rows(single.narrow(0, next, chunk.outputs));
         next += chunk.outputs;
       } else if (chunk.outputs > 0 && sequence.output() == Output::kLogProbs) {
         if (error) std::rethrow_exception(error);
-        sequence.take_rows(logits.narrow(0, next_asked++, 1));
+        sequence.add_rows(logits.narrow(0, next_asked++, 1));
       } else if (chunk.outputs > 0) {
-        sequence.take_rows(hidden.narrow(0, chunk.first_output, chunk.outputs));
+        sequence.add_rows(hidden.narrow(0, chunk.first_output, chunk.outputs));
       }
       if (sequence.finished()) finish(sequence);
     } catch (...) {
@@ -431,7 +431,7 @@ void Scheduler::sample_tokens(const std::vector<Chunk>& chunks, const at::Tensor
     std::vector<Sampled> sampled = next_tokens(writers, logits, error);
     std::vector<Writer> going;
     for (std::size_t i = 0; i < writers.size(); ++i) {
-      if (take_token(writers[i], sampled[i]))
+      if (add_token(writers[i], sampled[i]))
         going.push_back({writers[i].sequence, writers[i].row + 1, writers[i].rows - 1});
     }
     writers = std::move(going);
@@ -462,7 +462,7 @@ std::vector<Sampled> Scheduler::next_tokens(const std::vector<Writer>& writers, 
   return next;
 }
 
-bool Scheduler::take_token(const Writer& writer, const Sampled& token) {
+bool Scheduler::add_token(const Writer& writer, const Sampled& token) {
   Sequence& sequence = *writer.sequence;
   if (token.error) {
     fail(sequence, token.error);
@@ -471,7 +471,7 @@ bool Scheduler::take_token(const Writer& writer, const Sampled& token) {
   // Read in this step already, and what follows it is known.
   const bool guessed = writer.rows > 1 && sequence.id(sequence.length()) == token.id;
   try {
-    sequence.take_token(token.id, token.forced);
+    sequence.add_token(token.id, token.forced);
   } catch (const std::bad_alloc&) {
     fail(sequence, std::current_exception());
     return false;
@@ -517,7 +517,7 @@ void Scheduler::fail(Sequence& sequence, const std::exception_ptr& error) {
 
 void Scheduler::fail_step(const std::exception_ptr& error) {
   vision_.forget();
-  if (running_.empty()) waiting_.take_first(running_);  // Or it would be tried for ever.
+  if (running_.empty()) waiting_.pop_first(running_);  // Or it would be tried for ever.
   for (const auto& sequence : running_) fail(*sequence, error);
 }
 
@@ -527,7 +527,7 @@ void Scheduler::sweep() {
 }
 
 void Scheduler::shutdown() {
-  waiting_.take_if([](const Sequence&) { return true; }, running_);
+  waiting_.pop_if([](const Sequence&) { return true; }, running_);
   for (const auto& sequence : running_) {
     try {
       sequence->cancelled();

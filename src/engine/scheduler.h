@@ -90,7 +90,7 @@ class Scheduler {
   static std::vector<Sampled> next_tokens(const std::vector<Writer>& writers, const at::Tensor& logits,
                                           const std::exception_ptr& error);
   // True when the token was guessed: the next one can be taken.
-  bool take_token(const Writer& writer, const Sampled& token);
+  bool add_token(const Writer& writer, const Sampled& token);
   // Ending. None of these throws.
   void finish(Sequence& sequence);
   void fail(Sequence& sequence, const std::exception_ptr& error);

@@ -158,7 +158,7 @@ std::array<std::int64_t, 3> GenerateSequence::position(std::int64_t index) const
   return {next, next, next};
 }
 
-void GenerateSequence::take_token(std::int64_t id, bool forced) {
+void GenerateSequence::add_token(std::int64_t id, bool forced) {
   if (!first_token_) first_token_ = Clock::now();
   ids_.push_back(id);
   if (!guesses_.empty() && guesses_.front() == id) {
@@ -279,7 +279,7 @@ bool EncodeSequence::wants(std::int64_t index) const {
                    : output() != Output::kNothing && output() != Output::kKept;
 }
 
-void EncodeSequence::take_rows(const at::Tensor& rows) {
+void EncodeSequence::add_rows(const at::Tensor& rows) {
   const std::int64_t count = rows.size(0);
   const std::int64_t hidden = rows.size(1);
   if (output() == Output::kRow) {
@@ -334,7 +334,6 @@ void EncodeSequence::deliver(std::shared_ptr<PrefixPin> pin) {
   }
   result.reused_tokens = reused;
   result.queue_seconds = seconds(submitted_, admitted_.value_or(now));
-  if (admitted_) result.run_seconds = seconds(*admitted_, now);
   result.pin = std::move(pin);
   if (!resolve_once()) return;
   promise_.set_value(std::move(result));

@@ -80,7 +80,7 @@ class Sequence {
   // Whether the hidden state of token `index` is wanted when it is run.
   [[nodiscard]] virtual bool wants(std::int64_t index) const = 0;
   [[nodiscard]] virtual bool finished() const = 0;
-  // Whether a latent row that is to be read is made of the hidden state of token `index`.
+  // Whether the next latent row is made from the hidden state of token `index`.
   [[nodiscard]] bool feeds_latent(std::int64_t index) const;
 
   // For kTokens: the token that must come next, or what draws it; then that token. Throws what the callback throws.
@@ -89,10 +89,10 @@ class Sequence {
     Sampler* sampler = nullptr;
   };
   [[nodiscard]] virtual Next next() { return {}; }
-  virtual void take_token(std::int64_t /*id*/, bool /*forced*/) {}
+  virtual void add_token(std::int64_t /*id*/, bool /*forced*/) {}
   // For kTokens: guesses at most so many of the tokens that follow, in place of those guessed before, and says how
-  // many. id() and position() then know them; length() does not count them. By prompt lookup; or those of its draft, of
-  // which more than can follow are left out.
+  // many. id() and position() then know them; length() does not count them. look_up() finds them in what was read and
+  // written; take_drafted() is given a draft's, and leaves out more than can follow.
   virtual std::int64_t look_up(std::int64_t /*most*/) { return 0; }
   virtual std::int64_t take_drafted(std::vector<std::int64_t>&& /*guesses*/) { return 0; }
   // What its draft has read; null: there is none.
@@ -106,7 +106,7 @@ class Sequence {
   // For the others: wanted hidden states [rows, hidden], in the order of their tokens (kRow: float32, CPU;
   // kLogProbs: logits [1, vocab]).
   // Throws a ModelError if the result is NaN or infinite.
-  virtual void take_rows(const at::Tensor& /*rows*/) {}
+  virtual void add_rows(const at::Tensor& /*rows*/) {}
   // Once all is read: kPooled and kKept make their result of the rows and of the state.
   virtual void complete(const models::Model& /*model*/) {}
 
@@ -177,7 +177,7 @@ class GenerateSequence : public Sequence {
   [[nodiscard]] bool wants(std::int64_t index) const override { return index >= length() - 1; }
   [[nodiscard]] bool finished() const override { return finish_.has_value(); }
   [[nodiscard]] Next next() override { return {budget_.forced(), &sampler_}; }
-  void take_token(std::int64_t id, bool forced) override;
+  void add_token(std::int64_t id, bool forced) override;
   std::int64_t look_up(std::int64_t most) override;
   std::int64_t take_drafted(std::vector<std::int64_t>&& guesses) override;
   [[nodiscard]] DraftReader* draft_reader() const override { return draft_.get(); }
@@ -199,7 +199,7 @@ class GenerateSequence : public Sequence {
   [[nodiscard]] std::int64_t guessable(std::int64_t most) const;
   PromptLookup lookup_;
   std::unique_ptr<DraftReader> draft_;    // Null without a draft.
-  std::vector<std::int64_t> guesses_;     // Of what follows ids_.
+  std::vector<std::int64_t> guesses_;     // What may follow ids_.
   std::int64_t guessed_ = 0, right_ = 0;  // In this step.
   bool drafted_ = false;                  // By the draft.
   std::optional<FinishReason> finish_;
@@ -225,7 +225,7 @@ class EncodeSequence : public Sequence {
   [[nodiscard]] bool wants(std::int64_t index) const override;
   [[nodiscard]] bool finished() const override { return done == length(); }
   [[nodiscard]] at::Tensor hidden() const override { return hidden_; }
-  void take_rows(const at::Tensor& rows) override;
+  void add_rows(const at::Tensor& rows) override;
   void complete(const models::Model& model) override;
   void deliver(std::shared_ptr<PrefixPin> pin) override;
   void cancelled() override;

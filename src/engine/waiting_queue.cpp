@@ -89,7 +89,7 @@ Sequence* WaitingQueue::background() const {
   return background_.empty() ? nullptr : background_.front().get();
 }
 
-void WaitingQueue::take(const Sequence& sequence, Sequences& to) {
+void WaitingQueue::pop(const Sequence& sequence, Sequences& to) {
   if (starved_ == &sequence) starved_ = nullptr;
   for (auto lane = lanes_.begin(); lane != lanes_.end(); ++lane) {
     if (!move_from(lane->first, sequence, to) && !move_from(lane->traces, sequence, to)) continue;
@@ -114,17 +114,17 @@ bool WaitingQueue::has_vectors() const {
   });
 }
 
-void WaitingQueue::take_first(Sequences& to) {
-  if (!paused_.empty()) return take(*paused_.front(), to);
+void WaitingQueue::pop_first(Sequences& to) {
+  if (!paused_.empty()) return pop(*paused_.front(), to);
   if (lanes_.empty()) {
-    if (!background_.empty()) take(*background_.front(), to);
+    if (!background_.empty()) pop(*background_.front(), to);
     return;
   }
   const Lane& lane = lanes_.front();
-  take(*(lane.first.empty() ? lane.traces : lane.first).front(), to);
+  pop(*(lane.first.empty() ? lane.traces : lane.first).front(), to);
 }
 
-void WaitingQueue::take_if(const std::function<bool(const Sequence&)>& gone, Sequences& to) {
+void WaitingQueue::pop_if(const std::function<bool(const Sequence&)>& gone, Sequences& to) {
   const auto sift = [&](Sequences& from) {
     for (auto it = from.begin(); it != from.end();) {
       const auto here = it++;

@@ -32,15 +32,15 @@ class WaitingQueue {
   [[nodiscard]] Sequence* background() const;  // The first of them; null when there is none.
   // Moves one of the candidates to the end of `to`; its caller's next turn comes after everybody else's.
   // Does not throw.
-  void take(const Sequence& sequence, Sequences& to);
+  void pop(const Sequence& sequence, Sequences& to);
   // The candidate found no room, and one behind it did.
   void overtaken(Sequence& sequence);
 
   [[nodiscard]] bool empty() const { return paused_.empty() && lanes_.empty() && background_.empty(); }
   [[nodiscard]] bool has_vectors() const;  // Requests for vectors wait.
-  void take_first(Sequences& to);          // Whoever it is. Does not throw.
+  void pop_first(Sequences& to);           // Whoever it is. Does not throw.
   // Moves those that `gone` picks to the end of `to`. Does not throw if `gone` does not.
-  void take_if(const std::function<bool(const Sequence&)>& gone, Sequences& to);
+  void pop_if(const std::function<bool(const Sequence&)>& gone, Sequences& to);
 
  private:
   // What one caller waits for.

@@ -58,8 +58,7 @@ void rope_(at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                      const std::vector<std::int32_t>& cu_seqlens, bool causal, double scale);
 
-// One layer's paged KV cache: sequence i's token p lives in block block_table[i][p / block_size] at p %
-// block_size.
+// One layer's paged KV cache: sequence i's token p lives in block block_table[i][p / block_size] at p % block_size.
 struct PagedCache {
   at::Tensor keys;    // [blocks, block_size, kv_heads, head_dim]
   at::Tensor values;  // [blocks, block_size, kv_heads, head_dim]
@@ -76,9 +75,8 @@ struct PagedBatch {
 // Writes k and v [rows, kv_heads, head_dim] to batch.slots.
 void store_kv(const at::Tensor& k, const at::Tensor& v, PagedCache& cache, const PagedBatch& batch);
 
-// Causal attention of q [rows, heads, head_dim] over the cached tokens of its own sequence: row j of a
-// sequence with n rows this step and length L sees the first L - n + j + 1 tokens. Returns [rows, heads *
-// head_dim].
+// Causal attention of q [rows, heads, head_dim] over the cached tokens of its own sequence: row j of a sequence with
+// n rows this step and length L sees the first L - n + j + 1 tokens. Returns [rows, heads * head_dim].
 at::Tensor paged_attention(const at::Tensor& q, const PagedCache& cache, const PagedBatch& batch,
                            double scale);
 

@@ -1,5 +1,4 @@
-// The operations of kernels.h for one kind of device. The CPU's table is linked in; libtte_cuda.so exports
-// its own.
+// The operations of kernels.h for one kind of device. The CPU's table is linked in; libtte_cuda.so exports its own.
 #pragma once
 
 #include <vector>

@@ -33,8 +33,7 @@ struct Source {
   [[nodiscard]] Budget::Loan borrow(std::int64_t bytes) const { return budget.borrow(bytes, label); }
   // Before every pass over so many pixels.
   void work(std::int64_t pixels) const { budget.work(pixels, label); }
-  // An uninitialised uint8 [height, width, channels], where there is memory for it and for a copy turned
-  // upright.
+  // An uninitialised uint8 [height, width, channels], where there is memory for it and for a copy turned upright.
   [[nodiscard]] at::Tensor allocate(std::int64_t height, std::int64_t width, int channels) const;
 };
 
@@ -51,12 +50,10 @@ Decoded decode_gif(const Source& source);
 Decoded decode_bmp(const Source& source);
 Decoded decode_tiff(const Source& source);
 
-// Decodes whatever of these the magic bytes announce, applies alpha and orientation: uint8 [height, width,
-// 3].
+// Decodes whatever of these the magic bytes announce, applies alpha and orientation: uint8 [height, width, 3].
 at::Tensor decode_bytes(const Source& source, Alpha alpha);
 
-// CMYK (0 = no ink) to RGB with Pillow's arithmetic. `cmyk` and `rgb` hold `pixels` pixels and may not
-// overlap.
+// CMYK (0 = no ink) to RGB with Pillow's arithmetic. `cmyk` and `rgb` hold `pixels` pixels and may not overlap.
 void cmyk_to_rgb(const std::uint8_t* cmyk, std::uint8_t* rgb, std::int64_t pixels);
 
 }  // namespace tte::media

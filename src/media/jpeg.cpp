@@ -78,8 +78,7 @@ void on_progress(j_common_ptr info) {
   }
 }
 
-// The decoder's state. Everything with a destructor lives here or in the caller, outside the reach of
-// longjmp.
+// The decoder's state. Everything with a destructor lives here or in the caller, outside the reach of longjmp.
 class Jpeg {
  public:
   explicit Jpeg(const Source& source) : source_(source) {

@@ -16,8 +16,7 @@ namespace {
 
 constexpr int kChannels = 3;
 
-// Normalised value of every 8-bit level, per channel. 256 levels make a table exact and cheaper than
-// arithmetic.
+// Normalised value of every 8-bit level, per channel. 256 levels make a table exact and cheaper than arithmetic.
 using Levels = std::array<std::array<float, 256>, kChannels>;
 
 // The float32 arithmetic of transformers' rescale_and_normalize: with both steps on, mean and std are
@@ -159,8 +158,7 @@ Patches patchify(const std::vector<at::Tensor>& frames, const PatchSpec& spec, S
   patches.values = at::empty({layout.t * layout.h * layout.w, layout.row()}, at::kFloat);
   auto* out = patches.values.mutable_data_ptr<float>();
 
-  // The values follow from the resized 8-bit pixels, the table and the layout: hashing those is a tenth of
-  // the work.
+  // The values follow from the resized 8-bit pixels, the table and the layout: hashing those is a tenth of the work.
   base::Digester digester;
   digester.number(layout.t).number(layout.h).number(layout.w);
   digester.number(layout.patch).number(layout.merge).number(layout.temporal);

@@ -88,9 +88,8 @@ TIFF* open_tiff(Stream& stream, std::int64_t max_bytes) {
 #endif
 }
 
-// libtiff goes on without a field that it cannot read, and the pixels then come out wrong. So every field of
-// the first directory that has a say in pixels must lie wholly in the file, and a palette be there if one is
-// needed.
+// libtiff goes on without a field that it cannot read, and the pixels then come out wrong. So every field of the
+// first directory that has a say in pixels must lie wholly in the file, and a palette be there if one is needed.
 bool directory_is_whole(Bytes bytes) {
   const bool big_endian = bytes[0] == 'M';
   const auto number = [&](std::uint64_t at, int size) {
@@ -360,8 +359,7 @@ class Tiff {
     if (got != bytes) fail("is a TIFF whose image data is truncated or damaged");
   }
 
-  // The first `columns` pixels of a block's rows as they are stored, 16 bits rounded to 8: uint8, a channel a
-  // sample.
+  // The first `columns` pixels of a block's rows as they are stored, 16 bits rounded to 8: uint8, a channel a sample.
   [[nodiscard]] cv::Mat stored_samples(const at::Tensor& buffer, tmsize_t row_bytes, int channels, int rows,
                                        int columns) const {
     const auto step = static_cast<std::size_t>(row_bytes);

@@ -122,14 +122,14 @@ class VideoFile::Impl {
     return frames * stream_width() * stream_height();
   }
 
-  void read(const std::vector<int>& indices, const std::function<void(const at::Tensor&)>& take) {
+  void read(const std::vector<int>& indices, const std::function<void(const at::Tensor&)>& on_frame) {
     budget_.require(work(indices), label_);
     open();  // Back to the start, with a fresh decoder.
     position_ = 0;
     at::Tensor frame;
     for (std::size_t i = 0; i < indices.size(); ++i) {
       if (i == 0 || indices[i] != indices[i - 1]) frame = read_one(indices[i]);
-      take(frame);
+      on_frame(frame);
     }
   }
 
@@ -268,8 +268,7 @@ class VideoFile::Impl {
     memory_ = budget_.borrow(decoder_bytes(), label_);
   }
 
-  // Frames that a decoder keeps to predict others from, those that its threads work at, and the converted
-  // one.
+  // Frames that a decoder keeps to predict others from, those that its threads work at, and the converted one.
   [[nodiscard]] std::int64_t decoder_bytes() const {
     constexpr std::int64_t kFrames = 12;
     const AVPixFmtDescriptor* format =
@@ -330,8 +329,7 @@ class VideoFile::Impl {
     fps_ = rate.num > 0 && rate.den > 0 ? av_q2d(rate) : 0;
   }
 
-  // Frame `index`. Where a jump did not lead to it (damaged indexes do that), the file is decoded from its
-  // start.
+  // Frame `index`. Where a jump did not lead to it (damaged indexes do that), the file is decoded from its start.
   at::Tensor read_one(int index) {
     const bool jumped = timed_ && may_jump_ && seek_towards(index);
     std::optional<at::Tensor> pixels = decode_up_to(index);
@@ -498,8 +496,9 @@ std::int64_t VideoFile::width() const {
 std::int64_t VideoFile::work(const std::vector<int>& indices) const {
   return impl_->work(indices);
 }
-void VideoFile::read(const std::vector<int>& indices, const std::function<void(const at::Tensor&)>& take) {
-  impl_->read(indices, take);
+void VideoFile::read(const std::vector<int>& indices,
+                     const std::function<void(const at::Tensor&)>& on_frame) {
+  impl_->read(indices, on_frame);
 }
 
 }  // namespace tte::media

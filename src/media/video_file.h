@@ -35,10 +35,10 @@ class VideoFile {
   // Pixels of the frames that are decoded to read those at `indices`: where a file cannot be entered in its middle,
   // these are more than the frames.
   [[nodiscard]] std::int64_t work(const std::vector<int>& indices) const;
-  // Gives take() the frames at `indices` (ascending, repeats allowed, each below frame_count()), one after
+  // Calls on_frame() with the frames at `indices` (ascending, repeats allowed, each below frame_count()), one after
   // the other: uint8 [height, width, 3] RGB, upright. Frames in between are skipped by seeking where the file
   // allows it. Throws InputError before the first is decoded where the budget does not have the work of all.
-  void read(const std::vector<int>& indices, const std::function<void(const at::Tensor&)>& take);
+  void read(const std::vector<int>& indices, const std::function<void(const at::Tensor&)>& on_frame);
 
  private:
   class Impl;

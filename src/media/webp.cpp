@@ -51,8 +51,7 @@ Decoded decode_webp(const Source& source) {
   constexpr const char* kDamaged = "is a WebP whose image data cannot be decoded; fetch it again.";
   if (!canvases) {
     decoded.pixels = source.allocate(height, width, 3);
-    // Hidden colours are not touched by this call, so dropping alpha here equals decoding and then dropping
-    // it.
+    // Hidden colours are not touched by this call, so dropping alpha here equals decoding and then dropping it.
     if (WebPDecodeRGBInto(data.bytes, data.size, decoded.pixels.mutable_data_ptr<std::uint8_t>(),
                           static_cast<std::size_t>(decoded.pixels.numel()),
                           static_cast<int>(width * 3)) == nullptr) {

@@ -23,8 +23,8 @@ namespace tte::models {
 // A row's result has the same bits whatever rows stand beside it. const and thread-compatible.
 class LatentTransition {
  public:
-  // Reads ln, step_embed [steps, hidden], router [experts, 2 hidden], experts.0. and on, and shared_expert., which
-  // there need not be. Throws ModelError for tensors that are missing or do not fit, and for fewer experts than a
+  // Reads ln, step_embed [steps, hidden], router [experts, 2 hidden], experts.0. and on, and shared_expert. if it is
+  // there. Throws ModelError for tensors that are missing or do not fit, and for fewer experts than a
   // step goes through.
   LatentTransition(const weights::StateDict& weights, const LatentOptions& options, std::int64_t hidden);
 

@@ -112,7 +112,7 @@ struct Bidirectional {
 
 // What makes the next latent step of a state.
 struct LatentOptions {
-  std::string tensors;  // What the names of its tensors begin with.
+  std::string tensors;  // Prefix of the names of its tensors.
   std::int64_t experts_per_step = 1;
   std::vector<std::int64_t> excluded_experts;  // Numbers of experts that no step goes through.
 };
@@ -122,10 +122,13 @@ struct ModelOptions {
   std::int64_t state_bytes = 0;  // For sequence states; must be positive.
   Bidirectional bidirectional = {};
   std::optional<LatentOptions> latent = {};  // For a model that thinks in latent steps.
-  // What names of tensors begin with that somebody else reads.
+  // Prefixes of the names of tensors that other code reads.
   std::vector<std::string> read_elsewhere = {};
   // Called with the checkpoint's tensors once the model has taken out what it is made of; may be empty.
   std::function<void(const weights::StateDict&)> loaded = {};
+
+  // Equal for options that load the same model of a checkpoint: of its placement what may differ on one backend.
+  [[nodiscard]] std::string key() const;
 };
 
 // The dtype that config.json names ("dtype", or "torch_dtype" in older files; at the top or in "text_config");

@@ -1,5 +1,4 @@
-// What a family does with an item before any weight is read: media into patches, text into token ids with
-// positions.
+// What a family does with an item before any weight is read: media into patches, text into token ids with positions.
 #pragma once
 
 #include <array>
@@ -103,8 +102,8 @@ class VisualReader {
                                                             media::Budget& budget) const = 0;
   [[nodiscard]] virtual std::shared_ptr<const Visual> video(const Video& video,
                                                             media::Budget& budget) const = 0;
-  // Images of frames that video() takes, by their places among these, resized into an area; places that there are not
-  // have none, and families without videos have no frames. Throws as video() does.
+  // Images of frames that video() takes, by their places among these, resized into an area; places past
+  // the last frame give no image, and families without videos have no frames. Throws as video() does.
   [[nodiscard]] virtual Visuals frame_images(const Video& /*video*/,
                                              const std::vector<std::int64_t>& /*places*/,
                                              const VisualOptions::Limits& /*area*/,

@@ -90,6 +90,18 @@ std::shared_ptr<const Preprocessor> load_preprocessor(const base::Checkpoint& ch
   return family_of(checkpoint).load_preprocessor(checkpoint);
 }
 
+std::string ModelOptions::key() const {
+  std::string out =
+      fmt::format("{}|{}|{} {}|{}", placement.dtype ? base::dtype_name(*placement.dtype) : "stored",
+                  base::quantization_name(placement.linears), bidirectional.all,
+                  fmt::join(bidirectional.layers, " "), fmt::join(read_elsewhere, " "));
+  if (latent) {
+    out += fmt::format("|{} {} {}", latent->experts_per_step, fmt::join(latent->excluded_experts, " "),
+                       latent->tensors);
+  }
+  return out;
+}
+
 std::shared_ptr<const Model> load_model(const base::Checkpoint& checkpoint, const ModelOptions& options) {
   const Family& family = family_of(checkpoint);
   if (checkpoint.is_adapted()) check_adapted(checkpoint, model_types());

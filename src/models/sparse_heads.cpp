@@ -14,7 +14,7 @@ SparseHeads::SparseHeads(const base::Checkpoint& checkpoint, const SparseHeadsOp
                          std::int64_t count, std::int64_t inputs, at::ScalarType dtype)
     : file_(weights::MappedFile::open(checkpoint / options.file)), dtype_(dtype) {
   auto lists = weights::read_torch_file(file_);
-  const auto take = [&](const std::string& key) {
+  const auto list_of = [&](const std::string& key) {
     const auto found = lists.find(key);
     const std::size_t size = found == lists.end() ? 0 : found->second.size();
     if (static_cast<std::int64_t>(size) == count) return std::move(found->second);
@@ -24,8 +24,8 @@ SparseHeads::SparseHeads(const base::Checkpoint& checkpoint, const SparseHeadsOp
                     "head for each of these.",
                     file_->name(), base::printable(key, 80), size, count));
   };
-  weights_ = take(options.weights);
-  if (!options.biases.empty()) biases_ = take(options.biases);
+  weights_ = list_of(options.weights);
+  if (!options.biases.empty()) biases_ = list_of(options.biases);
   const auto check = [&](const at::Tensor& tensor, const std::string& key, std::size_t i,
                          at::IntArrayRef wanted) {
     if (tensor.sizes() == wanted) return;

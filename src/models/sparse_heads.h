@@ -16,7 +16,7 @@
 namespace tte::models {
 
 struct SparseHeadsOptions {
-  std::string file;     // Of torch.save, in the checkpoint's folder; empty: the system has no sparse vector.
+  std::string file;     // Written by torch.save, in the checkpoint's folder; empty: no sparse vector.
   std::string weights;  // The key of a list of matrices [dimensions, hidden], one for each head.
   std::string biases;   // The key of a list of as many vectors [dimensions]; empty: heads have none.
 };
@@ -30,7 +30,7 @@ class SparseHeads {
               std::int64_t inputs, at::ScalarType dtype);
 
   [[nodiscard]] std::int64_t count() const { return static_cast<std::int64_t>(weights_.size()); }
-  [[nodiscard]] std::int64_t outputs() const { return outputs_; }  // Of all heads together.
+  [[nodiscard]] std::int64_t outputs() const { return outputs_; }  // All heads together.
   // float32 [count, inputs], row i for head i, to float32 [outputs]. Throws ModelError for a result that is not finite,
   // and for a file that was written to.
   [[nodiscard]] at::Tensor operator()(const at::Tensor& rows) const;

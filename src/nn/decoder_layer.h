@@ -15,9 +15,8 @@ namespace tte::nn {
 
 // Reads input_layernorm and post_attention_layernorm; the mixer (attention, say) and the MLP are made by the family.
 //
-// The stream of hidden states travels as `residual` and a `delta` that is still to be added: every addition
-// happens together with the norm that follows it, in one pass over memory. The hidden states are residual +
-// delta.
+// The stream of hidden states travels as `residual` and a `delta` that is still to be added: every addition happens
+// together with the norm that follows it, in one pass over memory. The hidden states are residual + delta.
 class DecoderLayer {
  public:
   DecoderLayer(const weights::StateDict& weights, std::unique_ptr<const Mixer> mixer,

@@ -34,7 +34,7 @@ struct ExpertsShape {
   std::int64_t hidden = 0;
   std::int64_t experts = 0;
   std::int64_t per_token = 0;            // Experts that each row goes through.
-  std::int64_t intermediate = 0;         // Of each expert,
+  std::int64_t intermediate = 0;         // Each expert's,
   std::int64_t shared_intermediate = 0;  // and of the one that all rows go through; 0: there is none.
   bool normalised = true;                // A row's probabilities are divided by their sum.
 };

@@ -65,7 +65,7 @@ std::optional<std::int64_t> HybridPool::take_slot() {
   return slot;
 }
 
-void HybridPool::give_back(std::int64_t slot) {
+void HybridPool::release(std::int64_t slot) {
   const std::lock_guard lock(mutex_);
   free_.push_back(slot);
 }
@@ -89,7 +89,7 @@ std::unique_ptr<HybridState> HybridPool::start(std::int64_t reserve) {
 }
 
 HybridState::~HybridState() {
-  pool_->give_back(slot_);
+  pool_->release(slot_);
 }
 
 bool HybridState::reserve(std::int64_t tokens) {

@@ -58,7 +58,7 @@ class HybridPool : public std::enable_shared_from_this<HybridPool> {
   // Whether so many bytes more are within the budget. With the mutex held, as take_slot().
   [[nodiscard]] bool fits(std::int64_t more) const;
   [[nodiscard]] std::optional<std::int64_t> take_slot();
-  void give_back(std::int64_t slot);
+  void release(std::int64_t slot);
 
   std::shared_ptr<KvPool> kv_;
   std::int64_t slot_bytes_, slots_, capacity_;
@@ -80,8 +80,7 @@ class HybridState final : public SequenceState {
   [[nodiscard]] bool reserve(std::int64_t tokens) override;
   void trim() override { kv_->trim(); }
   [[nodiscard]] bool cuttable() const override { return false; }
-  // Copies the slot and forks the blocks (KvState::fork). Null when `length` is not length(), or there is no
-  // room.
+  // Copies the slot and forks the blocks (KvState::fork). Null when `length` is not length(), or there is no room.
   [[nodiscard]] std::unique_ptr<SequenceState> fork(std::int64_t length) const override;
 
   [[nodiscard]] std::size_t kept_layers() const override { return kv_->kept_layers(); }

@@ -58,7 +58,7 @@ KvPool::KvPool(const KvShape& shape, std::int64_t blocks, std::int64_t block_siz
 }
 
 std::int64_t KvPool::capacity() const {
-  return bytes((static_cast<std::int64_t>(references_.size()) - given_up_) * block_size_);
+  return bytes((static_cast<std::int64_t>(references_.size()) - retired_) * block_size_);
 }
 
 std::int64_t KvPool::bytes_per_token() const {
@@ -75,29 +75,29 @@ std::int64_t KvPool::bytes(std::int64_t tokens) const {
 void KvPool::keep_hidden(std::int64_t layer, std::int64_t width) {
   const std::lock_guard lock(mutex_);
   if (find_hidden(layer) != nullptr) return;
-  const auto blocks = static_cast<std::int64_t>(references_.size()) - given_up_;
+  const auto blocks = static_cast<std::int64_t>(references_.size()) - retired_;
   const std::int64_t row = width * static_cast<std::int64_t>(c10::elementSize(shape_.dtype));
   const std::int64_t all = bytes_per_token() + row;
   const std::vector<std::int32_t> free = free_;
-  const std::int64_t given_up = given_up_;
-  const std::int64_t numbered = give_up(std::min((blocks * row + all - 1) / all, blocks - 1));
+  const std::int64_t retired = retired_;
+  const std::int64_t numbered = retire(std::min((blocks * row + all - 1) / all, blocks - 1));
   try {
     const auto options = at::TensorOptions(shape_.dtype).device(shape_.device);
     kept_.push_back({layer, at::empty({numbered, block_size_, width}, options)});
   } catch (const c10::Error&) {
     free_ = free;
-    given_up_ = given_up;
+    retired_ = retired;
     throw OutOfMemoryError(fmt::format("{} cannot give {} bytes for the hidden states that a head reads: {}.",
                                        shape_.device.str(), numbered * block_size_ * row, kFewerStates));
   }
 }
 
-std::int64_t KvPool::give_up(std::int64_t count) {
+std::int64_t KvPool::retire(std::int64_t count) {
   std::vector<std::int32_t> last = free_;
   std::sort(last.begin(), last.end(), std::greater<>());
   last.resize(std::min(last.size(), static_cast<std::size_t>(count)));
   std::erase_if(free_, [&](std::int32_t block) { return !last.empty() && block >= last.back(); });
-  given_up_ += static_cast<std::int64_t>(last.size());
+  retired_ += static_cast<std::int64_t>(last.size());
   auto numbered = static_cast<std::int64_t>(references_.size());
   if (!kept_.empty()) numbered = kept_.back().rows.size(0);
   for (const std::int32_t block : last) numbered -= block + 1 == numbered ? 1 : 0;
@@ -132,7 +132,7 @@ std::unique_ptr<KvState> KvPool::start(std::int64_t reserve) {
   return state;
 }
 
-bool KvPool::take(std::int64_t count, std::vector<std::int32_t>& out) {
+bool KvPool::allocate(std::int64_t count, std::vector<std::int32_t>& out) {
   const std::lock_guard lock(mutex_);
   if (static_cast<std::int64_t>(free_.size()) < count) return false;
   out.reserve(out.size() + static_cast<std::size_t>(count));
@@ -150,7 +150,7 @@ void KvPool::share(std::span<const std::int32_t> blocks) {
   for (const std::int32_t block : blocks) ++references_[static_cast<std::size_t>(block)];
 }
 
-void KvPool::give_back(std::span<const std::int32_t> blocks) {
+void KvPool::release(std::span<const std::int32_t> blocks) {
   const std::lock_guard lock(mutex_);
   // Last block first, so that a sequence's first block (surely written) is the next to be handed out.
   for (auto block = blocks.rbegin(); block != blocks.rend(); ++block) {
@@ -170,7 +170,7 @@ void KvPool::copy_block(std::int32_t from, std::int32_t to, std::int64_t tokens)
 }
 
 KvState::~KvState() {
-  pool_->give_back(blocks_);
+  pool_->release(blocks_);
 }
 
 std::int64_t KvState::bytes() const {
@@ -180,13 +180,13 @@ std::int64_t KvState::bytes() const {
 bool KvState::reserve(std::int64_t tokens) {
   const std::int64_t missing =
       blocks_for(tokens, pool_->block_size()) - static_cast<std::int64_t>(blocks_.size());
-  return missing <= 0 || pool_->take(missing, blocks_);
+  return missing <= 0 || pool_->allocate(missing, blocks_);
 }
 
 void KvState::trim() {
   const auto used = static_cast<std::size_t>(blocks_for(length_, pool_->block_size()));
   if (used >= blocks_.size()) return;
-  pool_->give_back(std::span(blocks_).subspan(used));
+  pool_->release(std::span(blocks_).subspan(used));
   blocks_.resize(used);
 }
 
@@ -200,7 +200,7 @@ std::unique_ptr<SequenceState> KvState::fork(std::int64_t length) const {
   pool_->share(shared);
   child->blocks_.assign(shared.begin(), shared.end());
   if (begun > 0) {
-    if (!pool_->take(1, child->blocks_)) return nullptr;
+    if (!pool_->allocate(1, child->blocks_)) return nullptr;
     pool_->copy_block(blocks_[static_cast<std::size_t>(full)], child->blocks_.back(), begun);
   }
   child->length_ = length;

@@ -59,9 +59,9 @@ class KvPool : public std::enable_shared_from_this<KvPool> {
   friend class KvState;
   KvPool(const KvShape& shape, std::int64_t blocks, std::int64_t block_size);
   // `count` blocks with one reference each appended to `out`; false, and nothing taken, when there are fewer.
-  bool take(std::int64_t count, std::vector<std::int32_t>& out);
+  bool allocate(std::int64_t count, std::vector<std::int32_t>& out);
   void share(std::span<const std::int32_t> blocks);
-  void give_back(std::span<const std::int32_t> blocks);
+  void release(std::span<const std::int32_t> blocks);
   void copy_block(std::int32_t from, std::int32_t to, std::int64_t tokens);
 
   struct Kept {
@@ -71,7 +71,7 @@ class KvPool : public std::enable_shared_from_this<KvPool> {
   // With the mutex held:
   [[nodiscard]] std::int64_t bytes_per_token() const;
   [[nodiscard]] const at::Tensor* find_hidden(std::int64_t layer) const;
-  std::int64_t give_up(
+  std::int64_t retire(
       std::int64_t count);  // Free blocks, the last ones; returns how many are left to be numbered.
 
   KvShape shape_;
@@ -81,7 +81,7 @@ class KvPool : public std::enable_shared_from_this<KvPool> {
   std::vector<Kept> kept_;
   std::vector<std::int32_t> free_;        // A stack: the top is handed out next.
   std::vector<std::int32_t> references_;  // Per block: the states that hold it.
-  std::int64_t given_up_ = 0;             // Blocks that nobody gets any more.
+  std::int64_t retired_ = 0;              // Blocks that nobody gets any more.
 };
 
 // One sequence's blocks. Full blocks may be shared with other states and are never written again.
@@ -117,8 +117,7 @@ class KvState final : public SequenceState {
   std::int64_t length_ = 0;
 };
 
-// The states of `segments` as the states of `pool` that they must be. Throws tte::Error if one is of another
-// model.
+// The states of `segments` as the states of `pool` that they must be. Throws tte::Error if one is of another model.
 std::vector<KvState*> kv_states(std::span<const Segment> segments, const KvPool& pool);
 
 // How the rows of a step, tokens[i] of states[i], lie on the cache, reserving what was not reserved before.

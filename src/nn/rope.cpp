@@ -11,8 +11,7 @@
 namespace tte::nn {
 namespace {
 
-// 1 / theta^(2i / dim) for i in 0 .. dim / 2, with the operations of transformers in the same order and
-// precision.
+// 1 / theta^(2i / dim) for i in 0 .. dim / 2, with the operations of transformers in the same order and precision.
 at::Tensor inverse_frequencies(std::int64_t dim, double theta) {
   const at::Tensor exponents = at::arange(0, dim, 2, at::kFloat) / static_cast<double>(dim);
   return at::pow(at::Scalar(theta), exponents).reciprocal();

@@ -97,6 +97,12 @@ void MediaReader::check_together(const Input& input, const CancelToken& stop) co
   }
 }
 
+Image blank_image(int side) {
+  const auto length = static_cast<std::size_t>(side);
+  const auto white = std::make_shared<std::vector<std::uint8_t>>(length * length * 3, std::uint8_t{255});
+  return Image{Pixels{std::shared_ptr<const std::uint8_t>(white, white->data()), side, side, 3}};
+}
+
 models::Visuals MediaReader::read(const Input& input, const CancelToken& stop) const {
   check_together(input, stop);
   media::Budget budget(limits_, stop);
@@ -113,12 +119,7 @@ models::Visuals MediaReader::read(const Input& input, const CancelToken& stop) c
     }
   });
   if (visuals.empty() && blank_image_ > 0 && input.messages.empty()) {
-    const auto size = static_cast<std::size_t>(blank_image_);
-    auto white = std::make_shared<std::vector<std::uint8_t>>(size * size * 3, std::uint8_t{255});
-    Image blank;
-    blank.source =
-        Pixels{std::shared_ptr<const std::uint8_t>(white, white->data()), blank_image_, blank_image_, 3};
-    visuals.push_back(reader_->image(blank, budget));
+    visuals.push_back(reader_->image(blank_image(blank_image_), budget));
   }
   return visuals;
 }

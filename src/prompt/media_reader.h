@@ -41,6 +41,9 @@ class MediaReader {
   base::Digest signature_;
 };
 
+// A white square, `side` pixels wide: what a recipe puts before an item without images.
+Image blank_image(int side);
+
 // True if the item has an image or a video.
 bool has_media(const Input& input);
 

@@ -7,7 +7,7 @@
 
 #include "base/printable.h"
 #include "prompt/pieces.h"
-#include "text/utf8.h"
+#include "text/check_text.h"
 #include "tte/error.h"
 
 namespace tte::prompt {
@@ -120,7 +120,8 @@ Input shortened(const Input& input, std::size_t bytes, bool& cut) {
   return out;
 }
 
-// Throws ModelError for a recipe whose chat template there is not, or does not read what the recipe sets.
+// Throws ModelError for a recipe that needs a chat template which the checkpoint lacks, or that sets options which the
+// template does not read.
 void check_template(const Recipe& recipe, const CheckpointFiles& files) {
   if (recipe.prompt.chat && !files.chat_template) {
     throw ModelError(fmt::format(
@@ -372,9 +373,9 @@ void PromptBuilder::check_takes_trace(const Input& input) const {
       recipe_.name));
 }
 
-std::shared_ptr<const models::Prompt> PromptBuilder::open(const Input& input, const PromptRequest& request,
-                                                          const models::Visuals& own, const Trace* trace,
-                                                          const CancelToken& stop) const {
+std::shared_ptr<const models::Prompt> PromptBuilder::begin(const Input& input, const PromptRequest& request,
+                                                           const models::Visuals& own, const Trace* trace,
+                                                           const CancelToken& stop) const {
   std::int64_t uncut = 0;
   models::Visuals visuals = own;
   if (trace != nullptr) check_takes_trace(input);
@@ -394,8 +395,9 @@ std::shared_ptr<const models::Prompt> PromptBuilder::open(const Input& input, co
   // unless it has longer tokens than most.
   for (std::size_t bytes = kBytesPerToken * static_cast<std::size_t>(limit);; bytes *= 4) {
     bool cut = false;
-    const Input begin = shortened(input, bytes, cut);
-    auto prompt = std::make_shared<models::Prompt>(expand(begin, slots_with_trace(begin), visuals, uncut));
+    const Input shorter = shortened(input, bytes, cut);
+    auto prompt =
+        std::make_shared<models::Prompt>(expand(shorter, slots_with_trace(shorter), visuals, uncut));
     if (!cut || uncut >= limit + kSparedTokens) return prompt;
   }
 }
@@ -528,25 +530,25 @@ std::shared_ptr<const models::Prompt> PromptBuilder::with_latent_steps(
   return out;
 }
 
-EmbedPrompt PromptBuilder::close(const std::shared_ptr<const models::Prompt>& opened,
-                                 const Trace* trace) const {
+EmbedPrompt PromptBuilder::with_trace(const std::shared_ptr<const models::Prompt>& begun,
+                                      const Trace* trace) const {
   if (trace != nullptr) recipe_.check_reads_traces();
   std::vector<std::int64_t> tail;
   if (trace != nullptr && appends_trace()) tail = trace_ids(*trace);
   EmbedPrompt out;
-  out.trace_begin = opened->size();
-  out.trace_end = opened->size() + static_cast<std::int64_t>(tail.size());
+  out.trace_begin = begun->size();
+  out.trace_end = begun->size() + static_cast<std::int64_t>(tail.size());
   const bool was_cut = trace != nullptr && trace->finish == FinishReason::kLength;
   const bool ended = !was_cut || recipe_.trace.suffix_when_cut;
   if (ended) tail.insert(tail.end(), suffix_ids_.begin(), suffix_ids_.end());
-  out.prompt = recipe_.latent ? with_latent_steps(opened) : continued(opened, tail);
+  out.prompt = recipe_.latent ? with_latent_steps(begun) : continued(begun, tail);
   const auto& ids = out.prompt->ids;
   const bool other = trace == nullptr && recipe_.without_trace;
   const PoolingRule& rule = other ? *recipe_.without_trace : recipe_.pooling;
   if (rule.pooling == Pooling::kLast) out.pooled_row = out.prompt->size() - 1 - (ended ? rule.offset : 0);
   if (rule.pooling == Pooling::kToken) {
     // With a fallback it is the trace that has the token or not, whatever the prompt says before.
-    const auto end = rule.else_last && trace != nullptr ? ids.rend() - opened->size() : ids.rend();
+    const auto end = rule.else_last && trace != nullptr ? ids.rend() - begun->size() : ids.rend();
     const auto last = std::find(ids.rbegin(), end, other ? without_trace_pooling_id_ : pooling_id_);
     if (last == end && rule.else_last) {
       out.pooled_row = out.prompt->size() - 1;
@@ -564,9 +566,9 @@ EmbedPrompt PromptBuilder::close(const std::shared_ptr<const models::Prompt>& op
 }
 
 std::shared_ptr<const models::Prompt> PromptBuilder::continued(
-    const std::shared_ptr<const models::Prompt>& opened, const std::vector<std::int64_t>& ids) {
-  if (ids.empty()) return opened;
-  auto prompt = std::make_shared<models::Prompt>(*opened);
+    const std::shared_ptr<const models::Prompt>& begun, const std::vector<std::int64_t>& ids) {
+  if (ids.empty()) return begun;
+  auto prompt = std::make_shared<models::Prompt>(*begun);
   prompt->boundaries.push_back(prompt->size());  // What follows one item, as traces do, parts here.
   append_ids(*prompt, ids);
   return prompt;

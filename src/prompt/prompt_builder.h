@@ -31,10 +31,10 @@ struct EmbedPrompt {
 
 // Immutable and thread-safe.
 //
-// The embedder's prompt is the opened prompt, then the trace, then the recipe's suffix. The trace is never
+// The embedder's prompt is the begun prompt, then the trace, then the recipe's suffix. The trace is never
 // tokenised together with what stands before it: merges across the boundary would change the last tokens of
 // the prompt, and then neither the reasoner's state nor the embedder's own prefix could be reused. So the
-// tokens of open() are a prefix of those of close(), whatever the trace (unless the recipe puts {trace} into
+// tokens of begin() are a prefix of those of with_trace(), whatever the trace (unless the recipe puts {trace} into
 // the user's turn).
 class PromptBuilder {
  public:
@@ -52,19 +52,18 @@ class PromptBuilder {
   // recipe has a max_length, the ends of the item's texts are cut to it. Throws InputError for an item that is empty,
   // contradicts itself, or asks for what template or recipe do not have, and for one that is longer than max_length
   // without its texts.
-  [[nodiscard]] std::shared_ptr<const models::Prompt> open(const Input& input, const PromptRequest& request,
-                                                           const models::Visuals& visuals,
-                                                           const Trace* trace = nullptr,
-                                                           const CancelToken& stop = {}) const;
+  [[nodiscard]] std::shared_ptr<const models::Prompt> begin(const Input& input, const PromptRequest& request,
+                                                            const models::Visuals& visuals,
+                                                            const Trace* trace = nullptr,
+                                                            const CancelToken& stop = {}) const;
 
-  // The embedder's prompt. `trace` may be null. Throws InputError when the pooling token is
-  // missing.
-  [[nodiscard]] EmbedPrompt close(const std::shared_ptr<const models::Prompt>& opened,
-                                  const Trace* trace) const;
+  // The embedder's prompt. `trace` may be null. Throws InputError when the pooling token is missing.
+  [[nodiscard]] EmbedPrompt with_trace(const std::shared_ptr<const models::Prompt>& begun,
+                                       const Trace* trace) const;
 
   // A prompt and what follows it, as text.
   [[nodiscard]] static std::shared_ptr<const models::Prompt> continued(
-      const std::shared_ptr<const models::Prompt>& opened, const std::vector<std::int64_t>& ids);
+      const std::shared_ptr<const models::Prompt>& begun, const std::vector<std::int64_t>& ids);
 
   // Whether a prompt ends with the tag that opens the thinking, as templates of some models write it: what they
   // generate is thinking from the first token on.
@@ -72,7 +71,7 @@ class PromptBuilder {
 
   [[nodiscard]] bool is_special(std::int64_t id) const { return files_->tokenizer->is_special(id); }
 
-  // True if close() only appends to open(), whatever the trace.
+  // True if with_trace() only appends to begin(), whatever the trace.
   [[nodiscard]] bool appends_trace() const { return !trace_in_body_; }
   // Throws InputError for chat messages, whose turns are the caller's, where a trace goes into a turn of the
   // recipe's, and where the model thinks in latent steps.

@@ -119,8 +119,8 @@ struct Recipe {
   TraceFormat trace;
   PoolingRule pooling;
   std::optional<PoolingRule> without_trace;  // Instead of it for prompts without a trace; kLast or kToken.
-  std::vector<models::ProjectionOptions> projections;  // Of the pooled state, one behind the other.
-  models::SparseHeadsOptions sparse;  // Of the tokens behind the pooled one, as many as its offset.
+  std::vector<models::ProjectionOptions> projections;  // Applied to the pooled state, one behind the other.
+  models::SparseHeadsOptions sparse;  // For the tokens behind the pooled one, as many as its offset.
   models::Bidirectional bidirectional;
   std::optional<LatentThinking> latent;
   bool normalize = true;
@@ -143,8 +143,7 @@ struct Recipe {
   void check_writes_traces() const;
 };
 
-// Throws ModelError naming `where` (a file) and the key for anything unknown, of the wrong type or out of
-// range.
+// Throws ModelError naming `where` (a file) and the key for anything unknown, of the wrong type or out of range.
 Recipe parse_recipe(const base::Json& json, const std::string& where);
 
 // What a recipe asks of the model that is loaded for it.

@@ -3,10 +3,11 @@
 #include <fmt/core.h>
 #include <unicode/uchar.h>
 
+#include "base/utf8.h"
 #include "prompt/media_reader.h"
 #include "prompt/pieces.h"
 #include "text/characters.h"
-#include "text/utf8.h"
+#include "text/check_text.h"
 #include "tte/error.h"
 
 namespace tte::prompt {
@@ -50,7 +51,7 @@ std::string_view stripped(std::string_view text) {
 bool ends_with_punctuation(std::string_view text) {
   std::size_t at = text.size() - 1;
   while (at > 0 && base::continues_character(text, at)) --at;
-  return u_ispunct(static_cast<UChar32>(text::next_code_point(text, at))) != 0;
+  return u_ispunct(static_cast<UChar32>(base::next_code_point(text, at))) != 0;
 }
 
 // A caller's instruction as the recipe wants it.

@@ -12,6 +12,7 @@
 #include "media/patches.h"
 #include "media/video.h"
 #include "models/frames.h"
+#include "prompt/media_reader.h"
 #include "tte/error.h"
 
 namespace tte::remote {
@@ -127,12 +128,7 @@ std::vector<Json> Attachments::read_all(const Input& input) {
     if (!std::holds_alternative<std::string>(part)) out.push_back(read(part));
   }
   if (out.empty() && recipe_.prompt.blank_image > 0) {
-    const int side = recipe_.prompt.blank_image;
-    const auto bytes = static_cast<std::size_t>(side) * static_cast<std::size_t>(side) * 3;
-    const std::shared_ptr<std::uint8_t[]> white(new std::uint8_t[bytes]);
-    std::fill_n(white.get(), bytes, std::uint8_t{255});
-    out.push_back(
-        read(Image{Pixels{std::shared_ptr<const std::uint8_t>(white, white.get()), side, side, 3}}));
+    out.push_back(image(prompt::blank_image(recipe_.prompt.blank_image)));
   }
   return out;
 }

@@ -13,7 +13,7 @@
 #include "base/utf8.h"
 #include "media/budget.h"
 #include "remote/attachments.h"
-#include "text/utf8.h"
+#include "text/check_text.h"
 #include "tte/error.h"
 
 namespace tte::remote {

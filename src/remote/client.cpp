@@ -79,7 +79,8 @@ struct Client::Progress {
   Reply reply;                    // What the current try brings.
   bool stopped = false;           // Nobody wants more.
 
-  // Hands out what of `all` is new. A try after a cut one writes the same again, or what was handed out was false.
+  // Hands out what is new in `all`. A try after one that was cut has to begin with the same text, which is handed out
+  // already.
   void hand_out(const std::string& all, const ChatRequest& request) {
     const std::size_t both = std::min(all.size(), text.size());
     if (request.watched && all.compare(0, both, text, 0, both) != 0) {

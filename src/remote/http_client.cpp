@@ -58,13 +58,13 @@ class HttpClient::Connection {
     if (!easy_ || !multi_) throw std::bad_alloc();
   }
 
-  HttpReply post(const HttpOptions& options, const std::string& body, const Take& take,
+  HttpReply post(const HttpOptions& options, const std::string& body, const OnPiece& on_piece,
                  Clock::time_point until, const CancelToken& stop) {
     reply_ = {};
     header_bytes_ = received_ = 0;
     enough_ = false;
     error_ = nullptr;
-    take_ = &take;
+    on_piece_ = &on_piece;
     options_ = &options;
     const Headers headers = headers_of(options);
     set_up(options, body, headers.get());
@@ -180,9 +180,9 @@ class HttpClient::Connection {
   // Between C and C++: nothing may be thrown through libcurl. Another number than `size` ends the transfer. What is
   // enough is mostly whole: a connection whose answer has been read to its end can be used again.
   template <typename F>
-  std::size_t run(std::size_t size, const F& take) noexcept {
+  std::size_t run(std::size_t size, const F& step) noexcept {
     try {
-      if (enough_ || take(*this)) return size;
+      if (enough_ || step(*this)) return size;
       enough_ = true;
       drained_ = Clock::now() + kDrain;
       return size;
@@ -225,14 +225,14 @@ class HttpClient::Connection {
       throw failure(fmt::format("answers with more than {} bytes", options_->most_bytes), false,
                     "look at what answers there, or raise max_response_bytes");
     }
-    return (*take_)(reply_, bytes);
+    return (*on_piece_)(reply_, bytes);
   }
 
   std::unique_ptr<CURL, void (*)(CURL*)> easy_;
   std::unique_ptr<CURLM, CURLMcode (*)(CURLM*)> multi_;
   std::array<char, CURL_ERROR_SIZE> message_ = {};
   const HttpOptions* options_ = nullptr;
-  const Take* take_ = nullptr;
+  const OnPiece* on_piece_ = nullptr;
   HttpReply reply_;
   std::size_t header_bytes_ = 0;
   std::int64_t received_ = 0;
@@ -259,10 +259,10 @@ std::unique_ptr<HttpClient::Connection> HttpClient::connection() {
   return last;
 }
 
-HttpReply HttpClient::post(const std::string& body, const Take& take, Clock::time_point until,
+HttpReply HttpClient::post(const std::string& body, const OnPiece& on_piece, Clock::time_point until,
                            const CancelToken& stop) {
   auto one = connection();
-  HttpReply reply = one->post(options_, body, take, until, stop);
+  HttpReply reply = one->post(options_, body, on_piece, until, stop);
   const std::lock_guard lock(mutex_);
   idle_.push_back(std::move(one));
   return reply;

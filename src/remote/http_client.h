@@ -36,7 +36,7 @@ struct HttpReply {
 class HttpClient {
  public:
   // Called with each piece of the body of a 2xx answer; false: no more is wanted.
-  using Take = std::function<bool(const HttpReply& reply, std::string_view piece)>;
+  using OnPiece = std::function<bool(const HttpReply& reply, std::string_view piece)>;
   using Clock = std::chrono::steady_clock;
 
   explicit HttpClient(HttpOptions options);
@@ -44,9 +44,10 @@ class HttpClient {
   HttpClient(const HttpClient&) = delete;
   HttpClient& operator=(const HttpClient&) = delete;
 
-  // Throws Failure for an answer that does not come or is too large, CancelledError soon after `stop`, and what take()
-  // throws.
-  HttpReply post(const std::string& body, const Take& take, Clock::time_point until, const CancelToken& stop);
+  // Throws Failure for an answer that does not come or is too large, CancelledError soon after `stop`, and what
+  // on_piece() throws.
+  HttpReply post(const std::string& body, const OnPiece& on_piece, Clock::time_point until,
+                 const CancelToken& stop);
 
  private:
   class Connection;

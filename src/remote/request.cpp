@@ -57,8 +57,7 @@ Json request_fields(const RemoteOptions& options, const GenerateOptions& decodin
   GenerateOptions::numbers([&](const auto& number) {
     if (const auto& value = decoding.*number.member) out[field_of(number.name)] = *value;
   });
-  const GenerateOptions unset;
-  if (!decoding.max_new_tokens) out["max_tokens"] = 512;
+  if (!decoding.max_new_tokens) out["max_tokens"] = GenerateOptions::kUsualNewTokens;
   if (!decoding.temperature && !decoding.checkpoint_sampling) out["temperature"] = 0;
   // Servers keep seeds in 64 bits with a sign.
   if (decoding.seed) out["seed"] = *decoding.seed & std::uint64_t{std::numeric_limits<std::int64_t>::max()};

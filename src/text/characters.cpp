@@ -1,10 +1,9 @@
 #include "text/characters.h"
+#include "base/utf8.h"
 
 #include <unicode/locid.h>
 #include <unicode/uchar.h>
 #include <unicode/unistr.h>
-
-#include "text/utf8.h"
 
 namespace tte::text {
 namespace {
@@ -21,7 +20,7 @@ std::string changed(std::string_view text, Change change) {
 // Where character `index` begins; the end of a text that has fewer.
 std::size_t offset_of(std::string_view text, std::int64_t index) {
   std::size_t at = 0;
-  for (; index > 0 && at < text.size(); --index) next_code_point(text, at);
+  for (; index > 0 && at < text.size(); --index) base::next_code_point(text, at);
   return at;
 }
 
@@ -45,7 +44,7 @@ std::string_view substring(std::string_view text, std::int64_t first, std::int64
 std::string_view strip(std::string_view text, const std::string* chars, bool left, bool right) {
   const auto drop = [&](std::string_view character) {
     std::size_t at = 0;
-    return chars == nullptr ? is_space(next_code_point(character, at))
+    return chars == nullptr ? is_space(base::next_code_point(character, at))
                             : chars->find(character) != std::string::npos;
   };
   while (left && !text.empty()) {

@@ -11,8 +11,8 @@
 #include "base/json.h"
 #include "base/printable.h"
 #include "text/characters.h"
+#include "text/check_text.h"
 #include "text/jinja/template.h"
-#include "text/utf8.h"
 #include "tte/error.h"
 
 namespace tte::text {

@@ -32,8 +32,7 @@ using TemplateVariables = std::vector<std::pair<std::string, std::variant<bool, 
 
 struct RenderOptions {
   bool add_generation_prompt = true;
-  // Leaves the last (assistant) turn open, as transformers' continue_final_message. Excludes
-  // add_generation_prompt.
+  // Leaves the last (assistant) turn open, as transformers' continue_final_message. Excludes add_generation_prompt.
   bool continue_final_message = false;
   // Guards control-token strings inside the text of every message (transformers' sanitize_control_tokens), so
   // that they stay text. False restores transformers' default.

@@ -1,5 +1,4 @@
-// A file read through the page cache: nothing is copied until it is looked at, and two processes share the
-// pages.
+// A file read through the page cache: nothing is copied until it is looked at, and two processes share the pages.
 #pragma once
 
 #include <cstddef>
@@ -29,8 +28,7 @@ class MappedFile {
   [[nodiscard]] const std::string& name() const { return file_.name(); }  // The path, fit for messages.
   // Equal for two mappings of one file that was not written to in between.
   [[nodiscard]] const base::Digest& identity() const { return identity_; }
-  // Throws ModelError when the file has another size or modification time than when it was opened. One system
-  // call.
+  // Throws ModelError when the file has another size or modification time than when it was opened. One system call.
   void check_unchanged() const;
   // Whether its times are old enough for every later change to show in them.
   [[nodiscard]] bool is_settled() const;

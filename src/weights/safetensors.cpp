@@ -28,7 +28,7 @@ class HeaderReader final : public nlohmann::json_sax<base::Json> {
   HeaderReader(std::size_t data_begin, std::size_t data_size, const std::string& where)
       : data_begin_(data_begin), data_size_(data_size), where_(where) {}
 
-  std::vector<StoredTensor> take() { return std::move(tensors_); }
+  std::vector<StoredTensor> take_tensors() { return std::move(tensors_); }
   Metadata take_metadata() { return std::move(metadata_); }
 
   bool null() override {
@@ -338,7 +338,7 @@ std::vector<StoredTensor> read_safetensors(std::string_view file, const std::str
   const std::size_t data_begin = kLengthBytes + length;
   HeaderReader reader(data_begin, file.size() - data_begin, where);
   base::Json::sax_parse(header.begin(), header.end(), &reader);
-  auto tensors = reader.take();
+  auto tensors = reader.take_tensors();
   if (metadata != nullptr) *metadata = reader.take_metadata();
   check_names(tensors, where);
   check_cover(tensors, data_begin, file.size(), where);

@@ -35,7 +35,7 @@ struct StateDict::Entry {
   std::vector<std::int64_t> shape;
   std::shared_ptr<const QuantizedWeight> quantized;  // What it is the codes of; null: it is as it is stored.
   std::vector<Delta> deltas;                         // Added when it is taken out.
-  bool is_part = false;                              // Of a weight of few bits, which is an entry itself.
+  bool is_part = false;  // One of the tensors of a weight of few bits, which is an entry itself.
   mutable std::atomic<bool> used = false;
   mutable std::atomic<bool> as_numbers = false, as_packed = false;  // How it was taken out.
 
@@ -82,7 +82,7 @@ struct StateDict::Checkpoint {
 
   // The tensors, stacked along the first dimension into `shape`, where the placement wants them; with `pack`, what it
   // makes of them.
-  [[nodiscard]] at::Tensor take(const std::vector<const Entry*>& parts,
+  [[nodiscard]] at::Tensor read(const std::vector<const Entry*>& parts,
                                 const std::vector<std::int64_t>& shape, const Packer* pack = nullptr) const;
   [[nodiscard]] at::Tensor place(const std::vector<const Entry*>& parts,
                                  const std::vector<std::int64_t>& shape, const Packer* pack) const;
@@ -155,7 +155,7 @@ std::string StateDict::Checkpoint::resembling(std::string_view missing) const {
   return "";
 }
 
-at::Tensor StateDict::Checkpoint::take(const std::vector<const Entry*>& parts,
+at::Tensor StateDict::Checkpoint::read(const std::vector<const Entry*>& parts,
                                        const std::vector<std::int64_t>& shape, const Packer* pack) const {
   at::Tensor tensor = place(parts, shape, pack);
   for (const Entry* part : parts) {
@@ -462,7 +462,7 @@ const StateDict::Entry& StateDict::expect(std::string_view name, at::IntArrayRef
 }
 
 at::Tensor StateDict::get(std::string_view name, at::IntArrayRef shape) const {
-  return checkpoint_->take({&expect(name, shape)}, shape.vec());
+  return checkpoint_->read({&expect(name, shape)}, shape.vec());
 }
 
 std::optional<at::Tensor> StateDict::find(std::string_view name, at::IntArrayRef shape) const {
@@ -485,13 +485,13 @@ at::Device StateDict::device() const {
 at::Tensor StateDict::stacked(const std::vector<std::string>& names,
                               const std::vector<std::vector<std::int64_t>>& shapes) const {
   const auto [parts, whole] = parts_of(names, shapes);
-  return checkpoint_->take(parts, whole);
+  return checkpoint_->read(parts, whole);
 }
 
 at::Tensor StateDict::packed(const std::vector<std::string>& names,
                              const std::vector<std::vector<std::int64_t>>& shapes, const Packer& pack) const {
   const auto [parts, whole] = parts_of(names, shapes);
-  return checkpoint_->take(parts, whole, &pack);
+  return checkpoint_->read(parts, whole, &pack);
 }
 
 std::pair<std::vector<const StateDict::Entry*>, std::vector<std::int64_t>> StateDict::parts_of(

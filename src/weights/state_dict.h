@@ -78,8 +78,8 @@ class StateDict {
   [[nodiscard]] at::Tensor stacked(const std::vector<std::string>& names,
                                    const std::vector<std::vector<std::int64_t>>& shapes) const;
 
-  // Makes the linears' format, on the placement's device: of a matrix of numbers on the CPU, or of matrices below each
-  // other whose codes and scales are those of the format.
+  // Packs a matrix of numbers on the CPU, or rounded matrices that stand one below the other, into the linears' format,
+  // on the placement's device.
   struct Packer {
     std::function<at::Tensor(const at::Tensor&)> numbers;
     std::function<at::Tensor(const std::vector<base::RoundedMatrix>&)> rounded;

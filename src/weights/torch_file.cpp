@@ -35,7 +35,7 @@ class Reader {
  public:
   Reader(std::string_view bytes, const MappedFile& file) : bytes_(bytes), file_(file) {}
 
-  std::string_view take(std::size_t count) {
+  std::string_view read(std::size_t count) {
     if (count > bytes_.size()) fail(file_, "ends too early: it is cut or damaged, fetch it again");
     const std::string_view out = bytes_.substr(0, count);
     bytes_.remove_prefix(count);
@@ -44,13 +44,13 @@ class Reader {
   template <typename T>
   T number() {
     T out;
-    std::memcpy(&out, take(sizeof(T)).data(), sizeof(T));
+    std::memcpy(&out, read(sizeof(T)).data(), sizeof(T));
     return out;
   }
   std::string_view line() {
     const std::size_t end = bytes_.find('\n');
-    const std::string_view out = take(end == std::string_view::npos ? bytes_.size() + 1 : end);
-    take(1);
+    const std::string_view out = read(end == std::string_view::npos ? bytes_.size() + 1 : end);
+    read(1);
     return out;
   }
 
@@ -81,23 +81,23 @@ std::map<std::string, Record> records_of(const MappedFile& file) {
   std::map<std::string, Record> out;
   Reader entries(bytes.substr(std::min<std::size_t>(directory, bytes.size())), file);
   for (std::uint16_t i = 0; i < count; ++i) {
-    if (entries.take(kEntry.size()) != kEntry) fail(file, "has a damaged table of contents: fetch it again");
-    (void)entries.take(6);
+    if (entries.read(kEntry.size()) != kEntry) fail(file, "has a damaged table of contents: fetch it again");
+    (void)entries.read(6);
     const bool packed = entries.number<std::uint16_t>() != 0;
-    (void)entries.take(12);
+    (void)entries.read(12);
     const auto size = entries.number<std::uint32_t>();
     const auto name_bytes = entries.number<std::uint16_t>();
     const std::size_t rest = std::size_t{entries.number<std::uint16_t>()} + entries.number<std::uint16_t>();
-    (void)entries.take(8);
+    (void)entries.read(8);
     const std::size_t local = entries.number<std::uint32_t>();
-    const std::string_view name = entries.take(name_bytes);
-    (void)entries.take(rest);
+    const std::string_view name = entries.read(name_bytes);
+    (void)entries.read(rest);
     if (packed || size == kFar)
       fail(file, "has compressed or oversized parts, which torch.save does not write");
     Reader header(bytes.substr(std::min(local, bytes.size())), file);
-    (void)header.take(kNameLengthAt);
+    (void)header.read(kNameLengthAt);
     const std::size_t before = std::size_t{header.number<std::uint16_t>()} + header.number<std::uint16_t>();
-    (void)header.take(before + size);
+    (void)header.read(before + size);
     out[std::string(name.substr(name.find('/') + 1))] = {local + kLocalBytes + before, size};
   }
   return out;
@@ -203,7 +203,7 @@ class Machine {
       case 'J':
         return push(Kind::kNumber, in.number<std::int32_t>()), true;
       case 0x8a: {  // A number of up to 8 bytes.
-        const std::string_view digits = in.take(in.number<std::uint8_t>());
+        const std::string_view digits = in.read(in.number<std::uint8_t>());
         if (digits.size() > sizeof(std::int64_t)) refuse("has a number of more than 64 bits");
         const bool negative = !digits.empty() && (static_cast<unsigned char>(digits.back()) & 0x80U) != 0;
         std::int64_t number = negative ? -1 : 0;
@@ -211,11 +211,11 @@ class Machine {
         return push(Kind::kNumber, number), true;
       }
       case 'G':
-        return (void)in.take(8), push(Kind::kNone), true;
+        return (void)in.read(8), push(Kind::kNone), true;
       case 'X':
-        return push(Kind::kText, 0, in.take(in.number<std::uint32_t>())), true;
+        return push(Kind::kText, 0, in.read(in.number<std::uint32_t>())), true;
       case 0x8c:
-        return push(Kind::kText, 0, in.take(in.number<std::uint8_t>())), true;
+        return push(Kind::kText, 0, in.read(in.number<std::uint8_t>())), true;
       case 'c': {
         const std::string_view module = in.line();
         return push(Kind::kGlobal, 0, module, in.line()), true;
@@ -284,10 +284,10 @@ class Machine {
   void other(std::uint8_t code, Reader& in) {
     switch (code) {
       case 0x80:  // The version of the format.
-        (void)in.take(1);
+        (void)in.read(1);
         break;
       case 0x95:  // How many bytes belong together.
-        (void)in.take(8);
+        (void)in.read(8);
         break;
       case 0x93: {
         const std::vector<Value> both = last(2);
@@ -376,7 +376,7 @@ class Machine {
   std::map<std::string, Record> records_;
   std::vector<Value> stack_;
   std::map<std::uint32_t, Value> memo_;
-  std::deque<std::vector<Value>> items_;  // Of all tuples, lists and dictionaries.
+  std::deque<std::vector<Value>> items_;  // The items of all tuples, lists and dictionaries.
 };
 
 }  // namespace

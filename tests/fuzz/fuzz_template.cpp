@@ -6,8 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/utf8.h"
 #include "text/jinja/template.h"
-#include "text/utf8.h"
 #include "tte/error.h"
 
 namespace {
@@ -214,7 +214,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                       List{message("user", "Hello, ß"), message("assistant", List{Value(part), Value("x")})}},
                      {"texts", List{Value("b"), Value("A"), Value("a")}},
                      {"y", None{}}});
-    if (tte::text::find_invalid(text) != std::string::npos) __builtin_trap();
+    if (tte::base::find_invalid(text) != std::string::npos) __builtin_trap();
   } catch (const tte::Error&) {
   }
   return 0;

@@ -11,10 +11,10 @@
 #include <string>
 #include <string_view>
 
+#include "base/utf8.h"
 #include "text/control_tokens.h"
 #include "text/jinja/template.h"
 #include "text/tokenizer/tokenizer.h"
-#include "text/utf8.h"
 #include "tte/error.h"
 
 namespace {
@@ -64,7 +64,7 @@ void chat_template(std::string_view content) {
   message.set("content", List{Value("a"), Value(std::int64_t{2})});
   const std::string text =
       parsed.render({{"messages", List{message, message}}, {"x", "x y"}, {"n", std::int64_t{3}}});
-  if (tte::text::find_invalid(text) != std::string::npos) __builtin_trap();
+  if (tte::base::find_invalid(text) != std::string::npos) __builtin_trap();
 }
 
 void round_trip(std::string_view content) {

@@ -74,8 +74,7 @@ __device__ __forceinline__ T* row_at(const Rows& rows, std::int64_t row) {
          row % rows.inner * rows.inner_stride;
 }
 
-// The sum over the threadIdx.x of a row. All threads of a block call it; blocks with several rows have warps
-// as rows.
+// The sum over the threadIdx.x of a row. All threads of a block call it; blocks with several rows have warps as rows.
 __device__ __forceinline__ float row_sum(float value) {
   constexpr unsigned kAll = 0xFFFFFFFFu;
   for (int offset = 16; offset > 0; offset /= 2) value += __shfl_xor_sync(kAll, value, offset);

@@ -1,5 +1,4 @@
-// The CUDA kernels of our own, as functions that launch them on a stream. No torch in here, so that nvcc sees
-// none.
+// The CUDA kernels of our own, as functions that launch them on a stream. No torch in here, so that nvcc sees none.
 #pragma once
 
 #include <cuda_runtime_api.h>

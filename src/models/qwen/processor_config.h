@@ -23,7 +23,7 @@ enum class LimitKeys : std::uint8_t { kAll, kSize };
 
 // Reads the keys that transformers' Qwen2-VL processors know. The pixel limits stand under min_pixels /
 // max_pixels, under size.{shortest_edge, longest_edge}, or (older) under size.{min_pixels, max_pixels}; as in
-// transformers the first of them wins, and a "size" that lacks one of its two keys gives no default for it.
+// transformers the first of them wins, and where "size" lacks one of its two keys, that limit keeps no default.
 // With LimitKeys::kSize only "size" counts, as for transformers' Qwen3VLVideoProcessor. The keys of sampling
 // (do_sample_frames, fps, num_frames, min_frames, max_frames) count if `defaults` sample.
 // Absent keys keep the value of `defaults`. Throws ModelError naming `where` for values that make no sense,

@@ -24,8 +24,7 @@ struct VisionConfig : qwen::VisionConfig {
 using Config = qwen::Config<VisionConfig>;
 
 // Reads `checkpoint`/config.json; what is absent has transformers' defaults (Qwen2_5_VLTextConfig,
-// Qwen2_5_VLVisionConfig). Throws ModelError naming file, key and value for what makes no sense or is not
-// supported.
+// Qwen2_5_VLVisionConfig). Throws ModelError naming file, key and value for what makes no sense or is not supported.
 Config load_config(const base::Checkpoint& checkpoint);
 
 }  // namespace tte::models::qwen2_5_vl

@@ -1,5 +1,4 @@
-// Qwen3.5: a vision tower, and a decoder most of whose layers keep a memory of fixed size instead of keys and
-// values.
+// Qwen3.5: a vision tower, and a decoder most of whose layers keep a memory of fixed size instead of keys and values.
 #pragma once
 
 #include "models/family.h"

@@ -131,7 +131,7 @@ std::vector<std::string_view> parts_of(const Call& c, std::string_view text, std
   if (between.empty()) refuse("{} with an empty text as argument 1", c.name);
   std::vector<std::string_view> out;
   for (std::size_t at = text.find(between); at != std::string_view::npos && limit != 0; --limit) {
-    c.run.budget.take(1, 128);
+    c.run.budget.spend(1, 128);
     out.push_back(text.substr(0, at));
     text.remove_prefix(at + between.size());
     at = text.find(between);
@@ -195,7 +195,7 @@ Value f_default(const Call& c) {
 }
 Value f_safe(const Call& c) {
   std::string text = str(c.input);
-  c.run.budget.take(1, text.size() + 64);
+  c.run.budget.spend(1, text.size() + 64);
   return Markup{std::move(text)};
 }
 Value f_join(const Call& c) {
@@ -289,13 +289,13 @@ Value f_int(const Call& c) {
 // The value as JSON, each line of which costs `width` bytes more.
 base::Json json_of(Budget& budget, const Value& value, std::size_t width) {
   budget.step();
-  budget.take(1, width + 64);
+  budget.spend(1, width + 64);
   if (value.is_none()) return nullptr;
   if (const auto* b = value.as<bool>()) return *b;
   if (const auto i = value.integer()) return *i;
   if (value.text() != nullptr || value.markup() != nullptr) {
     std::string text = str(value);
-    budget.take(6, text.size());
+    budget.spend(6, text.size());
     return text;
   }
   if (const List* list = value.list(); list != nullptr && list->plain()) {
@@ -306,7 +306,7 @@ base::Json json_of(Budget& budget, const Value& value, std::size_t width) {
   if (value.dict() == nullptr) refuse("JSON of a {}", value.type_name());
   base::Json out = base::Json::object();
   for (const auto& [key, item] : value.dict()->items) {
-    budget.take(6, key.size());
+    budget.spend(6, key.size());
     out[key] = json_of(budget, item, width);
   }
   return out;

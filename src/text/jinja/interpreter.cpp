@@ -4,8 +4,8 @@
 
 #include "base/printable.h"
 #include "base/stack.h"
+#include "base/utf8.h"
 #include "text/jinja/builtins.h"
-#include "text/utf8.h"
 
 namespace tte::text::jinja {
 
@@ -55,30 +55,30 @@ const Value* Interpreter::find(std::string_view name) {
 }
 
 Value Interpreter::made(std::string text) {
-  budget.take(1, text.size() + 64);
+  budget.spend(1, text.size() + 64);
   return text;
 }
 
 Value Interpreter::made(List list) {
-  budget.take(list.size() + 1, sizeof(Value));
+  budget.spend(list.size() + 1, sizeof(Value));
   return list;
 }
 
 std::shared_ptr<Namespace> Interpreter::make_namespace() {
-  budget.take(1, 2 * sizeof(Namespace));
+  budget.spend(1, 2 * sizeof(Namespace));
   return namespaces_.emplace_back(std::make_shared<Namespace>());
 }
 
 List Interpreter::items_of(const Value& value) {
   List out;
   if (const List* list = value.list()) {
-    budget.take(list->size(), sizeof(Value));
+    budget.spend(list->size(), sizeof(Value));
     out.assign(list->begin(), list->end());
   } else if (const std::string* text = value.text()) {
     for (std::size_t at = 0; at < text->size();) {
       const std::size_t begin = at;
-      next_code_point(*text, at);
-      budget.take(1, sizeof(Value));
+      base::next_code_point(*text, at);
+      budget.spend(1, sizeof(Value));
       out.push_back(made(text->substr(begin, at - begin)));
     }
   } else if (const Dict* dict = value.dict()) {
@@ -127,7 +127,7 @@ std::string Interpreter::written_by(const Body& body) {
 }
 
 void Interpreter::define(const Macro& macro) {
-  budget.take(1, sizeof(Function));
+  budget.spend(1, sizeof(Function));
   const auto call = [&macro](Interpreter& run, const Arguments& given) {
     return run.call_macro(macro, given);
   };
@@ -235,7 +235,7 @@ std::vector<const Value*> bind(Budget& budget, const std::string& what,
 }
 
 void put(Budget& budget, Dict& dict, const std::string& key, Value value) {
-  budget.take(1, key.size() + 2 * sizeof(Value));
+  budget.spend(1, key.size() + 2 * sizeof(Value));
   dict.set(key, std::move(value));
 }
 

@@ -4,9 +4,9 @@
 #include <array>
 
 #include "base/printable.h"
+#include "base/utf8.h"
 #include "text/characters.h"
 #include "text/jinja/value.h"
-#include "text/utf8.h"
 
 namespace tte::text::jinja {
 namespace {
@@ -90,7 +90,7 @@ class Lexer {
 
   void skip_space() {
     for (std::size_t next = at_; at_ < source_.size(); at_ = next) {
-      if (!is_space(next_code_point(source_, next))) return;
+      if (!is_space(base::next_code_point(source_, next))) return;
     }
   }
 
@@ -196,7 +196,7 @@ class Lexer {
 }  // namespace
 
 std::vector<Token> tokenize(std::string_view source, int& line) {
-  const std::size_t broken = find_invalid(source);
+  const std::size_t broken = base::find_invalid(source);
   if (broken != std::string_view::npos) fail("it is not UTF-8 at byte {}", broken);
   return Lexer(source, line).run();
 }

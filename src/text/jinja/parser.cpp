@@ -62,13 +62,13 @@ class Parser {
     const Token& token = tokens_[std::min(at_ + ahead, tokens_.size() - 1)];
     return (token.kind == Kind::kName || token.kind == Kind::kMark) && token.text == word;
   }
-  bool take(std::string_view word) {
+  bool accept(std::string_view word) {
     if (!is(word)) return false;
     next();
     return true;
   }
   void expect(std::string_view word) {
-    if (!take(word)) fail("\"{}\" is expected before {}", word, shown());
+    if (!accept(word)) fail("\"{}\" is expected before {}", word, shown());
   }
   std::string expect_name() {
     if (!is(Kind::kName)) fail("a name is expected before {}", shown());
@@ -85,7 +85,7 @@ class Parser {
     Body out;
     while (!is(Kind::kEnd)) {
       const auto is_next = [&](std::string_view end) { return is(end, 1); };
-      if (is("{%") && std::any_of(ends.begin(), ends.end(), is_next) && take("{%")) return out;
+      if (is("{%") && std::any_of(ends.begin(), ends.end(), is_next) && accept("{%")) return out;
       const int line = line_;
       out.push_back(node(line, [execute = statement()](Interpreter& run) {
         execute(run);
@@ -114,7 +114,7 @@ class Parser {
 
   Execute statement() {
     if (is(Kind::kData)) return written(literal(next()));
-    if (take("{{")) {
+    if (accept("{{")) {
       const Expression value = expression(true);
       expect("}}");
       return written(value);
@@ -143,7 +143,7 @@ class Parser {
     const bool known = std::find(std::begin(kKnown), std::end(kKnown), name) != std::end(kKnown);
     if (!known) refuse("the tag {{% {} %}}, unless its beginning is missing,", shown);
     const Expression out = refused("{{% {} %}}", shown);
-    while (!take("%}")) next();
+    while (!accept("%}")) next();
     return written(out);
   }
 
@@ -156,8 +156,8 @@ class Parser {
     Expression first = expression(true, false);
     const std::size_t certain = unsupported_.size();
     branch(first);
-    while (take("elif")) branch(expression(true, false));
-    if (take("else")) branch(nullptr);
+    while (accept("elif")) branch(expression(true, false));
+    if (accept("else")) branch(nullptr);
     expect("endif");
     expect("%}");
     unsupported_.resize(certain);
@@ -173,10 +173,10 @@ class Parser {
     do {
       if (is("(") || is("[")) refuse("a target in brackets");
       loop.targets.push_back(expect_variable());
-    } while (take(","));
+    } while (accept(","));
     expect("in");
     loop.items = expression(true, false);
-    if (take("if")) loop.condition = expression();
+    if (accept("if")) loop.condition = expression();
     if (is("recursive")) refuse("a recursive loop");
     loop.body = block("endfor");
     return [loop = std::move(loop)](Interpreter& run) { run.execute(loop); };
@@ -184,10 +184,10 @@ class Parser {
 
   Execute set_statement() {
     std::string target = expect_variable();
-    if (take(".")) target.append(1, '.').append(expect_name());
+    if (accept(".")) target.append(1, '.').append(expect_name());
     if (is(",")) refuse("setting several names at once");
     if (is("|")) refuse("a filter of a set block");
-    if (take("=")) {
+    if (accept("=")) {
       Expression value = expression(true);
       expect("%}");
       return [target, value](Interpreter& run) { run.assign(target, run.evaluate(value)); };
@@ -203,7 +203,7 @@ class Parser {
     expect("(");
     list(")", [&] {
       macro.parameters.push_back(expect_variable());
-      Expression fallback = take("=") ? expression() : nullptr;
+      Expression fallback = accept("=") ? expression() : nullptr;
       if (fallback == nullptr && !macro.defaults.empty() && macro.defaults.back() != nullptr) {
         fail("a parameter without default follows one with a default");
       }
@@ -242,7 +242,7 @@ class Parser {
     Expression first = one();
     if (!with_tuple || !is(",")) return first;
     std::vector<Expression> all = {first};
-    while (take(",")) {
+    while (accept(",")) {
       if (is("%}") || is("}}") || is(")")) break;
       all.push_back(one());
     }
@@ -260,11 +260,11 @@ class Parser {
   Expression condition() {
     std::size_t certain = unsupported_.size();
     Expression value = operation();
-    while (take("if")) {
+    while (accept("if")) {
       unsupported_.resize(certain);  // The value may never be asked for.
       const Expression test = operation();
       certain = unsupported_.size();
-      const Expression otherwise = take("else") ? expression() : nullptr;
+      const Expression otherwise = accept("else") ? expression() : nullptr;
       unsupported_.resize(certain);
       value = node([value, test, otherwise](Interpreter& run) -> Value {
         if (run.evaluate(test).truthy()) return run.evaluate(value);
@@ -299,7 +299,7 @@ class Parser {
   // Operands between operators that bind at least so strongly.
   Expression operation(int least = 1) {
     const Level level(*this);
-    Expression left = least <= kNot && take("not") ? inverse(operation(kNot)) : unary(true);
+    Expression left = least <= kNot && accept("not") ? inverse(operation(kNot)) : unary(true);
     bool compared = false;
     for (auto [op, binds] = binary_operator(); binds >= least; std::tie(op, binds) = binary_operator()) {
       for (int words = op == "not in" ? 2 : 1; words > 0; --words) next();
@@ -338,7 +338,7 @@ class Parser {
       value = primary();
     }
     value = postfix(value);
-    while (with_filter && (is("|") || is("is"))) value = take("|") ? filter(value) : test(value);
+    while (with_filter && (is("|") || is("is"))) value = accept("|") ? filter(value) : test(value);
     return value;
   }
 
@@ -350,14 +350,14 @@ class Parser {
       while (is(Kind::kString)) text += next();
       return literal(text);
     }
-    if (take("(")) {
-      if (take(")")) return sequence({}, List::Kind::kTuple);
+    if (accept("(")) {
+      if (accept(")")) return sequence({}, List::Kind::kTuple);
       Expression inner = expression(true);
       expect(")");
       return inner;
     }
-    if (take("{")) return dict();
-    if (take("[")) {
+    if (accept("{")) return dict();
+    if (accept("[")) {
       std::vector<Expression> items;
       list("]", [&] { items.push_back(expression()); });
       return sequence(items, List::Kind::kList);
@@ -381,7 +381,7 @@ class Parser {
     if (text == "true" || text == "True") return constant(true);
     if (text == "false" || text == "False") return constant(false);
     if (text == "none" || text == "None") return constant(None{});
-    if (!take("(")) return node([text](Interpreter& run) { return run.name(text); });
+    if (!accept("(")) return node([text](Interpreter& run) { return run.name(text); });
     CallArguments given = arguments();
     return node([text, given](Interpreter& run) { return run.call(text, given); });
   }
@@ -395,21 +395,21 @@ class Parser {
         {"last", [](Loop& loop) -> Value { return !loop.peek(); }},
         {"previtem", [](Loop& loop) { return loop.index == 0 ? Undefined{"loop.previtem"} : loop.before; }},
         {"nextitem", [](Loop& loop) { return loop.peek().value_or(Undefined{"loop.nextitem"}); }}};
-    if (!take(".")) refuse("loop as a value of its own");
+    if (!accept(".")) refuse("loop as a value of its own");
     const std::string attribute = expect_name();
     for (const auto& [known, read] : kAttributes) {
       if (attribute == known) return node([read = read](Interpreter& run) { return read(run.loop()); });
     }
-    if (take("(")) arguments();
+    if (accept("(")) arguments();
     return refused("loop.{}", base::printable(attribute, 40));
   }
 
   // What stands between commas up to `close`; `read` reads one of it.
   template <typename Read>
   void list(std::string_view close, Read read) {
-    for (bool first = true; !take(close); first = false) {
+    for (bool first = true; !accept(close); first = false) {
       if (!first) expect(",");
-      if (!first && take(close)) return;
+      if (!first && accept(close)) return;
       read();
     }
   }
@@ -434,9 +434,9 @@ class Parser {
 
   Expression postfix(Expression value) {
     while (true) {
-      if (take(".")) {
+      if (accept(".")) {
         value = attribute(value);
-      } else if (take("[")) {
+      } else if (accept("[")) {
         value = subscript(value);
       } else if (is("(")) {
         refuse("calling anything but a macro, a function or a method");
@@ -456,7 +456,7 @@ class Parser {
   Expression attribute(Expression object) {
     if (is(Kind::kNumber)) return item(object, number());  // messages.0
     const std::string name = expect_name();
-    if (!take("(")) {
+    if (!accept("(")) {
       return node([object, name](Interpreter& run) { return get_attribute(run.evaluate(object), name); });
     }
     const CallArguments given = arguments();
@@ -470,11 +470,11 @@ class Parser {
   Expression subscript(Expression object) {
     const auto part = [&] { return is(":") || is("]") ? constant(None{}) : expression(); };
     const Expression begin = is(":") ? constant(None{}) : expression();
-    if (take("]")) return item(object, begin);
+    if (accept("]")) return item(object, begin);
     if (is(",")) refuse("a tuple in brackets");
     expect(":");
     const Expression end = part();
-    const Expression step = take(":") ? part() : constant(None{});
+    const Expression step = accept(":") ? part() : constant(None{});
     expect("]");
     return node([object, begin, end, step](Interpreter& run) {
       const Value value = run.evaluate(object);
@@ -515,15 +515,15 @@ class Parser {
 
   Expression filter(Expression input) {
     const std::string name = expect_name();
-    return built_in("filter", name, input, take("(") ? arguments() : CallArguments{});
+    return built_in("filter", name, input, accept("(") ? arguments() : CallArguments{});
   }
 
   Expression test(Expression input) {
     next();
-    const bool negated = take("not");
+    const bool negated = accept("not");
     const std::string name = expect_name();
     CallArguments given;
-    if (take("(")) {
+    if (accept("(")) {
       given = arguments();
     } else if (is(Kind::kString) || is(Kind::kNumber) || is("[") || is("{") ||
                (is(Kind::kName) && !is("else") && !is("or") && !is("and") && !is("is"))) {

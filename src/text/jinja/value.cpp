@@ -25,7 +25,7 @@ std::string unsupported(std::string_view what) {
 }
 
 void append(Budget& budget, std::string& out, std::string_view a, std::string_view b) {
-  budget.take(1, a.size() + b.size());
+  budget.spend(1, a.size() + b.size());
   out.append(a).append(b);
 }
 
@@ -76,7 +76,7 @@ void Budget::step(std::int64_t steps) {
   if (steps_ > kMaxSteps) fail("it takes more than {} steps", kMaxSteps);
 }
 
-void Budget::take(std::size_t count, std::size_t size) {
+void Budget::spend(std::size_t count, std::size_t size) {
   const std::size_t left = kMaxBytes - bytes_;
   if (size != 0 && count > left / size) fail("it needs more than {} bytes of memory", kMaxBytes);
   bytes_ += count * size;

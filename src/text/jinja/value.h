@@ -159,7 +159,7 @@ class Budget {
     work(text.size() * std::min<std::size_t>(what.size() + 1, 1 << 20), 4096);
   }
   // Before `count` times `size` bytes are made.
-  void take(std::size_t count, std::size_t size);
+  void spend(std::size_t count, std::size_t size);
 
  private:
   std::int64_t steps_ = 0;

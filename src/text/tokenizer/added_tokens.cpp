@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
+#include "base/utf8.h"
 #include "text/tokenizer/splitter.h"
-#include "text/utf8.h"
 
 namespace tte::text {
 namespace {
@@ -32,15 +32,15 @@ bool is_word(char32_t c) {
 bool word_before(std::string_view text, std::size_t at) {
   if (at == 0) return false;
   std::size_t start = previous_start(text, at);
-  return is_word(next_code_point(text, start));
+  return is_word(base::next_code_point(text, start));
 }
 
 bool word_after(std::string_view text, std::size_t at) {
-  return at < text.size() && is_word(next_code_point(text, at));
+  return at < text.size() && is_word(base::next_code_point(text, at));
 }
 
 std::size_t skip_spaces(std::string_view text, std::size_t at) {
-  for (std::size_t next = at; at < text.size() && is_space(next_code_point(text, next));) at = next;
+  for (std::size_t next = at; at < text.size() && is_space(base::next_code_point(text, next));) at = next;
   return at;
 }
 
@@ -48,7 +48,7 @@ std::size_t skip_spaces_back(std::string_view text, std::size_t at, std::size_t 
   while (at > limit) {
     const std::size_t start = previous_start(text, at);
     std::size_t next = start;
-    if (!is_space(next_code_point(text, next))) break;
+    if (!is_space(base::next_code_point(text, next))) break;
     at = start;
   }
   return std::max(at, limit);

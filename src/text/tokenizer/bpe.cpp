@@ -7,7 +7,7 @@
 #include <queue>
 
 #include "base/printable.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 #include "tte/error.h"
 
 namespace tte::text {
@@ -54,8 +54,8 @@ void Bpe::note_neighbours() {
     const std::string joined = left + right;
     if (joined.empty()) continue;
     std::size_t at = 0;
-    for (char32_t before = next_code_point(joined, at); at < joined.size();) {
-      const char32_t after = next_code_point(joined, at);
+    for (char32_t before = base::next_code_point(joined, at); at < joined.size();) {
+      const char32_t after = base::next_code_point(joined, at);
       pairs.push_back((std::uint64_t{before} << 32) | after);
       before = after;
     }
@@ -123,7 +123,7 @@ void Bpe::symbols_of(std::string_view word, std::vector<std::int32_t>& symbols) 
   bool waiting = false;
   for (std::size_t at = 0; at < word.size();) {
     const std::size_t begin = at;
-    next_code_point(word, at);
+    base::next_code_point(word, at);
     const std::string_view character = word.substr(begin, at - begin);
     if (const std::int32_t id = id_of(character); id >= 0) {
       if (waiting) symbols.push_back(unknown_id_);
@@ -231,9 +231,9 @@ void Bpe::encode(std::string_view word, std::vector<std::int64_t>& ids) const {
   if (!spec_.byte_level && word.size() > kCachedBytes) {
     std::size_t at = 0;
     std::size_t left_at = 0;
-    for (char32_t left = next_code_point(word, at); at < word.size();) {
+    for (char32_t left = base::next_code_point(word, at); at < word.size();) {
       const std::size_t cut = at;
-      const char32_t right = next_code_point(word, at);
+      const char32_t right = base::next_code_point(word, at);
       // Only between known characters: unknown ones may count together.
       if (never_together(left, right) && id_of(word.substr(left_at, cut - left_at)) >= 0 &&
           id_of(word.substr(cut, at - cut)) >= 0) {

@@ -22,8 +22,7 @@ struct BpeSpec {
   bool byte_level = false;
   // A character that is not in the vocabulary becomes tokens <0xNN>, if all of its bytes have one.
   bool byte_fallback = false;
-  // What is still unknown becomes `unknown` (with fuse_unknown: one for a run), or nothing if that is not
-  // set.
+  // What is still unknown becomes `unknown` (with fuse_unknown: one for a run), or nothing if that is not set.
   std::optional<std::string> unknown;
   bool fuse_unknown = false;
   // A word that is in the vocabulary is that token, whatever the merges say.

@@ -21,8 +21,7 @@ struct TokenizerConfig {
 
   static TokenizerConfig read(const base::Checkpoint& checkpoint);
 
-  // What transformers builds the tokenizer with whatever tokenizer.json says, because the class makes its
-  // own.
+  // What transformers builds the tokenizer with whatever tokenizer.json says, because the class makes its own.
   [[nodiscard]] bool is_llama_class() const;
   [[nodiscard]] bool is_qwen_class() const;
 };
@@ -32,9 +31,8 @@ TokenizerParts read_tokenizer_json(const std::filesystem::path& file, const Toke
 TokenizerParts read_vocab_and_merges(const TokenizerConfig& config);
 TokenizerParts read_sentencepiece(const std::filesystem::path& file, const TokenizerConfig& config);
 
-// Adds the tokens that tokenizer_config.json, added_tokens.json and special_tokens_map.json declare, in the
-// order in which transformers does: the flags of the last declaration of a string count. Sets the named
-// tokens.
+// Adds the tokens that tokenizer_config.json, added_tokens.json and special_tokens_map.json declare, in the order in
+// which transformers does: the flags of the last declaration of a string count. Sets the named tokens.
 void add_declared_tokens(TokenizerParts& parts, const TokenizerConfig& config);
 
 // Adds one token. Without an id (-1) it gets the next free one. Of a string that was added before it changes

@@ -7,7 +7,7 @@
 
 #include <algorithm>
 
-#include "text/utf8.h"
+#include "text/check_text.h"
 #include "tte/error.h"
 
 namespace tte::text {

@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "base/printable.h"
-#include "text/utf8.h"
+#include "text/check_text.h"
 #include "tte/error.h"
 
 namespace tte::text {
@@ -211,9 +211,8 @@ void PipelineTokenizer::encode_part(std::string_view part, bool plain, std::vect
   const auto encode_into = [&](std::string_view text, std::vector<std::int64_t>& out) {
     plain ? encode_plain(text, out) : encode_control(text, out);
   };
-  // Behind a newline there is no start of text, where sentencepiece would put a space; the newline goes
-  // again, unless it has grown together with what follows. transformers' sanitize_control_tokens does just
-  // this.
+  // Behind a newline there is no start of text, where sentencepiece would put a space; the newline goes again, unless
+  // it has grown together with what follows. transformers' sanitize_control_tokens does just this.
   std::vector<std::int64_t> with_newline;
   encode_into(std::string("\n").append(part), with_newline);
   if (with_newline.size() >= newline_.size() &&

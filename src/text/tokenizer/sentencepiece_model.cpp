@@ -7,10 +7,10 @@
 
 #include "base/file.h"
 #include "base/printable.h"
+#include "base/utf8.h"
 #include "text/tokenizer/bpe.h"
 #include "text/tokenizer/files.h"
 #include "text/tokenizer/sentencepiece_proto.h"
-#include "text/utf8.h"
 #include "tte/error.h"
 
 namespace tte::text {
@@ -48,8 +48,7 @@ struct Ranked {
   std::string_view left, right;
 };
 
-// All ways to put pieces together from two others. sentencepiece itself needs no list of merges, tokenizers
-// does.
+// All ways to put pieces together from two others. sentencepiece itself needs no list of merges, tokenizers does.
 std::vector<std::pair<std::string, std::string>> merges_of(const SentencePieceModel& model,
                                                            const Vocabulary& vocabulary, bool llama,
                                                            const std::string& where) {
@@ -73,7 +72,7 @@ std::vector<std::pair<std::string, std::string>> merges_of(const SentencePieceMo
     const double score = llama ? 0.0 : -static_cast<double>(piece.score);
     const std::string_view text = piece.text;
     std::size_t at = 0;
-    for (next_code_point(text, at); at < text.size(); next_code_point(text, at)) {
+    for (base::next_code_point(text, at); at < text.size(); base::next_code_point(text, at)) {
       const std::string_view left = text.substr(0, at);
       const std::string_view right = text.substr(at);
       if (usable(left) && usable(right)) ranked.push_back({score, static_cast<std::int32_t>(i), left, right});

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <optional>
 
-#include "text/utf8.h"
+#include "base/utf8.h"
 #include "tte/error.h"
 
 namespace tte::text {
@@ -35,7 +35,7 @@ class Message {
         field.value = fixed(8);
         break;
       case 2:
-        field.content = take(varint());
+        field.content = read(varint());
         break;
       case 5:
         field.value = fixed(4);
@@ -52,13 +52,13 @@ class Message {
     throw ModelError(
         fmt::format("{} is not a sentencepiece model, or is cut off: get the file again.", where_));
   }
-  std::string_view take(std::uint64_t size) {
+  std::string_view read(std::uint64_t size) {
     if (size > bytes_.size() - at_) damaged();
     at_ += size;
     return bytes_.substr(at_ - size, size);
   }
   std::uint64_t fixed(std::size_t size) {
-    const std::string_view raw = take(size);
+    const std::string_view raw = read(size);
     std::uint64_t value = 0;
     for (std::size_t i = size; i-- > 0;) value = (value << 8) | static_cast<unsigned char>(raw[i]);
     return value;
@@ -66,7 +66,7 @@ class Message {
   std::uint64_t varint() {
     std::uint64_t value = 0;
     for (unsigned shift = 0; shift < 64; shift += 7) {
-      const auto byte = static_cast<unsigned char>(take(1)[0]);
+      const auto byte = static_cast<unsigned char>(read(1)[0]);
       value |= std::uint64_t{byte & 0x7Fu} << shift;
       if (byte < 0x80) return value;
     }
@@ -161,7 +161,7 @@ SentencePieceModel parse_sentencepiece(std::string_view bytes, const std::string
     throw ModelError(fmt::format("{} has no pieces: it is not a sentencepiece model.", where));
   for (std::size_t i = 0; i < model.pieces.size(); ++i) {
     const std::string& text = model.pieces[i].text;
-    if (text.empty() || find_invalid(text) != std::string::npos) {
+    if (text.empty() || base::find_invalid(text) != std::string::npos) {
       throw ModelError(fmt::format("{}: piece {} is empty or not UTF-8.", where, i));
     }
   }

@@ -9,8 +9,8 @@
 #include <cstdint>
 
 #include "base/printable.h"
+#include "base/utf8.h"
 #include "text/tokenizer/string_matcher.h"
-#include "text/utf8.h"
 #include "tte/error.h"
 
 namespace tte::text {
@@ -61,7 +61,7 @@ class WordScanner final : public Splitter {
  private:
   [[nodiscard]] static std::uint8_t class_at(std::string_view text, std::size_t at, std::size_t& next) {
     next = at;
-    return classes()[next_code_point(text, next)];
+    return classes()[base::next_code_point(text, next)];
   }
   static const std::uint8_t* classes() {
     static const std::uint8_t* const data = class_table().data();

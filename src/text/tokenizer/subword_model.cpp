@@ -1,9 +1,8 @@
 #include "text/tokenizer/subword_model.h"
+#include "base/utf8.h"
 
 #include <array>
 #include <charconv>
-
-#include "text/utf8.h"
 
 namespace tte::text {
 namespace {
@@ -43,7 +42,7 @@ int byte_of_alphabet(char32_t code_point) {
 bool bytes_of_token(std::string_view token, std::string& bytes) {
   bytes.clear();
   for (std::size_t at = 0; at < token.size();) {
-    const int byte = byte_of_alphabet(next_code_point(token, at));
+    const int byte = byte_of_alphabet(base::next_code_point(token, at));
     if (byte < 0) return false;
     bytes.push_back(static_cast<char>(byte));
   }
@@ -52,7 +51,7 @@ bool bytes_of_token(std::string_view token, std::string& bytes) {
 
 std::string alphabet_of_byte(unsigned char byte) {
   std::string out;
-  append_code_point(out, alphabet().of_byte[byte]);
+  base::append_code_point(out, alphabet().of_byte[byte]);
   return out;
 }
 

@@ -1,8 +1,7 @@
 #include "text/tokenizer/tokenizer.h"
+#include "base/utf8.h"
 
 #include <algorithm>
-
-#include "text/utf8.h"
 
 namespace tte::text {
 
@@ -35,10 +34,10 @@ StreamDecoder::StreamDecoder(std::shared_ptr<const Tokenizer> tokenizer, bool sk
 void StreamDecoder::end_run() {
   if (run_.empty()) return;
   std::string text;
-  if (find_invalid(run_) == std::string::npos) {
+  if (base::find_invalid(run_) == std::string::npos) {
     text = run_;
   } else {
-    for (std::size_t i = 0; i < run_.size(); ++i) text.append(kReplacement);
+    for (std::size_t i = 0; i < run_.size(); ++i) text.append(base::kReplacement);
   }
   const std::string_view prefix = tokenizer_->dropped_prefix();
   pending_.append(first_ && text.starts_with(prefix) ? std::string_view(text).substr(prefix.size()) : text);
@@ -50,12 +49,12 @@ std::string StreamDecoder::take_complete() {
   std::size_t end = 0;
   bool incomplete = false;
   while (end < pending_.size() && !incomplete) {
-    const std::size_t n = sequence_length(pending_, end);
-    const std::size_t length = n != 0 ? n : broken_length(pending_, end, incomplete);
+    const std::size_t n = base::sequence_length(pending_, end);
+    const std::size_t length = n != 0 ? n : base::broken_length(pending_, end, incomplete);
     if (!incomplete) end += length;
   }
   std::string text;
-  append_replaced(text, std::string_view(pending_).substr(0, end));
+  base::append_replaced(text, std::string_view(pending_).substr(0, end));
   pending_.erase(0, end);
   return text;
 }
@@ -77,7 +76,7 @@ std::string StreamDecoder::push(std::int64_t id) {
 std::string StreamDecoder::finish() {
   end_run();
   std::string text;
-  append_replaced(text, pending_);
+  base::append_replaced(text, pending_);
   pending_.clear();
   first_ = true;
   return text;

@@ -7,7 +7,6 @@
 #include "base/printable.h"
 #include "text/tokenizer/bpe.h"
 #include "text/tokenizer/files.h"
-#include "text/utf8.h"
 #include "tte/error.h"
 
 namespace tte::text {
@@ -17,8 +16,7 @@ using base::Json;
 using base::JsonObject;
 using base::shown;
 
-// What a file may ask of each text: one step may not grow it without end, nor may there be any number of
-// them.
+// What a file may ask of each text: one step may not grow it without end, nor may there be any number of them.
 constexpr std::size_t kMostSteps = 64;
 constexpr std::size_t kMostContent = 1024;  // Bytes that a step puts in.
 

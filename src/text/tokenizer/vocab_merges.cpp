@@ -3,9 +3,9 @@
 
 #include "base/file.h"
 #include "base/printable.h"
+#include "base/utf8.h"
 #include "text/tokenizer/bpe.h"
 #include "text/tokenizer/files.h"
-#include "text/utf8.h"
 #include "tte/error.h"
 
 namespace tte::text {
@@ -16,7 +16,7 @@ constexpr std::uintmax_t kMaxMergesBytes = std::uintmax_t{256} << 20;
 std::vector<std::pair<std::string, std::string>> read_merges(const std::filesystem::path& file) {
   const std::string text = base::read_file(file, kMaxMergesBytes);
   const std::string where = base::shown(file);
-  if (const std::size_t at = find_invalid(text); at != std::string::npos) {
+  if (const std::size_t at = base::find_invalid(text); at != std::string::npos) {
     throw ModelError(fmt::format("{} is not UTF-8 at byte {}.", where, at));
   }
   std::vector<std::pair<std::string, std::string>> merges;

@@ -3,10 +3,10 @@
 #include <gmock/gmock.h>
 #include <sys/stat.h>
 
+#include "text/check_text.h"
 #include "text/text_test_util.h"
 #include "text/tokenizer/sentencepiece_proto.h"
 #include "text/tokenizer/tokenizer.h"
-#include "text/utf8.h"
 #include "tte/error.h"
 
 namespace tte::text {

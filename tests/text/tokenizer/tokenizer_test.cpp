@@ -6,9 +6,9 @@
 #include <random>
 
 #include "base/printable.h"
+#include "base/utf8.h"
 #include "text/control_tokens.h"
 #include "text/text_test_util.h"
-#include "text/utf8.h"
 
 namespace tte::text {
 namespace {
@@ -20,7 +20,7 @@ std::string streamed(const std::shared_ptr<const Tokenizer>& tokenizer, const Id
   std::string text;
   for (const std::int64_t id : ids) {
     const std::string piece = decoder.push(id);
-    EXPECT_EQ(find_invalid(piece), std::string::npos) << "half a character";
+    EXPECT_EQ(base::find_invalid(piece), std::string::npos) << "half a character";
     text += piece;
   }
   return text + decoder.finish();

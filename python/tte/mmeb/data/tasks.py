@@ -152,7 +152,7 @@ def find(name: str, extra: Iterable[Path] = ()) -> Task:
 
 
 def shortfall(task: Task, queries: int, candidates: int | None, limit: int | None = None) -> str:
-    """Say where a data set has another size than the benchmark's: "4 of 1000 queries"; "" where it has not.
+    """Say where a data set has another size than the benchmark's: "4 of 1000 queries"; empty where the sizes agree.
 
     Args:
         task: what the benchmark knows of it.

@@ -300,8 +300,7 @@ void weigh(const Unit& unit, const T* values, std::size_t stride, std::size_t at
   }
 }
 
-// Calls body(first token, its offset from begin, count) for runs of tokens [begin, end) that lie evenly in
-// memory.
+// Calls body(first token, its offset from begin, count) for runs of tokens [begin, end) that lie evenly in memory.
 template <class Body>
 HWY_INLINE void for_runs(const Attention& a, std::size_t begin, std::size_t end, const Body& body) {
   for (std::size_t t = begin; t < end;) {

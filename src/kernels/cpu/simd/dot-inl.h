@@ -1,5 +1,4 @@
-// Tiles of dot products: what matrix products and attention scores are made of. Compiled once per instruction
-// set.
+// Tiles of dot products: what matrix products and attention scores are made of. Compiled once per instruction set.
 //
 // One dot product is a vector of partial sums that runs over k in steps, whose lanes are added in one fixed
 // order at the end. Tiles of any shape add in that order, so a product's bits do not depend on what is

@@ -1,8 +1,7 @@
 // out = x * weight^T + bias on the CPU, by run-time dispatch to the widest vectors of the host.
 //
-// Every element of the result is one dot product whose order of additions depends on nothing but `k` (and the
-// host's vector width): a row gives the same bits whatever rows stand beside it and however the work is
-// split.
+// Every element of the result is one dot product whose order of additions depends on nothing but `k` (and the host's
+// vector width): a row gives the same bits whatever rows stand beside it and however the work is split.
 #pragma once
 
 #include <cstddef>

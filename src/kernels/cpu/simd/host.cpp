@@ -15,8 +15,7 @@ namespace tte::kernels::simd {
 #if HWY_ARCH_X86
 namespace {
 
-// Bits of the processor's answers about its instruction sets, asked once: in a virtual machine that takes
-// long.
+// Bits of the processor's answers about its instruction sets, asked once: in a virtual machine that takes long.
 struct Features {
   bool bfloat16 = false, bfloat16_tiles = false, byte_products = false, half = false, intel = false;
   Features() {

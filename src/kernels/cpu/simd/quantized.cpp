@@ -62,9 +62,9 @@ HWY_INLINE VI load_codes(const std::uint8_t* p) {
 
 // How the codes of a weight lie where they are read.
 enum class Codes : std::uint8_t {
-  kEight,    // Of 8 bits, one scale a panel.
-  kFour,     // Of 4 bits.
-  kWidened,  // Of 4 bits, times their factors: bytes that widen() made.
+  kEight,    // Codes of 8 bits, one scale a panel.
+  kFour,     // Codes of 4 bits.
+  kWidened,  // Codes of 4 bits times their factors: bytes that widen() made.
 };
 constexpr Bits bits_of(Codes codes) {
   return codes == Codes::kEight ? Bits::kEight : Bits::kFour;

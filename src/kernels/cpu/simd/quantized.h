@@ -68,7 +68,7 @@ inline constexpr std::size_t kFactorsOfGroup = kGroupInputs / block_inputs(Bits:
 struct RoundedOutput {
   std::uint8_t* codes = nullptr;   // filled_inputs(); those behind k are of zeros.
   float* scales = nullptr;         // scales_of()
-  std::int8_t* factors = nullptr;  // Of 4 bits: kFactorsOfGroup for each group.
+  std::int8_t* factors = nullptr;  // For codes of 4 bits: kFactorsOfGroup for each group.
 };
 // Rounds an output, k values. Scales: of 8 bits, the greatest value is 127; of 4 bits, those among some candidates that
 // leave little squared error. An output (of 4 bits: a group) with a value that is not finite becomes NaN.

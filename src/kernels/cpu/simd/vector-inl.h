@@ -85,8 +85,7 @@ HWY_INLINE VF widen_odd(VU raw) {
   return hn::BitCast(F(), hn::And(raw, hn::Set(U(), 0xFFFF0000u)));
 }
 
-// The bits of v rounded to bfloat16 (to nearest, ties to even) in the upper half of each lane; the lower is
-// garbage.
+// The bits of v rounded to bfloat16 (to nearest, ties to even) in the upper half of each lane; the lower is garbage.
 HWY_INLINE VU round_to_bfloat16(VF v) {
   const U u;
   const VU bits = hn::BitCast(u, v);

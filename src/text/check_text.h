@@ -4,17 +4,7 @@
 #include <cstddef>
 #include <string_view>
 
-#include "base/utf8.h"
-
 namespace tte::text {
-
-using base::append_code_point;
-using base::append_replaced;
-using base::broken_length;
-using base::find_invalid;
-using base::kReplacement;
-using base::next_code_point;
-using base::sequence_length;
 
 // The most bytes of one text: more than any model reads, and few enough that what tokenisation needs beside
 // them (some hundred bytes for each) fits into memory.

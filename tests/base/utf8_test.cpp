@@ -1,11 +1,10 @@
-#include "text/utf8.h"
+#include "base/utf8.h"
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tte/error.h"
+#include <string>
 
-namespace tte::text {
+namespace tte::base {
 namespace {
 
 struct Case {
@@ -51,14 +50,5 @@ TEST(Utf8, CodePointsComeBack) {
   }
 }
 
-TEST(Utf8, NamesTheOffset) {
-  try {
-    require_utf8("ab\xFF");
-    FAIL();
-  } catch (const InputError& error) {
-    EXPECT_THAT(error.what(), ::testing::HasSubstr("0xFF at offset 2"));
-  }
-}
-
 }  // namespace
-}  // namespace tte::text
+}  // namespace tte::base

@@ -1,7 +1,8 @@
-#include "text/utf8.h"
+#include "text/check_text.h"
 
 #include <fmt/core.h>
 
+#include "base/utf8.h"
 #include "tte/error.h"
 
 namespace tte::text {
@@ -13,7 +14,7 @@ void require_size(std::string_view text) {
 }
 
 void require_utf8(std::string_view text) {
-  const std::size_t at = find_invalid(text);
+  const std::size_t at = base::find_invalid(text);
   if (at == std::string_view::npos) return;
   throw InputError(fmt::format(
       "The text is not UTF-8: byte 0x{:02X} at offset {} of {}; decode it with its own encoding first.",
