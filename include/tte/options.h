@@ -29,7 +29,8 @@ struct BackendOptions {
   int threads = 0;
   /// Threads that decode and patchify media beside the model; 0: a quarter of the cores, at least one.
   int media_threads = 0;
-  /// Bytes that sequence states (KV caches) of one model may take; 0: a quarter of the device's memory.
+  /// Bytes that sequence states (KV caches) of one model may take; 0: a quarter of the device's memory, or an
+  /// eighth of what a limit of address space (ulimit -v) leaves.
   std::int64_t state_bytes = 0;
   /// Tokens in one step: prefill chunks and decode tokens share this budget. Unset: 512 on a CPU, 2048 on a
   /// GPU. A step is how long running sequences wait for their next token and a cancelled call for its end.

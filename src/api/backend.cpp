@@ -22,7 +22,6 @@
 namespace tte {
 namespace {
 
-
 // A folder, and what changes when one of its files is written again, so that a retrained model at the same path is
 // not mistaken for the one in memory.
 std::string stamp(const std::filesystem::path& folder) {
