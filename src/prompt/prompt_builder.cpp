@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/printable.h"
+#include "base/utf8.h"
 #include "prompt/pieces.h"
 #include "text/check_text.h"
 #include "tte/error.h"
