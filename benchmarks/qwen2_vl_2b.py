@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -198,14 +199,14 @@ class Tte:
         )  # fmt: skip
 
 
-def worker(side: str, folder: Path, threads: int) -> None:
+def worker(side: str, folder: Path, threads: int, clock: Callable[[], float]) -> None:
     """Serve measurements over standard input and output, one JSON a line."""
     name, _, bits = side.partition(" ")
     engine: Transformers | Tte = Tte(folder, threads, bits or None) if name == "tte" else Transformers(folder, threads)
     print(json.dumps({"load": engine.load_seconds}), flush=True)
     for line in sys.stdin:
         job = json.loads(line)
-        start = time.perf_counter()
+        start = clock()
         tokens = 0
         if job["what"] == "encode":
             engine.encode()
@@ -213,7 +214,7 @@ def worker(side: str, folder: Path, threads: int) -> None:
             engine.pipeline(job["items"])
         else:
             tokens = engine.generate(job["count"], job["tokens"], job["image"], job.get("words", 100))
-        seconds = time.perf_counter() - start
+        seconds = clock() - start
         print(json.dumps({"seconds": seconds, "tokens": tokens, "peak": peak_memory()}), flush=True)
 
 
@@ -262,11 +263,16 @@ def main() -> None:
         "--think-items", nargs="*", type=int, choices=TRACES, default=[12],
         help="items of think then embed, the longest measurements; none: they are left out",
     )  # fmt: skip
+    parser.add_argument(
+        "--processor-time", action="store_true",
+        help="seconds of the processor, and no round that warms up: for a machine that others use; with --threads 1",
+    )  # fmt: skip
     parser.add_argument("--only", nargs="+", metavar="WORD", help="measurements whose names have one of these words")
     parser.add_argument("--worker", choices=SIDES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        worker(arguments.worker, arguments.dir, arguments.threads)
+        clock = time.process_time if arguments.processor_time else time.perf_counter
+        worker(arguments.worker, arguments.dir, arguments.threads, clock)
         return
     make_checkpoint(arguments.dir)
     processes: dict[str, subprocess.Popen[str]] = {}
@@ -290,6 +296,7 @@ def main() -> None:
         while file.read(1 << 24):
             pass
     command = [sys.executable, __file__, "--dir", str(arguments.dir), "--threads", str(arguments.threads)]
+    command += ["--processor-time"] * arguments.processor_time
     with tempfile.TemporaryDirectory() as cache:
         # tte hashes a checkpoint the first time it sees it and remembers the digests in the user's cache.
         for side in (arguments.sides[0], *arguments.sides):
@@ -318,7 +325,7 @@ def main() -> None:
     if arguments.only:
         jobs = {name: job for name, job in jobs.items() if set(name.split()) & set(arguments.only)}
     seconds: dict[str, dict[str, list[float]]] = {name: {side: [] for side in processes} for name in jobs}
-    for turn in range(arguments.rounds + 1):
+    for turn in range(int(arguments.processor_time), arguments.rounds + 1):
         for name, job in jobs.items():
             if turn == 0 and job["what"] == "pipeline":
                 continue

@@ -1,9 +1,6 @@
 #include <ATen/ATen.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cstdint>
 #include <utility>
 #include <vector>
 
@@ -209,14 +206,6 @@ struct Output {
   std::vector<std::int8_t> factors;
 };
 
-// Memory that is not there yet comes in large pages where the system has some: it is there, and found again, in less
-// time.
-void want_large_pages(std::uint8_t* memory, std::size_t bytes) {
-  static const std::size_t page = size(::sysconf(_SC_PAGESIZE));
-  const std::size_t before = (page - reinterpret_cast<std::uintptr_t>(memory) % page) % page;
-  if (bytes > before) ::madvise(memory + before, (bytes - before) / page * page, MADV_HUGEPAGE);
-}
-
 // Panels of a weight, of which fill(first output, outputs, panel) makes each.
 template <class Fill>
 at::Tensor pack_panels(LinearFormat format, std::int64_t outputs, std::int64_t inputs, const Fill& fill) {
@@ -224,7 +213,6 @@ at::Tensor pack_panels(LinearFormat format, std::int64_t outputs, std::int64_t i
   const std::size_t bytes = panel_bytes(format, inputs);
   at::Tensor packed = at::empty({panels, static_cast<std::int64_t>(bytes)}, at::TensorOptions(at::kByte));
   auto* memory = static_cast<std::uint8_t*>(packed.mutable_data_ptr());
-  want_large_pages(memory, packed.nbytes());
   for_units(panels, [&](std::int64_t i) {
     const std::int64_t count = std::min(kPanel, outputs - i * kPanel);
     std::uint8_t* to = memory + size(i) * bytes;
