@@ -277,7 +277,8 @@ def test_uembed(tmp_path: Path, images: list[Image.Image]) -> None:
         embedder.embed_sparse(TEXT)
     # The i-th of the last 16 tokens is read by head i, and all of these together are the sparse vector.
     torch.manual_seed(6)
-    heads = [torch.randn(5 + i % 3, theirs.model.config.text_config.hidden_size) for i in range(16)]
+    hidden = theirs.model.config.text_config.hidden_size
+    heads = [torch.randn(5 + i % 3, hidden) / hidden**0.5 for i in range(16)]
     biases = [torch.randn(len(head)) for head in heads]
     torch.save({"sparse_lm_heads": heads, "sparse_bias": biases}, folder / "sparse_weights.pt")
     embedder = tte.Embedder(folder, device="cpu")
