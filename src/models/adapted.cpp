@@ -42,7 +42,7 @@ std::string plain_type(std::string_view type) {
 std::string type_of_class(std::string_view name, const std::vector<std::string>& model_types) {
   const std::string whole = plain(name);
   for (const std::string& each : model_types) {
-    const std::string type = plain_type(each);
+    std::string type = plain_type(each);
     if (!whole.starts_with(type)) continue;
     const std::string_view rest = std::string_view(whole).substr(type.size());
     if (rest == "model" || rest == "textmodel" || rest.starts_with("for")) return type;
