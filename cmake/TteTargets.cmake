@@ -11,6 +11,15 @@ if(TTE_BUILD_FUZZERS)
   target_compile_options(tte_options INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 
+# Several files are compiled as one: most of a file's time goes into its headers, which takes a third of the time then.
+# -DCMAKE_UNITY_BUILD=OFF for whoever changes one file again and again.
+option(CMAKE_UNITY_BUILD "Compile the files of a folder together" ON)
+set(CMAKE_UNITY_BUILD_BATCH_SIZE 16 CACHE STRING "Files that are compiled as one")
+if(CMAKE_UNITY_BUILD)
+  # A class of one file may have members of types that only that file has: to GCC it looks like a header's then.
+  target_compile_options(tte_options INTERFACE "$<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-subobject-linkage>")
+endif()
+
 # The ATen headers take seven seconds to parse: they are precompiled once and shared by every library that uses them.
 if(TTE_PCH)
   file(WRITE "${PROJECT_BINARY_DIR}/tte_pch.cpp" "")
@@ -67,12 +76,13 @@ function(tte_add_test)
   if(NOT ARG_NO_TORCH)
     tte_reuse_pch(${target})
   endif()
-  tte_discover_tests(${target})
+  tte_add_program_test(${target})
 endfunction()
 
-# The time-out is for what hangs: a busy machine may take a hundred times as long as an idle one. OpenMP's threads sleep
-# while they wait for each other: spinning takes the processor from those that are waited for, ten times the time there.
-function(tte_discover_tests target)
-  gtest_discover_tests(${target} DISCOVERY_MODE PRE_TEST
-    PROPERTIES TIMEOUT 900 ENVIRONMENT "OMP_WAIT_POLICY=PASSIVE")
+# A program is one test to CTest: a process for each of its own would spend most of the time on opening libtorch. The
+# time-out is for what hangs: a busy machine may take a hundred times as long as an idle one. OpenMP's threads sleep while
+# they wait for each other: spinning takes the processor from those that are waited for, ten times the time there.
+function(tte_add_program_test target)
+  add_test(NAME ${target} COMMAND ${target})
+  set_tests_properties(${target} PROPERTIES TIMEOUT 3600 ENVIRONMENT "OMP_WAIT_POLICY=PASSIVE;GTEST_SHUFFLE=1")
 endfunction()

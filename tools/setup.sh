@@ -14,7 +14,7 @@ venv=${TTE_VENV:-.venv}
 apt_packages=$(grep -v '^#' tools/debian-packages.txt)
 # ffmpeg: with the libraries that torchcodec loads, through which mteb reads videos.
 case $what in test|lint) apt_packages="$apt_packages ffmpeg" ;; esac
-[ "$what" = lint ] && apt_packages="$apt_packages clang-format clang-tidy"
+[ "$what" = lint ] && apt_packages="$apt_packages clang clang-format"
 [ "$what" = fuzz ] && apt_packages="$apt_packages clang libclang-rt-dev"
 missing=()
 for package in $apt_packages; do

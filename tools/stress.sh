@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # Looks for tests that depend on time, load or order: runs the suites again and again in random order while every core
-# has a busy loop of its own. Says at the end how often what failed. The C++ tests of a program run in one process here,
-# which is a tenth of the work of a process each, and shows what one test leaves behind for another.
+# has a busy loop of its own. Says at the end how often what failed.
 #   tools/stress.sh [--rounds 20] [cpp] [python]     without a name: both
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -21,12 +20,12 @@ mkdir -p "$logs"
 failures=0
 for round in $(seq "$rounds"); do
   log=$logs/$round.log
-  if PYTEST_ARGS="--random-order" TTE_SHUFFLE=$round tools/test.sh "$@" > "$log" 2>&1; then
+  if PYTEST_ARGS="--random-order" GTEST_RANDOM_SEED=$round tools/test.sh "$@" > "$log" 2>&1; then
     echo "round $round: passes"
   else
     failures=$((failures + 1))
     echo "round $round: FAILS ($log)"
-    grep -hE '^FAILED |^\[  FAILED  \]|^test_.* ends with' "$log" | sort -u | head -20
+    grep -hE '^FAILED |\[  FAILED  \]|\*\*\*' "$log" | sort -u | head -20
   fi
 done
 echo "$failures of $rounds rounds failed"

@@ -1,4 +1,4 @@
-"""Look at checkpoints, think, embed and search. Nothing is downloaded but a hub id that is asked for.
+"""Look at checkpoints, think, embed and search. Nothing is downloaded but hub ids, and images with --allow-urls.
 
     tte info PATH                 what it is: family, sizes, the recipe in force and why, a sample prompt
     tte show PATH ITEM...         the exact prompt of each item: text, ids, where media, trace and pooled token stand
@@ -54,6 +54,7 @@ file is an item as Python's calls take it, such as {"video": "clips/one", "fps":
 examples:
   tte embed photos/ report.pdf -o corpus.npy --embedder ./my-embedder
   tte embed questions.txt -o corpus.parquet --reasoner nano --task visdoc --side query
+  tte embed photos/ -o corpus.npy --reasoner http://localhost:8000/v1 --reasoner-model Qwen/Qwen3-VL-8B-Thinking
   tte embed --frames clips/* -o clips.npy  # each folder in clips holds the frames of one video
   tte search corpus.npy "a red bicycle"
 """
@@ -82,7 +83,7 @@ def _show(arguments: argparse.Namespace) -> None:
     processor = Processor(arguments.path, media_limits=limits, **_command.loading(vars(arguments)))
     given = arguments.item
     items: list[Any] = [_inspect.together(given)] if arguments.together else [_inspect.item_of(one) for one in given]
-    request = {name: getattr(arguments, name) for name in ("instruction", "task", "side")}
+    request = {name: getattr(arguments, name) for name in ("instruction", "task", "side", "allow_urls")}
     if arguments.embed:
         request["stage"] = "embed"
     colour = _inspect.colourful(arguments.color)
@@ -117,6 +118,7 @@ def _think(arguments: argparse.Namespace) -> None:
         trace = reasoner.think(
             [item], instruction=arguments.instruction, task=arguments.task, side=arguments.side, progress=False,
             max_new_tokens=arguments.max_new_tokens, temperature=arguments.temperature, on_token=write,
+            allow_urls=arguments.allow_urls,
         )[0]  # fmt: skip
         print(f"\n-- {len(trace.token_ids)} tokens, {trace.finish.name.lower()}")
 
@@ -150,7 +152,7 @@ def _embedding(settings: dict[str, Any], arguments: argparse.Namespace) -> tuple
     """The function that embeds items, with the reasoner's traces if there is one; size of a vector."""
     from tte import Embedder, Reasoner, _hub, _index, _models, think_then_embed
 
-    numbers = {
+    numbers: dict[str, Any] = {
         "backend": _command.backend(arguments),
         "media_limits": _command.media_limits(arguments),
         "dtype": settings.get("dtype", "auto"),
@@ -160,7 +162,7 @@ def _embedding(settings: dict[str, Any], arguments: argparse.Namespace) -> tuple
     _require_same(settings, "embedder", embedder)
     thinks = settings["reasoner"] is not None
     if thinks:
-        reasoner = Reasoner(settings["reasoner"], **numbers, **_command.loading(settings, "reasoner"))
+        reasoner = _command.reasoner({**vars(arguments), **settings}, numbers)
         _require_same(settings, "reasoner", reasoner)
     else:
         # Nobody thinks, and the same weights stand in for it: think_then_embed tells what was wrong with items.
@@ -171,7 +173,7 @@ def _embedding(settings: dict[str, Any], arguments: argparse.Namespace) -> tuple
 
     def embed(items: list[_index.Entry], store: TraceStore | None, keep: _index.Keep) -> dict[int, str]:
         result = think_then_embed(
-            list(map(_index.made, items)), reasoner=reasoner, embedder=embedder, think=thinks,
+            [_index.made(item, arguments.allow_urls) for item in items], reasoner=reasoner, embedder=embedder, think=thinks,
             task=settings["task"], side=arguments.side, on_error="skip", progress=False, store=store, on_vector=keep,
         )  # fmt: skip
         return {error.index: error.message for error in result.errors}
@@ -187,7 +189,7 @@ def _embed(arguments: argparse.Namespace) -> int:
     out = _index.target(arguments.out)
     _command.require_model(arguments, "reasoner")
     names = "task", "side", "dtype", "quantization", "embedder", "reasoner"
-    loading = *_command.loading_names(), *_command.loading_names("reasoner")
+    loading = *_command.loading_names(), *_command.loading_names("reasoner"), "reasoner_model", "reasoner_key_env"
     settings = {name: getattr(arguments, name) for name in (*names, *loading)}
     # Found again by whoever searches from elsewhere; names of the hub and of what is bundled stay as they are.
     for name, given in settings.items():
@@ -280,7 +282,7 @@ def parser() -> argparse.ArgumentParser:
     _preset(show)
     show.add_argument("--ids", action="store_true", help="a line for each token, with its id and positions")
     show.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="default: on a terminal")
-    _command.add_media_limits(show)
+    _command.add_media(show)
     show.set_defaults(run=_show)
 
     think = commands.add_parser("think", help="traces", epilog=_THINK, formatter_class=raw)
@@ -293,7 +295,7 @@ def parser() -> argparse.ArgumentParser:
     _command.add_numbers(think)
     _preset(think)
     _command.add_backend(think)
-    _command.add_media_limits(think)
+    _command.add_media(think)
     think.set_defaults(run=_think)
 
     _add_embed(commands)
@@ -302,8 +304,8 @@ def parser() -> argparse.ArgumentParser:
     search.add_argument("query", metavar="QUERY", help="a text, a file, or JSON, as of `show`")
     search.add_argument("--top", type=_command.count, default=10, metavar="N", help="default: 10")
     _command.add_backend(search)
-    _command.add_media_limits(search)
-    search.set_defaults(run=_search, side="query")
+    _command.add_media(search)
+    search.set_defaults(run=_search, side="query", reasoner_requests=1)
     _add_quantize(commands)
     return top
 
@@ -318,15 +320,12 @@ def _add_embed(commands: Any) -> None:
     embed.add_argument("-o", "--out", required=True, metavar="OUT", help="the .npy or .parquet file to write")
     embed.add_argument("--embedder", type=_command.name, default="nano", metavar="PATH", help="default: nano")
     _command.add_loading(embed, also="embedder")
-    embed.add_argument(
-        "--reasoner", type=_command.name, metavar="PATH", help="thinks about each item before it is embedded"
-    )
-    _command.add_loading(embed, "reasoner")
+    _command.add_reasoner(embed.add_argument_group("thinking about each item before it is embedded"))
     embed.add_argument("--frames", action="store_true", help="a folder is one video, and the images in it its frames")
     _command.add_numbers(embed)
     _preset(embed, side="target")
     _command.add_backend(embed)
-    _command.add_media_limits(embed)
+    _command.add_media(embed)
     embed.set_defaults(run=_embed, resumes=True)
 
 

@@ -10,11 +10,14 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tte import _files, _interrupt, _options, _text, _tte
 from tte._backend import Backend
 from tte._media_limits import DEFAULT_LIMITS, MediaLimits
+
+if TYPE_CHECKING:
+    from tte import Reasoner
 
 EXIT_CODES = """exit codes: 0 done; 1 it failed on the way (memory, device, server, nobody reads the output), or nothing
 could be done; 2 what was given cannot be used (an option, a path, a checkpoint, an item); 3 done in part; 130 stopped
@@ -137,14 +140,51 @@ def loading_names(role: str = "") -> list[str]:
 
 def require_model(arguments: argparse.Namespace, role: str) -> None:
     """Refuse options of a model that is not given."""
-    for dest in loading_names(role):
-        if getattr(arguments, dest) is not None and getattr(arguments, role) is None:
+    for dest in (*loading_names(role), f"{role}_model"):
+        if getattr(arguments, dest, None) is not None and getattr(arguments, role) is None:
             raise _tte.InputError(f"{_flag(dest)} is given without {_flag(role)}: give that too, or leave it out.")
 
 
 def loading(given: Mapping[str, Any], role: str = "") -> dict[str, Any]:
     """What `add_loading` of the role read, as keywords of models."""
     return {own: given.get(_dest(own, role)) for own in _LOADING}
+
+
+def add_reasoner(parser: argparse._ActionsContainer) -> None:
+    """Add the options of a reasoner: a checkpoint or a server."""
+    parser.add_argument(
+        "--reasoner", type=name, metavar="PATH|URL",
+        help='folder or hub id; "nano": the bundled one; http(s)://...: an OpenAI-compatible server',
+    )  # fmt: skip
+    parser.add_argument("--reasoner-model", type=name, metavar="NAME", help="name of the model on that server")
+    parser.add_argument(
+        "--reasoner-key-env", type=name, default="OPENAI_API_KEY", metavar="NAME",
+        help="environment variable that has the server's key (OPENAI_API_KEY)",
+    )  # fmt: skip
+    parser.add_argument("--reasoner-requests", type=int, default=8, metavar="N", help="requests at the same time (8)")
+    add_loading(parser, "reasoner")
+
+
+def reasoner(given: Mapping[str, Any], numbers: Mapping[str, Any]) -> Reasoner:
+    """The reasoner that `add_reasoner` read; `numbers` are a checkpoint's backend, media limits, dtype, quantization.
+
+    Raises `InputError` for options that contradict each other.
+    """
+    from tte import Reasoner, RemoteReasoner
+
+    source, model, loads = given["reasoner"], given.get("reasoner_model"), loading(given, "reasoner")
+    if source.lower().startswith(("http://", "https://")):
+        if not model:
+            raise _tte.InputError("--reasoner is a server: give --reasoner-model, the model's name there.")
+        if loads.pop("adapter"):
+            raise _tte.InputError("--reasoner-adapter is of a checkpoint, but --reasoner is a server: leave it out.")
+        return RemoteReasoner(
+            source, model, api_key_env=given["reasoner_key_env"], max_concurrent=given["reasoner_requests"],
+            media_limits=numbers["media_limits"], **loads,
+        )  # fmt: skip
+    if model:
+        raise _tte.InputError("--reasoner-model is of a server: give --reasoner its URL, http(s)://...")
+    return Reasoner(source, **loads, **numbers)
 
 
 def add_backend(parser: argparse.ArgumentParser) -> None:
@@ -161,6 +201,12 @@ def backend(arguments: argparse.Namespace) -> Backend:
     """The backend that `add_backend` read."""
     given = {own: getattr(arguments, own) for own in ("device", *_MEMORY)}
     return Backend(**{own: value for own, value in given.items() if value is not None})
+
+
+def add_media(parser: argparse.ArgumentParser) -> None:
+    """Add the options of where media come from and what they may cost, of commands that take items."""
+    parser.add_argument("--allow-urls", action="store_true", help="download images that http(s) addresses name")
+    add_media_limits(parser)
 
 
 def add_media_limits(parser: argparse.ArgumentParser) -> None:

@@ -135,11 +135,11 @@ def _add(kept: _Part, items: Sequence[Entry], chunk: list[int], embed: Embed, ad
     advance(len(errors))
 
 
-def made(entry: Entry) -> _tte.Input:
+def made(entry: Entry, allow_urls: bool = False) -> _tte.Input:
     """An item as the engine takes it, with its name; one that fails where it cannot be made."""
     shown = _text.shown_path(entry.name)
     try:
-        return to_named(entry.item() if callable(entry.item) else entry.item, shown)
+        return to_named(entry.item() if callable(entry.item) else entry.item, shown, allow_urls)
     except _tte.InputError as error:
         return _tte.Input(name=shown, error=str(error))
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import functools
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
@@ -105,15 +104,10 @@ def prepare(
     return Inputs(given, read, native, None if each is not None else _options.text(instruction, "instruction"))
 
 
+@functools.cache
 def _most_held() -> int:
-    """Most bytes of images that a call copies: half of the machine's memory, or of the container's share of it."""
-    most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        share = Path("/sys/fs/cgroup/memory.max").read_text()
-        most = min(most, int(share))
-    except (OSError, ValueError):  # There is none.
-        pass
-    return most // 2
+    """Most bytes of images that a call copies: half of the memory that the process may have."""
+    return next(device for device in _tte.Backend.devices() if device.name == "cpu").memory_bytes // 2
 
 
 def to_input(item: Item, name: str, allow_urls: bool = False, limits: MediaLimits = DEFAULT_LIMITS) -> _tte.Input:
@@ -123,11 +117,11 @@ def to_input(item: Item, name: str, allow_urls: bool = False, limits: MediaLimit
     return to_native(_items.read(item, name, allow_urls, limits.max_item_bytes), name)
 
 
-def to_named(item: Item, name: str) -> _tte.Input:
+def to_named(item: Item, name: str, allow_urls: bool = False) -> _tte.Input:
     """Read and convert one item as `to_input` does; what it becomes knows the item that it was made of."""
     if isinstance(item, _tte.Input):
         return item
-    read = _items.read(item, name)
+    read = _items.read(item, name, allow_urls)
     made = _made(NamedInput, read, name)
     made.item = read
     return made

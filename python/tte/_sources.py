@@ -109,8 +109,8 @@ class Sources:
     def download(self, url: str) -> bytes:
         if not self.allow_urls:
             self.fail(
-                f": tte does not download {_text.shown(_fetch.without_secrets(url))} unless allow_urls=True is given: "
-                "say so, or save it to a file first."
+                f": tte does not download {_text.shown(_fetch.without_secrets(url))} unless allow_urls=True "
+                "(--allow-urls) is given: say so, or save it to a file first."
             )
         return _fetch.fetch(url, self.name)
 

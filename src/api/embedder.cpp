@@ -16,7 +16,7 @@
 namespace tte {
 namespace {
 
-struct Ready {
+struct ReadyToEmbed {
   prompt::EmbedPrompt prompt;
   std::int64_t bytes = 0;
 };
@@ -35,14 +35,15 @@ void encode_all(const Embedder::Impl& self, const std::vector<Input>& inputs,
   call.run([&, output, rows](std::size_t i) {
     api::check_input(inputs[i]);
     prompt::PromptRequest request{Stage::kEmbed, options.instruction, api::task_of(options, i)};
-    std::function<Ready()> job = [builder = self.builder, input = inputs[i], request,
-                                  trace = traces.empty() ? std::nullopt : traces[i], stop = call.stopped()] {
+    std::function<ReadyToEmbed()> job = [builder = self.builder, input = inputs[i], request,
+                                         trace = traces.empty() ? std::nullopt : traces[i],
+                                         stop = call.stopped()] {
       const Trace* given = trace ? &*trace : nullptr;
       const models::Visuals visuals = builder->media().read(input, stop);
       const auto begun = builder->begin(input, request, visuals, given, stop);
-      return Ready{builder->with_trace(begun, given), api::bytes_of(begun->visuals)};
+      return ReadyToEmbed{builder->with_trace(begun, given), api::bytes_of(begun->visuals)};
     };
-    call.prepare<Ready>(i, std::move(job), [&, i](const Ready& ready, double seconds) {
+    call.prepare<ReadyToEmbed>(i, std::move(job), [&, i](const ReadyToEmbed& ready, double seconds) {
       call.reserve_bytes(i, ready.bytes);
       engine::EncodeRequest encode;
       encode.prompt = ready.prompt.prompt;

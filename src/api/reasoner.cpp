@@ -17,7 +17,7 @@
 namespace tte {
 namespace {
 
-struct Ready {
+struct ReadyToScore {
   std::shared_ptr<const models::Prompt> prompt;
   std::int64_t bytes = 0;
 };
@@ -194,14 +194,15 @@ LabelScores Reasoner::score(const std::vector<Input>& inputs, const std::vector<
   call.run([&](std::size_t i) {
     api::check_input(inputs[i]);
     prompt::PromptRequest request{Stage::kReason, options.instruction, api::task_of(options, i)};
-    std::function<Ready()> job = [builder = self.builder, input = inputs[i], request,
-                                  trace = traces.empty() ? std::nullopt : traces[i], stop = call.stopped()] {
+    std::function<ReadyToScore()> job = [builder = self.builder, input = inputs[i], request,
+                                         trace = traces.empty() ? std::nullopt : traces[i],
+                                         stop = call.stopped()] {
       const models::Visuals visuals = builder->media().read(input, stop);
       auto prompt = builder->begin(input, request, visuals);
       if (trace) prompt = prompt::PromptBuilder::continued(prompt, builder->trace_ids(*trace));
-      return Ready{std::move(prompt), api::bytes_of(visuals)};
+      return ReadyToScore{std::move(prompt), api::bytes_of(visuals)};
     };
-    call.prepare<Ready>(i, std::move(job), [&, i](const Ready& begun, double) {
+    call.prepare<ReadyToScore>(i, std::move(job), [&, i](const ReadyToScore& begun, double) {
       call.reserve_bytes(i, begun.bytes);
       std::make_shared<Scoring>(call, self, i, tokens, begun.prompt, row(i))
           ->ask(tokens.next.begin(), nullptr);

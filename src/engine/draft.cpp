@@ -12,7 +12,7 @@ namespace tte::engine {
 namespace {
 
 constexpr std::int64_t kManyTokens = 1024;  // The target's bytes are counted for so many.
-constexpr std::int64_t kRoomAhead = 64;     // So that room is looked for now and then only.
+constexpr std::int64_t kStateAhead = 64;    // So that room is looked for now and then only.
 
 }  // namespace
 
@@ -142,7 +142,7 @@ void DraftReader::keep(std::int64_t length) {
 bool DraftReader::reserve(std::int64_t tokens) {
   const std::int64_t bytes = draft_->model_->state_bytes(tokens);
   if (bytes > bytes_) {
-    const std::int64_t wanted = draft_->model_->state_bytes(tokens + kRoomAhead);
+    const std::int64_t wanted = draft_->model_->state_bytes(tokens + kStateAhead);
     if (!draft_->hold(wanted - bytes_)) return false;
     bytes_ = wanted;
   }

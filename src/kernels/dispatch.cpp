@@ -19,10 +19,6 @@ const KernelTable& table_of(at::Device device) {
 
 namespace {
 
-const KernelTable& table_of(const at::Tensor& x) {
-  return kernels::table_of(x.device());
-}
-
 void check_type(const char* function, const at::Tensor& x) {
   const auto type = x.scalar_type();
   TORCH_CHECK(type == at::kFloat || type == at::kBFloat16 || type == at::kHalf, function,

@@ -43,6 +43,9 @@ const KernelTable& cpu_kernels();
 
 // Throws DeviceError for a device without kernels, and for a GPU before load_cuda().
 const KernelTable& table_of(at::Device device);
+inline const KernelTable& table_of(const at::Tensor& x) {
+  return table_of(x.device());
+}
 
 // The CUDA table once load_cuda() succeeded, else null.
 const KernelTable* loaded_cuda_kernels();

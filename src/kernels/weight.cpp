@@ -10,11 +10,11 @@ namespace tte::kernels {
 namespace {
 
 at::Tensor plain_linear(const at::Tensor& x, const Weight& weight, const std::optional<at::Tensor>& bias) {
-  return table_of(x.device()).linear(x, weight.values().data, bias);
+  return table_of(x).linear(x, weight.values().data, bias);
 }
 
 at::Tensor plain_linear_float(const at::Tensor& x, const Weight& weight) {
-  return table_of(x.device()).linear_float(x, weight.values().data);
+  return table_of(x).linear_float(x, weight.values().data);
 }
 
 Weight plain_part(const Weight& weight, std::int64_t begin, std::int64_t count) {

@@ -59,4 +59,21 @@ class Weight {
   at::Device device_;
 };
 
+// The functions of a format whose data are bytes of output after output: a part is some of them. `kMultiply` gives x
+// times the weight, plus bias where there is one, in a dtype. A template, for libtte_cuda.so links nothing of ours.
+template <at::Tensor (*kMultiply)(const at::Tensor& x, const Weight& weight,
+                                  const std::optional<at::Tensor>& bias, at::ScalarType out_type)>
+inline constexpr WeightFormat kPackedFormat{
+    .linear =
+        [](const at::Tensor& x, const Weight& weight, const std::optional<at::Tensor>& bias) {
+          return kMultiply(x, weight, bias, x.scalar_type());
+        },
+    .linear_float = [](const at::Tensor& x,
+                       const Weight& weight) { return kMultiply(x, weight, std::nullopt, at::kFloat); },
+    .part = [](const Weight& weight, std::int64_t begin, std::int64_t count) -> Weight {
+      Weight::Values values = weight.values();
+      values.first += begin;
+      return {weight.format(), std::move(values), count, weight.inputs(), weight.dtype(), weight.device()};
+    }};
+
 }  // namespace tte::kernels

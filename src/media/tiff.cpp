@@ -148,7 +148,7 @@ struct CloseTiff {
 
 enum class AlphaKind { kNone, kStraight, kPremultiplied };
 
-struct Layout {
+struct TiffLayout {
   std::uint32_t width = 0, height = 0;
   std::uint16_t bits = 1, samples = 1, photometric = PHOTOMETRIC_MINISBLACK, planar = PLANARCONFIG_CONTIG;
   std::uint16_t compression = COMPRESSION_NONE;
@@ -199,7 +199,7 @@ class Tiff {
   }
 
   void read_layout() {
-    Layout& l = layout_;
+    TiffLayout& l = layout_;
     l.width = field<std::uint32_t>(TIFFTAG_IMAGEWIDTH, 0);
     l.height = field<std::uint32_t>(TIFFTAG_IMAGELENGTH, 0);
     source_.check_size(l.width, l.height);
@@ -225,7 +225,7 @@ class Tiff {
   }
 
   void read_colors() {
-    Layout& l = layout_;
+    TiffLayout& l = layout_;
     switch (l.photometric) {
       case PHOTOMETRIC_MINISWHITE:
       case PHOTOMETRIC_MINISBLACK:
@@ -285,7 +285,7 @@ class Tiff {
 
   // Strips or tiles, each decoded into a buffer and converted where it lies in the image.
   at::Tensor read_blocks() {
-    const Layout& l = layout_;
+    const TiffLayout& l = layout_;
     const bool tiled = TIFFIsTiled(tiff_.get()) != 0;
     auto block_width = tiled ? field<std::uint32_t>(TIFFTAG_TILEWIDTH, 0) : l.width;
     auto block_height =
@@ -381,7 +381,7 @@ class Tiff {
       stored.push_back(stored_samples(buffer, row_bytes, block_samples, place.height, place.width));
     }
     cv::Mat out = as_mat(pixels_)(place);
-    const Layout& l = layout_;
+    const TiffLayout& l = layout_;
     if (l.colors == 4) {
       cv::Mat cmyk(place.size(), CV_8UC4);
       pick_channels(stored, cmyk, {0, 1, 2, 3});
@@ -405,7 +405,7 @@ class Tiff {
 
   // Stored numbers into levels: through the palette, from fewer bits, from white is 0.
   void scale(const cv::Mat& values) const {
-    const Layout& l = layout_;
+    const TiffLayout& l = layout_;
     if (l.bits >= 8 && l.photometric != PHOTOMETRIC_MINISWHITE && l.palette[0] == nullptr) return;
     cv::Mat table(1, 256, values.type(), cv::Scalar::all(0));
     const int largest = l.bits < 8 ? (1 << l.bits) - 1 : 255;
@@ -434,7 +434,7 @@ class Tiff {
   const Source& source_;
   Stream stream_;
   std::unique_ptr<TIFF, CloseTiff> tiff_;
-  Layout layout_;
+  TiffLayout layout_;
   int channels_ = 3;
   at::Tensor pixels_;
 };

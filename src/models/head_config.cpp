@@ -10,12 +10,12 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/printable.h"
+#include "models/config_file.h"
 #include "tte/error.h"
 
 namespace tte::models {
 namespace {
 
-constexpr std::int64_t kMostLayers = 4096;
 constexpr std::int64_t kMostHeads = 4096;
 constexpr std::int64_t kMostValues = 1 << 20;
 constexpr std::int64_t kAbsent = -1;

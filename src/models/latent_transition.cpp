@@ -14,8 +14,6 @@
 namespace tte::models {
 namespace {
 
-constexpr double kEps = 1e-5;  // torch.nn.LayerNorm's.
-
 const weights::StateDict& with_tensors(const weights::StateDict& weights, const LatentOptions& options) {
   if (!weights.names().empty()) return weights;
   throw ModelError(fmt::format(
@@ -42,7 +40,7 @@ LatentTransition::LatentTransition(const weights::StateDict& weights, const Late
     : per_step_(options.experts_per_step),
       step_embed_(with_tensors(weights, options)
                       .get("step_embed.weight", {rows_of(weights, "step_embed.weight"), hidden})),
-      norm_(weights, "ln", hidden, kEps),
+      norm_(weights, "ln", hidden),
       router_(nn::plain_linear(weights, "router", 2 * hidden, rows_of(weights, "router.weight"))) {
   const std::int64_t experts = router_.weight().outputs();
   for (const std::int64_t expert : options.excluded_experts) {

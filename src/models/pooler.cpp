@@ -13,8 +13,6 @@
 namespace tte::models {
 namespace {
 
-constexpr double kEps = 1e-5;  // torch.nn.LayerNorm's.
-
 // A tensor of rows of `columns` values, however many.
 at::Tensor rows_of(const weights::StateDict& weights, const std::string& name, std::int64_t columns) {
   const std::vector<std::int64_t> shape = weights.shape(name);
@@ -32,8 +30,8 @@ class AttentionPooler final : public Pooler {
  public:
   AttentionPooler(const weights::StateDict& weights, std::int64_t hidden, std::int64_t heads)
       : heads_(heads),
-        norm_in_(weights, "norm_in", hidden, kEps),
-        norm_out_(weights, "norm_out", hidden, kEps),
+        norm_in_(weights, "norm_in", hidden),
+        norm_out_(weights, "norm_out", hidden),
         k_(weights, "k_proj", hidden, hidden),
         v_(weights, "v_proj", hidden, hidden),
         out_(weights, "out_proj", hidden, hidden),
@@ -57,15 +55,15 @@ class LatentAttention final : public Pooler {
  public:
   LatentAttention(const weights::StateDict& weights, std::int64_t hidden, std::int64_t heads)
       : heads_(heads),
-        norm_in_(weights, "norm_in", hidden, kEps),
-        norm_mlp_(weights, "norm_mlp", hidden, kEps),
+        norm_in_(weights, "norm_in", hidden),
+        norm_mlp_(weights, "norm_mlp", hidden),
         q_(weights, "q_proj", hidden, hidden),
         out_(weights, "out_proj", hidden, hidden),
         mlp_(weights, "fc1", "fc2", hidden, first_size(weights), hidden, kernels::Activation::kGelu) {
     const std::vector<std::int64_t> shape = weights.shape("latents");
     const std::int64_t width = shape.empty() ? 0 : shape.back();
     const at::Tensor latents =
-        nn::LayerNorm(weights, "norm_latents", width, kEps)(rows_of(weights, "latents", width));
+        nn::LayerNorm(weights, "norm_latents", width)(rows_of(weights, "latents", width));
     keys_ = nn::Linear(weights, "k_proj", width, hidden)(latents);
     values_ = nn::Linear(weights, "v_proj", width, hidden)(latents);
   }

@@ -33,7 +33,8 @@ class RmsNorm {
 class LayerNorm {
  public:
   // Reads `name`.weight and `name`.bias, both [size].
-  LayerNorm(const weights::StateDict& weights, const std::string& name, std::int64_t size, double eps);
+  LayerNorm(const weights::StateDict& weights, const std::string& name, std::int64_t size,
+            double eps = 1e-5);  // torch.nn.LayerNorm's.
   [[nodiscard]] at::Tensor operator()(const at::Tensor& x) const;
 
  private:

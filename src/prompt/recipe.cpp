@@ -24,7 +24,6 @@ using base::printable;
 constexpr std::int64_t kMaxPixels = std::int64_t{1} << 32;
 constexpr int kMaxFrames = 100'000;
 constexpr std::int64_t kMostSide = 4096;
-constexpr std::int64_t kMostTokens = std::int64_t{1} << 24;
 
 // An object of a recipe, which may have no other keys than these.
 JsonObject known_object(const Json& json, const std::string& where, const std::string& path,

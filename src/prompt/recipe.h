@@ -19,6 +19,9 @@
 
 namespace tte::prompt {
 
+// No model reads more, and files say 1e30 where they mean that there is no limit.
+inline constexpr std::int64_t kMostTokens = std::int64_t{1} << 24;
+
 enum class Pooling {
   kLast,
   kToken,

@@ -11,6 +11,7 @@
 
 #include "base/file.h"
 #include "base/printable.h"
+#include "prompt/recipe.h"
 #include "tte/error.h"
 
 namespace tte::prompt {
@@ -20,7 +21,6 @@ using base::Json;
 using base::JsonObject;
 
 constexpr const char* kRemedy = "give a recipe (\"raw\" is the checkpoint's chat template and last token)";
-constexpr std::int64_t kMostTokens = std::int64_t{1} << 24;  // tokenizer_config.json says 1e30 for no limit.
 
 [[noreturn]] void refuse(const std::filesystem::path& file, const std::string& what) {
   throw ModelError(

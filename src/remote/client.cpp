@@ -26,7 +26,6 @@ namespace {
 
 using Clock = HttpClient::Clock;
 
-constexpr std::chrono::milliseconds kLookEvery{25};  // At the caller's cancellation.
 constexpr int kEventsOfAnAnswer = 16;
 
 double seconds(Clock::duration duration) {

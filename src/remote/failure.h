@@ -1,11 +1,15 @@
 // Why one try brought no trace.
 #pragma once
 
+#include <chrono>
 #include <optional>
 #include <stdexcept>
 #include <string>
 
 namespace tte::remote {
+
+// How often whoever waits looks at the caller's cancellation.
+inline constexpr std::chrono::milliseconds kLookEvery{25};
 
 // Stays inside: whoever asks a server turns it into a RemoteError once it will not try again. what() goes on after
 // "the server <url> ", such as "answers 429 (slow down)".

@@ -23,7 +23,6 @@ using std::chrono::milliseconds;
 constexpr std::size_t kMostHeaderBytes = 256 << 10;
 constexpr std::size_t kErrorBytes = 64 << 10;  // How much of an error's body is kept.
 constexpr milliseconds kDrain{100};            // For the end of an answer of which no more is wanted.
-constexpr milliseconds kLookEvery{25};         // At the caller's cancellation.
 
 std::string_view trimmed(std::string_view text) {
   while (!text.empty() && (text.back() == '\r' || text.back() == '\n' || text.back() == ' '))

@@ -23,7 +23,7 @@ namespace {
 using base::printable;
 
 constexpr std::size_t kMostPickle = std::size_t{1} << 20;  // Bytes of the structure; tensors lie beside it.
-constexpr std::size_t kAlignment = 8;                      // torch.save aligns numbers to 64.
+constexpr std::size_t kTensorAlignment = 8;                // torch.save aligns numbers to 64.
 constexpr std::size_t kMostDimensions = 64;
 
 [[noreturn]] void fail(const MappedFile& file, std::string_view why) {
@@ -31,9 +31,9 @@ constexpr std::size_t kMostDimensions = 64;
 }
 
 // Little-endian numbers and stretches of bytes, never past the end.
-class Reader {
+class ByteReader {
  public:
-  Reader(std::string_view bytes, const MappedFile& file) : bytes_(bytes), file_(file) {}
+  ByteReader(std::string_view bytes, const MappedFile& file) : bytes_(bytes), file_(file) {}
 
   std::string_view read(std::size_t count) {
     if (count > bytes_.size()) fail(file_, "ends too early: it is cut or damaged, fetch it again");
@@ -72,14 +72,14 @@ std::map<std::string, Record> records_of(const MappedFile& file) {
   const std::size_t end = bytes.rfind(kEnd);
   if (!bytes.starts_with(kLocal) || end == std::string_view::npos || bytes.size() - end < kEndBytes)
     fail(file, "is no file of torch.save (of torch 1.6 or later): it is cut or damaged, or of another kind");
-  Reader tail(bytes.substr(end + 10), file);
+  ByteReader tail(bytes.substr(end + 10), file);
   const auto count = tail.number<std::uint16_t>();
   (void)tail.number<std::uint32_t>();
   const auto directory = tail.number<std::uint32_t>();
   constexpr auto kFar = std::numeric_limits<std::uint32_t>::max();
   if (directory == kFar) fail(file, "has 4 GB or more, which is not read: save its tensors as bfloat16");
   std::map<std::string, Record> out;
-  Reader entries(bytes.substr(std::min<std::size_t>(directory, bytes.size())), file);
+  ByteReader entries(bytes.substr(std::min<std::size_t>(directory, bytes.size())), file);
   for (std::uint16_t i = 0; i < count; ++i) {
     if (entries.read(kEntry.size()) != kEntry) fail(file, "has a damaged table of contents: fetch it again");
     (void)entries.read(6);
@@ -94,7 +94,7 @@ std::map<std::string, Record> records_of(const MappedFile& file) {
     (void)entries.read(rest);
     if (packed || size == kFar)
       fail(file, "has compressed or oversized parts, which torch.save does not write");
-    Reader header(bytes.substr(std::min(local, bytes.size())), file);
+    ByteReader header(bytes.substr(std::min(local, bytes.size())), file);
     (void)header.read(kNameLengthAt);
     const std::size_t before = std::size_t{header.number<std::uint16_t>()} + header.number<std::uint16_t>();
     (void)header.read(before + size);
@@ -146,7 +146,7 @@ class Machine {
     if (found == records_.end()) refuse("holds no data.pkl");
     const Record record = found->second;
     if (record.size > kMostPickle) refuse("has a structure of more than 1 MB");
-    Reader in(file_->bytes().substr(record.begin, record.size), *file_);
+    ByteReader in(file_->bytes().substr(record.begin, record.size), *file_);
     for (;;) {
       const auto code = in.number<std::uint8_t>();
       if (code == '.') return pop();
@@ -189,7 +189,7 @@ class Machine {
     return out;
   }
 
-  bool constant(std::uint8_t code, Reader& in) {
+  bool constant(std::uint8_t code, ByteReader& in) {
     switch (code) {
       case 'N':
         return push(Kind::kNone), true;
@@ -225,7 +225,7 @@ class Machine {
     }
   }
 
-  bool memory(std::uint8_t code, Reader& in) {
+  bool memory(std::uint8_t code, ByteReader& in) {
     switch (code) {
       case 'q':
         return memo_[in.number<std::uint8_t>()] = top(), true;
@@ -281,7 +281,7 @@ class Machine {
     items.insert(items.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
   }
 
-  void other(std::uint8_t code, Reader& in) {
+  void other(std::uint8_t code, ByteReader& in) {
     switch (code) {
       case 0x80:  // The version of the format.
         (void)in.read(1);
@@ -321,7 +321,7 @@ class Machine {
     if (record == records_.end() || elements.kind != Kind::kNumber || elements.number < 0 ||
         elements.number != static_cast<std::int64_t>(record->second.size) / size)
       refuse("has a tensor whose numbers are missing, or of another count");
-    if (record->second.begin % kAlignment != 0)
+    if (record->second.begin % kTensorAlignment != 0)
       refuse("has numbers that do not begin where torch.save puts them");
     Value out;
     out.kind = Kind::kStorage;

@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <numeric>
 
 #include "api/fixture.h"
 #include "expect_error.h"
@@ -21,11 +20,8 @@ using tte::testing::float32;
 using tte::testing::kEmbedder;
 using tte::testing::kSame;
 using tte::testing::message_of;
+using tte::testing::norm;
 using tte::testing::questions;
-
-double norm(std::span<const float> vector) {
-  return std::sqrt(std::inner_product(vector.begin(), vector.end(), vector.begin(), 0.0));
-}
 
 TEST(Embedder, BatchesAreTheSameAsOneByOne) {
   const auto inputs = questions();

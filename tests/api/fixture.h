@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <memory>
+#include <numeric>
 #include <span>
 #include <string>
 #include <string_view>
@@ -77,6 +78,10 @@ inline TokenCallback cancelled_meanwhile(const CancelToken& cancel) {
     if (seen == 1000) thread->join();
     return OnToken::kContinue;
   };
+}
+
+inline double norm(std::span<const float> vector) {
+  return std::sqrt(std::inner_product(vector.begin(), vector.end(), vector.begin(), 0.0));
 }
 
 inline float distance(std::span<const float> a, std::span<const float> b) {

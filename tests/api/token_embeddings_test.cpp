@@ -6,8 +6,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cmath>
-#include <numeric>
 #include <random>
 
 #include "api/fixture.h"
@@ -25,6 +23,7 @@ using tte::testing::float32;
 using tte::testing::kEmbedder;
 using tte::testing::kSame;
 using tte::testing::message_of;
+using tte::testing::norm;
 using tte::testing::questions;
 using tte::testing::reasoner;
 
@@ -43,10 +42,6 @@ EmbedCallOptions as_they_are() {
 std::span<const float> row(const TokenEmbeddings& tokens, std::size_t i) {
   const auto dim = static_cast<std::size_t>(tokens.pooled.dim);
   return std::span(tokens.data).subspan(i * dim, dim);
-}
-
-double norm(std::span<const float> vector) {
-  return std::sqrt(std::inner_product(vector.begin(), vector.end(), vector.begin(), 0.0));
 }
 
 std::vector<std::optional<Trace>> traces_for(std::size_t items, std::size_t item) {

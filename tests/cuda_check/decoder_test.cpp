@@ -24,14 +24,14 @@ namespace {
 using base::LinearFormat;
 using models::LanguageModel;
 
-constexpr DecoderSizes kSizes =
+constexpr DecoderSizes kSmall =
     kIsShim ? DecoderSizes{2, 72, 64, 4, 2, 32, 70} : DecoderSizes{4, 768, 2048, 6, 2, 128, 4000};
 // Tokens of two prompts that are read in one step, those of the step in which the first goes on while more of the
 // second is read, and steps in which both go on.
 constexpr std::int64_t kPrompts[] = {kIsShim ? 21 : 700, kIsShim ? 6 : 90};
 constexpr std::int64_t kPiece = 12;
 constexpr std::int64_t kStateBytes = std::int64_t{64} << 20;
-constexpr int kSteps = kIsShim ? 1 : 3;
+constexpr int kDecodeSteps = kIsShim ? 1 : 3;
 
 struct Segment {
   std::int64_t sequence = 0, tokens = 0;
@@ -42,7 +42,7 @@ class Run {
  public:
   Run(const LanguageModel& model, std::int64_t sequences) : model_(model) {
     at::Generator generator = at::detail::createCPUGenerator(3);
-    ids_ = at::randint(kSizes.vocab, {sequences, 2 * kPrompts[0]}, generator, at::kLong);
+    ids_ = at::randint(kSmall.vocab, {sequences, 2 * kPrompts[0]}, generator, at::kLong);
     for (std::int64_t i = 0; i < sequences; ++i) states_.push_back(model.start(ids_.size(1)));
   }
 
@@ -76,7 +76,7 @@ LanguageModel load(const std::filesystem::path& file, DecoderKind kind, at::Devi
   placement.device = device;
   placement.dtype = dtype;
   placement.linears = format;
-  return {decoder_config(kind, kSizes), weights::StateDict::open(base::Checkpoint(file), placement),
+  return {decoder_config(kind, kSmall), weights::StateDict::open(base::Checkpoint(file), placement),
           kStateBytes};
 }
 
@@ -85,7 +85,7 @@ at::Tensor logits_of(const LanguageModel& model) {
   Run run(model, 2);
   std::vector<at::Tensor> logits{run.step({{0, kPrompts[0]}, {1, kPrompts[1]}}, /*all=*/true)};
   logits.push_back(run.step({{0, 1}, {1, kPiece}}, /*all=*/false));
-  for (int i = 0; i < kSteps; ++i) logits.push_back(run.step({{0, 1}, {1, 1}}, /*all=*/true));
+  for (int i = 0; i < kDecodeSteps; ++i) logits.push_back(run.step({{0, 1}, {1, 1}}, /*all=*/true));
   return at::cat(logits);
 }
 
@@ -96,7 +96,7 @@ const at::Tensor& expected_logits(DecoderKind kind, LinearFormat rounded) {
   if (logits.defined()) return logits;
   const TempDir folder;
   const auto file = folder.path() / "model.safetensors";
-  write_decoder(file, kind, kSizes, rounded);
+  write_decoder(file, kind, kSmall, rounded);
   use_cuda(false);
   logits = logits_of(load(file, kind, at::kCPU, at::kFloat, LinearFormat::kPlain));
   use_cuda(true);
@@ -128,7 +128,7 @@ TEST_P(DecoderTest, GivesTheLogitsOfTheCpu) {
   const at::Tensor& expected = expected_logits(kind, format);
   const TempDir folder;
   const auto file = folder.path() / "model.safetensors";
-  write_decoder(file, kind, kSizes);
+  write_decoder(file, kind, kSmall);
   const at::Tensor actual = logits_of(load(file, kind, cuda_device(), dtype, format));
   ASSERT_EQ(actual.scalar_type(), at::kFloat);
   EXPECT_NEAR(expected.std().item<double>(), 1.0, 0.25);
@@ -143,12 +143,12 @@ TEST_P(DecoderTest, GivesTheLogitsOfTheCpu) {
 // What `tte quantize` writes of a decoder.
 std::filesystem::path write_rounded(const TempDir& folder, DecoderKind kind, LinearFormat format) {
   const auto plain = folder.path() / "plain.safetensors", made = folder.path() / "model.safetensors";
-  write_decoder(plain, kind, kSizes);
+  write_decoder(plain, kind, kSmall);
   weights::Placement placement;
   placement.linears = format;
   use_cuda(false);
   const auto tensors = weights::StateDict::open(base::Checkpoint(plain), placement);
-  const LanguageModel model(decoder_config(kind, kSizes), tensors,
+  const LanguageModel model(decoder_config(kind, kSmall), tensors,
                             kStateBytes);  // Says which matrices are rounded.
   const auto round = [format](const at::Tensor& matrix) { return kernels::round(matrix, format); };
   weights::write_safetensors(made, tensors.rounded(round), weights::rounding_metadata(format));

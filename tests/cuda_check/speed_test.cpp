@@ -24,11 +24,11 @@ namespace {
 using base::LinearFormat;
 using models::LanguageModel;
 
-constexpr DecoderSizes kSizes =
+constexpr DecoderSizes kLarge =
     kIsShim ? DecoderSizes{1, 64, 64, 2, 1, 32, 66} : DecoderSizes{28, 1536, 8960, 12, 2, 128, 151936};
 constexpr std::int64_t kPrompt = kIsShim ? 20 : 2000;  // Of the step that is timed.
 constexpr std::int64_t kContext = kIsShim ? 2 : 300;   // Before sequences go on.
-constexpr int kSteps = kIsShim ? 1 : 64, kWarmUp = kIsShim ? 1 : 8, kPrefills = kIsShim ? 1 : 5;
+constexpr int kTimedSteps = kIsShim ? 1 : 64, kWarmUp = kIsShim ? 1 : 8, kPrefills = kIsShim ? 1 : 5;
 constexpr std::int64_t kBatches[] = {1, 8, 32};
 
 double seconds() {
@@ -39,7 +39,7 @@ double seconds() {
 class Writers {
  public:
   Writers(const LanguageModel& model, std::int64_t count) : model_(model) {
-    for (std::int64_t i = 0; i < count; ++i) states_.push_back(model.start(kPrompt + kSteps + kWarmUp));
+    for (std::int64_t i = 0; i < count; ++i) states_.push_back(model.start(kPrompt + kTimedSteps + kWarmUp));
   }
 
   // Reads `tokens` of each, the next ones [count * tokens]; returns what follows each.
@@ -59,7 +59,7 @@ class Writers {
   }
   // Whether what the last step gave is.
   [[nodiscard]] bool finite() const {
-    return logits_.sizes() == at::IntArrayRef({std::ssize(states_), kSizes.vocab}) &&
+    return logits_.sizes() == at::IntArrayRef({std::ssize(states_), kLarge.vocab}) &&
            at::isfinite(logits_).all().item<bool>();
   }
 
@@ -105,7 +105,7 @@ class CopyCounter {
 };
 
 at::Tensor random_ids(std::int64_t count) {
-  return at::randint(kSizes.vocab, {count}, at::kLong);
+  return at::randint(kLarge.vocab, {count}, at::kLong);
 }
 
 double tokens_per_second(const LanguageModel& model, std::int64_t batch) {
@@ -113,10 +113,10 @@ double tokens_per_second(const LanguageModel& model, std::int64_t batch) {
   at::Tensor ids = writers.step(random_ids(batch * kContext), kContext);
   for (int i = 0; i < kWarmUp; ++i) ids = writers.step(ids, 1);
   const double begin = seconds();
-  for (int i = 0; i < kSteps; ++i) ids = writers.step(ids, 1);
+  for (int i = 0; i < kTimedSteps; ++i) ids = writers.step(ids, 1);
   const double taken = seconds() - begin;
   EXPECT_TRUE(writers.finite());
-  return static_cast<double>(batch * kSteps) / taken;
+  return static_cast<double>(batch * kTimedSteps) / taken;
 }
 
 // Of a step in which sequences go on.
@@ -146,11 +146,11 @@ TEST(Speed, OfADecoderOfTwoBillion) {
   kernels::load_cuda();
   const TempDir folder;
   const auto file = folder.path() / "model.safetensors";
-  write_large_decoder(file, kSizes);
+  write_large_decoder(file, kLarge);
   std::string copies, table = fmt::format(
                           "A decoder of {} layers, {} wide, bfloat16, greedy, without an engine around it:\n"
                           "{:8} {:>10} {:>16} {:>16} {:>16} {:>22}\n",
-                          kSizes.layers, kSizes.hidden, "weights", "loaded in", "1 sequence", "8 sequences",
+                          kLarge.layers, kLarge.hidden, "weights", "loaded in", "1 sequence", "8 sequences",
                           "32 sequences", fmt::format("prompt of {} tokens", kPrompt));
   for (const LinearFormat format : {LinearFormat::kPlain, LinearFormat::kInt8, LinearFormat::kInt4}) {
     weights::Placement placement;
@@ -158,7 +158,7 @@ TEST(Speed, OfADecoderOfTwoBillion) {
     placement.linears = format;
     constexpr std::int64_t kStateBytes = std::int64_t{kIsShim ? 64 : 4096} << 20;
     const double begin = seconds();
-    const LanguageModel model(decoder_config(DecoderKind::kAttention, kSizes),
+    const LanguageModel model(decoder_config(DecoderKind::kAttention, kLarge),
                               weights::StateDict::open(base::Checkpoint(file), placement), kStateBytes);
     const double loaded = seconds() - begin;
     table += fmt::format("{:8} {:8.1f} s", base::quantization_name(format), loaded);

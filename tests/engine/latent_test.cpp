@@ -23,13 +23,6 @@ FakeModel::Options latent(std::int64_t slot = 0) {
   return options;
 }
 
-EngineOptions limits(int tokens, int running) {
-  EngineOptions out;
-  out.max_step_tokens = tokens;
-  out.max_running = running;
-  return out;
-}
-
 // Texts and images of many lengths, most with latent steps.
 Prompt mixed(std::uint64_t i) {
   const auto n = static_cast<std::int64_t>(i);

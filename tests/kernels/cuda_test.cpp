@@ -29,7 +29,7 @@ constexpr std::int64_t kManyRows = 300;
 constexpr std::int64_t kRows[] = {0, 1, 3, 17, kManyRows};
 constexpr std::int64_t kWidths[] = {1, 5, 64, 77, 128, 1280, 1536, 8960};
 
-class CudaTest : public testing::TestWithParam<at::ScalarType> {
+class CudaTest : public ::testing::TestWithParam<at::ScalarType> {
  protected:
   static void SetUpTestSuite() { load_cuda(); }
   static at::Tensor gpu(const at::Tensor& x) {
@@ -367,7 +367,7 @@ TEST(LargeWeightsTest, OtherFormatsAndSizesAreRefused) {
   EXPECT_THROW(pack({rounded.matrix}, 72, LinearFormat::kInt4, kDevice), c10::Error);
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, CudaTest, testing::Values(at::kFloat, at::kBFloat16, at::kHalf),
+INSTANTIATE_TEST_SUITE_P(Types, CudaTest, ::testing::Values(at::kFloat, at::kBFloat16, at::kHalf),
                          [](const auto& info) { return std::string(c10::toString(info.param)); });
 
 }  // namespace

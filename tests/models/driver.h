@@ -15,6 +15,9 @@
 
 namespace tte::testing {
 
+inline const std::filesystem::path kQwen2VlFolder =
+    std::filesystem::path(TTE_SOURCE_DIR) / "tests/data/models/qwen2_vl";
+
 // Token ids with one placeholder per visual.
 struct Item {
   std::vector<std::int64_t> ids;

@@ -24,8 +24,6 @@ using base::Json;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-const std::filesystem::path kFolder = std::filesystem::path(TTE_SOURCE_DIR) / "tests/data/models/qwen2_vl";
-
 std::string read(const std::filesystem::path& file) {
   std::ifstream stream(file, std::ios::binary);
   return {std::istreambuf_iterator<char>(stream), {}};
@@ -38,9 +36,9 @@ struct Edited {
   std::string data;
 
   explicit Edited(const std::string& checkpoint) {
-    config = Json::parse(read(kFolder / checkpoint / "config.json"));
-    folder.write("preprocessor_config.json", read(kFolder / checkpoint / "preprocessor_config.json"));
-    const std::string file = read(kFolder / checkpoint / "model.safetensors");
+    config = Json::parse(read(kQwen2VlFolder / checkpoint / "config.json"));
+    folder.write("preprocessor_config.json", read(kQwen2VlFolder / checkpoint / "preprocessor_config.json"));
+    const std::string file = read(kQwen2VlFolder / checkpoint / "model.safetensors");
     std::uint64_t size = 0;
     std::memcpy(&size, file.data(), sizeof size);
     header = Json::parse(file.substr(sizeof size, size));
@@ -122,14 +120,14 @@ TEST(Qwen2VlLoad, AnUntiedHeadIsMissedOnlyByWhoGenerates) {
 TEST(Qwen2VlLoad, AHeadOfOtherValuesIsNotTied) {
   Edited edited("mha_untied_flat");
   edited.config["tie_word_embeddings"] = true;
-  const auto untied = open_model(kFolder / "mha_untied_flat", at::kFloat);
+  const auto untied = open_model(kQwen2VlFolder / "mha_untied_flat", at::kFloat);
   EXPECT_TRUE(at::equal(some_logits(*edited.open()), some_logits(*untied)));
 }
 
 TEST(Qwen2VlLoad, OnlyTheTiedHeadWasSaved) {
   Edited edited("gqa_tied_new");
   edited.rename("model.embed_tokens.weight", "lm_head.weight");
-  const auto original = open_model(kFolder / "gqa_tied_new", at::kFloat);
+  const auto original = open_model(kQwen2VlFolder / "gqa_tied_new", at::kFloat);
   EXPECT_TRUE(at::equal(some_logits(*edited.open()), some_logits(*original)));
 }
 
@@ -142,9 +140,9 @@ TEST(Qwen2VlLoad, ABareModelEmbedsButCannotGenerate) {
                                       : name;  // layers.0..., embed_tokens.weight, norm.weight
   });
   const auto model = edited.open();
-  const auto original = open_model(kFolder / "gqa_tied_new", at::kFloat);
-  const auto items = load_items(kFolder / "items.safetensors");
-  const auto preprocessor = models::load_preprocessor(kFolder / "gqa_tied_new");
+  const auto original = open_model(kQwen2VlFolder / "gqa_tied_new", at::kFloat);
+  const auto items = load_items(kQwen2VlFolder / "items.safetensors");
+  const auto preprocessor = models::load_preprocessor(kQwen2VlFolder / "gqa_tied_new");
   const Item& item = items.at("image");
   Sequence bare(model, preprocessor->expand_placeholders(item.ids, item.visuals)),
       whole(original, preprocessor->expand_placeholders(item.ids, item.visuals));
@@ -161,20 +159,20 @@ TEST(Qwen2VlLoad, TheSameTowerUnderOtherNamesIsTheSameTower) {
   edited.rename([](const std::string& name) { return name.starts_with("visual.") ? "model." + name : name; });
   edited.config["text_config"]["rms_norm_eps"] = 1e-5;
   const auto model = edited.open();
-  const auto original = open_model(kFolder / "gqa_tied_new", at::kFloat);
+  const auto original = open_model(kQwen2VlFolder / "gqa_tied_new", at::kFloat);
   EXPECT_EQ(model->info().vision_fingerprint, original->info().vision_fingerprint);
   EXPECT_NE(model->info().fingerprint, original->info().fingerprint);
 }
 
 TEST(Qwen2VlLoad, StateBytesThatHoldNothing) {
-  EXPECT_THAT(message_of<DeviceError>([&] { open_model(kFolder / "gqa_tied_new", at::kFloat, 100); }),
+  EXPECT_THAT(message_of<DeviceError>([&] { open_model(kQwen2VlFolder / "gqa_tied_new", at::kFloat, 100); }),
               AllOf(HasSubstr("100 bytes"), HasSubstr("state_bytes")));
 }
 
 TEST(Qwen2VlLoad, ThePreprocessorNeedsNoWeights) {
   TempDir folder;
-  folder.write("config.json", read(kFolder / "gqa_tied_new/config.json"));
-  folder.write("preprocessor_config.json", read(kFolder / "gqa_tied_new/preprocessor_config.json"));
+  folder.write("config.json", read(kQwen2VlFolder / "gqa_tied_new/config.json"));
+  folder.write("preprocessor_config.json", read(kQwen2VlFolder / "gqa_tied_new/preprocessor_config.json"));
   const auto preprocessor = models::load_preprocessor(folder.path());
   EXPECT_EQ(preprocessor->image_token(), 150);
   EXPECT_EQ(preprocessor->video_token(), 151);

@@ -21,8 +21,6 @@ namespace {
 
 using models::Prompt;
 
-const std::filesystem::path kFolder = std::filesystem::path(TTE_SOURCE_DIR) / "tests/data/models/qwen2_vl";
-
 struct Case {
   const char* checkpoint;
   const char* item;
@@ -46,15 +44,15 @@ Fixture& fixture(const std::string& checkpoint) {
   static std::map<std::string, Fixture> fixtures;
   Fixture& fixture = fixtures[checkpoint];
   if (fixture.model == nullptr) {
-    fixture.model = open_model(kFolder / checkpoint, at::kFloat);
-    fixture.preprocessor = models::load_preprocessor(kFolder / checkpoint);
-    fixture.golden = weights::StateDict::open(kFolder / checkpoint / "golden.safetensors", {});
+    fixture.model = open_model(kQwen2VlFolder / checkpoint, at::kFloat);
+    fixture.preprocessor = models::load_preprocessor(kQwen2VlFolder / checkpoint);
+    fixture.golden = weights::StateDict::open(kQwen2VlFolder / checkpoint / "golden.safetensors", {});
   }
   return fixture;
 }
 
 const Item& item(const std::string& name) {
-  static const std::map<std::string, Item> items = load_items(kFolder / "items.safetensors");
+  static const std::map<std::string, Item> items = load_items(kQwen2VlFolder / "items.safetensors");
   return items.at(name);
 }
 
@@ -275,7 +273,7 @@ struct Cosines {
 
 Cosines bfloat16_cosines(const std::string& checkpoint) {
   const Fixture& reference = fixture(checkpoint);
-  const auto model = open_model(kFolder / checkpoint, std::nullopt);
+  const auto model = open_model(kQwen2VlFolder / checkpoint, std::nullopt);
   EXPECT_EQ(model->info().dtype, at::kBFloat16);
   std::vector<at::Tensor> ours, theirs, exact;
   for (const char* name : kItems) {
@@ -304,7 +302,7 @@ TEST(Qwen2Vl, PoolExhaustion) {
   const Fixture& large = fixture("gqa_tied_new");
   const std::int64_t block = kernels::cache_block_size(at::kCPU);
   const std::int64_t bytes = large.model->state_bytes(4 * block);
-  const auto model = open_model(kFolder / "gqa_tied_new", at::kFloat, bytes);
+  const auto model = open_model(kQwen2VlFolder / "gqa_tied_new", at::kFloat, bytes);
   ASSERT_EQ(model->state_capacity(), bytes);
   EXPECT_EQ(model->start(4 * block + 1), nullptr);
   auto first = model->start(3 * block);
@@ -360,10 +358,10 @@ TEST(Qwen2Vl, Info) {
   EXPECT_EQ(fixture("mqa_tied_nested").model->state_bytes(block + 1), 2 * block * 3 * 2 * 1 * 8 * 4);
   EXPECT_NE(info.fingerprint, fixture("gqa_tied_new").model->info().fingerprint);
   EXPECT_NE(info.vision_fingerprint, fixture("gqa_tied_new").model->info().vision_fingerprint);
-  const auto again = open_model(kFolder / "mqa_tied_nested", at::kFloat);
+  const auto again = open_model(kQwen2VlFolder / "mqa_tied_nested", at::kFloat);
   EXPECT_EQ(again->info().fingerprint, info.fingerprint);
   EXPECT_EQ(again->info().vision_fingerprint, info.vision_fingerprint);
-  const auto rounded = open_model(kFolder / "mqa_tied_nested", at::kBFloat16);
+  const auto rounded = open_model(kQwen2VlFolder / "mqa_tied_nested", at::kBFloat16);
   EXPECT_NE(rounded->info().vision_fingerprint, info.vision_fingerprint);
 }
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tte
 from adapters import make_adapter
+from chat_server import chat_server, stream
 from checkpoints import SHAPES, Shape
 from command_line import run
 from PIL import Image
@@ -222,6 +223,31 @@ def test_traces_of_another_reasoner_are_not_mixed(capsys: pytest.CaptureFixture[
     save_file({**weights, name: weights[name] + 1}, tmp_path / "mine" / "model.safetensors", metadata={"format": "pt"})
     assert "other settings (reasoner_fingerprint)" in run(capsys, *command, code=2)
     assert "is not the model any more" in run(capsys, "search", tmp_path / "a.npy", "a circle", code=2)
+
+
+def test_a_server_thinks_about_items_and_queries(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MY_KEY", "secret-key")
+    (tmp_path / "a.txt").write_text("the red circle\nthe blue square\n")
+    command = ["embed", tmp_path / "a.txt", "-o", tmp_path / "a.npy", "--reasoner-key-env", "MY_KEY"]
+    with chat_server() as server:
+        server.default = stream("<think>a shape</think>", "a shape")
+        assert "give --reasoner-model" in run(capsys, *command, "--reasoner", server.url, code=2)
+        named = ["--reasoner", server.url, "--reasoner-model", "some/model", "--reasoner-requests", "1"]
+        run(capsys, *command, *named)
+        run(capsys, "search", tmp_path / "a.npy", "a circle")
+        assert [request.body["model"] for request in server.requests] == ["some/model"] * 3
+        assert {request.headers["authorization"] for request in server.requests} == {"Bearer secret-key"}
+    trace = tte.Trace("<think>a shape</think>a shape")
+    expected = tte.Embedder("nano").embed(
+        ["the red circle", "the blue square"], traces=[trace, trace], side="target", progress=False
+    )
+    np.testing.assert_allclose(np.load(tmp_path / "a.npy"), expected, atol=1e-6)
+    assert "secret-key" not in (tmp_path / "a.json").read_text()
+    assert "--reasoner-model is given without --reasoner" in run(capsys, *command, "--reasoner-model", "m", code=2)
 
 
 def test_rows_of_another_side_or_model_are_not_mixed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.server
 import io
+import json
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pytest
 import torch
 import tte
+from command_line import run
 from items import BASE64, PIXELS, png, same
 from PIL import Image
 from references import noise
@@ -281,6 +283,26 @@ def server() -> Iterator[str]:
         yield f"http://127.0.0.1:{running.server_port}"
         running.shutdown()
         thread.join()
+
+
+def test_commands_take_images_from_the_web_where_they_are_allowed(
+    server: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    item = json.dumps({"image": f"{server}/image.png"})
+    (tmp_path / "a.jsonl").write_text(item)
+    for command in (["show", "nano", item], ["think", "nano", item, "--max-new-tokens", "2"]):
+        assert "--allow-urls" in run(capsys, *command, code=2)
+        run(capsys, *command, "--allow-urls")
+    embed = ["embed", tmp_path / "a.jsonl", "-o", tmp_path / "a.npy"]
+    assert "--allow-urls" in run(capsys, *embed, code=1)
+    run(capsys, *embed, "--allow-urls")
+    np.testing.assert_allclose(
+        np.load(tmp_path / "a.npy"), tte.Embedder("nano").embed([PIXELS], side="target", progress=False), atol=1e-6
+    )
+    search = ["search", tmp_path / "a.npy", item]
+    assert "--allow-urls" in run(capsys, *search, code=2)
+    assert "a.jsonl" in run(capsys, *search, "--allow-urls")
 
 
 def test_images_from_the_web_only_where_they_are_allowed(

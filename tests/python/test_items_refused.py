@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,7 @@ def test_the_key_of_what_is_no_image_or_video_is_named(key: str) -> None:
         (Image.new("F", (9, 9)), "mode 'F'"),
         (Image.fromarray(np.full((9, 9), 70_000, np.int32)), "mode 'I'"),
     ],
-    ids=lambda value: repr(value)[:40],
+    ids=lambda value: re.sub(" at 0x[0-9A-F]+", "", repr(value), flags=re.IGNORECASE)[:40],
 )
 def test_what_does_not_fit_is_told(processor: tte.Processor, item: Any, words: str) -> None:
     with pytest.raises(tte.InputError, match=words) as caught:

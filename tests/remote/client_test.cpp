@@ -34,7 +34,7 @@ class ClientTest : public ::testing::Test {
  protected:
   void SetUp() override {
     for (const char* name : {"http_proxy", "all_proxy", "ALL_PROXY", "OPENAI_API_KEY"}) ::unsetenv(name);
-    options_.model = "m";
+    options_.model = std::string("m");
     options_.max_concurrent = 1;
     options_.retry_delay = options_.max_retry_delay = 0;
     options_.retry_seed = 1;

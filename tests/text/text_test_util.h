@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "base/json.h"
+#include "expect_error.h"
 #include "text/tokenizer/tokenizer.h"
 
 namespace tte::text {
@@ -47,19 +48,6 @@ class TemporaryFolder {
   std::filesystem::path path_;
 };
 
-// Runs `call` and returns the message of the E that it throws; fails if it throws another one or none.
-template <typename E, typename F>
-std::string message_of(F&& call) {
-  try {
-    call();
-  } catch (const E& error) {
-    return error.what();
-  } catch (const std::exception& error) {
-    ADD_FAILURE() << "another exception: " << error.what();
-    return {};
-  }
-  ADD_FAILURE() << "no exception";
-  return {};
-}
+using tte::testing::message_of;
 
 }  // namespace tte::text

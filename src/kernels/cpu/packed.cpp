@@ -122,30 +122,10 @@ at::Tensor multiply(const at::Tensor& input, const Weight& weight,
   return out;
 }
 
-template <LinearFormat kFormat>
-at::Tensor linear(const at::Tensor& x, const Weight& weight, const std::optional<at::Tensor>& bias) {
-  return multiply<kFormat>(x, weight, bias, x.scalar_type());
-}
-
-template <LinearFormat kFormat>
-at::Tensor linear_float(const at::Tensor& x, const Weight& weight) {
-  return multiply<kFormat>(x, weight, std::nullopt, at::kFloat);
-}
-
-Weight part(const Weight& weight, std::int64_t begin, std::int64_t count) {
-  Weight::Values values = weight.values();
-  values.first += begin;
-  return {weight.format(), std::move(values), count, weight.inputs(), weight.dtype(), weight.device()};
-}
-
-template <LinearFormat kFormat>
-constexpr WeightFormat kFunctions{
-    .linear = linear<kFormat>, .linear_float = linear_float<kFormat>, .part = part};
-
 const WeightFormat& functions_of(LinearFormat format) {
-  return format == LinearFormat::kPanels ? kFunctions<LinearFormat::kPanels>
-         : format == LinearFormat::kInt8 ? kFunctions<LinearFormat::kInt8>
-                                         : kFunctions<LinearFormat::kInt4>;
+  return format == LinearFormat::kPanels ? kPackedFormat<multiply<LinearFormat::kPanels>>
+         : format == LinearFormat::kInt8 ? kPackedFormat<multiply<LinearFormat::kInt8>>
+                                         : kPackedFormat<multiply<LinearFormat::kInt4>>;
 }
 
 // Bytes of an output's codes in a RoundedMatrix, and its factors.

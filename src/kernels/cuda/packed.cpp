@@ -111,26 +111,6 @@ at::Tensor multiply(const at::Tensor& input, const Weight& weight, const std::op
   return out;
 }
 
-template <LinearFormat kFormat>
-at::Tensor linear(const at::Tensor& x, const Weight& weight, const std::optional<at::Tensor>& bias) {
-  return multiply<kFormat>(x, weight, bias, x.scalar_type());
-}
-
-template <LinearFormat kFormat>
-at::Tensor linear_float(const at::Tensor& x, const Weight& weight) {
-  return multiply<kFormat>(x, weight, std::nullopt, at::kFloat);
-}
-
-Weight part(const Weight& weight, std::int64_t begin, std::int64_t count) {
-  Weight::Values values = weight.values();
-  values.first += begin;
-  return {weight.format(), std::move(values), count, weight.inputs(), weight.dtype(), weight.device()};
-}
-
-template <LinearFormat kFormat>
-constexpr WeightFormat kFunctions{
-    .linear = linear<kFormat>, .linear_float = linear_float<kFormat>, .part = part};
-
 }  // namespace
 
 at::Tensor pack_rounded(const std::vector<base::RoundedMatrix>& parts, std::int64_t inputs,
@@ -159,8 +139,9 @@ Weight packed_weight(at::Tensor packed, LinearFormat format, std::int64_t output
   TORCH_CHECK(packed.sizes() == at::IntArrayRef({outputs, Layout(format, inputs).bytes}), "bytes ",
               packed.sizes(), " are not those of a weight [", outputs, ", ", inputs, "]");
   const at::Device device = packed.device();
-  const WeightFormat& functions =
-      format == LinearFormat::kInt8 ? kFunctions<LinearFormat::kInt8> : kFunctions<LinearFormat::kInt4>;
+  const WeightFormat& functions = format == LinearFormat::kInt8
+                                      ? kPackedFormat<multiply<LinearFormat::kInt8>>
+                                      : kPackedFormat<multiply<LinearFormat::kInt4>>;
   return {functions, {std::move(packed)}, outputs, inputs, dtype, device};
 }
 

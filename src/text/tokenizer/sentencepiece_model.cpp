@@ -17,7 +17,7 @@ namespace tte::text {
 namespace {
 
 constexpr std::uintmax_t kMaxModelBytes = std::uintmax_t{64} << 20;
-constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581
+constexpr std::string_view kMetaspace = "\xE2\x96\x81";  // U+2581
 
 // The unigram model and all that sentencepiece does around it, by sentencepiece itself.
 class UnigramModel final : public SubwordModel {
@@ -106,7 +106,7 @@ void set_spec_pipeline(TokenizerParts& parts, const SentencePieceModel& model, b
     parts.normalizer.add(Normalizer::Replace{regex("\\A +| +\\z", where), ""});
     parts.normalizer.add(Normalizer::Replace{regex(" {2,}", where), " "});
   }
-  const std::string space(kSpace);
+  const std::string space(kMetaspace);
   if (model.escape_whitespaces) parts.normalizer.add(Normalizer::Replace{Splitter::from_string(" "), space});
   if (model.add_dummy_prefix) {
     if (legacy)
@@ -137,8 +137,8 @@ void set_llama_pipeline(TokenizerParts& parts, const TokenizerConfig& config) {
   using Prepend = MetaspaceStep::Prepend;
   const Prepend prepend = !prefix ? Prepend::kNever : legacy ? Prepend::kAlways : Prepend::kFirst;
   parts.pre_tokenizer.emplace_back(std::in_place_type<MetaspaceStep>,
-                                   MetaspaceStep{std::string(kSpace), prepend, false});
-  parts.decoder.replace.emplace_back(kSpace, " ");
+                                   MetaspaceStep{std::string(kMetaspace), prepend, false});
+  parts.decoder.replace.emplace_back(kMetaspace, " ");
   parts.decoder.byte_fallback = true;
   if (prefix) parts.decoder.dropped_prefix = std::string(1, ' ');
   parts.named_defaults = {{"bos_token", "<s>"}, {"eos_token", "</s>"}, {"unk_token", "<unk>"}};
@@ -178,7 +178,7 @@ TokenizerParts read_sentencepiece(const std::filesystem::path& file, const Token
   } else {
     const bool legacy = config.json.flag("legacy", true);
     if (model.type == SentencePieceModel::kBpe) set_spec_pipeline(parts, model, legacy, where);
-    parts.decoder.replace.emplace_back(kSpace, " ");
+    parts.decoder.replace.emplace_back(kMetaspace, " ");
     parts.decoder.byte_fallback = model.byte_fallback;
     if (model.bos_id >= 0) parts.named_defaults.emplace_back("bos_token", model.bos_piece);
     if (model.eos_id >= 0) parts.named_defaults.emplace_back("eos_token", model.eos_piece);

@@ -16,7 +16,7 @@ bool less_backwards(std::string_view a, std::string_view b) {
 }
 
 // Strings [begin, end) of the sorted order that share a node.
-struct Range {
+struct Siblings {
   std::size_t begin, end;
 };
 
@@ -34,11 +34,11 @@ StringMatcher::StringMatcher(const std::vector<std::string>& strings) {
   }
   // The nodes of one depth after those of the depth before, which makes siblings neighbours.
   nodes_.emplace_back();
-  std::vector<Range> ranges = {{0, order.size()}};
+  std::vector<Siblings> ranges = {{0, order.size()}};
   std::size_t level = 0;  // First node of this depth.
   for (std::size_t depth = 0; level < nodes_.size(); ++depth) {
     const std::size_t level_end = nodes_.size();
-    std::vector<Range> below;
+    std::vector<Siblings> below;
     for (std::size_t n = level; n < level_end; ++n) {
       auto [at, end] = ranges[n - level];
       while (at < end && strings[order[at]].size() == depth) ++at;  // Wholly read: they come first.

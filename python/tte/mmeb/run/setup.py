@@ -12,7 +12,6 @@ from typing import Any
 
 from tte import _command, _options, _tte
 from tte._models import Embedder, Reasoner
-from tte._remote import RemoteReasoner
 from tte._rerank import Reranker
 from tte.mmeb.data import options
 from tte.mmeb.data.loaders import Source
@@ -45,17 +44,7 @@ def add_source(parser: argparse.ArgumentParser, *, required: bool = True) -> Non
 def add_reasoner(parser: argparse.ArgumentParser, *, store_required: bool = False) -> None:
     """Add the options of thinking and of where traces are kept."""
     group = parser.add_argument_group("thinking")
-    group.add_argument(
-        "--reasoner", type=_command.name, metavar="PATH|URL",
-        help='folder or hub id; "nano": the bundled one; http(s)://...: an OpenAI-compatible server',
-    )  # fmt: skip
-    group.add_argument("--reasoner-model", type=_command.name, metavar="NAME", help="name of the model on that server")
-    group.add_argument(
-        "--reasoner-key-env", type=_command.name, default="OPENAI_API_KEY", metavar="NAME",
-        help="environment variable that has the server's key (OPENAI_API_KEY)",
-    )  # fmt: skip
-    group.add_argument("--reasoner-requests", type=int, default=8, metavar="N", help="requests at the same time (8)")
-    _command.add_loading(group, "reasoner")
+    _command.add_reasoner(group)
     group.add_argument(
         "--think", choices=THINK_MODES, help="who gets a trace; default: recipe with a reasoner, else never"
     )
@@ -113,22 +102,6 @@ def _numbers(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"backend": _command.backend(arguments), "media_limits": _command.media_limits(arguments), **numbers}
 
 
-def _reasoner(arguments: argparse.Namespace, numbers: dict[str, Any]) -> Reasoner:
-    name, loading = arguments.reasoner, _command.loading(vars(arguments), "reasoner")
-    if name.lower().startswith(("http://", "https://")):
-        if not arguments.reasoner_model:
-            raise _tte.InputError("--reasoner is a server: give --reasoner-model, the model's name there.")
-        if loading.pop("adapter"):
-            raise _tte.InputError("--reasoner-adapter is of a checkpoint, but --reasoner is a server: leave it out.")
-        return RemoteReasoner(
-            name, arguments.reasoner_model, api_key_env=arguments.reasoner_key_env,
-            max_concurrent=arguments.reasoner_requests, media_limits=numbers["media_limits"], **loading,
-        )  # fmt: skip
-    if arguments.reasoner_model:
-        raise _tte.InputError("--reasoner-model is of a server: give --reasoner its URL, http(s)://...")
-    return Reasoner(name, **loading, **numbers)
-
-
 @contextmanager
 def system(arguments: argparse.Namespace, traces: Path) -> Iterator[System]:
     """Load the models and open the trace store.
@@ -153,7 +126,7 @@ def system(arguments: argparse.Namespace, traces: Path) -> Iterator[System]:
     if getattr(arguments, "embedder", None):
         embedder = Embedder(arguments.embedder, **_command.loading(vars(arguments)), **numbers)
     if think != "never":
-        reasoner = _reasoner(arguments, numbers)
+        reasoner = _command.reasoner(vars(arguments), numbers)
     store = TraceStore(traces) if reasoner is not None else None
     try:
         yield System(
