@@ -76,6 +76,7 @@ void bind_tokens(py::module_& module) {
       .def_property_readonly("origins",
                              [](const TokenEmbeddings& self) {
                                std::vector<std::uint8_t> out;
+                               out.reserve(self.origins.size());
                                for (const TokenOrigin origin : self.origins)
                                  out.push_back(static_cast<std::uint8_t>(origin));
                                return copy_of(out);
@@ -87,6 +88,7 @@ void bind_tokens(py::module_& module) {
 
 }  // namespace
 
+// NOLINTNEXTLINE(readability-function-size): a list of what there is.
 void bind_embedder(py::module_& module) {
   py::class_<Embeddings>(module, "Embeddings", "Vectors of a call, with errors and timings.")
       .def(

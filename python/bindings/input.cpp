@@ -64,6 +64,7 @@ std::string to_text(const py::object& value, const std::string& name) {
   return {data, static_cast<std::size_t>(size)};
 }
 
+// NOLINTNEXTLINE(readability-function-size): a list of what there is.
 void bind_inputs(py::module_& module) {
   py::enum_<Alpha>(module, "Alpha", "What to do with transparency.")
       .value("DROP", Alpha::kDrop, "Forget it, as transformers does with files.")

@@ -15,6 +15,7 @@
 
 namespace tte::python {
 
+// NOLINTNEXTLINE(readability-function-size): a list of what there is.
 void bind_options(py::module_& module) {
   py::enum_<Side>(module, "Side", "The two sides of a retrieval pair.")
       .value("QUERY", Side::kQuery)

@@ -72,6 +72,7 @@ void bind_load_options(py::module_& module) {
 
 }  // namespace
 
+// NOLINTNEXTLINE(readability-function-size): a list of what there is.
 void bind_reasoner(py::module_& module) {
   bind_load_options(module);
   py::class_<AdapterBase>(module, "AdapterBase", "The model that an adapter changes.")

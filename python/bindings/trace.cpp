@@ -49,6 +49,7 @@ Trace trace_of(const py::tuple& state) {
 
 }  // namespace
 
+// NOLINTNEXTLINE(readability-function-size): a list of what there is.
 void bind_trace(py::module_& module) {
   py::enum_<FinishReason>(module, "FinishReason", "Why a trace ended.")
       .value("STOP", FinishReason::kStop, "An end token or a stop string.")

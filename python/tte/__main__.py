@@ -173,8 +173,9 @@ def _embedding(settings: dict[str, Any], arguments: argparse.Namespace) -> tuple
 
     def embed(items: list[_index.Entry], store: TraceStore | None, keep: _index.Keep) -> dict[int, str]:
         result = think_then_embed(
-            [_index.made(item, arguments.allow_urls) for item in items], reasoner=reasoner, embedder=embedder, think=thinks,
-            task=settings["task"], side=arguments.side, on_error="skip", progress=False, store=store, on_vector=keep,
+            [_index.made(item, arguments.allow_urls) for item in items], reasoner=reasoner, embedder=embedder,
+            think=thinks, task=settings["task"], side=arguments.side, on_error="skip", progress=False, store=store,
+            on_vector=keep,
         )  # fmt: skip
         return {error.index: error.message for error in result.errors}
 

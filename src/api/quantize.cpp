@@ -127,7 +127,7 @@ void copy_files(const base::Checkpoint& checkpoint, const NewFolder& to) {
   for (auto folder = folders.rbegin(); folder != folders.rend(); ++folder) {
     for (const auto& entry : fs::directory_iterator(*folder)) {
       const fs::path name = entry.path().filename();
-      if (entry.is_regular_file() && !name.string().starts_with(".") && !holds_weights(name))
+      if (entry.is_regular_file() && !name.string().starts_with('.') && !holds_weights(name))
         fs::copy_file(entry.path(), to / name, kOver);
     }
     for (const fs::path& module : module_folders(checkpoint)) {

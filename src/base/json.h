@@ -152,7 +152,7 @@ T require(const JsonObject& object, const std::string& key) {
 // The same, but `fallback` when the key is absent or null.
 template <typename T>
 T get_or(const JsonObject& object, const std::string& key, T fallback) {
-  return object.has(key) ? require<T>(object, key) : fallback;
+  return object.has(key) ? require<T>(object, key) : std::move(fallback);
 }
 
 }  // namespace tte::base

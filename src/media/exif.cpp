@@ -82,7 +82,7 @@ int xmp_orientation(Bytes xmp) {
     std::string_view rest = text.substr(at + kKey.size());
     if (rest.starts_with("=\"")) {
       rest.remove_prefix(2);
-    } else if (rest.starts_with(">")) {
+    } else if (rest.starts_with('>')) {
       rest.remove_prefix(1);
     } else {
       continue;

@@ -135,6 +135,7 @@ std::vector<int> sample_frames_evenly(int total, std::optional<double> source_fp
   std::vector<int> indices;
   const double step =
       static_cast<double>(total - 1) / static_cast<double>(std::max<std::int64_t>(count - 1, 1));
+  indices.reserve(static_cast<std::size_t>(count));
   for (std::int64_t i = 0; i < count; ++i)
     indices.push_back(static_cast<int>(round_half_even(static_cast<double>(i) * step)));
   if (count > 1) indices.back() = total - 1;

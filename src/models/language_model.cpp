@@ -215,6 +215,7 @@ LanguageModel::Prepared LanguageModel::prepare(const RaggedBatch& batch, const S
   const at::Device device = embedding_.device();
   const at::ScalarType dtype = embedding_.scalar_type();
   std::vector<std::int64_t> tokens;
+  tokens.reserve(batch.segments.size());
   for (const Segment& segment : batch.segments) tokens.push_back(segment.tokens);
   Prepared out;
   if (batch.hidden.defined()) {

@@ -482,6 +482,7 @@ const Instruction& Recipe::preset(const Task& task) const {
   const auto family = presets.find(task.family);
   if (family == presets.end()) {
     std::vector<std::string> names;
+    names.reserve(presets.size());
     for (const auto& [key, value] : presets) names.push_back(key);
     throw InputError(fmt::format("The task \"{}\" is not one of the recipe \"{}\", which has {}.",
                                  printable(task.family, 40), name,

@@ -313,6 +313,7 @@ void StateDict::Checkpoint::adapt(const Adapter& adapter, const Naming& naming) 
                                    adapter.file->file()->name(), printable(tensors[it->second].name),
                                    printable(tensors[replacement.index].name), printable(target)));
     }
+    // NOLINTNEXTLINE(performance-unnecessary-copy-initialization): what it is copied of changes below.
     const std::vector<std::string> both = place_of(target);
     if (replacement.untied && both.size() > 1) {
       const std::string& other = both[0] == target ? both[1] : both[0];

@@ -61,6 +61,7 @@ base::Digest sample(const at::Tensor& tensor) {
   const std::int64_t size = bytes.numel();
   const std::int64_t length = std::min(kSampleBytes, size);
   std::vector<at::Tensor> pieces;
+  pieces.reserve(kSamples);
   for (std::int64_t i = 0; i < kSamples; ++i) {
     pieces.push_back(bytes.narrow(0, (size - length) / (kSamples - 1) * i, length));
   }

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace tte::models::qwen {
 
@@ -43,7 +44,7 @@ TextRules qwen2_rules() {
   text.rms_norm_eps = 1e-5;
   text.rope_theta = 1e6;
   TextRules rules;
-  rules.defaults = text;
+  rules.defaults = std::move(text);
   rules.sections = {16, 24, 24};
   return rules;
 }
@@ -60,7 +61,7 @@ TextRules qwen3_rules() {
   text.max_positions = 32768;
   text.qk_norm = true;
   TextRules rules;
-  rules.defaults = text;
+  rules.defaults = std::move(text);
   rules.free_head_dim = true;
   return rules;
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace tte::models::qwen3_5 {
@@ -74,7 +75,7 @@ TextRules plain_rules() {
   text.gated = true;
   text.norm_scale = kernels::NormScale::kOnePlusWeight;
   TextRules rules;
-  rules.defaults = text;
+  rules.defaults = std::move(text);
   rules.sections = {11, 11, 10};
   rules.interleaved = true;
   rules.partial_rotary = 0.25;
