@@ -117,8 +117,7 @@ def _think(arguments: argparse.Namespace) -> None:
 
         trace = reasoner.think(
             [item], instruction=arguments.instruction, task=arguments.task, side=arguments.side, progress=False,
-            max_new_tokens=arguments.max_new_tokens, temperature=arguments.temperature, on_token=write,
-            allow_urls=arguments.allow_urls,
+            on_token=write, allow_urls=arguments.allow_urls, **_command.decoding(vars(arguments)),
         )[0]  # fmt: skip
         print(f"\n-- {len(trace.token_ids)} tokens, {trace.finish.name.lower()}")
 
@@ -175,7 +174,7 @@ def _embedding(settings: dict[str, Any], arguments: argparse.Namespace) -> tuple
         result = think_then_embed(
             [_index.made(item, arguments.allow_urls) for item in items], reasoner=reasoner, embedder=embedder,
             think=thinks, task=settings["task"], side=arguments.side, on_error="skip", progress=False, store=store,
-            on_vector=keep,
+            on_vector=keep, **_command.decoding(settings),
         )  # fmt: skip
         return {error.index: error.message for error in result.errors}
 
@@ -188,10 +187,11 @@ def _embed(arguments: argparse.Namespace) -> int:
     from tte import InputError, _index
 
     out = _index.target(arguments.out)
-    _command.require_model(arguments, "reasoner")
+    _command.require_model(arguments, "reasoner", *_command.decoding(vars(arguments)))
     names = "task", "side", "dtype", "quantization", "embedder", "reasoner"
     loading = *_command.loading_names(), *_command.loading_names("reasoner"), "reasoner_model", "reasoner_key_env"
     settings = {name: getattr(arguments, name) for name in (*names, *loading)}
+    settings |= _command.decoding(vars(arguments))
     # Found again by whoever searches from elsewhere; names of the hub and of what is bundled stay as they are.
     for name, given in settings.items():
         is_there = os.path.isfile if name.endswith("recipe") else os.path.isdir
@@ -291,8 +291,7 @@ def parser() -> argparse.ArgumentParser:
     think.add_argument("item", metavar="ITEM", nargs="+", help="a text, a file, or JSON, as of `show`")
     think.add_argument("--together", action="store_true", help="the ITEMs are parts of one item")
     think.add_argument("--instruction", metavar="TEXT", help="instead of the recipe's")
-    think.add_argument("--max-new-tokens", type=int, metavar="N", help="most tokens; default: the recipe's, else 512")
-    think.add_argument("--temperature", type=float, metavar="T", help="default: the recipe's, else greedy")
+    _command.add_decoding(think)
     _command.add_numbers(think)
     _preset(think)
     _command.add_backend(think)
@@ -321,7 +320,9 @@ def _add_embed(commands: Any) -> None:
     embed.add_argument("-o", "--out", required=True, metavar="OUT", help="the .npy or .parquet file to write")
     embed.add_argument("--embedder", type=_command.name, default="nano", metavar="PATH", help="default: nano")
     _command.add_loading(embed, also="embedder")
-    _command.add_reasoner(embed.add_argument_group("thinking about each item before it is embedded"))
+    thinking = embed.add_argument_group("thinking about each item before it is embedded")
+    _command.add_reasoner(thinking)
+    _command.add_decoding(thinking)
     embed.add_argument("--frames", action="store_true", help="a folder is one video, and the images in it its frames")
     _command.add_numbers(embed)
     _preset(embed, side="target")

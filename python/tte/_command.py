@@ -105,6 +105,17 @@ _LOADING: dict[str, dict[str, Any]] = {
         "help": """what the chat template reads, such as '{"enable_thinking": false}'""",
     },
 }  # fmt: skip
+_DECODING: dict[str, tuple[Callable[[str], Any] | type[bool], str]] = {
+    "max_new_tokens": (int, "most tokens of a trace; default: the recipe's, else 512"),
+    "max_think_tokens": (int, "when spent inside <think>, the closing tag is forced"),
+    "temperature": (float, "0 is greedy; default: the recipe's, else 0"),
+    "top_p": (float, "keep the smallest set of tokens with this probability"),
+    "top_k": (int, "keep this many tokens"),
+    "min_p": (float, "keep tokens with at least this fraction of the best one's probability"),
+    "repetition_penalty": (float, "1 is off; default: the recipe's, else the checkpoint's"),
+    "seed": (int, "makes sampling repeatable"),
+    "checkpoint_sampling": (bool, "sample as the checkpoint's generation_config.json says"),
+}
 _MEMORY: dict[str, tuple[Callable[[str], int], str]] = {
     "threads": (whole(0, _options.INT32), "threads of an operation; default: one per core"),
     "media_threads": (whole(0, _options.INT32), "threads that decode media; default: a quarter of the cores"),
@@ -138,9 +149,9 @@ def loading_names(role: str = "") -> list[str]:
     return [_dest(own, role) for own in _LOADING]
 
 
-def require_model(arguments: argparse.Namespace, role: str) -> None:
-    """Refuse options of a model that is not given."""
-    for dest in (*loading_names(role), f"{role}_model"):
+def require_model(arguments: argparse.Namespace, role: str, *more: str) -> None:
+    """Refuse options of a model that is not given; `more`: further ones that need it."""
+    for dest in (*loading_names(role), f"{role}_model", *more):
         if getattr(arguments, dest, None) is not None and getattr(arguments, role) is None:
             raise _tte.InputError(f"{_flag(dest)} is given without {_flag(role)}: give that too, or leave it out.")
 
@@ -185,6 +196,19 @@ def reasoner(given: Mapping[str, Any], numbers: Mapping[str, Any]) -> Reasoner:
     if model:
         raise _tte.InputError("--reasoner-model is of a server: give --reasoner its URL, http(s)://...")
     return Reasoner(source, **loads, **numbers)
+
+
+def add_decoding(parser: argparse._ActionsContainer) -> None:
+    """Add the options of how traces are written."""
+    for own, (kind, text) in _DECODING.items():
+        value: dict[str, Any] = {"type": kind, "metavar": "N"}
+        option = {"action": "store_const", "const": True} if kind is bool else value
+        parser.add_argument(_flag(own), help=text, **option)
+
+
+def decoding(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What of `add_decoding` is given, as keywords of calls."""
+    return {own: given[own] for own in _DECODING if given.get(own) is not None}
 
 
 def add_backend(parser: argparse.ArgumentParser) -> None:

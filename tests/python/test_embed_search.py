@@ -225,6 +225,25 @@ def test_traces_of_another_reasoner_are_not_mixed(capsys: pytest.CaptureFixture[
     assert "is not the model any more" in run(capsys, "search", tmp_path / "a.npy", "a circle", code=2)
 
 
+def test_how_traces_are_written_is_kept_with_the_vectors(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("the red circle")
+    command = ["embed", tmp_path / "a.txt", "-o", tmp_path / "a.npy", "--reasoner", "nano"]
+    written = ["--max-new-tokens", "2", "--temperature", "0.5", "--seed", "3"]
+    run(capsys, *command, *written)
+    expected = tte.think_then_embed(
+        ["the red circle"], side="target", progress=False, max_new_tokens=2, temperature=0.5, seed=3
+    )
+    np.testing.assert_allclose(np.load(tmp_path / "a.npy"), expected.embeddings, atol=1e-6)
+    settings = json.loads((tmp_path / "a.json").read_text())["settings"]
+    assert (settings["max_new_tokens"], settings["temperature"], settings["seed"]) == (2, 0.5, 3)
+    run(capsys, "search", tmp_path / "a.npy", "a circle")
+    (tmp_path / "a.npy.part").mkdir()
+    (tmp_path / "a.npy.part" / "settings.json").write_text(json.dumps(settings))
+    assert "other settings" in run(capsys, *command, "--max-new-tokens", "3", code=2)
+    alone = ["embed", tmp_path / "a.txt", "-o", tmp_path / "b.npy", "--seed", "3"]
+    assert "--seed is given without --reasoner" in run(capsys, *alone, code=2)
+
+
 def test_a_server_thinks_about_items_and_queries(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

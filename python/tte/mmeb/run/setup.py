@@ -20,18 +20,6 @@ from tte.mmeb.run.rerank import Judge
 from tte.mmeb.run.scores import top_of
 from tte.trace_store import TraceStore
 
-_DECODING = {
-    "max_new_tokens": (int, "most tokens per trace; default: the recipe's, else the checkpoint's"),
-    "max_think_tokens": (int, "when spent inside <think>, the closing tag is forced"),
-    "temperature": (float, "0 is greedy; default: the recipe's, else 0"),
-    "top_p": (float, "keep the smallest set of tokens with this probability"),
-    "top_k": (int, "keep this many tokens"),
-    "min_p": (float, "keep tokens with at least this fraction of the best one's probability"),
-    "repetition_penalty": (float, "1 is off; default: the recipe's, else the checkpoint's"),
-    "seed": (int, "makes sampling repeatable"),
-    "checkpoint_sampling": (bool, "sample as the checkpoint's generation_config.json says"),
-}
-
 
 def add_source(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Add the options that say which data."""
@@ -57,10 +45,7 @@ def add_reasoner(parser: argparse.ArgumentParser, *, store_required: bool = Fals
         metavar="FILE",
         help=f"trace store (SQLite){default}",
     )
-    for name, (kind, text) in _DECODING.items():
-        value: dict[str, Any] = {"type": kind, "metavar": "N"}
-        option = {"action": "store_const", "const": True} if kind is bool else value
-        group.add_argument(f"--{name.replace('_', '-')}", help=text, **option)
+    _command.add_decoding(group)
 
 
 def add_work(parser: argparse.ArgumentParser, *, in_flight: bool = True) -> None:
@@ -110,7 +95,7 @@ def system(arguments: argparse.Namespace, traces: Path) -> Iterator[System]:
     """
     _command.require_model(arguments, "reasoner")
     think: ThinkMode = arguments.think or ("recipe" if arguments.reasoner else "never")
-    decoding = {name: getattr(arguments, name) for name in _DECODING if getattr(arguments, name) is not None}
+    decoding = _command.decoding(vars(arguments))
     if think == "never" and (arguments.reasoner or decoding):
         given = "--reasoner" if arguments.reasoner else f"--{next(iter(decoding)).replace('_', '-')}"
         raise _tte.InputError(f"{given} is given, but nothing is reasoned about: leave it out, or give --think.")
