@@ -14,8 +14,8 @@ venv=${TTE_VENV:-.venv}
 apt_packages=$(grep -v '^#' tools/debian-packages.txt)
 # ffmpeg: with the libraries that torchcodec loads, through which mteb reads videos.
 case $what in test|lint) apt_packages="$apt_packages ffmpeg" ;; esac
-[ "$what" = lint ] && apt_packages="$apt_packages clang clang-format"
-[ "$what" = fuzz ] && apt_packages="$apt_packages clang libclang-rt-dev"
+[ "$what" = lint ] && apt_packages="$apt_packages clang clang-format libomp-dev"
+[ "$what" = fuzz ] && apt_packages="$apt_packages clang libclang-rt-dev libomp-dev"
 missing=()
 for package in $apt_packages; do
   dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
