@@ -187,11 +187,11 @@ def _embed(arguments: argparse.Namespace) -> int:
     from tte import InputError, _index
 
     out = _index.target(arguments.out)
-    _command.require_model(arguments, "reasoner", *_command.decoding(vars(arguments)))
+    decoding = _command.decoding(vars(arguments))
+    _command.require_model(arguments, "reasoner", *decoding)
     names = "task", "side", "dtype", "quantization", "embedder", "reasoner"
     loading = *_command.loading_names(), *_command.loading_names("reasoner"), "reasoner_model", "reasoner_key_env"
-    settings = {name: getattr(arguments, name) for name in (*names, *loading)}
-    settings |= _command.decoding(vars(arguments))
+    settings = {name: getattr(arguments, name) for name in (*names, *loading)} | decoding
     # Found again by whoever searches from elsewhere; names of the hub and of what is bundled stay as they are.
     for name, given in settings.items():
         is_there = os.path.isfile if name.endswith("recipe") else os.path.isdir

@@ -105,7 +105,7 @@ _LOADING: dict[str, dict[str, Any]] = {
         "help": """what the chat template reads, such as '{"enable_thinking": false}'""",
     },
 }  # fmt: skip
-_DECODING: dict[str, tuple[Callable[[str], Any] | type[bool], str]] = {
+_DECODING: dict[str, tuple[Callable[[str], Any], str]] = {
     "max_new_tokens": (int, "most tokens of a trace; default: the recipe's, else 512"),
     "max_think_tokens": (int, "when spent inside <think>, the closing tag is forced"),
     "temperature": (float, "0 is greedy; default: the recipe's, else 0"),
