@@ -332,6 +332,7 @@ def main() -> None:
             for side in processes:
                 reply = ask(side, job)
                 peak[side] = max(peak[side], reply["peak"])
+                print(f"{turn}/{arguments.rounds} {name}, {side}: {reply['seconds']:.2f} s", file=sys.stderr)
                 if turn:  # The first round warms all up.
                     seconds[name][side].append(reply["seconds"])
     report(arguments, loads, seconds, peak)
