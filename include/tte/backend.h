@@ -22,7 +22,7 @@ struct DeviceInfo {
 
 /// What the engines of a backend did since it was made. Counts are sums over its live engines.
 struct BackendStats {
-  std::int64_t engines = 0;
+  std::int64_t engines = 0;  ///< One for each replica of each loaded model.
   std::int64_t steps = 0;
   std::int64_t prefill_tokens = 0;  ///< Prompt tokens that were run.
   std::int64_t decode_tokens = 0;   ///< Tokens that were generated.
@@ -37,8 +37,10 @@ struct BackendStats {
   std::int64_t peak_running = 0;    ///< Most sequences in one step.
 };
 
-/// A device with its kernels, threads and memory. Copies share it, and it lives as long as anything loaded on
-/// it. Checkpoints loaded twice on one backend with the same dtype and options are one model; different
+/// One device, or several, with kernels, threads and memory. Copies share it, and it lives as long as anything loaded on
+/// it. All requests of an item run on one replica (BackendOptions::replicas): the one with least work waiting, in tokens
+/// of prompts, where what it has read before of the item's images or of the beginning of its prompt counts twice in its
+/// favour. Checkpoints loaded twice on one backend with the same dtype and options are one model; different
 /// checkpoints share the tensors that are equal (found by content). Thread-safe.
 class TTE_API Backend {
  public:
@@ -53,11 +55,12 @@ class TTE_API Backend {
   /// Every device that make() would accept, the one that "auto" takes first.
   static std::vector<DeviceInfo> devices();
 
-  [[nodiscard]] const std::string& device() const;  ///< "cpu", "cuda:0".
+  [[nodiscard]] const std::string& device() const;  ///< "cpu", "cuda:0", "cuda:0,cuda:1".
   [[nodiscard]] const BackendOptions& options()
       const;  ///< With every 0 and "auto" replaced by what it became.
   [[nodiscard]] bool supports(const std::string& dtype) const;
   [[nodiscard]] BackendStats stats() const;
+  [[nodiscard]] std::vector<BackendStats> replica_stats() const;  ///< The same of each replica.
 
   class Impl;
   explicit Backend(std::shared_ptr<Impl> impl);

@@ -22,15 +22,19 @@ namespace tte {
 
 /// Where and how models run.
 struct BackendOptions {
-  /// "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1".
+  /// "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1"; several GPUs, as in "cuda:0,cuda:1", or "cuda:all".
   std::string device = "auto";
+  /// Replicas of each model, which run side by side: the items of a call are spread over them, each to the one with
+  /// least work waiting. Unset: one on each device, which is all that a GPU can have. On a CPU they share the weights in
+  /// memory, and divide `threads`, of which each has at least one, `state_bytes` and `vision_cache_bytes` evenly.
+  std::optional<int> replicas;
   /// Threads inside an operation; 0: as many as the machine has cores; at most four a core, or 64. Only those
   /// of tte: the program's own use of torch keeps its number.
   int threads = 0;
   /// Threads that decode and patchify media beside the model; 0: a quarter of the cores, at least one.
   int media_threads = 0;
-  /// Bytes that sequence states (KV caches) of one model may take; 0: a quarter of the device's memory, or an
-  /// eighth of what a limit of address space (ulimit -v) leaves.
+  /// Bytes that sequence states (KV caches) of one model may take on a device; 0: a quarter of the (smallest) device's
+  /// memory, or an eighth of what a limit of address space (ulimit -v) leaves.
   std::int64_t state_bytes = 0;
   /// Tokens in one step: prefill chunks and decode tokens share this budget. Unset: 512 on a CPU, 2048 on a
   /// GPU. A step is how long running sequences wait for their next token and a cancelled call for its end.
@@ -41,7 +45,7 @@ struct BackendOptions {
   /// quote are written sooner, and none is another (speculative decoding by prompt lookup). 0: none; at most 64.
   int prompt_lookup_tokens = 8;
   static constexpr int kMostGuesses = 64;
-  /// Bytes of vision features kept for reuse, per backend.
+  /// Bytes of vision features kept for reuse on a device.
   std::int64_t vision_cache_bytes = std::int64_t{256} << 20;
 
   bool operator==(const BackendOptions&) const = default;

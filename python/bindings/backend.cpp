@@ -45,6 +45,7 @@ void bind_backend(py::module_& module) {
   py::class_<BackendOptions>(module, "BackendOptions", "Where and how models run.")
       .def(py::init<>())
       .def_readwrite("device", &BackendOptions::device)
+      .def_readwrite("replicas", &BackendOptions::replicas)
       .def_readwrite("threads", &BackendOptions::threads)
       .def_readwrite("media_threads", &BackendOptions::media_threads)
       .def_readwrite("state_bytes", &BackendOptions::state_bytes)
@@ -53,14 +54,15 @@ void bind_backend(py::module_& module) {
       .def_readwrite("prompt_lookup_tokens", &BackendOptions::prompt_lookup_tokens)
       .def_readwrite("vision_cache_bytes", &BackendOptions::vision_cache_bytes);
 
-  py::class_<Backend, Holder<Backend>>(module, "Backend", "A device with its kernels, threads and memory.")
+  py::class_<Backend, Holder<Backend>>(module, "Backend", "Devices with their kernels, threads and memory.")
       .def_static("make", &Backend::make, py::arg("options"), py::call_guard<RunningCall>())
       .def_static("shared", &Backend::shared, py::arg("options"), py::call_guard<RunningCall>())
       .def_static("devices", &Backend::devices)
       .def_property_readonly("device", &Backend::device)
       .def_property_readonly("options", &Backend::options)
       .def("supports", &Backend::supports, py::arg("dtype"))
-      .def("stats", &Backend::stats);
+      .def("stats", &Backend::stats)
+      .def("replica_stats", &Backend::replica_stats);
 }
 
 }  // namespace tte::python

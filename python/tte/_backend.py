@@ -1,4 +1,4 @@
-"""The device that models run on, with its threads and memory."""
+"""The devices that models run on, with their threads and memory."""
 
 from __future__ import annotations
 
@@ -11,22 +11,30 @@ from tte._pickled import again
 
 @named
 class Backend:
-    """A device with its kernels, threads and memory, shared by every model loaded on it.
+    """One device, or several, with kernels, threads and memory, shared by every model loaded on it.
+
+    With several replicas of each model, the items of a call are spread over them, and all requests of an item run on
+    one: the one with least work waiting, in tokens of prompts, where what it has read before of the item's images or of
+    the beginning of its prompt counts twice in its favour.
 
     Args:
-        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1".
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1"; several GPUs, as in "cuda:0,cuda:1", or
+            "cuda:all".
+        replicas: replicas of each model that run side by side. None: one on each device, which is all that a GPU can
+            have. On a CPU they share the weights in memory, and divide `threads`, of which each has at least one,
+            `state_bytes` and `vision_cache_bytes` evenly.
         threads: threads inside an operation, which are made with the backend; 0: one per core.
         media_threads: threads that decode and patchify beside the model for one call, and there is one more for others;
             0: a quarter of the cores.
-        state_bytes: memory for the sequence states (KV caches) of one model; 0: a quarter of the device's, or, where
-            address space is limited (`ulimit -v`), an eighth of what is left of it if that is less.
+        state_bytes: memory for the sequence states (KV caches) of one model on a device; 0: a quarter of the (smallest)
+            device's, or, where address space is limited (`ulimit -v`), an eighth of what is left of it if that is less.
         max_step_tokens: tokens in one step; prefill chunks and decode tokens share this budget. None: 512 on a
             CPU, 2048 on a GPU. A step is how long running sequences wait for their next token.
         max_running: sequences that run at the same time in one engine.
         prompt_lookup_tokens: tokens that are guessed of a trace in one step, where its last tokens stood before in
             prompt or trace: traces that quote are written sooner, and none is another (speculative decoding by prompt
             lookup). 0: none; at most 64.
-        vision_cache_bytes: memory for vision features that are kept for reuse.
+        vision_cache_bytes: memory for vision features that are kept for reuse on a device.
 
     Raises:
         DeviceError: the device is not available; the message lists those that are. Or the system does not give the
@@ -36,10 +44,11 @@ class Backend:
 
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         device: str = "auto",
         *,
+        replicas: int | None = None,
         threads: int = 0,
         media_threads: int = 0,
         state_bytes: int = 0,
@@ -50,6 +59,7 @@ class Backend:
     ) -> None:
         options = _tte.BackendOptions()
         options.device = _options.device(device)
+        options.replicas = _options.optional(_options.whole, replicas, "replicas", 1, _options.INT32)
         options.threads = _options.count(threads, "threads")
         options.media_threads = _options.count(media_threads, "media_threads")
         options.state_bytes = _options.whole(state_bytes, "state_bytes")
@@ -74,23 +84,29 @@ class Backend:
 
     @property
     def device(self) -> str:
-        """Name of the device: "cpu", "cuda:0"."""
+        """Name of the device: "cpu", "cuda:0", "cuda:0,cuda:1"."""
         return self._native.device
 
     @property
     def stats(self) -> _tte.BackendStats:
-        """Steps, tokens and reuse, summed over the live engines."""
+        """Steps, tokens and reuse, summed over the live engines: one for each replica of each model."""
         return self._native.stats()
+
+    @property
+    def replica_stats(self) -> list[_tte.BackendStats]:
+        """The same of each replica."""
+        return self._native.replica_stats()
 
     def __reduce__(self) -> Any:
         options = self._native.options
         return again, (Backend, {name: getattr(options, name) for name in _BACKEND_OPTIONS})
 
     def __repr__(self) -> str:
-        return f"Backend({self.device!r}, threads={self._native.options.threads})"
+        options = self._native.options
+        return f"Backend({self.device!r}, replicas={options.replicas}, threads={options.threads})"
 
 
 _BACKEND_OPTIONS = (
-    "device", "threads", "media_threads", "state_bytes", "max_step_tokens", "max_running",
+    "device", "replicas", "threads", "media_threads", "state_bytes", "max_step_tokens", "max_running",
     "prompt_lookup_tokens", "vision_cache_bytes",
 )  # fmt: skip

@@ -117,6 +117,7 @@ _DECODING: dict[str, tuple[Callable[[str], Any], str]] = {
     "checkpoint_sampling": (bool, "sample as the checkpoint's generation_config.json says"),
 }
 _MEMORY: dict[str, tuple[Callable[[str], int], str]] = {
+    "replicas": (count, "replicas of each model that share the work; default: one, on several GPUs one on each"),
     "threads": (whole(0, _options.INT32), "threads of an operation; default: one per core"),
     "media_threads": (whole(0, _options.INT32), "threads that decode media; default: a quarter of the cores"),
     "state_bytes": (whole(0, _options.INT64), "memory for the states of sequences; default: a quarter of the device's"),
@@ -215,8 +216,9 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     """Add the options of where models run and how much memory they take, which messages name as tte.Backend's."""
     group = parser.add_argument_group("device and memory")
     group.add_argument(
-        "--device", type=name, default="auto", help='"auto" (a GPU if there is one), "cpu", "cuda", "cuda:1"'
-    )
+        "--device", type=name, default="auto",
+        help='"auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "cuda:0,cuda:1", "cuda:all"',
+    )  # fmt: skip
     for own, (kind, text) in _MEMORY.items():
         group.add_argument(_flag(own), type=kind, metavar="N", help=text)
 

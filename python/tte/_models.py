@@ -149,7 +149,7 @@ class Reasoner(_Model):
         path_or_id: folder of a checkpoint as `save_pretrained` writes it, a hub id, or "nano" for the bundled one. The
             folder or id of a PEFT adapter loads the model that its adapter_config.json names, with the adapter. Weights
             of few bits (FP8, compressed-tensors) become numbers of the dtype.
-        device: "auto", "cpu", "cuda", "cuda:1"; or hand in a `backend`.
+        device: "auto", "cpu", "cuda", "cuda:1", "cuda:0,cuda:1", "cuda:all"; or hand in a `backend`.
         dtype: "auto" (the checkpoint's own), "float32", "bfloat16", "float16".
         recipe: a recipe file or the name of a bundled recipe; default: `recipe.json` of the checkpoint, else the
             bundled one that fits the checkpoint, else what its sentence-transformers files say, else the checkpoint's

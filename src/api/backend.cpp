@@ -70,23 +70,48 @@ base::LinearFormat linears_of(const base::Checkpoint& checkpoint, const std::str
   return stored.value_or(*asked);
 }
 
+// EngineStats and BackendStats have the same counts.
+template <typename Stats>
+void add(const Stats& stats, BackendStats& out) {
+  out.steps += stats.steps;
+  out.prefill_tokens += stats.prefill_tokens;
+  out.decode_tokens += stats.decode_tokens;
+  out.guessed_tokens += stats.guessed_tokens;
+  out.right_guesses += stats.right_guesses;
+  out.drafted_tokens += stats.drafted_tokens;
+  out.right_drafts += stats.right_drafts;
+  out.reused_tokens += stats.reused_tokens;
+  out.head_tokens += stats.head_tokens;
+  out.vision_encoded += stats.vision_encoded;
+  out.vision_reused += stats.vision_reused;
+  out.peak_running = std::max(out.peak_running, stats.peak_running);
+}
+
 }  // namespace
 
 Backend::Impl::Impl(const BackendOptions& options) : options_(options) {
   options.validate();
-  device_ = api::choose_device(options.device);
-  if (device_.name != "cpu") kernels::load_cuda();
-  options_.device = device_.name;
+  const std::vector<DeviceInfo> devices = api::choose_devices(options.device);
+  if (devices.front().name != "cpu") kernels::load_cuda();
+  options_.device = api::names_of(devices);
   if (options_.threads == 0) options_.threads = std::min(at::get_num_threads(), base::most_threads());
   options_.media_threads = base::media_threads(options.media_threads);
-  if (options_.state_bytes == 0) options_.state_bytes = api::default_state_bytes(device_);
+  if (options_.state_bytes == 0) options_.state_bytes = api::default_state_bytes(devices);
   if (!options_.max_step_tokens) {
-    options_.max_step_tokens = static_cast<int>(models::step_size(api::torch_device(device_).type()).tokens);
+    options_.max_step_tokens =
+        static_cast<int>(models::step_size(api::torch_device(devices.front()).type()).tokens);
   }
+  std::vector<api::Share> shares = api::share_out(devices, options_);
+  options_.replicas = static_cast<int>(shares.size());
   store_ = std::make_shared<weights::WeightStore>();
-  base::check_room_for(options_.threads + options_.media_threads + 2);
+  base::check_room_for(std::max(options_.threads, *options_.replicas) + options_.media_threads + 2);
   base::touch_thread_locals();
-  executor_ = std::make_shared<engine::Executor>(options_.threads, options_.vision_cache_bytes);
+  for (api::Share& share : shares) {
+    auto executor = std::make_shared<engine::Executor>(share.threads, share.vision_cache_bytes,
+                                                       api::torch_device(share.device));
+    replicas_.push_back({std::move(share), std::move(executor)});
+  }
+  router_ = std::make_unique<api::Router>(replicas_.size());
   media_pool_ = std::make_unique<base::ThreadPool>(options_.media_threads);
 }
 
@@ -103,7 +128,7 @@ std::shared_ptr<const prompt::CheckpointFiles> Backend::Impl::read_files(const b
 weights::Placement Backend::Impl::placement_of(const base::Checkpoint& checkpoint, const std::string& dtype,
                                                const std::string& quantization) const {
   weights::Placement placement;
-  placement.device = api::torch_device(device_);
+  placement.device = api::torch_device(replicas_.front().share.device);
   placement.store = store_;
   placement.dtype = dtype == "auto" ? models::declared_dtype(checkpoint) : base::parse_dtype(dtype);
   if (!placement.dtype && dtype != "auto") {
@@ -117,36 +142,50 @@ weights::Placement Backend::Impl::placement_of(const base::Checkpoint& checkpoin
   return placement;
 }
 
+std::vector<std::shared_ptr<const models::Model>> Backend::Impl::load_models(
+    const base::Checkpoint& checkpoint, models::ModelOptions options, std::int64_t state_parts) const {
+  std::vector<std::shared_ptr<const models::Model>> out;
+  for (const Replica& replica : replicas_) {
+    options.placement.device = api::torch_device(replica.share.device);
+    options.state_bytes = replica.share.state_bytes / state_parts;
+    out.push_back(models::load_model(checkpoint, options));
+  }
+  return out;
+}
+
 std::shared_ptr<const api::LoadedModel> Backend::Impl::load(const base::Checkpoint& checkpoint,
                                                             const LoadOptions& options,
                                                             const prompt::Recipe& recipe) {
   models::ModelOptions model_options = prompt::model_options(recipe);
   model_options.placement = placement_of(checkpoint, options.dtype, options.quantization);
-  model_options.state_bytes = options_.state_bytes;
   const std::string key = model_options.key() + stamps(checkpoint);
   const std::lock_guard loading(load_mutex_);
   {
     const std::lock_guard lock(models_mutex_);
     if (auto model = models_[key].lock()) return model;
   }
-  auto files = read_files(checkpoint);
-  auto model = models::load_model(checkpoint, model_options);
+  const auto loaded =
+      std::make_shared<api::LoadedModel>(api::LoadedModel{checkpoint, read_files(checkpoint), {}});
   engine::EngineOptions engine_options;
   engine_options.max_step_tokens = *options_.max_step_tokens;
   engine_options.max_step_patches = models::step_size(model_options.placement.device.type()).patches;
   engine_options.max_running = options_.max_running;
   engine_options.prompt_lookup_tokens = options_.prompt_lookup_tokens;
-  auto engine = std::make_unique<engine::Engine>(model, files->tokenizer, executor_, engine_options);
-  auto loaded = std::make_shared<const api::LoadedModel>(
-      api::LoadedModel{checkpoint, std::move(files), std::move(model), std::move(engine)});
+  engine_options.state_sharers = replicas_.front().share.sharers;
+  const auto models = load_models(checkpoint, model_options);
+  for (std::size_t i = 0; i < replicas_.size(); ++i) {
+    auto engine = std::make_unique<engine::Engine>(models[i], loaded->files->tokenizer, replicas_[i].executor,
+                                                   engine_options);
+    loaded->replicas.push_back({models[i], std::move(engine)});
+  }
   const std::lock_guard lock(models_mutex_);
   std::erase_if(models_, [](const auto& entry) { return entry.second.expired(); });
   models_[key] = loaded;
   return loaded;
 }
 
-std::shared_ptr<engine::Draft> Backend::Impl::load_draft(const api::LoadedModel& target,
-                                                         const DraftOptions& options) {
+std::vector<std::shared_ptr<engine::Draft>> Backend::Impl::load_draft(const api::LoadedModel& target,
+                                                                      const DraftOptions& options) {
   if (options.tokens < 1 || options.tokens > BackendOptions::kMostGuesses) {
     throw InputError(fmt::format("The draft's tokens are {}: they must be from 1 to {}.", options.tokens,
                                  BackendOptions::kMostGuesses));
@@ -166,10 +205,10 @@ std::shared_ptr<engine::Draft> Backend::Impl::load_draft(const api::LoadedModel&
   model_options.placement = placement_of(checkpoint, options.dtype, options.quantization);
   // Address space on a CPU, where what is taken counts against the target's; memory on a GPU.
   constexpr std::int64_t kGpuPart = 8;
-  model_options.state_bytes = options_.state_bytes / (model_options.placement.device.is_cpu() ? 1 : kGpuPart);
-  auto model = models::load_model(checkpoint, model_options);
-  model->check_generates();
-  for (const auto& [each, path] : {std::pair(model.get(), &name), std::pair(target.model.get(), &of)}) {
+  const auto models =
+      load_models(checkpoint, model_options, model_options.placement.device.is_cpu() ? 1 : kGpuPart);
+  models.front()->check_generates();
+  for (const auto& [each, path] : {std::pair(models.front().get(), &name), std::pair(&target.model(), &of)}) {
     const auto state = each->start(0);
     if (state && state->cuttable()) continue;
     throw ModelError(fmt::format(
@@ -177,10 +216,13 @@ std::shared_ptr<engine::Draft> Backend::Impl::load_draft(const api::LoadedModel&
         "a wrong guess. Leave the draft out.",
         name, of, *path, each->info().family));
   }
-  return std::make_shared<engine::Draft>(std::move(model), target.model, options.tokens);
+  std::vector<std::shared_ptr<engine::Draft>> drafts;
+  for (std::size_t i = 0; i < models.size(); ++i)
+    drafts.push_back(std::make_shared<engine::Draft>(models[i], target.replicas[i].model, options.tokens));
+  return drafts;
 }
 
-BackendStats Backend::Impl::stats() {
+std::vector<BackendStats> Backend::Impl::replica_stats() {
   std::vector<std::shared_ptr<const api::LoadedModel>> live;
   {
     const std::lock_guard lock(models_mutex_);
@@ -188,22 +230,12 @@ BackendStats Backend::Impl::stats() {
       if (auto alive = model.lock()) live.push_back(std::move(alive));
     }
   }
-  BackendStats out;
+  std::vector<BackendStats> out(replicas_.size());
   for (const auto& model : live) {
-    const engine::EngineStats stats = model->engine->stats();
-    ++out.engines;
-    out.steps += stats.steps;
-    out.prefill_tokens += stats.prefill_tokens;
-    out.decode_tokens += stats.decode_tokens;
-    out.guessed_tokens += stats.guessed_tokens;
-    out.right_guesses += stats.right_guesses;
-    out.drafted_tokens += stats.drafted_tokens;
-    out.right_drafts += stats.right_drafts;
-    out.reused_tokens += stats.reused_tokens;
-    out.head_tokens += stats.head_tokens;
-    out.vision_encoded += stats.vision_encoded;
-    out.vision_reused += stats.vision_reused;
-    out.peak_running = std::max(out.peak_running, stats.peak_running);
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      out[i].engines += 1;
+      add(model->replicas[i].engine->stats(), out[i]);
+    }
   }
   return out;
 }
@@ -235,7 +267,7 @@ std::vector<DeviceInfo> Backend::devices() {
 }
 
 const std::string& Backend::device() const {
-  return impl_->device().name;
+  return impl_->options().device;
 }
 
 const BackendOptions& Backend::options() const {
@@ -244,11 +276,20 @@ const BackendOptions& Backend::options() const {
 
 bool Backend::supports(const std::string& dtype) const {
   const auto known = base::parse_dtype(dtype);
-  return known && std::ranges::count(impl_->device().dtypes, base::dtype_name(*known)) > 0;
+  return known && std::ranges::count(impl_->dtypes(), base::dtype_name(*known)) > 0;
 }
 
 BackendStats Backend::stats() const {
-  return impl_->stats();
+  BackendStats out;
+  for (const BackendStats& stats : impl_->replica_stats()) {
+    out.engines += stats.engines;
+    add(stats, out);
+  }
+  return out;
+}
+
+std::vector<BackendStats> Backend::replica_stats() const {
+  return impl_->replica_stats();
 }
 
 }  // namespace tte

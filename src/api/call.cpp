@@ -154,11 +154,17 @@ void Call::finish(std::size_t item) {
 void Call::end(std::size_t item, State state) {
   state_[item] = state;
   listeners_.erase(item);
+  places_.erase(item);
   held_bytes_ -= held_[item];
   held_[item] = 0;
   --running_;
   ++ended_;
   if (options_.progress) base::as_it_is([&] { options_.progress(ended_, state_.size()); });
+}
+
+std::size_t Call::replica(std::size_t item, Router& router, const models::Prompt& prompt) {
+  process_.check();  // A lock that was held at a fork is never given back.
+  return places_.try_emplace(item, router, prompt).first->second.replica();
 }
 
 void Call::reserve_bytes(std::size_t item, std::int64_t bytes) {

@@ -20,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "api/replicas.h"
 #include "base/plain_error.h"
 #include "base/process_mark.h"
 #include "base/thread_pool.h"
@@ -73,6 +74,8 @@ class Call {
 
   // Bytes that the item holds until it finishes.
   void reserve_bytes(std::size_t item, std::int64_t bytes);
+  // The replica that runs all requests of the item, until it finishes: chosen by the prompt of the first.
+  [[nodiscard]] std::size_t replica(std::size_t item, Router& router, const models::Prompt& prompt);
   void finish(std::size_t item);
 
   // GenerateRequest::on_token of an item: on_token(id, text) follows on the calling thread, for all tokens that
@@ -128,6 +131,7 @@ class Call {
   std::vector<std::int64_t> held_;
   std::vector<ItemError> errors_;
   std::map<std::size_t, Listener> listeners_;  // Items whose text is being written.
+  std::map<std::size_t, Place> places_;        // Items that a replica has requests of.
   std::size_t window_;
   std::size_t next_ = 0, running_ = 0, preparing_ = 0, ended_ = 0;
   std::int64_t held_bytes_ = 0;

@@ -6,7 +6,7 @@
 
 #include <algorithm>
 #include <fstream>
-#include <thread>
+#include <ranges>
 
 #include "base/dtype.h"
 #include "base/printable.h"
@@ -62,6 +62,16 @@ DeviceInfo host() {
   return {"cpu", host_name(), host_memory(), base::dtype_names()};
 }
 
+[[noreturn]] void refuse_device(std::string_view name, const std::vector<DeviceInfo>& available) {
+  if (available.size() == 1) kernels::load_cuda();  // Throws, and says why there is no GPU.
+  std::string list;
+  for (const DeviceInfo& device : available) {
+    list += fmt::format("{}{} ({})", list.empty() ? "" : ", ", device.name, device.description);
+  }
+  throw DeviceError(
+      fmt::format("The device \"{}\" is not available: tte can use {}.", base::printable(name, 40), list));
+}
+
 }  // namespace
 
 std::int64_t group_memory(const std::filesystem::path& groups, const std::filesystem::path& root) {
@@ -85,9 +95,11 @@ std::int64_t group_memory(const std::filesystem::path& groups, const std::filesy
   return bytes;
 }
 
-std::int64_t default_state_bytes(const DeviceInfo& device) {
-  const std::int64_t quarter = (device.memory_bytes > 0 ? device.memory_bytes : kFallbackMemory) / 4;
-  const std::int64_t most = device.name == "cpu" ? most_space() : 0;
+std::int64_t default_state_bytes(const std::vector<DeviceInfo>& devices) {
+  std::int64_t memory = 0;
+  for (const DeviceInfo& device : devices) memory = lesser(memory, device.memory_bytes);
+  const std::int64_t quarter = (memory > 0 ? memory : kFallbackMemory) / 4;
+  const std::int64_t most = devices.front().name == "cpu" ? most_space() : 0;
   if (most == 0) return quarter;
   return std::max<std::int64_t>(1, std::min(quarter, (most - mapped_space()) / 8));
 }
@@ -104,22 +116,30 @@ std::vector<DeviceInfo> list_devices() {
   return devices;
 }
 
-DeviceInfo choose_device(const std::string& name) {
+std::vector<DeviceInfo> choose_devices(const std::string& names, const std::vector<DeviceInfo>& available) {
+  if (names == "auto") return {available.front()};
+  if (names == "cuda:all" && available.size() > 1) return {available.begin(), available.end() - 1};
+  std::vector<DeviceInfo> chosen;
+  for (const auto part : std::views::split(names, ',')) {
+    const std::string_view name(part.begin(), part.end());
+    const auto found = std::find_if(available.begin(), available.end(), [&](const DeviceInfo& device) {
+      return device.name == (name == "cuda" ? "cuda:0" : name);
+    });
+    if (found == available.end()) refuse_device(name, available);
+    chosen.push_back(*found);
+  }
+  return chosen;
+}
+
+std::vector<DeviceInfo> choose_devices(const std::string& names) {
   // Asking for GPUs initialises CUDA, after which a forked process can use none.
-  if (name == "cpu") return host();
-  const std::vector<DeviceInfo> devices = list_devices();
-  if (name == "auto") return devices.front();
-  const std::string wanted = name == "cuda" ? "cuda:0" : name;
-  for (const DeviceInfo& device : devices) {
-    if (device.name == wanted) return device;
-  }
-  if (devices.size() == 1) kernels::load_cuda();  // Throws, and says why there is no GPU.
-  std::string list;
-  for (const DeviceInfo& device : devices) {
-    list += fmt::format("{}{} ({})", list.empty() ? "" : ", ", device.name, device.description);
-  }
-  throw DeviceError(
-      fmt::format("The device \"{}\" is not available: tte can use {}.", base::printable(name, 40), list));
+  return names == "cpu" ? std::vector{host()} : choose_devices(names, list_devices());
+}
+
+std::string names_of(const std::vector<DeviceInfo>& devices) {
+  std::string out;
+  for (const DeviceInfo& device : devices) out.append(out.empty() ? "" : ",").append(device.name);
+  return out;
 }
 
 at::Device torch_device(const DeviceInfo& device) {

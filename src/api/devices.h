@@ -15,17 +15,22 @@ namespace tte::api {
 // All devices, the one that "auto" means first.
 std::vector<DeviceInfo> list_devices();
 
-// The device of "auto", "cpu", "cuda" or "cuda:N". Throws DeviceError listing what is there for one that is missing.
-DeviceInfo choose_device(const std::string& name);
+// The devices of "auto", "cpu", "cuda", "cuda:N", "cuda:N,cuda:M" or "cuda:all", of those that are `available`, as
+// list_devices() gives them. Throws DeviceError listing what is there for one that is missing.
+std::vector<DeviceInfo> choose_devices(const std::string& names, const std::vector<DeviceInfo>& available);
+std::vector<DeviceInfo> choose_devices(const std::string& names);
 
 // The memory that the process's control group, and each that it is in, may have, at most; 0: as much as there is.
 // `groups` is its /proc/self/cgroup, and the groups' files are below `root`, of either version.
 std::int64_t group_memory(const std::filesystem::path& groups, const std::filesystem::path& root);
 
-// Bytes of sequence states where the caller says nothing: a quarter of the device's memory. Where address space is
-// limited, an eighth of what is left: pools take it at once, a pair has two, and weights and steps need some.
-std::int64_t default_state_bytes(const DeviceInfo& device);
+// Bytes of sequence states on each of the devices where the caller says nothing: a quarter of the memory of the smallest.
+// Where address space is limited, an eighth of what is left: pools take it at once, a pair has two, and weights and steps
+// need some.
+std::int64_t default_state_bytes(const std::vector<DeviceInfo>& devices);
 
+// As BackendOptions::device has them.
+std::string names_of(const std::vector<DeviceInfo>& devices);
 at::Device torch_device(const DeviceInfo& device);
 
 }  // namespace tte::api

@@ -52,7 +52,7 @@ void encode_all(const Embedder::Impl& self, const std::vector<Input>& inputs,
       encode.rows = rows;
       const auto begin = std::chrono::steady_clock::now();
       call.submit<engine::EncodeResult>(
-          i, self.engine(), std::move(encode),
+          i, self.engine(call.replica(i, self.router(), *ready.prompt.prompt)), std::move(encode),
           [&, i, seconds, begin, prompt = ready.prompt](const engine::EncodeResult& result) {
             Timings timings;
             timings.media = seconds;

@@ -29,11 +29,11 @@ void cut(engine::GenerateResult& result, std::size_t kept, std::shared_ptr<const
 LocalReasoner::LocalReasoner(const std::filesystem::path& checkpoint, const LoadOptions& options,
                              const Backend& backend)
     : model_(checkpoint, options, backend) {
-  model_.engine().model().check_generates();
+  model_.loaded->model().check_generates();
   if (!options.draft) return;
   const base::AvailableThreads threads;
-  draft_ = base::in_plain_words(options.draft->checkpoint.string(), kLessOfACheckpoint,
-                                [&] { return backend.impl()->load_draft(*model_.loaded, *options.draft); });
+  drafts_ = base::in_plain_words(options.draft->checkpoint.string(), kLessOfACheckpoint,
+                                 [&] { return backend.impl()->load_draft(*model_.loaded, *options.draft); });
 }
 
 ReadQuestion LocalReasoner::question_reader() const {
@@ -57,7 +57,8 @@ void LocalReasoner::think(Call& call, const ThinkJob& job, Thought then) const {
   request.pin_state = job.pin_state;
   request.kept_layer = job.kept_layer;
   request.continues = job.continues;
-  request.draft = draft_;
+  const std::size_t replica = call.replica(job.item, model_.router(), *request.prompt);
+  if (!drafts_.empty()) request.draft = drafts_[replica];
   auto stream = std::make_shared<Stream>();
   request.on_token = token_callback(call, job, stream);
   auto finish = [this, stream, stop = request.options.stop, prompt_tokens = request.prompt->size(),
@@ -80,7 +81,8 @@ void LocalReasoner::think(Call& call, const ThinkJob& job, Thought then) const {
     trace.timings.decode = result.decode_seconds;
     then(std::move(trace), std::move(result.pin));
   };
-  call.submit<engine::GenerateResult>(job.item, model_.engine(), std::move(request), std::move(finish));
+  call.submit<engine::GenerateResult>(job.item, model_.engine(replica), std::move(request),
+                                      std::move(finish));
 }
 
 }  // namespace tte::api

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
+#include <vector>
 
 #include "api/reasoner_impl.h"
 
@@ -22,7 +24,7 @@ class LocalReasoner final : public Reasoner::Impl {
 
  private:
   ModelWithRecipe model_;
-  std::shared_ptr<engine::Draft> draft_;  // Null without one.
+  std::vector<std::shared_ptr<engine::Draft>> drafts_;  // One of each replica, or none.
 };
 
 }  // namespace tte::api

@@ -1,5 +1,8 @@
 #include "api/model_with_recipe.h"
 
+#include <algorithm>
+#include <iterator>
+#include <limits>
 #include <optional>
 #include <utility>
 
@@ -16,7 +19,7 @@ namespace api {
 namespace {
 
 ModelDescription describe(const LoadedModel& loaded, const prompt::Recipe& recipe, const Backend& backend) {
-  const models::ModelInfo& info = loaded.model->info();
+  const models::ModelInfo& info = loaded.model().info();
   ModelDescription out;
   out.path = loaded.files->path;
   out.family = info.family;
@@ -37,7 +40,7 @@ ModelDescription describe(const LoadedModel& loaded, const prompt::Recipe& recip
 std::string projected_fingerprint(const LoadedModel& loaded,
                                   const std::vector<models::Projection>& projections) {
   base::Digester digester;
-  digester.text(loaded.model->info().fingerprint.hex());
+  digester.text(loaded.model().info().fingerprint.hex());
   for (const models::Projection& projection : projections) digester.text(projection.fingerprint().hex());
   return digester.finish().hex();
 }
@@ -62,6 +65,11 @@ ModelWithRecipe::ModelWithRecipe(const std::filesystem::path& checkpoint, const 
   base::in_plain_words(checkpoint.string(), kLessOfACheckpoint, [&] { load(checkpoint, options); });
 }
 
+int ModelWithRecipe::window() const {
+  const std::int64_t running = std::int64_t{backend.options().max_running} * std::ssize(loaded->replicas);
+  return static_cast<int>(std::min<std::int64_t>(2 * running, std::numeric_limits<int>::max()));
+}
+
 void ModelWithRecipe::load(const std::filesystem::path& checkpoint, const LoadOptions& options) {
   // A recipe is read in a moment, weights are not: a mistake in it shows first.
   const base::Checkpoint found = prompt::find_checkpoint(checkpoint, options.adapter);
@@ -70,12 +78,12 @@ void ModelWithRecipe::load(const std::filesystem::path& checkpoint, const LoadOp
   if (!recipe) recipe = prompt::find_recipe(found, *files);
   recipe = prompt::with_template_options(std::move(*recipe), options.template_options);
   loaded = backend.impl()->load(found, options, *recipe);
-  std::int64_t size = loaded->model->info().hidden_size;
+  std::int64_t size = loaded->model().info().hidden_size;
   for (const models::ProjectionOptions& projection : recipe->projections) {
     projections.emplace_back(found, projection, size);
     size = projections.back().outputs();
   }
-  const models::ModelInfo& info = loaded->model->info();
+  const models::ModelInfo& info = loaded->model().info();
   if (!info.head && !recipe->sparse.file.empty() && base::is_present(found / recipe->sparse.file)) {
     sparse = std::make_shared<const models::SparseHeads>(found, recipe->sparse, recipe->pooling.offset,
                                                          info.hidden_size, info.dtype);

@@ -40,12 +40,15 @@ struct ModelWithRecipe {
 
   // Values of a vector.
   [[nodiscard]] std::int64_t dim() const {
-    return projections.empty() ? loaded->model->info().hidden_size : projections.back().outputs();
+    return projections.empty() ? loaded->model().info().hidden_size : projections.back().outputs();
   }
-  [[nodiscard]] engine::Engine& engine() const { return *loaded->engine; }
+  [[nodiscard]] engine::Engine& engine(std::size_t replica) const {
+    return *loaded->replicas.at(replica).engine;
+  }
+  [[nodiscard]] Router& router() const { return backend.impl()->router(); }
   [[nodiscard]] const prompt::Recipe& recipe() const { return builder->recipe(); }
-  // Items that are held at a time: what the engine runs, and as many that are being prepared.
-  [[nodiscard]] int window() const { return 2 * backend.options().max_running; }
+  // Items that are held at a time: what the engines run, and as many that are being prepared.
+  [[nodiscard]] int window() const;
 
  private:
   void load(const std::filesystem::path& checkpoint, const LoadOptions& options);

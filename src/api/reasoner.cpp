@@ -94,7 +94,7 @@ class Scoring : public std::enable_shared_from_this<Scoring> {
     request.pin_state = next->first.empty() && labels_.next.size() > 1;
     request.continues = state;
     call_.submit<engine::EncodeResult>(
-        item_, reasoner_.engine(), std::move(request),
+        item_, reasoner_.engine(call_.replica(item_, reasoner_.router(), *prompt_)), std::move(request),
         [self = shared_from_this(), next, state](const engine::EncodeResult& result) {
           self->add(*next, result.hidden);
           self->ask(std::next(next), result.pin ? result.pin : state);

@@ -67,9 +67,9 @@ class MarginRule {
 
 // The layer whose hidden states an embedding head goes on from, if the reasoner is its base, which then keeps them.
 std::optional<std::int64_t> kept_layer_of(const Reasoner::Impl& reasoner, const Embedder::Impl& embedder) {
-  const std::optional<models::HeadInfo>& head = embedder.loaded->model->info().head;
+  const std::optional<models::HeadInfo>& head = embedder.loaded->model().info().head;
   if (!head || reasoner.local() == nullptr) return std::nullopt;
-  const bool is_base = reasoner.local()->loaded->model->info().fingerprint == head->base;
+  const bool is_base = reasoner.local()->loaded->model().info().fingerprint == head->base;
   return is_base ? std::optional(head->layer) : std::nullopt;
 }
 
@@ -86,6 +86,7 @@ class Run {
         tapped_(kept_layer_of(reasoner, embedder)),
         one_media_(reasoner.local() != nullptr &&
                    reasoner.local()->builder->media().signature() == embedder.builder->media().signature()),
+        prefilled_(embedder.loaded->replicas.size(), 0),
         items_(inputs.size()),
         sink_(embedder, options, inputs.size()),
         token_sink_(embedder, options, options.tokens.value_or(TokenOptions{}), inputs.size()),
@@ -253,6 +254,11 @@ class Run {
     });
   }
 
+  // Where both models read the item: a pin of one of its requests is a state there.
+  [[nodiscard]] std::size_t replica_of(std::size_t i, const models::Prompt& prompt) {
+    return call_.replica(i, embedder_.router(), prompt);
+  }
+
   // `pin`: of the embedder's state of the prompt.
   void think(std::size_t i, Prompts prompts, Pin pin) {
     Item& item = items_[i];
@@ -267,7 +273,7 @@ class Run {
     job.kept_layer = tapped_;
     if (one_engine_) job.continues = std::exchange(pin, nullptr);
     // A state is no help where the states of all tokens are wanted.
-    const bool in_pieces = !embedder_.loaded->model->info().whole_prompts;
+    const bool in_pieces = !embedder_.loaded->model().info().whole_prompts;
     if (!job.pin_state && in_pieces && embedder_.builder->appends_trace() && !options_.tokens)
       job.on_begin = [this, i] { prefill(i); };
     job.media_seconds = item.timings.media;
@@ -283,9 +289,10 @@ class Run {
   void prefill(std::size_t i) {
     Item& item = items_[i];
     auto& stage = std::get<Thinking>(item.stage);
-    const models::Model& model = *embedder_.loaded->model;
+    const models::Model& model = embedder_.loaded->model();
     const std::int64_t bytes = model.state_bytes(stage.embed->size());
-    if (stage.pin || prefilled_ + bytes > model.state_capacity() / 2) return;
+    const std::size_t replica = replica_of(i, *stage.embed);
+    if (stage.pin || prefilled_[replica] + bytes > model.state_capacity() / 2) return;
     engine::EncodeRequest request;
     request.prompt = stage.embed;
     request.output = engine::Output::kNothing;
@@ -294,12 +301,12 @@ class Run {
     request.wanted = wanted;
     try {
       call_.submit<engine::EncodeResult>(
-          i, embedder_.engine(), std::move(request),
+          i, embedder_.engine(replica), std::move(request),
           [this, i](const engine::EncodeResult& result) { prefilled(i, result.pin); });
     } catch (const InputError&) {
       return;  // What is too long is said by embed(), once the trace has been handed out.
     }
-    stage.prefix = std::make_unique<Prefix>(prefilled_, bytes);
+    stage.prefix = std::make_unique<Prefix>(prefilled_[replica], bytes);
     stage.prefix->wanted = wanted;
   }
 
@@ -363,8 +370,7 @@ class Run {
     Item& item = items_[i];
     const bool plain = !item.trace || std::holds_alternative<Trying>(item.stage);
     const prompt::EmbedPrompt closed = embedder_.builder->with_trace(prompt, plain ? nullptr : &*item.trace);
-    if (tapped_ && pin && reserve_hidden(i, closed.prompt->size()))
-      return fetch_hidden(i, closed, std::move(pin));
+    if (tapped_ && pin && reserve_hidden(i, *closed.prompt)) return fetch_hidden(i, closed, std::move(pin));
     engine::EncodeRequest request;
     // If this turns out to be a question worth reasoning about, its prompt need not be read again.
     request.pin_state = std::holds_alternative<Trying>(item.stage);
@@ -372,15 +378,16 @@ class Run {
     encode(i, closed, std::move(request), std::nullopt);
   }
 
-  // Whether there is room for the hidden states of so many tokens, which then are counted; else the embedder reads the
-  // prompt itself.
-  bool reserve_hidden(std::size_t i, std::int64_t tokens) {
-    const models::Model& base = *reasoner_.local()->loaded->model;
+  // Whether there is room for the hidden states of the prompt, which then are counted; else the embedder reads it
+  // itself.
+  bool reserve_hidden(std::size_t i, const models::Prompt& prompt) {
+    const models::Model& base = reasoner_.local()->loaded->model();
     const models::ModelInfo& info = base.info();
     const std::int64_t bytes =
-        tokens * info.hidden_size * static_cast<std::int64_t>(c10::elementSize(info.dtype));
-    if (prefilled_ + bytes > base.state_capacity() / 2) return false;
-    std::get<Embedding>(items_[i].stage).prefix = std::make_unique<Prefix>(prefilled_, bytes);
+        prompt.size() * info.hidden_size * static_cast<std::int64_t>(c10::elementSize(info.dtype));
+    std::int64_t& held = prefilled_[replica_of(i, prompt)];
+    if (held + bytes > base.state_capacity() / 2) return false;
+    std::get<Embedding>(items_[i].stage).prefix = std::make_unique<Prefix>(held, bytes);
     return true;
   }
 
@@ -394,7 +401,8 @@ class Run {
     if (closed.pooled_row >= 0 && !options_.tokens) request.row = closed.pooled_row;
     request.continues = std::move(pin);
     const auto begin = steady_clock::now();
-    call_.submit<engine::EncodeResult>(i, reasoner_.local()->engine(), std::move(request),
+    call_.submit<engine::EncodeResult>(i, reasoner_.local()->engine(replica_of(i, *closed.prompt)),
+                                       std::move(request),
                                        [this, i, begin, closed](const engine::EncodeResult& result) {
                                          items_[i].timings.embed += seconds_since(begin);
                                          engine::EncodeRequest next;
@@ -410,7 +418,7 @@ class Run {
     request.output = options_.tokens ? engine::Output::kAllRows : api::output_of(embedder_.recipe().pooling);
     if (closed.pooled_row >= 0) request.row = closed.pooled_row;
     const auto begin = steady_clock::now();
-    call_.submit<engine::EncodeResult>(i, embedder_.engine(), std::move(request),
+    call_.submit<engine::EncodeResult>(i, embedder_.engine(replica_of(i, *closed.prompt)), std::move(request),
                                        [this, i, begin, closed, reused](engine::EncodeResult result) {
                                          items_[i].timings.embed += seconds_since(begin);
                                          result.reused_tokens = reused.value_or(result.reused_tokens);
@@ -467,7 +475,7 @@ class Run {
   const api::ReadQuestion ask_ = reasoner_.question_reader();
   steady_clock::time_point begin_ = steady_clock::now();
   CallStats stats_;
-  std::int64_t prefilled_ = 0;  // Bytes of all prefixes that wait for their traces.
+  std::vector<std::int64_t> prefilled_;  // Bytes of all prefixes that wait for their traces, at each replica.
   std::vector<Item> items_;
   std::optional<MarginRule> margin_;
   api::VectorSink sink_;

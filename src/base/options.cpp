@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <limits>
 #include <optional>
+#include <ranges>
 #include <string_view>
 #include <type_traits>
+#include <vector>
 
 #include "base/printable.h"
 #include "base/threads.h"
@@ -42,21 +44,35 @@ void check_in_range(std::string_view name, const std::optional<T>& value, T leas
   }
 }
 
-bool is_device(std::string_view device) {
-  if (device == "auto" || device == "cpu" || device == "cuda") return true;
+bool is_gpu(std::string_view device) {
   if (!device.starts_with("cuda:")) return false;
   const std::string_view index = device.substr(5);
   return !index.empty() && index.size() <= 3 &&
          std::all_of(index.begin(), index.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
 
+void check_device(const std::string& device) {
+  if (device == "auto" || device == "cpu" || device == "cuda" || device == "cuda:all") return;
+  std::vector<std::string_view> gpus;
+  for (const auto part : std::views::split(device, ',')) gpus.emplace_back(part.begin(), part.end());
+  if (gpus.empty() || !std::all_of(gpus.begin(), gpus.end(), is_gpu)) {
+    throw InputError(fmt::format(
+        "device is \"{}\": it must be \"auto\", \"cpu\", \"cuda\", \"cuda:N\", several GPUs as in "
+        "\"cuda:0,cuda:1\", or \"cuda:all\".",
+        base::printable(device, 40)));
+  }
+  for (auto gpu = gpus.begin(); gpu != gpus.end(); ++gpu) {
+    if (std::find(gpus.begin(), gpu, *gpu) == gpu) continue;
+    throw InputError(fmt::format(
+        "device names \"{}\" twice: a GPU has one replica of each model, so name it once.", *gpu));
+  }
+}
+
 }  // namespace
 
 void BackendOptions::validate() const {
-  if (!is_device(device)) {
-    throw InputError(fmt::format("device is \"{}\": it must be \"auto\", \"cpu\", \"cuda\" or \"cuda:N\".",
-                                 base::printable(device, 40)));
-  }
+  check_device(device);
+  if (replicas) check_at_least("replicas", *replicas, 1);
   check_threads("threads", threads);
   check_threads("media_threads", media_threads);
   check_at_least("state_bytes", state_bytes, std::int64_t{0});

@@ -74,16 +74,18 @@ void check_latent(const models::LatentRows& latent, const models::Prompt& prompt
 }
 
 // `extra` tokens may be generated.
-void check_fits(const models::Prompt& prompt, std::int64_t extra, const models::Model& model) {
+void check_fits(const models::Prompt& prompt, std::int64_t extra, const models::Model& model, int sharers) {
   const std::int64_t room = prompt.size() + extra;
   const std::string what =
       extra == 0 ? fmt::format("a prompt of {} tokens needs", prompt.size())
                  : fmt::format("a prompt of {} tokens and max_new_tokens = {} need", prompt.size(), extra);
   if (const std::int64_t bytes = model.state_bytes(room); bytes > model.state_capacity()) {
     throw InputError(
-        fmt::format("{} {} bytes of sequence states, but the model has {} in all; set "
+        fmt::format("{} {} bytes of sequence states, but the model has {} in {}; set "
                     "the backend's state_bytes to at least {}, or shorten the input{}.",
-                    what, bytes, model.state_capacity(), bytes, extra == 0 ? "" : " or max_new_tokens"));
+                    what, bytes, model.state_capacity(),
+                    sharers == 1 ? "all" : fmt::format("each of {} replicas", sharers), bytes * sharers,
+                    extra == 0 ? "" : " or max_new_tokens"));
   }
   // Positions, not tokens: a visual takes fewer positions than it has tokens.
   const std::int64_t positions = prompt.next_position + extra;
@@ -101,7 +103,7 @@ int default_new_tokens(const models::Prompt& prompt, const models::ModelInfo& in
   return static_cast<int>(std::clamp<std::int64_t>(left, 1, kUsual));
 }
 
-void check(GenerateRequest& request, const models::Model& model) {
+void check(GenerateRequest& request, const models::Model& model, int sharers) {
   if (model.info().whole_prompts) model.check_generates();
   request.options.validate();
   check_prompt(request.prompt.get(), model.info());
@@ -111,7 +113,7 @@ void check(GenerateRequest& request, const models::Model& model) {
   }
   if (!request.options.max_new_tokens)
     request.options.max_new_tokens = default_new_tokens(*request.prompt, model.info());
-  check_fits(*request.prompt, *request.options.max_new_tokens, model);
+  check_fits(*request.prompt, *request.options.max_new_tokens, model, sharers);
   for (const std::int64_t id : request.options.stop_token_ids) {
     if (id < model.info().vocab_size) continue;
     throw InputError(
@@ -126,10 +128,10 @@ void check(GenerateRequest& request, const models::Model& model) {
   }
 }
 
-void check(const EncodeRequest& request, const models::Model& model) {
+void check(const EncodeRequest& request, const models::Model& model, int sharers) {
   check_prompt(request.prompt.get(), model.info());
   check_latent(request.prompt->latent, *request.prompt, model.info());
-  check_fits(*request.prompt, 0, model);
+  check_fits(*request.prompt, 0, model, sharers);
   const bool one = request.output == Output::kRow || request.output == Output::kKept ||
                    request.output == Output::kLogProbs;
   if (one && request.row && (*request.row < 0 || *request.row >= request.prompt->size())) {
@@ -161,6 +163,7 @@ class Engine::Impl : public Stepper {
       : executor_(std::move(executor)),
         model_(std::move(model)),
         tokenizer_(std::move(tokenizer)),
+        state_sharers_(options.state_sharers),
         scheduler_(model_, executor_->vision_cache(), options) {}
 
   template <typename S>
@@ -202,6 +205,7 @@ class Engine::Impl : public Stepper {
 
   [[nodiscard]] bool elsewhere() const { return executor_->elsewhere(); }
   [[nodiscard]] const models::Model& model() const { return *model_; }
+  [[nodiscard]] int state_sharers() const { return state_sharers_; }
   [[nodiscard]] const std::shared_ptr<const text::Tokenizer>& tokenizer() const { return tokenizer_; }
   [[nodiscard]] EngineStats stats() const { return scheduler_.stats(); }
 
@@ -218,6 +222,7 @@ class Engine::Impl : public Stepper {
   std::shared_ptr<Executor> executor_;
   std::shared_ptr<const models::Model> model_;
   std::shared_ptr<const text::Tokenizer> tokenizer_;
+  int state_sharers_;
   std::mutex step_mutex_;  // Held for a whole step: guards scheduler_, its stats() apart.
   std::atomic<std::thread::id> stepping_thread_;
   std::atomic<bool> stopping_ = false;
@@ -242,22 +247,18 @@ Engine::~Engine() {
 }
 
 std::future<GenerateResult> Engine::submit(GenerateRequest request) {
-  check(request, impl_->model());
+  check(request, impl_->model(), impl_->state_sharers());
   return impl_->submit(std::make_unique<GenerateSequence>(std::move(request), impl_->tokenizer()));
 }
 
 std::future<EncodeResult> Engine::submit(EncodeRequest request) {
-  check(request, impl_->model());
+  check(request, impl_->model(), impl_->state_sharers());
   const bool whole = impl_->model().info().whole_prompts;
   return impl_->submit(std::make_unique<EncodeSequence>(std::move(request), whole));
 }
 
 EngineStats Engine::stats() const {
   return impl_->stats();
-}
-
-const models::Model& Engine::model() const {
-  return impl_->model();
 }
 
 }  // namespace tte::engine

@@ -108,6 +108,7 @@ struct EngineOptions {
   // Vision patches encoded in one step (a larger visual alone), so that running sequences wait for no more.
   std::int64_t max_step_patches = models::step_size(c10::DeviceType::CPU).patches;
   int prompt_lookup_tokens = 0;  // Most tokens that are guessed of a sequence in one step.
+  int state_sharers = 1;  // Engines of the same model that the backend's state_bytes are divided among.
 };
 
 // What a step saw; cumulative since construction.
@@ -137,7 +138,6 @@ class Engine {
   std::future<GenerateResult> submit(GenerateRequest request);
   std::future<EncodeResult> submit(EncodeRequest request);
   [[nodiscard]] EngineStats stats() const;
-  [[nodiscard]] const models::Model& model() const;
 
  private:
   class Impl;

@@ -1,6 +1,7 @@
 #include "engine/executor.h"
 
 #include <ATen/core/grad_mode.h>
+#include <c10/core/DeviceGuard.h>
 #include <c10/core/InferenceMode.h>
 
 #include <condition_variable>
@@ -31,7 +32,7 @@ class Executor::Impl {
   explicit Impl(std::int64_t vision_cache_bytes) : vision_cache(vision_cache_bytes) {}
 
   // `ready` learns whether the threads of operations are there.
-  void run(int threads, std::promise<void>& ready) {
+  void run(int threads, at::Device device, std::promise<void>& ready) {
     if (threads > 0) base::set_operation_threads(threads);
     if (!base::make_operation_threads()) {
       const auto code = std::make_error_code(std::errc::resource_unavailable_try_again);
@@ -42,6 +43,7 @@ class Executor::Impl {
     ready.set_value();
     is_executor = true;
     const c10::InferenceMode inference;
+    const c10::DeviceGuard guard(device);  // So that nothing makes a context on another GPU.
     bool more = false;
     while (wait(more)) more = step_all();
   }
@@ -104,12 +106,13 @@ class Executor::Impl {
   bool stopping_ = false;
 };
 
-Executor::Executor(int threads, std::int64_t vision_cache_bytes)
+Executor::Executor(int threads, std::int64_t vision_cache_bytes, at::Device device)
     : impl_(std::make_shared<Impl>(vision_cache_bytes)) {
   std::promise<void> ready;
   std::future<void> made = ready.get_future();
-  thread_ =
-      std::thread([impl = impl_, threads, ready = std::move(ready)]() mutable { impl->run(threads, ready); });
+  thread_ = std::thread([impl = impl_, threads, device, ready = std::move(ready)]() mutable {
+    impl->run(threads, device, ready);
+  });
   try {
     made.get();
   } catch (...) {

@@ -1,5 +1,7 @@
-// The one thread per backend that runs model steps, and the vision features its engines share.
+// The one thread of a replica that runs model steps, and the vision features its engines share.
 #pragma once
+
+#include <c10/core/Device.h>
 
 #include <cstdint>
 #include <memory>
@@ -17,13 +19,13 @@ class Stepper {
   virtual bool step() = 0;
 };
 
-// Runs the steps of all engines of a backend in turn on one thread, so that two models never fight for the
+// Runs the steps of all engines of a replica in turn on one thread, so that two models never fight for the
 // same cores, and OpenMP keeps a single warm thread team.
 class Executor {
  public:
   // `threads` inside an operation (0: leave torch's default), which are made at once. Steps run in inference mode.
-  // Throws std::system_error where the system does not give the threads.
-  Executor(int threads, std::int64_t vision_cache_bytes);
+  // `device` is the thread's current one. Throws std::system_error where the system does not give the threads.
+  Executor(int threads, std::int64_t vision_cache_bytes, at::Device device = at::kCPU);
   ~Executor();  // Finishes the step that runs; in a forked process it leaves everything as it is.
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -43,7 +44,7 @@ class RemoteReasonerTest : public ::testing::Test {
 
   static Reasoner reasoner(const Loopback& server, RemoteOptions options = {}) {
     options.base_url = server.url();
-    options.model = "m";
+    options.model = std::string("m");  // GCC 12 warns of an assigned literal where it inlines this.
     options.max_concurrent = 1;
     options.max_retries = 1;
     options.retry_delay = options.max_retry_delay = 0;
@@ -94,6 +95,18 @@ TEST_F(RemoteReasonerTest, ThinksForAnEmbedderThatIsLoadedHere) {
     EXPECT_NEAR(result.embeddings.data[i], expected.data[i], testing::kSame);
   }
   EXPECT_EQ(result.stats.generated_tokens, 4);
+}
+
+TEST_F(RemoteReasonerTest, ThinksForReplicas) {
+  Loopback server({good()});
+  BackendOptions options = testing::small_backend();
+  options.threads = options.replicas.emplace(2);
+  const Embedder embedder = Embedder::load(testing::kEmbedder, testing::float32(), Backend::make(options));
+  const std::vector<Input> inputs = testing::questions();
+  const auto result = ThinkThenEmbed(reasoner(server), embedder).run(inputs);
+  const std::vector<std::optional<Trace>> traces(inputs.size(), Trace::from_text("<think>so</think> a"));
+  EXPECT_EQ(result.embeddings.data, testing::embedder().embed(inputs, traces).data);
+  for (const BackendStats& stats : embedder.backend().replica_stats()) EXPECT_GT(stats.prefill_tokens, 0);
 }
 
 TEST_F(RemoteReasonerTest, ARefusedItemIsOneItemsError) {

@@ -35,17 +35,22 @@ void refused_backend(const std::function<void(BackendOptions&)>& change, const s
 
 TEST(BackendOptions, DefaultsAndEveryDeviceNameAreGood) {
   BackendOptions options;
-  for (const char* device : {"auto", "cpu", "cuda", "cuda:0", "cuda:15"}) {
+  for (const char* device : {"auto", "cpu", "cuda", "cuda:0", "cuda:15", "cuda:1,cuda:0", "cuda:all"}) {
     options.device = device;
     EXPECT_NO_THROW(options.validate()) << device;
   }
 }
 
 TEST(BackendOptions, NamesOptionValueAndRange) {
-  for (const char* device : {"", "gpu", "CPU", "cuda:", "cuda:-1", "cuda:x", "cuda:9999", "cpu:0"}) {
+  for (const char* device :
+       {"", "gpu", "CPU", "cuda:", "cuda:-1", "cuda:x", "cuda:9999", "cpu:0", "cpu,cuda:0", "cuda:0,", ",",
+        "cuda:0;cuda:1", "cuda:0, cuda:1", "cuda:all,cuda:0", "cuda,cuda:1"}) {
     refused_backend([&](BackendOptions& o) { o.device = device; },
                     "device is \"" + std::string(device) + "\"");
   }
+  refused_backend([](auto& o) { o.device = "cuda:0,cuda:1,cuda:0"; }, "device names \"cuda:0\" twice");
+  refused_backend([](auto& o) { o.replicas = 0; }, "replicas is 0: it must be at least 1");
+  refused_backend([](auto& o) { o.replicas = -2; }, "replicas is -2");
   refused_backend([](auto& o) { o.threads = -1; }, "threads is -1: it must be at least 0");
   refused_backend([](auto& o) { o.media_threads = -3; }, "media_threads is -3");
   refused_backend([](auto& o) { o.threads = 1 << 20; }, "threads is 1048576: it must be at most ");

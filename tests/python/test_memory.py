@@ -147,7 +147,7 @@ for extra in {steps}:
     most = used() + (extra << 20)
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     made = {{}}
-    options = dict(threads=3, media_threads=1, state_bytes=16 << 20)
+    options = dict(threads=3, replicas={replicas}, media_threads=1, state_bytes=16 << 20)
     texts = ["red " * n for n in (1, 40, 300)]
     tried(lambda: made.update(backend=tte.Backend("cpu", **options)))
     for name, model in (("reasoner", tte.Reasoner), ("embedder", tte.Embedder)):
@@ -170,7 +170,7 @@ print("done")
 def test_a_limit_of_address_space_is_an_error_and_no_end(part: int) -> None:
     # From nothing at all to enough for everything: threads, checkpoints, states, steps.
     steps = list(range(part, 420, 21))
-    check(TIGHT.format(steps=steps, nano=str(NANO)), out="done", header="import os\n")
+    check(TIGHT.format(steps=steps, nano=str(NANO), replicas=1 + part % 2), out="done", header="import os\n")
 
 
 @pytest.mark.parametrize("space", [2 << 30, 4 << 30])

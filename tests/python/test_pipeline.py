@@ -205,7 +205,7 @@ def test_models_can_be_pickled(pair: tuple[tte.Reasoner, tte.Embedder]) -> None:
     assert repr((reasoner, embedder)) == repr(pair)
     assert reasoner.backend.device == "cpu"
     np.testing.assert_array_equal(embedder.embed("the cat"), pair[1].embed("the cat"))
-    assert repr(pickle.loads(pickle.dumps(tte.Backend("cpu", threads=2)))) == "Backend('cpu', threads=2)"
+    assert repr(pickle.loads(pickle.dumps(tte.Backend("cpu", threads=2)))) == "Backend('cpu', replicas=1, threads=2)"
 
 
 def test_vectors_that_are_not_finite_are_errors(checkpoint: Callable[[Shape], Path], tmp_path: Path) -> None:

@@ -226,8 +226,10 @@ def test_prompts_states_and_positions_are_those_of_the_reference(plume: Plume, e
 
 def test_an_item_has_the_same_bits_whatever_stands_beside_it(plume: Plume, embedder: tte.Embedder) -> None:
     alone = [embedder.embed([item], progress=False)[0] for item in ITEMS]
-    for max_step_tokens, max_running in ((512, 256), (48, 3), (7, 2), (1, 1)):
-        backend = tte.Backend("cpu", max_step_tokens=max_step_tokens, max_running=max_running)
+    for max_step_tokens, max_running, replicas in ((512, 256, 1), (512, 256, 2), (48, 3, 2), (7, 2, 1), (1, 1, 1)):
+        backend = tte.Backend(
+            "cpu", threads=2, replicas=replicas, max_step_tokens=max_step_tokens, max_running=max_running
+        )
         other = tte.Embedder(plume.folder, backend=backend)
         for count in (len(ITEMS), 2) if max_step_tokens > 7 else (4,):
             some = [ITEMS[i % len(ITEMS)] for i in range(2 * count)]

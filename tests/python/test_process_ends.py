@@ -26,6 +26,9 @@ def wait_for(child):
     status = os.waitpid(child, 0)[1]
     return os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
 """
+TWO = HEADER.replace("threads=1, media", "threads=2, replicas=2, media")
+"""With two replicas of each model."""
+both = pytest.mark.parametrize("header", [HEADER, TWO], ids=["one", "two"])
 
 
 def run(program: str, header: str = HEADER) -> subprocess.CompletedProcess[str]:
@@ -76,7 +79,8 @@ def test_the_program_may_end_right_after_a_callback_raised(name: str) -> None:
 
 @pytest.mark.parametrize("code", [0, 3])
 @pytest.mark.parametrize("callback", ["None", "lambda *a: None", "lambda *a: time.sleep(0.01)"])
-def test_daemon_threads_in_calls_do_not_disturb_the_end(code: int, callback: str) -> None:
+@both
+def test_daemon_threads_in_calls_do_not_disturb_the_end(code: int, callback: str, header: str) -> None:
     check(
         f"""
         started = threading.Barrier(4)
@@ -91,6 +95,7 @@ def test_daemon_threads_in_calls_do_not_disturb_the_end(code: int, callback: str
         sys.exit({code})
         """,
         code=code,
+        header=header,
     )
 
 
@@ -122,7 +127,8 @@ def test_calls_in_atexit_handlers() -> None:
 @pytest.mark.parametrize(
     "end", ["sys.exit(5)", "raise SystemExit(5)", "del reasoner, embedder, backend; sys.exit(5)", "os._exit(5)"]
 )
-def test_a_forked_child_ends(end: str) -> None:
+@both
+def test_a_forked_child_ends(end: str, header: str) -> None:
     check(
         f"""
         reasoner.think("a", max_new_tokens=2)
@@ -132,10 +138,12 @@ def test_a_forked_child_ends(end: str) -> None:
         print(wait_for(child), len(reasoner.think("a", max_new_tokens=2, ignore_eos=True)[0].token_ids))
         """,
         out="5 2",
+        header=header,
     )
 
 
-def test_a_child_that_is_forked_while_calls_run_ends() -> None:
+@both
+def test_a_child_that_is_forked_while_calls_run_ends(header: str) -> None:
     check(
         """
         def work():
@@ -158,10 +166,12 @@ def test_a_child_that_is_forked_while_calls_run_ends() -> None:
         print(ends)
         """,
         out="[5, 5, 5, 5, 5]",
+        header=header,
     )
 
 
-def test_a_forked_child_that_calls_is_told() -> None:
+@both
+def test_a_forked_child_that_calls_is_told(header: str) -> None:
     check(
         """
         child = os.fork()
@@ -175,6 +185,7 @@ def test_a_forked_child_that_calls_is_told() -> None:
         print(wait_for(child))
         """,
         out="True True True 0",
+        header=header,
     )
 
 
@@ -233,7 +244,8 @@ def test_a_forked_child_reads_documents() -> None:
     )
 
 
-def test_a_callback_may_fork() -> None:
+@both
+def test_a_callback_may_fork(header: str) -> None:
     check(
         """
         children = []
@@ -249,6 +261,7 @@ def test_a_callback_may_fork() -> None:
         print([wait_for(child) for child in children], len(trace.token_ids))
         """,
         out="[7, 7, 7] 3",
+        header=header,
     )
 
 
@@ -305,7 +318,8 @@ def test_ctrl_c_during_a_long_callback() -> None:
     )
 
 
-def test_ctrl_c_at_any_moment() -> None:
+@both
+def test_ctrl_c_at_any_moment(header: str) -> None:
     check(
         """
         import random
@@ -328,6 +342,7 @@ def test_ctrl_c_at_any_moment() -> None:
         print(interrupted, embedder.embed("a").shape[0])
         """,
         out="40 1",
+        header=header,
     )
 
 

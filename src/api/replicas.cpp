@@ -1,0 +1,100 @@
+#include "api/replicas.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <iterator>
+#include <limits>
+#include <tuple>
+
+#include "tte/error.h"
+
+namespace tte::api {
+namespace {
+
+constexpr std::int64_t kBlock = 256;           // Tokens of a text whose beginning is compared.
+constexpr std::size_t kRemembered = 1U << 14;  // Images and blocks, of each replica; then it begins anew.
+
+// A part of a prompt that a replica need not read again.
+struct Piece {
+  base::Digest digest;
+  std::int64_t tokens = 0;
+};
+
+std::vector<Piece> pieces_of(const models::Prompt& prompt) {
+  std::vector<Piece> out;
+  for (std::size_t i = 0; i < prompt.visuals.size(); ++i)
+    out.push_back({prompt.visuals[i]->patches.digest, prompt.visual_tokens[i]});
+  const auto text = std::distance(
+      prompt.kinds.begin(), std::find_if(prompt.kinds.begin(), prompt.kinds.end(),
+                                         [](base::Modality kind) { return kind != base::Modality::kText; }));
+  base::Digester beginning;
+  for (std::int64_t begin = 0; begin + kBlock <= text; begin += kBlock) {
+    beginning.bytes(prompt.ids.data() + begin, kBlock * sizeof(std::int64_t));
+    out.push_back({beginning.finish(), kBlock});
+  }
+  return out;
+}
+
+std::size_t count_replicas(const std::vector<DeviceInfo>& devices, const BackendOptions& options) {
+  if (!options.replicas) return devices.size();
+  const int wanted = *options.replicas;
+  if (devices.front().name == "cpu" && wanted > options.threads) {
+    throw InputError(
+        fmt::format("replicas is {}, but threads is {}: each replica has at least one thread of its own, so "
+                    "lower replicas or raise threads.",
+                    wanted, options.threads));
+  }
+  if (devices.front().name != "cpu" && wanted != std::ssize(devices)) {
+    throw InputError(
+        fmt::format("replicas is {}, but device is \"{}\": a GPU has one replica of each model, so name as "
+                    "many GPUs, or leave replicas out.",
+                    wanted, options.device));
+  }
+  return static_cast<std::size_t>(wanted);
+}
+
+}  // namespace
+
+std::vector<Share> share_out(const std::vector<DeviceInfo>& devices, const BackendOptions& options) {
+  const std::size_t count = count_replicas(devices, options);
+  const int replicas = static_cast<int>(count);
+  std::vector<Share> shares;
+  for (int i = 0; i < replicas; ++i) {
+    Share share;
+    share.device = devices[static_cast<std::size_t>(i) % devices.size()];
+    share.sharers = replicas / static_cast<int>(devices.size());
+    share.threads = std::max(1, options.threads / replicas + (i < options.threads % replicas ? 1 : 0));
+    share.state_bytes = std::max<std::int64_t>(1, options.state_bytes / share.sharers);
+    share.vision_cache_bytes = options.vision_cache_bytes / share.sharers;
+    shares.push_back(std::move(share));
+  }
+  return shares;
+}
+
+Place::Place(Router& router, const models::Prompt& prompt) : router_(router), tokens_(prompt.size()) {
+  const std::vector<Piece> pieces = pieces_of(prompt);
+  const std::lock_guard lock(router.mutex_);
+  auto& replicas = router.replicas_;
+  std::tuple<std::int64_t, std::int64_t> least = {std::numeric_limits<std::int64_t>::max(), 0};
+  for (std::size_t i = 0; i < replicas.size(); ++i) {
+    std::int64_t known = 0;
+    for (const Piece& piece : pieces) known += replicas[i].read.contains(piece.digest) ? piece.tokens : 0;
+    const std::tuple cost = {replicas[i].waiting - 2 * known, replicas[i].items};
+    if (cost >= least) continue;
+    least = cost;
+    replica_ = i;
+    tokens_ = prompt.size() - known;
+  }
+  auto& chosen = replicas[replica_];
+  if (chosen.read.size() > kRemembered) chosen.read.clear();
+  for (const Piece& piece : pieces) chosen.read.insert(piece.digest);
+  ++chosen.items;
+  chosen.waiting += tokens_;
+}
+
+Place::~Place() {
+  router_.replicas_[replica_].waiting -= tokens_;
+}
+
+}  // namespace tte::api
