@@ -37,10 +37,10 @@ struct BackendStats {
   std::int64_t peak_running = 0;    ///< Most sequences in one step.
 };
 
-/// One device, or several, with kernels, threads and memory. Copies share it, and it lives as long as anything loaded on
-/// it. All requests of an item run on one replica (BackendOptions::replicas): the one with least work waiting, in tokens
-/// of prompts, where what it has read before of the item's images or of the beginning of its prompt counts twice in its
-/// favour. Checkpoints loaded twice on one backend with the same dtype and options are one model; different
+/// One device, or several, with kernels, threads and memory. Copies share it, and it lives as long as anything loaded
+/// on it. All requests of an item run on one replica (BackendOptions::replicas): the one with least work waiting, in
+/// tokens of prompts, where what it has read before of the item's images or of the beginning of its prompt counts twice
+/// in its favour. Checkpoints loaded twice on one backend with the same dtype and options are one model; different
 /// checkpoints share the tensors that are equal (found by content). Thread-safe.
 class TTE_API Backend {
  public:

@@ -25,8 +25,8 @@ struct BackendOptions {
   /// "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1"; several GPUs, as in "cuda:0,cuda:1", or "cuda:all".
   std::string device = "auto";
   /// Replicas of each model, which run side by side: the items of a call are spread over them, each to the one with
-  /// least work waiting. Unset: one on each device, which is all that a GPU can have. On a CPU they share the weights in
-  /// memory, and divide `threads`, of which each has at least one, `state_bytes` and `vision_cache_bytes` evenly.
+  /// least work waiting. Unset: one on each device, which is all that a GPU can have. On a CPU they share the weights
+  /// in memory, and divide `threads`, of which each has at least one, `state_bytes` and `vision_cache_bytes` evenly.
   std::optional<int> replicas;
   /// Threads inside an operation; 0: as many as the machine has cores; at most four a core, or 64. Only those
   /// of tte: the program's own use of torch keeps its number.

@@ -24,9 +24,9 @@ std::vector<DeviceInfo> choose_devices(const std::string& names);
 // `groups` is its /proc/self/cgroup, and the groups' files are below `root`, of either version.
 std::int64_t group_memory(const std::filesystem::path& groups, const std::filesystem::path& root);
 
-// Bytes of sequence states on each of the devices where the caller says nothing: a quarter of the memory of the smallest.
-// Where address space is limited, an eighth of what is left: pools take it at once, a pair has two, and weights and steps
-// need some.
+// Bytes of sequence states on each of the devices where the caller says nothing: a quarter of the smallest's memory.
+// Where address space is limited, an eighth of what is left: pools take it at once, a pair has two, and weights and
+// steps need some.
 std::int64_t default_state_bytes(const std::vector<DeviceInfo>& devices);
 
 // As BackendOptions::device has them.

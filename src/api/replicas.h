@@ -24,14 +24,14 @@ struct Share {
   int sharers = 1;  // Replicas that divide the state_bytes of the options.
 };
 
-// One for each replica. `options` is complete, but for the replicas. Throws InputError for replicas that the devices, as
-// choose_devices() gives them, or the threads do not allow.
+// One for each replica. `options` is complete, but for the replicas. Throws InputError for replicas that the devices,
+// as choose_devices() gives them, or the threads do not allow.
 std::vector<Share> share_out(const std::vector<DeviceInfo>& devices, const BackendOptions& options);
 
-// Spreads items over replicas. Work is counted in tokens of prompts. An item goes where least work waits. What a replica
-// has read of its images, or of the beginning of its text, counts twice in its favour: so items that share much stay
-// together, and what they share is read by another replica too once theirs is that far behind. Of equals the one is
-// taken that had fewer items. Thread-safe.
+// Spreads items over replicas. Work is counted in tokens of prompts. An item goes where least work waits. What a
+// replica has read of its images, or of the beginning of its text, counts twice in its favour: so items that share much
+// stay together, and what they share is read by another replica too once theirs is that far behind. Of equals the one
+// is taken that had fewer items. Thread-safe.
 class Router {
  public:
   explicit Router(std::size_t replicas) : replicas_(replicas) {}
