@@ -327,7 +327,6 @@ TEST(Replicas, AHeadGoesOnFromTheStatesOfItsBase) {
     found.push_back(ThinkThenEmbed(pair->reasoner, heads.back()).run(items(), both_stages()).embeddings);
   }
   EXPECT_EQ(found[1].data, found[0].data);
-  EXPECT_EQ(two.backend.stats().head_tokens, one.backend.stats().head_tokens);
   for (const BackendStats& stats : two.backend.replica_stats()) EXPECT_GT(stats.head_tokens, 0);
 }
 
