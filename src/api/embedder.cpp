@@ -12,6 +12,7 @@
 #include "api/sparse_sink.h"
 #include "api/stages.h"
 #include "api/token_sink.h"
+#include "api/tokenizer_impl.h"
 
 namespace tte {
 namespace {

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <iterator>
 #include <limits>
-#include <optional>
 #include <utility>
 
 #include "base/digest.h"
@@ -73,32 +72,25 @@ int ModelWithRecipe::window() const {
 void ModelWithRecipe::load(const std::filesystem::path& checkpoint, const LoadOptions& options) {
   // A recipe is read in a moment, weights are not: a mistake in it shows first.
   const base::Checkpoint found = prompt::find_checkpoint(checkpoint, options.adapter);
-  std::optional<prompt::Recipe> recipe = prompt::given_recipe(found, options.recipe);
   const auto files = backend.impl()->read_files(found);
-  if (!recipe) recipe = prompt::find_recipe(found, *files);
-  recipe = prompt::with_template_options(std::move(*recipe), options.template_options);
-  loaded = backend.impl()->load(found, options, *recipe);
+  prompt::Recipe recipe = prompt::find_recipe(found, *files, options.recipe, options.template_options);
+  loaded = backend.impl()->load(found, options, recipe);
   std::int64_t size = loaded->model().info().hidden_size;
-  for (const models::ProjectionOptions& projection : recipe->projections) {
+  for (const models::ProjectionOptions& projection : recipe.projections) {
     projections.emplace_back(found, projection, size);
     size = projections.back().outputs();
   }
   const models::ModelInfo& info = loaded->model().info();
-  if (!info.head && !recipe->sparse.file.empty() && base::is_present(found / recipe->sparse.file)) {
-    sparse = std::make_shared<const models::SparseHeads>(found, recipe->sparse, recipe->pooling.offset,
+  if (!info.head && !recipe.sparse.file.empty() && base::is_present(found / recipe.sparse.file)) {
+    sparse = std::make_shared<const models::SparseHeads>(found, recipe.sparse, recipe.pooling.offset,
                                                          info.hidden_size, info.dtype);
   }
-  if (info.head) take_pooling(*info.head, *recipe);
-  builder = std::make_shared<prompt::PromptBuilder>(loaded->files, std::move(*recipe),
+  if (info.head) take_pooling(*info.head, recipe);
+  builder = std::make_shared<prompt::PromptBuilder>(loaded->files, std::move(recipe),
                                                     options.parse_control_tokens, options.media_limits);
   description = describe(*loaded, builder->recipe(), backend);
   if (!projections.empty()) description.fingerprint = projected_fingerprint(*loaded, projections);
   if (found.is_adapted()) description.base = found.base();
-}
-
-Tokenizer tokenizer_of(const prompt::CheckpointFiles& files) {
-  return Tokenizer(std::make_shared<Tokenizer::Impl>(files.tokenizer, files.chat_template, files.vocabulary,
-                                                     files.path.string()));
 }
 
 }  // namespace api

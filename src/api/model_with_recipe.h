@@ -15,7 +15,6 @@
 #include "tte/embedder.h"
 #include "tte/options.h"
 #include "tte/reasoner.h"
-#include "tte/tokenizer.h"
 
 namespace tte {
 
@@ -61,25 +60,4 @@ class Embedder::Impl : public api::ModelWithRecipe {
   using ModelWithRecipe::ModelWithRecipe;
 };
 
-class Tokenizer::Impl {
- public:
-  Impl(std::shared_ptr<const text::Tokenizer> tokenizer_in,
-       std::shared_ptr<const text::ChatTemplate> chat_template_in, std::string vocabulary_in,
-       std::string where_in)
-      : tokenizer(std::move(tokenizer_in)),
-        chat_template(std::move(chat_template_in)),
-        vocabulary(std::move(vocabulary_in)),
-        where(std::move(where_in)) {}
-
-  std::shared_ptr<const text::Tokenizer> tokenizer;
-  std::shared_ptr<const text::ChatTemplate> chat_template;  // May be null.
-  std::string vocabulary;
-  std::string where;
-};
-
-namespace api {
-
-Tokenizer tokenizer_of(const prompt::CheckpointFiles& files);
-
-}  // namespace api
 }  // namespace tte

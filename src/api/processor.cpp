@@ -7,6 +7,7 @@
 
 #include "api/call.h"
 #include "api/model_with_recipe.h"
+#include "api/tokenizer_impl.h"
 #include "base/plain_error.h"
 #include "prompt/find_recipe.h"
 #include "prompt/prompt_builder.h"
@@ -18,15 +19,8 @@ class Processor::Impl {
  public:
   Impl(const base::Checkpoint& checkpoint, const LoadOptions& options)
       : files(prompt::load_checkpoint_files(checkpoint)),
-        builder(files, recipe_of(checkpoint, options, *files), options.parse_control_tokens,
-                options.media_limits) {}
-
-  static prompt::Recipe recipe_of(const base::Checkpoint& checkpoint, const LoadOptions& options,
-                                  const prompt::CheckpointFiles& files) {
-    auto given = prompt::given_recipe(checkpoint, options.recipe);
-    return prompt::with_template_options(given ? std::move(*given) : prompt::find_recipe(checkpoint, files),
-                                         options.template_options);
-  }
+        builder(files, prompt::find_recipe(checkpoint, *files, options.recipe, options.template_options),
+                options.parse_control_tokens, options.media_limits) {}
 
   std::shared_ptr<const prompt::CheckpointFiles> files;
   prompt::PromptBuilder builder;

@@ -169,11 +169,9 @@ void write(const base::Checkpoint& checkpoint, base::LinearFormat format, const 
                                  base::shown(checkpoint.base()), base::quantization_name(*rounded)));
   }
   const auto files = prompt::load_checkpoint_files(checkpoint);
-  auto recipe = prompt::given_recipe(checkpoint, {});
-  const bool is_found = !recipe;
-  if (is_found) recipe = prompt::find_recipe(checkpoint, *files);
+  const prompt::Recipe recipe = prompt::find_recipe(checkpoint, *files);
 
-  models::ModelOptions model = prompt::model_options(*recipe);
+  models::ModelOptions model = prompt::model_options(recipe);
   model.placement.linears = format;
   model.state_bytes = kStateBytes;
   model.loaded = [&](const weights::StateDict& tensors) {
@@ -189,11 +187,11 @@ void write(const base::Checkpoint& checkpoint, base::LinearFormat format, const 
   };
   static_cast<void>(models::load_model(checkpoint, model));
   copy_files(checkpoint, to);
-  copy_files_of(*recipe, checkpoint, to);
+  copy_files_of(recipe, checkpoint, to);
   write_config(checkpoint, format, to);
-  // The new folder has another name.
-  if (is_found && recipe->applies_to && !recipe->applies_to->names.empty())
-    write_json(to / "recipe.json", {{"extends", recipe->name}});
+  // The new folder has another name, by which a recipe that no file names would not be found.
+  if (!base::is_present(to / "recipe.json") && recipe.applies_to && !recipe.applies_to->names.empty())
+    write_json(to / "recipe.json", {{"extends", recipe.name}});
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include "api/local_reasoner.h"
 #include "api/remote_reasoner.h"
 #include "api/stages.h"
+#include "api/tokenizer_impl.h"
 #include "base/printable.h"
 
 namespace tte {

@@ -16,14 +16,9 @@
 namespace tte::api {
 namespace {
 
-const RemoteOptions& valid(const RemoteOptions& options) {
-  options.validate();
-  return options;
-}
-
 prompt::Recipe recipe_of(const RemoteOptions& options) {
-  auto recipe = *prompt::given_recipe(std::string(), options.recipe.empty() ? "raw" : options.recipe);
-  return prompt::with_template_options(std::move(recipe), options.template_options);
+  options.validate();
+  return prompt::named_recipe(options.recipe.empty() ? "raw" : options.recipe, options.template_options);
 }
 
 ModelDescription describe(const RemoteOptions& options, const prompt::Recipe& recipe) {
@@ -43,7 +38,7 @@ ModelDescription describe(const RemoteOptions& options, const prompt::Recipe& re
 }  // namespace
 
 RemoteReasoner::RemoteReasoner(const RemoteOptions& options)
-    : builder_(std::make_shared<remote::ChatBuilder>(recipe_of(valid(options)), options.media_limits)),
+    : builder_(std::make_shared<remote::ChatBuilder>(recipe_of(options), options.media_limits)),
       client_(std::make_unique<remote::Client>(options)),
       media_pool_(std::make_unique<base::ThreadPool>(base::media_threads(options.media_threads))),
       description_(describe(options, builder_->recipe())),

@@ -5,11 +5,16 @@
 #include <utility>
 
 #include "api/model_with_recipe.h"
+#include "api/tokenizer_impl.h"
 #include "base/plain_error.h"
-#include "prompt/checkpoint_files.h"
 #include "tte/error.h"
 
 namespace tte {
+
+Tokenizer api::tokenizer_of(const prompt::CheckpointFiles& files) {
+  return Tokenizer(std::make_shared<Tokenizer::Impl>(files.tokenizer, files.chat_template, files.vocabulary,
+                                                     files.path.string()));
+}
 
 Tokenizer::Tokenizer(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 

@@ -87,14 +87,7 @@ std::string why_fits(const AppliesTo& rule, const std::string& model_type, const
   return fmt::format("found: {}", fmt::join(reasons, ", "));
 }
 
-}  // namespace
-
-std::optional<Recipe> given_recipe(const base::Checkpoint& checkpoint, const std::string& wanted) {
-  if (wanted.empty()) {
-    const std::filesystem::path own = checkpoint / "recipe.json";
-    if (!base::is_present(own)) return std::nullopt;
-    return read_recipe(own, "recipe.json of the checkpoint");
-  }
+Recipe read_named(const std::string& wanted) {
   if (bundled_recipes().contains(wanted)) {
     Recipe out = bundled_recipe(wanted);
     out.reason = "given by name";
@@ -107,7 +100,8 @@ std::optional<Recipe> given_recipe(const base::Checkpoint& checkpoint, const std
   return read_recipe(wanted, fmt::format("given as the file {}", base::shown(std::filesystem::path(wanted))));
 }
 
-Recipe find_recipe(const base::Checkpoint& checkpoint, const CheckpointFiles& files) {
+// The recipe of a checkpoint without a recipe.json, for which nobody named one.
+Recipe fitting_recipe(const base::Checkpoint& checkpoint, const CheckpointFiles& files) {
   const std::string model_type = base::read_json_object(checkpoint / "config.json").text("model_type", "");
   const std::string name = base::name_of(checkpoint.folder());
   std::vector<Recipe> fitting;
@@ -140,7 +134,7 @@ Recipe find_recipe(const base::Checkpoint& checkpoint, const CheckpointFiles& fi
   return raw;
 }
 
-Recipe with_template_options(Recipe recipe, const TemplateOptions& options) {
+Recipe with_options(Recipe recipe, const TemplateOptions& options) {
   if (options.empty()) return recipe;
   Json json = recipe.source;
   Json& variables = json["prompt"]["template_options"];
@@ -151,6 +145,21 @@ Recipe with_template_options(Recipe recipe, const TemplateOptions& options) {
   out.visuals.recipe = out.name;
   out.reason = std::move(recipe.reason);
   return out;
+}
+
+}  // namespace
+
+Recipe named_recipe(const std::string& wanted, const TemplateOptions& options) {
+  return with_options(read_named(wanted), options);
+}
+
+Recipe find_recipe(const base::Checkpoint& checkpoint, const CheckpointFiles& files,
+                   const std::string& wanted, const TemplateOptions& options) {
+  if (!wanted.empty()) return named_recipe(wanted, options);
+  const std::filesystem::path own = checkpoint / "recipe.json";
+  return with_options(base::is_present(own) ? read_recipe(own, "recipe.json of the checkpoint")
+                                            : fitting_recipe(checkpoint, files),
+                      options);
 }
 
 }  // namespace tte::prompt

@@ -27,29 +27,28 @@ Recipe found(const TempDir& folder, const std::string& name, const std::string& 
   return find_recipe(path, *nano_files());
 }
 
-TEST(GivenRecipe, LooksInItsOrder) {
+TEST(FindRecipe, LooksInItsOrder) {
   const TempDir folder;
-  EXPECT_FALSE(given_recipe(folder.path(), ""));
   folder.write("recipe.json", R"({"name": "own"})");
-  EXPECT_EQ(given_recipe(folder.path(), "")->name, "own");
-  EXPECT_THAT(given_recipe(folder.path(), "")->reason, HasSubstr("recipe.json of the checkpoint"));
-  EXPECT_EQ(given_recipe(folder.path(), "tte")->name, "tte");
+  EXPECT_EQ(find_recipe(folder.path(), *nano_files()).name, "own");
+  EXPECT_THAT(find_recipe(folder.path(), *nano_files()).reason, HasSubstr("recipe.json of the checkpoint"));
+  EXPECT_EQ(named_recipe("tte").name, "tte");
   const auto file = folder.write("other.json", R"({"name": "other"})");
-  EXPECT_EQ(given_recipe(folder.path(), file.string())->name, "other");
-  EXPECT_THAT(message_of<ModelError>([&] { (void)given_recipe(folder.path(), "tte2"); }),
+  EXPECT_EQ(named_recipe(file.string()).name, "other");
+  EXPECT_THAT(message_of<ModelError>([&] { (void)named_recipe("tte2"); }),
               AllOf(HasSubstr("tte2"), HasSubstr("qwen2_vl_vlm2vec"), HasSubstr("raw")));
   folder.write("recipe.json", R"({"name": )");
-  EXPECT_THAT(message_of<ModelError>([&] { (void)given_recipe(folder.path(), ""); }),
+  EXPECT_THAT(message_of<ModelError>([&] { (void)find_recipe(folder.path(), *nano_files()); }),
               HasSubstr("recipe.json"));
 }
 
-TEST(GivenRecipe, AFileMayExtendABundledOne) {
+TEST(FindRecipe, AFileMayExtendABundledOne) {
   const TempDir folder;
   folder.write("words.txt", "Embed this, and end with <gen_emb>.\n");
   const auto file = folder.write(
       "recipe.json",
       R"({"extends": "ume_r1", "prompt": {"request_file": "words.txt", "blank_image": null}, "dims": [4]})");
-  const Recipe recipe = *given_recipe(folder.path(), "");
+  const Recipe recipe = find_recipe(folder.path(), *nano_files());
   EXPECT_EQ(recipe.name, "ume_r1");
   EXPECT_EQ(recipe.prompt.request, "Embed this, and end with <gen_emb>.");
   EXPECT_EQ(recipe.prompt.blank_image, 0);
@@ -59,10 +58,11 @@ TEST(GivenRecipe, AFileMayExtendABundledOne) {
   EXPECT_EQ(recipe.source["prompt"]["request"], "Embed this, and end with <gen_emb>.");
 
   folder.write("recipe.json", R"({"extends": "umer1"})");
-  EXPECT_THAT(message_of<ModelError>([&] { (void)given_recipe(folder.path(), ""); }),
+  EXPECT_THAT(message_of<ModelError>([&] { (void)find_recipe(folder.path(), *nano_files()); }),
               AllOf(HasSubstr("umer1"), HasSubstr("ume_r1_given")));
   folder.write("recipe.json", R"({"prompt": {"request_file": "none.txt"}})");
-  EXPECT_THAT(message_of<ModelError>([&] { (void)given_recipe(folder.path(), ""); }), HasSubstr("none.txt"));
+  EXPECT_THAT(message_of<ModelError>([&] { (void)find_recipe(folder.path(), *nano_files()); }),
+              HasSubstr("none.txt"));
 }
 
 TEST(FindRecipe, ByTheNameOfTheFolderOrOfTheRepository) {
@@ -96,7 +96,7 @@ TEST(FindRecipe, TokensThatATokenizerHasNotKeepARecipeAway) {
 
 TEST(NanoRecipes, Parse) {
   for (const char* role : {"reasoner", "embedder"}) {
-    const Recipe recipe = *given_recipe(std::string(TTE_SOURCE_DIR "/models/nano/") + role, "");
+    const Recipe recipe = find_recipe(std::string(TTE_SOURCE_DIR "/models/nano/") + role, *nano_files());
     EXPECT_EQ(recipe.presets.size(), 9U);
     EXPECT_EQ(recipe.trace.suffix, "<|im_end|>");
   }
