@@ -12,13 +12,13 @@
 
 namespace tte::media {
 
-// How pixels become patches.
+// How pixels become patches; the sizes are the family's.
 struct PatchSpec {
-  int patch_size = 14;
-  int merge_size = 2;
-  int temporal_patch_size = 2;
-  std::array<double, 3> mean = {0.48145466, 0.4578275, 0.40821073};
-  std::array<double, 3> std = {0.26862954, 0.26130258, 0.27577711};
+  int patch_size = 1;
+  int merge_size = 1;
+  int temporal_patch_size = 1;
+  std::array<double, 3> mean = {0, 0, 0};
+  std::array<double, 3> std = {1, 1, 1};
   double rescale = 1.0 / 255.0;
   bool do_rescale = true;
   bool do_normalize = true;

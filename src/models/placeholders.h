@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "models/preprocessor.h"
+#include "models/prompt.h"
 
 namespace tte::models {
 

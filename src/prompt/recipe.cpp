@@ -70,17 +70,17 @@ models::VisualOptions::Limits pixel_limits(const JsonObject& object) {
   return out;
 }
 
-text::TemplateVariables parse_template_options(const JsonObject& object) {
-  text::TemplateVariables out;
+TemplateOptions parse_template_options(const JsonObject& object) {
+  TemplateOptions out;
   for (const auto& [name, value] : object.json().items()) {
     if (name == "messages" || name == "tools" || name == "documents" || name == "add_generation_prompt")
       object.fail(name, "is no option of a template: tte sets it itself");
     if (const auto flag = base::strict_cast<bool>(value)) {
-      out.emplace_back(name, *flag);
+      out.emplace(name, *flag);
     } else if (const auto number = base::strict_cast<std::int64_t>(value)) {
-      out.emplace_back(name, *number);
+      out.emplace(name, *number);
     } else if (const auto text = base::strict_cast<std::string>(value)) {
-      out.emplace_back(name, *text);
+      out.emplace(name, *text);
     } else {
       object.reject(name, "it must be true, false, a whole number or a string");
     }
@@ -404,11 +404,8 @@ void parse_frames(const JsonObject& object, Recipe& out) {
   if (frames.fps && frames.num_frames) object.fail("num_frames", "and \"fps\" exclude each other");
   frames.min_frames = count("min_frames");
   frames.max_frames = count("max_frames");
-  const models::FrameSampling defaults;
-  if (frames.min_frames.value_or(defaults.min_frames) > frames.max_frames.value_or(defaults.max_frames)) {
-    object.fail("min_frames",
-                fmt::format("is {}, more than max_frames", frames.min_frames.value_or(defaults.min_frames)));
-  }
+  if (frames.min_frames && frames.max_frames && *frames.min_frames > *frames.max_frames)
+    object.fail("min_frames", fmt::format("is {}, more than max_frames", *frames.min_frames));
 }
 
 void parse_media(const JsonObject& recipe, Recipe& out) {

@@ -14,7 +14,6 @@
 #include "models/projection.h"
 #include "models/sparse_heads.h"
 #include "prompt/evidence.h"
-#include "text/chat_template.h"
 #include "tte/options.h"
 
 namespace tte::prompt {
@@ -27,7 +26,7 @@ enum class Pooling {
   kToken,
   kMean,
   kNone,
-  kHead,  // An embedding head makes it of all of them.
+  kHead,  // An embedding head makes the vector of all of them.
 };
 
 // Which hidden states make the vector.
@@ -61,14 +60,13 @@ enum class Positions : std::uint8_t {
 struct PromptTemplate {
   bool chat = true;  // The checkpoint's own template around `user`; else `raw` is the whole prompt.
   Pieces system;     // Chat: the system turn ({instruction}); none: the template's own, if it has one.
-  Pieces user = {
-      "{content}"};  // Chat: the user turn. {content} {media} {text} {instruction} {request} {trace}
-  Pieces raw;        // The same placeholders.
+  // Chat: the user turn. {content} {media} {text} {instruction} {request} {trace}
+  Pieces user = {"{content}"};
+  Pieces raw;                     // The same placeholders.
   std::string image = "{token}";  // Raw: what stands for a visual; {token} is the family's placeholder token.
   std::string video = "{token}";
-  bool generation_prompt = true;  // Chat: open the assistant turn.
-  text::TemplateVariables
-      template_options;  // Chat: what the checkpoint's template reads beside the messages.
+  bool generation_prompt = true;     // Chat: open the assistant turn.
+  TemplateOptions template_options;  // Chat: what the checkpoint's template reads beside the messages.
   std::string no_text_image, no_text_video;  // {text} of an item with neither text nor instruction.
   int blank_image = 0;  // Side of the white image put before an item without any; 0: none is put.
   Positions positions = Positions::kFamily;
@@ -108,9 +106,9 @@ struct LatentThinking {
 // The checkpoints that a recipe is for, where nobody names one. Everything that is said must hold.
 struct AppliesTo {
   std::vector<std::string> model_types;
-  std::vector<std::string>
-      names;  // What the checkpoint's name begins with; the first of these that does is enough.
-  std::vector<std::string> tokens, without_tokens;  // That its tokenizer has, and has not.
+  std::vector<std::string> names;  // The checkpoint's name begins with one of them.
+  std::vector<std::string> tokens,
+      without_tokens;  // Its tokenizer has all of the first, and none of the others.
 };
 
 struct Recipe {

@@ -21,8 +21,8 @@ namespace {
 using base::Json;
 using media::Size;
 
-// Frames of a video whose item and recipe do not say how many: what most systems take.
-constexpr int kFrames = 8;
+// Frames of a video: where neither its item nor the recipe says how many, what most systems take; the most by a rate.
+constexpr int kFrames = 8, kMostFrames = 768;
 
 std::string_view mime_of(const std::vector<std::uint8_t>& file) {
   if (file.size() > 3 && file[0] == 0xFF && file[1] == 0xD8) return "image/jpeg";
@@ -100,7 +100,7 @@ Json Attachments::video(const Video& video) {
   rule.num_frames = limits.frames.num_frames;
   if (!rule.fps && !rule.num_frames) rule.num_frames = kFrames;
   rule.min_frames = limits.frames.min_frames.value_or(1);
-  rule.max_frames = limits.frames.max_frames.value_or(rule.max_frames);
+  rule.max_frames = limits.frames.max_frames.value_or(kMostFrames);
   const auto sample = [&](int total, std::optional<double> source_fps) {
     const models::FrameSampling chosen = models::choose_rule(video, rule, 1, total, source_fps);
     return models::sample_frames(total, source_fps, chosen, 1);

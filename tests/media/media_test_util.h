@@ -17,12 +17,14 @@
 #include "base/json.h"
 #include "expect_error.h"
 #include "media/image.h"
+#include "media/patches.h"
 #include "tte/error.h"
 #include "tte/input.h"
 
 namespace tte::media::testing {
 
 using Buffer = std::vector<std::uint8_t>;
+constexpr PatchSpec kPatches = {.patch_size = 14, .merge_size = 2, .temporal_patch_size = 2};
 
 inline std::filesystem::path data_folder() {
   return std::filesystem::path(TTE_SOURCE_DIR) / "tests/data/media";

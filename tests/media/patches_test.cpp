@@ -9,7 +9,7 @@ namespace tte::media::testing {
 namespace {
 
 TEST(Patches, DigestFollowsContent) {
-  const PatchSpec spec;
+  const PatchSpec spec = kPatches;
   const auto digest = [&](const at::Tensor& image, const PatchSpec& s) {
     return patchify({image}, s, {56, 56}).digest;
   };
@@ -17,7 +17,7 @@ TEST(Patches, DigestFollowsContent) {
   EXPECT_EQ(first, digest(pattern(60, 60), spec));
   EXPECT_NE(first, digest(pattern(60, 60, 1), spec));
   EXPECT_NE(first, patchify({pattern(60, 60)}, spec, {56, 84}).digest);
-  PatchSpec other;
+  PatchSpec other = kPatches;
   other.mean[0] = 0.5;
   EXPECT_NE(first, digest(pattern(60, 60), other));
 }
@@ -26,16 +26,17 @@ TEST(Patches, StridedInputGivesTheSame) {
   const at::Tensor image = pattern(64, 80);
   const at::Tensor strided = image.permute({2, 0, 1}).contiguous().permute({1, 2, 0});
   ASSERT_FALSE(strided.is_contiguous());
-  EXPECT_TRUE(at::equal(patchify({image}, {}, {56, 84}).values, patchify({strided}, {}, {56, 84}).values));
+  EXPECT_TRUE(at::equal(patchify({image}, kPatches, {56, 84}).values,
+                        patchify({strided}, kPatches, {56, 84}).values));
 }
 
 TEST(Patches, OddFrameIsRepeated) {
   const std::vector<at::Tensor> three = {pattern(56, 56, 1), pattern(56, 56, 2), pattern(56, 56, 3)};
   std::vector<at::Tensor> four = three;
   four.push_back(three.back());
-  const Patches a = patchify(three, {}, {56, 56});
+  const Patches a = patchify(three, kPatches, {56, 56});
   EXPECT_EQ(a.t, 2);
-  EXPECT_TRUE(at::equal(a.values, patchify(four, {}, {56, 56}).values));
+  EXPECT_TRUE(at::equal(a.values, patchify(four, kPatches, {56, 56}).values));
 }
 
 }  // namespace

@@ -33,8 +33,8 @@ TEST(Threads, ImagesVideosAndPatches) {
         if (fnv1a(frames.images[k]) != golden.at("digests")[k].get<std::string>()) ++wrong;
       }
     }
-    const base::Digest digest = patchify({pattern(100, 140)}, {}, {112, 140}).digest;
-    if (digest != patchify({pattern(100, 140)}, {}, {112, 140}).digest) ++wrong;
+    const base::Digest digest = patchify({pattern(100, 140)}, kPatches, {112, 140}).digest;
+    if (digest != patchify({pattern(100, 140)}, kPatches, {112, 140}).digest) ++wrong;
   };
   std::vector<std::thread> threads;
   for (std::size_t i = 0; i < 4; ++i) threads.emplace_back(work, i * 13);

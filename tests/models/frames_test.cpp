@@ -18,7 +18,7 @@ using testing::message_of;
 TEST(SampleFrames, EqualsTransformers) {
   for (const auto& row : media::testing::goldens().at("sampling")) {
     SCOPED_TRACE(row.dump());
-    FrameSampling rule;
+    FrameSampling rule{.min_frames = 4, .max_frames = 768};
     std::optional<double> source_fps;
     if (!row.at("fps").is_null()) rule.fps = row.at("fps").get<double>();
     if (!row.at("num_frames").is_null()) rule.num_frames = row.at("num_frames").get<int>();
@@ -67,7 +67,8 @@ TEST(SampleFrames, NeverPastTheEnd) {
 
 // transformers' Qwen3VLVideoProcessor.sample_frames, whose own rule is two frames a second.
 TEST(SampleFramesEvenly, EqualsTransformers) {
-  const auto taken = [](int total, std::optional<double> source_fps, const FrameSampling& rule) {
+  const auto taken = [](int total, std::optional<double> source_fps, FrameSampling rule) {
+    rule.min_frames = 4;
     return sample_frames_evenly(total, source_fps, rule, 2);
   };
   EXPECT_THAT(taken(15, 10.0, {.fps = 2}), ElementsAre(0, 5, 9, 14)) << "4.67 and 9.33";

@@ -168,10 +168,8 @@ void check_square(const base::JsonObject& object, const char* key, std::int64_t 
 media::PatchSpec read_processor(const base::Checkpoint& checkpoint, const Config& config) {
   const ProcessorFile file = find_processor(checkpoint, "image_processor", {"preprocessor_config.json"});
   const base::JsonObject object(file.json, file.where);
-  media::PatchSpec patches;
-  patches.patch_size = static_cast<int>(config.vision.patch_size);
-  patches.merge_size = 1;
-  patches.temporal_patch_size = 1;
+  media::PatchSpec patches{
+      .patch_size = static_cast<int>(config.vision.patch_size), .mean = kClipMean, .std = kClipStd};
   read_pixels(object, patches);
   for (const char* key : {"size", "crop_size"}) check_square(object, key, config.tiling.tile);
   const std::vector<Size> pinpoints = read_pinpoints(object, config.tiling.tile);

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "models/placeholders.h"
-#include "models/preprocessor.h"
+#include "models/prompt.h"
 
 namespace tte::models::qwen {
 

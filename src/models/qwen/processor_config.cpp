@@ -6,7 +6,6 @@
 #include <cmath>
 #include <optional>
 
-#include "models/processor_files.h"
 #include "tte/error.h"
 
 namespace tte::models::qwen {
@@ -122,7 +121,8 @@ VisualSpec default_sampled_video_spec() {
   spec.min_pixels = 128 * 32 * 32;
   spec.max_pixels = 32 * 32 * 768;
   spec.max_video_tokens = 768;
-  spec.sampling = FrameSampling{.fps = 2.0};
+  spec.sampling = kFrameBounds;
+  spec.sampling->fps = 2.0;
   return spec;
 }
 

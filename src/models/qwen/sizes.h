@@ -6,16 +6,21 @@
 #include <string>
 
 #include "media/patches.h"
-#include "models/preprocessor.h"
+#include "models/frames.h"
+#include "models/processor_files.h"
 #include "tte/input.h"
 
 namespace tte::models::qwen {
 
 using media::Size;
 
+// The frames of a video where neither the checkpoint nor the recipe says: fps counts within these bounds.
+inline constexpr FrameSampling kFrameBounds = {.min_frames = 4, .max_frames = 768};
+
 // The numbers of preprocessor_config.json / video_preprocessor_config.json.
 struct VisualSpec {
-  media::PatchSpec patches;
+  media::PatchSpec patches = {
+      .patch_size = 14, .merge_size = 2, .temporal_patch_size = 2, .mean = kClipMean, .std = kClipStd};
   std::int64_t min_pixels = 56 * 56;
   std::int64_t max_pixels = 28 * 28 * 1280;
   bool do_resize = true;

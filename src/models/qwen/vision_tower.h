@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "models/assemble.h"
-#include "models/preprocessor.h"
+#include "models/prompt.h"
 #include "models/qwen/config.h"
 #include "nn/linear.h"
 #include "nn/rope.h"

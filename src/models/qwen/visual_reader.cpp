@@ -26,8 +26,7 @@ void limit(VisualSpec& spec, const std::optional<std::int64_t>& least,
   if ((least || most) && spec.min_pixels > spec.max_pixels) {
     throw ModelError(
         fmt::format("The recipe \"{}\" leaves {}s with min_pixels {} above max_pixels {}: it must set both, "
-                    "as the checkpoint's "
-                    "own limits do not fit.",
+                    "as the checkpoint's own limits do not fit.",
                     recipe, what, spec.min_pixels, spec.max_pixels));
   }
 }
@@ -50,7 +49,7 @@ QwenVisualReader::QwenVisualReader(const VisualSpecs& files, const VisualOptions
       video_(files.video),
       min_side_(recipe.image_min_side),
       small_side_(recipe.image_small_side),
-      sampling_(files.video.sampling.value_or(FrameSampling{})),
+      sampling_(files.video.sampling.value_or(kFrameBounds)),
       family_samples_(files.video.sampling && !recipe.frames.fps && !recipe.frames.num_frames),
       rules_(rules) {
   if (!family_samples_) {
@@ -59,6 +58,12 @@ QwenVisualReader::QwenVisualReader(const VisualSpecs& files, const VisualOptions
   }
   sampling_.min_frames = recipe.frames.min_frames.value_or(sampling_.min_frames);
   sampling_.max_frames = recipe.frames.max_frames.value_or(sampling_.max_frames);
+  if ((recipe.frames.min_frames || recipe.frames.max_frames) && sampling_.min_frames > sampling_.max_frames) {
+    throw ModelError(fmt::format(
+        "The recipe \"{}\" leaves videos with min_frames {} above max_frames {}: it must set both, as the "
+        "checkpoint's own bounds do not fit.",
+        recipe.recipe, sampling_.min_frames, sampling_.max_frames));
+  }
   if (recipe.video_resize == VideoResize::kQwenVlUtils) {
     const std::int64_t token = std::int64_t{video_.factor()} * video_.factor();
     video_.min_pixels = 128 * token;

@@ -88,7 +88,7 @@ TEST(QwenVisualReader, AFamilyMaySampleByItself) {
   EXPECT_EQ(times(recipe).size(), 15U) << "a recipe asks for at most what there is";
   specs.video.sampling.reset();
   EXPECT_EQ(times({}).size(), 15U);
-  specs.video.sampling = FrameSampling{.max_frames = 4};
+  specs.video.sampling = FrameSampling{.min_frames = 4, .max_frames = 4};
   EXPECT_EQ(times({}).size(), 4U) << "neither fps nor num_frames: within the bounds";
 }
 
@@ -119,6 +119,13 @@ TEST(QwenVisualReader, LimitsThatExcludeEachOther) {
   recipe.video_min_pixels = 5'000'000;
   EXPECT_THAT(message_of<ModelError>([&] { QwenVisualReader({}, recipe); }),
               AllOf(HasSubstr("\"r\""), HasSubstr("5000000"), HasSubstr("videos")));
+  recipe = {.recipe = "r"};
+  recipe.frames.min_frames = 1000;
+  EXPECT_THAT(message_of<ModelError>([&] { QwenVisualReader({}, recipe); }),
+              AllOf(HasSubstr("\"r\""), HasSubstr("min_frames 1000"), HasSubstr("max_frames 768")));
+  VisualSpecs files;
+  files.video.sampling = FrameSampling{.fps = 2, .max_frames = 2000};
+  EXPECT_NO_THROW(QwenVisualReader(files, recipe)) << "the checkpoint's own bound is higher";
 }
 
 }  // namespace
