@@ -14,8 +14,8 @@ namespace tte {
 struct AdapterBase {
   std::string name;      ///< A folder, or a repository of a hub; empty: none is named.
   std::string revision;  ///< The revision of the repository; empty: any.
-  std::filesystem::path
-      folder;  ///< Where it is here; empty: fetch it, and give it to LoadOptions with the adapter.
+  /// Where it is here; empty: fetch it, and give it to LoadOptions with the adapter.
+  std::filesystem::path folder;
 };
 
 /// The base of the folder of an adapter or of an embedding head; nothing for a folder of something else. The name is

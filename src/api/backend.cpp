@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <utility>
 #include <vector>
 
@@ -233,7 +234,6 @@ std::vector<BackendStats> Backend::Impl::replica_stats() {
   std::vector<BackendStats> out(replicas_.size());
   for (const auto& model : live) {
     for (std::size_t i = 0; i < out.size(); ++i) {
-      out[i].engines += 1;
       add(model->replicas[i].engine->stats(), out[i]);
     }
   }

@@ -207,7 +207,7 @@ class Engine::Impl : public Stepper {
   [[nodiscard]] const models::Model& model() const { return *model_; }
   [[nodiscard]] int state_sharers() const { return state_sharers_; }
   [[nodiscard]] const std::shared_ptr<const text::Tokenizer>& tokenizer() const { return tokenizer_; }
-  [[nodiscard]] EngineStats stats() const { return scheduler_.stats(); }
+  [[nodiscard]] BackendStats stats() const { return scheduler_.stats(); }
 
  private:
   void take_incoming() {
@@ -257,7 +257,7 @@ std::future<EncodeResult> Engine::submit(EncodeRequest request) {
   return impl_->submit(std::make_unique<EncodeSequence>(std::move(request), whole));
 }
 
-EngineStats Engine::stats() const {
+BackendStats Engine::stats() const {
   return impl_->stats();
 }
 

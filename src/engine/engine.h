@@ -16,6 +16,7 @@
 #include "models/model.h"
 #include "models/step_size.h"
 #include "text/tokenizer/tokenizer.h"
+#include "tte/backend.h"
 #include "tte/options.h"
 #include "tte/trace.h"
 
@@ -52,7 +53,7 @@ struct GenerateRequest {
   // What this request goes on from, if its beginning is a pinned state: held until the request is admitted,
   // which is before requests that begin anew.
   std::shared_ptr<PrefixPin> continues;
-  // Guesses where prompt lookup finds nothing; one of this engine's model. Null: nobody.
+  // Guesses where prompt lookup finds nothing; its target is this engine's model. Null: nobody does.
   std::shared_ptr<Draft> draft;
   const void* caller = nullptr;  // Requests of one caller have the same; callers take turns.
   // Called on the executor's thread with each token and the text it completes.
@@ -84,8 +85,8 @@ struct EncodeRequest {
   at::Tensor hidden;
   std::vector<std::int64_t> candidates;  // kLogProbs: ids of the tokens.
   bool pin_state = false;
-  // With kNothing: until it becomes true, the request is run in small pieces, when no vector is to be made.
-  // Null: run like the others. Any thread may set it.
+  // With kNothing: until somebody sets it, from any thread, the request is run in small pieces, while no vector is
+  // to be made. Null: it is run like the others.
   std::shared_ptr<std::atomic<bool>> wanted;
   std::shared_ptr<PrefixPin> continues;  // As in GenerateRequest, like `caller`.
   const void* caller = nullptr;
@@ -94,8 +95,8 @@ struct EncodeRequest {
 };
 
 struct EncodeResult {
-  // float32, CPU: [hidden], or [rows, hidden] for several; [tokens, hidden] for kAllRows; [candidates] for kLogProbs;
-  // undefined for kNothing. For kKept [tokens, hidden] in the model's type on its device.
+  // float32, CPU: [hidden], or [rows, hidden] for several; [tokens, hidden] for kAllRows; [candidates] for kLogProbs.
+  // kKept: [tokens, hidden] in the model's type on its device. kNothing: undefined.
   at::Tensor hidden;
   std::int64_t reused_tokens = 0;
   double queue_seconds = 0;
@@ -104,21 +105,12 @@ struct EncodeResult {
 
 struct EngineOptions {
   int max_step_tokens = static_cast<int>(models::step_size(c10::DeviceType::CPU).tokens);
-  int max_running = 256;  // Sequences in one step, each with a token at least: at most max_step_tokens count.
+  int max_running =
+      256;  // Sequences in one step, each with a token at least: never more than max_step_tokens.
   // Vision patches encoded in one step (a larger visual alone), so that running sequences wait for no more.
   std::int64_t max_step_patches = models::step_size(c10::DeviceType::CPU).patches;
   int prompt_lookup_tokens = 0;  // Most tokens that are guessed of a sequence in one step.
   int state_sharers = 1;  // Engines of the same model that the backend's state_bytes are divided among.
-};
-
-// What a step saw; cumulative since construction.
-struct EngineStats {
-  std::int64_t steps = 0, prefill_tokens = 0, decode_tokens = 0, reused_tokens = 0;
-  std::int64_t guessed_tokens = 0, right_guesses = 0;  // The right ones are decode_tokens too.
-  std::int64_t drafted_tokens = 0, right_drafts = 0;   // Those of GenerateRequest::draft among these.
-  std::int64_t head_tokens = 0;                        // EncodeRequest::hidden
-  std::int64_t vision_encoded = 0, vision_reused = 0;
-  std::int64_t peak_running = 0;
 };
 
 // Thread-safe. Requests of concurrent callers join the same batches. A result or an exception always arrives.
@@ -134,10 +126,10 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
   // Throws InputError at once for a request that can never fit, saying the limit and the option that raises
-  // it, and for options, ids or rows out of range. Neither is on_done called then.
+  // it, and for options, ids or rows out of range; on_done is not called then.
   std::future<GenerateResult> submit(GenerateRequest request);
   std::future<EncodeResult> submit(EncodeRequest request);
-  [[nodiscard]] EngineStats stats() const;
+  [[nodiscard]] BackendStats stats() const;  // Of this engine alone, since its construction.
 
  private:
   class Impl;

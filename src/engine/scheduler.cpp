@@ -555,7 +555,7 @@ void Scheduler::count(const std::vector<Chunk>& chunks) {
   stats_.peak_running = std::max(stats_.peak_running, static_cast<std::int64_t>(chunks.size()));
 }
 
-EngineStats Scheduler::stats() const {
+BackendStats Scheduler::stats() const {
   const std::lock_guard lock(stats_mutex_);
   return stats_;
 }

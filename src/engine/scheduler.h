@@ -42,7 +42,7 @@ class Scheduler {
   bool step();
   // Ends all sequences as cancelled and drops all states.
   void shutdown();
-  [[nodiscard]] EngineStats stats() const;
+  [[nodiscard]] BackendStats stats() const;
 
  private:
   // What is left of a step.
@@ -110,7 +110,7 @@ class Scheduler {
   bool blocked_ = false;  // Nobody found room, and nothing has changed since.
 
   mutable std::mutex stats_mutex_;
-  EngineStats stats_;
+  BackendStats stats_{.engines = 1};
 };
 
 // `error` as an exception of tte. Does not throw: where there is no memory for a message, the exception says

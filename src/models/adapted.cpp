@@ -64,17 +64,18 @@ bool may_be(const std::string& name, const fs::path& folder) {
 
 void check_adapted(const base::Checkpoint& checkpoint, const std::vector<std::string>& model_types) {
   if (!weights::is_adapter(checkpoint.folder())) return;
-  const weights::AdapterBase made_for = weights::base_of_adapter(checkpoint.folder());
+  const AdapterBase made_for = weights::base_of_adapter(checkpoint.folder());
+  const std::string model_class = weights::class_of_base(checkpoint.folder());
   const std::string adapter = base::shown(checkpoint.folder(), 120),
                     given = base::shown(checkpoint.base(), 120);
   const std::string type = read_config_file(checkpoint.base()).type();
-  const std::string wanted = type_of_class(made_for.model_class, model_types);
+  const std::string wanted = type_of_class(model_class, model_types);
   // Models of late interaction are often classes of their own on the weights of others.
   const auto is_own = [](const std::string& name) { return name.find("col") != std::string::npos; };
   if (!wanted.empty() && wanted != plain_type(type) && !is_own(wanted) && !is_own(type)) {
     throw ModelError(fmt::format(
         "{} is an adapter of a {}, and the model_type of {} is {}: give the model that it was made for{}.",
-        adapter, base::printable(made_for.model_class, 60), given, base::printable(type, 40),
+        adapter, base::printable(model_class, 60), given, base::printable(type, 40),
         made_for.name.empty() ? "" : fmt::format(" (\"{}\")", base::printable(made_for.name, 80))));
   }
   if (made_for.name.empty() || may_be(made_for.name, checkpoint.base())) return;

@@ -71,9 +71,9 @@ HeadConfig read_head(const std::filesystem::path& folder) {
   return out;
 }
 
-weights::AdapterBase base_of_head(const std::filesystem::path& folder) {
+AdapterBase base_of_head(const std::filesystem::path& folder) {
   const HeadConfig head = read_head(folder);
-  weights::AdapterBase out{head.base, head.revision, {}, {}};
+  AdapterBase out{head.base, head.revision, {}};
   for (const std::filesystem::path& start : {folder, std::filesystem::path()}) {
     std::error_code code;
     const std::filesystem::path candidate = (start / head.base).lexically_normal();

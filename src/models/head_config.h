@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <string>
 
-#include "weights/adapter.h"
+#include "tte/adapter.h"
 
 namespace tte::models {
 
@@ -36,6 +36,6 @@ HeadConfig read_head(const std::filesystem::path& folder);
 
 // Where the base is: a folder with config.json that is absolute, or seen from the head's folder, or from the current
 // one; empty where it is none of these, and may be of a hub. Throws as read_head(), and for what cannot be of a hub.
-weights::AdapterBase base_of_head(const std::filesystem::path& folder);
+AdapterBase base_of_head(const std::filesystem::path& folder);
 
 }  // namespace tte::models

@@ -8,6 +8,7 @@
 #include "base/printable.h"
 #include "models/head_config.h"
 #include "tte/error.h"
+#include "weights/adapter.h"
 
 namespace tte::prompt {
 
@@ -71,14 +72,14 @@ const std::filesystem::path& checkpoint_folder(const std::filesystem::path& path
 
 }  // namespace
 
-std::optional<weights::AdapterBase> base_of(const std::filesystem::path& folder) {
+std::optional<AdapterBase> base_of(const std::filesystem::path& folder) {
   if (models::is_head(folder)) return models::base_of_head(folder);
   if (weights::is_adapter(folder)) return weights::base_of_adapter(folder);
   return std::nullopt;
 }
 
 base::Checkpoint tokenizer_checkpoint(const std::filesystem::path& path) {
-  const std::optional<weights::AdapterBase> base = base_of(checkpoint_folder(path));
+  const std::optional<AdapterBase> base = base_of(checkpoint_folder(path));
   return base && !base->folder.empty() ? base::Checkpoint(path, base->folder) : base::Checkpoint(path);
 }
 
@@ -93,7 +94,7 @@ base::Checkpoint find_checkpoint(const std::filesystem::path& path, const std::f
     if (!base::is_present(both / "config.json")) fail_folder(path);
     return both;
   }
-  if (const std::optional<weights::AdapterBase> base = base_of(checkpoint_folder(path))) {
+  if (const std::optional<AdapterBase> base = base_of(checkpoint_folder(path))) {
     if (base->folder.empty()) {
       throw ModelError(fmt::format(
           "{} holds {} of {}: give that model's folder as the checkpoint, and this one as its "

@@ -11,7 +11,7 @@
 #include "prompt/decoding.h"
 #include "text/chat_template.h"
 #include "text/tokenizer/tokenizer.h"
-#include "weights/adapter.h"
+#include "tte/adapter.h"
 
 namespace tte::prompt {
 
@@ -32,12 +32,11 @@ std::shared_ptr<const CheckpointFiles> load_checkpoint_files(const base::Checkpo
 
 // The checkpoint that a caller names: a folder with config.json, perhaps with an adapter of it; or, where `adapter` is
 // empty, an adapter's folder alone, whose base is then the one that it names. An embedding head (tte_head.json) counts
-// as an adapter. Throws ModelError saying what a path is
-// instead (a GGUF file, an adapter whose base is missing).
+// as an adapter. Throws ModelError saying what a path is instead (a GGUF file, an adapter whose base is missing).
 base::Checkpoint find_checkpoint(const std::filesystem::path& path,
                                  const std::filesystem::path& adapter = {});
 // The base of an adapter's or an embedding head's folder; nothing for another folder.
-std::optional<weights::AdapterBase> base_of(const std::filesystem::path& folder);
+std::optional<AdapterBase> base_of(const std::filesystem::path& folder);
 // The same of a folder that needs nothing but a tokenizer: an adapter's base is not missed.
 base::Checkpoint tokenizer_checkpoint(const std::filesystem::path& path);
 

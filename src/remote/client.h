@@ -1,4 +1,4 @@
-// Asks a server for texts: many at a time, again where that may help.
+// Asks a server for texts: many at a time, and again where another try may help.
 #pragma once
 
 #include <atomic>
@@ -14,7 +14,6 @@
 #include "remote/http_client.h"
 #include "remote/reply_reader.h"
 #include "remote/retry_policy.h"
-#include "text/chat_template.h"
 #include "tte/options.h"
 #include "tte/remote.h"
 #include "tte/trace.h"
@@ -24,10 +23,10 @@ namespace tte::remote {
 // The form is that of engine::GenerateRequest.
 struct ChatRequest {
   std::shared_ptr<const Chat> chat;
-  GenerateOptions options;                   // The caller's over the recipe's.
-  text::TemplateVariables template_options;  // The recipe's, with the caller's.
-  std::string open, close;                   // The tags that thinking is put between.
-  bool watched = false;  // Somebody reads the pieces: what was handed out cannot be taken back.
+  GenerateOptions options;           // The caller's over the recipe's.
+  TemplateOptions template_options;  // The recipe's, with the caller's.
+  std::string open, close;           // The tags that thinking is put between.
+  bool watched = false;              // Somebody reads the pieces: what was handed out cannot be taken back.
   const void* caller = nullptr;
   // Called on a thread of the client with each piece of text; the id is -1.
   std::function<OnToken(std::int64_t id, const std::string& text)> on_token;

@@ -51,7 +51,7 @@ Json parse_extra(const std::string& extra) {
 }
 
 Json request_fields(const RemoteOptions& options, const GenerateOptions& decoding,
-                    const text::TemplateVariables& template_options) {
+                    const TemplateOptions& template_options) {
   Json out = Json::object();
   out["model"] = options.model;
   GenerateOptions::numbers([&](const auto& number) {

@@ -5,7 +5,6 @@
 
 #include "base/json.h"
 #include "remote/chat.h"
-#include "text/chat_template.h"
 #include "tte/options.h"
 #include "tte/remote.h"
 
@@ -19,7 +18,7 @@ base::Json parse_extra(const std::string& extra);
 // recipe and the caller tell the chat template becomes chat_template_kwargs. A field of `extra` wins over one of these,
 // and one that is null takes it out.
 base::Json request_fields(const RemoteOptions& options, const GenerateOptions& decoding,
-                          const text::TemplateVariables& template_options = {});
+                          const TemplateOptions& template_options = {});
 
 // The whole body, as JSON.
 std::string request_body(base::Json fields, const Chat& chat);

@@ -1,18 +1,16 @@
 // The checkpoint's own chat template, rendered as transformers' apply_chat_template renders it.
 #pragma once
 
-#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
-#include <utility>
-#include <variant>
 #include <vector>
 
 #include "base/checkpoint.h"
 #include "base/modality.h"
 #include "text/control_tokens.h"
 #include "text/tokenizer/tokenizer.h"
+#include "tte/options.h"
 
 namespace tte::text {
 
@@ -27,9 +25,6 @@ struct ChatMessage {
   bool plain = false;
 };
 
-// Variables that a template reads beside the messages, such as enable_thinking.
-using TemplateVariables = std::vector<std::pair<std::string, std::variant<bool, std::int64_t, std::string>>>;
-
 struct RenderOptions {
   bool add_generation_prompt = true;
   // Leaves the last (assistant) turn open, as transformers' continue_final_message. Excludes add_generation_prompt.
@@ -37,7 +32,7 @@ struct RenderOptions {
   // Guards control-token strings inside the text of every message (transformers' sanitize_control_tokens), so
   // that they stay text. False restores transformers' default.
   bool guard_control_tokens = true;
-  TemplateVariables variables = {};
+  TemplateOptions variables = {};
 };
 
 // The class of transformers whose rule chooses among several templates.
@@ -68,8 +63,8 @@ class ChatTemplate {
   [[nodiscard]] virtual bool names_variable(std::string_view name) const = 0;
 
   // What render() guards message text against. Callers that mix text of users with control tokens of their own
-  // (a recipe's) call its guard_ends() themselves, and then render without guarding; joints in the text of
-  // messages are settled in what is rendered.
+  // (a recipe's) call its guard_ends() themselves, and then render without guarding; render() settles the joints that
+  // the text of messages then has.
   [[nodiscard]] virtual const ControlTokens& control() const = 0;
 };
 

@@ -308,7 +308,6 @@ AdapterBase base_of_adapter(const fs::path& folder) {
   const JsonObject config = base::read_json_object(folder / kConfig);
   base.name = config.text("base_model_name_or_path", "");
   base.revision = config.text("revision", "");
-  base.model_class = config.object("auto_mapping").text("base_model_class", "");
   if (base.name.empty()) return base;
   std::error_code code;
   const fs::path absolute = fs::absolute(folder, code).lexically_normal();
@@ -323,6 +322,12 @@ AdapterBase base_of_adapter(const fs::path& folder) {
     }
   }
   return base;
+}
+
+std::string class_of_base(const fs::path& folder) {
+  if (has_tensors(folder)) return {};
+  const JsonObject config = base::read_json_object(folder / kConfig);
+  return config.object("auto_mapping").text("base_model_class", "");
 }
 
 Adapter Adapter::open(const fs::path& folder) {

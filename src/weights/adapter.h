@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/digest.h"
+#include "tte/adapter.h"
 #include "weights/tensor_file.h"
 
 namespace tte::weights {
@@ -20,18 +21,12 @@ namespace tte::weights {
 // was left behind: that has tensors of its own, and none of an adapter.
 bool is_adapter(const std::filesystem::path& folder);
 
-// The model that an adapter changes.
-struct AdapterBase {
-  std::string name;      // base_model_name_or_path: a folder, or a repository of a hub; empty: none is named.
-  std::string revision;  // A revision of the repository; empty: any.
-  std::string
-      model_class;  // auto_mapping's base_model_class, which PEFT writes where no task is named; or empty.
-  std::filesystem::path folder;  // Empty where there is no folder of that name.
-};
-// As adapter_config.json names it: a folder with config.json, which is absolute, or seen from the current folder as in
-// PEFT, or from the adapter's, or beside that. A folder with tensors of its own is its own base, as in transformers.
-// Throws ModelError for an adapter_config.json that cannot be read.
+// The model that an adapter changes, as adapter_config.json names it: its folder has config.json, and is absolute, or
+// seen from the current folder as in PEFT, or from the adapter's, or beside that. A folder with tensors of its own is
+// its own base, as in transformers. Throws ModelError for an adapter_config.json that cannot be read.
 AdapterBase base_of_adapter(const std::filesystem::path& folder);
+// The class of that model, which PEFT writes where no task is named (auto_mapping's base_model_class); else empty.
+std::string class_of_base(const std::filesystem::path& folder);
 
 // What an adapter adds to one tensor.
 class Delta {
@@ -82,7 +77,7 @@ struct Adapter {
   std::shared_ptr<const TensorFile> file;
   std::vector<Delta> deltas;
   std::vector<Replacement> replacements;
-  // Its modules are named by their last names alone: of each kind that it changes, it was made for a model's all.
+  // Its modules are named by their last names alone: of each kind that it changes, it was made for all of the model's.
   bool of_all_layers = false;
 
   // adapter_config.json and adapter_model.safetensors. Throws ModelError naming the file and the key, or the tensor,

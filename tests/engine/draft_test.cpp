@@ -66,7 +66,7 @@ TEST(Draft, NoTokenIsAnother) {
   for (const auto& options : {limits(64, 8), limits(9, 8), limits(64, 1), limits(3, 3), limits(64, 8, 8)}) {
     DraftBench bench(target, &small, options);
     EXPECT_EQ(outcomes(bench), expected) << options.max_step_tokens;
-    const EngineStats stats = bench.engine->stats();
+    const BackendStats stats = bench.engine->stats();
     if (options.max_step_tokens < 64 || options.max_running < 8) continue;
     EXPECT_GT(stats.right_drafts, 0);
     EXPECT_GT(stats.drafted_tokens, stats.right_drafts) << "some have to be wrong for this to be a test";
@@ -84,7 +84,7 @@ TEST(Draft, ADraftThatKnowsAllTakesFewSteps) {
   auto request = generate_request(text_prompt(20, 1), 61);
   request.options.ignore_eos = true;
   EXPECT_EQ(bench.write(std::move(request)).get().ids.size(), 61U);
-  const EngineStats stats = bench.engine->stats();
+  const BackendStats stats = bench.engine->stats();
   EXPECT_EQ(stats.right_drafts, stats.drafted_tokens);
   EXPECT_LT(stats.steps, 14);
 }

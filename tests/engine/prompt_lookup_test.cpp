@@ -62,7 +62,7 @@ std::int64_t repetitive(const Ids& ids) {
 }
 
 std::string outcomes(const FakeModel::Options& model, const EngineOptions& options,
-                     EngineStats* stats = nullptr) {
+                     BackendStats* stats = nullptr) {
   Bench bench(model, options);
   std::string all =
       testing::outcomes([&](GenerateRequest request) { return bench.engine->submit(std::move(request)); });
@@ -73,7 +73,7 @@ std::string outcomes(const FakeModel::Options& model, const EngineOptions& optio
 TEST(PromptLookup, NoTokenIsAnother) {
   FakeModel::Options model;
   model.next = repetitive;
-  EngineStats plain, looked;
+  BackendStats plain, looked;
   const std::string expected = outcomes(model, limits(64, 8), &plain);
   EXPECT_EQ(outcomes(model, limits(64, 8, 8), &looked), expected);
   EXPECT_EQ(plain.guessed_tokens, 0);
@@ -93,7 +93,7 @@ TEST(PromptLookup, StatesThatCannotBeCutAreNotGuessedFor) {
   model.next = repetitive;
   const std::string expected = outcomes(model, limits(64, 8));
   model.slot = 10;
-  EngineStats stats;
+  BackendStats stats;
   EXPECT_EQ(outcomes(model, limits(64, 8, 8), &stats), expected);
   EXPECT_EQ(stats.guessed_tokens, 0);
 }
@@ -106,7 +106,7 @@ TEST(PromptLookup, ATraceThatQuotesTakesFewSteps) {
   auto request = generate_request(make_prompt({text}), 61);
   request.options.ignore_eos = true;
   const Ids written = bench.engine->submit(std::move(request)).get().ids;
-  const EngineStats stats = bench.engine->stats();
+  const BackendStats stats = bench.engine->stats();
   EXPECT_EQ(written.size(), 61U);
   EXPECT_EQ(stats.right_guesses, stats.guessed_tokens);
   EXPECT_LT(stats.steps, 14);
