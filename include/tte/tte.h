@@ -12,6 +12,7 @@
 #include "tte/quantize.h"          // IWYU pragma: export
 #include "tte/reasoner.h"          // IWYU pragma: export
 #include "tte/remote.h"            // IWYU pragma: export
+#include "tte/tensor_info.h"       // IWYU pragma: export
 #include "tte/think_then_embed.h"  // IWYU pragma: export
 #include "tte/thumbnails.h"        // IWYU pragma: export
 #include "tte/token_embeddings.h"  // IWYU pragma: export

@@ -4,6 +4,7 @@
 #include "call.h"
 #include "tte/adapter.h"
 #include "tte/remote.h"
+#include "tte/tensor_info.h"
 
 namespace tte::python {
 namespace {
@@ -81,6 +82,17 @@ void bind_reasoner(py::module_& module) {
       .def_property_readonly("folder", [](const AdapterBase& base) { return unless_empty(base.folder); });
   module.def("adapter_base", &adapter_base, py::arg("folder"),
              "The base of the folder of a PEFT adapter or of an embedding head; None for another folder.");
+  py::class_<TensorInfo>(module, "TensorInfo", "A tensor of a safetensors file.")
+      .def_readonly("name", &TensorInfo::name)
+      .def_readonly("dtype", &TensorInfo::dtype)
+      .def_readonly("shape", &TensorInfo::shape)
+      .def_readonly("bytes", &TensorInfo::bytes)
+      .def_readonly("vision", &TensorInfo::vision);
+  py::class_<TensorFileInfo>(module, "TensorFileInfo", "What the header of a safetensors file says.")
+      .def_readonly("tensors", &TensorFileInfo::tensors)
+      .def_readonly("quantization", &TensorFileInfo::quantization);
+  module.def("read_tensor_info", &read_tensor_info, py::arg("file"),
+             "The tensors of a safetensors file, from its header.");
 
   py::class_<ModelDescription>(module, "ModelDescription", "What is known of a loaded checkpoint.")
       .def_readonly("path", &ModelDescription::path)

@@ -6,8 +6,8 @@ import hashlib
 import json
 import os
 import re
-import struct
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,6 @@ _FILES = IMAGE_SUFFIXES | VIDEO_SUFFIXES | {".pdf"}
 _PAGE = re.compile(r"(?P<file>.+\.pdf)#page=(?P<number>[0-9]{1,9})", re.DOTALL | re.IGNORECASE)
 _SAMPLE = "what is in the image ?"
 _AGAIN = "save or fetch the checkpoint again"
-_MOST_HEADER = 100 << 20  # Bytes of a safetensors header: what the format allows.
-_VISION = ("visual.", "vision_tower.", "vision_model.", "multi_modal_projector.")
-_DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 _COLOURS = {
     "special": "2",
     "image": "36",
@@ -354,52 +351,36 @@ def _projected(folder: Path, recipe: Mapping[str, Any]) -> int | None:
     if not projections:
         return None
     last = projections[-1]
-    files = [folder / last["file"]] if last.get("file") else sorted(folder.glob("*.safetensors"))
+    files = [folder / last["file"]] if last.get("file") else _tensor_files(folder)
     for file in files:
-        for name, tensor in _header(file).items():
-            if name == f"{last.get('tensors', '')}weight":
-                return int(tensor["shape"][0])
+        for tensor in _tte.read_tensor_info(file).tensors:
+            if tensor.name == f"{last.get('tensors', '')}weight":
+                return tensor.shape[0]
     return None
 
 
 def _shapes(folder: Path, prefix: str) -> dict[str, list[int]]:
     """Shapes of the tensors whose names begin so, by the rest of their names."""
-    headers = [_header(file) for file in sorted(folder.glob("*.safetensors"))]
-    found = [pair for header in headers for pair in header.items() if pair[0].startswith(prefix)]
-    return {name.removeprefix(prefix): tensor["shape"] for name, tensor in found}
+    tensors = [tensor for file in _tensor_files(folder) for tensor in _tte.read_tensor_info(file).tensors]
+    return {t.name.removeprefix(prefix): t.shape for t in tensors if t.name.startswith(prefix)}
 
 
-def _header(file: Path) -> Json:
-    """What the header of a safetensors file says: its tensors, and "__metadata__"."""
-    with _files.reading(file, _AGAIN), _files.open_regular(file, 1 << 62) as stream:
-        (size,) = struct.unpack("<Q", stream.read(8).ljust(8, b"\0"))
-        header = _files.parse_json(stream.read(min(size, _MOST_HEADER)))
-        if not isinstance(header, dict):
-            raise ValueError("its header is no object")
-        return header
+def _tensor_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors"))
 
 
 def _weights(folder: Path) -> Json:
     """Bytes of the tensors and their dtypes, from the headers of the safetensors files."""
-    total = vision = 0
-    rounded: str | None = None
-    dtypes: dict[str, int] = {}
-    files = sorted(folder.glob("*.safetensors"))
-    for file in files:
-        with _files.reading(file, _AGAIN):
-            header = _header(file)
-            of_itself = header.pop("__metadata__", None) or {}
-            rounded = of_itself.get("tte.quantization", rounded) if file.name == "model.safetensors" else rounded
-            for name, tensor in header.items():
-                begin, end = map(int, tensor["data_offsets"])
-                total += end - begin
-                vision += (end - begin) * any(part in name for part in _VISION)
-                dtype = _DTYPES.get(tensor["dtype"], str(tensor["dtype"]))
-                dtypes[dtype] = dtypes.get(dtype, 0) + end - begin
-    most = sorted(dtypes, key=lambda name: -dtypes[name])
+    files = [_tte.read_tensor_info(file) for file in _tensor_files(folder)]
+    tensors = [tensor for file in files for tensor in file.tensors]
+    dtypes: Counter[str] = Counter()
+    for tensor in tensors:
+        dtypes[tensor.dtype] += tensor.bytes
+    rounded = next((file.quantization for file in files if file.quantization), None)
     return {
-        "bytes": total, "files": len(files), "vision_bytes": vision, "dtypes": most,
-        "quantization": None if rounded is None else _text.shortened(str(rounded), 40),
+        "bytes": dtypes.total(), "files": len(files), "vision_bytes": sum(t.bytes for t in tensors if t.vision),
+        "dtypes": [dtype for dtype, _ in dtypes.most_common()],
+        "quantization": None if rounded is None else _text.shortened(rounded, 40),
     }  # fmt: skip
 
 

@@ -17,12 +17,8 @@
 namespace tte::models {
 namespace {
 
-constexpr const char* kVisionPrefix = "visual.";
-
 // What models for late interaction project hidden states with: transformers' name, and colpali-engine's.
 constexpr std::array kProjections = {"embedding_proj_layer", "custom_text_proj"};
-// What stands before the names of their other tensors, in transformers.
-constexpr std::string_view kInner = "vlm.";
 
 // An embedding head's folder, read.
 struct Head {
@@ -292,25 +288,6 @@ class AssembledModel final : public Model {
 
 }  // namespace
 
-std::optional<std::string> replace_prefix(std::string_view name, std::span<const PrefixRule> rules) {
-  for (const auto& [from, to] : rules) {
-    if (name.starts_with(from)) return std::string(to).append(name.substr(from.size()));
-  }
-  return std::nullopt;
-}
-
-std::optional<std::string> first_generation(std::string_view name) {
-  static constexpr std::array<PrefixRule, 6> rules = {{
-      {"model.visual.", "visual."},
-      {"model.language_model.", "model."},
-      {"language_model.", "model."},
-      {"embed_tokens.", "model.embed_tokens."},
-      {"layers.", "model.layers."},
-      {"norm.", "model.norm."},
-  }};
-  return replace_prefix(name, rules);
-}
-
 std::shared_ptr<const Model> assemble(const base::Checkpoint& checkpoint_in, const ModelOptions& options,
                                       Parts parts) {
   std::optional<HeadConfig> config;
@@ -320,12 +297,7 @@ std::shared_ptr<const Model> assemble(const base::Checkpoint& checkpoint_in, con
   // A head changes no tensor of its base.
   const base::Checkpoint checkpoint = config ? base::Checkpoint(checkpoint_in.base()) : checkpoint_in;
   weights::Placement placement = options.placement;
-  const auto rename = [&parts](std::string_view name) -> std::optional<std::string> {
-    const bool wrapped = name.starts_with(kInner);
-    if (wrapped) name.remove_prefix(kInner.size());
-    auto renamed = parts.rename(name);
-    return renamed || !wrapped ? renamed : std::string(name);
-  };
+  const auto rename = [&parts](std::string_view name) { return renamed(parts.rename, name); };
   const weights::Naming naming = {rename, LanguageModel::tied_tensors(parts.text)};
   auto weights = weights::StateDict::open(checkpoint, placement, naming);
   if (!placement.dtype) {

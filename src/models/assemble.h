@@ -6,17 +6,15 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
-#include <string_view>
-#include <utility>
 #include <vector>
 
 #include "base/checkpoint.h"
 #include "base/digest.h"
 #include "models/language_model.h"
 #include "models/model.h"
+#include "models/tensor_names.h"
 #include "weights/state_dict.h"
 
 namespace tte::models {
@@ -31,16 +29,6 @@ class VisionEncoder {
       std::span<const std::shared_ptr<const Visual>> visuals) const = 0;
 };
 
-// `name` with its beginning replaced by the first rule {from, to} that fits; nullopt where none does.
-using PrefixRule = std::pair<std::string_view, std::string_view>;
-std::optional<std::string> replace_prefix(std::string_view name, std::span<const PrefixRule> rules);
-
-// Names of other generations of transformers, as the first one has them:
-//   model.visual.*          -> visual.*  (4.52 and later, in memory; some repositories saved so)
-//   model.language_model.*  -> model.*
-//   language_model.*, embed_tokens.*, layers.*, norm.*  -> model.*  (a bare text model)
-std::optional<std::string> first_generation(std::string_view name);
-
 // What a family says of itself.
 struct Parts {
   std::string family;  // config.json's model_type
@@ -48,10 +36,8 @@ struct Parts {
   TextConfig text;
   std::int64_t deepstack = 0;  // See LanguageModel.
   std::int64_t image_token = -1, video_token = -1;
-  // Names of other generations of the family's checkpoints into "model.", "lm_head." and "visual."; as
-  // weights::Naming's.
-  std::function<std::optional<std::string>(std::string_view)> rename = first_generation;
-  // Makes the tower from the weights below "visual."; null for a model of text only.
+  Rename rename = first_generation;
+  // Makes the tower from the weights below kVisionPrefix; null for a model of text only.
   std::function<std::unique_ptr<const VisionEncoder>(const weights::StateDict& weights)> vision;
   // Adds every setting that decides what the tower computes.
   std::function<void(base::Digester& digester)> add_vision;

@@ -7,13 +7,15 @@
 #include "base/checkpoint.h"
 #include "models/model.h"
 #include "models/preprocessor.h"
+#include "models/tensor_names.h"
 
 namespace tte::models {
 
-// Both throw ModelError for a checkpoint that does not fit.
+// Both loaders throw ModelError for a checkpoint that does not fit.
 struct Family {
   std::function<std::shared_ptr<const Preprocessor>(const base::Checkpoint&)> load_preprocessor;
   std::function<std::shared_ptr<const Model>(const base::Checkpoint&, const ModelOptions&)> load_model;
+  Rename rename = first_generation;
 };
 
 }  // namespace tte::models

@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/checkpoint.h"
@@ -63,7 +64,7 @@ struct ModelInfo {
   base::Digest vision_identity;
   std::optional<HeadInfo> head = {};
   // Some layers let a token see what follows it, too. A prompt is then read in one step, from its first token to its
-  // last: there are no pieces of it, no beginning that other prompts share, and nothing to go on with.
+  // last: it is not cut into pieces, shares no beginning with other prompts, and no tokens are generated behind it.
   bool whole_prompts = false;
   bool latent = false;  // It has what next_latent() needs.
 };
@@ -73,8 +74,8 @@ class Model {
  public:
   virtual ~Model() = default;
   [[nodiscard]] virtual const ModelInfo& info() const = 0;
-  // Bytes that the states of all sequences together can take, and that the one of a sequence of `tokens`
-  // tokens takes, which need not grow with them.
+  // Bytes that the states of all sequences together can take, and that the state of a sequence of `tokens` tokens
+  // takes, which need not grow with them.
   [[nodiscard]] virtual std::int64_t state_capacity() const = 0;
   [[nodiscard]] virtual std::int64_t state_bytes(std::int64_t tokens) const = 0;
   // A new sequence with room for `reserve` tokens; null when there is no room now.
@@ -134,6 +135,10 @@ struct ModelOptions {
 // The dtype that config.json names ("dtype", or "torch_dtype" in older files; at the top or in "text_config");
 // none if it names none. Throws ModelError for one that tte does not compute in.
 std::optional<at::ScalarType> declared_dtype(const base::Checkpoint& checkpoint);
+
+// Which names of tensors are of what a checkpoint's model sees with; none are where config.json names no family that
+// tte knows.
+std::function<bool(std::string_view name)> vision_names(const base::Checkpoint& checkpoint);
 
 // The family's by config.json's model_type; throws as load_preprocessor(). Without a dtype in `options` it
 // takes the declared one, else the one that the weights have.

@@ -90,6 +90,15 @@ std::shared_ptr<const Preprocessor> load_preprocessor(const base::Checkpoint& ch
   return family_of(checkpoint).load_preprocessor(checkpoint);
 }
 
+std::function<bool(std::string_view)> vision_names(const base::Checkpoint& checkpoint) {
+  const bool named = base::is_present(checkpoint / "config.json");
+  const auto family = named ? families().find(read_config_file(checkpoint).type()) : families().end();
+  if (family == families().end()) return [](std::string_view) { return false; };
+  return [&rename = family->second.rename](std::string_view name) {
+    return renamed(rename, name).value_or(std::string(name)).starts_with(kVisionPrefix);
+  };
+}
+
 std::string ModelOptions::key() const {
   std::string out =
       fmt::format("{}|{}|{} {}|{}", placement.dtype ? base::dtype_name(*placement.dtype) : "stored",

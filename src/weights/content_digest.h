@@ -9,7 +9,7 @@
 
 namespace tte::weights {
 
-// Whether digests are remembered: of large files that have not changed a moment ago, always, or not at all.
+// Whether digests are remembered: of large files that did not change just now, of all, or of none.
 enum class Keep { kWhereUseful, kAlways, kNever };
 
 // Digests over all bytes of each tensor. Reading a large file takes seconds, so the result is remembered by

@@ -48,8 +48,8 @@ class QuantizedWeight {
     StoredPlace scale;
     std::optional<StoredPlace> zero_point;
     std::optional<StoredPlace> factors;  // I8, for each kInt4Block columns: scales are multiplied with them.
-    std::optional<StoredPlace>
-        groups;  // [in]: the column of the grid of each column (of weights sorted by activation).
+    // [in]: the column of the grid of each column (of weights sorted by activation).
+    std::optional<StoredPlace> groups;
     Code code = Code::kInteger;
     int bits = 8;
     bool packed = false;              // Codes lie densely in 32-bit words, rows apart; else one is a byte.

@@ -36,8 +36,7 @@ std::optional<LinearFormat> rounding_of(const std::filesystem::path& folder) {
   const auto file = MappedFile::open(folder / "model.safetensors");
   Metadata metadata;
   static_cast<void>(read_safetensors(file->bytes(), file->name(), &metadata));
-  const std::string version = value_of(metadata, "tte.version"),
-                    name = value_of(metadata, "tte.quantization");
+  const std::string version = value_of(metadata, "tte.version"), name = value_of(metadata, kQuantizationKey);
   if (version.empty() && name.empty()) return std::nullopt;
   if (version != kVersion) {
     throw ModelError(fmt::format(
@@ -61,7 +60,7 @@ std::optional<LinearFormat> rounding_of(const std::filesystem::path& folder) {
 Metadata rounding_metadata(LinearFormat format) {
   return {{"format", "pt"},
           {"tte.group_size", group_size(format)},
-          {"tte.quantization", base::quantization_name(format)},
+          {kQuantizationKey, base::quantization_name(format)},
           {"tte.version", kVersion}};
 }
 

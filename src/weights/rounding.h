@@ -25,6 +25,9 @@ namespace tte::weights {
 // ModelError for a file of another version, or one that contradicts itself or its config.json.
 std::optional<base::LinearFormat> rounding_of(const std::filesystem::path& folder);
 
+// Under what its metadata names the format.
+inline constexpr const char* kQuantizationKey = "tte.quantization";
+
 // What such a file says of itself, and what belongs into its config.json as "quantization_config".
 Metadata rounding_metadata(base::LinearFormat format);
 base::Json rounding_config(base::LinearFormat format);

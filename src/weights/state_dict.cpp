@@ -17,9 +17,9 @@
 #include "base/printable.h"
 #include "tte/error.h"
 #include "weights/adapter.h"
-#include "weights/checkpoint_files.h"
 #include "weights/quantization.h"
 #include "weights/rounding.h"
+#include "weights/shards.h"
 #include "weights/tensor_file.h"
 #include "weights/weight_store.h"
 

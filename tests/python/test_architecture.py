@@ -21,6 +21,11 @@ CALLED_BY_TESTS_ONLY = {
     "choose_pairs": "a processor shall test both ways to multiply bfloat16 values",
 }
 TORCH = ("ATen/", "torch/", "c10/", "caffe2/")
+# Names that families share with what is none: all else that names a family belongs into src/models.
+NAMED_AS_FAMILIES = {
+    "src/text/tokenizer": "values of tokenizer_config.json (tokenizer_class), and transformers' rules for model types",
+    "src/prompt/recipe.cpp": "values of recipes: a package, and the prompts of a benchmark",
+}
 
 
 def _folders() -> list[str]:
@@ -106,6 +111,37 @@ def test_only_models_know_their_families() -> None:
         if re.match(r"models/\w+/", name) and (ROOT / "src/models") not in path.parents
     ]
     assert not wrong
+
+
+def _code(path: Path) -> str:
+    """What a file says outside of comments and docstrings, but for programs and repositories with a family's name."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".py":
+        said = [node for node in ast.walk(ast.parse(text)) if not isinstance(node, ast.Expr)]
+        inner = [child for node in said for child in ast.iter_child_nodes(node)]
+        text = "\n".join(
+            str(node.value) if isinstance(node, ast.Constant) else node.id
+            for node in inner
+            if isinstance(node, (ast.Constant, ast.Name))
+        )
+    else:
+        text = TEXT.sub(lambda found: found[0] if found[0].startswith('"') else "", text)
+    return re.sub(r"llama\.cpp|\bQwen/[\w.-]+", "", text)
+
+
+def test_only_models_name_families() -> None:
+    types = re.findall(r'^ +\{"(\w+)", ', (ROOT / "src/models/registry.cpp").read_text(), re.MULTILINE)
+    names = set(re.findall("[a-z]{4,}", " ".join(types))) - {"text", "next"}
+    assert {"qwen", "llama", "llava"} <= names
+    # And how they call their tensors.
+    for family in (ROOT / "src/models").glob("*/family.cpp"):
+        names |= set(re.findall(r'^ +\{"([a-z]+_[a-z_]+)', family.read_text(), re.MULTILINE))
+    assert "multi_modal_projector" in names
+    files = [p for p in _sources(ROOT / "src") if (ROOT / "src/models") not in p.parents]
+    files += [*_sources(ROOT / "python/bindings"), *(ROOT / "python/tte").glob("*.py")]
+    found = {str(p.relative_to(ROOT)) for p in files if re.search("|".join(names), _code(p), re.IGNORECASE)}
+    assert {p for p in found if not p.startswith(tuple(NAMED_AS_FAMILIES))} == set()
+    assert [known for known in NAMED_AS_FAMILIES if not any(p.startswith(known) for p in found)] == []
 
 
 def test_families_do_not_use_each_other() -> None:

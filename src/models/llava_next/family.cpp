@@ -53,7 +53,7 @@ std::shared_ptr<const Model> load_model(const base::Checkpoint& checkpoint, cons
 }  // namespace
 
 Family family() {
-  return {load_preprocessor, load_model};
+  return {load_preprocessor, load_model, one_naming};
 }
 
 }  // namespace tte::models::llava_next

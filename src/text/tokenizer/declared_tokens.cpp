@@ -161,7 +161,7 @@ bool TokenizerConfig::is_llama_class() const {
 
 bool TokenizerConfig::is_qwen_class() const {
   return class_name == "Qwen2Tokenizer" || class_name == "Qwen3_5Tokenizer" ||
-         (class_name.empty() && model_type == "qwen2_vl");
+         (class_name.empty() && model_type == "qwen2_vl");  // Its class in transformers, where none is named.
 }
 
 void add_token(TokenizerParts& parts, AddedToken token) {

@@ -1,4 +1,4 @@
-#include "weights/checkpoint_files.h"
+#include "weights/shards.h"
 
 #include <fmt/core.h>
 
