@@ -2,11 +2,13 @@
 /// What a caller hands in: text, images, videos, ordered parts, or whole chat messages.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -52,6 +54,10 @@ struct Image {
   Alpha alpha = Alpha::kDrop;
   Resize resize = {};
 };
+
+/// What names of image files end with, in lower case. Others in a folder of frames are none of its frames.
+inline constexpr std::array<std::string_view, 8> kImageSuffixes = {".bmp", ".gif", ".jpeg", ".jpg",
+                                                                   ".png", ".tif", ".tiff", ".webp"};
 
 /// One video: a file, a folder of frames in natural order, or a list of frames.
 struct Video {

@@ -72,6 +72,9 @@ void bind_inputs(py::module_& module) {
       .value("OVER_BLACK", Alpha::kOverBlack, "Composite over black.");
 
   module.attr("MAX_IMAGE_PIXELS") = kMaxImagePixels;
+  module.def(
+      "image_suffixes", [] { return std::vector<std::string>(kImageSuffixes.begin(), kImageSuffixes.end()); },
+      "What names of image files end with, in lower case.");
   py::class_<Resize>(module, "Resize", "What an image, or the frames of a video, are resized to.")
       .def(py::init([](std::optional<std::int64_t> min_pixels, std::optional<std::int64_t> max_pixels,
                        std::optional<std::int64_t> height, std::optional<std::int64_t> width) {

@@ -145,11 +145,6 @@ def _made(kind: type[_AnInput], item: _items.Item, name: str) -> _AnInput:
         raise _tte.InputError(f"{name} needs more memory than there is: make it smaller.") from None
 
 
-def to_part(part: Any, name: str) -> str | _tte.Image | _tte.Video:
-    """Read and convert one part."""
-    return native_part(_items.read([part], name).parts[0], name)
-
-
 def to_messages(messages: Any, name: str) -> list[_tte.Message]:
     """Read and convert chat messages."""
     return [_message(turn, name) for turn in _items.read_turns(messages, name)]

@@ -152,11 +152,7 @@ def read(item: object, name: str, allow_urls: bool = False, most_bytes: int = MA
 
     Its images may hold `most_bytes` of memory together, as files' bytes or pixels.
     """
-    if isinstance(item, Item):
-        return item
-    with looking_at(name):
-        walk = _Walk(name, allow_urls, most_bytes)
-        return replace(walk.item(item), held=walk.held)
+    return Walk(name, allow_urls, most_bytes).read(item)
 
 
 @contextmanager
@@ -173,13 +169,6 @@ def looking_at(name: str) -> Iterator[None]:
         raise _tte.InputError(f"{name} cannot be read ({why}): hand over plain values.") from error
 
 
-def read_image(source: object, name: str) -> Image:
-    """Walk over what is known to be an image, where a `str` is a path or a URI."""
-    part = read({"image": source}, name).parts[0]
-    assert isinstance(part, Image)
-    return part
-
-
 def read_turns(messages: object, name: str) -> tuple[Turn, ...]:
     """Walk over chat messages alone."""
     try:
@@ -191,8 +180,15 @@ def read_turns(messages: object, name: str) -> tuple[Turn, ...]:
     return read(messages, name).turns
 
 
-class _Walk(Sources):
-    """The walk over one item."""
+class Walk(Sources):
+    """The walk over one item; what takes further forms of its parts is derived from it."""
+
+    def read(self, item: object) -> Item:
+        """Walk over the whole item."""
+        if isinstance(item, Item):
+            return item
+        with looking_at(self.name):
+            return replace(self.item(item), held=self.held)
 
     def item(self, item: Any) -> Item:
         if isinstance(item, str):
@@ -236,7 +232,7 @@ class _Walk(Sources):
         # The order of the keys is the order of the content, as in sentence-transformers.
         for key, value in given.items():
             if key == "text":
-                parts.append(self.text(value))
+                parts += self.texts(value)
             elif key in ("image", "images"):
                 parts += self.under(key).images(value, size)
             elif key == "video":
@@ -392,11 +388,11 @@ class _Walk(Sources):
             self.fail(": the video has no frames.")
         return Video(images, size=size, **sampling)
 
-    def at(self, kind: str, index: int) -> _Walk:
+    def at(self, kind: str, index: int) -> Walk:
         """The walk over one of several things in the item."""
         return self.within(f"{self.name}, {kind} {index}")
 
-    def under(self, key: str) -> _Walk:
+    def under(self, key: str) -> Walk:
         """The walk over what the item has under a key, which errors name."""
         return self.within(f"{self.name}, {key!r}")
 
@@ -404,6 +400,10 @@ class _Walk(Sources):
         if isinstance(value, str):
             self.hold_text(value)
         return _text.utf8(value, f"{self.name}: {what or 'the text'}")
+
+    def texts(self, value: Any) -> list[str]:
+        """What an item has under "text"."""
+        return [self.text(value)]
 
     def known(self, given: Mapping[Any, Any], known: Sequence[str], rule: str) -> dict[str, Any]:
         """Those of the keys that have a value; one that is not known is refused, unless a table filled it with None."""

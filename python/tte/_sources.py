@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import copy
 import io
 import os
 import re
@@ -31,7 +32,7 @@ MAX_ITEM_BYTES = DEFAULT_LIMITS.max_item_bytes
 MAX_ITEM_LETTERS = 64 << 20
 """Most letters of all texts of an item: more than any model reads."""
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset(_tte.image_suffixes())
 VIDEO_SUFFIXES = frozenset(
     {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv"}
 )
@@ -54,8 +55,8 @@ class Sources:
 
     def within(self, name: str) -> Self:
         """The same walk, where a part of the item is meant by errors."""
-        inner = type(self)(name, self.allow_urls, self._most_bytes)
-        inner._held = self._held
+        inner = copy.copy(self)
+        inner.name = name
         return inner
 
     @property

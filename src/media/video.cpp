@@ -4,7 +4,6 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <array>
 #include <cctype>
 #include <filesystem>
 #include <new>
@@ -26,9 +25,7 @@ bool is_image_name(const fs::path& path) {
   std::string extension = path.extension().string();
   std::transform(extension.begin(), extension.end(), extension.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  static constexpr std::array<std::string_view, 8> kKnown = {".jpg", ".jpeg", ".png", ".webp",
-                                                             ".bmp", ".gif",  ".tif", ".tiff"};
-  return std::find(kKnown.begin(), kKnown.end(), extension) != kKnown.end();
+  return std::find(kImageSuffixes.begin(), kImageSuffixes.end(), extension) != kImageSuffixes.end();
 }
 
 bool is_digit(char c) {

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 import tte
+from tte._items import Size, Video, Walk
 from tte._options import is_absent
 
 MAX_DECODER_FRAMES = 768
@@ -25,31 +26,37 @@ def is_decoder(value: object) -> bool:
     return hasattr(value, "get_frames_at") and hasattr(value, "metadata")
 
 
-def to_video(
-    value: Any, name: str, files: ExitStack | None = None, *, max_frames: int = MAX_DECODER_FRAMES
-) -> dict[str, Any]:
-    """Convert one video to a part ``{"type": "video", ...}``.
+class VideoWalk(Walk):
+    """The walk over an item, with more forms of videos.
 
-    Besides tte's own types: torchcodec decoders, arrays and tensors [T, C, H, W] or [T, H, W, C],
-    ``{"array", "video_metadata"}``, and encoded bytes, which are written to a file that `files` removes.
+    These are torchcodec's decoders, ``{"array", "video_metadata"}``, the ``{"bytes", "path"}`` of data sets, and
+    encoded bytes, which are written to a file that `files` removes.
     """
-    if is_decoder(value):
-        return from_decoder(value, name, max_frames=max_frames)
-    if isinstance(value, Mapping):
-        if "array" in value:
-            fps = (value.get("video_metadata") or {}).get("fps")
-            return _frames(value["array"], None if fps is None else float(fps))
-        if value.keys() <= {"bytes", "path"}:
-            found = [value[key] for key in ("bytes", "path") if not is_absent(value.get(key))]
-            if not found:
-                raise tte.InputError(f"{name}: the video has neither bytes nor a path.")
-            return to_video(found[0], name, files)
-        return {"type": "video", **value}
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        if files is None:
-            raise tte.InputError(f"{name}: the bytes of a video cannot be used here: save them to a file first.")
-        return {"type": "video", "video": _to_file(bytes(value), files)}
-    return {"type": "video", "video": value}
+
+    def __init__(self, name: str, files: ExitStack | None = None, max_frames: int = MAX_DECODER_FRAMES) -> None:
+        super().__init__(name, allow_urls=False)
+        self._files = files
+        self._max_frames = max_frames
+
+    def video(self, source: Any, sampling: Mapping[str, Any], size: Size) -> Video:
+        return super().video(self._plain(source), sampling, size)
+
+    def _plain(self, value: Any) -> Any:
+        """The video as the walk of tte takes it."""
+        if is_decoder(value):
+            return from_decoder(value, self.name, max_frames=self._max_frames)
+        if isinstance(value, Mapping):
+            if "array" in value:
+                fps = (value.get("video_metadata") or {}).get("fps")
+                return _frames(value["array"], None if fps is None else float(fps))
+            if value.keys() <= {"bytes", "path"}:
+                found = [value[key] for key in ("bytes", "path") if not is_absent(value.get(key))]
+                if not found:
+                    self.fail(": the video has neither bytes nor a path.")
+                return self._plain(found[0])
+        if isinstance(value, (bytes, bytearray, memoryview)) and self._files is not None:
+            return _to_file(bytes(value), self._files)
+        return value
 
 
 def from_decoder(

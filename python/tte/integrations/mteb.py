@@ -26,10 +26,10 @@ from PIL import Image, ImageOps
 
 import tte
 from tte import _options
-from tte._items import read_image
+from tte._items import Item
 from tte._options import PathLike, is_absent
 from tte.integrations import missing_extra
-from tte.integrations._media import MAX_DECODER_FRAMES, from_decoder, is_decoder, to_video
+from tte.integrations._media import MAX_DECODER_FRAMES, VideoWalk, from_decoder, is_decoder
 from tte.integrations._pair import Pair, Think
 
 try:
@@ -241,9 +241,7 @@ class TteEncoder(AbsEncoder):
         )
 
 
-def batch_items(
-    batch: Mapping[str, Any], first_row: int = 0, max_frames: int = MAX_DECODER_FRAMES
-) -> list[dict[str, Any]]:
+def batch_items(batch: Mapping[str, Any], first_row: int = 0, max_frames: int = MAX_DECODER_FRAMES) -> list[Item]:
     """Turn a batch of mteb, a dict of lists, into items for tte: media first, then the text.
 
     Images are turned upright by their EXIF tag; palettes, grey and transparency are tte's business.
@@ -253,19 +251,17 @@ def batch_items(
         raise tte.InputError(
             f"a batch has the columns {', '.join(sorted(batch))}, of which tte reads none: {', '.join(MODALITIES)}."
         )
-    items = []
+    items: list[Item] = []
     for index, cells in enumerate(zip(*columns.values(), strict=True)):
         row = dict(zip(columns, cells, strict=True))
-        name = f"row {first_row + index}"
         item: dict[str, Any] = {}
-        if not is_absent(row.get("image")):
-            images = row["image"] if isinstance(row["image"], (list, tuple)) else [row["image"]]
-            item["images"] = [read_image(_upright(image), name) for image in images]
+        if not is_absent(image := row.get("image")):
+            item["image"] = [_upright(i) for i in image] if isinstance(image, (list, tuple)) else _upright(image)
         if not is_absent(row.get("video")):
-            item["video"] = to_video(row["video"], name, max_frames=max_frames)
+            item["video"] = row["video"]
         if not is_absent(row.get("text")) and (row["text"] or not item):
             item["text"] = row["text"]
-        items.append(item)
+        items.append(VideoWalk(f"row {first_row + index}", max_frames=max_frames).read(item))
     return items
 
 

@@ -35,11 +35,10 @@ from numpy.typing import NDArray
 
 import tte
 from tte import _options, _text, _tte
-from tte._inputs import to_input
-from tte._items import looking_at, read_image
+from tte._inputs import to_native
 from tte._options import PathLike, is_absent
 from tte.integrations import missing_extra
-from tte.integrations._media import to_video
+from tte.integrations._media import VideoWalk
 from tte.integrations._pair import Pair, Side, Think
 
 ITEM_COLUMNS = ("text", "image", "images", "video", "videos", "instruction", "messages")
@@ -198,9 +197,8 @@ class BatchEmbedder:
             name = f"row {batch[self._id_column][row]}" if self._id_column else f"row {row}"
             cells = {key: batch[column][row] for key, column in sources.items()}
             try:
-                with looking_at(name):
-                    item = _to_item(cells, name, files)
-                items.append(to_input(item, name))
+                read = VideoWalk(name, files).read(_item(cells, name))
+                items.append(to_native(read, name))
                 rows.append(row)
             except tte.InputError as error:
                 errors[row] = str(error)
@@ -463,52 +461,16 @@ def _objects(values: Sequence[Any]) -> NDArray[Any]:
     return array
 
 
-def _to_item(cells: Mapping[str, Any], name: str, files: ExitStack) -> Any:
-    """A row's cells as one of tte's items."""
+def _item(cells: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A row's cells as one of tte's items; whole messages may be text, and then are all of it."""
     given = {key: value for key, value in cells.items() if not is_absent(value)}
-    if "messages" in given:
-        return _messages(given["messages"], name, files)
-    item: dict[str, Any] = {}
-    for key, value in given.items():
-        if key == "image":
-            item["images"] = [*item.get("images", ()), read_image(value, name)]
-        elif key == "images":
-            several = [value] if isinstance(value, (str, bytes)) else value
-            images = [read_image(v, f"{name}, image {i}") for i, v in enumerate(several)]
-            item["images"] = [*item.get("images", ()), *images]
-        elif key == "video":
-            item["videos"] = [*item.get("videos", ()), to_video(value, name, files)]
-        elif key == "videos":
-            several = [value] if isinstance(value, (str, bytes)) else value
-            videos = [to_video(v, f"{name}, video {i}", files) for i, v in enumerate(several)]
-            item["videos"] = [*item.get("videos", ()), *videos]
-        else:
-            item[key] = str(value) if isinstance(value, np.str_) else value
-    return item
-
-
-def _messages(value: Any, name: str, files: ExitStack) -> list[dict[str, Any]]:
-    """Chat messages of a cell; the fields that Arrow fills with None are dropped."""
-    if isinstance(value, str):
+    messages = given.get("messages")
+    if messages is None:
+        one = given.get("videos")
+        return given | {"videos": [one]} if isinstance(one, (str, bytes)) else given
+    if isinstance(messages, str):
         try:
-            value = json.loads(value)
+            messages = json.loads(messages)
         except ValueError as error:
             raise tte.InputError(f"{name}: messages is text that is no JSON ({error}).") from None
-    is_list = isinstance(value, (list, tuple, np.ndarray))
-    if not is_list or not all(isinstance(turn, Mapping) and "role" in turn for turn in value):
-        raise tte.InputError(f"{name}: messages must be a list of turns with a role and a content, or its JSON.")
-    return [{"role": m["role"], "content": _content(m.get("content"), name, files)} for m in value]
-
-
-def _content(content: Any, name: str, files: ExitStack) -> Any:
-    if not isinstance(content, (list, tuple, np.ndarray)):
-        return content
-    parts: list[Any] = []
-    for cell in content:
-        part = {key: v for key, v in cell.items() if not is_absent(v)} if isinstance(cell, Mapping) else cell
-        if isinstance(part, dict) and part.get("type") == "image" and "image" in part:
-            part["image"] = read_image(part["image"], name)
-        elif isinstance(part, dict) and part.get("type") == "video" and "video" in part:
-            part |= to_video(part.pop("video"), name, files)
-        parts.append(part)
-    return parts
+    return {"messages": messages}

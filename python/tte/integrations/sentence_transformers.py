@@ -16,17 +16,18 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import tte
 from tte import _files, _hub, _options, _text, _tte
-from tte._inputs import to_messages, to_part
-from tte._items import looking_at, read_image
+from tte._inputs import to_native
+from tte._items import Turn, looking_at
 from tte._models import folders
-from tte._options import PathLike, is_absent
+from tte._options import PathLike
 from tte.integrations import missing_extra
-from tte.integrations._media import MAX_DECODER_FRAMES, is_decoder, to_video
+from tte.integrations._media import MAX_DECODER_FRAMES, VideoWalk, is_decoder
 from tte.integrations._pair import Pair, Side, Think, check_decoding, resolve_models, resolve_think
 
 try:
@@ -162,57 +163,22 @@ class TteModule(InputModule):
         return features
 
     def _to_input(self, item: Any, name: str, prompt: str | None) -> _tte.Input:
-        if isinstance(item, Mapping) and "role" in item:
-            item = [item]
-        if isinstance(item, (list, tuple)) and item and isinstance(item[0], Mapping) and "role" in item[0]:
-            return _tte.Input(messages=self._messages(item, name, prompt), name=name)
-        instruction = None
         if isinstance(item, (list, tuple)):
-            if not item or not all(isinstance(part, Mapping) and "type" in part for part in item):
+            if not item or not any(all(isinstance(p, Mapping) and key in p for p in item) for key in ("role", "type")):
                 raise tte.InputError(
                     f"{name} is a list: chat messages are dicts with a role, parts are dicts with a type, the frames "
                     'of a video are {"video": [...]}, and the halves of a pair are encoded one by one.'
                 )
-            parts = [self._part(part, name) for part in item]
-        elif isinstance(item, Mapping) and "array" not in item:
-            parts, instruction = self._dict_parts(item, name), item.get("instruction")
-            if not parts and instruction is None:
-                raise tte.InputError(f"{name} is empty: give it text, an image or a video.")
-        else:
-            parts = [self._typed(item, name)]
-        own = None if is_absent(instruction) else _options.text(instruction, f"{name}: the instruction")
-        return _tte.Input(
-            parts=[to_part(part, name) for part in parts],
-            instruction=prompt if own is None else own,
-            name=name,
-        )
-
-    def _dict_parts(self, item: Mapping[str, Any], name: str) -> list[Any]:
-        parts: list[Any] = []
-        known = ("text", "image", "images", "video", "videos", "instruction")
-        for key, value in item.items():
-            if key == "audio":
-                raise _no_audio(name)
-            if key not in known:
-                raise tte.InputError(f"{name}: unknown key {_text.shown(key)}; an item's keys are {', '.join(known)}.")
-            if is_absent(value) or key == "instruction":
-                continue
-            kind = key.removesuffix("s")
-            if kind == "video":
-                values = value if key == "videos" or _is_video_list(value) else [value]
-            else:
-                values = value if isinstance(value, (list, tuple)) else [value]
-            parts += [self._part({"type": kind, kind: entry}, name) for entry in values]
-        return parts
-
-    def _messages(self, messages: Sequence[Mapping[str, Any]], name: str, prompt: str | None) -> list[_tte.Message]:
-        turns = [
-            {**m, "content": [self._part(p, name) for p in m["content"]]}
-            if isinstance(m.get("content"), (list, tuple))
-            else m
-            for m in messages
-        ]
-        return to_messages(([{"role": "system", "content": prompt}] if prompt else []) + turns, name)
+        elif not isinstance(item, Mapping) or "array" in item:
+            item = self._typed(item, name)
+        elif _is_video_list(item.get("video")):
+            item = {"videos" if key == "video" else key: value for key, value in item.items()}
+        read = _Walk(name, max_frames=self.max_video_frames).read(item)
+        if prompt is not None and read.turns:
+            read = replace(read, turns=(Turn("system", prompt), *read.turns))
+        elif read.instruction is None:
+            read = replace(read, instruction=prompt)
+        return to_native(read, name)
 
     def _typed(self, item: Any, name: str) -> Any:
         """Part of an item that does not say what it is, by sentence-transformers' own rules."""
@@ -223,25 +189,15 @@ class TteModule(InputModule):
         except ValueError as error:
             raise tte.InputError(f"{name}: {str(error).splitlines()[0]}") from None
         if kind == "audio":
-            raise _no_audio(name)
+            raise tte.InputError(
+                f"{name} has audio, which tte's models cannot hear: leave it out, or transcribe it to text."
+            )
         if isinstance(item, str) and kind in ("image", "video") and item.startswith(("http://", "https://")):
             raise tte.InputError(
                 f"{name}: tte does not download {kind}s: save {_text.shown(item)} to a file first; "
                 f'{{"text": ...}} embeds the address itself.'
             )
-        return self._part({"type": kind, kind: item}, name)
-
-    def _part(self, part: Any, name: str) -> Any:
-        if not isinstance(part, Mapping):
-            return part
-        if part.get("type") == "image" and part.get("image") is not None:
-            return {**part, "image": read_image(part["image"], name)}
-        if part.get("type") == "video" and part.get("video") is not None:
-            options = {key: value for key, value in part.items() if key != "video"}
-            return {**options, **to_video(part["video"], name, max_frames=self.max_video_frames)}
-        if part.get("type") == "audio":
-            raise _no_audio(name)
-        return part
+        return {"type": kind, kind: item}
 
     def get_config_dict(self) -> dict[str, Any]:
         """Return the settings, without the checkpoints."""
@@ -333,6 +289,13 @@ def load(folder: PathLike, **options: Any) -> SentenceTransformer:
     return SentenceTransformer(str(folder), trust_remote_code=True, **options)
 
 
+class _Walk(VideoWalk):
+    """The walk over an item, in which a dict may have several texts."""
+
+    def texts(self, value: Any) -> list[str]:
+        return [self.text(text) for text in value] if isinstance(value, (list, tuple)) else super().texts(value)
+
+
 class _Source:
     """A checkpoint: where it is and how it is to be loaded, or a model that is loaded already."""
 
@@ -397,7 +360,3 @@ def _is_video_list(value: Any) -> bool:
     if isinstance(first, str):
         return bool(infer_modality(first) == "video")
     return isinstance(first, Mapping) or is_decoder(first) or getattr(first, "ndim", 0) == 4
-
-
-def _no_audio(name: str) -> tte.InputError:
-    return tte.InputError(f"{name} has audio, which tte's models cannot hear: leave it out, or transcribe it to text.")
