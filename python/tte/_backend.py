@@ -32,8 +32,8 @@ class Backend:
             CPU, 2048 on a GPU. A step is how long running sequences wait for their next token.
         max_running: sequences that run at the same time in one engine.
         prompt_lookup_tokens: tokens that are guessed of a trace in one step, where its last tokens stood before in
-            prompt or trace: traces that quote are written sooner, and none is another (speculative decoding by prompt
-            lookup). 0: none; at most 64.
+            prompt or trace (speculative decoding by prompt lookup): a trace that quotes is written sooner, and no
+            trace changes. 0: none; at most 64.
         vision_cache_bytes: memory for vision features that are kept for reuse on a device.
 
     Raises:

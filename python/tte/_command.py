@@ -142,7 +142,7 @@ def add_loading(
     for own in only:
         names = [_dest(own, role), *([_dest(own, also)] if also else [])]
         text = f"of the {role or also}: {_LOADING[own]['help']}" if role or also else _LOADING[own]["help"]
-        parser.add_argument(*map(_flag, names), dest=names[0], **{**_LOADING[own], "help": text})
+        parser.add_argument(*map(flag, names), dest=names[0], **{**_LOADING[own], "help": text})
 
 
 def loading_names(role: str = "") -> list[str]:
@@ -154,7 +154,7 @@ def require_model(arguments: argparse.Namespace, role: str, *more: str) -> None:
     """Refuse options of a model that is not given; `more`: further ones that need it."""
     for dest in (*loading_names(role), f"{role}_model", *more):
         if getattr(arguments, dest, None) is not None and getattr(arguments, role) is None:
-            raise _tte.InputError(f"{_flag(dest)} is given without {_flag(role)}: give that too, or leave it out.")
+            raise _tte.InputError(f"{flag(dest)} is given without {flag(role)}: give that too, or leave it out.")
 
 
 def loading(given: Mapping[str, Any], role: str = "") -> dict[str, Any]:
@@ -204,7 +204,7 @@ def add_decoding(parser: argparse._ActionsContainer) -> None:
     for own, (kind, text) in _DECODING.items():
         value: dict[str, Any] = {"type": kind, "metavar": "N"}
         option = {"action": "store_const", "const": True} if kind is bool else value
-        parser.add_argument(_flag(own), help=text, **option)
+        parser.add_argument(flag(own), help=text, **option)
 
 
 def decoding(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -220,7 +220,7 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
         help='"auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "cuda:0,cuda:1", "cuda:all"',
     )  # fmt: skip
     for own, (kind, text) in _MEMORY.items():
-        group.add_argument(_flag(own), type=kind, metavar="N", help=text)
+        group.add_argument(flag(own), type=kind, metavar="N", help=text)
 
 
 def backend(arguments: argparse.Namespace) -> Backend:
@@ -241,7 +241,7 @@ def add_media_limits(parser: argparse.ArgumentParser) -> None:
     for own, text in _MEDIA.items():
         help_ = f"{text}; default: {getattr(DEFAULT_LIMITS, own)}"
         group.add_argument(
-            _flag(own), type=whole(1, 1 << 40), default=getattr(DEFAULT_LIMITS, own), metavar="N", help=help_
+            flag(own), type=whole(1, 1 << 40), default=getattr(DEFAULT_LIMITS, own), metavar="N", help=help_
         )
 
 
@@ -262,7 +262,8 @@ def _dest(own: str, role: str) -> str:
     return f"{role}_{own}" if role else own
 
 
-def _flag(dest: str) -> str:
+def flag(dest: str) -> str:
+    """Return the name of the option that sets `dest`."""
     return f"--{dest.replace('_', '-')}"
 
 

@@ -8,7 +8,7 @@ from functools import wraps
 from types import FunctionType
 from typing import Any, TypeVar
 
-from tte import _options, _text
+from tte import _decoding, _text
 
 _T = TypeVar("_T")
 
@@ -33,7 +33,7 @@ def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
         return function
     known = [each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
     if gathering:
-        known += _options.DECODING
+        known += _decoding.DECODING
 
     @wraps(function)
     def call(*arguments: Any, **keywords: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, Literal, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from tte import _hub, _options, _sparse, _text, _tokens, _tte
+from tte import _decoding, _hub, _options, _sparse, _text, _tokens, _tte
 from tte._backend import Backend
 from tte._inputs import Item, prepare
 from tte._keywords import named
@@ -156,7 +156,7 @@ class Reasoner(_Model):
             chat template as it is. `model.recipe_reason` says which and why, as `tte info` does.
         backend: share this backend; by default models on the same device share one.
         quantization: "int8" or "int4": the matrices of linear layers are rounded to this while they are loaded, and
-            on a CPU what they are multiplied with to 8 bits; less memory, and faster.
+            on a CPU their inputs to 8 bits in every call; less memory, and faster.
         adapter: folder or hub id of a PEFT adapter (LoRA, DoRA) of the checkpoint, which is merged into its weights as
             they are loaded. Tokenizer, template and recipe are the adapter's where its folder has them.
         template_options: what the chat template reads beside the messages, such as ``{"enable_thinking": False}``; on
@@ -192,7 +192,7 @@ class Reasoner(_Model):
         cancel: _tte.CancelToken | None = None,
         max_in_flight: int = 0,
         allow_urls: bool = False,
-        **decoding: Unpack[_options.Decoding],
+        **decoding: Unpack[_decoding.Decoding],
     ) -> list[_tte.Trace]:
         """Write one trace per input, in their order.
 
@@ -240,7 +240,7 @@ class Reasoner(_Model):
         ) as (items, checked):  # fmt: skip
             return self._native.think(
                 items,
-                generate_each=_options.generate_options(len(items), self.model.recipe, **decoding),
+                generate_each=_decoding.generate_options(len(items), self.model.recipe, **decoding),
                 on_token=token_callback(on_token),
                 on_result=_options.function(on_result, "on_result"),
                 **checked,

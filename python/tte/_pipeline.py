@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from tte import _hub, _options, _text, _tte
+from tte import _decoding, _hub, _options, _text, _tte
 from tte._inputs import Inputs, Item, prepare
 from tte._keywords import named
 from tte._media_limits import DEFAULT_LIMITS
@@ -116,7 +116,7 @@ def think_then_embed(  # noqa: PLR0913
     max_in_flight: int = 0,
     allow_urls: bool = False,
     store: TraceStore | None = None,
-    **decoding: Unpack[_options.Decoding],
+    **decoding: Unpack[_decoding.Decoding],
 ) -> Result:
     """Reason about every input, then embed input and trace into one vector.
 
@@ -192,7 +192,7 @@ def think_then_embed(  # noqa: PLR0913
     pair = _pair(reasoner, embedder)
     count = len(what.native)
     modes, traces, auto = _think_modes(think, count)
-    generate = _options.generate_options(count, pair[0].model.recipe, **decoding)
+    generate = _decoding.generate_options(count, pair[0].model.recipe, **decoding)
     tasks = _options.tasks(task, side, count)
     keep = _options.function(on_trace, "on_trace")
     if store is not None:

@@ -10,7 +10,7 @@ from typing import Any, Literal, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from tte import _items, _options, _tte
+from tte import _decoding, _items, _options, _tte
 from tte._inputs import Item, to_named
 from tte._keywords import named
 from tte._models import Reasoner
@@ -81,7 +81,7 @@ class Reranker:
         cancel: _tte.CancelToken | None = None,
         allow_urls: bool = False,
         store: TraceStore | None = None,
-        **decoding: Unpack[_options.Decoding],
+        **decoding: Unpack[_decoding.Decoding],
     ) -> NDArray[np.float32]:
         """Score each document for the query: float32 [documents], from 0 to 1.
 
@@ -152,7 +152,7 @@ class Reranker:
         progress: _options.Progress,
         cancel: _tte.CancelToken | None,
         store: TraceStore | None,
-        decoding: _options.Decoding,
+        decoding: _decoding.Decoding,
     ) -> NDArray[np.float32]:
         written: list[_tte.Trace] = []
         if self._think:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol
 
-from tte import _content, _files, _items, _options, _text, _tte
+from tte import _content, _decoding, _files, _items, _options, _text, _tte
 from tte._inputs import Item, prepare
 from tte._keywords import named
 from tte._media_limits import DEFAULT_LIMITS
@@ -245,7 +245,7 @@ class TraceStore:
             "instruction": _options.text(instruction, "instruction"),
             "task": "" if _options.is_absent(task) else _text.utf8(task, "task"),
             "side": side,
-            "decoding": _options.resolved(decoding, described.recipe),
+            "decoding": _decoding.resolved(decoding, described.recipe),
         }
         try:
             text = _content.to_json(body)
@@ -435,7 +435,7 @@ class TraceStore:
         what = prepare(inputs, instruction, on_error, allow_urls, getattr(reasoner, "_limits", DEFAULT_LIMITS))
         count = len(what.native)
         # Whatever is wrong with the arguments is found before anything is read or written, in think's own words.
-        _options.generate_options(count, **decoding)
+        _decoding.generate_options(count, **decoding)
         _options.tasks(task, side, count)
         _options.on_error(on_error)
         families = _options.per_item(task, count, "task")
@@ -593,7 +593,7 @@ def requests(
 
 def _split(decoding: Mapping[str, Any], count: int) -> tuple[dict[str, Any], dict[str, list[Any]]]:
     """Decoding settings that are for all items alike, and those that are one value an item."""
-    call = {name: value for name, value in decoding.items() if name in _options.OF_THE_CALL}
+    call = {name: value for name, value in decoding.items() if name in _decoding.OF_THE_CALL}
     return call, {name: _options.per_item(v, count, name) for name, v in decoding.items() if name not in call}
 
 

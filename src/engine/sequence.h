@@ -21,30 +21,10 @@
 #include "engine/prompt_lookup.h"
 #include "engine/sampler.h"
 #include "engine/think_budget.h"
+#include "engine/visual_rows.h"
 #include "models/model.h"
 
 namespace tte::engine {
-
-// Where the visuals of a prompt stand among its tokens.
-class VisualRows {
- public:
-  explicit VisualRows(const models::Prompt& prompt);
-
-  // The visual tokens among tokens [begin, end) of the prompt, as a range of ordinals over all visual tokens.
-  [[nodiscard]] std::pair<std::int64_t, std::int64_t> ordinals(std::int64_t begin, std::int64_t end) const;
-  [[nodiscard]] std::int64_t row(std::int64_t ordinal) const {
-    return rows_[static_cast<std::size_t>(ordinal)];
-  }
-  // The visual that a visual token belongs to, and the first ordinal of a visual.
-  [[nodiscard]] std::size_t visual_of(std::int64_t ordinal) const;
-  [[nodiscard]] std::int64_t first_ordinal(std::size_t visual) const { return starts_[visual]; }
-  [[nodiscard]] std::int64_t count(std::size_t visual) const { return starts_[visual + 1] - starts_[visual]; }
-  [[nodiscard]] std::int64_t last_row(std::size_t visual) const { return row(starts_[visual + 1] - 1); }
-
- private:
-  std::vector<std::int64_t> rows_;    // Token indices of visual tokens.
-  std::vector<std::int64_t> starts_;  // [visuals + 1], ordinals.
-};
 
 class Sequence {
  public:
@@ -70,8 +50,8 @@ class Sequence {
   [[nodiscard]] virtual bool background() const { return false; }  // Nobody waits for its result yet.
   // models::ModelInfo::whole_prompts: all of it runs in one step, and its state is of use to nobody.
   [[nodiscard]] virtual bool whole() const { return false; }
-  [[nodiscard]] virtual std::int64_t length()
-      const = 0;  // Tokens known so far: the prompt and what was generated.
+  // Tokens known so far: the prompt and what was generated.
+  [[nodiscard]] virtual std::int64_t length() const = 0;
   [[nodiscard]] virtual std::int64_t id(std::int64_t index) const = 0;
   [[nodiscard]] virtual std::array<std::int64_t, 3> position(std::int64_t index) const = 0;
   // Tokens that its state needs room for when it is admitted; it may grow by more.
@@ -138,8 +118,8 @@ class Sequence {
   struct {
     at::Tensor context, last;  // [1, hidden]: what the next latent row is made of, once it was read.
   } latent;
-  std::vector<at::Tensor>
-      features;  // One per visual, undefined before they are needed and after they were read.
+  // One per visual, undefined before they are needed and after they were read.
+  std::vector<at::Tensor> features;
 
  protected:
   template <typename Request>

@@ -327,7 +327,6 @@ std::string PromptBuilder::render(const Input& input, const Slots& slots) const 
     }
     std::vector<ChatMessage> messages;
     for (const Message& message : input.messages) {
-      if (message.role.empty()) throw InputError("it has a message without a role.");
       // Most templates write down whatever role there is, so that a mistyped one would pass unnoticed.
       if (message.role != "system" && message.role != "user" && message.role != "assistant" &&
           !files_->chat_template->names_role(message.role)) {

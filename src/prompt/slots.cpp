@@ -81,6 +81,8 @@ Slots slots_of(const Input& input, const PromptRequest& request, const Recipe& r
                const UserText& write) {
   Slots slots;
   if (!input.messages.empty()) {
+    for (const Message& message : input.messages)
+      if (message.role.empty()) throw InputError("it has a message without a role.");
     if (input.parts.empty() && !input.instruction && !request.instruction) return slots;
     throw InputError(
         fmt::format("it has chat messages and {}: messages are written as they are, so put it into them.",

@@ -57,7 +57,6 @@ Json message(const std::string& role, Json content) {
 Json turns_of(const Input& input, Attachments& attachments) {
   Json out = Json::array();
   for (const Message& turn : input.messages) {
-    if (turn.role.empty()) throw InputError("it has a message without a role.");
     const bool plain = turn.plain && std::all_of(turn.parts.begin(), turn.parts.end(), [](const Part& part) {
                          return std::holds_alternative<std::string>(part);
                        });

@@ -23,7 +23,7 @@ import tte.mmeb
 from PIL import Image
 from test_sparse import heads_of, with_sparse_recipe
 from tte import _text, _tokens
-from tte._options import DECODING, Decoding
+from tte._decoding import DECODING, Decoding
 from zoo import ZOO, BadRepr, misunderstood
 
 NANO = Path(tte.__file__).parent / "models" / "nano"

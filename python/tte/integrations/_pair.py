@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import tte
-from tte import _hub, _options
+from tte import _decoding, _hub, _options
 from tte._inputs import prepare
 from tte._models import backend_of
 from tte._options import PathLike
@@ -47,11 +47,11 @@ def resolve_think(think: Think | None, has_reasoner: bool) -> Think:
 
 def check_decoding(decoding: Mapping[str, Any]) -> dict[str, Any]:
     """Check decoding options before any model is loaded; those that are None are left out."""
-    unknown = set(decoding) - set(_options.DECODING)
+    unknown = set(decoding) - set(_decoding.DECODING)
     if unknown:
-        raise tte.InputError(_options.no_option(min(unknown)))
+        raise tte.InputError(_decoding.no_option(min(unknown)))
     given = {name: value for name, value in decoding.items() if value is not None}
-    _options.generate_options(1, **given)
+    _decoding.generate_options(1, **given)
     return given
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tte import _content, _inputs, _options, _tokens, _tte
+from tte import _content, _decoding, _inputs, _options, _tokens, _tte
 from tte._models import Embedder, Reasoner
 from tte.mmeb.data.types import Entry
 from tte.trace_store import Request, StoredTrace, TraceStore
@@ -365,7 +365,7 @@ class System:
         _take(work, native.embeddings, native.timings, native.tokens)
 
     def _generate(self, count: int) -> list[_tte.GenerateOptions]:
-        return _options.generate_options(count, **self.decoding)
+        return _decoding.generate_options(count, **self.decoding)
 
 
 def read(entry: Entry, family: str, side: str) -> tuple[Any, Any, str]:

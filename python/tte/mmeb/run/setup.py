@@ -97,7 +97,7 @@ def system(arguments: argparse.Namespace, traces: Path) -> Iterator[System]:
     think: ThinkMode = arguments.think or ("recipe" if arguments.reasoner else "never")
     decoding = _command.decoding(vars(arguments))
     if think == "never" and (arguments.reasoner or decoding):
-        given = "--reasoner" if arguments.reasoner else f"--{next(iter(decoding)).replace('_', '-')}"
+        given = "--reasoner" if arguments.reasoner else _command.flag(next(iter(decoding)))
         raise _tte.InputError(f"{given} is given, but nothing is reasoned about: leave it out, or give --think.")
     if think == "never" and arguments.traces is not None:
         raise _tte.InputError(
