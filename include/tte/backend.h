@@ -56,8 +56,8 @@ class TTE_API Backend {
   static std::vector<DeviceInfo> devices();
 
   [[nodiscard]] const std::string& device() const;  ///< "cpu", "cuda:0", "cuda:0,cuda:1".
-  [[nodiscard]] const BackendOptions& options()
-      const;  ///< With every 0 and "auto" replaced by what it became.
+  /// With every 0 and "auto" replaced by what it became.
+  [[nodiscard]] const BackendOptions& options() const;
   [[nodiscard]] bool supports(const std::string& dtype) const;
   [[nodiscard]] BackendStats stats() const;
   [[nodiscard]] std::vector<BackendStats> replica_stats() const;  ///< The same of each replica.

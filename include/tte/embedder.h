@@ -64,8 +64,8 @@ struct TokenEmbeddings {
 };
 
 struct SparseOptions {
-  std::optional<int>
-      top_k;  ///< The largest values of each vector, of equal ones the first; unset: all above 0.
+  /// Keep so many of the largest values of each vector, of equal ones the first; unset: all above 0.
+  std::optional<int> top_k;
 
   /// Throws InputError for a top_k below 1.
   TTE_API void validate() const;

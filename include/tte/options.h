@@ -41,8 +41,8 @@ struct BackendOptions {
   std::optional<int> max_step_tokens;
   /// Sequences running at the same time in one engine.
   int max_running = 256;
-  /// Tokens that are guessed of a trace in one step, where its last tokens stood before in prompt or trace: traces that
-  /// quote are written sooner, and none is another (speculative decoding by prompt lookup). 0: none; at most 64.
+  /// Tokens that are guessed of a trace in one step, where its last tokens stood before in prompt or trace (speculative
+  /// decoding by prompt lookup): a trace that quotes is written sooner, and no trace changes. 0: none; at most 64.
   int prompt_lookup_tokens = 8;
   static constexpr int kMostGuesses = 64;
   /// Bytes of vision features kept for reuse on a device.
@@ -53,8 +53,8 @@ struct BackendOptions {
   TTE_API void validate() const;
 };
 
-/// What the images and videos of one item may cost. A file says little about what it unfolds into; whatever
-/// would go over a limit is refused, by an InputError that names the limit, before it is spent.
+/// What the images and videos of one item may cost. A small file may unfold into much: what would go over a limit is
+/// refused before it is spent, by an InputError that names the limit.
 struct MediaLimits {
   /// Width times height of an image or of a video's frames. Pillow's default.
   std::int64_t max_pixels = kMaxImagePixels;
@@ -140,10 +140,10 @@ struct GenerateOptions {
   std::optional<int> top_k;           ///< 0: off (unset).
   std::optional<double> top_p;        ///< 1: off (unset).
   std::optional<double> min_p;        ///< 0: off (unset).
-  std::optional<double>
-      repetition_penalty;             ///< 1: off (unset). As transformers: of prompt and generated tokens.
-  std::optional<std::uint64_t> seed;  ///< Unset: drawn at random when sampling.
-  std::vector<std::string> stop;      ///< Strings that end the text; they are cut off.
+  /// 1: off (unset). As transformers: of prompt and generated tokens.
+  std::optional<double> repetition_penalty;
+  std::optional<std::uint64_t> seed;         ///< Unset: drawn at random when sampling.
+  std::vector<std::string> stop;             ///< Strings that end the text; they are cut off.
   std::vector<std::int64_t> stop_token_ids;  ///< In addition to the checkpoint's end tokens.
   bool ignore_eos = false;                   ///< Go on past the checkpoint's end tokens.
   std::optional<int> max_think_tokens;  ///< When spent inside <think>, the close tag is forced. Unset: never.

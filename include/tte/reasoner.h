@@ -35,8 +35,8 @@ struct ThinkOptions : CallOptions {
   Task task;
   std::vector<Task> tasks;  ///< One per item instead of `task`; empty: `task` for all.
   GenerateOptions generate;
-  std::vector<GenerateOptions>
-      generate_each;  ///< One per item instead of `generate`; empty: `generate` for all.
+  /// One per item instead of `generate`; empty: `generate` for all.
+  std::vector<GenerateOptions> generate_each;
   /// One per item instead of the seed of the options above; empty: theirs. Items that share a seed are
   /// sampled independently of each other and of their place in the list.
   std::vector<std::uint64_t> seeds;
@@ -53,8 +53,8 @@ struct ScoreOptions : CallOptions {
 
 /// How likely each label is as what the model would write next.
 struct LabelScores {
-  std::vector<float>
-      data;  ///< [rows, labels] row-major: natural logarithms of probabilities; NaN where skipped.
+  /// [rows, labels] row-major: natural logarithms of probabilities; NaN where skipped.
+  std::vector<float> data;
   std::int64_t rows = 0;
   std::vector<ItemError> errors;  ///< In the order of the items.
 };
@@ -118,14 +118,13 @@ class TTE_API Reasoner {
   /// Log-probabilities of `labels` as the next text after each prompt, or after its trace where there is one; nothing
   /// is written. Each label is tokenised by itself, its control tokens as such; a label of several tokens is scored as
   /// a sequence, by the sum over its tokens. A prompt is read once, whatever the number of labels. `traces` is empty or
-  /// has one entry per input. Throws InputError for labels that are none, empty, equal
-  /// or longer than 1024 tokens, otherwise as think().
+  /// has one entry per input. Throws InputError where there are no labels, and for one that is empty, given twice or
+  /// longer than 1024 tokens; otherwise as think().
   [[nodiscard]] LabelScores score(const std::vector<Input>& inputs, const std::vector<std::string>& labels,
                                   const std::vector<std::optional<Trace>>& traces = {},
                                   const ScoreOptions& options = {}) const;
 
-  /// Whether ThinkMode::kRecipe reasons about items of a task; a family that the recipe
-  /// does not have counts as none.
+  /// Whether ThinkMode::kRecipe reasons about items of a task; a family that the recipe does not have counts as none.
   [[nodiscard]] bool thinks(const Task& task) const;
 
   [[nodiscard]] const ModelDescription& model() const;

@@ -59,8 +59,8 @@ struct ThinkThenEmbedOptions : CallOptions, EmbedOptions {
   std::optional<TokenOptions> tokens;  ///< Vectors of each item's tokens too (ThinkThenEmbedResult::tokens).
 
   GenerateOptions generate;
-  std::vector<GenerateOptions>
-      generate_each;                 ///< One per item instead of `generate`; empty: `generate` for all.
+  /// One per item instead of `generate`; empty: `generate` for all.
+  std::vector<GenerateOptions> generate_each;
   std::vector<std::uint64_t> seeds;  ///< As ThinkOptions::seeds.
   TokenCallback on_token;
   /// Called on the calling thread with each trace as soon as it ends, and with each vector (float32 [dim]).

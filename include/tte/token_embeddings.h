@@ -33,8 +33,8 @@ struct TokenOptions {
   bool text = true;
   bool visual = true;
   bool trace = true;
-  std::optional<bool>
-      special;  ///< Unset: only where the recipe pools nothing, as ColBERT's models were trained.
+  /// Unset: only where the recipe pools nothing, as ColBERT's models were trained.
+  std::optional<bool> special;
   TokenPooling pooling = TokenPooling::kNeighbours;
   int factor = 1;  ///< n tokens of one origin become ceil(n / factor) vectors, the means; 1: no pooling.
   bool float32 = false;  ///< Vectors in float32 instead of float16.

@@ -23,8 +23,7 @@ class TTE_API Tokenizer {
   static Tokenizer load(const std::filesystem::path& checkpoint);
 
   /// Ids of `text`. With parse_control, strings of added tokens become those tokens; without, all is plain
-  /// text. No begin or end token is added. Throws InputError for text that is not UTF-8, or has
-  /// more than 8 MiB.
+  /// text. No begin or end token is added. Throws InputError for text that is not UTF-8, or has more than 8 MiB.
   [[nodiscard]] std::vector<std::int64_t> encode(std::string_view text, bool parse_control = true) const;
 
   /// Text of ids; bytes that are not UTF-8 become U+FFFD. Throws InputError for a negative id.

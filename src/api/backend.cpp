@@ -71,20 +71,13 @@ base::LinearFormat linears_of(const base::Checkpoint& checkpoint, const std::str
   return stored.value_or(*asked);
 }
 
-// EngineStats and BackendStats have the same counts.
-template <typename Stats>
-void add(const Stats& stats, BackendStats& out) {
-  out.steps += stats.steps;
-  out.prefill_tokens += stats.prefill_tokens;
-  out.decode_tokens += stats.decode_tokens;
-  out.guessed_tokens += stats.guessed_tokens;
-  out.right_guesses += stats.right_guesses;
-  out.drafted_tokens += stats.drafted_tokens;
-  out.right_drafts += stats.right_drafts;
-  out.reused_tokens += stats.reused_tokens;
-  out.head_tokens += stats.head_tokens;
-  out.vision_encoded += stats.vision_encoded;
-  out.vision_reused += stats.vision_reused;
+void add(const BackendStats& stats, BackendStats& out) {
+  constexpr std::array kSums = {
+      &BackendStats::engines,        &BackendStats::steps,          &BackendStats::prefill_tokens,
+      &BackendStats::decode_tokens,  &BackendStats::guessed_tokens, &BackendStats::right_guesses,
+      &BackendStats::drafted_tokens, &BackendStats::right_drafts,   &BackendStats::reused_tokens,
+      &BackendStats::head_tokens,    &BackendStats::vision_encoded, &BackendStats::vision_reused};
+  for (const auto count : kSums) out.*count += stats.*count;
   out.peak_running = std::max(out.peak_running, stats.peak_running);
 }
 
@@ -282,7 +275,6 @@ bool Backend::supports(const std::string& dtype) const {
 BackendStats Backend::stats() const {
   BackendStats out;
   for (const BackendStats& stats : impl_->replica_stats()) {
-    out.engines += stats.engines;
     add(stats, out);
   }
   return out;

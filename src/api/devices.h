@@ -20,8 +20,8 @@ std::vector<DeviceInfo> list_devices();
 std::vector<DeviceInfo> choose_devices(const std::string& names, const std::vector<DeviceInfo>& available);
 std::vector<DeviceInfo> choose_devices(const std::string& names);
 
-// The memory that the process's control group, and each that it is in, may have, at most; 0: as much as there is.
-// `groups` is its /proc/self/cgroup, and the groups' files are below `root`, of either version.
+// The most memory that the process's control group and those around it allow; 0: they set no limit. `groups` is its
+// /proc/self/cgroup, and the groups' files are below `root`, of either version.
 std::int64_t group_memory(const std::filesystem::path& groups, const std::filesystem::path& root);
 
 // Bytes of sequence states on each of the devices where the caller says nothing: a quarter of the smallest's memory.

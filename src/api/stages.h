@@ -63,7 +63,7 @@ struct Stream {
 std::function<OnToken(std::int64_t, const std::string&)> token_callback(Call& call, const ThinkJob& job,
                                                                         std::shared_ptr<Stream> stream);
 
-// Throws InputError for a recipe that pools nothing.
+// Throws InputError for a recipe that pools nothing: it has no vector of an item.
 void check_pools(const ModelWithRecipe& embedder);
 // Throws InputError for a model that has one vector of all tokens only.
 void check_has_tokens(const ModelWithRecipe& embedder);

@@ -15,7 +15,7 @@ namespace tte::base {
 // adapter's folder has counts, be it a tokenizer or a config.json; the rest is the base's.
 class Checkpoint {
  public:
-  // Most checkpoints are one folder, by whatever a path is made of (which no Checkpoint is).
+  // Most checkpoints are one folder, given as anything that a path is made of.
   template <std::convertible_to<std::filesystem::path> Path>
   // NOLINTNEXTLINE(bugprone-forwarding-reference-overload, google-explicit-constructor)
   Checkpoint(Path&& folder) : folders_{std::filesystem::path(std::forward<Path>(folder))} {}

@@ -18,7 +18,7 @@ inline constexpr int kInt4Bits = 4;
 inline constexpr int kInt4Group = 128;  // Inputs that share a scale,
 inline constexpr int kInt4Block = 32;   // and those that share a factor.
 
-// What users ask for, whose numbers differ: "none" is kPlain and kPanels.
+// What users ask for: "none" is kPlain and kPanels, which hold the same numbers.
 inline constexpr const char* kQuantizations = R"("none", "int8" or "int4")";
 
 // The format of a quantization's name, kPlain for "none"; nothing for others.

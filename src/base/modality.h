@@ -1,4 +1,4 @@
-// What a part of a message, or a token of a prompt, is of.
+// Text, image or video: of which of them a part of a message, or a token of a prompt, is.
 #pragma once
 
 #include <cstdint>

@@ -28,7 +28,7 @@ std::exception_ptr plain_error(const std::exception_ptr& error, std::string_view
 std::exception_ptr named_error(const std::exception_ptr& error, std::string_view name,
                                std::string_view remedy);
 
-// Around an exception that is handed out as it is, without a name: one of a caller's callback.
+// Holds an exception of a caller's callback, which is handed out as it is, without a name.
 struct AsItIs {
   std::exception_ptr error;
 };

@@ -23,8 +23,8 @@ struct Chunk {
   std::vector<std::pair<std::int64_t, std::int64_t>> feeding{};
 };
 
-// Packs the chunks in their order: of sequences that all have hidden() or all have none. The features that they need
-// are there.
+// Packs the chunks in their order. Their sequences all have hidden(), or none has; the features that they need are
+// there.
 models::RaggedBatch pack(std::vector<Chunk>& chunks, const models::Model& model);
 
 }  // namespace tte::engine

@@ -14,9 +14,8 @@ namespace tte::engine {
 class DraftReader;
 class Sequence;
 
-// A model that has the same tokens as another, its target, and writes the likeliest ones ahead of the target's
-// sequences, for all of them at a time. What its states take is taken out of the target's room. Used by one thread at
-// a time.
+// A model that has the same tokens as another, its target, and guesses for all of the target's sequences at a time
+// which tokens follow. Its states take room from the target's. Used by one thread at a time.
 class Draft {
  public:
   // States of both models must be cuttable(). At most `most` tokens are guessed of a sequence in one step.
@@ -36,7 +35,7 @@ class Draft {
 
  private:
   friend class DraftReader;
-  // Room in the target for so many bytes more; false where there is none.
+  // Takes room for so many bytes more from the target's; false where there is none.
   bool hold(std::int64_t bytes);
   void release(std::int64_t bytes);
   // Whether the next `count` tokens that it reads of the sequence are in its model's vocabulary, which may have less
@@ -62,7 +61,7 @@ class DraftReader {
   // How many tokens it would guess; 0: it has stopped.
   [[nodiscard]] std::int64_t most() const;
   void judge(std::int64_t guessed, std::int64_t right) { length_.judge(guessed, right); }
-  // Only the first `length` tokens of the sequence are as it has read them.
+  // Forgets all but the first `length` tokens of the sequence: the others were wrong guesses.
   void keep(std::int64_t length);
   // Gives its room back, and guesses no more. False where it had none.
   bool stop();

@@ -1,4 +1,4 @@
-// Tokens that a step reads before they are known to be the ones that are written: of prompt lookup, or of a draft.
+// Guessed tokens, of prompt lookup or of a draft: a step reads them before it is known whether they are right.
 #pragma once
 
 #include <cstdint>

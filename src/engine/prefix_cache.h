@@ -46,7 +46,7 @@ class TokenChain {
 // The prompt's visual_tokens must be consistent. `from_hidden`: of a state that only the layers of a head have read.
 TokenChain chain_of(const models::Prompt& prompt, bool from_hidden = false);
 
-// Least recently used out first. Used by one thread; only pins may be dropped by others.
+// The least recently used entry is dropped first. Used by one thread; only pins may be dropped by others.
 class PrefixCache {
  public:
   // `max_entries` bounds the search; `max_idle_bytes` what entries that nobody pinned hold together (the

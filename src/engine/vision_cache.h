@@ -11,7 +11,7 @@
 
 namespace tte::engine {
 
-// Least recently used out first, bounded in bytes. Thread-safe.
+// Bounded in bytes: the least recently used features are dropped first. Thread-safe.
 class VisionCache {
  public:
   explicit VisionCache(std::int64_t capacity_bytes);

@@ -20,7 +20,7 @@ using Sequences = std::list<std::unique_ptr<Sequence>>;
 // Used by one thread.
 class WaitingQueue {
  public:
-  // The sequence at `place` of `from`. When it throws, for want of memory, the sequence is there still.
+  // Takes the sequence at `place` of `from`. Where it throws, for want of memory, the sequence stays there.
   void add(Sequences& from, Sequences::iterator place);
   // Likewise one that ran and gave up its state. Does not throw.
   void pause(Sequences& from, Sequences::iterator place);
@@ -49,7 +49,7 @@ class WaitingQueue {
     Sequences first;   // Vectors and continuations.
     Sequences traces;  // That begin anew.
   };
-  void promote();  // Background requests that are waited for by now.
+  void promote();  // Background requests that somebody waits for by now become vectors.
 
   Sequences paused_;       // By age.
   std::list<Lane> lanes_;  // By turn; none is empty.

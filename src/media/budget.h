@@ -14,12 +14,12 @@ namespace tte::media {
 // into much is refused before it has cost much. One item, one thread.
 class Budget {
  public:
-  // `stop` is looked at wherever work is asked for: a call that was left does not go on decoding.
+  // Whoever asks for work is stopped once `stop` is cancelled: a call that was left does not go on decoding.
   explicit Budget(const MediaLimits& limits = {}, CancelToken stop = {});
   Budget(const Budget&) = delete;
   Budget& operator=(const Budget&) = delete;
 
-  // Memory that goes back when this goes.
+  // Memory that is given back by the destructor.
   class Loan {
    public:
     Loan() = default;
@@ -48,7 +48,7 @@ class Budget {
 
   // The item has a file (or bytes, or an array) of that size, which allows more work. Videos of still scenes
   // have some thousand pixels for a byte; files made to keep a decoder busy, a million.
-  // What has been seen before, by `identity`, allows no more.
+  // The same file a second time, told by `identity`, allows no more.
   void add_image(std::int64_t bytes, std::uint64_t identity) { add(1'000 * bytes, identity); }
   void add_video(std::int64_t bytes, std::uint64_t identity) { add(10'000 * bytes, identity); }
   // A decoder is about to pass over so many pixels. Throws InputError when that is more than the item may

@@ -38,8 +38,8 @@ struct Source {
 };
 
 struct Decoded {
-  at::Tensor
-      pixels;  // uint8 [height, width, 3], or 4 with straight alpha where the file has it and it is wanted.
+  // uint8 [height, width, 3], or 4 with straight alpha where the file has it and it is wanted.
+  at::Tensor pixels;
   int orientation = 1;  // EXIF orientation that is still to be applied, 1 to 8.
 };
 
@@ -50,7 +50,7 @@ Decoded decode_gif(const Source& source);
 Decoded decode_bmp(const Source& source);
 Decoded decode_tiff(const Source& source);
 
-// Decodes whatever of these the magic bytes announce, applies alpha and orientation: uint8 [height, width, 3].
+// Decodes the format that the magic bytes announce, applies alpha and orientation: uint8 [height, width, 3].
 at::Tensor decode_bytes(const Source& source, Alpha alpha);
 
 // CMYK (0 = no ink) to RGB with Pillow's arithmetic. `cmyk` and `rgb` hold `pixels` pixels and may not overlap.

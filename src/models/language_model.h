@@ -42,9 +42,9 @@ struct TextConfig {
   nn::RopeScaling rope_scaling;  // rope_scaling, or rope_parameters
   bool qk_norm = false;          // Each head's queries and keys are normed before they are rotated.
   bool gated = false;            // What each head attends to is gated: nn::AttentionShape::gated.
-  kernels::NormScale norm_scale =
-      kernels::NormScale::kWeight;  // For the norms of layers and heads, and the final one.
-  bool tied = false;                // tie_word_embeddings
+  // For the norms of layers and heads, and the final one.
+  kernels::NormScale norm_scale = kernels::NormScale::kWeight;
+  bool tied = false;  // tie_word_embeddings
   // layer_types: whether the mixer of each layer is a gated delta net of the sizes of `delta`, and not
   // attention, which at least one is. Empty: none.
   std::vector<bool> delta_layers;
@@ -109,8 +109,8 @@ class LanguageModel {
     at::Tensor given_rows, given;             // Likewise.
     at::Tensor hidden;                        // RaggedBatch::hidden
     at::Tensor output_rows;                   // Undefined where all are wanted.
-    std::optional<nn::Selection>
-        selection;  // Where so few are wanted that the last layer works on them alone.
+    // Where so few are wanted that the last layer works on them alone.
+    std::optional<nn::Selection> selection;
   };
   // What the sequences of a batch have kept.
   struct States {

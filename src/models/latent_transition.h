@@ -24,8 +24,8 @@ namespace tte::models {
 class LatentTransition {
  public:
   // Reads ln, step_embed [steps, hidden], router [experts, 2 hidden], experts.0. and on, and shared_expert. if it is
-  // there. Throws ModelError for tensors that are missing or do not fit, and for fewer experts than a
-  // step goes through.
+  // there. Throws ModelError for tensors that are missing or do not fit, and for fewer experts than a step goes
+  // through.
   LatentTransition(const weights::StateDict& weights, const LatentOptions& options, std::int64_t hidden);
 
   // As Model::next_latent().

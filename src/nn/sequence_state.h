@@ -29,7 +29,7 @@ class SequenceState {
   }
   // Forgets all but the first `length` tokens. For states that are cuttable(), and tokens of which nobody has a fork.
   virtual void cut(std::int64_t /*length*/) {}
-  // The number of Model::keep_hidden()'s layers, in their order, whose hidden states it has for all of its tokens.
+  // How many of the layers of Model::keep_hidden(), in their order, it has the hidden states of all of its tokens for.
   [[nodiscard]] virtual std::size_t kept_layers() const { return 0; }
   // Whether the hidden states that go into layer `layer` are kept, and these: [length, hidden].
   [[nodiscard]] virtual bool keeps_hidden(std::int64_t /*layer*/) const { return false; }

@@ -35,8 +35,8 @@ GenerationConfig load_generation_config(const base::Checkpoint& checkpoint, cons
 GenerateOptions combined(const GenerateOptions& caller, const GenerateOptions& recipe);
 
 // The caller's settings, completed by the recipe's, then by the checkpoint's (those of sampling only if the caller or
-// the recipe asks for them), then by those that hold otherwise. Every optional but `seed`, `max_think_tokens` and
-// `max_new_tokens` is set afterwards. Throws InputError for a combination out of range, and ModelError for what the
+// the recipe asks for them), then by GenerateOptions::Number::otherwise. Every optional but `seed`, `max_think_tokens`
+// and `max_new_tokens` is set afterwards. Throws InputError for a combination out of range, and ModelError for what the
 // checkpoint asks for and tte does not have.
 GenerateOptions resolve(const GenerateOptions& caller, const GenerateOptions& recipe,
                         const GenerationConfig& config);

@@ -34,8 +34,7 @@ struct EmbedPrompt {
 // The embedder's prompt is the begun prompt, then the trace, then the recipe's suffix. The trace is never
 // tokenised together with what stands before it: merges across the boundary would change the last tokens of
 // the prompt, and then neither the reasoner's state nor the embedder's own prefix could be reused. So the
-// tokens of begin() are a prefix of those of with_trace(), whatever the trace (unless the recipe puts {trace} into
-// the user's turn).
+// tokens of begin() are a prefix of those of with_trace(), unless the recipe puts {trace} into the user's turn.
 class PromptBuilder {
  public:
   // Throws ModelError for a recipe that does not fit the checkpoint: no chat template, no end token, a
@@ -47,11 +46,10 @@ class PromptBuilder {
   [[nodiscard]] const MediaReader& media() const { return media_; }
   [[nodiscard]] const std::string& vocabulary() const { return files_->vocabulary; }
 
-  // The prompt up to where the trace begins: what the reasoner continues. `trace` matters only to a recipe
-  // that puts it into the user's turn; images that it points at are then read, and stand behind `visuals`. Where the
+  // The prompt up to where the trace begins: what the reasoner continues. `trace` matters only to a recipe that
+  // puts it into the user's turn; images that it points at are then read, and stand behind `visuals`. Where the
   // recipe has a max_length, the ends of the item's texts are cut to it. Throws InputError for an item that is empty,
-  // contradicts itself, or asks for what template or recipe do not have, and for one that is longer than max_length
-  // without its texts.
+  // contradicts itself, asks for what template or recipe do not have, or is longer than max_length without its texts.
   [[nodiscard]] std::shared_ptr<const models::Prompt> begin(const Input& input, const PromptRequest& request,
                                                             const models::Visuals& visuals,
                                                             const Trace* trace = nullptr,

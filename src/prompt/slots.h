@@ -15,8 +15,8 @@ namespace tte::prompt {
 
 struct PromptRequest {
   Stage stage = Stage::kReason;
-  std::optional<std::string>
-      instruction;  // The call's; an item's own wins over it, and it over the recipe's.
+  // The call's: it wins over the recipe's, and an item's own over both.
+  std::optional<std::string> instruction;
   Task task;
 };
 

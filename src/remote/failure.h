@@ -11,8 +11,8 @@ namespace tte::remote {
 // How often whoever waits looks at the caller's cancellation.
 inline constexpr std::chrono::milliseconds kLookEvery{25};
 
-// Stays inside: whoever asks a server turns it into a RemoteError once it will not try again. what() goes on after
-// "the server <url> ", such as "answers 429 (slow down)".
+// Never leaves remote/: the client turns it into a RemoteError once it will not try again. what() goes on after "the
+// server <url> ", such as "answers 429 (slow down)".
 struct Failure : std::runtime_error {
   using std::runtime_error::runtime_error;
   int status = 0;              // HTTP; 0: there was no answer.

@@ -24,8 +24,8 @@ struct VisionConfig {
   std::int64_t patch_size = 14;     // patch_size
   double norm_eps = 1e-5;           // layer_norm_eps
   kernels::Activation activation = kernels::Activation::kQuickGelu;  // hidden_act
-  kernels::Activation projector_activation =
-      kernels::Activation::kGelu;  // projector_hidden_act, of the top level
+  // projector_hidden_act, of the top level
+  kernels::Activation projector_activation = kernels::Activation::kGelu;
   // vision_feature_layer, of the top level: after how many layers of the tower features are taken; of several, they
   // stand side by side.
   std::vector<std::int64_t> feature_layers;

@@ -55,8 +55,8 @@ struct TokenizerParts {
   DecoderSpec decoder;
   bool split_special = false;     // Special tokens in a text stay text (split_special_tokens).
   std::vector<AddedToken> added;  // Filled by add_token().
-  std::vector<AddedToken>
-      added_last;  // To be added after those that the checkpoint declares, unless it lists them.
+  // To be added after those that the checkpoint declares, unless it lists them.
+  std::vector<AddedToken> added_last;
   TextMap<std::size_t> added_index;
   std::int64_t next_id = -1;                     // For a token without one; known once it is needed.
   std::vector<std::int64_t> begin_ids, end_ids;  // Around every text of its own.
@@ -100,7 +100,7 @@ class PipelineTokenizer final : public Tokenizer {
   void encode_control(std::string_view text, std::vector<std::int64_t>& ids) const;
   // Text with guards.
   void encode_guarded(std::string_view text, std::vector<std::int64_t>& ids) const;
-  // A part of a guarded text after its first: without what is special about the start of a text.
+  // A part of a guarded text behind the first: what is special about the start of a text does not hold there.
   void encode_part(std::string_view part, bool plain, std::vector<std::int64_t>& ids) const;
   // Raw text without added tokens.
   void encode_plain(std::string_view text, std::vector<std::int64_t>& ids) const;

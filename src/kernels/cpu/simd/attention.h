@@ -27,8 +27,8 @@ struct Attention {
   const void* keys = nullptr;  // The head's part of token 0 (of block 0 if paged).
   const void* values = nullptr;
   std::size_t key_stride = 0, value_stride = 0;  // Between tokens.
-  const std::int32_t* blocks =
-      nullptr;  // Paged: token t is token t % block_size of block blocks[t / block_size].
+  // Paged: token t is token t % block_size of block blocks[t / block_size].
+  const std::int32_t* blocks = nullptr;
   std::size_t block_size = 0;
   void* out = nullptr;  // As q, dense heads: row r, head h at r * out_row_stride + h * head_dim.
   std::size_t out_row_stride = 0;
