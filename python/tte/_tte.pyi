@@ -49,6 +49,8 @@ __all__: list[str] = [
     "SparseEmbeddings",
     "Stage",
     "Task",
+    "TensorFileInfo",
+    "TensorInfo",
     "ThinkMode",
     "ThinkThenEmbed",
     "ThinkThenEmbedResult",
@@ -61,8 +63,10 @@ __all__: list[str] = [
     "Video",
     "adapter_base",
     "check_text",
+    "image_suffixes",
     "maxsim",
     "quantize",
+    "read_tensor_info",
     "thumbnails",
 ]
 
@@ -865,6 +869,30 @@ class AdapterBase:
     @property
     def revision(self) -> str: ...
 
+class TensorInfo:
+    """
+    A tensor of a safetensors file.
+    """
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def shape(self) -> list[int]: ...
+    @property
+    def vision(self) -> bool: ...
+
+class TensorFileInfo:
+    """
+    What the header of a safetensors file says.
+    """
+    @property
+    def quantization(self) -> str: ...
+    @property
+    def tensors(self) -> list[TensorInfo]: ...
+
 class ModelDescription:
     """
     What is known of a loaded checkpoint.
@@ -1267,6 +1295,11 @@ def check_text(value: typing.Any, name: str) -> str:
     The value, if it is a str that UTF-8 can write.
     """
 
+def image_suffixes() -> list[str]:
+    """
+    What names of image files end with, in lower case.
+    """
+
 def maxsim(
     queries: numpy.ndarray,
     query_offsets: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
@@ -1288,6 +1321,11 @@ def quantize(
 ) -> None:
     """
     Write a checkpoint whose linear layers are rounded into a new folder.
+    """
+
+def read_tensor_info(file: os.PathLike | str | bytes) -> TensorFileInfo:
+    """
+    The tensors of a safetensors file, from its header.
     """
 
 def thumbnails(

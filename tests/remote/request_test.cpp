@@ -31,7 +31,7 @@ TEST(Request, HasWhatWasSetAndTheTwoThatAlwaysHold) {
   EXPECT_EQ(
       request_fields(options(), {}, {{"enable_thinking", true}, {"effort", "low"}})["chat_template_kwargs"]
           .dump(),
-      R"({"enable_thinking":true,"effort":"low"})");
+      R"({"effort":"low","enable_thinking":true})");
   GenerateOptions servers;
   servers.checkpoint_sampling = true;
   EXPECT_FALSE(request_fields(options(), servers).contains("temperature"));

@@ -119,7 +119,7 @@ TEST(QwenVisualReader, LimitsThatExcludeEachOther) {
   recipe.video_min_pixels = 5'000'000;
   EXPECT_THAT(message_of<ModelError>([&] { QwenVisualReader({}, recipe); }),
               AllOf(HasSubstr("\"r\""), HasSubstr("5000000"), HasSubstr("videos")));
-  recipe = {.recipe = "r"};
+  recipe.video_min_pixels.reset();
   recipe.frames.min_frames = 1000;
   EXPECT_THAT(message_of<ModelError>([&] { QwenVisualReader({}, recipe); }),
               AllOf(HasSubstr("\"r\""), HasSubstr("min_frames 1000"), HasSubstr("max_frames 768")));
