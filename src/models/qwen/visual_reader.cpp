@@ -58,10 +58,10 @@ QwenVisualReader::QwenVisualReader(const VisualSpecs& files, const VisualOptions
   }
   sampling_.min_frames = recipe.frames.min_frames.value_or(sampling_.min_frames);
   sampling_.max_frames = recipe.frames.max_frames.value_or(sampling_.max_frames);
-  if ((recipe.frames.min_frames || recipe.frames.max_frames) && sampling_.min_frames > sampling_.max_frames) {
+  if (recipe.frames.min_frames && sampling_.min_frames > sampling_.max_frames) {
     throw ModelError(fmt::format(
         "The recipe \"{}\" leaves videos with min_frames {} above max_frames {}: it must set both, as the "
-        "checkpoint's own bounds do not fit.",
+        "checkpoint's own do not fit.",
         recipe.recipe, sampling_.min_frames, sampling_.max_frames));
   }
   if (recipe.video_resize == VideoResize::kQwenVlUtils) {

@@ -97,7 +97,7 @@ TEST(QwenProcessorConfig, ValuesThatMakeNoSense) {
 TEST(QwenProcessorConfig, OneOldFileServesImagesAndVideos) {
   const TempDir folder;
   folder.write("preprocessor_config.json", R"({"min_pixels": 3136, "max_pixels": 100352})");
-  const VisualSpecs specs = load_visual_specs(folder.path(), {});
+  const VisualSpecs specs = load_visual_specs(folder.path(), VisualSpec().patches);
   EXPECT_EQ(specs.image.max_pixels, 100352);
   EXPECT_EQ(specs.video.max_pixels, 100352);
 }
@@ -107,7 +107,7 @@ TEST(QwenProcessorConfig, VideosHaveTheirOwnFile) {
   folder.write("preprocessor_config.json", R"({"min_pixels": 3136, "max_pixels": 100352})");
   folder.write("video_preprocessor_config.json",
                R"({"size": {"shortest_edge": 3136, "longest_edge": 50176}})");
-  const VisualSpecs specs = load_visual_specs(folder.path(), {});
+  const VisualSpecs specs = load_visual_specs(folder.path(), VisualSpec().patches);
   EXPECT_EQ(specs.image.max_pixels, 100352);
   EXPECT_EQ(specs.video.max_pixels, 50176);
 }
@@ -117,25 +117,25 @@ TEST(QwenProcessorConfig, NestedSectionsComeFirst) {
   folder.write("preprocessor_config.json", R"({"min_pixels": 3136, "max_pixels": 100352})");
   folder.write("processor_config.json",
                R"({"image_processor": {"size": {"shortest_edge": 3136, "longest_edge": 25088}}})");
-  const VisualSpecs specs = load_visual_specs(folder.path(), {});
+  const VisualSpecs specs = load_visual_specs(folder.path(), VisualSpec().patches);
   EXPECT_EQ(specs.image.max_pixels, 25088);
   EXPECT_EQ(specs.video.max_pixels, 100352);
   folder.write(
       "processor_config.json",
       R"({"image_processor": {}, "video_processor": {"size": {"shortest_edge": 3136, "longest_edge": 12544}}})");
-  EXPECT_EQ(load_visual_specs(folder.path(), {}).video.max_pixels, 12544);
+  EXPECT_EQ(load_visual_specs(folder.path(), VisualSpec().patches).video.max_pixels, 12544);
 }
 
 TEST(QwenProcessorConfig, NoFileAtAll) {
   const TempDir folder;
-  EXPECT_THAT(message_of<ModelError>([&] { (void)load_visual_specs(folder.path(), {}); }),
+  EXPECT_THAT(message_of<ModelError>([&] { (void)load_visual_specs(folder.path(), VisualSpec().patches); }),
               AllOf(HasSubstr(folder.path().string()), HasSubstr("preprocessor_config.json")));
 }
 
 TEST(QwenProcessorConfig, SizesOfAnotherTower) {
   const TempDir folder;
   folder.write("preprocessor_config.json", R"({"patch_size": 16})");
-  EXPECT_THAT(message_of<ModelError>([&] { (void)load_visual_specs(folder.path(), {}); }),
+  EXPECT_THAT(message_of<ModelError>([&] { (void)load_visual_specs(folder.path(), VisualSpec().patches); }),
               AllOf(HasSubstr("preprocessor_config.json"), HasSubstr("patch_size"), HasSubstr("16"),
                     HasSubstr("14")));
 }
