@@ -10,7 +10,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NoReturn
 
@@ -135,6 +135,23 @@ def hold(folder: Path, refused: str, *, shared: bool = False) -> BinaryIO:
         except FileNotFoundError:
             pass
         file.close()
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other thread or process is in here for the same folder, where its file system has locks."""
+    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def part(path: Path) -> Path:
+    """Where a file is written until it is whole and gets its name: beside it, a name that no one else writes to."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(6).hex()}.part")
 
 
 def parse_json(data: bytes) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
+import weakref
 from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -282,7 +282,8 @@ def _target(path: Any) -> Path:
 class TokenWriter:
     """Write token vectors to a file piece by piece, so that all of them are never in memory.
 
-    Files get their names when the writer is closed without an error; until then, what was there stays.
+    Files get their names when the writer is closed without an error; until then, what was there stays. Of several
+    writers of one file the last that is closed wins; one that is never closed leaves nothing.
 
         with tte.TokenWriter("corpus.npy") as out:
             for batch in batches:
@@ -319,6 +320,7 @@ class TokenWriter:
                 self._kind = kind
                 opened = _Parquet if self._path.suffix == ".parquet" else _Npy
                 self._file = opened(self._path, *kind)
+                self._abandoned = weakref.finalize(self, _abandon, os.getpid(), self._file)
             elif kind != self._kind:
                 raise _tte.InputError(
                     f"{_text.shown_path(self._path)} has vectors of {self._kind[1]} dimensions in {self._kind[0]} with "
@@ -334,6 +336,7 @@ class TokenWriter:
     def _end(self, keep: bool) -> None:
         file, self._file, self._closed = self._file, None, True
         if file is not None:
+            self._abandoned.detach()
             with _cannot_write(self._path):
                 file.end(keep)
 
@@ -372,8 +375,11 @@ class _cannot_write:  # noqa: N801
             ) from error
 
 
-def _part(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
+def _abandon(owner: int, file: _Npy | _Parquet) -> None:
+    """Remove what a writer that nobody closed has written; a forked process leaves it to its maker."""
+    if os.getpid() == owner:
+        with suppress(OSError):
+            file.end(keep=False)
 
 
 def npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
@@ -389,7 +395,7 @@ class _Column:
     def __init__(self, path: Path, dtype: str, width: int | None) -> None:
         self.path = path
         self._dtype, self._width, self._rows = np.dtype(dtype), width, 0
-        self._part = _part(path)  # Once: whoever closes it may be another thread or a forked process.
+        self._part = _files.part(path)  # Once: whoever closes it may be another thread or a forked process.
         self._file = self._part.open("w+b")
         self._header()
 
@@ -436,12 +442,13 @@ class _Npy:
         self._rows += len(tokens.vectors)
 
     def end(self, keep: bool) -> None:
-        if keep:  # Those of an older set of vectors would not fit.
-            for name in _SIDE.keys() - self._columns.keys():
-                _beside(self._path, name).unlink(missing_ok=True)
         with ExitStack() as rest:  # What is left of them goes, whichever cannot be finished.
             for column in self._columns.values():
                 rest.callback(column.end, keep=False)
+            if keep:
+                rest.enter_context(_files.alone_in(self._path.parent))  # Files of two writers do not fit each other,
+                for name in _SIDE.keys() - self._columns.keys():  # nor do those of an older set of vectors.
+                    _beside(self._path, name).unlink(missing_ok=True)
             for name in reversed(self._columns):  # The vectors last: where they are, the rest is.
                 self._columns[name].end(keep)
 
@@ -473,7 +480,7 @@ class _Parquet:
         kinds |= {name: pa.list_(pa.from_numpy_dtype(_SIDE[name])) for name in ("positions", "ids", "origins")}
         schema = pa.schema([(name, kinds[name]) for name in ("vectors", *self._there)])
         self._schema, self._dim = schema, dim
-        self._part = _part(path)
+        self._part = _files.part(path)
         self._file = _files.for_arrow(self._part, "wb")
         try:
             self._writer = parquet.ParquetWriter(self._file, schema)

@@ -499,7 +499,7 @@ class TraceStore:
     def export(self, path: PathLike) -> int:
         """Write all traces as JSONL or parquet (by the file's suffix); returns how many."""
         target = check_export(path)
-        temporary = target.with_name(f".{target.name}.{threading.get_ident()}.part")
+        temporary = _files.part(target)
         try:
             count = WRITERS[target.suffix](temporary, self.records())
             temporary.replace(target)

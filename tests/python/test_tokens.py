@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import re
@@ -326,6 +327,59 @@ def test_one_thread_may_write_and_another_close(tmp_path: Path, suffix: str) -> 
     writer.close()
     np.testing.assert_array_equal(tte.TokenEmbeddings.load(path).vectors, tokens.vectors)
     assert [file for file in tmp_path.iterdir() if file.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("suffix", ["npy", "parquet"])
+def test_writers_of_one_file_do_not_meet(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"tokens.{suffix}"
+    first, second, third = (random_sets([i + 1, 3], 4, i) for i in range(3))
+
+    def holds(tokens: tte.TokenEmbeddings) -> bool:
+        found = tte.TokenEmbeddings.load(path)
+        return np.array_equal(found.vectors, tokens.vectors) and np.array_equal(found.offsets, tokens.offsets)
+
+    one, other = tte.TokenWriter(path), tte.TokenWriter(path)
+    one.append(first)
+    other.append(second)
+    third.save(path)
+    assert holds(third)
+    one.close()
+    assert holds(first)
+    other.close()
+    assert holds(second)
+    abandoned = tte.TokenWriter(path)
+    abandoned.append(third)
+    assert [file for file in tmp_path.iterdir() if file.name.startswith(".")]
+    del abandoned
+    gc.collect()
+    assert [file for file in tmp_path.iterdir() if file.name.startswith(".")] == []
+    code = f"import tte; w = tte.TokenWriter({str(path)!r}); w.append(tte.TokenEmbeddings.load({str(path)!r}))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stderr == ""
+    assert [file for file in tmp_path.iterdir() if file.name.startswith(".")] == []
+    assert holds(second)
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_files_of_writers_that_close_at_once_fit_each_other(tmp_path: Path, bare: bool) -> None:
+    path = tmp_path / "tokens.npy"
+    several = [random_sets([3 + i, 2], 4, i) for i in range(2)]
+    if bare:
+        several[1] = tte.TokenEmbeddings(several[1].vectors, several[1].offsets)
+
+    def write(tokens: tte.TokenEmbeddings) -> None:
+        for _ in range(60):
+            tokens.save(path)
+
+    threads = [threading.Thread(target=write, args=[tokens]) for tokens in several]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = tte.TokenEmbeddings.load(path)
+    (same,) = [each for each in several if np.array_equal(each.vectors, found.vectors)]
+    for name in ("offsets", "pooled", "positions", "ids", "origins"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(same, name))
 
 
 @pytest.mark.parametrize("name", ["tokens.npy", "tokens.offsets.npy", "tokens.parquet"])

@@ -65,7 +65,7 @@ def _path(path: Path, data_dir: Path) -> str:
 def _write(file: Path, rows: Iterator[dict[str, Any]], keep_going: bool) -> int:
     """Write rows whole or not at all; returns how many have an error."""
     errors = 0
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary = _files.part(file)
     try:
         with _files.writing(file), temporary.open("w", encoding="utf-8") as stream:
             for row in rows:
