@@ -15,6 +15,7 @@ from tte._inputs import Item, to_named
 from tte._keywords import named
 from tte._models import Reasoner
 from tte._options import PathLike
+from tte._remote import RemoteReasoner
 from tte.trace_store import TraceStore
 
 SYSTEM = "Judge whether the document answers the query as the instruction asks. Answer with one word: yes or no."
@@ -57,7 +58,13 @@ class Reranker:
         if len(each) != 2:
             raise _options.refuse("labels", labels, "two texts: for what is relevant, and for what is not")
         self._labels = [_options.string(label, f"labels[{i}]") for i, label in enumerate(each)]
+        if "" in self._labels or self._labels[0] == self._labels[1]:
+            raise _options.refuse("labels", labels, "two texts that differ, neither of them empty")
         self._think = _options.flag(think, "think")
+        if isinstance(reasoner, RemoteReasoner):
+            raise _options.refuse(
+                "reasoner", reasoner, "a local tte.Reasoner: servers do not tell how likely words are"
+            )
         self.reasoner = reasoner if isinstance(reasoner, Reasoner) else Reasoner(reasoner)
 
     @property
@@ -89,7 +96,7 @@ class Reranker:
             query: one item; see :func:`tte.think_then_embed`. Chat messages cannot be part of a pair.
             documents: one item or a list.
             instruction: what makes a document relevant, for this call.
-            on_error: "raise", or "skip": a bad document's score is NaN.
+            on_error: "raise", or "skip": a bad document's score is NaN. A bad query is always raised.
             progress: a bar, nothing, or a callable ``(done, total)``.
             cancel: stops the call from another thread.
             allow_urls: download images that are named by http(s) addresses; never done without it.
@@ -116,12 +123,19 @@ class Reranker:
             name = f"document {index}"
             try:
                 read = _items.read(document, name, urls)
-                pairs.append(self._pair(begin, read, name))
+                pairs.append(self._pair([*begin, "\n<Document>:", *_media_first(read, name)], read, name))
             except _tte.InputError as error:
                 if not skip:
                     raise
                 pairs.append(_tte.Input(name=name, error=str(error)))
-        return self._judge(pairs, on_error, progress, cancel, kept, decoding)
+        try:
+            scores = self._judge(pairs, on_error, progress, cancel, kept, decoding)
+        except _tte.InputError:
+            self._require_query(begin, asked, cancel)
+            raise
+        if pairs and np.isnan(scores).all():
+            self._require_query(begin, asked, cancel)
+        return scores
 
     def rank(
         self, query: Item, documents: Item | Iterable[Item], k: int | None = None, **options: Any
@@ -139,11 +153,15 @@ class Reranker:
         wanted = query.instruction if query.instruction is not None else instruction
         return [f"<Instruct>: {wanted}", "<Query>:", *_media_first(query, "the query")]
 
-    def _pair(self, begin: list[_items.Part], document: _items.Item, name: str) -> _tte.Input:
-        parts = [*begin, "\n<Document>:", *_media_first(document, name)]
+    def _pair(self, parts: list[_items.Part], document: _items.Item, name: str) -> _tte.Input:
         system = (_items.Turn("system", (self._system,)),) if self._system else ()
         turns = (*system, _items.Turn("user", tuple(parts)))
         return to_named(replace(document, parts=(), instruction=None, turns=turns), name)
+
+    def _require_query(self, begin: list[_items.Part], query: _items.Item, cancel: _tte.CancelToken | None) -> None:
+        """Raise `InputError` where no document could be judged because the query cannot be used."""
+        alone = self._pair(begin, replace(query, parts=()), "the query")
+        self.reasoner.score([alone], self._labels, progress=False, cancel=cancel)
 
     def _judge(
         self,

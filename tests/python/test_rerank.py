@@ -123,6 +123,23 @@ def test_what_cannot_be_judged_is_told() -> None:
     thinker = tte.Reranker(reasoner, labels=[" red", " blue"], think=True)
     found = thinker.score("a", ["b", Path("/nowhere.png")], on_error="skip", max_new_tokens=2, progress=False)
     assert np.isnan(found).tolist() == [False, True]
-    for labels in (["yes"], ["a", "b", "c"], "ab", None):
+    for labels in (["yes"], ["a", "b", "c"], "ab", None, ("a", "a"), ("", "a")):
         with pytest.raises(tte.InputError, match="labels"):
             tte.Reranker(reasoner, labels=labels)  # type: ignore[arg-type]
+    with pytest.raises(tte.InputError, match=r"a local tte\.Reasoner"):
+        tte.Reranker(tte.RemoteReasoner("http://localhost:1/v1", "m"))
+
+
+@pytest.mark.parametrize("think", [False, True])
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_a_query_that_cannot_be_used_is_named(think: bool, on_error: str, tmp_path: Path) -> None:
+    reranker = tte.Reranker(tte.Reasoner(NANO / "reasoner", device="cpu"), labels=[" red", " blue"], think=think)
+    (tmp_path / "a.png").write_bytes(b"none")
+    for query, why in (
+        (Path("nope.png"), 'image "nope.png" cannot be opened'),
+        ({"text": "a", "video": "nope.mp4"}, 'video "nope.mp4" cannot be opened'),
+        ([tmp_path / "a.png"], "is not a JPEG"),
+        ("a b " * 20000, "tokens"),
+    ):
+        with pytest.raises(tte.InputError, match=f"^the query.*{why}"):
+            reranker.rank(query, ["x", "y"], on_error=on_error, progress=False)
