@@ -6,7 +6,7 @@
 #include <numeric>
 
 #include "engine/latent.h"
-#include "engine/rows.h"
+#include "kernels/tensors.h"
 
 namespace tte::engine {
 namespace {
@@ -38,8 +38,8 @@ models::RaggedBatch pack(std::vector<Chunk>& chunks, const models::Model& model)
                       [](std::int64_t sum, const Chunk& chunk) { return sum + chunk.tokens; });
   models::RaggedBatch batch;
   batch.segments.reserve(chunks.size());
-  batch.ids = host_tensor({total}, device);
-  batch.positions = host_tensor({3, total}, device);
+  batch.ids = kernels::host_tensor({total}, device);
+  batch.positions = kernels::host_tensor({3, total}, device);
   auto* ids = batch.ids.mutable_data_ptr<std::int64_t>();
   auto* positions = batch.positions.mutable_data_ptr<std::int64_t>();
   std::vector<std::int64_t> visual_rows;
@@ -69,7 +69,7 @@ models::RaggedBatch pack(std::vector<Chunk>& chunks, const models::Model& model)
   }
   if (!hidden.empty()) batch.hidden = at::cat(hidden);  // Also of one: the model may write to it.
   if (!slices.empty()) {
-    batch.visual_rows = host_tensor({static_cast<std::int64_t>(visual_rows.size())}, device);
+    batch.visual_rows = kernels::host_tensor({static_cast<std::int64_t>(visual_rows.size())}, device);
     std::copy(visual_rows.begin(), visual_rows.end(), batch.visual_rows.mutable_data_ptr<std::int64_t>());
     batch.visual_features = slices.size() == 1 ? slices[0] : at::cat(slices);
   }

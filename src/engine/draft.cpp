@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "engine/rows.h"
 #include "engine/sequence.h"
+#include "kernels/tensors.h"
 
 namespace tte::engine {
 namespace {
@@ -82,8 +82,8 @@ void Draft::read(std::span<Wish* const> wishes, std::vector<std::int64_t> counts
   std::int64_t total = 0;
   for (const std::int64_t count : counts) total += count;
   models::RaggedBatch batch;
-  batch.ids = host_tensor({total}, model_->info().device);
-  batch.positions = host_tensor({3, total}, model_->info().device);
+  batch.ids = kernels::host_tensor({total}, model_->info().device);
+  batch.positions = kernels::host_tensor({3, total}, model_->info().device);
   auto* ids = batch.ids.mutable_data_ptr<std::int64_t>();
   auto* positions = batch.positions.mutable_data_ptr<std::int64_t>();
   std::vector<Wish*> writers;

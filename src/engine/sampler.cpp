@@ -5,12 +5,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <exception>
 #include <functional>
 #include <limits>
 #include <utility>
 
 #include "engine/rows.h"
+#include "kernels/tensors.h"
 #include "tte/error.h"
 
 namespace tte::engine {
@@ -128,6 +130,39 @@ void Sampler::process(std::span<float> logits) const {
   keep_min_p(logits, min_p_);
 }
 
+void Sampler::process_greedy(const at::Tensor& logits, std::span<Sampler* const> samplers) {
+  const std::int64_t vocab = logits.size(1);
+  std::vector<std::int64_t> seen, dropped;  // Rows lie behind each other.
+  std::vector<float> penalties;
+  for (std::size_t row = 0; row < samplers.size(); ++row) {
+    const Sampler& sampler = *samplers[row];
+    const std::int64_t first = static_cast<std::int64_t>(row) * vocab;
+    for (const std::int64_t id : sampler.seen_) {
+      if (id < 0 || id >= vocab) continue;
+      seen.push_back(first + id);
+      penalties.push_back(static_cast<float>(sampler.penalty_));
+    }
+    if (sampler.accepted_ >= sampler.min_new_tokens_) continue;
+    for (const std::int64_t id : sampler.end_ids_)
+      if (id >= 0 && id < vocab) dropped.push_back(first + id);
+  }
+  const auto there = [&](const auto& values, at::ScalarType type) {
+    const at::Tensor host = kernels::host_tensor({std::ssize(values)}, logits.device(), type);
+    std::memcpy(host.mutable_data_ptr(), values.data(), host.nbytes());
+    return kernels::upload(host, logits.device());
+  };
+  at::Tensor flat = logits.view({-1});
+  if (!seen.empty()) {
+    const at::Tensor index = there(seen, at::kLong), penalty = there(penalties, at::kFloat);
+    const at::Tensor values = flat.index_select(0, index);
+    flat.index_copy_(0, index, at::where(values < 0, values * penalty, values / penalty));
+  }
+  if (dropped.empty()) return;
+  const at::Tensor index = there(dropped, at::kLong), values = flat.index_select(0, index);
+  flat.index_copy_(0, index,
+                   values.masked_fill(values.isnan().logical_not(), kDropped));  // sample() throws for NaN.
+}
+
 std::int64_t Sampler::sample(std::span<float> logits) {
   if (std::any_of(logits.begin(), logits.end(), [](float logit) { return std::isnan(logit); }))
     throw no_token();
@@ -163,13 +198,18 @@ void Sampler::accept(std::int64_t id) {
 
 std::vector<Sampled> sample_rows(const at::Tensor& logits, std::span<Sampler* const> samplers) {
   std::vector<Sampled> result(samplers.size());
+  const bool on_host = logits.is_cpu();
   std::vector<std::int64_t> plain, others;
+  std::vector<Sampler*> plain_samplers;
   for (std::size_t i = 0; i < samplers.size(); ++i) {
-    (samplers[i]->plain_argmax() ? plain : others).push_back(static_cast<std::int64_t>(i));
+    const bool reduced = on_host ? samplers[i]->plain_argmax() : samplers[i]->greedy();
+    (reduced ? plain : others).push_back(static_cast<std::int64_t>(i));
+    if (reduced) plain_samplers.push_back(samplers[i]);
   }
   if (!plain.empty()) {
     // Reduced where the logits are; ids and values come over in one copy (ids are exact in float64).
     const at::Tensor part = select_rows(logits, plain);
+    if (!on_host) Sampler::process_greedy(part, plain_samplers);
     const at::Tensor ids = part.argmax(1, /*keepdim=*/true);
     const at::Tensor both =
         at::cat({ids.to(at::kDouble), part.gather(1, ids).to(at::kDouble)}, 1).to(at::kCPU);

@@ -26,7 +26,9 @@ class Sampler {
   Sampler(const GenerateOptions& options, std::vector<std::int64_t> end_ids,
           std::span<const std::int64_t> prompt_ids);
 
-  // True when the token is the plain argmax now, so that a batch of rows can be reduced where it lies.
+  // True when the token is the highest logit, of those that process() makes, or of these as they are now: a batch of
+  // such rows can be reduced where it lies.
+  [[nodiscard]] bool greedy() const { return temperature_ <= 0; }
   [[nodiscard]] bool plain_argmax() const;
 
   // The next token by `logits` (float32 [vocab], CPU; changed in place). Throws ModelError for logits that
@@ -35,6 +37,9 @@ class Sampler {
 
   // The logits with everything applied but the draw; dropped tokens are -infinity. For sample() and its tests.
   void process(std::span<float> logits) const;
+
+  // The same for rows of logits [rows, vocab] of greedy samplers, where they lie and to the bit. No host-device sync.
+  static void process_greedy(const at::Tensor& logits, std::span<Sampler* const> samplers);
 
   // Tells which token was taken, drawn here or forced.
   void accept(std::int64_t id);

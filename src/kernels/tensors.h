@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
 
 #include "kernels/types.h"
 
@@ -24,6 +25,11 @@ inline const void* at_element(const at::Tensor& x, std::int64_t offset) {
 }
 inline void* at_mutable_element(const at::Tensor& x, std::int64_t offset) {
   return static_cast<char*>(x.mutable_data_ptr()) + offset * x.element_size();
+}
+
+// A tensor on the CPU, pinned for a CUDA device, so that copies to it need not be waited for.
+inline at::Tensor host_tensor(at::IntArrayRef sizes, at::Device device, at::ScalarType type = at::kLong) {
+  return at::empty(sizes, at::TensorOptions(type).pinned_memory(device.is_cuda()));
 }
 
 // x on the device. Nobody waits for the copy: pageable memory is read before this returns, and torch keeps pinned

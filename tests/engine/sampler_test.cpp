@@ -53,6 +53,39 @@ TEST(Sampler, ProcessesAsTransformersDoes) {
   EXPECT_GT(number, 10);
 }
 
+TEST(Sampler, GreedyRowsAreProcessedWhereTheyLieToTheBit) {
+  constexpr std::int64_t kVocabulary = 200;
+  std::vector<Sampler> samplers;
+  for (int row = 0; row < 4; ++row) {
+    GenerateOptions options;
+    options.temperature = 0.0;
+    if (row != 1) options.repetition_penalty = 1.0 + 0.1 * row;  // Off in rows 0 and 1.
+    if (row != 3) options.min_new_tokens = row;
+    const std::vector<std::int64_t> prompt{3, 5, 5, 150, kVocabulary, -1, 7 + row};
+    samplers.emplace_back(options, std::vector<std::int64_t>{8, 9, kVocabulary + 1, 8}, prompt);
+    samplers.back().accept(20 + row);
+  }
+  const at::Tensor logits = 5 * at::randn({4, kVocabulary});
+  logits[0][3] = -0.0F;
+  logits[2][150] = kInf;
+  logits[2][9] = -kInf;
+  logits[3][3] = NAN;
+  at::Tensor expected = logits.clone(), actual = logits.clone();
+  std::vector<Sampler*> pointers;
+  for (std::size_t row = 0; row < samplers.size(); ++row) {
+    pointers.push_back(&samplers[row]);
+    samplers[row].process({expected.data_ptr<float>() + row * kVocabulary, kVocabulary});
+  }
+  Sampler::process_greedy(actual, pointers);
+  EXPECT_TRUE(at::equal(actual.view(at::kInt), expected.view(at::kInt)));
+  EXPECT_FALSE(at::equal(actual.view(at::kInt), logits.view(at::kInt)));
+  // sample() throws for what is not a number before it is dropped: it is still there to be found.
+  actual = logits.clone();
+  actual[2][8] = NAN;
+  Sampler::process_greedy(actual, pointers);
+  EXPECT_TRUE(actual[2][8].isnan().item<bool>());
+}
+
 TEST(Sampler, GreedyTakesTheLowestOfEqualIds) {
   Sampler sampler({}, {}, {});
   std::vector<float> logits{1, 5, 5, 2};
