@@ -45,6 +45,10 @@ struct BackendOptions {
   /// decoding by prompt lookup): a trace that quotes is written sooner, and no trace changes. 0: none; at most 64.
   int prompt_lookup_tokens = 8;
   static constexpr int kMostGuesses = 64;
+  /// On a GPU, steps of at most 256 rows in which sequences go on are recorded as CUDA graphs, one for every number of
+  /// rows there is, and replayed: less time goes by between their kernels. For models of attention in bfloat16 or
+  /// float16 without recurrent layers and mixtures of experts; others, and CPUs, do as without. Not run on a GPU yet.
+  bool cuda_graphs = false;
   /// Bytes of vision features kept for reuse on a device.
   std::int64_t vision_cache_bytes = std::int64_t{256} << 20;
 

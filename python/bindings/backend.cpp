@@ -52,6 +52,7 @@ void bind_backend(py::module_& module) {
       .def_readwrite("max_step_tokens", &BackendOptions::max_step_tokens)
       .def_readwrite("max_running", &BackendOptions::max_running)
       .def_readwrite("prompt_lookup_tokens", &BackendOptions::prompt_lookup_tokens)
+      .def_readwrite("cuda_graphs", &BackendOptions::cuda_graphs)
       .def_readwrite("vision_cache_bytes", &BackendOptions::vision_cache_bytes);
 
   py::class_<Backend, Holder<Backend>>(module, "Backend", "Devices with their kernels, threads and memory.")

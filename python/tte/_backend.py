@@ -34,6 +34,9 @@ class Backend:
         prompt_lookup_tokens: tokens that are guessed of a trace in one step, where its last tokens stood before in
             prompt or trace (speculative decoding by prompt lookup): a trace that quotes is written sooner, and no
             trace changes. 0: none; at most 64.
+        cuda_graphs: on a GPU, record steps of at most 256 rows in which sequences go on as CUDA graphs and replay them,
+            so that less time goes by between their kernels. For models of attention in bfloat16 or float16 without
+            recurrent layers and mixtures of experts; others, and CPUs, do as without. Not run on a GPU yet.
         vision_cache_bytes: memory for vision features that are kept for reuse on a device.
 
     Raises:
@@ -55,6 +58,7 @@ class Backend:
         max_step_tokens: int | None = None,
         max_running: int = 256,
         prompt_lookup_tokens: int = 8,
+        cuda_graphs: bool = False,
         vision_cache_bytes: int = 256 << 20,
     ) -> None:
         options = _tte.BackendOptions()
@@ -68,6 +72,7 @@ class Backend:
         )
         options.max_running = _options.whole(max_running, "max_running", 1, _options.INT32)
         options.prompt_lookup_tokens = _options.whole(prompt_lookup_tokens, "prompt_lookup_tokens", 0, 64)
+        options.cuda_graphs = _options.flag(cuda_graphs, "cuda_graphs")
         options.vision_cache_bytes = _options.whole(vision_cache_bytes, "vision_cache_bytes")
         self._native = _tte.Backend.shared(options)
 
@@ -108,5 +113,5 @@ class Backend:
 
 _BACKEND_OPTIONS = (
     "device", "replicas", "threads", "media_threads", "state_bytes", "max_step_tokens", "max_running",
-    "prompt_lookup_tokens", "vision_cache_bytes",
+    "prompt_lookup_tokens", "cuda_graphs", "vision_cache_bytes",
 )  # fmt: skip

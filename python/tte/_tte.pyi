@@ -776,6 +776,7 @@ class BackendOptions:
     Where and how models run.
     """
 
+    cuda_graphs: bool
     device: str
     def __init__(self) -> None: ...
     @property

@@ -139,6 +139,7 @@ weights::Placement Backend::Impl::placement_of(const base::Checkpoint& checkpoin
 std::vector<std::shared_ptr<const models::Model>> Backend::Impl::load_models(
     const base::Checkpoint& checkpoint, models::ModelOptions options, std::int64_t state_parts) const {
   std::vector<std::shared_ptr<const models::Model>> out;
+  options.cuda_graphs = options_.cuda_graphs;
   for (const Replica& replica : replicas_) {
     options.placement.device = api::torch_device(replica.share.device);
     options.state_bytes = replica.share.state_bytes / state_parts;

@@ -60,12 +60,15 @@ void check_batch(const char* function, const at::Tensor& rows, const PagedCache&
                   batch.lengths.size() + 1 == batch.cu_seqlens.size(),
               function, ": cu_seqlens or lengths do not fit ", rows.size(0), " rows");
   TORCH_CHECK(batch.block_table.dim() == 2 && batch.block_table.scalar_type() == at::kInt &&
-                  batch.block_table.stride(1) == 1 &&
+                  batch.block_table.stride(1) == 1 && batch.block_table.device() == rows.device() &&
                   batch.block_table.size(0) >= static_cast<std::int64_t>(batch.lengths.size()),
-              function, ": block_table must be int32 [sequences, blocks], not ",
-              batch.block_table.scalar_type(), " ", batch.block_table.sizes());
-  TORCH_CHECK(batch.slots.scalar_type() == at::kLong && batch.slots.is_contiguous(), function,
-              ": slots must be dense int64, not ", batch.slots.scalar_type());
+              function, ": block_table must be int32 [sequences, blocks] on ", rows.device(), ", not ",
+              batch.block_table.scalar_type(), " ", batch.block_table.sizes(), " on ",
+              batch.block_table.device());
+  TORCH_CHECK(batch.slots.scalar_type() == at::kLong && batch.slots.is_contiguous() &&
+                  batch.slots.device() == rows.device(),
+              function, ": slots must be dense int64 on ", rows.device(), ", not ", batch.slots.scalar_type(),
+              " on ", batch.slots.device());
 }
 
 void check_slots(const char* function, std::int64_t rows, const at::Tensor& states,
@@ -178,14 +181,26 @@ at::Tensor paged_attention(const at::Tensor& q, const PagedCache& cache, const P
   check_batch("paged_attention", q, cache, batch);
   TORCH_CHECK(q.dim() == 3 && q.size(2) == cache.keys.size(3) && q.size(1) % cache.keys.size(2) == 0,
               "paged_attention: q ", q.sizes(), " does not fit cache ", cache.keys.sizes());
+  const std::int32_t least = batch.device_lengths.defined() ? 1 : 0;
   for (std::size_t i = 0; i < batch.lengths.size(); ++i) {
     const std::int32_t rows = batch.cu_seqlens[i + 1] - batch.cu_seqlens[i];
-    TORCH_CHECK(rows >= 0 && rows <= batch.lengths[i] &&
+    TORCH_CHECK(rows >= least && rows <= batch.lengths[i] &&
                     batch.lengths[i] <= batch.block_table.size(1) * cache.keys.size(1),
                 "paged_attention: sequence ", i, " has ", rows, " rows and length ", batch.lengths[i], " in ",
                 batch.block_table.size(1), " blocks");
   }
   return table_of(q).paged_attention(q, cache, batch, scale);
+}
+
+bool reads_device_lengths(at::Device device, at::ScalarType type, std::int64_t head_dim) {
+  const auto function = table_of(device).reads_device_lengths;
+  return function != nullptr && function(device, type, head_dim);
+}
+
+std::unique_ptr<Recording> record(at::Device device, const std::function<void()>& work, Recording* sharing) {
+  const auto function = table_of(device).record;
+  TORCH_CHECK(function != nullptr, "record: there is nothing to be gained on ", device);
+  return function(device, work, sharing);
 }
 
 at::Tensor causal_conv_silu(const at::Tensor& x, const at::Tensor& weight, at::Tensor& columns,

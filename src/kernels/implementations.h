@@ -1,6 +1,7 @@
 // What a device implements, and its table: included by cpu_kernels.h and cuda_kernels.h, each inside its namespace,
-// which has kCacheBlockSize and kPackMatrix. kernels.h and packed_weight.h state what each function does; dispatch.cpp
-// and packed_weight.cpp have checked its arguments.
+// which has kCacheBlockSize and, null where there is no such function, kPackMatrix, kReadsDeviceLengths and kRecord.
+// kernels.h, recording.h and packed_weight.h state what each function does; dispatch.cpp and packed_weight.cpp have
+// checked its arguments.
 
 Linear linear;
 LinearFloat linear_float;
@@ -32,6 +33,8 @@ inline constexpr KernelTable kTable{
     .attention = attention,
     .store_kv = store_kv,
     .paged_attention = paged_attention,
+    .reads_device_lengths = kReadsDeviceLengths,
+    .record = kRecord,
     .causal_conv_silu = causal_conv_silu,
     .gated_delta_rule = gated_delta_rule,
     .pack_matrix = kPackMatrix,

@@ -68,8 +68,11 @@ struct PagedCache {
 struct PagedBatch {
   std::vector<std::int32_t> cu_seqlens;  // [sequences + 1], rows of this step.
   std::vector<std::int32_t> lengths;     // [sequences], tokens cached once this step's rows are stored.
-  at::Tensor block_table;                // int32 [sequences, most blocks], on the CPU and (CUDA) the device.
-  at::Tensor slots;                      // int64 [rows]: block * block_size + offset of each row.
+  at::Tensor block_table;                // int32 [sequences, most blocks], on the device of the cache.
+  at::Tensor slots;                      // int64 [rows], likewise: block * block_size + offset of each row.
+  // The first two as int32 on the device. Where they are defined, `lengths` are only what these may be at most, and
+  // every sequence has rows: the step can be recorded. For attention that reads_device_lengths().
+  at::Tensor device_cu_seqlens, device_lengths;
 };
 
 // Writes k and v [rows, kv_heads, head_dim] to batch.slots.
@@ -79,6 +82,9 @@ void store_kv(const at::Tensor& k, const at::Tensor& v, PagedCache& cache, const
 // n rows this step and length L sees the first L - n + j + 1 tokens. Returns [rows, heads * head_dim].
 at::Tensor paged_attention(const at::Tensor& q, const PagedCache& cache, const PagedBatch& batch,
                            double scale);
+
+// Whether paged_attention of such heads reads PagedBatch::device_lengths, and steps of theirs can be recorded.
+bool reads_device_lengths(at::Device device, at::ScalarType type, std::int64_t head_dim);
 
 // What one recurrent layer keeps of sequences, each in a slot. Zeros before a sequence begins.
 struct RecurrentCache {

@@ -5,6 +5,7 @@
 
 #include "kernels/kernels.h"
 #include "kernels/packed_weight.h"
+#include "kernels/recording.h"
 
 namespace tte::kernels {
 
@@ -31,6 +32,8 @@ struct KernelTable {
   decltype(kernels::attention)* attention;
   decltype(kernels::store_kv)* store_kv;
   decltype(kernels::paged_attention)* paged_attention;
+  decltype(kernels::reads_device_lengths)* reads_device_lengths;  // Null: never,
+  decltype(kernels::record)* record;                              // and this is null, too.
   decltype(kernels::causal_conv_silu)* causal_conv_silu;
   decltype(kernels::gated_delta_rule)* gated_delta_rule;
   PackMatrix* pack_matrix;  // Null: a matrix is rounded first.
@@ -54,6 +57,6 @@ const KernelTable* loaded_cuda_kernels();
 // library was built for another layout of KernelTable.
 using CudaTableFunction = const KernelTable* (*)(int version);
 inline constexpr const char* kCudaTableSymbol = "tte_cuda_kernel_table";
-inline constexpr int kCudaTableVersion = 4;
+inline constexpr int kCudaTableVersion = 5;
 
 }  // namespace tte::kernels

@@ -158,7 +158,8 @@ class AssembledModel final : public Model {
   AssembledModel(const Parts& parts, const weights::StateDict& weights, const ModelOptions& options,
                  const std::optional<Head>& head)
       : file_(parts.file),
-        language_(parts.text, weights, options.state_bytes, parts.deepstack, ending_of(head)),
+        language_(parts.text, weights, options.state_bytes, parts.deepstack, ending_of(head),
+                  options.cuda_graphs),
         vision_(parts.vision ? parts.vision(weights.select(kVisionPrefix)) : nullptr),
         projection_(read_projection(weights, parts.text.hidden_size)),
         latent_(read_latent(options.latent, weights, parts.text.hidden_size)),

@@ -24,6 +24,13 @@ nn::Selection select(const nn::Step& step, const std::vector<std::int64_t>& rows
   return {index, {step.rope.select(index), nn::select_rows(step.batch, rows), step.caches, {}, {}}};
 }
 
+std::vector<std::int64_t> tokens_of(std::span<const Segment> segments) {
+  std::vector<std::int64_t> tokens;
+  tokens.reserve(segments.size());
+  for (const Segment& segment : segments) tokens.push_back(segment.tokens);
+  return tokens;
+}
+
 // The embedding, or the head that it is tied to where only that was saved.
 at::Tensor load_embedding(const TextConfig& config, const weights::StateDict& weights) {
   const std::vector<std::int64_t> shape = {config.vocab_size, config.hidden_size};
@@ -104,14 +111,14 @@ void TextConfig::add_to(base::Digester& digester) const {
 
 LanguageModel::LanguageModel(const TextConfig& config, const weights::StateDict& weights,
                              std::int64_t state_bytes, std::int64_t deepstack,
-                             const std::optional<Ending>& ending)
+                             const std::optional<Ending>& ending, bool cuda_graphs)
     : config_(without(config, ending)),
       entry_(ending ? config.layers - ending->layers : 0),
       deepstack_(deepstack),
       embedding_(load_embedding(config, weights)),
       head_(ending ? std::nullopt : load_head(config, weights, embedding_)),
       rope_(nn::Rope::text(2 * static_cast<std::int64_t>(config.rope_axes.size()), config.rope_theta,
-                           config.rope_axes, config.rope_scaling)),
+                           config.rope_axes, config.rope_scaling, embedding_.device())),
       norm_(load_norm(config, weights, ending)) {
   std::int64_t attentions = 0, deltas = 0;  // How many layers of each kind came before.
   for (std::int64_t i = 0; i < config_.layers; ++i) {
@@ -136,6 +143,9 @@ LanguageModel::LanguageModel(const TextConfig& config, const weights::StateDict&
   } else {
     pool_ = nn::KvPool::create(kv, state_bytes);
   }
+  if (!hybrid_ && config.expert_layers.empty() && config.bidirectional_layers.empty() &&
+      kernels::reads_device_lengths(kv.device, kv.dtype, kv.head_dim))
+    fixed_ = std::make_unique<nn::FixedSteps>(pool_, cuda_graphs);
 }
 
 std::optional<std::pair<std::string, std::string>> LanguageModel::tied_tensors(const TextConfig& config) {
@@ -214,16 +224,14 @@ LanguageModel::States LanguageModel::states_of(std::span<const Segment> segments
 LanguageModel::Prepared LanguageModel::prepare(const RaggedBatch& batch, const States& states) const {
   const at::Device device = embedding_.device();
   const at::ScalarType dtype = embedding_.scalar_type();
-  std::vector<std::int64_t> tokens;
-  tokens.reserve(batch.segments.size());
-  for (const Segment& segment : batch.segments) tokens.push_back(segment.tokens);
+  const std::vector<std::int64_t> tokens = tokens_of(batch.segments);
   Prepared out;
   if (batch.hidden.defined()) {
     out.hidden = batch.hidden;
   } else {
     out.ids = kernels::upload(batch.ids, device);
   }
-  out.step = {rope_.table(batch.positions, device, dtype),
+  out.step = {rope_.table(kernels::upload(batch.positions, device), dtype),
               nn::page(states.kv, tokens, *pool_),
               pool_->caches(),
               {},
@@ -244,6 +252,25 @@ LanguageModel::Prepared LanguageModel::prepare(const RaggedBatch& batch, const S
   if (wanted * kSelectBelow <= batch.ids.numel() && has_last && !pool_->hidden(config_.layers).defined())
     out.selection = select(out.step, batch.output_rows, out.output_rows);
   return out;
+}
+
+bool LanguageModel::is_fixed(const RaggedBatch& batch) const {
+  const std::int64_t rows = batch.ids.numel();
+  const bool tokens = !batch.hidden.defined() && !batch.given_rows.defined() && !batch.visual_rows.defined();
+  return fixed_ && tokens && rows <= nn::FixedSteps::kMostRows && std::ssize(batch.output_rows) == rows &&
+         !pool_->keeps_hidden();
+}
+
+at::Tensor LanguageModel::run_fixed(const RaggedBatch& batch, const States& states) const {
+  return fixed_->run(
+      batch.ids, batch.positions, states.kv, tokens_of(batch.segments),
+      [this](const nn::FixedSteps::Inputs& inputs) {
+        Prepared prepared;
+        prepared.ids = inputs.ids;
+        prepared.step = {
+            rope_.table(inputs.positions, embedding_.scalar_type()), inputs.batch, pool_->caches(), {}, {}};
+        return run(prepared);
+      });
 }
 
 at::Tensor LanguageModel::run(const Prepared& prepared) const {
@@ -302,7 +329,7 @@ void LanguageModel::keep_hidden(std::int64_t layer) const {
 at::Tensor LanguageModel::forward(const RaggedBatch& batch) const {
   check_batch(batch);
   const States states = states_of(batch.segments);
-  at::Tensor hidden = run(prepare(batch, states));
+  at::Tensor hidden = is_fixed(batch) ? run_fixed(batch, states) : run(prepare(batch, states));
   for (std::size_t i = 0; i < states.kv.size(); ++i) states.kv[i]->advance(batch.segments[i].tokens);
   return hidden;
 }

@@ -17,6 +17,7 @@
 #include "nn/decoder_layer.h"
 #include "nn/delta_net.h"
 #include "nn/experts.h"
+#include "nn/fixed_steps.h"
 #include "nn/hybrid_state.h"
 #include "nn/kv_cache.h"
 #include "nn/norm.h"
@@ -78,9 +79,10 @@ struct Ending {
 class LanguageModel {
  public:
   // `weights` has "model." and "lm_head.". `deepstack`: after how many layers visual features are added to the
-  // hidden states; visual features then have 1 + deepstack times hidden_size columns.
+  // hidden states; visual features then have 1 + deepstack times hidden_size columns. `cuda_graphs` as ModelOptions'.
   LanguageModel(const TextConfig& config, const weights::StateDict& weights, std::int64_t state_bytes,
-                std::int64_t deepstack = 0, const std::optional<Ending>& ending = std::nullopt);
+                std::int64_t deepstack = 0, const std::optional<Ending>& ending = std::nullopt,
+                bool cuda_graphs = false);
 
   // The embedding's name and the head's, where config.json says that they are one tensor.
   [[nodiscard]] static std::optional<std::pair<std::string, std::string>> tied_tensors(
@@ -119,6 +121,9 @@ class LanguageModel {
   };
   [[nodiscard]] States states_of(std::span<const Segment> segments) const;
   [[nodiscard]] Prepared prepare(const RaggedBatch& batch, const States& states) const;
+  // Whether fixed_ can run it: few rows, all of which are tokens and wanted, as where sequences are written.
+  [[nodiscard]] bool is_fixed(const RaggedBatch& batch) const;
+  [[nodiscard]] at::Tensor run_fixed(const RaggedBatch& batch, const States& states) const;
   // Reads nothing but `prepared` and the sequences' pages.
   [[nodiscard]] at::Tensor run(const Prepared& prepared) const;
   // The sum of both becomes the residual where somebody keeps what goes into layer `layer`.
@@ -136,6 +141,8 @@ class LanguageModel {
   std::optional<nn::RmsNorm> norm_;
   std::shared_ptr<nn::KvPool> pool_;
   std::shared_ptr<nn::HybridPool> hybrid_;  // That pool_ is a part of, in models with recurrent layers.
+  // Null on devices without them, and for models whose layers read on the host what a step has.
+  std::unique_ptr<nn::FixedSteps> fixed_;
 };
 
 }  // namespace tte::models

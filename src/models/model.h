@@ -121,6 +121,7 @@ struct LatentOptions {
 struct ModelOptions {
   weights::Placement placement;
   std::int64_t state_bytes = 0;  // For sequence states; must be positive.
+  bool cuda_graphs = false;      // As BackendOptions'.
   Bidirectional bidirectional = {};
   std::optional<LatentOptions> latent = {};  // For a model that thinks in latent steps.
   // Prefixes of the names of tensors that other code reads.

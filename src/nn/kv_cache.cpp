@@ -47,8 +47,9 @@ std::shared_ptr<KvPool> KvPool::create(const KvShape& shape, std::int64_t bytes)
 KvPool::KvPool(const KvShape& shape, std::int64_t blocks, std::int64_t block_size)
     : shape_(shape), block_size_(block_size) {
   const auto options = at::TensorOptions(shape.dtype).device(shape.device);
+  const bool scratch = kernels::reads_device_lengths(shape.device, shape.dtype, shape.head_dim);
   const auto tensor = [&] {
-    return at::empty({blocks, block_size, shape.kv_heads, shape.head_dim}, options);
+    return at::empty({blocks + (scratch ? 1 : 0), block_size, shape.kv_heads, shape.head_dim}, options);
   };
   for (std::int64_t i = 0; i < shape.layers; ++i) layers_.push_back({tensor(), tensor()});
   references_.assign(static_cast<std::size_t>(blocks), 0);
@@ -114,6 +115,11 @@ at::Tensor KvPool::hidden(std::int64_t layer) const {
   const std::lock_guard lock(mutex_);
   const at::Tensor* rows = find_hidden(layer);
   return rows == nullptr ? at::Tensor() : rows->view({-1, rows->size(2)});
+}
+
+bool KvPool::keeps_hidden() const {
+  const std::lock_guard lock(mutex_);
+  return !kept_.empty();
 }
 
 std::int64_t KvPool::free_blocks() const {
@@ -190,6 +196,15 @@ void KvState::trim() {
   blocks_.resize(used);
 }
 
+std::span<const std::int32_t> KvState::first_blocks(std::int64_t tokens) const {
+  return std::span(blocks_).first(static_cast<std::size_t>(blocks_for(tokens, pool_->block_size())));
+}
+
+std::int64_t KvState::slot(std::int64_t position) const {
+  const std::int64_t size = pool_->block_size();
+  return blocks_[static_cast<std::size_t>(position / size)] * size + position % size;
+}
+
 std::unique_ptr<SequenceState> KvState::fork(std::int64_t length) const {
   if (!can_fork(length)) return nullptr;
   const std::int64_t full = length / pool_->block_size();
@@ -236,24 +251,31 @@ std::vector<KvState*> kv_states(std::span<const Segment> segments, const KvPool&
   return states;
 }
 
-kernels::PagedBatch page(std::span<KvState* const> states, std::span<const std::int64_t> tokens,
-                         const KvPool& pool) {
-  kernels::PagedBatch batch;
-  batch.cu_seqlens.push_back(0);
+void reserve_step(std::span<KvState* const> states, std::span<const std::int64_t> tokens,
+                  const KvPool& pool) {
   std::unordered_set<const KvState*> seen;
-  std::int64_t most_blocks = 1, rows = 0;
   for (std::size_t i = 0; i < states.size(); ++i) {
     if (tokens[i] < 1 || !seen.insert(states[i]).second) {
       throw Error(fmt::format(
           "A segment of {} tokens: each sequence of a step appears once, with at least one token.",
           tokens[i]));
     }
-    const std::int64_t length = states[i]->length() + tokens[i];
-    if (!states[i]->reserve(length)) {
+    if (!states[i]->reserve(states[i]->length() + tokens[i])) {
       throw DeviceError(
           fmt::format("The pool of {} bytes for sequence states is full: raise the backend's state_bytes.",
                       pool.capacity()));
     }
+  }
+}
+
+kernels::PagedBatch page(std::span<KvState* const> states, std::span<const std::int64_t> tokens,
+                         const KvPool& pool) {
+  reserve_step(states, tokens, pool);
+  kernels::PagedBatch batch;
+  batch.cu_seqlens.push_back(0);
+  std::int64_t most_blocks = 1, rows = 0;
+  for (std::size_t i = 0; i < states.size(); ++i) {
+    const std::int64_t length = states[i]->length() + tokens[i];
     rows += tokens[i];
     batch.cu_seqlens.push_back(static_cast<std::int32_t>(rows));
     batch.lengths.push_back(static_cast<std::int32_t>(length));
@@ -264,13 +286,9 @@ kernels::PagedBatch page(std::span<KvState* const> states, std::span<const std::
   auto* row = table.data_ptr<std::int32_t>();
   auto* slot = slots.data_ptr<std::int64_t>();
   for (std::size_t i = 0; i < states.size(); ++i, row += most_blocks) {
-    const std::vector<std::int32_t>& blocks = states[i]->blocks();
     const std::int64_t begin = states[i]->length(), end = begin + tokens[i];
-    std::copy_n(blocks.begin(), blocks_for(end, pool.block_size()), row);
-    for (std::int64_t p = begin; p < end; ++p) {
-      *slot++ =
-          blocks[static_cast<std::size_t>(p / pool.block_size())] * pool.block_size() + p % pool.block_size();
-    }
+    std::ranges::copy(states[i]->first_blocks(end), row);
+    for (std::int64_t p = begin; p < end; ++p) *slot++ = states[i]->slot(p);
   }
   batch.block_table = kernels::upload(table, pool.shape().device);
   batch.slots = kernels::upload(slots, pool.shape().device);

@@ -46,6 +46,9 @@ class KvPool : public std::enable_shared_from_this<KvPool> {
 
   // The tensors of every layer. Written by store_kv, and by forks.
   [[nodiscard]] std::span<kernels::PagedCache> caches() { return layers_; }
+  // A block that no sequence ever has, for rows that nobody reads: beside the budget, and only on devices whose
+  // attention reads_device_lengths().
+  [[nodiscard]] std::int32_t scratch_block() const { return static_cast<std::int32_t>(references_.size()); }
 
   // From now on states that are started have room for a row of `width` values a token, beside keys and values, which
   // the model fills with the hidden states that go into layer `layer`. As many blocks as that takes are given up, so
@@ -54,6 +57,7 @@ class KvPool : public std::enable_shared_from_this<KvPool> {
   void keep_hidden(std::int64_t layer, std::int64_t width);
   // [all tokens of all blocks, width], where kernels::PagedBatch::slots say; undefined for a layer that is not kept.
   [[nodiscard]] at::Tensor hidden(std::int64_t layer) const;
+  [[nodiscard]] bool keeps_hidden() const;  // Of any layer.
 
  private:
   friend class KvState;
@@ -104,6 +108,10 @@ class KvState final : public SequenceState {
   [[nodiscard]] at::Tensor kept_hidden(std::int64_t layer) const override;
 
   [[nodiscard]] const std::vector<std::int32_t>& blocks() const { return blocks_; }
+  // Those that the first `tokens` tokens are in.
+  [[nodiscard]] std::span<const std::int32_t> first_blocks(std::int64_t tokens) const;
+  // Where the token at `position` is: its block * block_size + its place there.
+  [[nodiscard]] std::int64_t slot(std::int64_t position) const;
   [[nodiscard]] const KvPool& pool() const { return *pool_; }
   // Counts tokens whose keys and values all layers have stored.
   void advance(std::int64_t tokens) { length_ += tokens; }
@@ -120,9 +128,12 @@ class KvState final : public SequenceState {
 // The states of `segments` as the states of `pool` that they must be. Throws tte::Error if one is of another model.
 std::vector<KvState*> kv_states(std::span<const Segment> segments, const KvPool& pool);
 
-// How the rows of a step, tokens[i] of states[i], lie on the cache, reserving what was not reserved before.
-// Lengths of the states do not change: call advance() once the step's keys and values are stored. Throws
-// DeviceError when the pool has no room, tte::Error for a state without tokens or one that appears twice.
+// Reserves what states[i] lacks for its next tokens[i] tokens. Throws DeviceError when the pool has no room, tte::Error
+// for a state without tokens or one that appears twice.
+void reserve_step(std::span<KvState* const> states, std::span<const std::int64_t> tokens, const KvPool& pool);
+
+// The same, and how the rows of the step then lie on the cache. Lengths of the states do not change: call advance()
+// once the step's keys and values are stored.
 kernels::PagedBatch page(std::span<KvState* const> states, std::span<const std::int64_t> tokens,
                          const KvPool& pool);
 

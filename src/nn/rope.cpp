@@ -4,9 +4,6 @@
 
 #include <algorithm>
 #include <numbers>
-#include <utility>
-
-#include "kernels/tensors.h"
 
 namespace tte::nn {
 namespace {
@@ -37,24 +34,24 @@ RopeTable RopeTable::select(const at::Tensor& rows) const {
   return {cos.index_select(0, rows), sin.index_select(0, rows)};
 }
 
-Rope::Rope(at::Tensor inverse_frequencies, at::Tensor axes)
-    : inverse_frequencies_(std::move(inverse_frequencies)), axes_(std::move(axes)) {}
+Rope::Rope(const at::Tensor& inverse_frequencies, const at::Tensor& axes, at::Device device)
+    : inverse_frequencies_(inverse_frequencies.to(device)), axes_(axes.to(device)) {}
 
 Rope Rope::text(std::int64_t head_dim, double theta, const std::vector<std::int64_t>& axes,
-                const RopeScaling& scaling) {
-  return {scaled(inverse_frequencies(head_dim, theta), scaling), at::tensor(axes, at::kLong)};
+                const RopeScaling& scaling, at::Device device) {
+  return {scaled(inverse_frequencies(head_dim, theta), scaling), at::tensor(axes, at::kLong), device};
 }
 
-Rope Rope::vision(std::int64_t head_dim, double theta) {
+Rope Rope::vision(std::int64_t head_dim, double theta, at::Device device) {
   const at::Tensor axis = inverse_frequencies(head_dim / 2, theta);
   const at::Tensor h = at::zeros({head_dim / 4}, at::kLong);
-  return {at::cat({axis, axis}), at::cat({h, h + 1})};
+  return {at::cat({axis, axis}), at::cat({h, h + 1}), device};
 }
 
-RopeTable Rope::table(const at::Tensor& positions, at::Device device, at::ScalarType rounding) const {
+RopeTable Rope::table(const at::Tensor& positions, at::ScalarType rounding) const {
   // [half, rows] -> [rows, half]: the position that each frequency turns with.
-  const at::Tensor turning = positions.to(at::kCPU, at::kFloat).index_select(0, axes_).t();
-  const at::Tensor half = kernels::upload((turning * inverse_frequencies_).contiguous(), device);
+  const at::Tensor turning = positions.to(at::kFloat).index_select(0, axes_).t();
+  const at::Tensor half = (turning * inverse_frequencies_).contiguous();
   const auto whole = [rounding](const at::Tensor& values) {
     const at::Tensor rounded = values.to(rounding).to(at::kFloat);
     return at::cat({rounded, rounded}, 1);

@@ -34,20 +34,20 @@ class Rope {
   // Text: one base frequency per pair of dimensions, theta^(-2i / head_dim), in float32 as transformers
   // computes it. `axes` has head_dim / 2 entries.
   static Rope text(std::int64_t head_dim, double theta, const std::vector<std::int64_t>& axes,
-                   const RopeScaling& scaling = {});
+                   const RopeScaling& scaling = {}, at::Device device = at::kCPU);
   // Vision: the first half of the frequencies turns with axis 0 (h), the second with axis 1 (w); each half
   // has the frequencies of a head of head_dim / 2. head_dim must be a multiple of 4.
-  static Rope vision(std::int64_t head_dim, double theta);
+  static Rope vision(std::int64_t head_dim, double theta, at::Device device = at::kCPU);
 
-  // positions int64 [axes, rows] on any device; tables on `device`. `rounding` is the type that transformers
+  // positions int64 [axes, rows]; they and the tables are on the device. `rounding` is the type that transformers
   // keeps cos and sin in (the text model's own; float32 in vision towers): values are rounded to it.
-  [[nodiscard]] RopeTable table(const at::Tensor& positions, at::Device device,
-                                at::ScalarType rounding) const;
+  [[nodiscard]] RopeTable table(const at::Tensor& positions, at::ScalarType rounding) const;
 
  private:
-  Rope(at::Tensor inverse_frequencies, at::Tensor axes);
-  at::Tensor inverse_frequencies_;  // float32 [head_dim / 2], CPU
-  at::Tensor axes_;                 // int64 [head_dim / 2], CPU
+  // Both are on the CPU.
+  Rope(const at::Tensor& inverse_frequencies, const at::Tensor& axes, at::Device device);
+  at::Tensor inverse_frequencies_;  // float32 [head_dim / 2]
+  at::Tensor axes_;                 // int64 [head_dim / 2]
 };
 
 // M-RoPE of Qwen2-VL and Qwen2.5-VL: the first sections[0] frequencies on axis 0, the next sections[1] on

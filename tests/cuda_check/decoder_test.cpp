@@ -1,16 +1,15 @@
 // Whole decoders of random weights: those of the CUDA kernels against the CPU's in float32.
 #include <ATen/ATen.h>
-#include <ATen/CPUGeneratorImpl.h>
 #include <gtest/gtest.h>
 
 #include <map>
-#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "cuda_check/device.h"
 #include "cuda_check/random_decoder.h"
+#include "cuda_check/steps.h"
 #include "kernels/kernels.h"
 #include "kernels/packed_weight.h"
 #include "temp_dir.h"
@@ -24,68 +23,18 @@ namespace {
 using base::LinearFormat;
 using models::LanguageModel;
 
-constexpr DecoderSizes kSmall =
-    kIsShim ? DecoderSizes{2, 72, 64, 4, 2, 32, 70} : DecoderSizes{4, 768, 2048, 6, 2, 128, 4000};
 // Tokens of two prompts that are read in one step, those of the step in which the first goes on while more of the
 // second is read, and steps in which both go on.
-constexpr std::int64_t kPrompts[] = {kIsShim ? 21 : 700, kIsShim ? 6 : 90};
+constexpr std::int64_t kPrompts[] = {kLongestPrompt, kIsShim ? 6 : 90};
 constexpr std::int64_t kPiece = 12;
-constexpr std::int64_t kStateBytes = std::int64_t{64} << 20;
 constexpr int kDecodeSteps = kIsShim ? 1 : 3;
-
-struct Segment {
-  std::int64_t sequence = 0, tokens = 0;
-};
-
-// Runs steps of sequences whose tokens are random.
-class Run {
- public:
-  Run(const LanguageModel& model, std::int64_t sequences) : model_(model) {
-    at::Generator generator = at::detail::createCPUGenerator(3);
-    ids_ = at::randint(kSmall.vocab, {sequences, 2 * kPrompts[0]}, generator, at::kLong);
-    for (std::int64_t i = 0; i < sequences; ++i) states_.push_back(model.start(ids_.size(1)));
-  }
-
-  // The logits of the last tokens of each segment, or of all.
-  at::Tensor step(const std::vector<Segment>& segments, bool all) {
-    models::RaggedBatch batch;
-    std::vector<at::Tensor> ids, positions;
-    std::int64_t rows = 0;
-    for (const auto& [sequence, tokens] : segments) {
-      models::SequenceState& state = *states_[static_cast<std::size_t>(sequence)];
-      batch.segments.push_back({&state, tokens});
-      ids.push_back(ids_[sequence].narrow(0, state.length(), tokens));
-      positions.push_back(at::arange(state.length(), state.length() + tokens, at::kLong).expand({3, tokens}));
-      for (std::int64_t i = 0; i < tokens; ++i, ++rows)
-        if (all || i + 1 == tokens) batch.output_rows.push_back(rows);
-    }
-    batch.ids = at::cat(ids);
-    batch.positions = at::cat(positions, 1).contiguous();
-    return model_.logits(model_.forward(batch)).cpu();
-  }
-
- private:
-  const LanguageModel& model_;
-  at::Tensor ids_;
-  std::vector<std::unique_ptr<models::SequenceState>> states_;
-};
-
-LanguageModel load(const std::filesystem::path& file, DecoderKind kind, at::Device device,
-                   at::ScalarType dtype, LinearFormat format) {
-  weights::Placement placement;
-  placement.device = device;
-  placement.dtype = dtype;
-  placement.linears = format;
-  return {decoder_config(kind, kSmall), weights::StateDict::open(base::Checkpoint(file), placement),
-          kStateBytes};
-}
 
 // The logits of all rows of some steps.
 at::Tensor logits_of(const LanguageModel& model) {
-  Run run(model, 2);
-  std::vector<at::Tensor> logits{run.step({{0, kPrompts[0]}, {1, kPrompts[1]}}, /*all=*/true)};
-  logits.push_back(run.step({{0, 1}, {1, kPiece}}, /*all=*/false));
-  for (int i = 0; i < kDecodeSteps; ++i) logits.push_back(run.step({{0, 1}, {1, 1}}, /*all=*/true));
+  Steps steps(model, 2);
+  std::vector<at::Tensor> logits{steps.step({{0, kPrompts[0]}, {1, kPrompts[1]}}, /*all=*/true)};
+  logits.push_back(steps.step({{0, 1}, {1, kPiece}}, /*all=*/false));
+  for (int i = 0; i < kDecodeSteps; ++i) logits.push_back(steps.step({{0, 1}, {1, 1}}, /*all=*/true));
   return at::cat(logits);
 }
 
@@ -98,7 +47,7 @@ const at::Tensor& expected_logits(DecoderKind kind, LinearFormat rounded) {
   const auto file = folder.path() / "model.safetensors";
   write_decoder(file, kind, kSmall, rounded);
   use_cuda(false);
-  logits = logits_of(load(file, kind, at::kCPU, at::kFloat, LinearFormat::kPlain));
+  logits = logits_of(load_small(file, kind, at::kCPU, at::kFloat, LinearFormat::kPlain));
   use_cuda(true);
   return logits;
 }
@@ -129,7 +78,7 @@ TEST_P(DecoderTest, GivesTheLogitsOfTheCpu) {
   const TempDir folder;
   const auto file = folder.path() / "model.safetensors";
   write_decoder(file, kind, kSmall);
-  const at::Tensor actual = logits_of(load(file, kind, cuda_device(), dtype, format));
+  const at::Tensor actual = logits_of(load_small(file, kind, cuda_device(), dtype, format));
   ASSERT_EQ(actual.scalar_type(), at::kFloat);
   EXPECT_NEAR(expected.std().item<double>(), 1.0, 0.25);
   const at::Tensor off = (actual - expected).abs();
@@ -149,7 +98,7 @@ std::filesystem::path write_rounded(const TempDir& folder, DecoderKind kind, Lin
   use_cuda(false);
   const auto tensors = weights::StateDict::open(base::Checkpoint(plain), placement);
   const LanguageModel model(decoder_config(kind, kSmall), tensors,
-                            kStateBytes);  // Says which matrices are rounded.
+                            std::int64_t{64} << 20);  // Says which matrices are rounded.
   const auto round = [format](const at::Tensor& matrix) { return kernels::round(matrix, format); };
   weights::write_safetensors(made, tensors.rounded(round), weights::rounding_metadata(format));
   folder.write("config.json", base::Json{{"quantization_config", weights::rounding_config(format)}}.dump());
@@ -163,9 +112,9 @@ TEST(RoundedDecoderTest, IsTheSameWheneverItIsRounded) {
     const DecoderKind kind = format == LinearFormat::kInt8 ? DecoderKind::kAttention : DecoderKind::kHybrid;
     const TempDir folder;
     const auto rounded = write_rounded(folder, kind, format);
-    const at::Tensor now =
-        logits_of(load(folder.path() / "plain.safetensors", kind, cuda_device(), at::kBFloat16, format));
-    const at::Tensor before = logits_of(load(rounded, kind, cuda_device(), at::kBFloat16, format));
+    const at::Tensor now = logits_of(
+        load_small(folder.path() / "plain.safetensors", kind, cuda_device(), at::kBFloat16, format));
+    const at::Tensor before = logits_of(load_small(rounded, kind, cuda_device(), at::kBFloat16, format));
     EXPECT_TRUE(now.equal(before)) << base::quantization_name(format);
   }
 }

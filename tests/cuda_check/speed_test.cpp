@@ -8,8 +8,10 @@
 #include <chrono>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "cuda_check/device.h"
@@ -149,24 +151,34 @@ TEST(Speed, OfADecoderOfTwoBillion) {
   write_large_decoder(file, kLarge);
   std::string copies, table = fmt::format(
                           "A decoder of {} layers, {} wide, bfloat16, greedy, without an engine around it:\n"
-                          "{:8} {:>10} {:>16} {:>16} {:>16} {:>22}\n",
+                          "{:12} {:>10} {:>16} {:>16} {:>16} {:>22}\n",
                           kLarge.layers, kLarge.hidden, "weights", "loaded in", "1 sequence", "8 sequences",
                           "32 sequences", fmt::format("prompt of {} tokens", kPrompt));
-  for (const LinearFormat format : {LinearFormat::kPlain, LinearFormat::kInt8, LinearFormat::kInt4}) {
+  for (const auto& [format, graphs] : {std::pair{LinearFormat::kPlain, false},
+                                       {LinearFormat::kPlain, true},
+                                       {LinearFormat::kInt8, false},
+                                       {LinearFormat::kInt8, true},
+                                       {LinearFormat::kInt4, false},
+                                       {LinearFormat::kInt4, true}}) {
     weights::Placement placement;
     placement.device = cuda_device();
     placement.linears = format;
     constexpr std::int64_t kStateBytes = std::int64_t{kIsShim ? 64 : 4096} << 20;
     const double begin = seconds();
     const LanguageModel model(decoder_config(DecoderKind::kAttention, kLarge),
-                              weights::StateDict::open(base::Checkpoint(file), placement), kStateBytes);
+                              weights::StateDict::open(base::Checkpoint(file), placement), kStateBytes,
+                              /*deepstack=*/0, /*ending=*/std::nullopt, graphs);
     const double loaded = seconds() - begin;
-    table += fmt::format("{:8} {:8.1f} s", base::quantization_name(format), loaded);
+    const std::string name = base::quantization_name(format);
+    table += fmt::format("{:12} {:8.1f} s", name + (graphs ? ", graphs" : ""), loaded);
     for (const std::int64_t batch : kBatches)
       table += fmt::format(" {:8.0f} token/s", tokens_per_second(model, batch));
     table += fmt::format(" {:19.1f} ms\n", 1000 * prefill_seconds(model));
-    if (format != LinearFormat::kPlain) continue;
+    if (format != LinearFormat::kPlain || graphs) continue;
     const auto [to_device, waited_for, to_host] = copies_of_a_step(model);
+    EXPECT_EQ(to_device, kIsShim ? 0 : 1);  // The processor has no other memory.
+    EXPECT_EQ(waited_for, 0);
+    EXPECT_EQ(to_host, kIsShim ? 0 : 1);
     copies =
         fmt::format("A step copies to the device {} times, {} of which it waits for, and back {} times.\n",
                     to_device, waited_for, to_host);

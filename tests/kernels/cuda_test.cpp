@@ -188,6 +188,27 @@ TEST_P(CudaTest, PagedAttention) {
   }
 }
 
+TEST_P(CudaTest, PagedAttentionReadsLengthsOnTheDevice) {
+  const auto type = GetParam();
+  const double scale = 0.125;
+  for (const std::int64_t head_dim : {80, 20}) {
+    Pages pages = make_pages({1, 1, 1}, {600, 1, 65}, 2, head_dim, type, kDevice);
+    const at::Tensor q = random({3, 12, head_dim}, type, 7);
+    PagedBatch& batch = pages.batch;
+    batch.device_cu_seqlens = gpu(at::tensor(batch.cu_seqlens, at::kInt));
+    batch.device_lengths = gpu(at::tensor(batch.lengths, at::kInt));
+    batch.lengths.assign(3, static_cast<std::int32_t>(batch.block_table.size(1) * pages.cache.keys.size(1)));
+    if (!reads_device_lengths(kDevice, type, head_dim)) {
+      EXPECT_TRUE(type == at::kFloat || head_dim == 20);
+      EXPECT_THROW(paged_attention(gpu(q), pages.cache, batch, scale), c10::Error);
+      continue;
+    }
+    EXPECT_EQ(difference(paged_attention(gpu(q), pages.cache, batch, scale),
+                         reference::paged_attention(q, pages, scale), attention_tolerance(type)),
+              "");
+  }
+}
+
 TEST_P(CudaTest, RecurrencesGoOnWhereTheyStand) {
   const auto type = GetParam();
   const std::int64_t rows = kManyRows, channels = 70;

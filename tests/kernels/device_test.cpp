@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "kernels/recording.h"
 #include "kernels/reference.h"
 #include "tte/error.h"
 
@@ -30,6 +31,13 @@ TEST(DeviceTest, OtherDevicesAreRefusedByName) {
     EXPECT_THAT(error.what(), testing::HasSubstr("meta"));
   }
   EXPECT_THROW(cache_block_size(at::kMeta), DeviceError);
+}
+
+TEST(DeviceTest, TheProcessorRecordsNothing) {
+  EXPECT_FALSE(reads_device_lengths(at::kCPU, at::kBFloat16, 128));
+  EXPECT_THROW(record(
+                   at::kCPU, [] {}, nullptr),
+               c10::Error);
 }
 
 }  // namespace

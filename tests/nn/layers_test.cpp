@@ -198,8 +198,7 @@ class DecoderLayerTest : public ::testing::TestWithParam<bool> {
         h = h * (h.square().mean(-1, true) + 1e-5).rsqrt() * (1 + weight);
       }
       if (rotate) {
-        const RopeTable table =
-            rope_.table(at::arange(y.size(0), at::kLong).unsqueeze(0), at::kCPU, at::kFloat);
+        const RopeTable table = rope_.table(at::arange(y.size(0), at::kLong).unsqueeze(0), at::kFloat);
         const at::Tensor turned = at::cat({-h.narrow(2, 2, 2), h.narrow(2, 0, 2)}, 2);
         h = h * table.cos.unsqueeze(1) + turned * table.sin.unsqueeze(1);
       }
@@ -222,7 +221,7 @@ class DecoderLayerTest : public ::testing::TestWithParam<bool> {
     const at::Tensor positions = (at::arange(tokens, at::kLong) + state.length()).unsqueeze(0);
     const std::array<KvState*, 1> states = {&state};
     const std::array<std::int64_t, 1> count = {tokens};
-    return {rope_.table(positions, at::kCPU, at::kFloat), page(states, count, *pool_), pool_->caches(), {}};
+    return {rope_.table(positions, at::kFloat), page(states, count, *pool_), pool_->caches(), {}};
   }
 
   Checkpoint checkpoint_;
@@ -325,8 +324,8 @@ TEST(Attention, GatesAHeadAndRotatesItsBeginning) {
   const auto state = pool->start(5);
   const std::array<KvState*, 1> states = {state.get()};
   const std::array<std::int64_t, 1> count = {5};
-  const Step step{rope.table(at::arange(5, at::kLong).unsqueeze(0), at::kCPU, at::kFloat),
-                  page(states, count, *pool), pool->caches()};
+  const Step step{rope.table(at::arange(5, at::kLong).unsqueeze(0), at::kFloat), page(states, count, *pool),
+                  pool->caches()};
 
   const auto rotated = [&](const at::Tensor& h) {
     const at::Tensor turned = at::cat({-h.narrow(1, 2, 2), h.narrow(1, 0, 2)}, 1);
@@ -358,7 +357,7 @@ TEST(Attention, SeesBothWaysWhereAsked) {
   const Rope rope = Rope::text(4, 100.0, {0, 0});
   const at::Tensor x = checkpoint.input(7, 12);
   Step step;
-  step.rope = rope.table(at::zeros({1, 7}, at::kLong), at::kCPU, at::kFloat);  // Nothing is turned.
+  step.rope = rope.table(at::zeros({1, 7}, at::kLong), at::kFloat);  // Nothing is turned.
   step.batch.cu_seqlens = {0, 3, 7};
   std::vector<at::Tensor> expected;
   for (const auto& [begin, count] : {std::pair{0, 3}, std::pair{3, 4}}) {

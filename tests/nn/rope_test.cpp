@@ -27,7 +27,7 @@ TEST(Rope, InterleavedSections) {
 TEST(Rope, TextFrequenciesTurnWithTheirAxis) {
   const Rope rope = Rope::text(8, 10000.0, {0, 1, 2, 2});
   const at::Tensor positions = at::tensor({0, 3, 0, 5, 0, 7}, at::kLong).view({3, 2});
-  const RopeTable table = rope.table(positions, at::kCPU, at::kFloat);
+  const RopeTable table = rope.table(positions, at::kFloat);
   ASSERT_EQ(table.cos.sizes(), (std::vector<std::int64_t>{2, 8}));
   const double turning[] = {3, 5, 7, 7};
   for (int i = 0; i < 8; ++i) {
@@ -41,7 +41,7 @@ TEST(Rope, TextFrequenciesTurnWithTheirAxis) {
 TEST(Rope, VisionTurnsRowsThenColumns) {
   const Rope rope = Rope::vision(12, 10000.0);
   const at::Tensor positions = at::tensor({4, 9}, at::kLong).view({2, 1});
-  const RopeTable table = rope.table(positions, at::kCPU, at::kFloat);
+  const RopeTable table = rope.table(positions, at::kFloat);
   const double turning[] = {4, 4, 4, 9, 9, 9};
   for (int i = 0; i < 12; ++i) {
     const double angle = turning[i % 6] * std::pow(10000.0, -2.0 * (i % 3) / 6);
@@ -53,8 +53,8 @@ TEST(Rope, VisionTurnsRowsThenColumns) {
 TEST(Rope, TablesAreRoundedAsTheReferenceRoundsThem) {
   const Rope rope = Rope::text(4, 100.0, {0, 0});
   const at::Tensor positions = at::arange(50, at::kLong).unsqueeze(0);
-  const RopeTable exact = rope.table(positions, at::kCPU, at::kFloat);
-  const RopeTable rounded = rope.table(positions, at::kCPU, at::kBFloat16);
+  const RopeTable exact = rope.table(positions, at::kFloat);
+  const RopeTable rounded = rope.table(positions, at::kBFloat16);
   EXPECT_EQ(rounded.cos.scalar_type(), at::kFloat);
   EXPECT_TRUE(at::equal(rounded.cos, exact.cos.to(at::kBFloat16).to(at::kFloat)));
   EXPECT_FALSE(at::equal(rounded.sin, exact.sin));
@@ -62,7 +62,7 @@ TEST(Rope, TablesAreRoundedAsTheReferenceRoundsThem) {
 
 TEST(Rope, SelectsRows) {
   const Rope rope = Rope::text(4, 100.0, {0, 0});
-  const RopeTable table = rope.table(at::arange(5, at::kLong).unsqueeze(0), at::kCPU, at::kFloat);
+  const RopeTable table = rope.table(at::arange(5, at::kLong).unsqueeze(0), at::kFloat);
   const RopeTable some = table.select(at::tensor({1, 4}, at::kLong));
   EXPECT_TRUE(at::equal(some.cos[1], table.cos[4]));
   EXPECT_TRUE(at::equal(some.sin[0], table.sin[1]));

@@ -16,9 +16,12 @@
 namespace tte::kernels::cuda {
 namespace {
 
+bool takes_flash(at::Device device, at::ScalarType type, std::int64_t head_dim) {
+  return type != at::kFloat && head_dim % 8 == 0 && head_dim <= 256 &&
+         compute_capability(device.index()) >= 80;
+}
 bool takes_flash(const at::Tensor& q) {
-  return q.scalar_type() != at::kFloat && q.size(2) % 8 == 0 && q.size(2) <= 256 &&
-         compute_capability(q.device().index()) >= 80;
+  return takes_flash(q.device(), q.scalar_type(), q.size(2));
 }
 
 std::int64_t longest(const std::vector<std::int32_t>& cu_seqlens) {
@@ -52,28 +55,28 @@ at::Tensor flash(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
 constexpr std::optional<std::int64_t> kParts =
     TORCH_VERSION_MAJOR * 100 + TORCH_VERSION_MINOR >= 213 ? std::optional<std::int64_t>(1) : std::nullopt;
 
-// The paged form, if this torch has one: null otherwise.
+// Whether this torch's flash attention has the paged form.
 template <typename Tensor>
-std::optional<at::Tensor> flash_paged(const Tensor& q, const PagedCache& cache, const PagedBatch& batch,
-                                      const Tensor& block_table, double scale) {
-  const std::vector<std::int32_t> cu_keys = cumulative(batch.lengths);
-  const std::optional<at::Tensor> none;
-  const auto call = [&](const auto& query) {
-    if constexpr (requires {
-                    at::cuda::_flash_attention_forward(query, query, query, none, none, 1, 1, 0.0, true,
-                                                       false, 1.0, std::nullopt, std::nullopt, none, none,
-                                                       none, kParts);
-                  }) {
-      return std::optional<at::Tensor>(std::get<0>(at::cuda::_flash_attention_forward(
-          query, cache.keys, cache.values, on_device(batch.cu_seqlens, query.device()),
-          on_device(cu_keys, query.device()), longest(batch.cu_seqlens), longest(cu_keys), 0.0, true, false,
-          scale, std::nullopt, std::nullopt, on_device(batch.lengths, query.device()), none, block_table,
-          kParts)));
-    } else {
-      return std::optional<at::Tensor>();
-    }
-  };
-  return call(q);
+constexpr bool kHasPages = requires(const Tensor& x, const std::optional<Tensor>& none) {
+  at::cuda::_flash_attention_forward(x, x, x, none, none, 1, 1, 0.0, true, false, 1.0, std::nullopt,
+                                     std::nullopt, none, none, none, kParts);
+};
+
+template <typename Tensor>
+at::Tensor flash_paged(const Tensor& q, const PagedCache& cache, const PagedBatch& batch,
+                       const Tensor& block_table, double scale) {
+  if constexpr (kHasPages<Tensor>) {
+    const bool there = batch.device_lengths.defined();
+    const Tensor rows = there ? batch.device_cu_seqlens : on_device(batch.cu_seqlens, q.device());
+    const Tensor lengths = there ? batch.device_lengths : on_device(batch.lengths, q.device());
+    const std::int64_t most = *std::max_element(batch.lengths.begin(), batch.lengths.end());
+    // The lengths say where keys end, and the table where they begin: where they would without pages is not read.
+    return flat_heads(std::get<0>(at::cuda::_flash_attention_forward(
+        q, cache.keys, cache.values, rows, /*cum_seq_k=*/rows, longest(batch.cu_seqlens), most, 0.0, true,
+        false, scale, std::nullopt, std::nullopt, lengths, std::nullopt, block_table, kParts)));
+  } else {
+    TORCH_CHECK(false, "this torch has no flash attention over pages");
+  }
 }
 
 // One sequence: q [rows, heads, head_dim], k and v [length, kv_heads, head_dim]. With `causal`, row j sees
@@ -101,10 +104,10 @@ at::Tensor gather(const at::Tensor& pages, const at::Tensor& block_row, std::int
 // Without the sequences that have no rows in this step, which flash attention's one-row form cannot skip.
 struct Compact {
   PagedBatch batch;
-  at::Tensor block_table;  // On the device of the queries.
+  at::Tensor block_table;
 };
-Compact compact(const PagedBatch& batch, at::Device device) {
-  Compact result{batch, batch.block_table.to(device)};
+Compact compact(const PagedBatch& batch) {
+  Compact result{batch, batch.block_table};
   std::vector<std::int64_t> kept;
   for (std::size_t i = 0; i < batch.lengths.size(); ++i) {
     if (batch.cu_seqlens[i + 1] > batch.cu_seqlens[i]) kept.push_back(static_cast<std::int64_t>(i));
@@ -120,7 +123,8 @@ Compact compact(const PagedBatch& batch, at::Device device) {
     result.batch.cu_seqlens.push_back(batch.cu_seqlens[static_cast<std::size_t>(i) + 1]);
     result.batch.lengths.push_back(batch.lengths[static_cast<std::size_t>(i)]);
   }
-  result.block_table = result.block_table.index_select(0, upload(at::tensor(kept, at::kLong), device));
+  result.block_table =
+      result.block_table.index_select(0, upload(at::tensor(kept, at::kLong), batch.block_table.device()));
   return result;
 }
 
@@ -141,6 +145,10 @@ at::Tensor on_device(const std::vector<std::int32_t>& values, at::Device device)
   entry.tensor = upload(at::tensor(values, at::kInt), device);
   entry.values = values;
   return entry.tensor;
+}
+
+bool reads_device_lengths(at::Device device, at::ScalarType type, std::int64_t head_dim) {
+  return kHasPages<at::Tensor> && takes_flash(device, type, head_dim);
 }
 
 at::Tensor attention(const at::Tensor& q_tensor, const at::Tensor& k_tensor, const at::Tensor& v_tensor,
@@ -170,10 +178,11 @@ at::Tensor paged_attention(const at::Tensor& q_tensor, const PagedCache& cache, 
   const at::Tensor q = dense_rows(q_tensor);
   const c10::cuda::CUDAGuard guard(q.device());
   if (q.size(0) == 0) return at::empty({0, q.size(1) * q.size(2)}, q.options());
-  const auto [batch, block_table] = compact(whole_batch, q.device());
-  if (takes_flash(q) && cache.keys.size(1) % kCacheBlockSize == 0) {
-    if (const auto out = flash_paged(q, cache, batch, block_table, scale)) return flat_heads(*out);
-  }
+  const auto [batch, block_table] = compact(whole_batch);
+  if (takes_flash(q) && kHasPages<at::Tensor> && cache.keys.size(1) % kCacheBlockSize == 0)
+    return flash_paged(q, cache, batch, block_table, scale);
+  TORCH_CHECK(!batch.device_lengths.defined(), "paged_attention: ", q.scalar_type(), " heads of ", q.size(2),
+              " are computed by lengths on the host");
   std::vector<at::Tensor> keys, values;
   for (std::size_t i = 0; i < batch.lengths.size(); ++i) {
     const at::Tensor block_row = block_table.select(0, static_cast<std::int64_t>(i));

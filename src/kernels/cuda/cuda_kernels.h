@@ -15,6 +15,10 @@ namespace tte::kernels::cuda {
 // Flash attention wants pages of a multiple of 256 tokens.
 inline constexpr std::int64_t kCacheBlockSize = 256;
 inline constexpr PackMatrix* kPackMatrix = nullptr;
+decltype(kernels::reads_device_lengths) reads_device_lengths;
+inline constexpr decltype(kernels::reads_device_lengths)* kReadsDeviceLengths = reads_device_lengths;
+decltype(kernels::record) record;
+inline constexpr decltype(kernels::record)* kRecord = record;
 
 #include "kernels/implementations.h"
 

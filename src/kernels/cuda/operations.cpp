@@ -158,11 +158,10 @@ void rope(at::Tensor& x, const at::Tensor& cos_tensor, const at::Tensor& sin_ten
 void store_kv(const at::Tensor& k_tensor, const at::Tensor& v_tensor, PagedCache& cache,
               const PagedBatch& batch) {
   const at::Tensor k = dense_rows(k_tensor), v = dense_rows(v_tensor);
-  const at::Tensor slots = batch.slots.to(k.device());
   const Launch launch(k);
   store_kv(type_of(k), {k.const_data_ptr(), k.stride(0), k.stride(1)},
-           {v.const_data_ptr(), v.stride(0), v.stride(1)}, slots.const_data_ptr<std::int64_t>(), k.size(0),
-           k.size(1), k.size(2), cache.keys.mutable_data_ptr(), cache.values.mutable_data_ptr(),
+           {v.const_data_ptr(), v.stride(0), v.stride(1)}, batch.slots.const_data_ptr<std::int64_t>(),
+           k.size(0), k.size(1), k.size(2), cache.keys.mutable_data_ptr(), cache.values.mutable_data_ptr(),
            launch.stream());
   launch.check();
 }

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "kernels/kernels.h"
+#include "kernels/tensors.h"
 #include "models/step_size.h"
 #include "tte/error.h"
 
@@ -35,7 +36,7 @@ VisionTower::VisionTower(const weights::StateDict& weights, const VisionConfig& 
     : config_(config),
       patch_embed_(patch_weight(weights, config),
                    weights.find("patch_embed.proj.bias", {config.hidden_size})),
-      rope_(nn::Rope::vision(config.head_dim, config.rope_theta)) {}
+      rope_(nn::Rope::vision(config.head_dim, config.rope_theta, device())) {}
 
 std::vector<at::Tensor> VisionTower::operator()(
     std::span<const std::shared_ptr<const Visual>> visuals) const {
@@ -89,7 +90,7 @@ nn::RopeTable VisionTower::rotation(std::span<const Frame> frames) const {
   std::vector<at::Tensor> positions;
   for (const Frame& frame : frames)
     positions.push_back(patch_positions(frame.h, frame.w, config_.merge_size));
-  return rope_.table(at::cat(positions, 1), device(), at::kFloat);
+  return rope_.table(kernels::upload(at::cat(positions, 1), device()), at::kFloat);
 }
 
 std::vector<std::int32_t> VisionTower::boundaries(std::span<const Frame> frames) {

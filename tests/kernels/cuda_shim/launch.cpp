@@ -12,6 +12,8 @@
 #include <random>
 #include <utility>
 #include <vector>
+
+#include "kernels/cuda_shim/tape.h"
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/common_interface_defs.h>
 #endif
@@ -206,8 +208,9 @@ void report(cudaError_t code, std::string text) {
 
 }  // namespace
 
-void launch(dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t,
+void launch(dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t stream,
             const std::function<void()>& thread) {
+  Tape::add([=] { launch(grid, block, shared_bytes, stream, thread); });
   if (std::string text = refusal(grid, block, shared_bytes); !text.empty()) {
     return report(cudaErrorInvalidConfiguration, std::move(text));
   }

@@ -5,9 +5,14 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <functional>
+#include <utility>
+#include <vector>
 
+#include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda_shim/launch.h"
 #include "kernels/cuda_shim/reference_ops.h"
+#include "kernels/cuda_shim/tape.h"
 #include "kernels/pages.h"
 
 namespace tte::kernels::cuda_shim {
@@ -84,6 +89,55 @@ TEST(LaunchTest, TheOrderOfThreadsDoesNotMatter) {
       EXPECT_TRUE(layer_norm(x, weight, weight, 1e-6).equal(first)) << width << " values, seed " << seed;
     }
   }
+}
+
+TEST(TapeTest, DoesAgainWhatWasDone) {
+  const at::Tensor x = at::ones({3}), weight = random({4, 3}, at::kFloat, 1);
+  at::Tensor sum = at::zeros({4}), out;
+  Tape tape;
+  const at::Tensor product = at::linear(x, weight);
+  sum += product.view({2, 2}).t().reshape({4});
+  out = activate(product, Activation::kSilu);
+  tape.end();
+  EXPECT_TRUE(out.isnan().all().item<bool>()) << "before it is replayed";
+  for (const float value : {2.0F, -1.0F}) {
+    x.fill_(value);
+    sum.zero_();
+    tape.replay();
+    const at::Tensor right = at::linear(x, weight);
+    EXPECT_TRUE(at::equal(out, activate(right, Activation::kSilu)));
+    EXPECT_TRUE(at::equal(sum, right.view({2, 2}).t().reshape({4})));
+  }
+}
+
+TEST(TapeTest, WhatTheHostWritesIsLost) {
+  Tape tape;
+  const at::Tensor written = at::tensor({1, 2, 3}, at::kInt), out = written + 1;
+  tape.end();
+  tape.replay();
+  EXPECT_FALSE(at::equal(out, at::tensor({2, 3, 4}, at::kInt)));
+}
+
+TEST(TapeTest, WhatAGpuDoesNotRecordIsRefused) {
+  const at::Tensor x = at::ones({3});
+  const std::vector<std::pair<const char*, std::function<void()>>> wrong = {
+      {"read", [&] { (void)x[1].item<float>(); }},
+      {"compared", [&] { (void)at::equal(x, x); }},
+      {"counted", [&] { (void)at::nonzero(x); }},
+      {"copied", [&] { (void)x.cpu(); }},
+      {"uploaded",
+       [&] {
+         (void)at::tensor({1, 2}).to(at::Device(at::kCPU), at::kInt);
+       }},
+      {"uploaded by a kernel", [&] {
+         (void)cuda::on_device({1, 2, 3, 5, 8, 13}, at::kCPU);
+       }}};
+  for (const auto& [what, work] : wrong) {
+    const Tape tape;
+    EXPECT_THROW(work(), c10::Error) << what;
+  }
+  const Tape tape;
+  EXPECT_NO_THROW((void)x.to(at::kBFloat16));
 }
 
 class SplittingTest : public testing::Test {

@@ -51,6 +51,7 @@ inline float rsqrtf(float x) {
 using cudaStream_t = void*;
 enum cudaError_t { cudaSuccess, cudaErrorInvalidConfiguration, cudaErrorLaunchFailure };
 enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor, cudaDevAttrComputeCapabilityMinor };
+enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal };
 // The last launch's fault, once.
 cudaError_t cudaGetLastError();
 // An H100's.

@@ -2,12 +2,17 @@
 #pragma once
 
 #include <c10/core/Device.h>
+#include <c10/cuda/CUDAStream.h>
 
 namespace c10::cuda {
 
 class CUDAGuard {
  public:
   explicit CUDAGuard(Device) {}
+};
+class CUDAStreamGuard {
+ public:
+  explicit CUDAStreamGuard(CUDAStream) {}
 };
 
 }  // namespace c10::cuda
