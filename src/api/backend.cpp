@@ -212,6 +212,7 @@ std::vector<std::shared_ptr<engine::Draft>> Backend::Impl::load_draft(const api:
         name, of, *path, each->info().family));
   }
   std::vector<std::shared_ptr<engine::Draft>> drafts;
+  drafts.reserve(models.size());
   for (std::size_t i = 0; i < models.size(); ++i)
     drafts.push_back(std::make_shared<engine::Draft>(models[i], target.replicas[i].model, options.tokens));
   return drafts;

@@ -23,6 +23,7 @@ struct Piece {
 
 std::vector<Piece> pieces_of(const models::Prompt& prompt) {
   std::vector<Piece> out;
+  out.reserve(prompt.visuals.size());
   for (std::size_t i = 0; i < prompt.visuals.size(); ++i)
     out.push_back({prompt.visuals[i]->patches.digest, prompt.visual_tokens[i]});
   const auto text = std::distance(
