@@ -63,7 +63,7 @@ class Reranker:
         self._think = _options.flag(think, "think")
         if isinstance(reasoner, RemoteReasoner):
             raise _options.refuse(
-                "reasoner", reasoner, "a local tte.Reasoner: servers do not tell how likely words are"
+                "reasoner", reasoner, "a local tte.Reasoner (servers do not say how likely words are)"
             )
         self.reasoner = reasoner if isinstance(reasoner, Reasoner) else Reasoner(reasoner)
 

@@ -463,6 +463,10 @@ def _read_npy(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"vectors": vectors}
     for name in _SIDE:
         beside = _beside(path, name)
+        if name == "offsets" and not beside.exists():
+            raise ValueError(
+                f"it has no {_files.shown(beside.name, 60)} beside it, which says what item a vector is of"
+            )
         if name == "offsets" or beside.exists():
             with _files.open_regular(beside, 1 << 62) as file:
                 found[name] = np.load(file, allow_pickle=False)
@@ -514,8 +518,9 @@ class _Parquet:
 
 
 def _read_parquet(path: Path) -> dict[str, Any]:
-    parquet = _extras.pyarrow()[1]
+    pa, parquet = _extras.pyarrow()
     with _files.for_arrow(path) as raw, parquet.ParquetFile(raw) as file:
+        _require_schema(pa, file.schema_arrow)
         pieces: dict[str, list[Any]] = {}
         for batch in file.iter_batches(batch_size=256):
             for name, column in zip(batch.schema.names, batch.columns, strict=True):
@@ -529,6 +534,34 @@ def _read_parquet(path: Path) -> dict[str, Any]:
     joined = {name: np.concatenate(each) for name, each in {**{k: [v] for k, v in empty.items()}, **pieces}.items()}
     joined["offsets"] = np.concatenate([np.zeros(1, np.int64), np.cumsum(joined["offsets"], dtype=np.int64)])
     return joined
+
+
+def _require_schema(pa: Any, schema: Any) -> None:
+    """Raise `ValueError` for another parquet file; it says what it is not."""
+    names = schema.names
+    if "vectors" not in names:
+        has = "one vector per item, as `tte embed` writes it" if "vector" in names else f"columns {_text.shown(names)}"
+        raise ValueError(f"it has {has}, and no column 'vectors' of vectors per token")
+    if len(set(names)) < len(names):
+        raise ValueError(f"it has columns {_text.shown(names)}, one of them twice")
+    widths = set()
+    for name, kind in zip(names, schema.types, strict=True):
+        per_item: Any = kind if name == "pooled" else getattr(kind, "value_type", None)
+        fine = name == "pooled" or pa.types.is_list(kind) or pa.types.is_large_list(kind)
+        if name in ("vectors", "pooled"):
+            what = "float32 [dim]" if name == "pooled" else "lists of float16 or float32 [dim]"
+            fine = fine and pa.types.is_fixed_size_list(per_item)
+            value = per_item.value_type if fine else None
+            fine = value == pa.float32() or (name == "vectors" and value == pa.float16())
+            widths.add(per_item.list_size if fine else 0)
+        elif name in _SIDE and name != "offsets":
+            what, fine = f"lists of {_SIDE[name]}", fine and per_item == pa.from_numpy_dtype(_SIDE[name])
+        else:
+            raise ValueError(f"it has a column {_text.shown(name, 40)}, which token vectors do not have")
+        if not fine:
+            raise ValueError(f"its column {name!r} is {_files.shown(str(kind), 60)}, not {what}")
+    if len(widths) != 1:
+        raise ValueError(f"its columns 'vectors' and 'pooled' have {' and '.join(map(str, widths))} dimensions")
 
 
 def _flat(name: str, column: Any) -> NDArray[Any]:

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 import tte
 from checkpoints import SHAPES, Shape
 from conversations import conversations
+from pyarrow import parquet
 from references import Reference, noise
 from scipy.cluster.hierarchy import fcluster, linkage
 from tte import _maxsim, _tokens
@@ -434,6 +436,34 @@ def test_files_that_do_not_fit_each_other_are_named(tmp_path: Path) -> None:
         tte.InputError, match=r"tokens\.npy cannot be read \(TokenEmbeddings\.offsets are .*must ascend"
     ):
         tte.TokenEmbeddings.load(tmp_path / "tokens.npy")
+
+
+def test_other_files_are_told_from_token_vectors(tmp_path: Path) -> None:
+    def of(values: Any, kind: Any) -> pa.Table:
+        return pa.table({"vectors": pa.array(values, kind)})
+
+    vectors = of([[[1.0]]], pa.list_(pa.list_(pa.float32(), 1)))
+    for table, why in (
+        (pa.table({"a": [1], "b": ["x"]}), r"columns \['a', 'b'\], and no column 'vectors'"),
+        (pa.table({"name": ["a"], "vector": [[1.0]]}), "one vector per item, as `tte embed` writes it"),
+        (of([1], pa.int64()), "'vectors' is int64, not lists of float16 or float32"),
+        (of([[1.0]], pa.list_(pa.float64())), "'vectors' is list<.*double>, not lists of"),
+        (of([[[1.0]]], pa.list_(pa.list_(pa.float32()))), "'vectors' is list<.*, not lists of"),
+        (of([[[1.0]]], pa.list_(pa.list_(pa.float64(), 1))), "'vectors' is .*double.*, not lists of"),
+        (vectors.append_column("more", pa.array([1])), "a column 'more', which token vectors do not have"),
+        (vectors.append_column("offsets", pa.array([[1]])), "a column 'offsets', which"),
+        (vectors.append_column("ids", pa.array([1])), "'ids' is int64, not lists of int64"),
+        (vectors.append_column("origins", pa.array([[1]])), "'origins' is .*, not lists of uint8"),
+        (vectors.append_column("pooled", pa.array([[1.0]])), r"'pooled' is .*, not float32 \[dim\]"),
+        (vectors.append_column("pooled", pa.array([[1.0] * 2], pa.list_(pa.float32(), 2))), "have . and . dimensions"),
+        (vectors.append_column("vectors", vectors["vectors"]), "one of them twice"),
+    ):
+        parquet.write_table(table, tmp_path / "some.parquet")
+        with pytest.raises(tte.InputError, match=rf"^[^ ]*some\.parquet cannot be read \(it.*{why}.*: give a "):
+            tte.TokenEmbeddings.load(tmp_path / "some.parquet")
+    np.save(tmp_path / "some.npy", np.ones((2, 3), np.float32))
+    with pytest.raises(tte.InputError, match=r"some\.npy cannot be read \(it has no some\.offsets\.npy beside it"):
+        tte.TokenEmbeddings.load(tmp_path / "some.npy")
 
 
 def test_arrays_that_do_not_fit_are_refused() -> None:
