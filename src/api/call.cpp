@@ -8,6 +8,7 @@
 
 #include "base/printable.h"
 #include "engine/executor.h"
+#include "models/not_finite.h"
 #include "tte/error.h"
 #include "tte/remote.h"
 
@@ -133,6 +134,8 @@ void Call::run_for_item(std::size_t item, const std::function<void()>& action) {
   } catch (const InputError& e) {
     fail(item, e.what());
   } catch (const OutOfMemoryError& e) {
+    fail(item, e.what());
+  } catch (const models::NotFiniteError& e) {
     fail(item, e.what());
   } catch (const RemoteError& e) {
     if (!e.of_item()) throw;

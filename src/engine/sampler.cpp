@@ -13,6 +13,7 @@
 
 #include "engine/rows.h"
 #include "kernels/tensors.h"
+#include "models/not_finite.h"
 #include "tte/error.h"
 
 namespace tte::engine {
@@ -25,10 +26,22 @@ std::uint64_t random_seed() {
   return (static_cast<std::uint64_t>(device()) << 32) | device();
 }
 
-ModelError no_token() {
-  return ModelError(
+models::NotFiniteError no_token() {
+  return models::NotFiniteError(
       "the model's logits are NaN or all -infinity, so no token can follow; try another dtype (float32 has "
       "the widest range) or check the checkpoint.");
+}
+
+// Divides by a temperature, as transformers does in float32. Where a quotient would overflow, the highest logit becomes
+// 0 and those below it what they are without rounding: a temperature near 0 is nearly greedy.
+void divide(std::span<float> logits, double by) {
+  const float top = *std::max_element(logits.begin(), logits.end());
+  const auto temperature = static_cast<float>(by);
+  if (std::isinf(top) || std::isfinite(top / temperature)) {
+    for (float& logit : logits) logit /= temperature;
+    return;
+  }
+  for (float& logit : logits) logit = static_cast<float>((static_cast<double>(logit) - top) / by);
 }
 
 // Keeps the k highest and whatever equals the k-th.
@@ -121,10 +134,7 @@ void Sampler::process(std::span<float> logits) const {
     }
   }
   if (temperature_ <= 0) return;
-  if (temperature_ != 1.0) {
-    const auto temperature = static_cast<float>(temperature_);
-    for (float& logit : logits) logit /= temperature;
-  }
+  if (temperature_ != 1.0) divide(logits, temperature_);
   keep_top_k(logits, top_k_);
   keep_top_p(logits, top_p_);
   keep_min_p(logits, min_p_);

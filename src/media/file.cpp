@@ -8,7 +8,7 @@ namespace tte::media {
 
 File::File(const std::filesystem::path& path, const std::string& label, std::int64_t max_bytes)
     : base::File(path, label, base::throw_as<InputError>) {
-  if (size() == 0) fail("is empty (0 bytes).");
+  if (size() == 0) fail("is empty (0 bytes); give one with content.");
   if (size() > max_bytes) {
     fail(fmt::format(
         "has {} bytes, over the limit of {}; raise max_file_bytes of MediaLimits if the file is trusted.",

@@ -52,6 +52,13 @@ std::string_view name_refused(Bytes bytes) {
   if (has_magic(bytes, "ftypavif"sv, 4) || has_magic(bytes, "ftypavis"sv, 4)) return "AVIF";
   if (has_magic(bytes, "ftyp"sv, 4) || has_magic(bytes, "\x1a\x45\xdf\xa3"sv)) return "video";
   if (has_magic(bytes, "%PDF"sv)) return "PDF";
+  if (has_magic(bytes, "version https://git-lfs"sv)) return "a pointer of Git LFS, whose file `git lfs pull` fetches";
+  if (has_magic(bytes, "<!DOCTYPE html"sv) || has_magic(bytes, "<!doctype html"sv) || has_magic(bytes, "<html"sv)) {
+    return "HTML, a page of the web and not the image on it";
+  }
+  if (has_magic(bytes, "\xff\x0a"sv) || has_magic(bytes, "\0\0\0\x0cJXL "sv)) return "JPEG XL";
+  if (has_magic(bytes, "\0\0\1\0"sv)) return "ICO";
+  if (has_magic(bytes, "8BPS"sv)) return "PSD";
   if (has_magic(bytes, "<svg"sv) || has_magic(bytes, "<?xml"sv)) return "SVG or XML";
   if (has_magic(bytes, "\x76\x2f\x31\x01"sv)) return "OpenEXR";
   if (has_magic(bytes, "DICM"sv, 128)) return "DICOM";
@@ -160,7 +167,7 @@ void cmyk_to_rgb(const std::uint8_t* cmyk, std::uint8_t* rgb, std::int64_t pixel
 }
 
 at::Tensor decode_bytes(const Source& source, Alpha alpha) {
-  if (source.bytes.empty()) source.fail("is empty (0 bytes).");
+  if (source.bytes.empty()) source.fail("is empty (0 bytes); give one with content.");
   const Decoder decoder = find_decoder(source.bytes);
   if (decoder == nullptr) {
     source.fail(
@@ -196,7 +203,7 @@ at::Tensor decode_image(const Image& image, Budget& budget, const std::string& w
     return pixels;
   }
   if (const auto* encoded = std::get_if<EncodedImage>(&image.source)) {
-    if (!encoded->bytes || encoded->bytes->empty()) source.fail("is empty (0 bytes).");
+    if (!encoded->bytes || encoded->bytes->empty()) source.fail("is empty (0 bytes); give one with content.");
     const auto size = static_cast<std::int64_t>(encoded->bytes->size());
     if (size > budget.limits().max_file_bytes) {
       source.fail(fmt::format("has {} bytes, over the limit of {} (max_file_bytes of MediaLimits).", size,

@@ -86,6 +86,18 @@ TEST(Sampler, GreedyRowsAreProcessedWhereTheyLieToTheBit) {
   EXPECT_TRUE(actual[2][8].isnan().item<bool>());
 }
 
+TEST(Sampler, TemperaturesNearZeroAreNearlyGreedy) {
+  for (const double temperature : {1e-30, 1e-38, 1e-39, 1e-45, 1e-46, 1e-300, 5e-324}) {
+    SCOPED_TRACE(temperature);
+    for (const double sign : {1.0, -1.0}) {
+      Sampler sampler(sampling(temperature, 1), {}, {});
+      std::vector<float> logits;
+      for (const double logit : {7.0, 9.5, 9.0, 8.0}) logits.push_back(static_cast<float>(sign * logit));
+      EXPECT_EQ(sampler.sample(logits), sign > 0 ? 1 : 0);
+    }
+  }
+}
+
 TEST(Sampler, GreedyTakesTheLowestOfEqualIds) {
   Sampler sampler({}, {}, {});
   std::vector<float> logits{1, 5, 5, 2};

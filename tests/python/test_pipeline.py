@@ -220,6 +220,26 @@ def test_vectors_that_are_not_finite_are_errors(checkpoint: Callable[[Shape], Pa
         embedder.embed("the cat")
 
 
+def test_what_is_not_finite_is_the_error_of_its_item(checkpoint: Callable[[Shape], Path], tmp_path: Path) -> None:
+    folder = tmp_path / "nan"
+    shutil.copytree(checkpoint(EMBEDDER), folder)
+    tensors = load_file(folder / "model.safetensors")
+    tower = {name: values * float("nan") for name, values in tensors.items() if "visual" in name}
+    assert tower
+    save_file(tensors | tower, folder / "model.safetensors", {"format": "pt"})
+    embedder, reasoner = tte.Embedder(folder), tte.Reasoner(folder)
+    items = ["a", np.zeros((56, 56, 3), np.uint8), "b"]
+    result = tte.think_then_embed(items, embedder=embedder, think=False, on_error="skip")
+    assert np.isfinite(result.embeddings).all(1).tolist() == [True, False, True]
+    assert ["not finite" in error.message for error in result.errors] == [True]
+    assert np.isfinite(embedder.embed(items, on_error="skip")).all(1).tolist() == [True, False, True]
+    traces = reasoner.think(items, max_new_tokens=2, on_error="skip")
+    assert [trace is None for trace in traces] == [False, True, False]
+    assert np.isfinite(reasoner.score(items, ["yes"], on_error="skip")).all(1).tolist() == [True, False, True]
+    with pytest.raises(tte.ModelError, match="item 1: the model's hidden states are not finite"):
+        embedder.embed(items)
+
+
 LEAVE_EARLY = """
 import threading, time, tte
 started = threading.Event()

@@ -28,7 +28,7 @@ void check_shape(Size size) {
   const double aspect = std::max(height, width) / std::min(height, width);
   if (aspect > 200) {
     throw InputError(
-        fmt::format("an image of {}x{} (width x height) has an aspect ratio of {:.1f}, over the limit "
+        fmt::format("an image of {}x{} (width x height) has an aspect ratio of {:.7g}, over the limit "
                     "of 200; crop or split it.",
                     size.width, size.height, aspect));
   }
