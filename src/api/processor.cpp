@@ -72,7 +72,8 @@ Processor Processor::load(const std::filesystem::path& checkpoint, const LoadOpt
 ProcessedInput Processor::process(const Input& input, const ProcessOptions& options) const {
   if (options.trace && options.stage == Stage::kReason) {
     throw InputError(
-        "A trace is given with the stage of reasoning, whose prompt has none: take that of embedding, or leave the trace out.");
+        "A trace is given with the stage of reasoning, whose prompt has none: take that of embedding, or "
+        "leave the trace out.");
   }
   const prompt::PromptBuilder& builder = impl_->builder;
   prompt::PromptRequest request;

@@ -52,8 +52,10 @@ std::string_view name_refused(Bytes bytes) {
   if (has_magic(bytes, "ftypavif"sv, 4) || has_magic(bytes, "ftypavis"sv, 4)) return "AVIF";
   if (has_magic(bytes, "ftyp"sv, 4) || has_magic(bytes, "\x1a\x45\xdf\xa3"sv)) return "video";
   if (has_magic(bytes, "%PDF"sv)) return "PDF";
-  if (has_magic(bytes, "version https://git-lfs"sv)) return "a pointer of Git LFS, whose file `git lfs pull` fetches";
-  if (has_magic(bytes, "<!DOCTYPE html"sv) || has_magic(bytes, "<!doctype html"sv) || has_magic(bytes, "<html"sv)) {
+  if (has_magic(bytes, "version https://git-lfs"sv))
+    return "a pointer of Git LFS, whose file `git lfs pull` fetches";
+  if (has_magic(bytes, "<!DOCTYPE html"sv) || has_magic(bytes, "<!doctype html"sv) ||
+      has_magic(bytes, "<html"sv)) {
     return "HTML, a page of the web and not the image on it";
   }
   if (has_magic(bytes, "\xff\x0a"sv) || has_magic(bytes, "\0\0\0\x0cJXL "sv)) return "JPEG XL";

@@ -70,10 +70,10 @@ std::vector<int> sample_frames(int total, std::optional<double> source_fps, cons
   check_rule(source_fps, rule);
   if (!rule.fps && !rule.num_frames) return all_frames(total);
   if (total < temporal_patch_size) {
-    throw InputError(
-        fmt::format("the video has {} of the {} frames that this model reads together, so none can be chosen; leave "
-                    "fps and num_frames out, or give it as an image.",
-                    total, temporal_patch_size));
+    throw InputError(fmt::format(
+        "the video has {} of the {} frames that this model reads together, so none can be chosen; leave "
+        "fps and num_frames out, or give it as an image.",
+        total, temporal_patch_size));
   }
   const double temporal = temporal_patch_size;
   std::int64_t count = total;

@@ -59,8 +59,8 @@ at::Tensor SparseHeads::operator()(const at::Tensor& rows) const {
   }
   at::Tensor out = at::log1p(at::relu(at::cat(logits))).to(at::kFloat);
   if (!at::isfinite(out).all().item<bool>())
-    throw NotFiniteError(fmt::format("The sparse vector that the heads of {} make is not finite: check the file.",
-                                 file_->name()));
+    throw NotFiniteError(fmt::format(
+        "The sparse vector that the heads of {} make is not finite: check the file.", file_->name()));
   return out;
 }
 
