@@ -64,8 +64,41 @@ _INSERT = f"INSERT INTO traces ({', '.join(STORED)}) VALUES ({', '.join('?' * le
 _SELECT = f"SELECT id, {', '.join(STORED)} FROM traces"
 _MOST_BYTES = 64 << 20  # The longest text of a trace: a damaged file may claim a longer one.
 _WAIT_SECONDS = 120.0  # For other processes that write to a store.
+_SLICE_SECONDS = 0.2  # Of SQLite's own waiting: between two of them Ctrl-C stops it.
+_QUIET_SECONDS = 1.0  # Of waiting that nobody is told of.
 _SQLITE_RAISES = (sqlite3.Error, UnicodeError, OverflowError, MemoryError)
 """What a damaged file can raise: SQLite's own words about it may quote bytes that are not UTF-8."""
+
+
+class _Patient(sqlite3.Connection):
+    """A connection that waits for locks of others so that it can be stopped, and says that it waits."""
+
+    def execute(self, *given: Any) -> sqlite3.Cursor:
+        return self._wait(super().execute, *given)
+
+    def executemany(self, *given: Any) -> sqlite3.Cursor:
+        return self._wait(super().executemany, *given)
+
+    def _wait(self, call: Callable[..., sqlite3.Cursor], *given: Any) -> sqlite3.Cursor:
+        begin, told = time.monotonic(), False
+        while True:
+            try:
+                return call(*given)
+            except sqlite3.OperationalError as error:
+                waited = time.monotonic() - begin
+                if not _is_locked(error) or waited > _WAIT_SECONDS:
+                    raise
+            if waited > _QUIET_SECONDS and not told:
+                told = True
+                _text.warn(
+                    f"A trace store is locked by another process: waiting for it up to {_WAIT_SECONDS:.0f} seconds."
+                )
+            # While a file changes to write-ahead mode SQLite does not wait for others that open it.
+            time.sleep(0.01)
+
+
+def _is_locked(error: sqlite3.Error) -> bool:
+    return "locked" in str(error)
 
 
 class Described(Protocol):
@@ -144,16 +177,21 @@ class TraceStore:
         if not there and not self.path.parent.is_dir():
             parent = _text.shown_path(self.path.parent)
             raise _tte.InputError(f"{parent} is not a folder: make it, or give the trace store another one.")
+        self._file = self.path.absolute()  # Whatever folder the process is in later.
         try:
             self._connect(uri, read_only)
+            self._opened_file = os.stat(self._file)
+        except OSError as error:
+            raise self._gone() from error
         except _SQLITE_RAISES as error:
             raise self._refused(error, " as a trace store", "give another file") from error
 
     def _connect(self, uri: str, read_only: bool) -> None:
         def connect(mode: str) -> None:
             self._db = sqlite3.connect(
-                f"{uri}?{mode}", uri=True, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
-            )
+                f"{uri}?{mode}", uri=True, timeout=_SLICE_SECONDS, isolation_level=None, check_same_thread=False,
+                factory=_Patient,
+            )  # fmt: skip
             try:
                 self._db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST_BYTES)
                 self._open(read_only)
@@ -166,9 +204,9 @@ class TraceStore:
             return
         try:
             connect("mode=ro")
-        except sqlite3.OperationalError:
+        except sqlite3.OperationalError as error:
             # On a read-only disk SQLite cannot make the files beside it, which it needs only where others write.
-            if self.path.with_name(f"{self.path.name}-wal").exists():
+            if _is_locked(error) or self.path.with_name(f"{self.path.name}-wal").exists():
                 raise
             connect("mode=ro&immutable=1")
 
@@ -185,21 +223,9 @@ class TraceStore:
         if ("table", "traces") not in made or any(kind in ("view", "trigger") for kind, _ in made):
             raise _tte.InputError(f"{self._name} has other parts than a trace store: give a file that tte made.")
 
-    def _write_ahead(self) -> None:
-        """Let readers and a writer work side by side; committed transactions outlive the process in either mode."""
-        end = time.monotonic() + _WAIT_SECONDS
-        while True:
-            try:
-                self._db.execute("PRAGMA journal_mode = WAL").fetchone()
-                return
-            except sqlite3.OperationalError as error:
-                # While a file changes to this mode SQLite does not wait for others that open it.
-                if "locked" not in str(error) or time.monotonic() > end:
-                    raise
-                time.sleep(0.01)
-
     def _make(self) -> None:
-        self._write_ahead()
+        # Readers and a writer work side by side; committed transactions outlive the process in either mode.
+        self._db.execute("PRAGMA journal_mode = WAL").fetchone()
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute("BEGIN IMMEDIATE")
         (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -318,6 +344,7 @@ class TraceStore:
             except _tte.InputError:
                 damaged.append(row[0])
         with self._opened() as db:
+            self._require_there()
             db.executemany("DELETE FROM traces WHERE id = ?", [[number] for number in damaged])
         return len(damaged)
 
@@ -355,12 +382,28 @@ class TraceStore:
             db.execute("BEGIN IMMEDIATE")
             try:
                 db.executemany(_INSERT, rows)
+                self._require_there()
                 db.execute("COMMIT")
             except BaseException:
                 if db.in_transaction:  # A full disk has ended it already.
                     db.execute("ROLLBACK")
                 raise
             return db.total_changes - before
+
+    def _require_there(self) -> None:
+        """Raise `InputError` where what is written would be lost with a file that has no name any more."""
+        try:
+            there = os.path.samestat(os.stat(self._file), self._opened_file)
+        except OSError:
+            there = False
+        if not there:
+            raise self._gone()
+
+    def _gone(self) -> _tte.InputError:
+        return _tte.InputError(
+            f"{self._name} was deleted or replaced while it was open, and nothing more can be kept in it: open the "
+            "trace store again."
+        )
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:

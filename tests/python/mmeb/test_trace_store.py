@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ import numpy as np
 import pytest
 import tte
 from PIL import Image
-from tte import _content, _files, _hub, _pages, _trace_files, _tte
+from tte import _content, _files, _hub, _pages, _trace_files, _tte, trace_store
 
 
 @dataclass
@@ -67,6 +68,48 @@ def test_the_first_trace_of_a_key_stays(store: tte.TraceStore, tmp_path: Path) -
     found = store.get(request)
     assert found is not None
     assert found.trace.text == "first"
+
+
+def test_a_locked_store_is_waited_for_in_words(
+    store: tte.TraceStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = store.request(reasoner(tmp_path), "hello")
+    monkeypatch.setattr(trace_store, "_WAIT_SECONDS", 1.5)
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with (
+            pytest.warns(UserWarning, match="locked by another process: waiting") as told,
+            pytest.raises(tte.InputError, match="another process is writing to it, try again"),
+        ):
+            store.put(request, complete("a"))
+    assert len(told) == 1
+    with closing(sqlite3.connect(tmp_path / "other.sqlite", isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode = DELETE")
+        other.execute("BEGIN EXCLUSIVE")
+        code = f"import tte; tte.TraceStore({str(tmp_path / 'other.sqlite')!r})"
+        process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        assert "waiting for it up to 120 seconds" in process.stderr.readline()
+        begin = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert "KeyboardInterrupt" in process.communicate(timeout=30)[1]
+        assert time.monotonic() - begin < 5
+
+
+@pytest.mark.parametrize("instead", ["nothing", "another"])
+def test_a_store_that_was_deleted_says_so(
+    store: tte.TraceStore, tmp_path: Path, instead: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with tte.TraceStore("traces.sqlite") as relative:
+        monkeypatch.chdir("/")
+        assert relative.put(store.request(reasoner(tmp_path), "hello"), complete("a"))
+    trace_store.remove(store.path)
+    if instead == "another":
+        tte.TraceStore(store.path).close()
+    for text in ("hello", "other"):
+        with pytest.raises(tte.InputError, match=r"traces\.sqlite was deleted or replaced while it was open"):
+            store.put(store.request(reasoner(tmp_path), text), complete("b"))
 
 
 def test_keys_follow_everything_that_changes_a_trace(store: tte.TraceStore, tmp_path: Path) -> None:
