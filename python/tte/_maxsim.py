@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from tte import _options, _text, _tte
+from tte import _options, _tte
 from tte._keywords import named
-from tte._tokens import TokenEmbeddings
+from tte._tokens import TokenEmbeddings, joined
 
 Sets = TokenEmbeddings | Any
 _BLOCK_ROWS = 1 << 17
@@ -129,23 +129,31 @@ def hybrid(
     both need `pooled`, as `Embedder.embed_tokens` gives it.
     """
     for name, each in (("queries", queries), ("documents", documents)):
-        if not isinstance(each, TokenEmbeddings) or each.pooled is None:
+        if not isinstance(each, TokenEmbeddings):
             raise _options.refuse(name, each, "a tte.TokenEmbeddings with pooled vectors")
+        if each.pooled is None:
+            raise _tte.InputError(
+                f"{name} has no pooled vectors (its `pooled` is None): give it float32 [items, dim], as "
+                "Embedder.embed_tokens does, or use tte.maxsim."
+            )
     cosine = _options.real(pooled_weight, "pooled_weight", -_MOST_WEIGHT, _MOST_WEIGHT)
     tokens = _options.real(token_weight, "token_weight", -_MOST_WEIGHT, _MOST_WEIGHT)
-    own = _unit(queries.pooled)
+    own = unit(np.asarray(queries.pooled))
 
     def score(begin: int, end: int) -> NDArray[np.float32]:
         block = documents[begin:end]
         late = maxsim(queries, block, mean=True, threads=threads, cancel=cancel)
-        return np.asarray(cosine * (own @ _unit(block.pooled).T) + tokens * late, dtype=np.float32)
+        return np.asarray(cosine * (own @ unit(np.asarray(block.pooled)).T) + tokens * late, dtype=np.float32)
 
     if queries.dim != documents.dim:
         maxsim(queries, documents)  # Which says so.
     return _scored(score, queries, documents, k, progress)
 
 
-def _unit(rows: Any) -> NDArray[np.float32]:
+def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows divided by their length; those of zeros stay."""
+    # Squares of large and small numbers are no float32: divided by a power of two, which rounds nothing.
+    rows = np.ldexp(rows, -np.frexp(np.abs(rows).max(axis=1, keepdims=True, initial=0))[1])
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(rows / np.where(norms == 0, 1, norms), dtype=np.float32)
 
@@ -153,13 +161,7 @@ def _unit(rows: Any) -> NDArray[np.float32]:
 def _sets(given: Any, name: str) -> TokenEmbeddings:
     if isinstance(given, TokenEmbeddings):
         return given
-    try:
-        return TokenEmbeddings.of(given)
-    except _tte.InputError as error:
-        raise _tte.InputError(
-            f"{name} is {_text.shown(given)}: give a tte.TokenEmbeddings, or arrays [tokens, dim] of one dtype, "
-            f"float16 or float32. {_text.shortened(str(error), 160)}"
-        ) from None
+    return joined(given, name)
 
 
 def _blocks(sets: TokenEmbeddings) -> Iterator[tuple[int, int]]:

@@ -14,6 +14,7 @@ from tte import _items, _options, _text, _tte
 from tte._display import STYLE, escape, item_html, score_html, short_html, trace_html
 from tte._inputs import Item
 from tte._keywords import named
+from tte._maxsim import unit
 from tte._tokens import TokenEmbeddings
 
 
@@ -84,7 +85,7 @@ class Result:
                 f"other has vectors of {theirs.shape[1]} dimensions, these have {self.embeddings.shape[1]}: embed both "
                 "with the same embedder and truncate_dim."
             )
-        return np.asarray(_unit(self.embeddings) @ _unit(theirs).T, dtype=np.float32)
+        return np.asarray(unit(self.embeddings) @ unit(theirs).T, dtype=np.float32)
 
     def neighbours(
         self, k: int = 5, other: Result | NDArray[np.float32] | None = None
@@ -176,13 +177,37 @@ def vectors_of(given: Any, name: str) -> NDArray[np.float32]:
     vectors = np.empty(0, np.float32)
     try:
         if _fits(given):
-            vectors = np.asarray(given, dtype=np.float32)
+            with np.errstate(over="ignore"):  # Which is looked for below.
+                vectors = np.asarray(_real(given), dtype=np.float32)
     except Exception:  # What objects of other libraries raise when they are made an array; memory that ran out.
         pass
     vectors = vectors[None] if vectors.ndim == 1 and vectors.size else vectors
     if vectors.ndim != 2:
-        raise _tte.InputError(f"{name} is {_text.shown(given)}: give a tte.Result, or vectors as float32 [M, dim].")
+        raise _tte.InputError(
+            f"{name} is {_text.shown(given)}: give a tte.Result, or vectors as float32 [M, dim]{_never(given)}."
+        )
+    if np.isinf(vectors).any():
+        raise _tte.InputError(f"{name} has values that are not finite in float32: give vectors without them.")
     return vectors
+
+
+def _never(given: Any) -> str:
+    kind = "masked arrays" if isinstance(given, np.ma.MaskedArray) else ""
+    kind = "complex numbers" if "complex" in str(getattr(given, "dtype", "")) else kind
+    return kind and f" ({kind} are not taken)"
+
+
+def _real(given: Any) -> Any:
+    """What holds numbers, each of them meant: a tensor without its graph, no masks, no complex numbers."""
+    if hasattr(given, "detach"):
+        given = given.detach().cpu()
+        given = given if given.is_complex() else given.float()
+    if isinstance(given, np.ma.MaskedArray):
+        raise TypeError("a mask")
+    array = np.asarray(given)
+    if array.dtype.kind == "c":
+        raise TypeError("complex numbers")
+    return array
 
 
 _MOST_VALUES = 1 << 36
@@ -197,8 +222,3 @@ def _fits(given: Any) -> bool:
     strides = given.stride() if callable(getattr(given, "stride", None)) else getattr(given, "strides", None)
     most = _MOST_REPEATED if 0 in (strides or ()) else _MOST_VALUES
     return len(shape) in (1, 2) and math.prod(map(int, shape)) <= most
-
-
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.where(norms == 0, 1, norms), dtype=np.float32)

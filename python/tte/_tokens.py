@@ -128,17 +128,7 @@ class TokenEmbeddings:
     @classmethod
     def of(cls, sets: Sequence[Any]) -> TokenEmbeddings:
         """Join arrays [tokens, dim], float16 or float32, one per item; they are copied."""
-        arrays = [
-            checked_array(each, f"sets[{i}]", "float16 or float32 [tokens, dim]", 2, ("float16", "float32"))
-            for i, each in enumerate(_options.listed(sets, "sets", "a list of arrays [tokens, dim]"))
-        ]
-        if not arrays:
-            raise _tte.InputError("sets is an empty list: how many dimensions there are is not known.")
-        if len({(each.shape[1], each.dtype) for each in arrays}) > 1:
-            found = sorted({f"{each.dtype} of {each.shape[1]} dimensions" for each in arrays})
-            raise _tte.InputError(f"sets has arrays of {', '.join(found[:4])}: they must be of one kind.")
-        ends = np.cumsum([0, *(len(each) for each in arrays)], dtype=np.int64)
-        return cls(np.concatenate(arrays), ends)
+        return joined(sets, "sets")
 
     @property
     def dim(self) -> int:
@@ -169,6 +159,9 @@ class TokenEmbeddings:
 
     def mask(self, *origins: Origin) -> NDArray[np.bool_]:
         """Which rows are of tokens of these origins: bool [rows]."""
+        for each in origins:
+            if not isinstance(each, str) or str.__str__(each) not in ORIGINS:
+                raise _options.refuse("an origin", each, f"one of {', '.join(map(repr, ORIGINS))}, each by itself")
         if self.origins is None:
             raise _tte.InputError("It is not known what tokens these vectors are of: they were made without origins.")
         numbers = np.array([ORIGINS.index(each) for each in _origins(list(origins))], dtype=np.uint8)
@@ -176,6 +169,8 @@ class TokenEmbeddings:
 
     def only(self, *origins: Origin) -> TokenEmbeddings:
         """A copy with the tokens of these origins alone; an item that has none keeps its pooled vector."""
+        if not origins:
+            raise _tte.InputError(f"only() is given no origin: give one or some of {', '.join(map(repr, ORIGINS))}.")
         kept = self.mask(*origins)
         before = np.concatenate([[0], np.cumsum(kept)])
         counts = before[self.offsets[1:]] - before[self.offsets[:-1]]
@@ -236,6 +231,30 @@ class TokenEmbeddings:
         return f"TokenEmbeddings({len(self)} items, {rows} vectors of {dim} dimensions, {self.vectors.dtype})"
 
 
+def joined(sets: Any, name: str) -> TokenEmbeddings:
+    """:meth:`TokenEmbeddings.of`, where `name` stands for what is joined in errors."""
+    what = "float16 or float32 [tokens, dim]"
+    several = f"a tte.TokenEmbeddings, or a list of arrays {what}"
+    if isinstance(sets, (str, os.PathLike)):
+        raise _options.refuse(name, sets, f"{several}: tte.TokenEmbeddings.load reads files")
+    if getattr(sets, "ndim", None) == 2:
+        raise _unfit(name, sets, f"{several}, with one array in brackets", ())
+    arrays = [
+        checked_array(each, f"{name}[{i}]", what, 2, ("float16", "float32"))
+        for i, each in enumerate(_options.listed(sets, name, several))
+    ]
+    if not arrays:
+        raise _tte.InputError(f"{name} is an empty list, whose number of dimensions is not known: give {several}.")
+    if len({(each.shape[1], each.dtype) for each in arrays}) > 1:
+        found = sorted({f"{each.dtype} of {each.shape[1]} dimensions" for each in arrays})
+        raise _tte.InputError(f"{name} has arrays of {', '.join(found[:4])}: they must be of one kind.")
+    for i, each in enumerate(arrays):
+        if not np.isfinite(each).all():
+            raise _tte.InputError(f"{name}[{i}] has values that are not finite: give vectors without them.")
+    ends = np.cumsum([0, *(len(each) for each in arrays)], dtype=np.int64)
+    return TokenEmbeddings(np.concatenate(arrays), ends)
+
+
 def taken(native: _tte.TokenEmbeddings, pooled: NDArray[np.float32]) -> TokenEmbeddings:
     """The engine's result as arrays; its memory is moved."""
     return TokenEmbeddings(native.take_data(), native.offsets, pooled, native.positions, native.ids, native.origins)
@@ -249,10 +268,27 @@ def checked_array(
     with suppress(Exception):  # What objects of other libraries raise when they are made an array.
         array = value if isinstance(value, np.ndarray) else _from_tensor(value)
     fine = isinstance(array, np.ndarray) and array.ndim == dims and str(array.dtype) in dtypes
+    fine = fine and not isinstance(array, np.ma.MaskedArray)
     if not fine or (rows is not None and len(array) != rows) or (dims == 2 and array.shape[1] == 0):
-        raise _options.refuse(name, value, what + ("" if rows is None else f", {rows} of them"))
+        raise _unfit(name, value, what + ("" if rows is None else f", {rows} of them"), dtypes)
     found: NDArray[Any] = array
     return found if found.flags.c_contiguous else _dense(found, name, what)
+
+
+def _unfit(name: str, value: Any, what: str, dtypes: Sequence[str]) -> _tte.InputError:
+    """The error of an array that is another one: its dtype and shape, and what makes it fit."""
+    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
+    if isinstance(value, (list, tuple)) and dtypes:
+        what += f", as np.array(..., np.{dtypes[-1]}) makes it"
+    if dtype is None or not isinstance(shape, tuple):
+        return _options.refuse(name, value, what)
+    if isinstance(value, np.ma.MaskedArray):
+        what += ", without a mask"
+    elif dtypes and str(dtype).removeprefix("torch.") not in dtypes and getattr(dtype, "kind", "f") in "fiu":
+        cast = f".to(torch.{dtypes[-1]})" if hasattr(value, "detach") else f".astype(np.{dtypes[-1]})"
+        what += f", as {cast} makes it"
+    kind = _files.shown(f"{type(value).__name__} of {dtype} {list(shape)}", 120)
+    return _tte.InputError(f"{name} is a {kind}: it must be {what}.")
 
 
 def _from_tensor(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import html
 import pickle
 import re
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import tte
 from checkpoints import SHAPES, Shape
 from references import noise
@@ -310,3 +312,22 @@ def test_the_demo_shows_media_after_their_text_and_scores_beside_their_bars() ->
     assert page.index("what is up ?") < page.index("<img")
     assert page.count("what is up ?") == 1
     assert re.search(r'class="bar" style="width:3.60em"></span></span><span class="num">0\.900', page)
+
+
+def test_vectors_are_finite_real_numbers(run: Run) -> None:
+    result = run(["a", "b"])
+    rows = result.embeddings
+    for wrong, words in (
+        (rows.astype(np.float64) * 1e300, "other has values that are not finite"),
+        (np.full_like(rows, np.inf), "other has values that are not finite"),
+        (rows.astype(np.complex64), r"complex numbers are not taken"),
+        (torch.from_numpy(rows).to(torch.complex64), r"complex numbers are not taken"),
+        (np.ma.masked_array(rows, True), "masked arrays are not taken"),
+    ):
+        for call in (result.similarity, functools.partial(result.neighbours, 1)):
+            with pytest.raises(tte.InputError, match=words):
+                call(wrong)
+    for fine in (torch.from_numpy(rows).to(torch.bfloat16), torch.from_numpy(rows.copy()).requires_grad_()):
+        np.testing.assert_allclose(result.similarity(fine), result.similarity(), atol=2e-2)
+    for scale in (1e30, 1e-30):
+        np.testing.assert_allclose(result.similarity(rows * np.float32(scale)), result.similarity(), atol=1e-5)

@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -464,6 +464,44 @@ def test_other_files_are_told_from_token_vectors(tmp_path: Path) -> None:
     np.save(tmp_path / "some.npy", np.ones((2, 3), np.float32))
     with pytest.raises(tte.InputError, match=r"some\.npy cannot be read \(it has no some\.offsets\.npy beside it"):
         tte.TokenEmbeddings.load(tmp_path / "some.npy")
+
+
+@pytest.mark.parametrize(
+    ("sets", "why"),
+    [
+        ([np.ones((2, 4))], r"\[0\] is a ndarray of float64 \[2, 4\]: .*\.astype\(np\.float32\)"),
+        ([np.ones((2, 4), ">f4")], r"\[0\] is a ndarray of >f4 .*\.astype\(np\.float32\)"),
+        ([torch.ones(2, 4, dtype=torch.bfloat16)], r"\[0\] is a Tensor of torch\.bfloat16 .*\.to\(torch\.float32\)"),
+        ([[[1.0, 2.0]]], r"\[0\] is \[\[1\.0, 2\.0\]\] \(a list\): .*np\.array\(\.\.\., np\.float32\)"),
+        ([np.ma.masked_array(np.ones((1, 4), np.float32), True)], r"\[0\] is a MaskedArray .*without a mask"),
+        ([np.full((1, 4), np.inf, np.float32)], r"\[0\] has values that are not finite"),
+        (np.ones((2, 4), np.float32), r" is a ndarray of float32 \[2, 4\]: .*one array in brackets"),
+        ((each for each in ()), r" is <generator.*a list of arrays"),
+        ([], r" is an empty list"),
+        (Path("a.npy"), r" is .*a\.npy.*TokenEmbeddings\.load"),
+    ],
+)
+def test_what_is_no_set_of_vectors_is_told_in_a_sentence(sets: Any, why: str) -> None:
+    fine = random_sets([2], 4, 0)
+    for name, call in (("queries", lambda: tte.maxsim(sets, fine)), ("documents", lambda: tte.maxsim(fine, sets))):
+        if not isinstance(sets, Iterator):
+            with pytest.raises(tte.InputError, match=f"^{name}{why}") as error:
+                call()
+            assert ". " not in str(error.value)
+    with pytest.raises(tte.InputError, match=f"^sets{why}"):
+        tte.TokenEmbeddings.of(sets)
+
+
+def test_vectors_that_miss_something_are_told_what() -> None:
+    fine = random_sets([2], 4, 0)
+    with pytest.raises(tte.InputError, match=r"^queries has no pooled vectors \(its `pooled` is None\)"):
+        tte.hybrid(tte.TokenEmbeddings.of([np.ones((2, 4), np.float32)]), fine)
+    with pytest.raises(tte.InputError, match=r"^an origin is 'all': it must be one of 'text'"):
+        fine.only("all")  # type: ignore[arg-type]
+    with pytest.raises(tte.InputError, match=r"^an origin is \['text'\] \(a list\): it must be one of 'text'"):
+        fine.only(["text"])  # type: ignore[arg-type]
+    with pytest.raises(tte.InputError, match="given no origin"):
+        fine.only()
 
 
 def test_arrays_that_do_not_fit_are_refused() -> None:
