@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tte import _command
+from tte import _command, _tte
 
 if TYPE_CHECKING:
     from tte import Embedder, Reasoner, TraceStore, _index
@@ -266,6 +266,7 @@ def parser() -> argparse.ArgumentParser:
     """Build the parser of all commands."""
     raw = argparse.RawDescriptionHelpFormatter
     top = _command.Parser(prog="tte", description=__doc__, formatter_class=raw)
+    top.add_argument("--version", action="version", version=f"tte {_tte.__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
 
     info = commands.add_parser("info", help="what a checkpoint is", epilog=_INFO, formatter_class=raw)

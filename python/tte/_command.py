@@ -12,15 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tte import _files, _interrupt, _options, _text, _tte
+from tte import _decoding, _files, _interrupt, _options, _text, _tte
 from tte._backend import Backend
 from tte._media_limits import DEFAULT_LIMITS, MediaLimits
 
 if TYPE_CHECKING:
     from tte import Reasoner
 
-EXIT_CODES = """exit codes: 0 done; 1 it failed on the way (memory, device, server, nobody reads the output), or nothing
-could be done; 2 what was given cannot be used (an option, a path, a checkpoint, an item); 3 done in part; 130 stopped
+EXIT_CODES = """exit codes: 0 done; 1 it failed on the way (memory, also of --state-bytes, a full disk, device, server,
+nobody reads the output), or nothing could be done; 2 what was given cannot be used (an option, a path, a checkpoint, an
+item); 3 done in part; 130 stopped
 """
 """The one rule of all commands: every --help ends with it, and `exit_code` keeps it."""
 
@@ -74,6 +75,20 @@ count = whole(1, _options.INT32)
 """Read a number of things, from 1."""
 
 
+def decoded(own: str) -> Callable[[str], int | float]:
+    """The reader of a number of the decoding options."""
+
+    def read(text: str) -> int | float:
+        with _wrong_usage():
+            try:
+                number: object = _decoding.kind(own)(text)
+            except ValueError:
+                number = text
+            return _decoding.number(number, own, "it")
+
+    return read
+
+
 def path(text: str) -> Path:
     """Read a path; one that is empty, as an unset variable of a shell leaves it, is not the folder one is in."""
     with _wrong_usage():
@@ -105,16 +120,16 @@ _LOADING: dict[str, dict[str, Any]] = {
         "help": """what the chat template reads, such as '{"enable_thinking": false}'""",
     },
 }  # fmt: skip
-_DECODING: dict[str, tuple[Callable[[str], Any], str]] = {
-    "max_new_tokens": (int, "most tokens of a trace; default: the recipe's, else 512"),
-    "max_think_tokens": (int, "when spent inside <think>, the closing tag is forced"),
-    "temperature": (float, "0 is greedy; default: the recipe's, else 0"),
-    "top_p": (float, "keep the smallest set of tokens with this probability"),
-    "top_k": (int, "keep this many tokens"),
-    "min_p": (float, "keep tokens with at least this fraction of the best one's probability"),
-    "repetition_penalty": (float, "1 is off; default: the recipe's, else the checkpoint's"),
-    "seed": (int, "makes sampling repeatable"),
-    "checkpoint_sampling": (bool, "sample as the checkpoint's generation_config.json says"),
+_DECODING = {
+    "max_new_tokens": "most tokens of a trace; default: the recipe's, else 512",
+    "max_think_tokens": "when spent inside <think>, the closing tag is forced",
+    "temperature": "0 is greedy; default: the recipe's, else 0",
+    "top_p": "keep the smallest set of tokens with this probability",
+    "top_k": "keep this many tokens",
+    "min_p": "keep tokens with at least this fraction of the best one's probability",
+    "repetition_penalty": "1 is off; default: the recipe's, else the checkpoint's",
+    "seed": "makes sampling repeatable",
+    "checkpoint_sampling": "sample as the checkpoint's generation_config.json says",
 }
 _MEMORY: dict[str, tuple[Callable[[str], int], str]] = {
     "replicas": (count, "replicas of each model that share the work; default: one, on several GPUs one on each"),
@@ -173,7 +188,9 @@ def add_reasoner(parser: argparse._ActionsContainer) -> None:
         "--reasoner-key-env", type=name, default="OPENAI_API_KEY", metavar="NAME",
         help="environment variable that has the server's key (OPENAI_API_KEY)",
     )  # fmt: skip
-    parser.add_argument("--reasoner-requests", type=int, default=8, metavar="N", help="requests at the same time (8)")
+    parser.add_argument(
+        "--reasoner-requests", type=whole(1, 256), default=8, metavar="N", help="requests at the same time (8)"
+    )  # fmt: skip
     add_loading(parser, "reasoner")
 
 
@@ -201,9 +218,11 @@ def reasoner(given: Mapping[str, Any], numbers: Mapping[str, Any]) -> Reasoner:
 
 def add_decoding(parser: argparse._ActionsContainer) -> None:
     """Add the options of how traces are written."""
-    for own, (kind, text) in _DECODING.items():
-        value: dict[str, Any] = {"type": kind, "metavar": "N"}
-        option = {"action": "store_const", "const": True} if kind is bool else value
+    for own, text in _DECODING.items():
+        is_flag = own in _decoding.OF_THE_CALL
+        option: dict[str, Any] = (
+            {"action": "store_const", "const": True} if is_flag else {"type": decoded(own), "metavar": "N"}
+        )
         parser.add_argument(flag(own), help=text, **option)
 
 
@@ -309,7 +328,13 @@ _GOES_ON = "; the same command goes on where it was"
 
 def exit_code(error: _tte.Error | OSError) -> int:
     """Whether what was given cannot be used (2), or it failed on the way (1)."""
-    return 2 if isinstance(error, (_tte.InputError, _tte.ModelError, OSError)) else 1
+    if isinstance(error, OSError):
+        return 1 if error.errno in _ON_THE_WAY else 2
+    return 2 if isinstance(error, (_tte.InputError, _tte.ModelError)) else 1
+
+
+_ON_THE_WAY = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What a disk says that takes no more, or that breaks."""
 
 
 def _tolerate_any_stream() -> None:

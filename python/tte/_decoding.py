@@ -58,6 +58,11 @@ def number(value: object, option: str, name: str) -> int | float:
     return checked
 
 
+def kind(option: str) -> type[int] | type[float]:
+    """Whether a number of the decoding options is a whole one."""
+    return float if isinstance(_NUMBERS[option][0], float) else int
+
+
 def generate_options(count: int, recipe: str | None = None, **decoding: Unpack[Decoding]) -> list[_tte.GenerateOptions]:
     """Build the decoding settings of each item and check them; `recipe` is the reasoner's, where there is one."""
     settings: dict[str, Any] = {**decoding}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import fcntl
 import io
@@ -110,7 +111,7 @@ def read_json(path: Path, remedy: str) -> Any:
     Raises `InputError` with path and `remedy`.
     """
     with reading(path, remedy), open_regular(path, _JSON_BYTES) as file:
-        return parse_json(read_bounded(file, _JSON_BYTES))
+        return parse_json(read_bounded(file, _JSON_BYTES).removeprefix(codecs.BOM_UTF8))
 
 
 def hold(folder: Path, refused: str, *, shared: bool = False) -> BinaryIO:
@@ -170,7 +171,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def lines(path: Path, where: str, remedy: str) -> Iterator[tuple[int, bytes]]:
-    """Lines of a file with their numbers, from 1; blank ones are passed over.
+    """Lines of a file with their numbers, from 1; blank ones and the mark that Windows puts in front are passed over.
 
     Raises `InputError` with `where` (the file, as messages name it), the line and `remedy`.
     """
@@ -184,6 +185,8 @@ def lines(path: Path, where: str, remedy: str) -> Iterator[tuple[int, bytes]]:
                 return
             if len(line) > _LINE_BYTES:
                 raise _tte.InputError(f"{where}, line {number} has over {_LINE_BYTES} bytes: {remedy}.")
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
             if line.strip():
                 yield number, line
 

@@ -208,12 +208,16 @@ class _Part:
         self._dim = dim
         self._count = 0  # Of rows: those of what changed since are among them.
         self.done: dict[_Key, tuple[int, str | None]] = {}
-        if self._about.is_file():
+        if self._has_rows():
             _require_same(_files.read_json(self._about, _BEGIN), settings, folder)
-        else:
+        else:  # Traces are found by their own settings.
             _replace(self._about, json.dumps(settings))
         self._read()
         self.traces = None if settings["reasoner"] is None else TraceStore(self._stored)
+
+    def _has_rows(self) -> bool:
+        with _files.reading(self._names, _BEGIN):
+            return self._rows.is_file() and self._names.is_file() and b"\n" in self._names.read_bytes()
 
     def _read(self) -> None:
         whole = self._rows.stat().st_size // (4 * self._dim) if self._rows.is_file() else 0
@@ -272,11 +276,19 @@ def _require_same(kept: Any, settings: Mapping[str, Any], folder: Path) -> None:
     if kept == now:
         return
     kept = kept if isinstance(kept, dict) else {}
-    other = ", ".join(name for name in sorted({*kept, *now}) if kept.get(name) != now.get(name))
+    other = "; ".join(
+        f"{name} {_setting(kept.get(name))}, now {_setting(now.get(name))}"
+        for name in sorted({*kept, *now})
+        if kept.get(name) != now.get(name)
+    )
     raise _tte.InputError(
-        f"{_text.shown_path(folder)} has rows of other settings ({_text.shortened(other, 120)}): give those again, or "
+        f"{_text.shown_path(folder)} has rows of other settings ({_text.shortened(other, 200)}): give those again, or "
         "remove the folder."
     )
+
+
+def _setting(value: Any) -> str:
+    return "not given" if value is None else _text.shown(value, 60)
 
 
 def _replace(file: Path, text: str) -> None:
@@ -392,4 +404,4 @@ def _document(file: Path) -> Pages:
 
 def _line(line: bytes, place: str, is_json: bool) -> Any:
     with _files.reading(place, "each line is an item as JSON" if is_json else "write it in UTF-8", place):
-        return _files.parse_json(line) if is_json else line.decode("utf-8-sig").rstrip("\r\n")
+        return _files.parse_json(line) if is_json else line.decode().rstrip("\r\n")

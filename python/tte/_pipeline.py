@@ -292,6 +292,10 @@ def _think_modes(think: Any, count: int) -> tuple[list[_tte.ThinkMode], list[_tt
     named = {"queries": _tte.ThinkMode.QUERIES, "recipe": _tte.ThinkMode.RECIPE}
     if isinstance(think, str) and think in named:
         return [named[think]] * count, [], None
+    if isinstance(think, type) and issubclass(think, AutoThink):
+        raise _tte.InputError(
+            "think is the class tte.AutoThink: call it, as in think=tte.AutoThink(targets=corpus.embeddings)."
+        )
     if isinstance(think, AutoThink) or callable(think):
         return [_tte.ThinkMode.AUTO] * count, [], think
     if isinstance(think, str) and think == "auto":

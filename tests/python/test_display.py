@@ -261,6 +261,7 @@ def test_the_margin_decides_what_is_reasoned_about(run: Run) -> None:
         (tte.AutoThink(targets.embeddings[:, :9]), "9 dimensions"),
         (tte.AutoThink(targets.embeddings[:1]), "1 vectors"),
         ("auto", r"tte\.AutoThink\(targets="),
+        (tte.AutoThink, r"think is the class tte\.AutoThink: call it"),
     ]:
         with pytest.raises(tte.InputError, match=words):
             run(texts, think=think)

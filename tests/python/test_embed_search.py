@@ -21,7 +21,7 @@ from PIL import Image
 from pyarrow import parquet
 from references import noise
 from safetensors.torch import load_file, save_file
-from tte import _index, _pages
+from tte import __main__, _index, _pages
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".parquet"])
@@ -84,7 +84,7 @@ def test_a_bad_file_takes_nothing_with_it(
     good.save("a.png")
     good.save("page.pdf")
     Path("bom.txt").write_bytes("\ufeffa cat\r\n\r\na dog".encode())
-    Path("lists.jsonl").write_bytes(b'[{"type": "text", "text": "a"}]\n\n"b"\n')
+    Path("lists.jsonl").write_bytes(b'\xef\xbb\xbf[{"type": "text", "text": "a"}]\n\n"b"\n')
     bad: dict[str, bytes] = {
         "b.png": b"nothing", "b.mp4": b"nothing", "b.pdf": b"%PDF nothing", "no.pdf": b"nothing", "empty.pdf": b"",
         "key.jsonl": b'{"colour": "red"}\n', "number.jsonl": b"5\n", "null.jsonl": b"null",
@@ -191,6 +191,15 @@ def test_adapters_and_heads_embed_files(
     assert run(capsys, "search", tmp_path / "a.npy", "the cat").startswith("1.0000  ")
 
 
+def leave_a_row(part: Path, settings: dict[str, object]) -> None:
+    """What a call of these settings leaves that was stopped after a row."""
+    part.mkdir(exist_ok=True)
+    (part / "settings.json").write_text(json.dumps(settings))
+    (part / "rows.f32").write_bytes(bytes(4 * 192))
+    row = {"index": 0, "name": "an earlier file", "state": "", "error": None, "dim": 192}
+    (part / "rows.jsonl").write_text(json.dumps(row) + "\n")
+
+
 @pytest.mark.parametrize("role", ["", "reasoner_"])
 def test_vectors_of_another_recipe_are_not_mixed(role: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("the red circle")
@@ -199,11 +208,10 @@ def test_vectors_of_another_recipe_are_not_mixed(role: str, capsys: pytest.Captu
     option = f"--{role.replace('_', '-')}recipe"
     command = ["embed", tmp_path / "a.txt", "-o", tmp_path / "a.npy", "--reasoner", "nano", option, recipe]
     run(capsys, *command)
-    (tmp_path / "a.npy.part").mkdir()
     about = json.loads((tmp_path / "a.json").read_text())
-    (tmp_path / "a.npy.part" / "settings.json").write_text(json.dumps(about["settings"]))
+    leave_a_row(tmp_path / "a.npy.part", about["settings"])
     recipe.write_text(json.dumps({"extends": "raw", "instruction": "Look again."}))
-    assert f"other settings ({role}recipe_digest)" in run(capsys, *command, code=2)
+    assert f"other settings ({role}recipe_digest '" in run(capsys, *command, code=2)
     assert "does not have the recipe any more" in run(capsys, "search", tmp_path / "a.npy", "a circle", code=2)
     recipe.write_text(json.dumps({"extends": "raw", "instruction": "Look.", "description": "The same."}))
     run(capsys, *command)
@@ -216,12 +224,11 @@ def test_traces_of_another_reasoner_are_not_mixed(capsys: pytest.CaptureFixture[
     command = ["embed", tmp_path / "a.txt", "-o", tmp_path / "a.npy", "--reasoner", tmp_path / "mine"]
     run(capsys, *command)
     about = json.loads((tmp_path / "a.json").read_text())
-    (tmp_path / "a.npy.part").mkdir()
-    (tmp_path / "a.npy.part" / "settings.json").write_text(json.dumps(about["settings"]))
+    leave_a_row(tmp_path / "a.npy.part", about["settings"])
     weights = load_file(tmp_path / "mine" / "model.safetensors")
     name = next(name for name, tensor in weights.items() if tensor.is_floating_point())
     save_file({**weights, name: weights[name] + 1}, tmp_path / "mine" / "model.safetensors", metadata={"format": "pt"})
-    assert "other settings (reasoner_fingerprint)" in run(capsys, *command, code=2)
+    assert "other settings (reasoner_fingerprint {" in run(capsys, *command, code=2)
     assert "is not the model any more" in run(capsys, "search", tmp_path / "a.npy", "a circle", code=2)
 
 
@@ -237,9 +244,9 @@ def test_how_traces_are_written_is_kept_with_the_vectors(capsys: pytest.CaptureF
     settings = json.loads((tmp_path / "a.json").read_text())["settings"]
     assert (settings["max_new_tokens"], settings["temperature"], settings["seed"]) == (2, 0.5, 3)
     run(capsys, "search", tmp_path / "a.npy", "a circle")
-    (tmp_path / "a.npy.part").mkdir()
-    (tmp_path / "a.npy.part" / "settings.json").write_text(json.dumps(settings))
-    assert "other settings" in run(capsys, *command, "--max-new-tokens", "3", code=2)
+    leave_a_row(tmp_path / "a.npy.part", settings)
+    told = run(capsys, *command, "--max-new-tokens", "3", code=2)
+    assert "other settings (max_new_tokens 2, now 3; seed 3, now not given; temperature 0.5, now not given): " in told
     alone = ["embed", tmp_path / "a.txt", "-o", tmp_path / "b.npy", "--seed", "3"]
     assert "--seed is given without --reasoner" in run(capsys, *alone, code=2)
 
@@ -274,10 +281,11 @@ def test_rows_of_another_side_or_model_are_not_mixed(capsys: pytest.CaptureFixtu
     out, part = tmp_path / "a.npy", tmp_path / "a.npy.part"
     run(capsys, "embed", tmp_path / "a.txt", "-o", out)
     settings = json.loads((tmp_path / "a.json").read_text())["settings"]
-    part.mkdir()
     for other in ({"side": "query"}, {"fingerprint": {"cpu": "another"}}, {"quantization": "int8"}):
-        (part / "settings.json").write_text(json.dumps({**settings, **other}))
-        assert f"other settings ({next(iter(other))})" in run(capsys, "embed", tmp_path / "a.txt", "-o", out, code=2)
+        leave_a_row(part, {**settings, **other})
+        message = run(capsys, "embed", tmp_path / "a.txt", "-o", out, code=2)
+        (name, was), now = next(iter(other.items())), settings[next(iter(other))]
+        assert f"other settings ({name} {was!r}, now {'not given' if now is None else repr(now)[:9]}" in message
     (part / "settings.json").write_text(json.dumps(settings))
     (part / "mine").write_text("mine")
     run(capsys, "embed", tmp_path / "a.txt", "-o", out)
@@ -454,9 +462,45 @@ def test_files_whose_names_are_not_utf8(tmp_path: Path, capsys: pytest.CaptureFi
     assert "\\xff.png" in run(capsys, "search", out, "cat")
 
 
+@pytest.mark.parametrize(
+    "refused",
+    [("temperature", "nan"), ("temperature", "inf"), ("top-p", "7"), ("seed", "-1"), ("seed", "x"), ("min-p", "9"),
+     ("max-new-tokens", "0"), ("repetition-penalty", "0"), ("max-think-tokens", "-1"), ("top-k", "1.5"),
+     ("reasoner-requests", "0")],
+)  # fmt: skip
+def test_options_are_checked_before_anything_is_written(
+    refused: tuple[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "a.txt").write_text("the red circle")
+    name, value = refused
+    command = ["embed", str(tmp_path / "a.txt"), "-o", str(tmp_path / "a.npy"), "--reasoner", "nano"]
+    with pytest.raises(SystemExit) as ended:
+        __main__.main([*command, f"--{name}", value])
+    assert ended.value.code == 2
+    assert f"argument --{name}: it is " in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_what_is_left_without_rows_is_in_nobodys_way(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("the red circle")
+    command = ["embed", tmp_path / "a.txt", "-o", tmp_path / "a.npy"]
+    gone = ["--reasoner", "http://127.0.0.1:9/v1", "--reasoner-model", "x"]
+    assert "127.0.0.1:9" in run(capsys, *command, *gone, code=1)
+    run(capsys, *command)
+    part = tmp_path / "a.npy.part"
+    assert not part.exists()
+    for settings, row in (('{"top_p": 7}', b""), ('{"top_p": NaN}', b""), ("{", b'{"index": 0, "na')):
+        part.mkdir()
+        (part / "settings.json").write_text(settings)
+        (part / "rows.f32").write_bytes(bytes(4 * 192))
+        (part / "rows.jsonl").write_bytes(row)
+        run(capsys, *command)
+        assert not part.exists()
+
+
 def test_a_disk_that_takes_no_more_is_named(tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text("a cat\n" * 20)
     command = f"ulimit -f 4; trap '' XFSZ; exec {sys.executable} -m tte embed words.txt -o words.npy"
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, check=False, capture_output=True, text=True)
-    assert done.returncode == 2
+    assert done.returncode == 1
     assert done.stderr.startswith("error: 'words.npy.part/rows.f32' cannot be used (File too large)")

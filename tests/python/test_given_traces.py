@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tte
+from tte import _files
 
 ROWS = [
     {"id": "a", "trace": "<think>it is</think> red"},
@@ -86,6 +87,20 @@ def test_fields_may_lie_within_others(tmp_path: Path, suffix: str) -> None:
 def test_rows_that_cannot_be_used_are_named(tmp_path: Path, rows: list[Any], words: str) -> None:
     with pytest.raises(tte.InputError, match=words):
         tte.read_traces(write(tmp_path / "t.jsonl", rows))
+
+
+def test_the_mark_in_front_of_a_text_file_is_no_part_of_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.jsonl", ROWS)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert list(tte.read_traces(path)) == ["a", "7"]
+    with tte.TraceStore(tmp_path / "a.sqlite") as store, tte.TraceStore(tmp_path / "b.sqlite") as other:
+        store.think(tte.Reasoner("nano"), "a cat", max_new_tokens=2, progress=False)
+        store.export(tmp_path / "export.jsonl")
+        export = (tmp_path / "export.jsonl").read_bytes()
+        (tmp_path / "export.jsonl").write_bytes(b"\xef\xbb\xbf" + export)
+        assert other.merge(tmp_path / "export.jsonl") == 1
+    (tmp_path / "about.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert _files.read_json(tmp_path / "about.json", "") == {"a": 1}
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

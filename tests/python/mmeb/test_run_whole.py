@@ -302,7 +302,7 @@ def test_a_full_disk_ends_the_run_and_is_named(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        assert run(tmp_path / "data", out, *tasks) == 2
+        assert run(tmp_path / "data", out, *tasks) == 1
     (error,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
     assert error.startswith(f"error: the disk is full at '{out}/image/")
     assert "free some space and give the same command again" in error

@@ -90,7 +90,7 @@ def _scores(folder: Path, name: str) -> dict[str, Any] | str:
     try:
         with _files.open_regular(folder / name / "score.json", _MOST_BYTES) as file:
             data = _files.read_bounded(file, _MOST_BYTES)
-        found = json.loads(data.decode("utf-8"))
+        found = json.loads(data.decode("utf-8-sig"))
     except FileNotFoundError:
         return "FILE_N/A"
     except (json.JSONDecodeError, RecursionError):
