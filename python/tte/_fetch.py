@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import urllib.parse
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tte import _text, _tte
@@ -28,11 +29,12 @@ def fetch(url: str, name: str) -> bytes:
     import urllib.request
 
     where = f"{name}: {_text.shown(without_secrets(url))}"
+    address = _address(url, where)
     until = time.monotonic() + SECONDS
     headers = {"User-Agent": f"tte/{_tte.__version__}", "Accept": "image/*"}
     data = bytearray()
     try:
-        request = urllib.request.Request(url, headers=headers)
+        request = urllib.request.Request(address, headers=headers)
         with _opener().open(request, timeout=_SILENCE) as answer:
             while chunk := answer.read1(_CHUNK):
                 data += chunk
@@ -47,13 +49,39 @@ def fetch(url: str, name: str) -> bytes:
     return bytes(data)
 
 
+def _address(url: str, where: str) -> str:
+    """The address as servers take it: letters beyond ASCII and spaces encoded, as browsers do it."""
+    try:
+        parts = urllib.parse.urlsplit(url.strip())
+        host, number = parts.hostname or "", None
+        if "@" in parts.netloc:
+            raise ValueError("user names and passwords in addresses are not taken")
+        if not host:
+            raise ValueError("it names no host")
+        name = f"[{host}]" if ":" in host else host if host.isascii() else host.encode("idna").decode()
+        with suppress(ValueError):  # Which may quote a password.
+            port = parts.port
+            number = "" if port is None else f":{port}"
+        if number is None:
+            raise ValueError("its port is no number from 0 to 65535")
+    except ValueError as error:
+        why = "its host's name is none" if isinstance(error, UnicodeError) else _text.shortened(str(error), 120)
+        raise _tte.InputError(f"{where} cannot be downloaded ({why}): check the address.") from error
+    path, query = (urllib.parse.quote(each, safe=_KEPT) for each in (parts.path, parts.query))
+    return urllib.parse.urlunsplit((parts.scheme, name + number, path, query, ""))
+
+
+_KEPT = "%/:?#[]@!$&'()*+,;=~|"
+
+
 def without_secrets(url: str) -> str:
     """An address for messages: no user, password or query."""
     try:
         parts = urllib.parse.urlsplit(url)
+        _ = parts.port  # Which raises where a password with a slash stands in its place.
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     except ValueError:
-        return url.partition("?")[0]
+        return url.partition("?")[0].rpartition("@")[2]
 
 
 def _opener() -> urllib.request.OpenerDirector:

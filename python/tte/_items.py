@@ -198,6 +198,9 @@ class Walk(Sources):
             return self.from_dict(item)
         if _all_have(item, "role"):
             return Item(turns=self.turns(item))
+        if isinstance(item, (np.ndarray, np.void)) and item.dtype.names:
+            fields = _text.shown(list(item.dtype.names))
+            self.fail(f" is a numpy record array with the fields {fields}: give one of its columns, or a dict per row.")
         if isinstance(item, np.ndarray) and item.ndim == 4 and item.shape[0] != 1:
             self.several_images(item.shape)
         found = None if is_array(item) else _elements(item, self.name)

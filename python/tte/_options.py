@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set, Sized
 from contextlib import contextmanager, suppress
+from decimal import Decimal
 from itertools import islice
 from numbers import Integral, Real
 from typing import Any, Literal, TypeVar
@@ -35,11 +36,14 @@ T = TypeVar("T")
 
 
 def is_absent(value: object) -> bool:
-    """Whether a value of a record says that there is none: None, NaN, pandas' NA and NaT."""
+    """Whether a value of a record says that there is none: None, NaN, NaT, pandas' NA; in an array or not."""
+    value = _scalar(value)  # Of numpy's NaT it is None.
     if isinstance(value, float):
         return math.isnan(value)  # Of the number itself, whatever a subclass says of it.
     if isinstance(value, np.floating):
         return bool(np.isnan(value))
+    if isinstance(value, Decimal):
+        return value.is_nan()
     return value is None or type(value).__name__ in ("NAType", "NaTType")
 
 
@@ -47,6 +51,14 @@ def refuse(name: str, value: object, what: str) -> _tte.InputError:
     """Make the error of an argument that cannot be used; `what` it must be."""
     kind = "" if value is None or isinstance(value, (str, bool, int, float)) else f" (a {type(value).__name__})"
     return _tte.InputError(f"{name} is {_text.shown(value)}{kind}: it must be {what}.")
+
+
+def attribute(value: object, name: str) -> Any:
+    """What an object has under a name, or None; objects of other libraries may do anything when they are asked."""
+    try:
+        return getattr(value, name, None)
+    except Exception:
+        return None
 
 
 def _scalar(value: object) -> object:

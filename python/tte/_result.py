@@ -193,7 +193,7 @@ def vectors_of(given: Any, name: str) -> NDArray[np.float32]:
 
 def _never(given: Any) -> str:
     kind = "masked arrays" if isinstance(given, np.ma.MaskedArray) else ""
-    kind = "complex numbers" if "complex" in str(getattr(given, "dtype", "")) else kind
+    kind = "complex numbers" if "complex" in str(_options.attribute(given, "dtype")) else kind
     return kind and f" ({kind} are not taken)"
 
 

@@ -237,7 +237,7 @@ def joined(sets: Any, name: str) -> TokenEmbeddings:
     several = f"a tte.TokenEmbeddings, or a list of arrays {what}"
     if isinstance(sets, (str, os.PathLike)):
         raise _options.refuse(name, sets, f"{several}: tte.TokenEmbeddings.load reads files")
-    if getattr(sets, "ndim", None) == 2:
+    if isinstance(_options.attribute(sets, "ndim"), int) and sets.ndim == 2:
         raise _unfit(name, sets, f"{several}, with one array in brackets", ())
     arrays = [
         checked_array(each, f"{name}[{i}]", what, 2, ("float16", "float32"))
@@ -277,7 +277,7 @@ def checked_array(
 
 def _unfit(name: str, value: Any, what: str, dtypes: Sequence[str]) -> _tte.InputError:
     """The error of an array that is another one: its dtype and shape, and what makes it fit."""
-    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
+    dtype, shape = _options.attribute(value, "dtype"), _options.attribute(value, "shape")
     if isinstance(value, (list, tuple)) and dtypes:
         what += f", as np.array(..., np.{dtypes[-1]}) makes it"
     if dtype is None or not isinstance(shape, tuple):

@@ -9,6 +9,7 @@ import json
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from command_line import run
 from items import BASE64, PIXELS, png, same
 from PIL import Image
 from references import noise
-from tte import _content, _fetch
+from tte import _content, _fetch, _items
 
 
 @pytest.fixture(scope="module")
@@ -323,7 +324,11 @@ def test_images_from_the_web_only_where_they_are_allowed(
         f"{server}/to/{server}/to/{server}/gone": "Not Found",
         f"{server}/endless": "over 1048576 bytes",
         "http://[::1": "cannot be downloaded",
-        "http://user:secret@127.0.0.1:1/x?key=secret": "cannot be downloaded",
+        "http://user:secret@127.0.0.1:1/x?key=secret": "user names and passwords in addresses are not taken",
+        "http://user:secret/x@127.0.0.1/": "its port is no number from 0 to 65535",
+        "http://127.0.0.1:99999/x": "its port is no number from 0 to 65535",
+        "http:///x": "it names no host",
+        f"http://{'ä' * 64}.example/x": "its host's name is none",
     }.items():
         with pytest.raises(tte.InputError, match=words) as caught:
             processor({"image": address}, allow_urls=True)
@@ -334,3 +339,37 @@ def test_images_from_the_web_only_where_they_are_allowed(
 def test_long_base64_has_white_space_anywhere(processor: tte.Processor) -> None:
     spread = " \n".join(BASE64[i : i + 3] for i in range(0, len(BASE64), 3))
     assert same(processor({"image": "data:image/png;base64," + spread}), processor({"image": png()}))
+
+
+def test_addresses_have_any_letters() -> None:
+    for given, sent in (
+        ("http://a.example/ä b.png?q=ü x&r=%20#top", "http://a.example/%C3%A4%20b.png?q=%C3%BC%20x&r=%20"),
+        ("https://bücher.example:8443/", "https://xn--bcher-kva.example:8443/"),
+        ("http://[::1]:80/a", "http://[::1]:80/a"),
+    ):
+        assert _fetch._address(given, "item 0") == sent
+
+
+@pytest.mark.parametrize(
+    "absent",
+    [
+        None,
+        float("nan"),
+        Decimal("NaN"),
+        np.datetime64("NaT"),
+        np.timedelta64("NaT"),
+        np.array(np.nan),
+        np.float16("nan"),
+    ],
+    ids=repr,
+)
+def test_what_says_that_there_is_none_is_left_out(absent: Any) -> None:
+    assert _items.read({"text": "a", "image": absent, "unknown": absent}, "item 0") == _items.read("a", "item 0")
+
+
+def test_record_arrays_are_no_images(processor: tte.Processor) -> None:
+    rows = np.array([("a", 1)], dtype=[("text", "U5"), ("n", int)])
+    for given in (rows, rows.view(np.recarray), rows[0]):
+        with pytest.raises(tte.InputError, match=r"is a numpy record array with the fields \['text', 'n'\]: give one"):
+            processor(given)
+    assert same(processor(rows["text"][0]), processor("a"))
