@@ -75,6 +75,11 @@ count = whole(1, _options.INT32)
 """Read a number of things, from 1."""
 
 
+def count_or_all(text: str) -> int:
+    """Read a number of things, from 1, or -1, which stands for all of them."""
+    return -1 if text == "-1" else count(text)
+
+
 def decoded(own: str) -> Callable[[str], int | float]:
     """The reader of a number of the decoding options."""
 
@@ -347,9 +352,13 @@ def _tolerate_any_stream() -> None:
             stream.reconfigure(errors="replace")
 
 
-def told(error: Exception, *, resumes: bool = False) -> str:
-    """An error as a sentence, whether it is ours or the system's; not longer, whatever paths are in it."""
-    return sentence(error, resumes) if isinstance(error, OSError) else _text.shortened(str(error), 450)
+def told(error: Exception, *, resumes: bool = False, of: str = "") -> str:
+    """An error as a sentence, whether it is ours or the system's; not longer, whatever paths are in it.
+
+    With `of`, a name that stands before the sentence already, it does not begin with that.
+    """
+    said = sentence(error, resumes) if isinstance(error, OSError) else _text.shortened(str(error), 450)
+    return said.removeprefix(f"{of}: ") if of else said
 
 
 def sentence(error: OSError, resumes: bool = False) -> str:

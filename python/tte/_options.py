@@ -168,7 +168,10 @@ def optional(check: Callable[..., T], value: object, name: str, *limits: Any) ->
 
 def recipe(value: object) -> str:
     """Check the `recipe` argument; "" where there is none."""
-    return "" if value is None else _text.utf8(_text.path(value, "recipe"), "recipe")
+    if value is None:
+        return ""
+    given = _text.path(value, "recipe")
+    return _text.utf8(str(_text.expanded(given, "recipe")) if given.startswith("~") else given, "recipe")
 
 
 def choice(value: object, name: str, choices: Mapping[str, T]) -> T:

@@ -238,8 +238,6 @@ def pages(
     password = _options.text(password, "password")
     name = "document.pdf" if isinstance(document, (bytes, bytearray, memoryview)) else _name_of(document)
     opened, count = _open(document, name, password)
-    if count == 0:
-        raise _tte.InputError(f"{name} has no pages.")
     return Pages._of(opened, name, dpi, range(1, count + 1) if pages is None else _numbers(pages, count, name))
 
 
@@ -256,7 +254,10 @@ def _numbers(given: Any, count: int, name: str) -> list[int]:
     for value in _options.iterated(given, "pages", "the number of a page, or a list of them"):
         if len(numbers) == 10 * count:
             raise _tte.InputError(f"pages names more than {len(numbers)} pages: {name} has {count}.")
-        number = _options.count(value, "a number in pages")
+        try:
+            number = _options.whole(value, "pages", -_options.INT64)
+        except _tte.InputError:
+            raise _options.refuse("pages", value, "the number of a page, from 1, or a list of them") from None
         if not 1 <= number <= count:
             raise _tte.InputError(f"{name} has no page {number}: its pages are 1 to {count}.")
         numbers.append(number)
@@ -271,10 +272,12 @@ def _open(document: Any, name: str, password: str | None) -> tuple[_Document, in
         raise _tte.InputError(f"{name} is empty (0 bytes): give a PDF document.")
     opened = _Document(data, password)
     kind, rest = opened.ask(name)
-    if kind == "N":
+    if kind == "N" and rest != b"0":
         return opened, int(rest)
     why = rest.decode(errors="replace")
-    if "password" in why.lower():
+    if kind == "N" or why.endswith(_NO_ERROR):
+        what = "has no pages: give a document that has some"
+    elif "password" in why.lower():
         what = "is encrypted: give its password" if password is None else "has another password: check it"
     elif b"%PDF" not in data[:1024]:
         what = "is not a PDF document: give one"
@@ -283,8 +286,13 @@ def _open(document: Any, name: str, password: str | None) -> tuple[_Document, in
     raise _tte.InputError(f"{name} {what}.")
 
 
-def _read(path: str | os.PathLike[str]) -> bytes:
+_NO_ERROR = "(PDFium: Success)."
+"""What PDFium says of a document that is whole and that it does not open all the same, since it has no page."""
+
+
+def _read(given: str | os.PathLike[str]) -> bytes:
     """The bytes of a regular file; never waits for a pipe."""
+    path = _text.expanded(given, "document")
     where = _text.shown_path(path)
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY), "rb") as file:

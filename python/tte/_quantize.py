@@ -36,7 +36,7 @@ def quantize(
         ModelError: the checkpoint does not fit, is rounded already, or is an embedding head (round its base).
 
     """
-    target = Path(_text.path(folder, "folder")).expanduser()
+    target = _text.expanded(folder, "folder")
     bits = _options.quantization(quantization)
     if bits == "none":
         raise _options.refuse("quantization", quantization, '"int8" or "int4"')

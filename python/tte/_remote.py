@@ -153,6 +153,18 @@ def _json(extra: object) -> str:
     if not isinstance(extra, Mapping):
         raise _options.refuse("extra", extra, "a dict with further fields of the request, or None")
     try:
-        return json.dumps(dict(extra), allow_nan=False)
+        given = dict(extra)
+        written = json.dumps(given, allow_nan=False)
+        _require_texts_as_keys(given)
+        return written
     except Exception:  # A mapping of the caller's own may raise anything.
         raise _options.refuse("extra", extra, "a dict that JSON can write") from None
+
+
+def _require_texts_as_keys(value: object) -> None:
+    """Raise `TypeError` where JSON would make a text of what is none: two keys could become one."""
+    if isinstance(value, Mapping) and not all(isinstance(key, str) for key in value):
+        raise TypeError
+    if isinstance(value, (Mapping, list, tuple)):
+        for each in value.values() if isinstance(value, Mapping) else value:
+            _require_texts_as_keys(each)

@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -62,6 +63,17 @@ def shortened(text: str, limit: int = _SHOWN) -> str:
 def shown_path(path: str | bytes | os.PathLike[Any]) -> str:
     """A path in a message: on one line, writable as UTF-8, not longer than 160 letters."""
     return shown(os.fsdecode(path), 160)[1:-1]
+
+
+def expanded(value: Any, name: str) -> Path:
+    """The :func:`path` that a caller gave, with the home folder in place of "~"."""
+    given = Path(path(value, name))
+    try:
+        return given.expanduser()
+    except RuntimeError:
+        raise _tte.InputError(
+            f"{name} {shown_path(given)} begins with a home folder that does not exist: give the whole path."
+        ) from None
 
 
 def path(value: Any, name: str, error: type[_tte.Error] = _tte.InputError) -> str:

@@ -306,9 +306,7 @@ _SIDE = {"offsets": "int64", "pooled": "float32", "positions": "int64", "ids": "
 
 
 def _target(path: Any) -> Path:
-    target = Path(_text.path(path, "path"))
-    with suppress(RuntimeError):
-        target = target.expanduser()
+    target = _text.expanded(path, "path")
     if target.suffix not in (".npy", ".parquet"):
         raise _tte.InputError(f"{_text.shown_path(target)} ends in neither .npy nor .parquet: name the file so.")
     return target

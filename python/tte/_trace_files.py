@@ -193,7 +193,7 @@ def check_export(path: PathLike) -> Path:
 
     Raises `InputError` for a name that is neither JSONL nor parquet and for a folder that does not exist.
     """
-    target = expanded(path, "the export")
+    target = _text.expanded(path, "the export")
     name = _text.shown_path(target)
     if target.suffix not in WRITERS:
         raise _tte.InputError(f"{name} ends in neither .jsonl nor .parquet: name the export so.")
@@ -204,17 +204,6 @@ def check_export(path: PathLike) -> Path:
         if target.is_dir():
             raise _tte.InputError(f"{name} is a folder: give the export another name.")
     return target
-
-
-def expanded(path: object, name: str) -> Path:
-    """The path that a caller gave, with the home folder in place of "~"."""
-    given = Path(_text.path(path, name))
-    try:
-        return given.expanduser()
-    except RuntimeError:
-        raise _tte.InputError(
-            f"{name} {_text.shown_path(given)} begins with a home folder that does not exist: give the whole path."
-        ) from None
 
 
 @named
@@ -241,7 +230,7 @@ def read_traces(
         >>> tte.think_then_embed(items, think=[traces.get(name) for name in names])               # doctest: +SKIP
 
     """
-    source = expanded(path, "the file of traces")
+    source = _text.expanded(path, "the file of traces")
     name = _text.shown_path(source)
     fields = [_options.string(key, "key"), _options.string(text, "text"), _options.text(thinking, "thinking")]
     if source.suffix not in READERS:
@@ -249,12 +238,11 @@ def read_traces(
     rows = READERS[source.suffix](source, "fetch it again")
     found: dict[str, _tte.Trace] = {}
     number = 0
-    has_texts = False
+    has_texts = has_thinking = False
     for number, row in enumerate(rows, start=1):
         known, words, split_off = (None if field is None else _at(row, field, None) for field in fields)
-        has_texts = has_texts or any(
-            _at(row, field, _ABSENT) is not _ABSENT for field in fields[1:] if field is not None
-        )
+        has_text, has_split = (field is not None and _at(row, field, _ABSENT) is not _ABSENT for field in fields[1:])
+        has_texts, has_thinking = has_texts or has_text or has_split, has_thinking or has_split
         where = f"{name}, row {number}"
         if not isinstance(known, (str, int)) or isinstance(known, bool) or known == "":
             raise _tte.InputError(
@@ -273,6 +261,8 @@ def read_traces(
             raise _tte.InputError(f"{where} has the key {_text.shown(known)} of an earlier row: keep one of them.")
     if number and not has_texts:
         raise _tte.InputError(f"{name} has no row with a {_text.shown(text)}: name the field of texts.")
+    if number and thinking is not None and not has_thinking:
+        raise _tte.InputError(f"{name} has no row with a {_text.shown(thinking)}: name the field of thinking.")
     if number and not found:
         _text.warn(f"{name} has no trace: the {_text.shown(text)} of all {number} rows is null.")
     return found

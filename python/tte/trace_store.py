@@ -20,7 +20,7 @@ from tte import _content, _decoding, _files, _items, _options, _text, _tte
 from tte._inputs import Item, prepare
 from tte._keywords import named
 from tte._media_limits import DEFAULT_LIMITS
-from tte._models import Reasoner
+from tte._models import Embedder, Reasoner
 from tte._options import PathLike
 from tte._trace_files import (
     COMPLETE,
@@ -31,7 +31,6 @@ from tte._trace_files import (
     WRITERS,
     check_export,
     check_record,
-    expanded,
     is_key,
     key_bytes,
     row_of,
@@ -160,7 +159,12 @@ class TraceStore:
     """
 
     def __init__(self, path: PathLike, *, read_only: bool = False) -> None:
-        self.path = expanded(path, "the trace store's path")
+        self.path = _text.expanded(path, "the trace store's path")
+        if self.path.name == ":memory:":
+            raise _tte.InputError(
+                "the trace store's path is ':memory:': a trace store is a file, which several processes may open; give "
+                "one in a temporary folder."
+            )
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._read_only = read_only = _options.flag(read_only, "read_only")
@@ -262,10 +266,14 @@ class TraceStore:
 
         """
         try:
+            if isinstance(reasoner, Embedder):
+                raise TypeError
             described = reasoner.model
         except Exception:
             raise _options.refuse("reasoner", reasoner, "a tte.Reasoner") from None
         _options.one_task(task, side)
+        if content is not None and not isinstance(content, Mapping):
+            raise _options.refuse("content", content, "an item's canonical form, as JSON has it")
         body = {
             "item": _content.canonical(item) if content is None else content,
             "instruction": _options.text(instruction, "instruction"),
@@ -328,6 +336,7 @@ class TraceStore:
             check_record(record, where)
         except (AttributeError, TypeError, ValueError, _tte.InputError) as error:
             why = str(error).removeprefix(where).strip(" :.") if isinstance(error, _tte.InputError) else "its bytes"
+            why = why.removeprefix("is damaged: ").removesuffix(f"; {EXPORT_AGAIN}")
             raise _tte.InputError(
                 f"{where} is damaged ({_files.shown(why, 160)}): `python -m tte.mmeb traces --drop-damaged --traces "
                 "FILE` removes such traces, and they are written again."
@@ -564,11 +573,12 @@ class TraceStore:
 
         """
         self._require_writable()
-        source = expanded(path, "the export")
+        source = _text.expanded(path, "the export")
         name = _text.shown_path(source)
         with _files.reading(source, "give an export (.jsonl, .parquet) or a trace store"):
             if not source.is_file():
-                raise _tte.InputError(f"{name} does not exist: give an export (.jsonl, .parquet) or a trace store.")
+                what = "is not a file" if source.exists() else "does not exist"
+                raise _tte.InputError(f"{name} {what}: give an export (.jsonl, .parquet) or a trace store.")
         if reader := READERS.get(source.suffix):
             return self._take(reader(source, EXPORT_AGAIN), source)
         with TraceStore(source, read_only=True) as other:

@@ -46,11 +46,14 @@ WRONG: dict[str, list[list[str]]] = {
     "tte.mmeb traces": [["--traces", "t.sqlite"], ["--traces", "t.sqlite", "--reasoner", "nano"],
                         ["--traces", "t.sqlite", "--reasoner", "nano", "--data", "nope"],
                         ["--traces", "t.sqlite", "--import", "nope.jsonl"],
-                        ["--traces", "t.sqlite", "--export", "nope.csv"]],
+                        ["--traces", "t.sqlite", "--export", "nope.csv"],
+                        ["--traces", "nope.sqlite", "--drop-damaged"],
+                        ["--traces", "nope.sqlite", "--export", "out.jsonl"]],
     "tte.mmeb run": [["--data", "nope", *RUN], ["--data", "data", *RUN[:2], "--embedder", "nope"], ["--data", "data"],
                      ["--data", "data", *RUN, "--block", "0"], ["--data", "data", *RUN, "--shard", "5/4"],
                      ["--data", "data", *RUN, "--reasoner", "http://localhost:1/v1"],
                      ["--data", "data", *RUN, "--think", "always"],
+                     ["--data", "data", *RUN, "--num-frames", "0"], ["--data", "data", *RUN, "--num-frames", "-2"],
                      ["--data", "data", *RUN, "--reasoner-recipe", "raw"],
                      ["--data", "data", *RUN, "--device", "nope"]],
     "tte.mmeb score": [["nope"], ["data"]],
@@ -106,6 +109,7 @@ def test_what_cannot_be_used_is_2(command: str, capsys: pytest.CaptureFixture[st
         assert (code, len(said) > 0) == (2, True), (arguments, said)
         assert "error: " in said[-1], said
         assert len(said[-1]) < 500
+    assert not Path("nope.sqlite").exists()
 
 
 @pytest.mark.usefixtures("folder")

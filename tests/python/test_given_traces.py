@@ -127,6 +127,13 @@ def test_texts_that_are_all_null_are_no_traces(tmp_path: Path, suffix: str, fiel
         tte.read_traces(path, text="id.text")
 
 
+def test_a_field_of_thinking_that_no_row_has(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.jsonl", [{"id": "a", "trace": "red", "why": None}, {"id": "b", "trace": "blue"}])
+    assert tte.read_traces(path, thinking="why")["a"].text == "red"
+    with pytest.raises(tte.InputError, match=r"t\.jsonl has no row with a 'typo': name the field of thinking"):
+        tte.read_traces(path, thinking="typo")
+
+
 def test_a_field_of_digits_without_end_is_none(tmp_path: Path) -> None:
     path = write(tmp_path / "t.jsonl", [{"id": "a", "trace": ["red"]}])
     assert tte.read_traces(path, text="trace.0")["a"].text == "red"

@@ -179,10 +179,12 @@ def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         ({"pages": 0}, "has no page 0: its pages are 1 to 3"),
+        ({"pages": -1}, "has no page -1: its pages are 1 to 3"),
+        ({"pages": "1-3"}, "pages is '1-3': it must be the number of a page, from 1, or a list of them"),
         ({"pages": [1, 4]}, "has no page 4"),
-        ({"pages": "1"}, "a number in pages is '1'"),
-        ({"pages": 1.5}, "a number in pages is 1.5"),
-        ({"pages": True}, "a number in pages is True"),
+        ({"pages": "1"}, "pages is '1'"),
+        ({"pages": [1, 1.5]}, "pages is 1.5"),
+        ({"pages": True}, "pages is True"),
         ({"pages": iter(lambda: 1, 2)}, "names more than"),
         ({"dpi": 0}, "dpi is 0"),
         ({"dpi": 1e9}, "dpi is 1e\\+09"),
@@ -193,6 +195,26 @@ def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
 def test_arguments_that_do_not_fit(report: Path, arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(tte.InputError, match=words):
         tte.pages(report, **arguments)
+
+
+def test_a_document_without_pages() -> None:
+    objects = [b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Kids[]/Count 0>>"]
+    data = b"%PDF-1.4\n"
+    places = []
+    for number, content in enumerate(objects, start=1):
+        places.append(len(data))
+        data += b"%d 0 obj%sendobj\n" % (number, content)
+    table = b"".join(b"%010d 00000 n \n" % place for place in places)
+    table = b"xref\n0 3\n0000000000 65535 f \n" + table + b"trailer<</Size 3/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF"
+    with pytest.raises(tte.InputError, match=r"^document\.pdf has no pages: give a document that has some\.$"):
+        tte.pages(data + table % len(data))
+
+
+def test_a_document_in_the_home_folder(report: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(report.parent))
+    assert len(tte.pages(f"~/{report.name}")) == 3
+    with pytest.raises(tte.InputError, match="begins with a home folder that does not exist: give the whole path"):
+        tte.pages("~nobody-of-this-name/a.pdf")
 
 
 def test_a_document_is_a_path_or_bytes() -> None:

@@ -43,6 +43,9 @@ def test_cells_of_another_kind(stores: Path, tmp_path: Path, column: str, value:
     finally:
         database.close()
     assert check(lambda: content(path), None, f"{path}, trace 5")
+    with pytest.raises(tte.InputError) as caught:
+        content(path)
+    assert ("again" in str(caught.value), "export it" in str(caught.value)) == (True, False)
     if column != "key":
         with tte.TraceStore(path) as store:
             key = content(stores / path.name)[4]["key"]

@@ -176,6 +176,10 @@ def test_unknown_task_and_count(capsys: pytest.CaptureFixture[str]) -> None:
     assert "There is no task 'chess' in miniature" in capsys.readouterr().err
     assert main(["mini", "--count", "0"]) == 2
     assert "--count is 0" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main(["mini", "--seed", "0", "-1"])
+    assert ended.value.code == 2
+    assert "argument --seed: it is -1: it must be a whole number, from 0" in capsys.readouterr().err
 
 
 def test_the_data_folder_says_what_its_tasks_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -219,9 +219,9 @@ def test_data_that_are_missing_leave_the_others_alone(
     tasks: Any = [SimpleNamespace(name="gone", family="image_ret"), data.task]
     with caplog.at_level(logging.INFO, "tte.mmeb"):
         report = run_tasks(tasks, Source(tmp_path), tmp_path / "out", system(None, "never"), progress=False)
-    assert [reason for _, reason in report.failed] == ["gone: its table is not there."]
+    assert [reason for _, reason in report.failed] == ["its table is not there."]
     assert [task.name for task, _ in report.found] == ["Nano-image_ret"]
-    assert "gone is left out: gone: its table is not there." in caplog.text
+    assert "gone is left out: its table is not there." in caplog.text
     averages = json.loads((tmp_path / "out" / "averages.json").read_bytes())
     assert averages["scores"].keys() == {"Nano-image_ret"}
     with pytest.raises(tte.InputError, match="not there"):

@@ -286,6 +286,8 @@ def test_folders_are_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.jsonl", "x.sqlite"]
     with pytest.raises(tte.InputError, match="begins with a home folder that does not exist: give the whole path"):
         tte.TraceStore("~nobody-of-this-name/x.sqlite")
+    with pytest.raises(tte.InputError, match="is ':memory:': a trace store is a file"):
+        tte.TraceStore(":memory:")
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
@@ -314,6 +316,20 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(tte.InputError, match="does not exist"):
         tte.TraceStore(tmp_path / "absent.sqlite", read_only=True)
     assert not (tmp_path / "absent.sqlite").exists()
+    with tte.TraceStore(tmp_path / "fine.sqlite") as store:
+        for path, words in ((tmp_path, "is not a file: give an export"), (tmp_path / "x", "does not exist: give an")):
+            with pytest.raises(tte.InputError, match=words):
+                store.merge(path)
+
+
+def test_a_request_is_of_a_reasoner_and_an_item(tmp_path: Path) -> None:
+    with tte.TraceStore(tmp_path / "x.sqlite") as store:
+        embedder: Any = tte.Embedder("nano")
+        with pytest.raises(tte.InputError, match=r"reasoner is .*: it must be a tte\.Reasoner"):
+            store.request(embedder, "a")
+        for content in (5, "a", [1], True):
+            with pytest.raises(tte.InputError, match=r"content is .*: it must be an item's canonical form"):
+                store.request(tte.Reasoner("nano"), "a", content=content)
 
 
 def test_the_bundled_reasoner_thinks_once_about_equal_items(tmp_path: Path) -> None:

@@ -115,6 +115,8 @@ def test_an_address_may_end_as_people_write_it(server: ChatServer, url: str) -> 
         ({"stream": 1}, "stream"),
         ({"extra": [1]}, "extra"),
         ({"extra": {"a": {1}}}, "extra"),
+        ({"extra": {1: 2}}, "extra"),
+        ({"extra": {"a": [{1: 2}]}}, "extra"),
         ({"extra": {"stream": False}}, "stream"),
         ({"api_key": 5}, "api_key is a int"),
         ({"api_key": ""}, "api_key is empty"),

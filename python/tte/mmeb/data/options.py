@@ -58,9 +58,9 @@ def add_loading(parser: argparse._ActionsContainer, style: str | None = None) ->
     )
     parser.add_argument(
         "--num-frames",
-        type=int,
+        type=_command.count_or_all,
         metavar="N",
-        help="frames per video (default: 8, clips 8; for qwen3_vl_embedding 64, clips 8); 0: none, -1: all saved ones",
+        help="frames per video (default: 8, clips 8; for qwen3_vl_embedding 64, clips 8); -1: all saved ones",
     )
     parser.add_argument("--limit", type=int, metavar="N", help="the first N queries of each task only: a quick look")
     parser.add_argument(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tte import _command
+from tte import _command, _options
 from tte._tte import InputError
 
 if TYPE_CHECKING:
@@ -65,7 +65,10 @@ def add_mini(subparsers: Any) -> None:
     parser.add_argument(
         "--out", type=_command.path, default=Path("mmeb-mini"), metavar="DIR", help="default: %(default)s"
     )
-    parser.add_argument("--seed", type=int, nargs="+", default=[0], metavar="N", help="seeds of the test data (0)")
+    parser.add_argument(
+        "--seed", type=_command.whole(0, _options.INT64), nargs="+", default=[0], metavar="N",
+        help="seeds of the test data (0)",
+    )  # fmt: skip
     parser.add_argument("--count", type=int, default=50, metavar="N", help="queries a task (default: %(default)s)")
     parser.add_argument(
         "--tasks",

@@ -96,7 +96,7 @@ class Report:
 
     def leave_out(self, name: str, error: Exception) -> None:
         """Note a data set that could not be run."""
-        reason = _command.told(error)
+        reason = _command.told(error, of=name)
         log.error("%s is left out: %s", name, reason)
         self.failed.append((name, reason))
 

@@ -186,7 +186,7 @@ def write_all(
         except (_tte.Error, OSError) as error:
             if not _files.is_of_one(error):
                 raise
-            log.error("%s is left out: %s", task.name, error)
+            log.error("%s is left out: %s", task.name, _command.told(error, of=task.name))
             missing += 1
             continue
         log.info("%s: %d traces%s", task.name, thought, f", {failed} failed" if failed else "")
@@ -262,6 +262,7 @@ def _run_traces(arguments: argparse.Namespace) -> int:
     if arguments.export is not None:
         check_export(arguments.export)
     if arguments.drop_damaged:
+        TraceStore(arguments.traces, read_only=True).close()  # Which makes none.
         with TraceStore(arguments.traces) as store:
             log.info("%s: %d damaged traces removed", arguments.traces, store.drop_damaged())
     missing = 0
