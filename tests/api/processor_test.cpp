@@ -43,7 +43,7 @@ TEST(Processor, TheEmbeddersPromptHasTraceAndSuffix) {
   const auto opened = processor.process("a", options);
   options.trace = Trace::from_text("<think>red</think> red");
   EXPECT_THAT(message_of<InputError>([&] { (void)processor.process("a", options); }),
-              HasSubstr("Stage::kEmbed"));
+              HasSubstr("take that of embedding"));
   options.stage = Stage::kEmbed;
   const auto closed = processor.process("a", options);
   EXPECT_EQ(processor.tokenizer().decode(closed.input_ids, false),
