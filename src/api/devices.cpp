@@ -6,10 +6,10 @@
 
 #include <algorithm>
 #include <fstream>
-#include <ranges>
 
 #include "base/dtype.h"
 #include "base/printable.h"
+#include "base/split.h"
 #include "kernels/cuda_driver.h"
 #include "kernels/kernels.h"
 #include "tte/error.h"
@@ -120,8 +120,7 @@ std::vector<DeviceInfo> choose_devices(const std::string& names, const std::vect
   if (names == "auto") return {available.front()};
   if (names == "cuda:all" && available.size() > 1) return {available.begin(), available.end() - 1};
   std::vector<DeviceInfo> chosen;
-  for (const auto part : std::views::split(names, ',')) {
-    const std::string_view name(part.begin(), part.end());
+  for (const std::string_view name : base::split(names, ',')) {
     const auto found = std::find_if(available.begin(), available.end(), [&](const DeviceInfo& device) {
       return device.name == (name == "cuda" ? "cuda:0" : name);
     });

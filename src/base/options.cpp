@@ -5,12 +5,12 @@
 #include <algorithm>
 #include <limits>
 #include <optional>
-#include <ranges>
 #include <string_view>
 #include <type_traits>
 #include <vector>
 
 #include "base/printable.h"
+#include "base/split.h"
 #include "base/threads.h"
 #include "tte/error.h"
 
@@ -53,9 +53,8 @@ bool is_gpu(std::string_view device) {
 
 void check_device(const std::string& device) {
   if (device == "auto" || device == "cpu" || device == "cuda" || device == "cuda:all") return;
-  std::vector<std::string_view> gpus;
-  for (const auto part : std::views::split(device, ',')) gpus.emplace_back(part.begin(), part.end());
-  if (gpus.empty() || !std::all_of(gpus.begin(), gpus.end(), is_gpu)) {
+  const std::vector<std::string_view> gpus = base::split(device, ',');
+  if (!std::all_of(gpus.begin(), gpus.end(), is_gpu)) {
     throw InputError(fmt::format(
         "device is \"{}\": it must be \"auto\", \"cpu\", \"cuda\", \"cuda:N\", several GPUs as in "
         "\"cuda:0,cuda:1\", or \"cuda:all\".",
