@@ -12,8 +12,8 @@
 namespace tte {
 
 Tokenizer api::tokenizer_of(const prompt::CheckpointFiles& files) {
-  return Tokenizer(std::make_shared<Tokenizer::Impl>(files.tokenizer, files.chat_template, files.vocabulary,
-                                                     files.path.string()));
+  return Tokenizer(std::make_shared<Tokenizer::Impl>(
+      Tokenizer::Impl{files.tokenizer, files.chat_template, files.vocabulary, files.path.string()}));
 }
 
 Tokenizer::Tokenizer(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
@@ -24,8 +24,8 @@ Tokenizer Tokenizer::load(const std::filesystem::path& checkpoint) {
     auto tokenizer = text::Tokenizer::load(found);
     auto chat_template = text::ChatTemplate::load(found, *tokenizer, text::TemplateOf::kTokenizer);
     auto vocabulary = prompt::vocabulary_digest(*tokenizer);
-    return Tokenizer(std::make_shared<Impl>(std::move(tokenizer), std::move(chat_template),
-                                            std::move(vocabulary), checkpoint.string()));
+    return Tokenizer(std::make_shared<Impl>(
+        Impl{std::move(tokenizer), std::move(chat_template), std::move(vocabulary), checkpoint.string()}));
   });
 }
 
