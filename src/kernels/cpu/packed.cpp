@@ -191,9 +191,10 @@ struct Output {
 void give_pages(void* memory, std::size_t bytes) {
 #ifdef MADV_POPULATE_WRITE
   constexpr std::uintptr_t kPage = 4096;
-  const auto begin = reinterpret_cast<std::uintptr_t>(memory), from = begin / kPage * kPage;
+  const std::uintptr_t before =
+      reinterpret_cast<std::uintptr_t>(memory) % kPage;  // In the page where they begin.
   // A system that cannot (Linux before 5.14) gives them as they are written to.
-  ::madvise(reinterpret_cast<void*>(from), begin + bytes - from, MADV_POPULATE_WRITE);
+  ::madvise(static_cast<std::uint8_t*>(memory) - before, before + bytes, MADV_POPULATE_WRITE);
 #endif
 }
 
