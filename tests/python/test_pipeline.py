@@ -229,7 +229,7 @@ def test_what_is_not_finite_is_the_error_of_its_item(checkpoint: Callable[[Shape
     save_file(tensors | tower, folder / "model.safetensors", {"format": "pt"})
     embedder, reasoner = tte.Embedder(folder), tte.Reasoner(folder)
     items = ["a", np.zeros((56, 56, 3), np.uint8), "b"]
-    result = tte.think_then_embed(items, embedder=embedder, think=False, on_error="skip")
+    result = tte.think_then_embed(items, reasoner=reasoner, embedder=embedder, think=False, on_error="skip")
     assert np.isfinite(result.embeddings).all(1).tolist() == [True, False, True]
     assert ["not finite" in error.message for error in result.errors] == [True]
     assert np.isfinite(embedder.embed(items, on_error="skip")).all(1).tolist() == [True, False, True]
