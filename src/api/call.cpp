@@ -6,9 +6,9 @@
 #include <exception>
 #include <new>
 
+#include "base/not_finite.h"
 #include "base/printable.h"
 #include "engine/executor.h"
-#include "models/not_finite.h"
 #include "tte/error.h"
 #include "tte/remote.h"
 
@@ -135,7 +135,7 @@ void Call::run_for_item(std::size_t item, const std::function<void()>& action) {
     fail(item, e.what());
   } catch (const OutOfMemoryError& e) {
     fail(item, e.what());
-  } catch (const models::NotFiniteError& e) {
+  } catch (const base::NotFiniteError& e) {
     fail(item, e.what());
   } catch (const RemoteError& e) {
     if (!e.of_item()) throw;

@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <system_error>
 
+#include "base/not_finite.h"
 #include "base/printable.h"
 #include "tte/error.h"
 #include "tte/remote.h"
@@ -93,6 +94,8 @@ std::exception_ptr named_error(const std::exception_ptr& error, std::string_view
     std::rethrow_exception(plain);
   } catch (const InputError& e) {
     return made<InputError>(name, e.what());
+  } catch (const NotFiniteError& e) {
+    return made<NotFiniteError>(name, e.what());
   } catch (const ModelError& e) {
     return made<ModelError>(name, e.what());
   } catch (const OutOfMemoryError& e) {

@@ -11,9 +11,9 @@
 #include <limits>
 #include <utility>
 
+#include "base/not_finite.h"
 #include "engine/rows.h"
 #include "kernels/tensors.h"
-#include "models/not_finite.h"
 #include "tte/error.h"
 
 namespace tte::engine {
@@ -26,8 +26,8 @@ std::uint64_t random_seed() {
   return (static_cast<std::uint64_t>(device()) << 32) | device();
 }
 
-models::NotFiniteError no_token() {
-  return models::NotFiniteError(
+base::NotFiniteError no_token() {
+  return base::NotFiniteError(
       "the model's logits are NaN or all -infinity, so no token can follow; try another dtype (float32 has "
       "the widest range) or check the checkpoint.");
 }

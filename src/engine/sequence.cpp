@@ -7,7 +7,7 @@
 #include <algorithm>
 
 #include "base/logging.h"
-#include "models/not_finite.h"
+#include "base/not_finite.h"
 #include "tte/error.h"
 
 namespace tte::engine {
@@ -298,7 +298,7 @@ void EncodeSequence::complete(const models::Model& model) {
 
 void EncodeSequence::check_finite() const {
   if (at::isfinite(result_).all().item<bool>()) return;
-  throw models::NotFiniteError(
+  throw base::NotFiniteError(
       "the model's hidden states are not finite, so they are no vector; try another dtype (float32 has the "
       "widest range) or check the checkpoint.");
 }

@@ -3,8 +3,8 @@
 #include <ATen/ATen.h>
 #include <fmt/core.h>
 
+#include "base/not_finite.h"
 #include "base/printable.h"
-#include "models/not_finite.h"
 #include "tte/error.h"
 #include "weights/safetensors.h"
 #include "weights/torch_file.h"
@@ -59,7 +59,7 @@ at::Tensor SparseHeads::operator()(const at::Tensor& rows) const {
   }
   at::Tensor out = at::log1p(at::relu(at::cat(logits))).to(at::kFloat);
   if (!at::isfinite(out).all().item<bool>())
-    throw NotFiniteError(fmt::format(
+    throw base::NotFiniteError(fmt::format(
         "The sparse vector that the heads of {} make is not finite: check the file.", file_->name()));
   return out;
 }

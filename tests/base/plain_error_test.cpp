@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <system_error>
 
+#include "base/not_finite.h"
 #include "expect_error.h"
 #include "tte/error.h"
 
@@ -75,6 +76,7 @@ TEST(NamedError, BeginsWithTheNameAndKeepsItsType) {
   };
   EXPECT_EQ(message(InputError("bad.")), "item 4: bad.");
   EXPECT_EQ(message(ModelError("bad.")), "item 4: bad.");
+  EXPECT_EQ(message(NotFiniteError("bad.")), "item 4: bad.");
   EXPECT_EQ(message(DeviceError("bad.")), "item 4: bad.");
   EXPECT_EQ(message(OutOfMemoryError("bad.")), "item 4: bad.");
   EXPECT_EQ(message(Error("bad.")), "item 4: bad.");

@@ -3,7 +3,7 @@
 
 #include "tte/error.h"
 
-namespace tte::models {
+namespace tte::base {
 
 // With OnError::kSkip the error of its item, where other ModelErrors end the call.
 class NotFiniteError final : public ModelError {
@@ -11,4 +11,4 @@ class NotFiniteError final : public ModelError {
   using ModelError::ModelError;
 };
 
-}  // namespace tte::models
+}  // namespace tte::base
