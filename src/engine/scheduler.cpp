@@ -395,8 +395,9 @@ void Scheduler::deliver_rows(const std::vector<Chunk>& chunks, const at::Tensor&
     try {
       if (chunk.outputs > 0 && sequence.output() == Output::kRow) {
         if (error) std::rethrow_exception(error);
-        sequence.add_rows(single.narrow(0, next, chunk.outputs));
-        next += chunk.outputs;
+        const at::Tensor taken = single.narrow(0, next, chunk.outputs);
+        next += chunk.outputs;  // First: a row that is refused is not the next sequence's.
+        sequence.add_rows(taken);
       } else if (chunk.outputs > 0 && sequence.output() == Output::kLogProbs) {
         if (error) std::rethrow_exception(error);
         sequence.add_rows(logits.narrow(0, next_asked++, 1));
