@@ -74,7 +74,8 @@ std::vector<Share> share_out(const std::vector<DeviceInfo>& devices, const Backe
 }
 
 Place::Place(Router& router, const models::Prompt& prompt) : router_(router), tokens_(prompt.size()) {
-  const std::vector<Piece> pieces = pieces_of(prompt);
+  std::vector<Piece> pieces;  // Which nobody asks for where there is no choice.
+  if (router.replicas_.size() > 1) pieces = pieces_of(prompt);
   const std::lock_guard lock(router.mutex_);
   auto& replicas = router.replicas_;
   std::tuple<std::int64_t, std::int64_t> least = {std::numeric_limits<std::int64_t>::max(), 0};
