@@ -45,6 +45,49 @@ void check_depth(std::string_view text, const std::string& where) {
   }
 }
 
+// Json's destructor first moves its members into a list, and where there is no memory for the list the process ends.
+// Emptied from the leaves up, a value is destroyed without any. Not deeper than kMaxDepth.
+void empty(Json& value) noexcept {
+  if (value.is_array()) {
+    auto& list = value.get_ref<Json::array_t&>();
+    for (Json& item : list) empty(item);
+    list.clear();
+  } else if (value.is_object()) {
+    auto& object = value.get_ref<Json::object_t&>();
+    for (auto& [key, item] : object) empty(item);
+    object.clear();
+  }
+}
+
+// In place, as Json::parse() destroys what it has when memory runs out.
+Json parsed(std::string_view text) {
+  Json json;
+  nlohmann::detail::json_sax_dom_parser<Json> builder(json);
+  try {
+    Json::sax_parse(text.begin(), text.end(), &builder);
+  } catch (...) {
+    empty(json);
+    throw;
+  }
+  return json;
+}
+
+struct Emptied {
+  void operator()(Json* json) const {
+    empty(*json);
+    std::default_delete<Json>()(json);
+  }
+};
+
+std::shared_ptr<const Json> owned(Json&& json) {
+  try {
+    return std::unique_ptr<Json, Emptied>(new Json(std::move(json)));
+  } catch (...) {
+    empty(json);
+    throw;
+  }
+}
+
 }  // namespace
 
 std::string json_reason(const nlohmann::detail::exception& error) {
@@ -59,7 +102,7 @@ std::string json_reason(const nlohmann::detail::exception& error) {
 Json parse_json(std::string_view text, const std::string& where) {
   check_depth(text, where);
   try {
-    return Json::parse(text.begin(), text.end());
+    return parsed(text);
   } catch (const Json::parse_error& error) {
     // nlohmann's byte counts from 1 and points at the last byte read.
     const std::size_t offset = error.byte == 0 ? 0 : error.byte - 1;
@@ -75,7 +118,8 @@ Json read_json(const std::filesystem::path& file) {
 }
 
 JsonObject read_json_object(const std::filesystem::path& file) {
-  return {read_json(file), shown(file)};
+  std::string where = shown(file);  // First: what is read has an owner at once.
+  return {read_json(file), std::move(where)};
 }
 
 std::string shown(const Json& value, std::size_t limit) {
@@ -102,7 +146,7 @@ JsonObject::JsonObject(const Json& json, std::string where, std::string path)
 }
 
 JsonObject::JsonObject(Json&& json, std::string where, std::string path)
-    : json_(std::make_shared<const Json>(std::move(json))), where_(std::move(where)), path_(std::move(path)) {
+    : json_(owned(std::move(json))), where_(std::move(where)), path_(std::move(path)) {
   check_object();
 }
 

@@ -1,6 +1,7 @@
 // An object type for nlohmann::basic_json that keeps keys in the order of the file, at any size.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -56,8 +57,11 @@ class OrderedMap {
   template <class K, class... Args>
   std::pair<iterator, bool> emplace(K&& key, Args&&... args) {
     if (const iterator it = find(key); it != end()) return {it, false};
-    entries_.emplace_back(std::piecewise_construct, std::forward_as_tuple(std::forward<K>(key)),
-                          std::forward_as_tuple(std::forward<Args>(args)...));
+    // Made first: what it is made of may be in an entry here.
+    value_type entry(std::piecewise_construct, std::forward_as_tuple(std::forward<K>(key)),
+                     std::forward_as_tuple(std::forward<Args>(args)...));
+    if (entries_.size() == entries_.capacity()) grow();
+    move_to(entries_, entry);
     if (entries_.size() > kScanned && entries_.size() * 2 > table_.size()) {
       fill(entries_.size() * 4);
     } else if (!table_.empty()) {
@@ -103,12 +107,13 @@ class OrderedMap {
 
   iterator erase(const_iterator at) { return erase(at, std::next(at)); }
   iterator erase(const_iterator first, const_iterator last) {
-    // Keys are const, so that entries cannot be moved over each other: the rest is built again.
+    // Keys are const, so that entries cannot be assigned to each other: the rest is built again.
     const auto from = static_cast<size_type>(first - entries_.cbegin());
     const auto to = static_cast<size_type>(last - entries_.cbegin());
     Container kept;
+    kept.reserve(entries_.size());
     for (size_type i = 0; i < entries_.size(); ++i) {
-      if (i < from || i >= to) kept.emplace_back(entries_[i].first, std::move(entries_[i].second));
+      if (i < from || i >= to) move_to(kept, entries_[i]);
     }
     entries_ = std::move(kept);
     if (!table_.empty()) fill(table_.size());
@@ -150,6 +155,17 @@ class OrderedMap {
   void fill(size_type slots) {
     table_.assign(slots, 0);
     for (size_type i = 0; i < entries_.size(); ++i) note(i);
+  }
+
+  // std::vector would copy the entries, whole trees of them, since a pair with a const key may throw when it is moved.
+  static void move_to(Container& to, value_type& entry) {
+    to.emplace_back(std::move(const_cast<Key&>(entry.first)), std::move(entry.second));
+  }
+  void grow() {
+    Container bigger;
+    bigger.reserve(std::max<size_type>(4, 2 * entries_.capacity()));
+    for (value_type& entry : entries_) move_to(bigger, entry);
+    entries_ = std::move(bigger);
   }
 
   Container entries_;

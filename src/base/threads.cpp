@@ -56,27 +56,41 @@ bool can_map(std::size_t bytes) {
   return true;
 }
 
-void* wait_for(void* end) {
-  static_cast<std::latch*>(end)->wait();
+struct Trial {
+  explicit Trial(int count) : allocated(count) {}
+  std::latch allocated;
+  std::latch end{1};
+};
+
+void* wait_in(void* trial) {
+  // The C library now takes an arena for this thread: address space that what comes after cannot have.
+  void* volatile block = std::malloc(64);  // Volatile, or the compiler leaves both calls out.
+  std::free(block);
+  static_cast<Trial*>(trial)->allocated.count_down();
+  static_cast<Trial*>(trial)->end.wait();
   return nullptr;
 }
 
-// Whether so many threads can be there together, beside those that are.
-bool can_make(int count) {
+// Whether so many threads can be there together, beside those that are. Their arenas and stacks are kept by the C
+// library, and are the first to be taken by the threads that are made next.
+bool can_make(int count, std::size_t stack) {
   pthread_attr_t attributes;
   if (pthread_attr_init(&attributes) != 0) return false;
-  if (const std::size_t stack = openmp_stack(); stack > 0) pthread_attr_setstacksize(&attributes, stack);
+  if (stack > 0) pthread_attr_setstacksize(&attributes, stack);
   std::vector<pthread_t> threads;
   threads.reserve(static_cast<std::size_t>(count));
-  std::latch end(1);
+  Trial trial(count);
   bool made = true;
   while (made && std::ssize(threads) < count) {
     pthread_t thread{};
-    made = pthread_create(&thread, &attributes, &wait_for, &end) == 0;
+    made = pthread_create(&thread, &attributes, &wait_in, &trial) == 0;
     if (made) threads.push_back(thread);
   }
-  made = made && can_map(static_cast<std::size_t>(count) * kKeptByAThread);
-  end.count_down();
+  if (made) {
+    trial.allocated.wait();
+    made = can_map(static_cast<std::size_t>(count) * kKeptByAThread);
+  }
+  trial.end.count_down();
   for (const pthread_t thread : threads) pthread_join(thread, nullptr);
   pthread_attr_destroy(&attributes);
   return made;
@@ -98,8 +112,7 @@ bool make_operation_threads() {
   thread_local int made = 1;
   const int wanted = at::get_num_threads();
   if (wanted <= made || at::in_parallel_region()) return true;
-  if (!can_make(wanted - 1)) return false;
-  // The stacks of those that were tried are kept by the C library, and are the first to be taken.
+  if (!can_make(wanted - 1, openmp_stack())) return false;
   at::parallel_for(0, wanted, 1, [](std::int64_t, std::int64_t) { touch_thread_locals(); });
   made = wanted;
   return true;
@@ -115,12 +128,7 @@ void touch_thread_locals() {
 }
 
 void check_room_for(int threads) {
-  pthread_attr_t attributes;
-  std::size_t stack = 0;
-  if (pthread_attr_init(&attributes) != 0) throw std::bad_alloc();
-  pthread_attr_getstacksize(&attributes, &stack);
-  pthread_attr_destroy(&attributes);
-  if (!can_map(static_cast<std::size_t>(threads) * (stack + kKeptByAThread))) throw std::bad_alloc();
+  if (!can_make(threads, 0)) throw std::bad_alloc();
 }
 
 OneThread::OneThread() : before_(at::get_num_threads()) {

@@ -71,11 +71,11 @@ std::optional<Source> from_jinja(const std::filesystem::path& file) {
 
 std::optional<Source> from_json(const std::filesystem::path& file) {
   if (!is_file(file)) return std::nullopt;
-  const base::Json json = base::read_json(file);
-  const auto it = json.is_object() ? json.find("chat_template") : json.end();
-  if (it == json.end() || it->is_null()) return std::nullopt;
+  const base::JsonObject json = base::read_json_object(file);
+  const base::Json* found = json.find("chat_template");
+  if (found == nullptr) return std::nullopt;
   const std::string where = base::printable(file.string(), 200);
-  return Source{default_template(*it, where), fmt::format("{} (chat_template)", where)};
+  return Source{default_template(*found, where), fmt::format("{} (chat_template)", where)};
 }
 
 std::optional<Source> find_template(const std::filesystem::path& folder, TemplateOf rule) {

@@ -45,10 +45,10 @@ bool stays_inside(const fs::path& name) {
 
 // The weight_map of an index: shard file -> names of its tensors, which are then crossed out.
 std::map<std::string, std::map<std::string, bool, std::less<>>> read_index(const fs::path& path) {
-  const base::Json index = base::read_json(path);
+  const base::JsonObject index = base::read_json_object(path);
   const std::string where = shown(path);
-  const auto weight_map = index.find("weight_map");
-  if (weight_map == index.end() || !weight_map->is_object() || weight_map->empty()) {
+  const base::Json* weight_map = index.find("weight_map");
+  if (weight_map == nullptr || !weight_map->is_object() || weight_map->empty()) {
     throw ModelError(fmt::format("{} has no weight_map from tensors to files.", where));
   }
   std::map<std::string, std::map<std::string, bool, std::less<>>> shards;

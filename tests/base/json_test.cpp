@@ -3,11 +3,33 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <filesystem>
+#include <limits>
+#include <new>
 #include <string>
 
 #include "expect_error.h"
 #include "temp_dir.h"
+
+namespace {
+// How often this thread can still allocate.
+thread_local std::size_t allocations_left = std::numeric_limits<std::size_t>::max();
+}  // namespace
+
+void* operator new(std::size_t size) {
+  if (allocations_left == 0) throw std::bad_alloc();
+  --allocations_left;
+  void* const block = std::malloc(size);
+  if (block == nullptr) throw std::bad_alloc();
+  return block;
+}
+void operator delete(void* block) noexcept {
+  std::free(block);
+}
+void operator delete(void* block, std::size_t) noexcept {
+  std::free(block);
+}
 
 namespace tte::base {
 namespace {
@@ -52,6 +74,25 @@ TEST_F(JsonFile, InvalidUtf8IsAnErrorInValidUtf8) {
   const std::string message = error("{\"a\": \"\xff\xfe\"}");
   EXPECT_THAT(message, HasSubstr("config.json is not valid JSON at line 1, column 8"));
   EXPECT_TRUE(std::all_of(message.begin(), message.end(), [](char c) { return c > 0; })) << message;
+}
+
+// nlohmann's own destructor allocates, and ends the process where it cannot.
+TEST_F(JsonFile, MemoryThatRunsOutAtAnyPlaceIsAnError) {
+  const std::string text =
+      R"({"a": [1, [2, {"b": ["a string that is long enough to be allocated"]}]], "c": {"d": {}}})";
+  std::size_t allowed = 0;
+  bool read = false;
+  for (; !read; ++allowed) {
+    allocations_left = allowed;
+    try {
+      const JsonObject object(parse_json(text, ""), "");
+      read = true;
+      allocations_left = 0;  // It is destroyed without any.
+    } catch (const std::bad_alloc&) {
+    }
+    allocations_left = std::numeric_limits<std::size_t>::max();
+  }
+  EXPECT_GT(allowed, 10U);
 }
 
 TEST_F(JsonFile, DeepNestingIsAnError) {
