@@ -4,6 +4,7 @@
 
 #include <atomic>
 
+#include "base/scratch.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/simd/gemm.h"
@@ -96,7 +97,7 @@ at::Tensor multiply(const at::Tensor& input, const at::Tensor& weight_tensor,
   for_units(row_units * column_units, [&](std::int64_t i) {
     const std::int64_t row = i % row_units * unit.rows, column = i / row_units * unit.columns;
     simd::gemm(gemm, row, std::min(rows, row + unit.rows), column, std::min(columns, column + unit.columns),
-               scratch(static_cast<std::size_t>(unit.rows * unit.columns)));
+               base::scratch(static_cast<std::size_t>(unit.rows * unit.columns)));
   });
   return out;
 }

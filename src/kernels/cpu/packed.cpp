@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/scratch.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/simd/host.h"
@@ -87,7 +88,7 @@ void multiply_rounded(Bits bits, const at::Tensor& x, const Weight& weight, cons
   gemm.out = out.mutable_data_ptr();
   for_parts(x.size(0), weight, [&](std::size_t row_begin, std::size_t row_end, std::size_t panel) {
     simd::quantized_gemm(gemm, row_begin, row_end, panel,
-                         cpu::scratch(simd::quantized_scratch(row_end - row_begin)));
+                         base::scratch(simd::quantized_scratch(row_end - row_begin)));
   });
 }
 
@@ -105,7 +106,7 @@ void multiply_pairs(const at::Tensor& x, const Weight& weight, const at::Tensor&
   gemm.out_type = type_of(out);
   gemm.out = out.mutable_data_ptr();
   for_parts(x.size(0), weight, [&](std::size_t row_begin, std::size_t row_end, std::size_t panel) {
-    simd::panel_gemm(gemm, row_begin, row_end, panel, cpu::scratch(simd::panel_scratch(row_end - row_begin)));
+    simd::panel_gemm(gemm, row_begin, row_end, panel, base::scratch(simd::panel_scratch(row_end - row_begin)));
   });
 }
 

@@ -1,4 +1,4 @@
-// Work in independent units, and scratch memory for them.
+// Work in independent units.
 #pragma once
 
 #include <ATen/Parallel.h>
@@ -33,8 +33,5 @@ void for_rows(std::int64_t rows, std::int64_t n, const Body& body) {
                      for (std::int64_t row = begin; row < end; ++row) body(row);
                    });
 }
-
-// At least `count` floats that belong to this thread until it asks again, aligned to cache lines.
-float* scratch(std::size_t count);
 
 }  // namespace tte::kernels::cpu

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <vector>
 
+#include "base/scratch.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/simd/delta_rule.h"
@@ -133,7 +134,7 @@ at::Tensor gated_delta_rule(const DeltaInputs& in, at::Tensor& memory,
     rule.memory =
         memory.mutable_data_ptr<float>() + ((slots[sequence] * heads + head) * key_dim) * value_dim + first;
     rule.memory_stride = static_cast<std::size_t>(value_dim);
-    simd::delta_rule(rule, scratch(static_cast<std::size_t>(key_dim * kColumns)));
+    simd::delta_rule(rule, base::scratch(static_cast<std::size_t>(key_dim * kColumns)));
   });
   return out.to(in.v.scalar_type());
 }

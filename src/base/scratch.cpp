@@ -1,9 +1,9 @@
-#include "kernels/cpu/parallel.h"
+#include "base/scratch.h"
 
 #include <memory>
 #include <new>
 
-namespace tte::kernels::cpu {
+namespace tte::base {
 namespace {
 
 constexpr std::align_val_t kCacheLine{64};
@@ -19,10 +19,11 @@ float* scratch(std::size_t count) {
   thread_local std::size_t size = 0;
   if (size < count) {
     memory.reset();
+    size = 0;
     memory.reset(static_cast<float*>(::operator new[](count * sizeof(float), kCacheLine)));
     size = count;
   }
   return memory.get();
 }
 
-}  // namespace tte::kernels::cpu
+}  // namespace tte::base
