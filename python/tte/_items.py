@@ -127,7 +127,7 @@ def split(inputs: Any, skip: bool = False) -> tuple[Iterator[Any], bool]:
         sized = found if isinstance(found, Sized) else inputs  # An array's elements are read in pieces.
         size = len(sized) if found is not None and isinstance(sized, Sized) else 0
         items = None if found is None else iter(found)
-    except _tte.Error:
+    except (_tte.Error, MemoryError):
         raise
     except Exception as error:  # Objects of other libraries may do anything when they are looked at.
         raise _options.refuse("inputs", inputs, "an item, or a list of items") from error

@@ -277,7 +277,7 @@ def iterated(value: Iterable[Any], name: str, what: str) -> Iterator[Any]:
     """Iterate over an argument; what raises meanwhile is refused."""
     try:
         yield from value
-    except _tte.Error:
+    except (_tte.Error, MemoryError):
         raise
     except Exception as error:
         raise refuse(name, value, what) from error
@@ -288,6 +288,8 @@ def one_each(value: Iterable[Any], count: int, name: str) -> list[Any]:
     try:
         size = len(value) if isinstance(value, Sized) else count
         found = list(islice(value, count + 1)) if size == count else None
+    except MemoryError:
+        raise
     except Exception as error:
         raise refuse(name, value, "one value, or a list with one per item") from error
     if found is not None and len(found) == count:

@@ -179,7 +179,9 @@ def vectors_of(given: Any, name: str) -> NDArray[np.float32]:
         if _fits(given):
             with np.errstate(over="ignore"):  # Which is looked for below.
                 vectors = np.asarray(_real(given), dtype=np.float32)
-    except Exception:  # What objects of other libraries raise when they are made an array; memory that ran out.
+    except MemoryError:
+        raise
+    except Exception:  # What objects of other libraries raise when they are made an array.
         pass
     vectors = vectors[None] if vectors.ndim == 1 and vectors.size else vectors
     if vectors.ndim != 2:

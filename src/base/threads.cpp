@@ -124,7 +124,7 @@ void touch_thread_locals() {
   try {
     const c10::InferenceMode inference;
     at::ones({1}).add_(1);
-    scratch(1);  // And with it what this library keeps.
+    scratch(1);              // And with it what this library keeps.
     throw std::bad_alloc();  // What exceptions keep, too.
   } catch (...) {            // What is there by now is complete.
   }

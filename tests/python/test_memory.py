@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tte
 from test_process_ends import NANO, check
 
 LIMITS = """
@@ -233,3 +236,24 @@ except tte.InputError as error:
 """,
         out="True True",
     )
+
+
+def test_memory_that_runs_out_is_not_taken_for_a_wrong_value() -> None:
+    class Full:
+        """Its values do not fit."""
+
+        shape = (2, 2)
+        dtype = np.dtype(np.float32)
+
+        def __array__(self, *_: object, **__: object) -> np.ndarray:
+            raise MemoryError
+
+    def endless() -> Iterator[str]:
+        yield "a"
+        raise MemoryError
+
+    result = tte.think_then_embed(["a"], think=False, progress=False)
+    with pytest.raises(MemoryError):
+        result.similarity(Full())  # type: ignore[arg-type]
+    with pytest.raises(MemoryError):
+        tte.think_then_embed(endless(), think=False, progress=False)

@@ -106,7 +106,8 @@ void multiply_pairs(const at::Tensor& x, const Weight& weight, const at::Tensor&
   gemm.out_type = type_of(out);
   gemm.out = out.mutable_data_ptr();
   for_parts(x.size(0), weight, [&](std::size_t row_begin, std::size_t row_end, std::size_t panel) {
-    simd::panel_gemm(gemm, row_begin, row_end, panel, base::scratch(simd::panel_scratch(row_end - row_begin)));
+    simd::panel_gemm(gemm, row_begin, row_end, panel,
+                     base::scratch(simd::panel_scratch(row_end - row_begin)));
   });
 }
 
