@@ -6,6 +6,7 @@
 #include <limits>
 #include <memory>
 
+#include "base/scratch.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/tensors.h"
@@ -46,7 +47,7 @@ void run_whole(const std::vector<simd::Attention>& heads, const std::vector<Unit
     const Unit& unit = units[static_cast<std::size_t>(i)];
     const simd::Attention& a = heads[unit.head];
     simd::attend(a, unit.row_begin, unit.row_end,
-                 scratch(simd::attention_scratch_size(a, unit.row_end - unit.row_begin)));
+                 base::scratch(simd::attention_scratch_size(a, unit.row_end - unit.row_begin)));
   });
 }
 
@@ -72,7 +73,7 @@ void run_in_chunks(const std::vector<simd::Attention>& heads, const std::vector<
     const Unit& unit = units[piece.unit];
     const simd::Attention& a = heads[unit.head];
     const std::size_t rows = unit.row_end - unit.row_begin;
-    float* memory = scratch(simd::attention_scratch_size(a, rows));
+    float* memory = base::scratch(simd::attention_scratch_size(a, rows));
     float* partial = partials.get() + offsets[piece.unit];
     simd::attend_chunk(a, unit.row_begin, unit.row_end, piece.chunk, memory,
                        partial + piece.chunk * simd::attention_partial_size(a, rows));
