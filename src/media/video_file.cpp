@@ -3,25 +3,14 @@
 #include <ATen/Functions.h>
 #include <fmt/core.h>
 
-extern "C" {
-#include <libavcodec/avcodec.h>
-#include <libavformat/avformat.h>
-#include <libavutil/cpu.h>
-#include <libavutil/display.h>
-#include <libavutil/imgutils.h>
-#include <libavutil/opt.h>
-#include <libavutil/pixdesc.h>
-#include <libswscale/swscale.h>
-}
-
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <mutex>
 #include <optional>
 #include <string_view>
 
 #include "media/exif.h"
+#include "media/ffmpeg.h"
 #include "media/file.h"
 #include "media/truncation.h"
 #include "tte/error.h"
@@ -99,9 +88,7 @@ class VideoFile::Impl {
   Impl(const std::filesystem::path& path, const std::string& label, Budget& budget)
       : label_(label), budget_(budget), file_(path, label, budget.limits().max_file_bytes) {
     budget_.add_video(file_.size(), file_.identity());
-    // FFmpeg's log is the process's: it must not print whatever it thinks of a user's file.
-    static std::once_flag silenced;
-    std::call_once(silenced, [] { av_log_set_level(AV_LOG_QUIET); });
+    load_ffmpeg(label_);
     open();
     scan();
   }

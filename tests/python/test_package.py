@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import tte
+from PIL import Image
 
 
 def _run(program: str) -> str:
@@ -31,11 +32,27 @@ def test_torch_may_be_imported_before_and_after() -> None:
 def test_no_cuda_library_is_loaded_on_the_cpu() -> None:
     program = """
 import tte
+from PIL import Image
 tte.Backend("cpu")
 names = {line.split("/")[-1].strip() for line in open("/proc/self/maps") if "/" in line}
 print([n for n in names if n.startswith(("libtorch_cuda", "libc10_cuda", "libcublas", "libcudnn", "libtte_cuda"))])
 """
     assert _run(program).strip() == "[]"
+
+
+def test_ffmpeg_is_loaded_with_the_first_video(tmp_path: Path) -> None:
+    # Its libraries bring more than a hundred others, which every start would wait for.
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.gif")
+    program = f"""
+import tte
+from PIL import Image
+def loaded():
+    return any("/libavcodec" in line for line in open("/proc/self/maps"))
+tte.Backend("cpu")
+print(loaded())
+print(tte.think_then_embed({{"video": "{tmp_path}/a.gif"}}, think=False, progress=False).embeddings.shape, loaded())
+"""
+    assert _run(program).split("\n")[:2] == ["False", "(1, 192) True"]
 
 
 def test_everything_public_is_documented() -> None:
