@@ -6,6 +6,7 @@ that its types would cut or refuse in their own words.
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
@@ -182,10 +183,19 @@ def choice(value: object, name: str, choices: Mapping[str, T]) -> T:
 
 
 def function(value: T, name: str) -> T:
-    """Check a callback, which may be None."""
-    if value is not None and not callable(value):
+    """Check a callback, which may be None; what an `async def` or a generator would do, nobody would wait for."""
+    if value is None:
+        return value
+    if not callable(value):
         raise refuse(name, value, "a callable, or None")
+    if any(is_later(call) for is_later in _LATER for call in (value, type(value).__call__)):
+        raise refuse(
+            name, value, "a plain function, with neither async nor yield, that has done its work when it returns"
+        )
     return value
+
+
+_LATER = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 
 
 def device(value: object) -> str:
@@ -336,7 +346,7 @@ def one_task(family: Any, side: object) -> _tte.Task:
 def progress_bar(progress: Progress, total: int, label: str) -> Iterator[Callable[[int, int], None] | None]:
     """Yield the callback of a call: a tqdm bar for lists of more than one item, the caller's own, or none."""
     if callable(progress):
-        yield progress
+        yield function(progress, "progress")
         return
     if progress is not None and not isinstance(progress, (bool, np.bool_)):
         raise refuse("progress", progress, "True, False, or a callable")

@@ -297,7 +297,7 @@ def _think_modes(think: Any, count: int) -> tuple[list[_tte.ThinkMode], list[_tt
             "think is the class tte.AutoThink: call it, as in think=tte.AutoThink(targets=corpus.embeddings)."
         )
     if isinstance(think, AutoThink) or callable(think):
-        return [_tte.ThinkMode.AUTO] * count, [], think
+        return [_tte.ThinkMode.AUTO] * count, [], _options.function(think, "think")
     if isinstance(think, str) and think == "auto":
         raise _tte.InputError(
             "think='auto' has to know the targets: give think=tte.AutoThink(targets=corpus.embeddings, margin=0.05)."

@@ -490,6 +490,8 @@ class TraceStore:
         _decoding.generate_options(count, **decoding)
         _options.tasks(task, side, count)
         _options.on_error(on_error)
+        _options.function(on_token, "on_token")
+        _options.function(on_result, "on_result")
         families = _options.per_item(task, count, "task")
         sides = _options.per_item(side, count, "side")
         call, settings = _split(decoding, count)
