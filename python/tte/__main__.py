@@ -229,7 +229,7 @@ def _search(arguments: argparse.Namespace) -> None:
 
     from tte import InputError, _index, _inspect, _text
 
-    names, vectors, settings = _index.read(Path(_text.path(arguments.index, "OUT")))
+    names, vectors, settings = _index.read(_text.expanded(arguments.index, "OUT"))
     embed, dim = _embedding(settings, arguments)
     found: dict[int, Any] = {}
     query = _index.Entry("the query", _inspect.item_of(arguments.query), "")

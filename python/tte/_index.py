@@ -51,7 +51,7 @@ def items_of(arguments: Sequence[str], *, frames: bool = False) -> Iterator[Entr
     """
     _document.cache_clear()  # It may have changed.
     for argument in arguments:
-        path = Path(_text.path(argument, "the file"))
+        path = _text.expanded(argument, "the file")
         if path.is_dir() and frames:
             yield Entry(_name_of(path), {"video": path}, _state_of(path))
         elif path.is_dir():
@@ -76,7 +76,7 @@ def target(given: str) -> Path:
 
     Raises `InputError` for another suffix, for a folder, and where the .json file beside an .npy file is another's.
     """
-    out = Path(_text.path(given, "--out"))
+    out = _text.expanded(given, "--out")
     name = _text.shown_path(out)
     if out.suffix not in (".npy", ".parquet"):
         raise _tte.InputError(f"{name} ends with {_text.shown(out.suffix)}: .npy and .parquet files are written.")

@@ -137,7 +137,7 @@ class Sources:
 
     def path(self, path: Path, kind: str) -> Path:
         """The path, where it can be one of such a thing; what cannot be told by its name the engine will tell."""
-        _text.path(path, f"{self.name}: the {kind}'s path")
+        path = _text.expanded(path, f"{self.name}: the {kind}'s path")
         if kind == "image":
             suffix = path.suffix.lower()
             if suffix in VIDEO_SUFFIXES or os.path.isdir(path):
@@ -274,7 +274,7 @@ def _file_uri(uri: str) -> Path:
 
 def _exists(path: str) -> bool:
     try:
-        return os.path.exists(path)
+        return os.path.exists(os.path.expanduser(path))
     except (OSError, ValueError):
         return False
 

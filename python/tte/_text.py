@@ -71,6 +71,8 @@ def expanded(value: Any, name: str) -> Path:
     try:
         return given.expanduser()
     except RuntimeError:
+        if os.path.lexists(given):  # Some programs call their temporary files so.
+            return given
         raise _tte.InputError(
             f"{name} {shown_path(given)} begins with a home folder that does not exist: give the whole path."
         ) from None

@@ -84,6 +84,27 @@ def test_an_image_is_the_same_in_every_form(processor: tte.Processor, files: Pat
     )
 
 
+def test_paths_begin_in_the_home_folder(
+    processor: tte.Processor, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(files))
+    image, frames = "an image#1%20.png", [f"~/frames/{i}.png" for i in range(4)]
+    expected, video = processor(files / image), processor({"video": files / "frames"})
+    path = f"~/{image}"
+    for item in (
+        Path(path), {"image": path}, {"images": [path]}, {"image": {"path": path}}, [{"type": "image", "url": path}],
+        {"image": f"file:{path}"}, [{"role": "user", "content": [{"type": "image", "image": path}]}],
+    ):  # fmt: skip
+        assert same(processor(item), expected)
+    for frames_of in ("~/frames", Path("~/frames"), frames, [Path(frame) for frame in frames]):
+        assert same(processor({"video": frames_of}), video)
+    with pytest.raises(tte.InputError, match=r"^item 0, 'video': the video's path ~nobody-is-called-so/a.mp4 begins"):
+        processor({"video": "~nobody-is-called-so/a.mp4"})
+    monkeypatch.chdir(tmp_path)  # Where a file is called so.
+    Path("~a.png").write_bytes((files / image).read_bytes())
+    assert same(processor(Path("~a.png")), expected)
+
+
 def test_an_open_file_stands_where_it_stood(processor: tte.Processor) -> None:
     file = io.BytesIO()
     Image.fromarray(PIXELS).save(file, "PNG")  # Leaves it at its end.

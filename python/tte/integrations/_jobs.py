@@ -60,7 +60,7 @@ class JobFolder:
     """
 
     def __init__(self, path: str | os.PathLike[str], id_column: str) -> None:
-        self.path = Path(_text.path(path, "the folder of results")).absolute()
+        self.path = _text.expanded(path, "the folder of results").absolute()
         self.id_column = id_column
 
     def open(self, settings: Mapping[str, Any]) -> int:

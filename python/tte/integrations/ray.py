@@ -383,7 +383,7 @@ def read_results(folder: PathLike) -> Any:
         from tte.integrations import _jobs
     except ImportError as error:
         raise missing_extra("tte.integrations.ray.read_results", "ray", error) from error
-    manifest = Path(_text.path(folder, "folder")) / "job.json"
+    manifest = _text.expanded(folder, "folder") / "job.json"
     if not manifest.is_file():
         raise tte.InputError(f"{_text.shown_path(folder)} is not the folder of a job: it has no job.json.")
     return _jobs.JobFolder(folder, _jobs.read_manifest(manifest)["id_column"]).read()
@@ -447,7 +447,7 @@ def _paths(data: Any) -> list[str]:
         text = os.fspath(data)
         if "://" in text:
             return [text]
-        path = os.path.abspath(text)
+        path = os.path.abspath(os.path.expanduser(text))
         found = sorted(glob.glob(path)) if "*" in path else [path]
         if not found:
             raise tte.InputError(f"no file matches {path!r}.")

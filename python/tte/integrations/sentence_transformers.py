@@ -275,7 +275,8 @@ def load(folder: PathLike, **options: Any) -> SentenceTransformer:
         ModelError: the folder has no model, or one with other classes.
 
     """
-    index = Path(folder) / "modules.json"
+    folder = _text.expanded(folder, "folder")
+    index = folder / "modules.json"
     if not index.is_file():
         raise tte.ModelError(f"{index} does not exist: give a folder that SentenceTransformer.save_pretrained wrote.")
     with _files.reading(index, "give a folder that SentenceTransformer.save_pretrained wrote"):

@@ -73,7 +73,7 @@ def load(
 
     """
     found = task if isinstance(task, Task) else find(_options.string(task, "task"), extra_tasks)
-    folder = Path(_text.path(data_dir, "data_dir"))
+    folder = _text.expanded(data_dir, "data_dir")
     return open_dataset(found, folder, Settings(style, num_frames, limit, stray_tokens))
 
 

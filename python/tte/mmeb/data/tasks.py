@@ -180,7 +180,7 @@ def read_tasks(file: Path) -> list[Task]:
 
     Raises `InputError` that names the file and what is wrong with it.
     """
-    path = Path(_text.path(file, "the file of tasks"))
+    path = _text.expanded(file, "the file of tasks")
     content = _files.read_json(path, "give a file of tasks")
     entries = content.get("tasks") if isinstance(content, dict) else None
     name = _text.shown_path(path)
