@@ -145,8 +145,7 @@ def hybrid(
         late = maxsim(queries, block, mean=True, threads=threads, cancel=cancel)
         return np.asarray(cosine * (own @ unit(np.asarray(block.pooled)).T) + tokens * late, dtype=np.float32)
 
-    if queries.dim != documents.dim:
-        maxsim(queries, documents)  # Which says so.
+    maxsim(queries[:0], documents[:0], threads=threads, cancel=cancel)  # Which says what does not fit.
     return _scored(score, queries, documents, k, progress)
 
 

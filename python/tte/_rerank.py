@@ -133,7 +133,7 @@ class Reranker:
         except _tte.InputError:
             self._require_query(begin, asked, cancel)
             raise
-        if pairs and np.isnan(scores).all():
+        if np.isnan(scores).all():  # Also of none.
             self._require_query(begin, asked, cancel)
         return scores
 

@@ -143,3 +143,6 @@ def test_a_query_that_cannot_be_used_is_named(think: bool, on_error: str, tmp_pa
     ):
         with pytest.raises(tte.InputError, match=f"^the query.*{why}"):
             reranker.rank(query, ["x", "y"], on_error=on_error, progress=False)
+        with pytest.raises(tte.InputError, match=f"^the query.*{why}"):
+            reranker.rank(query, [], on_error=on_error, progress=False)
+    assert reranker.rank("a", [], on_error=on_error, progress=False) == []

@@ -527,6 +527,8 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
         tte.maxsim(tokens, random_sets([1], 5, 1))
     with pytest.raises(tte.InputError, match="4 dimensions, documents of 5"):
         tte.hybrid(tokens, random_sets([1], 5, 1))
+    with pytest.raises(tte.InputError, match=r"^threads is -1"):  # Also where there is nothing to score.
+        tte.hybrid(tokens, tokens[:0], threads=-1)
     with pytest.raises(tte.InputError, match="pooled"):
         tte.hybrid(tte.TokenEmbeddings(tokens.vectors, tokens.offsets), tokens)
     with pytest.raises(tte.InputError, match="empty list"):
