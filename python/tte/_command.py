@@ -71,6 +71,20 @@ def whole(least: int, most: int) -> Callable[[str], int]:
     return read
 
 
+def real(least: float, most: float) -> Callable[[str], float]:
+    """The reader of a number."""
+
+    def read(text: str) -> float:
+        with _wrong_usage():
+            try:
+                number: object = float(text)
+            except ValueError:
+                number = text
+            return _options.real(number, "it", least, most)
+
+    return read
+
+
 count = whole(1, _options.INT32)
 """Read a number of things, from 1."""
 
@@ -97,7 +111,7 @@ def decoded(own: str) -> Callable[[str], int | float]:
 def path(text: str) -> Path:
     """Read a path; one that is empty, as an unset variable of a shell leaves it, is not the folder one is in."""
     with _wrong_usage():
-        return Path(_text.path(text, "it"))
+        return _text.expanded(text, "it")
 
 
 def name(text: str) -> str:
@@ -333,9 +347,9 @@ _GOES_ON = "; the same command goes on where it was"
 
 def exit_code(error: _tte.Error | OSError) -> int:
     """Whether what was given cannot be used (2), or it failed on the way (1)."""
-    if isinstance(error, OSError):
-        return 1 if error.errno in _ON_THE_WAY else 2
-    return 2 if isinstance(error, (_tte.InputError, _tte.ModelError)) else 1
+    if _files.errno_of(error) in _ON_THE_WAY:
+        return 1
+    return 2 if isinstance(error, (OSError, _tte.InputError, _tte.ModelError)) else 1
 
 
 _ON_THE_WAY = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)

@@ -233,7 +233,18 @@ _LEAST_ROOM = 1 << 16
 
 def is_of_one(error: Exception) -> bool:
     """Whether an error is of one data set or file, so that others can go on: no full disk, no dead server."""
-    return not isinstance(error, (_tte.CancelledError, _tte.RemoteError)) and getattr(error, "errno", None) not in _FULL
+    return not isinstance(error, (_tte.CancelledError, _tte.RemoteError)) and errno_of(error) not in _FULL
+
+
+def errno_of(error: BaseException) -> int | None:
+    """What the system said, also where an error of ours passes it on, or SQLite's does."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    name = str(getattr(cause, "sqlite_errorname", ""))
+    said = next((number for start, number in _SQLITE.items() if name.startswith(start)), None)
+    return getattr(cause, "errno", None) if said is None else said
+
+
+_SQLITE = {"SQLITE_FULL": errno.ENOSPC, "SQLITE_IOERR": errno.EIO}
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)

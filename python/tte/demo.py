@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 
 import tte
-from tte import _command, _display, _files, _hub
+from tte import _command, _display, _files, _hub, _options
 
 EXAMPLES = Path("examples/data/nano")
 SHOWN = 3
@@ -182,12 +182,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help=f"folder of examples, with demo.json (default: {EXAMPLES} where it is, else fresh scenes of every task)",
     )
     parser.add_argument("--task", action="append", help="draw fresh scenes of this task (may be repeated)")
-    parser.add_argument("--count", type=int, default=3, help="fresh scenes per task (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of fresh scenes (default: %(default)s)")
+    parser.add_argument(
+        "--count", type=_command.whole(1, 10_000), default=3, help="fresh scenes per task (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=_command.whole(0, _options.INT64), default=0, help="seed of fresh scenes (default: %(default)s)"
+    )
     _command.add_backend(parser)
     options = parser.parse_args(arguments)
-    if options.count < 1:
-        parser.error(f"--count is {options.count}: it must be at least 1")
     if options.data and not (options.data / "demo.json").is_file():
         parser.error(f"--data {options.data} has no demo.json: give a folder of examples, or leave it out")
     if options.html and not options.html.parent.is_dir():

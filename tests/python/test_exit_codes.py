@@ -27,7 +27,8 @@ WRONG: dict[str, list[list[str]]] = {
     "tte show": [["nope", "a"], ["nano", "{"], ["nano", "nope.png"], ["nano", "bad.png"], ["nano"]],
     "tte think": [["nope", "a"], ["nano", "{"], ["nano", "bad.png"], ["nano", "a", "--temperature", "-1"],
                   ["nano", "a", "--dtype", "nope"], ["nano", "a", "--device", "nope"],
-                  ["nano", "a", "--state-bytes", "-1"], ["nano", "a", "--threads", "x"]],
+                  ["nano", "a", "--state-bytes", "-1"], ["nano", "a", "--threads", "x"],
+                  ["nano", "a", "--repetition-penalty", "1e-37"], ["nano", "a", "--temperature", "1e300"]],
     "tte embed": [["nope.txt", "-o", "b.npy"], ["a.txt", "-o", "b.csv"], ["a.txt", "-o", "a.txt/b.npy"],
                   ["a.txt", "-o", "folder.npy"], ["a.txt", "-o", "b.npy", "--embedder", "nope"],
                   ["a.txt", "-o", "b.npy", "--reasoner", "nope"], ["a.txt", "-o", "b.npy", "--recipe", "nope"],
@@ -36,7 +37,7 @@ WRONG: dict[str, list[list[str]]] = {
                   ["a.txt", "-o", "b.npy", "--reasoner", "nano", "--reasoner-recipe", "nope"],
                   ["a.txt", "-o", "b.npy", "--reasoner-recipe", "raw"]],
     "tte search": [["nope.npy", "q"], ["a.txt", "q"], ["words.npy", "{"], ["words.npy", "nope.png"],
-                   ["words.npy", "a", "--top", "0"]],
+                   ["words.npy", "a", "--top", "0"], ["~nobody-is-called-so/words.npy", "a"]],
     "tte quantize": [["nope", "-o", "out", "--quantization", "int8"], ["nano", "-o", "out", "--quantization", "int3"],
                      ["nano", "-o", "a.txt/out", "--quantization", "int8"],
                      ["nano", "-o", "/proc/out", "--quantization", "int8"]],
@@ -59,8 +60,9 @@ WRONG: dict[str, list[list[str]]] = {
     "tte.mmeb score": [["nope"], ["data"]],
     "tte.mmeb merge": [["nope"], ["data"]],
     "tte.mmeb report": [["nope"], ["data"]],
-    "tte.mmeb mini": [["--tasks", "nope"], ["--count", "0"], ["--out", "a.txt"]],
-    "tte.demo": [["--task", "nope"], ["--data", "nope"], ["--count", "0"], ["--device", "nope"]],
+    "tte.mmeb mini": [["--tasks", "nope"], ["--count", "0"], ["--count", "10001"], ["--out", "a.txt"]],
+    "tte.demo": [["--task", "nope"], ["--data", "nope"], ["--count", "0"], ["--count", "10001"], ["--seed", "-1"],
+                 ["--device", "nope"]],
 }  # fmt: skip
 """What cannot be used, by command: options, paths, checkpoints and items."""
 
@@ -120,6 +122,20 @@ def test_what_works_in_part_is_3_and_not_at_all_1(capsys: pytest.CaptureFixture[
     assert call("tte.mmeb prompts", "--data", "data", "--out", "out", "--tasks", "GQA") == 1
     assert call("tte.mmeb run", "--data", "data", *RUN, "--tasks", "GQA") == 1
     assert capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", PARSERS)
+def test_every_number_has_a_range(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = PARSERS[command]
+    numbers = [action for action in parser._actions if isinstance(action.default, int) or action.metavar == "N"]
+    for action in (each for each in (*numbers, *parser._actions) if each.nargs != 0 and each.type in (int, float)):
+        raise AssertionError(f"{action.option_strings} has no range")
+    for action in (each for each in numbers if each.nargs != 0):
+        for value in ("-2", "9" * 400, "x"):
+            assert call(command, f"{action.option_strings[-1]}={value}") == 2
+            last = capsys.readouterr().err.splitlines()[-1]
+            assert f"error: argument {'/'.join(action.option_strings)}: it is " in last
+            assert len(last) < 500
 
 
 @pytest.mark.parametrize("command", [*PARSERS, "tte", "tte.mmeb", "tte.demo"])

@@ -119,7 +119,7 @@ def _demo(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--count", "0"], "--count is 0: it must be at least 1"),
+        (["--count", "0"], "argument --count: it is 0: it must be a whole number, from 1 to 10000"),
         (["--data", "gone"], "--data gone has no demo.json: give a folder of examples"),
         (["--html", "gone/page.html"], "--html gone/page.html: gone is not a folder: make it"),
     ],

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import tte
 from damage import CHANGES, NO_FILES, check, content, replace, sentence
-from tte import _content
+from tte import _command, _content, _files
 
 
 @pytest.mark.parametrize("change", [*CHANGES, *NO_FILES])
@@ -91,6 +91,8 @@ def test_a_full_disk_is_called_one(tmp_path: Path, stores: Path) -> None:
         with pytest.raises(tte.InputError, match=r"traces\.sqlite cannot be used \(.*full\): free some space") as error:
             store.merge(stores / "traces.jsonl")
         sentence(error.value, "traces.sqlite")
+        assert _command.exit_code(error.value) == 1  # As of every other disk that is full.
+        assert not _files.is_of_one(error.value)
         store._db.execute("PRAGMA max_page_count = 1000")
         assert store.merge(stores / "traces.jsonl") == 20
 

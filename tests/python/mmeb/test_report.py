@@ -237,7 +237,8 @@ def test_page_of_one_run_without_comparison(runs: Path, tmp_path: Path) -> None:
 def test_a_quick_look_is_called_one(tmp_path: Path, capsys: Any) -> None:
     write_result(tmp_path / "look", tasks(["MSVD"])[0], [True, False], settings={"limit": 2})
     assert main(["report", str(tmp_path / "look")]) == 0
-    assert "the first queries only (--limit)" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "1 of 1 data sets hold the first queries only (--limit), and its leaderboard file leaves them out" in told
     text = (tmp_path / "look" / "report" / "index.html").read_text(encoding="utf-8")
     assert "took the first 2 queries of each data set only" in text
 

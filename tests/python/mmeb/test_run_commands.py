@@ -80,8 +80,6 @@ def test_run_score_traces_and_merge(data: Path, tmp_path: Path, capsys: pytest.C
         (["run", "--embedder", "nano", "--out", "o", "--think", "always"], "--think always needs --reasoner"),
         (["run", "--embedder", "nano", "--out", "o", "--temperature", "1"], "nothing is reasoned about"),
         (["run", "--embedder", "nano", "--out", "o", "--shard", "0/2"], "shard is '0/2'"),
-        (["run", "--embedder", "nano", "--out", "o", "--block", "0"], "--block is 0"),
-        (["run", "--embedder", "nano", "--out", "o", "--limit", "0"], "--limit is 0"),
         (["run", "--embedder", "nano", "--out", "o", "--tasks", "Nope"], "There is no task 'Nope'"),
         (["run", "--embedder", "missing", "--out", "o"], "'missing' is not a folder"),
         (["run", "--embedder", "nano", "--out", "o", "--traces", "t.sqlite"], "--traces t.sqlite is given without"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -21,7 +22,7 @@ import numpy as np
 import pytest
 import tte
 from PIL import Image
-from tte import _content, _files, _hub, _pages, _trace_files, _tte, trace_store
+from tte import _command, _content, _files, _hub, _pages, _trace_files, _tte, trace_store
 
 
 @dataclass
@@ -562,6 +563,17 @@ def test_what_sqlite_does_not_say_is_looked_up(
     with pytest.raises(tte.InputError) as error:
         tte.TraceStore(tmp_path / "traces.sqlite")
     assert f"traces.sqlite cannot be used as a trace store {message}" in str(error.value)
+    assert _command.exit_code(error.value) == (1 if name.startswith("SQLITE_IOERR") else 2)
+
+
+def test_an_export_to_a_full_disk_failed_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setitem(trace_store.WRITERS, ".jsonl", full)
+    with tte.TraceStore(tmp_path / "a.sqlite") as store, pytest.raises(tte.InputError, match="to another disk") as told:
+        store.export(tmp_path / "a.jsonl")
+    assert _command.exit_code(told.value) == 1
 
 
 def test_a_task_that_is_absent_is_none(tmp_path: Path) -> None:

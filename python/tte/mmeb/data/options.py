@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 
 from tte import _command
-from tte._tte import InputError
 from tte.mmeb.data.layout import require_data_dir
 from tte.mmeb.data.loaders import Source
 from tte.mmeb.data.tasks import Task, task_files, tasks_of_data
@@ -62,19 +61,14 @@ def add_loading(parser: argparse._ActionsContainer, style: str | None = None) ->
         metavar="N",
         help="frames per video (default: 8, clips 8; for qwen3_vl_embedding 64, clips 8); -1: all saved ones",
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="the first N queries of each task only: a quick look")
+    parser.add_argument(
+        "--limit", type=_command.count, metavar="N", help="the first N queries of each task only: a quick look"
+    )
     parser.add_argument(
         "--strip-stray-tokens",
         action="store_true",
         help="leave out the image token that VLM2Vec's prompts of WebQA and EDIS have without an image",
     )
-
-
-def positive(value: int, name: str) -> int:
-    """Check a number that must be at least 1."""
-    if value < 1:
-        raise InputError(f"{name} is {value}: it must be at least 1.")
-    return value
 
 
 def tasks_of(arguments: argparse.Namespace) -> list[Task]:
@@ -88,8 +82,6 @@ def tasks_of(arguments: argparse.Namespace) -> list[Task]:
 
 def source(arguments: argparse.Namespace, style: str) -> Source:
     """Where the data are and how they are loaded, in the style that is asked for, else in `style`."""
-    if arguments.limit is not None:
-        positive(arguments.limit, "--limit")
     data = require_data_dir(arguments.data)
     return Source(
         data,

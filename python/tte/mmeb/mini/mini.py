@@ -69,7 +69,9 @@ def add_mini(subparsers: Any) -> None:
         "--seed", type=_command.whole(0, _options.INT64), nargs="+", default=[0], metavar="N",
         help="seeds of the test data (0)",
     )  # fmt: skip
-    parser.add_argument("--count", type=int, default=50, metavar="N", help="queries a task (default: %(default)s)")
+    parser.add_argument(
+        "--count", type=_command.whole(1, 10_000), default=50, metavar="N", help="queries a task (default: %(default)s)"
+    )
     parser.add_argument(
         "--tasks",
         nargs="+",
@@ -100,8 +102,6 @@ def _mini(arguments: argparse.Namespace) -> int:
                 f"There is no task {_text.shown(name)} in miniature: they are {', '.join(mini_layout.NAMES)}, or "
                 "by their data sets, as `tasks` names them."
             )
-    if arguments.count < 1:
-        raise InputError(f"--count is {arguments.count}: it must be at least 1.")
     if arguments.data_only:
         for seed in arguments.seed:
             folder = _folder(arguments.out, seed) / "data"

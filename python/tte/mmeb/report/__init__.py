@@ -46,14 +46,15 @@ def add_report(subparsers: Any) -> None:
     parser.add_argument("--name", action="append", default=[], help="name of a run on the page; once per DIR")
     parser.add_argument("--compare", action="append", type=_command.path, default=[], metavar="JSON",
                         help="leaderboard file of another system, set beside ours (may be repeated)")  # fmt: skip
-    parser.add_argument("--examples", type=int, default=2, help="queries of each kind shown a data set (default: 2)")
+    parser.add_argument("--examples", type=_command.whole(0, 1000), default=2,
+                        help="queries of each kind shown a data set (default: 2)")  # fmt: skip
     parser.add_argument("--title", help="title of the page")
     options.add_extra_tasks(parser)
     board = parser.add_argument_group("what the leaderboard says about the model")
     board.add_argument("--model-name", help="also the name of the file (default: that of the embedder's folder)")
     board.add_argument("--backbone", help="such as Qwen2-VL")
-    board.add_argument("--size", type=float, help="billions of parameters")
-    board.add_argument("--max-length", type=int, help="longest input in tokens")
+    board.add_argument("--size", type=_command.real(0, 1e6), help="billions of parameters")
+    board.add_argument("--max-length", type=_command.count, help="longest input in tokens")
     board.add_argument("--release-date", help="YYYY-MM-DD")
     board.add_argument("--url", help="of the model, its paper or its code")
     parser.set_defaults(command=_report)
@@ -83,8 +84,9 @@ def _report(arguments: argparse.Namespace) -> int:
     for path in written:
         print(path.resolve().as_uri() if path.suffix == ".html" else path)
     for run in runs:
-        if run.limits:
-            print(f"note: {run.folder} holds the first queries only (--limit): its leaderboard file leaves them out")
+        if cut := sum(task.limit is not None for task in run.tasks.values()):
+            print(f"note: {run.name}: {cut} of {len(run.tasks)} data sets hold the first queries only (--limit), and "
+                  "its leaderboard file leaves them out: run them without it")  # fmt: skip
         for name, task in run.tasks.items():
             for note in task.notes:
                 print(f"note: {run.name}, {name}: {note}")

@@ -483,9 +483,12 @@ def add_run(subparsers: Any) -> None:
     parser.add_argument(
         "--out", type=_command.path, required=True, metavar="DIR", help="folder of results, made if needed"
     )
-    parser.add_argument("--truncate-dim", type=int, metavar="N", help="keep the first dimensions (Matryoshka)")
+    parser.add_argument("--truncate-dim", type=_command.count, metavar="N",
+                        help="keep the first dimensions (Matryoshka)")  # fmt: skip
     setup.add_work(parser)
-    parser.add_argument("--block", type=int, default=BLOCK, metavar="N", help=f"items written together ({BLOCK})")
+    parser.add_argument(
+        "--block", type=_command.count, default=BLOCK, metavar="N", help=f"items written together ({BLOCK})"
+    )
     parser.add_argument("--retry-errors", action="store_true", help="run items that failed again")
     parser.add_argument(
         "--verify", action="store_true",
@@ -501,8 +504,8 @@ def _run_command(arguments: argparse.Namespace) -> int:
     setup.logging_on()
     todo = cli_options.tasks_of(arguments)
     how = Options(
-        block=cli_options.positive(arguments.block, "--block"),
-        in_flight=cli_options.positive(arguments.in_flight, "--in-flight"),
+        block=arguments.block,
+        in_flight=arguments.in_flight,
         shard=Shard.parse(arguments.shard),
         retry_errors=arguments.retry_errors,
         verify=arguments.verify,

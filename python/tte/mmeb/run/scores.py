@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tte import _command, _extras, _files
+from tte import _command, _extras, _files, _options
 from tte._tte import InputError
 from tte.mmeb.data.tasks import Task, tasks
 from tte.mmeb.run.manifest import (
@@ -227,7 +227,10 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
         help="what is compared: single vectors; all tokens (maxsim, mean_maxsim); both (hybrid: cosine + mean_maxsim). "
         "Default: single, or what the folder was run with",
     )
-    parser.add_argument("--top", type=int, help=f"how much of each ranking is written; 0: all of it ({TOP})")
+    parser.add_argument(
+        "--top", type=_command.whole(0, _options.INT32), metavar="N",
+        help=f"how much of each ranking is written; 0: all of it ({TOP})",
+    )  # fmt: skip
 
 
 def top_of(arguments: argparse.Namespace) -> int:

@@ -56,7 +56,8 @@ def add_work(parser: argparse.ArgumentParser, *, in_flight: bool = True) -> None
     _command.add_numbers(group)
     group.add_argument("--shard", default="1/1", metavar="I/N", help="this process's share, such as 2/4; then `merge`")
     if in_flight:
-        group.add_argument("--in-flight", type=int, default=2, metavar="N", help="blocks at the same time (2)")
+        group.add_argument("--in-flight", type=_command.count, default=2, metavar="N",
+                           help="blocks at the same time (2)")  # fmt: skip
 
 
 def add_judge(parser: argparse.ArgumentParser) -> None:

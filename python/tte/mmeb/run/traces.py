@@ -236,7 +236,7 @@ def add_traces(subparsers: Any) -> None:
     setup.add_source(parser, required=False)
     setup.add_reasoner(parser, store_required=True)
     setup.add_work(parser, in_flight=False)
-    parser.add_argument("--block", type=int, default=BLOCK, metavar="N", help=f"items in one call ({BLOCK})")
+    parser.add_argument("--block", type=_command.count, default=BLOCK, metavar="N", help=f"items in one call ({BLOCK})")
     parser.set_defaults(command=_run_traces, resumes=True)
 
 
@@ -286,7 +286,7 @@ def _run_traces(arguments: argparse.Namespace) -> int:
                 wanted,
                 setup.source(arguments, system),
                 system,
-                block=options.positive(arguments.block, "--block"),
+                block=arguments.block,
                 shard=Shard.parse(arguments.shard),
                 given=given,
             )
