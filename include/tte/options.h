@@ -176,8 +176,8 @@ struct GenerateOptions {
   static void numbers(Visit&& number) {
     using Self = GenerateOptions;
     constexpr int kMost = std::numeric_limits<int>::max();
-    constexpr double kLeast = std::numeric_limits<double>::min(),
-                     kLargest = std::numeric_limits<double>::max();
+    // Logits, which are float32, are divided by both: far beyond any use, and no quotient overflows.
+    constexpr double kLeast = 1e-30, kLargest = 1e30;
     constexpr auto kMostSeed = std::numeric_limits<std::uint64_t>::max();
     number(Number<int>{"max_new_tokens", &Self::max_new_tokens, 1, kMost, kUsualNewTokens});
     number(Number<int>{"min_new_tokens", &Self::min_new_tokens, 0, kMost, 0});

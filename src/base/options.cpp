@@ -6,7 +6,6 @@
 #include <limits>
 #include <optional>
 #include <string_view>
-#include <type_traits>
 #include <vector>
 
 #include "base/printable.h"
@@ -36,12 +35,7 @@ void check_in_range(std::string_view name, const std::optional<T>& value, T leas
   if (most < std::numeric_limits<T>::max()) {
     throw InputError(fmt::format("{} is {}: it must be between {} and {}.", name, *value, least, most));
   }
-  if constexpr (std::is_floating_point_v<T>) {
-    throw InputError(fmt::format("{} is {}: it must be a finite number {}.", name, *value,
-                                 least > 0 ? "above 0" : "of at least 0"));
-  } else {
-    check_at_least(name, *value, least);
-  }
+  check_at_least(name, *value, least);
 }
 
 bool is_gpu(std::string_view device) {

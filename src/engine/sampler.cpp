@@ -36,8 +36,9 @@ base::NotFiniteError no_token() {
 // 0 and those below it what they are without rounding: a temperature near 0 is nearly greedy.
 void divide(std::span<float> logits, double by) {
   const float top = *std::max_element(logits.begin(), logits.end());
+  if (std::isinf(top)) return;  // It is taken, or there is none.
   const auto temperature = static_cast<float>(by);
-  if (std::isinf(top) || std::isfinite(top / temperature)) {
+  if (std::isfinite(top / temperature)) {
     for (float& logit : logits) logit /= temperature;
     return;
   }

@@ -92,7 +92,10 @@ TEST(GenerateOptions, NamesOptionValueAndRange) {
   refused([](auto& o) { o.top_k = -1; }, "top_k is -1");
   refused([](auto& o) { o.top_p = 1.5; }, "top_p is 1.5: it must be between 0 and 1");
   refused([](auto& o) { o.min_p = -0.1; }, "min_p is -0.1");
+  refused([](auto& o) { o.temperature = 1e31; }, "temperature is 1e+31: it must be between 0 and 1e+30");
   refused([](auto& o) { o.repetition_penalty = 0.0; }, "repetition_penalty is 0");
+  refused([](auto& o) { o.repetition_penalty = 1e-37; },
+          "repetition_penalty is 1e-37: it must be between 1e-30 and 1e+30");
   refused([](auto& o) { o.stop = {"a", ""}; }, "stop[1] is empty");
   refused([](auto& o) { o.stop_token_ids = {5, -2}; }, "stop_token_ids[1] is -2");
   refused([](auto& o) { o.max_think_tokens = -1; }, "max_think_tokens is -1");

@@ -1,12 +1,15 @@
 #include "engine/sampler.h"
 
 #include <ATen/ATen.h>
+#include <fmt/core.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <limits>
 #include <map>
+#include <string>
 
 #include "base/json.h"
 #include "tte/error.h"
@@ -95,6 +98,34 @@ TEST(Sampler, TemperaturesNearZeroAreNearlyGreedy) {
       for (const double logit : {7.0, 9.5, 9.0, 8.0}) logits.push_back(static_cast<float>(sign * logit));
       EXPECT_EQ(sampler.sample(logits), sign > 0 ? 1 : 0);
     }
+  }
+}
+
+TEST(Sampler, NothingOverflowsAtTheEndsOfTheRanges) {
+  GenerateOptions::numbers([](const auto& number) {
+    if (std::string(number.name) == "seed") return;
+    for (const auto value : {number.least, number.most}) {
+      SCOPED_TRACE(fmt::format("{} {}", number.name, value));
+      for (const double temperature : {0.0, 1e-30, 1.0}) {
+        auto options = sampling(temperature, 1);
+        options.min_new_tokens = 1;
+        options.*number.member = value;
+        options.validate();
+        std::vector<float> logits{-3e7F, -50.0F, 0.0F, 50.0F, 3e7F, 1.0F};
+        const std::vector<std::int64_t> end{5}, prompt{0, 1, 2, 3, 4};
+        Sampler(options, end, prompt).process(logits);
+        EXPECT_TRUE(std::isfinite(*std::max_element(logits.begin(), logits.end())));
+        for (const float logit : logits) EXPECT_TRUE(std::isfinite(logit) || logit == -kInf) << logit;
+      }
+    }
+  });
+}
+
+TEST(Sampler, AnInfiniteLogitIsTakenAtEveryTemperature) {
+  for (const double temperature : {1e-300, 1e-30, 1.0, 1e30}) {
+    Sampler sampler(sampling(temperature, 1), {}, {});
+    std::vector<float> logits{7.0F, 0.0F, kInf, -kInf};
+    EXPECT_EQ(sampler.sample(logits), 2) << temperature;
   }
 }
 

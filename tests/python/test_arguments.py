@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 import io
 import itertools
@@ -333,7 +334,8 @@ def test_calls_of_exported_classes_name_value_and_remedy(call: Callable[[], Any]
         ("max_new_tokens", 0), ("max_new_tokens", 2**32 + 14), ("max_new_tokens", 1.0), ("max_new_tokens", True),
         ("top_k", -1), ("top_k", 2**32 + 14), ("top_k", 2.5), ("top_p", -0.1), ("top_p", 1.1), ("top_p", math.nan),
         ("min_p", 2), ("temperature", math.inf), ("temperature", -1), ("temperature", False), ("temperature", "0"),
-        ("repetition_penalty", 0), ("seed", -1), ("seed", 2**64), ("seed", 1.0), ("min_new_tokens", -1),
+        ("temperature", 1e31), ("repetition_penalty", 0), ("repetition_penalty", 1e-37), ("repetition_penalty", 1e31),
+        ("seed", -1), ("seed", 2**64), ("seed", 1.0), ("min_new_tokens", -1),
         ("max_think_tokens", -1), ("max_think_tokens", np.float32(3)), ("stop_token_ids", [2**63]),
         ("stop_token_ids", [-1]), ("stop_token_ids", [1.0]), ("stop_token_ids", [True]), ("stop", [1]), ("stop", [""]),
         ("stop_token_ids", [10**9]), ("stop", itertools.count()), ("stop", {"a": 1}), ("ignore_eos", 1),
@@ -437,6 +439,43 @@ def test_vectors_are_taken_once(embedder: tte.Embedder) -> None:
         tokens.take_data()
     assert np.isfinite(first).all(), "the first array keeps its memory"
     assert embedder.embed([]).shape == (0, embedder.dim)
+
+
+async def _awaited(*_: object) -> bool:
+    return True
+
+
+def _iterated(*_: object) -> Iterator[bool]:
+    yield True
+
+
+class _Awaited:
+    async def __call__(self, *_: object) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("later", [_awaited, _iterated, _Awaited(), functools.partial(_awaited, 1)])
+def test_callbacks_that_nobody_would_wait_for_are_refused(
+    reasoner: tte.Reasoner, embedder: tte.Embedder, later: Any, tmp_path: Path
+) -> None:
+    store, pair = tte.TraceStore(tmp_path / "a.sqlite"), {"reasoner": reasoner, "embedder": embedder}
+    tokens = embedder.embed_tokens("a", progress=False)
+    for name, call in [
+        *((name, functools.partial(reasoner.think, "a")) for name in ("on_token", "on_result", "progress")),
+        *((name, functools.partial(store.think, reasoner, "a")) for name in ("on_token", "on_result", "progress")),
+        *((name, functools.partial(embedder.embed, "a")) for name in ("on_result", "progress")),
+        *((name, functools.partial(tte.think_then_embed, "a", **pair)) for name in ("think", "on_trace", "on_vector")),
+        ("on_trace", functools.partial(tte.think_then_embed, "a", **pair, store=store)),
+        ("progress", functools.partial(embedder.embed_tokens, "a")),
+        ("progress", functools.partial(reasoner.score, "a", ["x"])),
+        ("progress", functools.partial(tte.Reranker(reasoner).score, "a", ["x"])),
+        ("progress", functools.partial(tte.maxsim, tokens, tokens)),
+        ("progress", functools.partial(tte.hybrid, tokens, tokens)),
+    ]:  # fmt: skip
+        with pytest.raises(
+            tte.InputError, match=rf"^{name} is .*: it must be a plain function, with neither async nor"
+        ):
+            call(**{name: later})
 
 
 def test_views_are_not_copied_before_they_are_refused(reasoner: tte.Reasoner, embedder: tte.Embedder) -> None:
