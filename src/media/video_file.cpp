@@ -24,6 +24,16 @@ constexpr const char* kContainers = "mov,mp4,matroska,webm,avi,mpegts,mpeg,flv,o
 constexpr int kIoBytes = 1 << 16;
 constexpr int kMaxThreads = 4;
 
+constexpr std::string_view kOnlySound =
+    "has no video stream, at most sound and a cover image; models cannot hear, so transcribe it to text.";
+
+// MP3 and AAC, with a tag in front or without, FLAC and WAVE.
+bool is_sound(std::string_view head) {
+  return head.starts_with("ID3") || head.starts_with("fLaC") ||
+         (head.starts_with("RIFF") && head.substr(4).substr(0, 8).ends_with("WAVE")) ||
+         (head.size() > 1 && head[0] == '\xff' && (head[1] & 0xe0) == 0xe0);
+}
+
 struct FreeFormat {
   void operator()(AVFormatContext* p) const { avformat_close_input(&p); }
 };
@@ -123,11 +133,17 @@ class VideoFile::Impl {
  private:
   [[noreturn]] void fail(std::string_view why) const { throw InputError(fmt::format("{} {}", label_, why)); }
 
-  [[nodiscard]] bool is_image() const {
+  [[noreturn]] void fail_to_open(const std::string& reason) const {
     std::vector<std::uint8_t> head(static_cast<std::size_t>(std::min<std::int64_t>(file_.size(), kIoBytes)));
     head.resize(static_cast<std::size_t>(file_.read(head.data(), 0, static_cast<std::int64_t>(head.size()))));
+    if (is_sound({reinterpret_cast<const char*>(head.data()), head.size()})) fail(kOnlySound);
     const auto bytes = std::make_shared<const std::vector<std::uint8_t>>(std::move(head));
-    return look_at(Image{EncodedImage{bytes}}, budget_.limits()).has_value();
+    if (look_at(Image{EncodedImage{bytes}}, budget_.limits()))
+      fail("is an image, not a video; give it as one.");
+    fail(fmt::format(
+        "is not a video that tte can open ({}); it reads MP4, MOV, MKV, WebM, AVI, MPEG, FLV, Ogg, WMV "
+        "and GIF files that are whole.",
+        reason));
   }
   [[nodiscard]] bool is_format(std::string_view name) const { return format_->iformat->name == name; }
   [[nodiscard]] std::int64_t stream_height() const { return stream_->codecpar->height; }
@@ -186,13 +202,7 @@ class VideoFile::Impl {
                 0);  // Nothing inside the file may open anything else.
     const int code = avformat_open_input(&format, "", nullptr, &options);  // Frees `format` when it fails.
     av_dict_free(&options);
-    if (code < 0) {
-      if (is_image()) fail("is an image, not a video; give it as one.");
-      fail(fmt::format(
-          "is not a video that tte can open ({}); it reads MP4, MOV, MKV, WebM, AVI, MPEG, FLV, Ogg, WMV "
-          "and GIF files that are whole.",
-          error_text(code)));
-    }
+    if (code < 0) fail_to_open(error_text(code));
     format_.reset(format);
     if (!whole_ && is_cut(file_, format->iformat->name)) fail("is truncated; fetch it again.");
     whole_ = true;
@@ -216,13 +226,13 @@ class VideoFile::Impl {
     AVCodec** codec_out = const_cast<AVCodec**>(&codec);
 #endif
     const int index = av_find_best_stream(format_.get(), AVMEDIA_TYPE_VIDEO, -1, -1, codec_out, 0);
+    if (index == AVERROR_STREAM_NOT_FOUND) fail(kOnlySound);
     if (index < 0) {
       fail(fmt::format("has no video stream that can be decoded ({}); convert it to H.264 in MP4.",
                        error_text(index)));
     }
     stream_ = format_->streams[index];
-    if ((stream_->disposition & AV_DISPOSITION_ATTACHED_PIC) != 0)
-      fail("has sound and a cover image but no video.");
+    if ((stream_->disposition & AV_DISPOSITION_ATTACHED_PIC) != 0) fail(kOnlySound);
     check_size();
     for (unsigned i = 0; i < format_->nb_streams; ++i) {
       if (static_cast<int>(i) != index) format_->streams[i]->discard = AVDISCARD_ALL;
@@ -271,7 +281,8 @@ class VideoFile::Impl {
     int code = 0;
     while ((code = av_read_frame(format_.get(), packet_.get())) >= 0) {
       if (packet_->stream_index == stream_->index) {
-        if ((packet_->flags & AV_PKT_FLAG_CORRUPT) != 0) fail("is truncated or damaged; fetch it again.");
+        if ((packet_->flags & AV_PKT_FLAG_CORRUPT) != 0)
+          fail("is truncated, damaged or several files in one; fetch it again, or convert it to MP4.");
         ++packets;
         if ((packet_->flags & AV_PKT_FLAG_DISCARD) == 0) {
           timed = timed && packet_->pts != AV_NOPTS_VALUE;

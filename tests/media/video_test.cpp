@@ -172,7 +172,15 @@ TEST(Video, FilesThatAreNoVideos) {
   EXPECT_THAT(at_path(folder.write("text.mp4", "hello")), HasSubstr("not a video"));
   EXPECT_THAT(at_path(folder.write("zeros.mp4", std::string(100000, '\0'))), HasSubstr("not a video"));
   EXPECT_THAT(at_path(data_folder() / "images/rgb.png"), HasSubstr("not a video"));
-  EXPECT_THAT(at_path(data_folder() / "sound.m4a"), HasSubstr("no video stream"));
+  EXPECT_THAT(at_path(data_folder() / "sound.m4a"), HasSubstr("no video stream, at most sound"));
+  using namespace std::string_literals;
+  for (const std::string& head : {"ID3\3"s, "\xff\xfb\x90"s, "\xff\xf1"s, "fLaC"s, "RIFF\0\1\0\0WAVEfmt "s}) {
+    const auto path = folder.write("sound.mp3", head + std::string(2000, '\0'));
+    EXPECT_THAT(at_path(path), HasSubstr("no video stream, at most sound and a cover image")) << head;
+  }
+  const Buffer one = read_file(data_folder() / "clip.ts");
+  const std::string stream(one.begin(), one.end());
+  EXPECT_THAT(at_path(folder.write("joined.ts", stream + stream)), HasSubstr("several files in one"));
   EXPECT_THAT(at_path(data_folder() / "images" / "rgb420.jpg"), HasSubstr("is an image, not a video"));
   const auto pipe = folder.path() / "pipe.mp4";
   ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
