@@ -109,8 +109,6 @@ at::Tensor numbers_to_round(at::ScalarType type) {
   }
   out[20].zero_();
   out[21].mul_(1e-38F);
-  // Without an instruction for it, Highway's own widening of float16 knows no infinities.
-  if (type == at::kHalf) return out.to(type);
   out[22][5] = std::numeric_limits<float>::infinity();
   out[23][650] = -std::numeric_limits<float>::quiet_NaN();
   return out.to(type);
@@ -149,7 +147,7 @@ TEST(TargetsTest, MatricesAreRoundedToTheSameBits) {
   }
 }
 
-// What is rounded up to infinity, what is below the normal range, and what vanishes.
+// What is infinite, is no number, is rounded up to infinity, what is below the normal range, and what vanishes.
 TEST(TargetsTest, TheEdgesOfFloat16) {
   const at::Tensor wanted =
       at::tensor({65504.0f, 65519.0f, 65520.0f, -1e6f, 6.1035e-5f, 6.0e-5f, 1.49e-7f, 8.94069671630859375e-8f,
@@ -158,12 +156,17 @@ TEST(TargetsTest, TheEdgesOfFloat16) {
   const at::Tensor scale = at::tensor({2048.0f}), weight = at::diag(scale.expand(12)).to(at::kHalf);
   const at::Tensor x = (wanted / scale).to(at::kHalf).unsqueeze(0);
   const at::Tensor right = (x.to(at::kFloat) * scale).to(at::kHalf);
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  const at::Tensor infinite = at::tensor({kInf, -kInf, std::nanf(""), 65504.0f}).to(at::kHalf).unsqueeze(1);
+  const at::Tensor one = at::ones({1, 1}, at::kHalf);
   std::int64_t left = hwy::SupportedTargets();
   while (left != 0) {
     const std::int64_t target = left & -left;
     left &= left - 1;
     const Target chosen(target);
     EXPECT_TRUE(at::equal(kernels::linear(x, weight, {}), right)) << hwy::TargetName(target);
+    EXPECT_TRUE(at::allclose(kernels::linear(infinite, one, {}), infinite, 0, 0, /*equal_nan=*/true))
+        << hwy::TargetName(target);
   }
 }
 

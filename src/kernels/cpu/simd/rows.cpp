@@ -94,8 +94,7 @@ HWY_INLINE Pair round_to(Pair v, const BFloat16*) {
           hn::BitCast(F(), hn::And(round_to_bfloat16(v.b), upper))};
 }
 HWY_INLINE Pair round_to(Pair v, const Half*) {
-  const hn::Rebind<Half, F> narrow;
-  return {hn::PromoteTo(F(), hn::DemoteTo(narrow, v.a)), hn::PromoteTo(F(), hn::DemoteTo(narrow, v.b))};
+  return {widen(F(), to_half(v.a)), widen(F(), to_half(v.b))};
 }
 
 // x / (1 + exp(-z)), without overflow.

@@ -95,11 +95,14 @@ HWY_INLINE VU round_to_bfloat16(VF v) {
   return hn::IfThenElse(hn::RebindMask(u, hn::IsNaN(v)), quiet_nan, rounded);
 }
 
-// v as a float16, rounded to nearest, ties to even. Without an instruction for it, Highway's own cuts the
-// mantissa off and has no infinity, so it is done by hand.
+// Without instructions for float16, Highway's own functions know no infinity and no NaN, and cut mantissas off.
+#define TTE_KERNELS_HALF_BY_HAND \
+  (HWY_TARGET >= HWY_SSE4 || HWY_TARGET == HWY_EMU128 || HWY_TARGET == HWY_SCALAR)
+
+// v as a float16, rounded to nearest, ties to even.
 HWY_INLINE hn::Vec<hn::Rebind<Half, F>> to_half(VF v) {
   const hn::Rebind<Half, F> half;
-#if HWY_TARGET >= HWY_SSE4 || HWY_TARGET == HWY_EMU128 || HWY_TARGET == HWY_SCALAR
+#if TTE_KERNELS_HALF_BY_HAND
   const U u;
   const F f;
   const VU bits = hn::BitCast(u, v);
@@ -121,6 +124,17 @@ HWY_INLINE hn::Vec<hn::Rebind<Half, F>> to_half(VF v) {
 #endif
 }
 
+template <class D>
+HWY_INLINE hn::Vec<D> widen(D d, hn::Vec<hn::Rebind<Half, D>> v) {
+  const hn::Vec<D> wide = hn::PromoteTo(d, v);
+#if TTE_KERNELS_HALF_BY_HAND
+  // What is not finite has the exponent that would come after the largest one.
+  return hn::IfThenElse(hn::Ge(hn::Abs(wide), hn::Set(d, 65536.0f)), hn::Or(wide, hn::Inf(d)), wide);
+#else
+  return wide;
+#endif
+}
+
 // One step of values in some order that is the same for all functions *_pair of a type (bfloat16: even and
 // odd ones), so that work on single values and sums need no shuffles.
 HWY_INLINE VF load_first(const float* p) {
@@ -136,7 +150,7 @@ HWY_INLINE VF load_second(const BFloat16* p) {
   return widen_odd(hn::LoadU(U(), reinterpret_cast<const std::uint32_t*>(p)));
 }
 HWY_INLINE VF load_first(const Half* p) {
-  return hn::PromoteTo(F(), hn::LoadU(hn::Rebind<Half, F>(), p));
+  return widen(F(), hn::LoadU(hn::Rebind<Half, F>(), p));
 }
 HWY_INLINE VF load_second(const Half* p) {
   return load_first(p + kLanes);
@@ -196,7 +210,7 @@ HWY_INLINE hn::Vec<D> load_natural(D d, const BFloat16* p) {
 }
 template <class D>
 HWY_INLINE hn::Vec<D> load_natural(D d, const Half* p) {
-  return hn::PromoteTo(d, hn::LoadU(hn::Rebind<Half, D>(), p));
+  return widen(d, hn::LoadU(hn::Rebind<Half, D>(), p));
 }
 
 HWY_INLINE void store_natural(VF v, float* p) {
