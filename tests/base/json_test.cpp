@@ -55,6 +55,12 @@ TEST_F(JsonFile, IsRead) {
   EXPECT_TRUE(json["b"].is_null());
 }
 
+// As in Python: editors of Windows write it.
+TEST_F(JsonFile, MayBeginWithAByteOrderMark) {
+  EXPECT_EQ(read_json(folder_.write("a.json", "\xEF\xBB\xBF{\"a\": 1}"))["a"], 1);
+  EXPECT_THAT(error("{\xEF\xBB\xBF}"), HasSubstr("config.json is not valid JSON at line 1, column 2"));
+}
+
 TEST_F(JsonFile, TheLastOfTwoEqualKeysCounts) {
   EXPECT_EQ(read_json(folder_.write("a.json", R"({"a": 1, "b": 0, "a": {"c": 2}})"))["a"]["c"], 2);
 }
