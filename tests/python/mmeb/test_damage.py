@@ -23,7 +23,8 @@ from tte.mmeb.data.loaders import load
 from tte.mmeb.data.tasks import find, read_tasks
 from tte.mmeb.report.results import read
 from tte.mmeb.run import run
-from tte.mmeb.run.manifest import ResultFolder, sealed
+from tte.mmeb.run.blocks import assemble
+from tte.mmeb.run.manifest import SCORED, ResultFolder, sealed
 from tte.mmeb.run.run import Options, run_dataset
 from tte.mmeb.run.scores import score_folder
 
@@ -161,6 +162,45 @@ def test_a_flipped_byte_of_vectors_names_the_block(results: Path, tmp_path: Path
         code, told = quiet(command)
         assert code == 1
         assert f"{file}, block 1, is damaged" in lines(told, "left out: ")[0]
+
+
+@pytest.mark.parametrize("change", ["empty", "flip 0", "text", "gone"])
+@pytest.mark.parametrize("name", SCORED)
+def test_what_scoring_wrote_is_made_again(
+    results: Path, tmp_path: Path, quiet: Any, name: str, change: str
+) -> None:
+    pytest.importorskip("matplotlib")
+    shutil.copytree(results / "done", tmp_path, dirs_exist_ok=True)
+    place = tmp_path / "image" / "Nano-image_ret"
+    good = (place / name).read_bytes()
+    replace(place / name, change, good)
+    code, told = quiet(["report", str(tmp_path)])
+    assert code != 0
+    assert f"`python -m tte.mmeb score {tmp_path}` makes it again" in told
+    assert quiet(["merge", str(tmp_path)])[0] == 0
+    assert (place / name).read_bytes() == good
+    assert quiet(["report", str(tmp_path)])[0] == 0
+
+
+@pytest.mark.parametrize("name", ["queries.npy", "candidates.parquet"])
+def test_damaged_files_are_made_again_from_blocks_that_are_kept(
+    results: Path, tmp_path: Path, quiet: Any, name: str
+) -> None:
+    shutil.copytree(results / "blocks", tmp_path, dirs_exist_ok=True)
+    folder = ResultFolder(tmp_path / "image" / "Nano-image_ret")
+    assemble(folder, folder.manifest())
+    good = (folder.path / name).read_bytes()
+    (folder.path / name).write_bytes(good[:-1])
+    code, told = quiet(["score", str(tmp_path)])
+    assert code == 1
+    assert f"`python -m tte.mmeb merge {tmp_path}` makes it again" in told
+    part = folder.part_path("queries", 0)
+    kept = part.read_bytes()
+    part.unlink()
+    assert "run the rest of it" in quiet(["merge", str(tmp_path)])[1]
+    part.write_bytes(kept)
+    assert quiet(["merge", str(tmp_path)])[0] == 0
+    assert (folder.path / name).read_bytes() == good
 
 
 @pytest.mark.parametrize("value", [None, "x" * 3000, -1, 0.5, [], {"a": 1}, True])

@@ -14,10 +14,10 @@ from tte.mmeb.data.tasks import Task, shortfall
 from tte.mmeb.report.leaderboard import MODALITIES
 from tte.mmeb.run.blocks import block_count, missing_blocks
 from tte.mmeb.run.manifest import (
-    AGAIN,
     SCORED,
     SIDES,
     ResultFolder,
+    again,
     check_bytes,
     check_files,
     embedded,
@@ -123,8 +123,8 @@ class TaskRun:
         path = self.folder / "predictions.jsonl"
         if self.scores is None:
             return []
-        with _files.reading(path, AGAIN):
-            rows = _files.json_lines(path, str(path), AGAIN)
+        with _files.reading(path, again(path)):
+            rows = _files.json_lines(path, str(path), again(path))
             return [_outcome(row, self.task.metric) for row in rows]
 
     @cached_property
@@ -144,7 +144,7 @@ class TaskRun:
         path = self.folder / f"{side}.parquet"
         if not rows:
             return []
-        with _files.reading(path, AGAIN), _files.for_arrow(path) as file:
+        with _files.reading(path, again(path)), _files.for_arrow(path) as file:
             wanted = [c for c in ("text", "images", "video_frames", "trace") if c in pq.read_schema(file).names]
             if not wanted:
                 return [{} for _ in rows]
@@ -200,7 +200,7 @@ def _column(path: Path) -> Column:
 
     if not path.exists():
         return Column([], [], [], [], [])
-    with _files.reading(path, AGAIN), _files.for_arrow(path) as file:
+    with _files.reading(path, again(path)), _files.for_arrow(path) as file:
         schema = set(pq.read_schema(file).names)
         key = "id" if "id" in schema else "name"
         wanted = [c for c in (key, "trace", "tokens", "seconds", "error") if c in schema]

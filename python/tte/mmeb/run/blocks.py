@@ -21,7 +21,17 @@ from tte import _extras, _files, _text, _tte
 from tte._tokens import TokenEmbeddings, npy_header
 from tte.mmeb.data.types import Dataset, Entry, Query
 from tte.mmeb.run.embed import Outcome, System
-from tte.mmeb.run.manifest import SIDES, Part, ResultFolder, Side, checksums_of, embedded, has_tokens, replacing
+from tte.mmeb.run.manifest import (
+    SIDES,
+    Part,
+    ResultFolder,
+    Side,
+    again,
+    checksums_of,
+    embedded,
+    has_tokens,
+    replacing,
+)
 
 ROLES: dict[Side, Literal["query", "target"]] = {"candidates": "target", "queries": "query"}
 """What recipes call the sides."""
@@ -294,7 +304,8 @@ def recorded_keys(folder: ResultFolder, manifest: dict[str, Any], side: Side) ->
                 for i, row in enumerate(folder.read_part(side, block).rows))  # fmt: skip
         return {number: row["key"] for number, row in rows if row["error"] is None}
     _, parquet = _extras.pyarrow()
-    with _files.for_arrow(folder.path / f"{side}.parquet") as file:
+    path = folder.path / f"{side}.parquet"
+    with _files.reading(path, again(path)), _files.for_arrow(path) as file:
         table = parquet.read_table(file, columns=["key", "error"]).to_pylist()
     return {number: row["key"] for number, row in enumerate(table) if row["error"] is None}
 

@@ -47,7 +47,18 @@ _MAGIC = b"TTEPART2"
 _HEADER = 48
 """Bytes before the rows of a block: magic, checksum of all that follows, rows, dimension, bytes of the rows."""
 _PART_BYTES = 1 << 40
-AGAIN = "remove its folder and run again"
+SCORED = ("predictions.jsonl", "score.json")
+"""Those that scoring adds and that have checksums."""
+
+
+def again(file: Path) -> str:
+    """What helps where a file of a result folder is damaged, and loses no more than that."""
+    out = _text.shown_path(file.parent.parent.parent)
+    if file.name in SCORED:
+        return f"`python -m tte.mmeb score {out}` makes it again from the vectors"
+    if file.name != "manifest.json" and any(file.parent.glob("parts/*.part")):
+        return f"`python -m tte.mmeb merge {out}` makes it again from its blocks"
+    return "put a copy of it back, or remove its folder and run again"
 
 
 @contextmanager
@@ -100,14 +111,14 @@ def write_json(path: Path, value: Any, *, ascii_only: bool = False) -> None:
         file.write((json.dumps(value, ensure_ascii=ascii_only, indent=4) + "\n").encode())
 
 
-def read_json(path: Path, remedy: str = AGAIN) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises `InputError` naming the file.
     """
-    found = _files.read_json(path, remedy)
+    found = _files.read_json(path, again(path))
     if not isinstance(found, dict):
-        raise InputError(f"{path} is not a JSON object: {remedy}.")
+        raise InputError(f"{path} is not a JSON object: {again(path)}.")
     return found
 
 
@@ -149,7 +160,8 @@ class ResultFolder:
                 "give another folder."
             )
         if found != sealed(found):
-            raise InputError(f"{self.manifest_path} is damaged, it does not fit its checksum: {AGAIN}.")
+            remedy = again(self.manifest_path)
+            raise InputError(f"{self.manifest_path} is damaged, it does not fit its checksum: {remedy}.")
         return found
 
     def claim(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -279,7 +291,7 @@ def check_files(path: Path, manifest: Mapping[str, Any]) -> tuple[NDArray[np.flo
         wanted = (int(manifest["counts"][side]), int(manifest["dim"]))
         for kind in ("npy", "parquet"):
             file = path / f"{side}.{kind}"
-            with _files.reading(file, AGAIN):
+            with _files.reading(file, again(file)):
                 _files.open_regular(file, 1 << 62).close()  # Not a pipe, which would be waited for.
                 if kind == "npy":
                     vectors[side] = np.load(file, mmap_mode="r", allow_pickle=False)
@@ -290,7 +302,7 @@ def check_files(path: Path, manifest: Mapping[str, Any]) -> tuple[NDArray[np.flo
                     with _files.for_arrow(file) as raw:
                         shape = (parquet.read_metadata(raw).num_rows, wanted[1])
             if shape != wanted:
-                raise InputError(f"{file} has the shape {shape} instead of {wanted}: {AGAIN}.")
+                raise InputError(f"{file} has the shape {shape} instead of {wanted}: {again(file)}.")
     return vectors["queries"], vectors["candidates"]
 
 
@@ -313,7 +325,7 @@ def open_tokens(path: Path, manifest: Mapping[str, Any], side: Side) -> TokenEmb
 
     """
     file, count = path / f"{side}.tokens.npy", int(manifest["counts"][side])
-    with _files.reading(file, AGAIN):
+    with _files.reading(file, again(file)):
         found: list[NDArray[Any]] = []
         for name in (file, path / f"{side}.offsets.npy"):
             _files.open_regular(name, 1 << 62).close()
@@ -322,10 +334,6 @@ def open_tokens(path: Path, manifest: Mapping[str, Any], side: Side) -> TokenEmb
         if (len(tokens), tokens.dim) != (count, int(manifest["dim"])):
             raise ValueError(f"it has {len(tokens)} sets of {tokens.dim} dimensions, the folder {count}")
     return tokens
-
-
-SCORED = ("predictions.jsonl", "score.json")
-"""Those that scoring adds and that have checksums."""
 
 
 def check_bytes(path: Path, manifest: Mapping[str, Any], names: Iterable[str]) -> None:
@@ -338,13 +346,13 @@ def check_bytes(path: Path, manifest: Mapping[str, Any], names: Iterable[str]) -
     for name in names:
         file = path / name
         known = manifest.get("checksums", {}).get(name)
-        with _files.reading(file, AGAIN):
+        with _files.reading(file, again(file)):
             found = checksums_of(file, manifest)
         if known != found:
             pairs = itertools.zip_longest(known if isinstance(known, list) else [], found)
             block = next(i for i, (one, other) in enumerate(pairs) if one != other)
             where = f", block {block}," if len(found) > 1 else ""
-            raise InputError(f"{file}{where} is damaged, it does not fit its checksum: {AGAIN}.")
+            raise InputError(f"{file}{where} is damaged, it does not fit its checksum: {again(file)}.")
 
 
 def checksums_of(file: Path, manifest: Mapping[str, Any]) -> list[str]:

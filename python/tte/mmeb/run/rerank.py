@@ -20,7 +20,7 @@ import numpy as np
 from tte import _content, _files, _items, _tte, trace_store
 from tte._rerank import Reranker
 from tte.mmeb.data.types import Dataset, Entry, Query
-from tte.mmeb.run.manifest import AGAIN, ResultFolder, replacing, write_json
+from tte.mmeb.run.manifest import ResultFolder, again, replacing, write_json
 from tte.mmeb.score import metrics
 from tte.trace_store import TraceStore
 
@@ -58,7 +58,8 @@ def rerank(dataset: Dataset, folder: ResultFolder, judge: Judge) -> dict[str, An
         raise _tte.InputError(f"{folder.path} is not scored: run or score it before it is reranked.")
     identity = {**judge.identity(), "ranking": manifest["checksums"]["predictions.jsonl"]}
     done = _Done(folder.path / "reranking.jsonl", identity)
-    ranked = list(_files.json_lines(folder.path / "predictions.jsonl", str(folder.path), AGAIN))
+    rankings = folder.path / "predictions.jsonl"
+    ranked = list(_files.json_lines(rankings, str(rankings), again(rankings)))
     chosen = [row["prediction"][: judge.top or None] for row in ranked]
     wanted = {name for i, names in enumerate(chosen) if i not in done.scores for name in names}
     entries = {entry.name: entry for entry in dataset.candidates() if entry.name in wanted}
@@ -113,7 +114,7 @@ class _Done:
     def _lines(self) -> Iterator[dict[str, Any]]:
         if self.path.is_file():
             try:
-                yield from _files.json_lines(self.path, str(self.path), AGAIN)
+                yield from _files.json_lines(self.path, str(self.path), again(self.path))
             except _tte.InputError:  # The process ended while it wrote.
                 return
 

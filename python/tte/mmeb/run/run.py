@@ -10,7 +10,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -214,8 +214,13 @@ def _check_contents(dataset: Dataset, folder: ResultFolder, manifest: dict[str, 
 
 
 def finish(folder: ResultFolder, options: Options) -> dict[str, Any]:
-    """Put a folder's blocks together and score it; what is done already is not done again."""
+    """Put a folder's blocks together and score it; what is done already, and whole, is not done again."""
     manifest = folder.manifest()
+    if manifest["status"] != "embedding" and any(map(folder.part_numbers, SIDES)):
+        try:
+            check_bytes(folder.path, manifest, embedded(manifest))
+        except _tte.InputError:
+            manifest = folder.update(status="embedding")
     if manifest["status"] == "embedding":
         manifest = assemble(folder, manifest)
     if not any(total["errors"] for total in manifest["totals"].values()):
@@ -224,8 +229,10 @@ def finish(folder: ResultFolder, options: Options) -> dict[str, Any]:
     same = options.scoring in (None, manifest.get("scoring", "single"))
     if manifest["status"] == "scored" and manifest.get("relevance") == options.relevance and same and path.is_file():
         check_files(folder.path, manifest)
-        check_bytes(folder.path, manifest, (*embedded(manifest), *SCORED))
-        return read_json(path)
+        check_bytes(folder.path, manifest, embedded(manifest))
+        with suppress(_tte.InputError):  # What scoring wrote follows from the rest.
+            check_bytes(folder.path, manifest, SCORED)
+            return read_json(path)
     found = scores.score_folder(folder.path, relevance=options.relevance, top=options.top, scoring=options.scoring)
     return found.scores
 

@@ -12,11 +12,11 @@ from tte import _command, _extras, _files, _options
 from tte._tte import InputError
 from tte.mmeb.data.tasks import Task, tasks
 from tte.mmeb.run.manifest import (
-    AGAIN,
     SCORED,
     SIDES,
     TASK_KEYS,
     ResultFolder,
+    again,
     check_bytes,
     check_files,
     embedded,
@@ -127,7 +127,7 @@ def _write(path: Path, found: Scored) -> None:
 
 def _column(path: Path, name: str) -> list[str]:
     _, parquet = _extras.pyarrow()
-    with _files.reading(path, AGAIN), _files.for_arrow(path) as raw, parquet.ParquetFile(raw) as file:
+    with _files.reading(path, again(path)), _files.for_arrow(path) as raw, parquet.ParquetFile(raw) as file:
         return [value for batch in file.iter_batches(columns=[name]) for value in batch.column(0).to_pylist()]
 
 
@@ -135,7 +135,7 @@ def _rows(path: Path) -> Iterator[Row]:
     _, parquet = _extras.pyarrow()
     columns = ["id", "candidates", "labels", "relevance", "error"]
     interned: dict[str, str] = {}
-    with _files.reading(path, AGAIN), _files.for_arrow(path) as raw, parquet.ParquetFile(raw) as file:
+    with _files.reading(path, again(path)), _files.for_arrow(path) as raw, parquet.ParquetFile(raw) as file:
         for batch in file.iter_batches(batch_size=256, columns=columns):
             for row in batch.to_pylist():
                 pool = row["candidates"]
