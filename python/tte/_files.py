@@ -15,6 +15,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NoReturn
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tte import _extras, _text, _tte
 
 _JSON_BYTES = 256 << 20
@@ -103,6 +106,22 @@ def _require_regular(status: os.stat_result, most: int) -> None:
         raise ValueError(f"it is {'a folder' if stat.S_ISDIR(status.st_mode) else 'a pipe, socket or device'}")
     if status.st_size > most:
         raise ValueError(f"it has {status.st_size} bytes, over the limit of {most}")
+
+
+def read_npy(path: Path, *, mapped: bool = False) -> NDArray[Any]:
+    """The array in a .npy file, read or mapped; never waits for a pipe.
+
+    Raises `OSError` or `ValueError`, for `reading` to tell.
+    """
+    with open_regular(path, 1 << 62) as file:
+        if file.peek(6)[:6] != b"\x93NUMPY":
+            raise ValueError("it is no .npy file")
+        try:
+            return np.lib.format.open_memmap(path, mode="r") if mapped else np.load(file, allow_pickle=False)
+        except (OSError, MemoryError):
+            raise
+        except Exception:  # What numpy says of it is for those who know its reader.
+            raise ValueError("it is damaged, cut off, or holds no plain numbers") from None
 
 
 def read_json(path: Path, remedy: str) -> Any:

@@ -84,17 +84,22 @@ def target(given: str) -> Path:
         raise _tte.InputError(f"{name} is a folder: give the file another name.")
     if out.suffix == ".parquet":
         _extras.pyarrow()
-    elif os.path.lexists(beside := out.with_suffix(".json")) and not _is_ours(beside):
+    elif os.path.lexists(beside := out.with_suffix(".json")) and not _is_ours(beside, out):
         raise _tte.InputError(
-            f"{_text.shown_path(beside)}, where the names of {name} would be written, is another's: name it otherwise."
+            f"{_text.shown_path(beside)}, where the names of {name} would be written, is not as `tte embed` writes it: "
+            "move it away, or give another name."
         )
     return out
 
 
-def _is_ours(file: Path) -> bool:
+def _is_ours(file: Path, out: Path) -> bool:
+    """Whether a file is what was written beside `out`; one that was cut off or has lost a letter is, too."""
     with suppress(_tte.InputError):
         about = _files.read_json(file, _REMEDY)
         return isinstance(about, dict) and about.keys() - {"errors"} == {"settings", "names"}
+    with suppress(OSError, ValueError), _files.open_regular(file, 1 << 62) as opened:
+        start = opened.read(len(_ABOUT_BEGINS))
+        return out.is_file() and _ABOUT_BEGINS.startswith(start)
     return False
 
 
@@ -159,7 +164,8 @@ def read(path: Path) -> tuple[list[str], NDArray[np.float32], dict[str, Any]]:
     return names, vectors, settings
 
 
-_REMEDY = "give a file that `tte embed` wrote"
+_REMEDY = "give the .npy or .parquet file that `tte embed` wrote"
+_ABOUT_BEGINS = b'{\n "settings": {\n  "task": '
 _BEGIN = "remove the folder to begin again"
 
 
@@ -172,8 +178,9 @@ def _read_parquet(path: Path) -> tuple[Any, NDArray[Any], Any]:
 
 
 def _read_npy(path: Path) -> tuple[Any, NDArray[Any], Any]:
+    vectors = _files.read_npy(path)
     about = _files.read_json(path.with_suffix(".json"), _REMEDY)
-    return about["names"], np.load(path), about["settings"]
+    return about["names"], vectors, about["settings"]
 
 
 @contextmanager

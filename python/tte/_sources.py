@@ -130,7 +130,7 @@ class Sources:
         if not isinstance(text, str):
             self.fail(f": base64 is text, not a {type(text).__name__}.")
         try:
-            data = (urllib.parse.unquote(text) if "%" in text[-16:] else text).translate(_BASE64).rstrip("=")
+            data = (urllib.parse.unquote(text) if "%" in text else text).translate(_BASE64).rstrip("=")
             return base64.b64decode(data + "=" * (-len(data) % 4), validate=True)
         except (ValueError, binascii.Error):
             self.fail(f": {_text.shown(text, 40)} ({len(text)} characters) is not base64: encode the file's bytes.")
@@ -287,7 +287,7 @@ _BASE64_LEAST = 40
 
 
 def _looks_like_base64(text: str) -> bool:
-    if len(text) < _BASE64_LEAST or not text.startswith(_BASE64_MAGIC):
+    if len(text) < _BASE64_LEAST or not text[:16].translate(_BASE64).startswith(_BASE64_MAGIC):
         return False
     return re.fullmatch(r"[A-Za-z0-9+/_=\s-]*", text) is not None and not _exists(text)
 

@@ -163,7 +163,10 @@ class TokenEmbeddings:
             if not isinstance(each, str) or str.__str__(each) not in ORIGINS:
                 raise _options.refuse("an origin", each, f"one of {', '.join(map(repr, ORIGINS))}, each by itself")
         if self.origins is None:
-            raise _tte.InputError("It is not known what tokens these vectors are of: they were made without origins.")
+            raise _tte.InputError(
+                "It is not known what tokens these vectors are of: they were made without origins, or read from a .npy "
+                "file without its .origins.npy beside it."
+            )
         numbers = np.array([ORIGINS.index(each) for each in _origins(list(origins))], dtype=np.uint8)
         return np.isin(self.origins, numbers)
 
@@ -178,7 +181,8 @@ class TokenEmbeddings:
         lone = np.flatnonzero((counts == 0) & (np.diff(self.offsets) > 0))
         if lone.size and self.pooled is None:
             raise _tte.InputError(
-                f"item {lone[0]} has no token of {', '.join(origins)}, and no pooled vector is known."
+                f"item {lone[0]} has no token of {', '.join(origins)}, and no pooled vector is known: they were made "
+                "without pooled, or read from a .npy file without its .pooled.npy beside it."
             )
         at = np.searchsorted(rows, self.offsets[lone])
         values = np.insert(self.vectors[rows], at, 0, axis=0)
@@ -221,10 +225,15 @@ class TokenEmbeddings:
         target = _target(path)
         with _files.reading(target, _REMEDY):
             found = _read_parquet(target) if target.suffix == ".parquet" else _read_npy(target)
-            try:
-                return cls(**found)
-            except _tte.InputError as error:  # It names the array, not the file.
-                raise ValueError(str(error).rstrip(".")) from None
+        try:
+            return cls(**found)
+        except _tte.InputError as error:  # It names the array, not the file.
+            why = str(error).removeprefix("TokenEmbeddings.").rstrip(".")
+            name = why.partition(" ")[0]
+            with _files.reading(
+                _beside(target, name) if target.suffix == ".npy" and name in _SIDE else target, _REMEDY
+            ):
+                raise ValueError(why) from None
 
     def __repr__(self) -> str:
         rows, dim = self.vectors.shape
@@ -492,18 +501,16 @@ def _beside(path: Path, name: str) -> Path:
 
 
 def _read_npy(path: Path) -> dict[str, Any]:
-    _files.open_regular(path, 1 << 62).close()  # For a pipe, numpy would wait.
-    vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-    found: dict[str, Any] = {"vectors": vectors}
+    found: dict[str, Any] = {"vectors": _files.read_npy(path, mapped=True)}
     for name in _SIDE:
         beside = _beside(path, name)
-        if name == "offsets" and not beside.exists():
+        if os.path.lexists(beside):
+            with _files.reading(beside, _REMEDY):
+                found[name] = _files.read_npy(beside)
+        elif name == "offsets":
             raise ValueError(
                 f"it has no {_files.shown(beside.name, 60)} beside it, which says what item a vector is of"
             )
-        if name == "offsets" or beside.exists():
-            with _files.open_regular(beside, 1 << 62) as file:
-                found[name] = np.load(file, allow_pickle=False)
     return found
 
 

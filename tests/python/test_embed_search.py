@@ -72,6 +72,14 @@ def test_another_json_beside_the_vectors_stays(
     assert (tmp_path / "a.json").read_text() == content
     run(capsys, "embed", tmp_path / "a.txt", "-o", tmp_path / "b.npy")
     run(capsys, "embed", tmp_path / "a.txt", "-o", tmp_path / "b.npy")  # Its own is replaced.
+    good = (tmp_path / "b.json").read_bytes()
+    for damaged in (b"", good[:10], good[: len(good) // 2], good.replace(b'"names"', b'\xffnames"')):
+        (tmp_path / "b.json").write_bytes(damaged)
+        run(capsys, "embed", tmp_path / "a.txt", "-o", tmp_path / "b.npy")
+        assert (tmp_path / "b.json").read_bytes() == good
+    (tmp_path / "b.npy").unlink()
+    (tmp_path / "b.json").write_bytes(b"")  # Beside nothing: anybody's.
+    assert "move it away" in run(capsys, "embed", tmp_path / "a.txt", "-o", tmp_path / "b.npy", code=2)
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".parquet"])
@@ -433,6 +441,14 @@ def test_what_is_searched_may_be_damaged(tmp_path: Path, capsys: pytest.CaptureF
             assert len(message) < 500
         file.write_bytes(good)
     assert "#1" in run(capsys, "search", out, "cat").splitlines()[0]
+
+
+def test_what_is_no_file_of_vectors_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "words.txt").write_text("a cat\na dog\n")
+    run(capsys, "embed", tmp_path / "words.txt", "-o", tmp_path / "words.npy")
+    for name in ("words.json", "words.txt"):
+        message = run(capsys, "search", tmp_path / name, "cat", code=2)
+        assert f"{name} cannot be read (it is no .npy file): give the .npy or .parquet file that" in message
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import http.server
 import io
 import json
 import threading
+import urllib.parse
 import warnings
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -360,6 +361,23 @@ def test_images_from_the_web_only_where_they_are_allowed(
 def test_long_base64_has_white_space_anywhere(processor: tte.Processor) -> None:
     spread = " \n".join(BASE64[i : i + 3] for i in range(0, len(BASE64), 3))
     assert same(processor({"image": "data:image/png;base64," + spread}), processor({"image": png()}))
+
+
+def test_base64_is_percent_encoded_anywhere(processor: tte.Processor) -> None:
+    quoted = "".join(f"%{ord(letter):02X}" for letter in BASE64[:40]) + BASE64[40:].rstrip("=")
+    assert "%" not in quoted[-16:]
+    for body in (quoted, urllib.parse.quote(BASE64, safe="")):
+        assert same(processor({"image": "data:image/png;base64," + body}), processor({"image": png()}))
+
+
+def test_bare_base64_of_a_jpeg_is_of_either_alphabet(processor: tte.Processor) -> None:
+    file = io.BytesIO()
+    Image.fromarray(PIXELS).save(file, "jpeg")
+    wanted = processor({"image": file.getvalue()})
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        given = encode(file.getvalue()).decode()
+        assert given.startswith(("/9j/", "_9j_"))
+        assert same(processor({"image": given}), wanted)
 
 
 def test_addresses_have_any_letters() -> None:

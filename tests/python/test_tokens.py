@@ -432,10 +432,42 @@ def test_damaged_files_are_refused(tmp_path: Path, suffix: str) -> None:
 def test_files_that_do_not_fit_each_other_are_named(tmp_path: Path) -> None:
     random_sets([2, 3, 1], 4, 8).save(tmp_path / "tokens.npy")
     np.save(tmp_path / "tokens.offsets.npy", np.array([0, 5, 3, 6]))
-    with pytest.raises(
-        tte.InputError, match=r"tokens\.npy cannot be read \(TokenEmbeddings\.offsets are .*must ascend"
-    ):
+    with pytest.raises(tte.InputError, match=r"tokens\.offsets\.npy cannot be read \(offsets are .*must ascend"):
         tte.TokenEmbeddings.load(tmp_path / "tokens.npy")
+
+
+@pytest.mark.parametrize("name", ["", ".offsets", ".pooled", ".positions", ".ids", ".origins"])
+def test_of_several_files_the_damaged_one_is_named(tmp_path: Path, name: str) -> None:
+    tokens = random_sets([2, 3, 1], 4, 8)
+    tokens.save(tmp_path / "tokens.npy")
+    file = tmp_path / f"tokens{name}.npy"
+    good = file.read_bytes()
+    for damaged in (good.replace(b"False", b"Fxlse"), good[:-1], good[:20]):
+        file.write_bytes(damaged)
+        with pytest.raises(
+            tte.InputError,
+            match=rf"tokens{name}\.npy cannot be read \(it is damaged, cut off, or holds no plain numbers",
+        ):
+            tte.TokenEmbeddings.load(tmp_path / "tokens.npy")
+    file.write_text("[1, 2]")
+    with pytest.raises(tte.InputError, match=rf"tokens{name}\.npy cannot be read \(it is no \.npy file\)"):
+        tte.TokenEmbeddings.load(tmp_path / "tokens.npy")
+    if name:
+        np.save(file, np.zeros(7, np.int16))
+        with pytest.raises(tte.InputError, match=rf"tokens{name}\.npy cannot be read \({name[1:]} is a .*int16"):
+            tte.TokenEmbeddings.load(tmp_path / "tokens.npy")
+
+
+def test_files_that_were_removed_are_named_where_they_are_needed(tmp_path: Path) -> None:
+    random_sets([2, 3, 1], 4, 8).save(tmp_path / "tokens.npy")
+    (tmp_path / "tokens.pooled.npy").unlink()
+    bare = tte.TokenEmbeddings.load(tmp_path / "tokens.npy")
+    bare.origins[:] = tte.ORIGINS.index("text")
+    with pytest.raises(tte.InputError, match=r"without its \.pooled\.npy beside it"):
+        bare.only("trace")
+    (tmp_path / "tokens.origins.npy").unlink()
+    with pytest.raises(tte.InputError, match=r"without its \.origins\.npy beside it"):
+        tte.TokenEmbeddings.load(tmp_path / "tokens.npy").mask("text")
 
 
 def test_other_files_are_told_from_token_vectors(tmp_path: Path) -> None:

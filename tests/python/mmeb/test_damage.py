@@ -166,9 +166,7 @@ def test_a_flipped_byte_of_vectors_names_the_block(results: Path, tmp_path: Path
 
 @pytest.mark.parametrize("change", ["empty", "flip 0", "text", "gone"])
 @pytest.mark.parametrize("name", SCORED)
-def test_what_scoring_wrote_is_made_again(
-    results: Path, tmp_path: Path, quiet: Any, name: str, change: str
-) -> None:
+def test_what_scoring_wrote_is_made_again(results: Path, tmp_path: Path, quiet: Any, name: str, change: str) -> None:
     pytest.importorskip("matplotlib")
     shutil.copytree(results / "done", tmp_path, dirs_exist_ok=True)
     place = tmp_path / "image" / "Nano-image_ret"

@@ -292,9 +292,8 @@ def check_files(path: Path, manifest: Mapping[str, Any]) -> tuple[NDArray[np.flo
         for kind in ("npy", "parquet"):
             file = path / f"{side}.{kind}"
             with _files.reading(file, again(file)):
-                _files.open_regular(file, 1 << 62).close()  # Not a pipe, which would be waited for.
                 if kind == "npy":
-                    vectors[side] = np.load(file, mmap_mode="r", allow_pickle=False)
+                    vectors[side] = _files.read_npy(file, mapped=True)
                     shape = vectors[side].shape
                     if vectors[side].dtype != np.float32:
                         raise ValueError(f"it holds {vectors[side].dtype}, not float32")
@@ -325,11 +324,11 @@ def open_tokens(path: Path, manifest: Mapping[str, Any], side: Side) -> TokenEmb
 
     """
     file, count = path / f"{side}.tokens.npy", int(manifest["counts"][side])
+    found: list[NDArray[Any]] = []
+    for each in (file, path / f"{side}.offsets.npy"):
+        with _files.reading(each, again(each)):
+            found.append(_files.read_npy(each, mapped=True))
     with _files.reading(file, again(file)):
-        found: list[NDArray[Any]] = []
-        for name in (file, path / f"{side}.offsets.npy"):
-            _files.open_regular(name, 1 << 62).close()
-            found.append(np.load(name, mmap_mode="r", allow_pickle=False))
         tokens = TokenEmbeddings(*found)
         if (len(tokens), tokens.dim) != (count, int(manifest["dim"])):
             raise ValueError(f"it has {len(tokens)} sets of {tokens.dim} dimensions, the folder {count}")
