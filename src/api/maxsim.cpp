@@ -81,6 +81,7 @@ class Scorer {
       const at::Tensor some = rows_of(documents_, begin, end);
       while (documents_.offsets[document_ + 1] <= begin) ++document_;  // Those that are empty keep NaN.
       for (QueryBlock& block : blocks_) {
+        if (stop) break;
         if (block.rows.size(0) == 0) continue;
         const at::Tensor products = kernels::linear(some, block.rows, std::nullopt);
         at::parallel_for(static_cast<std::int64_t>(block.first), static_cast<std::int64_t>(block.last), 1,

@@ -37,6 +37,7 @@ std::string load() {
   if (!find(function)) return fmt::format("the function {}", #function);
   TTE_FFMPEG_FUNCTIONS(TTE_FIND)
   TTE_FFMPEG_SIDE_DATA(TTE_FIND)
+  TTE_FFMPEG_INDEX(TTE_FIND)
 #undef TTE_FIND
   av_log_set_level(
       AV_LOG_QUIET);  // Its log is the process's: it must not print what it thinks of a user's file.

@@ -76,17 +76,25 @@ struct LoadedFunction : LoadedSymbol {
   X(sws_getColorspaceDetails)      \
   X(sws_scale)                     \
   X(sws_setColorspaceDetails)
+// Those that came or went between versions.
 #if LIBAVCODEC_VERSION_INT >= AV_VERSION_INT(60, 29, 100)
 #define TTE_FFMPEG_SIDE_DATA(X) X(av_packet_side_data_get)
 #else
 #define TTE_FFMPEG_SIDE_DATA(X) X(av_stream_get_side_data)
 #endif
+#if LIBAVFORMAT_VERSION_MAJOR >= 59
+#define TTE_FFMPEG_INDEX(X) X(avformat_index_get_entries_count)
+#else
+#define TTE_FFMPEG_INDEX(X)
+#endif
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wignored-attributes"  // What av_malloc says of the memory that it returns.
+// NOLINTNEXTLINE(bugprone-macro-parentheses): a name that is declared takes none.
 #define TTE_LOADED(function) inline LoadedFunction<decltype(&::function)> function{{#function}};
 TTE_FFMPEG_FUNCTIONS(TTE_LOADED)
 TTE_FFMPEG_SIDE_DATA(TTE_LOADED)
+TTE_FFMPEG_INDEX(TTE_LOADED)
 #undef TTE_LOADED
 #pragma GCC diagnostic pop
 

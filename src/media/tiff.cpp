@@ -297,8 +297,8 @@ class Tiff {
     const int block_samples = separate ? 1 : l.samples;
     const tmsize_t block_bytes = tiled ? TIFFTileSize(tiff_.get()) : TIFFStripSize(tiff_.get());
     const tmsize_t row_bytes = tiled ? TIFFTileRowSize(tiff_.get()) : TIFFScanlineSize(tiff_.get());
-    const auto needed_row =
-        static_cast<tmsize_t>((std::uint64_t{block_width} * block_samples * l.bits + 7) / 8);
+    const std::uint64_t row_bits = std::uint64_t{block_width} * block_samples * l.bits;
+    const auto needed_row = static_cast<tmsize_t>((row_bits + 7) / 8);
     if (row_bytes < needed_row || block_bytes < row_bytes * static_cast<tmsize_t>(block_height)) {
       fail("is a TIFF whose strips or tiles do not fit its size");
     }
@@ -318,8 +318,8 @@ class Tiff {
       for (std::uint32_t x = 0; x < l.width; x += block_width) {
         const std::uint32_t rows = std::min(block_height, l.height - y);
         for (int plane = 0; plane < planes; ++plane) {
-          read_block(tiled, x, y, plane, block_pixels,
-                     tiled ? block_bytes : row_bytes * static_cast<tmsize_t>(rows),
+          const tmsize_t bytes = tiled ? block_bytes : row_bytes * static_cast<tmsize_t>(rows);
+          read_block({tiled, x, y, plane, block_pixels, bytes, row_bytes, row_bits},
                      buffers[static_cast<std::size_t>(plane)].mutable_data_ptr<std::uint8_t>());
         }
         const std::uint32_t columns = std::min(block_width, l.width - x);
@@ -348,15 +348,46 @@ class Tiff {
     source_.work(pixels * std::max<std::int64_t>(scans, 1));
   }
 
-  void read_block(bool tiled, std::uint32_t x, std::uint32_t y, int plane, std::int64_t pixels,
-                  tmsize_t bytes, std::uint8_t* to) {
-    const auto sample = static_cast<std::uint16_t>(plane);
-    const std::uint32_t block =
-        tiled ? TIFFComputeTile(tiff_.get(), x, y, 0, sample) : TIFFComputeStrip(tiff_.get(), y, sample);
-    account_block(block, pixels);
-    const tmsize_t got = tiled ? TIFFReadEncodedTile(tiff_.get(), block, to, bytes)
-                               : TIFFReadEncodedStrip(tiff_.get(), block, to, bytes);
-    if (got != bytes) fail("is a TIFF whose image data is truncated or damaged");
+  struct Block {
+    bool tiled;
+    std::uint32_t x, y;
+    int plane;
+    std::int64_t pixels;
+    tmsize_t bytes, row_bytes;
+    std::uint64_t row_bits;
+  };
+
+  void read_block(const Block& b, std::uint8_t* to) {
+    const std::uint16_t fax = layout_.compression;
+    if (fax != COMPRESSION_CCITTRLE && fax != COMPRESSION_CCITTRLEW && fax != COMPRESSION_CCITTFAX3 &&
+        fax != COMPRESSION_CCITTFAX4) {
+      return decode_block(b, to);
+    }
+    // Fax data that ends early leaves the last rows as they were, and libtiff calls it whole: then what is decoded over
+    // zeros is not what is decoded over ones.
+    std::uint8_t* last = to + b.bytes - b.row_bytes;
+    const auto decode_over = [&](int value) {
+      std::memset(last, value, static_cast<std::size_t>(b.row_bytes));
+      decode_block(b, to);
+      std::vector<std::uint8_t> row(last, last + (b.row_bits + 7) / 8);
+      if (b.row_bits % 8 != 0)
+        row.back() &= static_cast<std::uint8_t>(0xFF00 >> b.row_bits % 8);  // Not the padding.
+      return row;
+    };
+    if (decode_over(0) != decode_over(0xFF)) fail("is a TIFF whose image data is truncated or damaged");
+  }
+
+  void decode_block(const Block& b, std::uint8_t* to) {
+    const auto sample = static_cast<std::uint16_t>(b.plane);
+    const std::uint32_t block = b.tiled ? TIFFComputeTile(tiff_.get(), b.x, b.y, 0, sample)
+                                        : TIFFComputeStrip(tiff_.get(), b.y, sample);
+    account_block(block, b.pixels);
+    stream_.message.clear();
+    const tmsize_t got = b.tiled ? TIFFReadEncodedTile(tiff_.get(), block, to, b.bytes)
+                                 : TIFFReadEncodedStrip(tiff_.get(), block, to, b.bytes);
+    // Of a bad code it tells, and goes on.
+    if (got != b.bytes || !stream_.message.empty())
+      fail("is a TIFF whose image data is truncated or damaged");
   }
 
   // The first `columns` pixels of a block's rows as they are stored, 16 bits rounded to 8: uint8, a channel a sample.

@@ -274,6 +274,16 @@ class VideoFile::Impl {
     return stream_width() * stream_height() * (kFrames * bits / 8 + 6);
   }
 
+  // Of all frames those that no list of edits hides, as in a video that was trimmed without being encoded again.
+  [[nodiscard]] std::int64_t said_packets() const {
+#if LIBAVFORMAT_VERSION_MAJOR >= 59
+    const std::int64_t indexed = avformat_index_get_entries_count(stream_);
+#else
+    const std::int64_t indexed = stream_->nb_index_entries;
+#endif
+    return std::min(stream_->nb_frames, indexed);
+  }
+
   // Reads every packet once, without decoding.
   void scan() {
     bool timed = true;
@@ -298,11 +308,9 @@ class VideoFile::Impl {
     if (entries_.empty()) fail("has a video stream without a frame.");
     if (entries_.size() > INT32_MAX) fail("has too many frames.");
     // MP4 says how many packets there are; fewer means that the end of the file is missing.
-    if (std::string_view(format_->iformat->name).find("mp4") != std::string_view::npos &&
-        packets < stream_->nb_frames) {
-      fail(fmt::format("is truncated: {} of its {} frames are there; fetch it again.", packets,
-                       stream_->nb_frames));
-    }
+    const std::int64_t said = said_packets();
+    if (std::string_view(format_->iformat->name).find("mp4") != std::string_view::npos && packets < said)
+      fail(fmt::format("is truncated: {} of its {} frames are there; fetch it again.", packets, said));
     std::sort(entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) { return a.pts < b.pts; });
     const auto same_time = [](const Entry& a, const Entry& b) { return a.pts == b.pts; };
     timed_ = timed && std::adjacent_find(entries_.begin(), entries_.end(), same_time) == entries_.end();

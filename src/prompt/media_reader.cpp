@@ -1,13 +1,17 @@
 #include "prompt/media_reader.h"
 
+#include <fmt/core.h>
+
 #include <array>
 #include <filesystem>
 #include <map>
 #include <optional>
 #include <set>
+#include <string_view>
 #include <tuple>
 
 #include "media/budget.h"
+#include "media/file.h"
 #include "media/image.h"
 #include "tte/error.h"
 
@@ -29,6 +33,33 @@ const Kind* first_part(const Input& input) {
     if (const auto* found = std::get_if<Kind>(&part)) return found;
   }
   return nullptr;
+}
+
+// What an error calls one of the item's media: its file, or its place among several. Empty for the only one.
+std::string name_of(const Input& input, const Part& part) {
+  const bool is_image = std::holds_alternative<Image>(part);
+  const std::string kind = is_image ? "image" : "video";
+  const auto* path = is_image ? std::get_if<std::filesystem::path>(&std::get<Image>(part).source)
+                              : std::get_if<std::filesystem::path>(&std::get<Video>(part).source);
+  if (path != nullptr) return fmt::format("{} \"{}\"", kind, media::printable_path(*path));
+  std::size_t count = 0, place = 0;
+  for_each_part(input, [&](const Part& other) {
+    count += other.index() == part.index() ? 1 : 0;
+    if (&other == &part) place = count;
+  });
+  return count > 1 ? fmt::format("{} {}", kind, place) : "";
+}
+
+// Calls read(), whose errors may not say which of the item's media they are about.
+template <typename Read>
+auto naming(const Input& input, const Part& part, const Read& read) {
+  try {
+    return read();
+  } catch (const InputError& error) {
+    const std::string name = name_of(input, part);
+    if (name.empty() || std::string_view(error.what()).find(name) != std::string_view::npos) throw;
+    throw InputError(fmt::format("{}: {}", name, error.what()));
+  }
 }
 
 // What tells two video files of an item apart; nothing for frames.
@@ -81,19 +112,26 @@ void MediaReader::check_together(const Input& input, const CancelToken& stop) co
   media::Budget budget(limits_, stop);
   std::vector<media::Budget::Loan> patches;
   std::set<VideoKey> seen;
-  for (const Part* part : media) {
-    budget.check_cancelled();
-    if (const auto* clip = std::get_if<Video>(part)) {
-      const auto key = key_of(*clip);
-      if (measured && (!key || seen.insert(*key).second)) measured = reader_->measure_video(*clip, budget);
-      continue;
-    }
-    const auto& still = std::get<Image>(*part);
+  const auto check_video = [&](const Video& clip) {
+    const auto key = key_of(clip);
+    if (measured && (!key || seen.insert(*key).second)) measured = reader_->measure_video(clip, budget);
+  };
+  const auto check_image = [&](const Image& still) {
     const auto found = media::look_at(still, limits_);
-    if (!found) continue;
+    if (!found) return;
     budget.add_image(found->bytes, found->identity);
     if (measured) budget.work(found->size.height * found->size.width, found->label);
     patches.push_back(budget.borrow(reader_->image_bytes(found->size, still.resize), found->label));
+  };
+  for (const Part* part : media) {
+    budget.check_cancelled();
+    naming(input, *part, [&] {
+      if (const auto* clip = std::get_if<Video>(part)) {
+        check_video(*clip);
+      } else {
+        check_image(std::get<Image>(*part));
+      }
+    });
   }
 }
 
@@ -109,14 +147,17 @@ models::Visuals MediaReader::read(const Input& input, const CancelToken& stop) c
   models::Visuals visuals;
   std::map<VideoKey, std::shared_ptr<const models::Visual>>
       known;  // A file that is there again is not decoded again.
+  const auto read_video = [&](const Video& clip) {
+    const auto key = key_of(clip);
+    const auto found = key ? known.find(*key) : known.end();
+    visuals.push_back(found != known.end() ? found->second : reader_->video(clip, budget));
+    if (key) known.emplace(*key, visuals.back());
+  };
   for_each_part(input, [&](const Part& part) {
-    if (const auto* still = std::get_if<Image>(&part)) visuals.push_back(reader_->image(*still, budget));
-    if (const auto* clip = std::get_if<Video>(&part)) {
-      const auto key = key_of(*clip);
-      const auto found = key ? known.find(*key) : known.end();
-      visuals.push_back(found != known.end() ? found->second : reader_->video(*clip, budget));
-      if (key) known.emplace(*key, visuals.back());
-    }
+    naming(input, part, [&] {
+      if (const auto* still = std::get_if<Image>(&part)) visuals.push_back(reader_->image(*still, budget));
+      if (const auto* clip = std::get_if<Video>(&part)) read_video(*clip);
+    });
   });
   if (visuals.empty() && blank_image_ > 0 && input.messages.empty()) {
     visuals.push_back(reader_->image(blank_image(blank_image_), budget));

@@ -5,6 +5,7 @@ tte's decoder against Pillow, which transformers uses.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from checkpoints import SHAPES, Shape
 from conversations import image, user
 from PIL import Image
 from references import Reference
+
+NANO = Path(__file__).parents[2] / "models" / "nano" / "embedder"
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -63,3 +66,32 @@ def test_ycbcr_in_tiff_without_jpeg_is_refused(reference: Callable[[Shape], Refe
     Image.new("YCbCr", (60, 60)).save(path, compression="tiff_lzw")
     with pytest.raises(tte.InputError, match="YCbCr colours without JPEG compression"):
         patches(tte.Processor(reference(SHAPES[0]).folder), str(path))
+
+
+@pytest.mark.parametrize("compression", ["group3", "group4", "tiff_ccitt"])
+@pytest.mark.parametrize("size", [(61, 40), (64, 33), (7, 3)])
+def test_fax_in_tiff_equals_pillows_and_damage_is_refused_or_the_same_each_time(
+    compression: str, size: tuple[int, int], tmp_path: Path
+) -> None:
+    """What libtiff does not decode of a damaged fax is memory that nobody wrote, unless it is noticed."""
+    processor = tte.Processor(NANO)
+    pixels = np.indices(size[::-1]).sum(0) % 7 < 3
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "TIFF", compression=compression)
+    whole = file.getvalue()
+    expected = patches(processor, Image.fromarray(pixels).convert("RGB"))
+    np.testing.assert_array_equal(patches(processor, whole), expected)
+    path = tmp_path / "fax.tif"
+    for at in range(8, len(whole)):
+        damaged = bytearray(whole)
+        damaged[at] ^= 0x55
+        path.write_bytes(damaged)
+        seen = []
+        for value in (0, 200):
+            junk = [np.full(pixels.size * n, value, np.uint8) for n in (1, 1, 1, 3)]
+            del junk
+            try:
+                seen.append(patches(processor, bytes(damaged) if value else path))
+            except tte.InputError:
+                seen.append(np.empty(0))
+        np.testing.assert_array_equal(*seen, err_msg=f"byte {at}")

@@ -113,6 +113,35 @@ def test_turned_frames(processor: tte.Processor, tmp_path: Path, turned: tuple[i
         check(processor, path)
 
 
+@pytest.mark.parametrize(("begin", "seconds"), [(0, 1.5), (2, 2), (1.35, 0.4), (0, 0.05)])
+def test_a_video_that_was_trimmed_by_its_list_of_edits(
+    processor: tte.Processor, tmp_path: Path, begin: float, seconds: float
+) -> None:
+    # As telephones do it: all packets stay in the file, and the list says which of them are shown.
+    path = write_video(tmp_path / "trimmed.mp4", (64, 48), frames=40)
+    data = bytearray(path.read_bytes())
+    a_second = [struct.unpack_from(">I", data, data.index(box) + 16)[0] for box in (b"mvhd", b"mdhd")]
+    at = data.index(b"elst") + 12
+    struct.pack_into(">Ii", data, at, int(seconds * a_second[0]), int(begin * a_second[1]))
+    path.write_bytes(data)
+    check(processor, path)
+
+
+def test_an_error_of_the_model_names_the_medium(processor: tte.Processor, tmp_path: Path) -> None:
+    wide = np.zeros((2, 1000, 3), np.uint8)
+    square = np.zeros((50, 50, 3), np.uint8)
+    PILImage.fromarray(wide).save(tmp_path / "wide.png")
+    for item, name in (
+        ({"image": tmp_path / "wide.png"}, 'image ".*wide.png"'),
+        ({"images": [square, tmp_path / "wide.png"]}, 'image ".*wide.png"'),
+        ({"images": [square, wide, square]}, "image 2"),
+        ({"image": wide}, "1000x2"),
+        ({"video": write_video(tmp_path / "wide.mkv", (1000, 4))}, 'video ".*wide.mkv"'),
+    ):
+        with pytest.raises(tte.InputError, match=f"item 0: {name}.*aspect ratio"):
+            processor(item)
+
+
 def dotted_gif(side: int, frames: int) -> bytes:
     """An animation of one pixel a frame on a large canvas: 25 bytes for each."""
     frame = bytes.fromhex("21f904000a000000 2c 00000000 01000100 00 02 02 4401 00")
@@ -126,7 +155,7 @@ def test_an_item_has_one_budget(tmp_path: Path) -> None:
     bytes_of_patches = tte.Processor(NANO)([image])["pixel_values"].nbytes
     small = tte.Processor(NANO, media_limits=tte.MediaLimits(max_item_bytes=4 * bytes_of_patches))
     small({"images": [image] * 2})
-    with pytest.raises(tte.InputError, match=r"item 0: an image for the model.*max_item_bytes of MediaLimits"):
+    with pytest.raises(tte.InputError, match=r"item 0: image 4: an image for the model.*max_item_bytes of MediaLimits"):
         small({"images": [image] * 4})
     lazy = tte.Processor(NANO, media_limits=tte.MediaLimits(max_item_pixels=10_000_000))
     with pytest.raises(tte.InputError, match=r"item 0: video .*dots.gif.*max_item_pixels of MediaLimits"):

@@ -27,10 +27,9 @@ void check_shape(Size size) {
   const auto width = static_cast<double>(size.width);
   const double aspect = std::max(height, width) / std::min(height, width);
   if (aspect > 200) {
-    throw InputError(
-        fmt::format("an image of {}x{} (width x height) has an aspect ratio of {:.7g}, over the limit "
-                    "of 200; crop or split it.",
-                    size.width, size.height, aspect));
+    throw InputError(fmt::format(
+        "{}x{} (width x height) is an aspect ratio of {:.7g}, over the limit of 200; crop or split it.",
+        size.width, size.height, aspect));
   }
 }
 
