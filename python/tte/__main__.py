@@ -214,7 +214,7 @@ def _tell(errors: list[str], out: Path | None) -> None:
     from tte import _text
 
     for message in errors[: _command.MOST_TOLD]:
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {_command.with_flags(message)}", file=sys.stderr)
     if len(errors) <= _command.MOST_TOLD:
         return
     where = ""

@@ -6,6 +6,7 @@ import argparse
 import errno
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -274,7 +275,7 @@ def add_media(parser: argparse.ArgumentParser) -> None:
 
 
 def add_media_limits(parser: argparse.ArgumentParser) -> None:
-    """Add the options of what media may cost, which messages name as those of tte.MediaLimits."""
+    """Add the options of what media may cost."""
     group = parser.add_argument_group("limits of media")
     for own, text in _MEDIA.items():
         help_ = f"{text}; default: {getattr(DEFAULT_LIMITS, own)}"
@@ -371,8 +372,13 @@ def told(error: Exception, *, resumes: bool = False, of: str = "") -> str:
 
     With `of`, a name that stands before the sentence already, it does not begin with that.
     """
-    said = sentence(error, resumes) if isinstance(error, OSError) else _text.shortened(str(error), 450)
+    said = sentence(error, resumes) if isinstance(error, OSError) else _text.shortened(with_flags(str(error)), 450)
     return said.removeprefix(f"{of}: ") if of else said
+
+
+def with_flags(message: str) -> str:
+    """A message with the options of commands where it names limits of tte.MediaLimits."""
+    return re.sub(r"\b(max_\w+) of MediaLimits", lambda found: flag(found[1]), message)
 
 
 def sentence(error: OSError, resumes: bool = False) -> str:

@@ -218,7 +218,8 @@ def pages(
 
     Args:
         document: the path of a PDF file, or its bytes.
-        dpi: dots per inch, from 1 to 1200; a page of A4 at 144 is 1190 x 1684 pixels.
+        dpi: dots per inch, from 1 to 1200; a page of A4 at 144 is 1190 x 1684 pixels. Of a page with a /UserUnit,
+            which PDFium does not look at, dots per 72 of its units.
         pages: the number of a page, or numbers of pages, from 1; default: all pages.
         password: of an encrypted document.
 

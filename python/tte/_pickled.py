@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copyreg
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
+
+from tte import _tte
 
 
 def given_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -24,3 +27,16 @@ def given_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
 def again(kind: Callable[..., Any], keywords: Mapping[str, Any]) -> Any:
     """Make an object again in the process that unpickles it."""
     return kind(**keywords)
+
+
+def refuse(kind: type, remedy: str) -> None:
+    """Let pickle and copy refuse objects of a kind in one sentence."""
+
+    def refused(_: object) -> NoReturn:
+        raise _tte.InputError(f"A {kind.__name__} can be neither pickled nor copied: {remedy}.")
+
+    copyreg.pickle(kind, refused)
+
+
+refuse(_tte.CancelToken, "make one in the process whose call it stops")
+refuse(_tte.ModelDescription, "hand over the model, which is loaded again, or the values of it that are needed")

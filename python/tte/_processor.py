@@ -10,7 +10,7 @@ from tte._inputs import Item, to_input, to_messages
 from tte._keywords import named
 from tte._media_limits import DEFAULT_LIMITS, MediaLimits, native
 from tte._options import PathLike
-from tte._pickled import again, given_arguments
+from tte._pickled import again, given_arguments, refuse
 from tte._traces import TraceLike, to_traces
 
 
@@ -151,3 +151,6 @@ class Tokenizer:
 
     def __repr__(self) -> str:
         return f"Tokenizer(vocab_size={self.vocab_size}, eos_id={self.eos_id}, pad_id={self.pad_id})"
+
+
+refuse(Tokenizer, "hand over the Processor, or make it again from its path")

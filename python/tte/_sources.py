@@ -70,7 +70,7 @@ class Sources:
         if self._held["bytes"] > self._most_bytes:
             self.fail(
                 f" makes it {self._held['bytes']} bytes of images in memory, over the limit of {self._most_bytes} "
-                "(max_item_bytes): give fewer or smaller images, or load the model with larger media_limits."
+                "(max_item_bytes): give fewer or smaller images, or raise max_item_bytes of MediaLimits."
             )
 
     def hold_text(self, text: str) -> None:

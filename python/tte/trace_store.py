@@ -22,6 +22,7 @@ from tte._keywords import named
 from tte._media_limits import DEFAULT_LIMITS
 from tte._models import Embedder, Reasoner
 from tte._options import PathLike
+from tte._pickled import again
 from tte._trace_files import (
     COMPLETE,
     EXPORT_AGAIN,
@@ -154,7 +155,7 @@ class TraceStore:
         >>> traces = store.think(reasoner, items, task="image_qa")        # doctest: +SKIP
         >>> vectors = embedder.embed(items, traces, task="image_qa")      # doctest: +SKIP
 
-    The second time, `think` reads all of them.
+    The second time, `think` reads all of them. A store can be pickled: where it is unpickled, its file is opened again.
 
     """
 
@@ -189,6 +190,9 @@ class TraceStore:
             raise self._gone() from error
         except _SQLITE_RAISES as error:
             raise self._refused(error, " as a trace store", "give another file") from error
+
+    def __reduce__(self) -> Any:
+        return again, (type(self), {"path": self._file, "read_only": self._read_only})
 
     def _connect(self, uri: str, read_only: bool) -> None:
         def connect(mode: str) -> None:

@@ -194,9 +194,9 @@ def test_limits_of_media_hold(capsys: pytest.CaptureFixture[str]) -> None:
         ["tte search", "words.npy", "a.png"],
     ):
         assert call(*command, *few) == 2
-        assert "max_pixels of MediaLimits" in capsys.readouterr().err
+        assert "raise --max-pixels if the file is trusted" in capsys.readouterr().err
     assert call("tte embed", "a.png", "-o", "b.npy", *few) == 1
-    assert "max_pixels of MediaLimits" in capsys.readouterr().err
+    assert "raise --max-pixels if the file is trusted" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("folder")

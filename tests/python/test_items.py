@@ -23,7 +23,7 @@ import torch
 import tte
 from command_line import run
 from items import BASE64, PIXELS, png, same
-from PIL import Image
+from PIL import Image, ImageOps
 from references import noise
 from tte import _content, _fetch, _items
 
@@ -239,6 +239,32 @@ def test_transparency_beside_the_bands_is_over_white(processor: tte.Processor, m
     white = rgb.copy()
     white[:, :28] = 255
     assert same(processor(opened), processor(white))
+
+
+def test_transparency_goes_with_files_and_arrays_and_is_over_white_in_pillow(
+    processor: tte.Processor, tmp_path: Path
+) -> None:
+    rgba = np.dstack([noise(56, 56), np.full((56, 56), 0, np.uint8)])
+    path = tmp_path / "clear.png"
+    Image.fromarray(rgba).save(path)
+    for item in (path, path.read_bytes(), rgba):
+        assert same(processor(item), processor(rgba[..., :3].copy()))
+    for image in (Image.open(path), Image.fromarray(rgba)):
+        assert same(processor(image), processor(np.full((56, 56, 3), 255, np.uint8)))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])  # Pillow itself turns TIFF files.
+def test_files_are_turned_as_their_exif_says_and_pillow_images_are_not(
+    processor: tte.Processor, tmp_path: Path, kind: str
+) -> None:
+    path, exif = tmp_path / f"turned.{kind.lower()}", Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(noise(56, 84)).save(path, kind, exif=exif)
+    pixels = np.asarray(Image.open(path))
+    upright = np.rot90(pixels, -1).copy()
+    for item in (path, path.read_bytes(), ImageOps.exif_transpose(Image.open(path))):
+        assert same(processor(item), processor(upright))
+    assert same(processor(Image.open(path)), processor(pixels))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])

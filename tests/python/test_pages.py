@@ -366,3 +366,10 @@ def test_a_process_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(sys, "executable", "/python-that-is-not-there")
     with pytest.raises(tte.InputError, match=r"^document\.pdf needs a process, and none can be started \(No such file"):
         tte.pages(pdf())
+
+
+def test_user_units_are_not_looked_at() -> None:
+    plain = of_contents(FINE)
+    scaled = plain.replace(b"/Type/Page/Parent", b"/Type/Page/UserUnit 2.0/Parent")
+    assert scaled != plain
+    assert tte.pages(scaled)[0]["image"] == tte.pages(plain)[0]["image"]

@@ -208,6 +208,22 @@ def test_models_can_be_pickled(pair: tuple[tte.Reasoner, tte.Embedder]) -> None:
     assert repr(pickle.loads(pickle.dumps(tte.Backend("cpu", threads=2)))) == "Backend('cpu', replicas=1, threads=2)"
 
 
+def test_what_cannot_be_pickled_says_what_to_do(pair: tuple[tte.Reasoner, tte.Embedder], tmp_path: Path) -> None:
+    for value in (pair[0].model, pair[1].model, pair[0].tokenizer, tte.CancelToken()):
+        for take in (pickle.dumps, copy.copy, copy.deepcopy):
+            with pytest.raises(tte.InputError, match=r"can be neither pickled nor copied: (hand|make) .*\.$"):
+                take(value)
+    with tte.TraceStore(tmp_path / "traces.sqlite") as store:
+        store.think(pair[0], ["the cat"], max_new_tokens=2, progress=False)
+        with pickle.loads(pickle.dumps(store)) as again:
+            assert list(again.records()) == list(store.records())
+            assert len(list(again.records())) == 1
+    with tte.TraceStore(tmp_path / "traces.sqlite", read_only=True) as store:
+        again = pickle.loads(pickle.dumps(store))
+        with again, pytest.raises(tte.InputError, match="open for reading only"):
+            again.drop_damaged()
+
+
 def test_vectors_that_are_not_finite_are_errors(checkpoint: Callable[[Shape], Path], tmp_path: Path) -> None:
     folder = tmp_path / "nan"
     shutil.copytree(checkpoint(EMBEDDER), folder)

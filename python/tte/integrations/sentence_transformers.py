@@ -187,7 +187,11 @@ class TteModule(InputModule):
         try:
             kind = infer_modality(item)
         except ValueError as error:
-            raise tte.InputError(f"{name}: {str(error).splitlines()[0]}") from None
+            why = str(error).splitlines()[0].rstrip(".")
+            raise tte.InputError(
+                f"{name} is {_text.shown(item, 40)} ({_text.shortened(why, 160)}): give a text, an image, a video, a "
+                "dict of them or chat messages, or leave it out."
+            ) from None
         if kind == "audio":
             raise tte.InputError(
                 f"{name} has audio, which tte's models cannot hear: leave it out, or transcribe it to text."

@@ -215,6 +215,7 @@ def test_foreign_classes_are_not_trusted(plain: SentenceTransformer, tmp_path: P
         ({"text": "x", "colour": 1}, "unknown key 'colour'"),
         ({"text": None}, "is empty"),
         ([[["a", "b"]]], "is a list"),
+        ([None], r"is None \(Unsupported input type: NoneType.*: give a text, an image.*, or leave it out"),
     ],
 )
 def test_bad_items_are_named(plain: SentenceTransformer, item: Any, message: str) -> None:
