@@ -504,10 +504,12 @@ TEST_F(StateDictTest, AnIndexMayNotLeadOutOfItsFolder) {
   EXPECT_THAT(error_opening(index), AllOf(HasSubstr("\"a\""), HasSubstr("../outside.safetensors")));
   folder_.write("inner/model.safetensors.index.json", R"({"weight_map": {"a": 7}})");
   EXPECT_THAT(error_opening(index), HasSubstr("not the name of a file"));
-  for (const char* text : {"{}", R"({"weight_map": {}})", R"({"weight_map": []})", R"([])"}) {
+  for (const char* text : {"{}", R"({"weight_map": {}})", R"({"weight_map": []})"}) {
     folder_.write("inner/model.safetensors.index.json", text);
     EXPECT_THAT(error_opening(index), HasSubstr("no weight_map")) << text;
   }
+  folder_.write("inner/model.safetensors.index.json", "[]");
+  EXPECT_THAT(error_opening(index), HasSubstr("not a JSON object"));
 }
 
 TEST_F(StateDictTest, WhatIsNoCheckpointIsSaidWithARemedy) {
