@@ -20,7 +20,10 @@ class TTE_API RemoteError : public Error {
       : Error(message), status_(status), of_item_(of_item) {}
   ~RemoteError() override;
   [[nodiscard]] int status() const { return status_; }  ///< HTTP status of the answer; 0: there was none.
-  /// The server refused this item and may well take others: with OnError::kSkip it is the error of the item.
+  /// The server answered, and had no text for this item: with OnError::kSkip it is the error of the item. False where
+  /// any item would fare the same: no answer, one about who asks (a redirect, 401, 404, 405) or how much at a time
+  /// (429, 503), and none with a text for 16 items in a row, those that it refuses (400, 413, 414, 415, 422, a content
+  /// filter, an answer without a text) not counted.
   [[nodiscard]] bool of_item() const { return of_item_; }
 
  private:

@@ -61,9 +61,12 @@ class RemoteReasoner(Reasoner):
         InputError: an argument cannot be used.
         ModelError: the recipe cannot be read, or is of style "raw".
 
-    Besides what :meth:`Reasoner.think` raises, `think` raises :class:`RemoteError` once the retries are spent. With
-    ``on_error="skip"`` an item that the server refuses (400, 413, 414, 415, 422, or its content filter) gets the error
-    in its trace; a server that is gone ends the call, and `on_result` has had the traces that were finished.
+    Besides what :meth:`Reasoner.think` raises, `think` raises :class:`RemoteError` once the retries are spent, also for
+    an answer without any text (a refusal, a call of a tool, thinking that the server keeps to itself). With
+    ``on_error="skip"`` whatever the server answers is the error of the item, except what any item would meet: a
+    redirect, 401, 404, 405, and the statuses of too many requests, 429 and 503. These end the call, and so does a
+    server that does not begin to answer, or that has no text for 16 items in a row (those that it refuses, with 400,
+    413, 414, 415, 422, its content filter or no text, do not count); `on_result` has had the traces that were finished.
 
     Example:
         >>> import tte

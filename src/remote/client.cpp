@@ -27,6 +27,7 @@ namespace {
 using Clock = HttpClient::Clock;
 
 constexpr int kEventsOfAnAnswer = 16;
+constexpr int kMostWithoutText = 16;  // Items in a row, of all calls: then it is the server, not the items.
 
 double seconds(Clock::duration duration) {
   return std::chrono::duration<double>(duration).count();
@@ -128,6 +129,17 @@ std::string Client::without_key(std::string text) const {
   return text;
 }
 
+RemoteError Client::error_of(const Failure& failure, int tries) {
+  const bool gone = failure.fault == Fault::kEither && ++without_text_ >= kMostWithoutText;
+  if (gone) without_text_ = 0;  // Later calls begin anew: it may have been started again.
+  return RemoteError(
+      fmt::format("the server {} {}{}{}: {}.", base::printable(base_url_, 100), without_key(failure.what()),
+                  tries > 1 ? fmt::format(", asked {} times", tries) : "",
+                  gone ? fmt::format(", and had no text for {} items in a row", kMostWithoutText) : "",
+                  failure.remedy),
+      failure.status, failure.fault != Fault::kServer && !gone);
+}
+
 ChatResult Client::answer(const ChatRequest& request, Clock::time_point asked) {
   if (request.cancel.cancelled()) throw CancelledError("The call was cancelled.");
   const std::uint64_t number = asked_++;
@@ -143,15 +155,12 @@ ChatResult Client::answer(const ChatRequest& request, Clock::time_point asked) {
       break;
     } catch (const Failure& failure) {
       if (!failure.again || tries > options_.max_retries || Clock::now() > progress.until) {
-        throw RemoteError(
-            fmt::format("the server {} {}{}: {}.", base::printable(base_url_, 100),
-                        without_key(failure.what()), tries > 1 ? fmt::format(", asked {} times", tries) : "",
-                        failure.remedy),
-            failure.status, failure.of_item);
+        throw error_of(failure, tries);
       }
       wait(retries_.delay(tries, number, failure.wait), progress.until, request.cancel);
     }
   }
+  without_text_ = 0;
   ChatResult out;
   out.reply = std::move(progress.reply);
   out.ends = std::move(progress.ends);

@@ -11,6 +11,7 @@
 
 #include "base/thread_pool.h"
 #include "remote/chat.h"
+#include "remote/failure.h"
 #include "remote/http_client.h"
 #include "remote/reply_reader.h"
 #include "remote/retry_policy.h"
@@ -55,12 +56,14 @@ class Client {
   struct Progress;
   ChatResult answer(const ChatRequest& request, HttpClient::Clock::time_point asked);
   void attempt(const ChatRequest& request, const std::string& body, Progress& progress);
+  RemoteError error_of(const Failure& failure, int tries);
   [[nodiscard]] std::string without_key(std::string text) const;
 
   const RemoteOptions options_;
   const std::string base_url_, key_;
   RetryPolicy retries_;
   std::atomic<std::uint64_t> asked_ = 0;
+  std::atomic<int> without_text_ = 0;  // Items in a row whose failure may be theirs or the server's.
   HttpClient http_;
   base::ThreadPool pool_;  // Last: its threads use the others.
 };

@@ -67,9 +67,14 @@ class HttpClient::Connection {
     options_ = &options;
     const Headers headers = headers_of(options);
     set_up(options, body, headers.get());
-    const CURLcode code = transfer(until, stop);
-    if (error_) std::rethrow_exception(error_);
-    if (code != CURLE_OK && !enough_) throw lost(code);
+    try {
+      const CURLcode code = transfer(until, stop);
+      if (error_) std::rethrow_exception(error_);
+      if (code != CURLE_OK && !enough_) throw lost(code);
+    } catch (Failure& failure) {
+      if (reply_.status == 0) failure.fault = Fault::kServer;  // No answer has begun.
+      throw;
+    }
     return std::move(reply_);
   }
 

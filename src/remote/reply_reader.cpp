@@ -24,12 +24,16 @@ const Json* member(const Json& object, const char* name) {
   return found == object.end() || found->is_null() ? nullptr : &*found;
 }
 
-// A text, or a list of parts that have one.
+// A text, or a list of parts that have one. Throws Failure for what is neither.
 std::string text_of(const Json* value) {
   if (value == nullptr) return {};
   if (value->is_string()) return value->get<std::string>();
+  if (!value->is_array() ||
+      !std::all_of(value->begin(), value->end(), [](const Json& part) { return part.is_object(); })) {
+    throw failure(fmt::format("answers {} in place of a text", base::shown(*value, 80)), true,
+                  "look at what answers there");
+  }
   std::string out;
-  if (!value->is_array()) return out;
   for (const Json& part : *value) {
     if (const Json* text = member(part, "text"); text != nullptr && text->is_string())
       out += text->get<std::string>();
@@ -65,6 +69,12 @@ std::string message_of(const Json& json) {
   throw answered(static_cast<int>(code.value_or(500)), base::printable(message_of(json), kShownBytes));
 }
 
+Failure without_text(const std::string& why, const char* remedy = "leave the item out") {
+  Failure out = failure(why, false, remedy);
+  out.fault = Fault::kItem;
+  return out;
+}
+
 }  // namespace
 
 Json parse_answer(std::string_view text) {
@@ -95,16 +105,15 @@ void ReplyReader::usage(const Json& object) {
   }
 }
 
-void ReplyReader::end(const std::string& reason) {
-  if (reason == "content_filter") {
-    Failure refused = failure("stopped the text by its content filter", false, "leave the item out");
-    refused.of_item = true;
-    throw refused;
+void ReplyReader::end() {
+  if (reason_ == "content_filter") throw without_text("stopped the text by its content filter");
+  if (reason_ == "tool_calls" || reason_ == "function_call") {
+    throw without_text("called a tool where a text was asked for");
   }
-  if (reason == "abort" || reason == "error") {
-    throw failure(fmt::format("broke the text off (finish_reason \"{}\")", reason), true);
+  if (reason_ == "abort" || reason_ == "error") {
+    throw failure(fmt::format("broke the text off (finish_reason \"{}\")", reason_), true);
   }
-  reply_.finish = reason == "length" ? FinishReason::kLength : FinishReason::kStop;
+  reply_.finish = reason_ == "length" ? FinishReason::kLength : FinishReason::kStop;
 }
 
 void ReplyReader::choice(const Json& choice, const char* message) {
@@ -115,6 +124,8 @@ void ReplyReader::choice(const Json& choice, const char* message) {
     const Json* own = member(*written, "reasoning_content");
     const std::string thinking = text_of(own != nullptr ? own : member(*written, "reasoning"));
     const std::string text = text_of(member(*written, "content"));
+    const Json* refusal = member(*written, "refusal");
+    if (refusal != nullptr && refusal->is_string()) refusal_ += refusal->get<std::string>();
     if (!thinking.empty()) {
       if (!thinking_) reply_.text += open_;
       thinking_ = true;
@@ -127,7 +138,8 @@ void ReplyReader::choice(const Json& choice, const char* message) {
   }
   if (const Json* reason = member(choice, "finish_reason"); reason != nullptr && reason->is_string()) {
     has_choice_ = true;
-    end(reason->get<std::string>());
+    reason_ = reason->get<std::string>();
+    if (!reason_.empty()) end();  // Some have "" where the text goes on.
   }
 }
 
@@ -160,14 +172,21 @@ void ReplyReader::whole(std::string_view body) {
     throw failure(fmt::format("answers without choices ({})", base::shown(json, 80)), true,
                   "look at what answers there");
   }
-  done_ = true;
   finish();
 }
 
 void ReplyReader::finish() {
-  if (!done_ && !reply_.finish) throw failure("ended its answer before the text was whole", true);
+  if (!done_ && !reply_.finish)
+    throw failure("ended its answer before the text was whole (no finish_reason)", true);
   if (!has_choice_) throw failure("answers without a single choice", true, "look at what answers there");
   if (!reply_.finish) reply_.finish = FinishReason::kStop;
+  if (!refusal_.empty() && reply_.text.empty()) {
+    throw without_text(fmt::format("refuses (\"{}\")", base::printable(refusal_, kShownBytes)));
+  }
+  if (reply_.text.empty()) {  // It may have gone elsewhere: a model's own thinking, which some servers keep.
+    throw without_text(fmt::format("wrote no text (finish_reason \"{}\")", base::printable(reason_, 40)),
+                       reason_ == "length" ? "raise max_new_tokens" : "leave the item out");
+  }
   if (thinking_ && *reply_.finish == FinishReason::kStop) {
     thinking_ = false;
     reply_.text += close_;

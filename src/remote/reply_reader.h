@@ -27,7 +27,7 @@ class ReplyReader {
   void chunk(std::string_view data);
   // A chat.completion.
   void whole(std::string_view body);
-  // The stream has ended. Throws Failure if it ended before the text did.
+  // The answer has ended. Throws Failure if it ended before the text did, or has no text.
   void finish();
 
   [[nodiscard]] const Reply& reply() const { return reply_; }
@@ -36,9 +36,9 @@ class ReplyReader {
  private:
   void choice(const base::Json& choice, const char* message);
   void usage(const base::Json& object);
-  void end(const std::string& reason);
+  void end();
 
-  std::string open_, close_;
+  std::string open_, close_, reason_, refusal_;
   Reply reply_;
   bool thinking_ = false;
   bool done_ = false;

@@ -25,7 +25,8 @@ LARGEST = 1 << 16
 CHAT = [
     'data: {"choices": [{"index": 0, "delta": {"reasoning": "a", "content": "b"}, "finish_reason": "stop"}]}\n\n'
     ': x\r\ndata: {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 1}}\r\rdata: [DONE]\n\n',
-    '{"choices": [{"message": {"content": [{"type": "text", "text": "a"}], "reasoning_content": "b"}}], "usage": null}',
+    '{"choices": [{"message": {"content": [{"type": "text", "text": "a"}], "reasoning_content": "b"}, '
+    '"finish_reason": "stop"}], "usage": null}',
     '{"error": {"message": "too long", "code": 400}, "detail": [{"msg": "field required"}]}',
 ]
 

@@ -66,12 +66,36 @@ TEST(ReplyReader, RefusesWhatIsNoWholeText) {
            {delta(R"("content": "a")")},
            {delta(R"("content": "a")", R"("abort")")},
            {R"({"choices": [1, null, {}]})", "[DONE]"},
+           {delta(R"("content": "a")", R"("")")},
+           {delta(R"("content": 7)", R"("stop")")},
+           {delta(R"("reasoning": [7])", R"("stop")")},
            {R"({"choices": [{"index": 1, "delta": {"content": "a"}}]})", "[DONE]"}}) {
     try {
       (void)read(chunks);
       ADD_FAILURE() << (chunks.empty() ? "nothing" : chunks.front());
     } catch (const Failure& failure) {
       EXPECT_TRUE(failure.again) << failure.what();
+    }
+  }
+}
+
+TEST(ReplyReader, AnAnswerWithoutATextIsTheItems) {
+  const std::pair<std::string, const char*> answers[] = {
+      {delta(R"("content": null)", R"("stop")"), "wrote no text (finish_reason \"stop\")"},
+      {delta(R"("content": "")", R"("length")"), "wrote no text (finish_reason \"length\")"},
+      {R"({"choices": [{"delta": null, "finish_reason": "stop"}]})", "wrote no text"},
+      {delta(R"("content": null, "refusal": "I will not")", R"("stop")"), "refuses (\"I will not\")"},
+      {delta(R"("content": "half", "tool_calls": [{}])", R"("tool_calls")"), "called a tool"},
+      {delta(R"("content": "half")", R"("content_filter")"), "content filter"},
+  };
+  for (const auto& [json, words] : answers) {
+    try {
+      (void)read({json});
+      ADD_FAILURE() << json;
+    } catch (const Failure& failure) {
+      EXPECT_THAT(failure.what(), HasSubstr(words)) << json;
+      EXPECT_EQ(failure.fault, Fault::kItem) << json;
+      EXPECT_FALSE(failure.again) << json;
     }
   }
 }
@@ -111,8 +135,11 @@ TEST(Status, SaysWhoIsToBlameAndWhetherToTryAgain) {
     EXPECT_TRUE(answered(status, "").again) << status;
   for (const int status : {301, 400, 401, 403, 404, 413, 418, 422})
     EXPECT_FALSE(answered(status, "").again) << status;
-  for (const int status : {400, 413, 415, 422}) EXPECT_TRUE(answered(status, "").of_item) << status;
-  for (const int status : {401, 403, 404, 429, 500}) EXPECT_FALSE(answered(status, "").of_item) << status;
+  for (const int status : {400, 413, 415, 422}) EXPECT_EQ(answered(status, "").fault, Fault::kItem) << status;
+  for (const int status : {301, 401, 404, 429, 503})
+    EXPECT_EQ(answered(status, "").fault, Fault::kServer) << status;
+  for (const int status : {403, 418, 500, 502})
+    EXPECT_EQ(answered(status, "").fault, Fault::kEither) << status;
 }
 
 }  // namespace

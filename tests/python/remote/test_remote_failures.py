@@ -25,6 +25,7 @@ from chat_server import (
     status,
     stream,
     think,
+    whole,
 )
 
 CUT = sent(events("a", "b")[:2], whole=False)
@@ -53,6 +54,9 @@ BAD = {
     "an abort": stream("a", finish="abort"),
     "a lone surrogate": sent([b'data: {"choices": [{"delta": {"content": "\\ud800"}}]}\n\n']),
     "bytes that are not UTF-8": sent([b'data: {"choices": [{"delta": {"content": "\xff"}}]}\n\n']),
+    "a number": lambda h: h.send_json(200, {"choices": [{"message": {"content": 5}, "finish_reason": "stop"}]}),
+    "numbers in the stream": sent([event(chunk({"content": [7]}, "stop")), event("[DONE]")]),
+    "a text without an end": lambda h: h.send_json(200, {"choices": [{"message": {"content": "half a tho"}}]}),
     "deep JSON": sent([b"data: " + b"[" * 5000 + b"\n\n"]),
 }
 
@@ -89,6 +93,12 @@ def test_and_ends_the_call_with_what_the_server_said(server: ChatServer, what: s
         (lambda h: h.send_json(400, "just words"), r"\(just words\)"),
         (raw(b"HTTP/1.1 400 Bad\r\nContent-Length: 4\r\n\r\nw\nt\xff"), r"answers 400 \(w\\x0at\\xff\)"),
         (stream("a", finish="content_filter"), "content filter"),
+        (stream("a", finish="tool_calls"), "called a tool"),
+        (stream(finish="length"), r"wrote no text \(finish_reason \"length\"\): raise max_new_tokens"),
+        (whole(None), r"wrote no text \(finish_reason \"stop\"\): leave the item out"),
+        (whole(None, refusal="I cannot help."), r"refuses \(\"I cannot help\.\"\): leave the item out"),
+        (lambda h: h.send_json(200, {"choices": [{"message": None, "finish_reason": "stop"}]}), "wrote no text"),
+        (lambda h: h.send_json(200, {"choices": [{"finish_reason": "stop"}]}), "wrote no text"),
         (sent([event({"error": {"message": "too long", "code": 400}})]), r"answers 400 \(too long\)"),
         (sent([b"data: " + b"x" * 70_000]), "an event of more than 65536 bytes"),
         (sent([b"data: x\ndata: y" + b"z" * 600 + b"\n"] * 200), "an event of more than 65536 bytes"),
@@ -120,6 +130,55 @@ def test_a_refused_item_is_skipped_and_the_others_go_on(server: ChatServer) -> N
     server.requests.clear()
     with pytest.raises(tte.RemoteError, match=r"item 0: .*not this one"):
         remote(server, max_concurrent=1).think(["a", "b", "c"], progress=False)
+
+
+OF_SERVER = {name: BAD[name] for name in ("429", "429 with a date", "503", "a closed connection", "no HTTP")}
+OF_SERVER |= {"401": status(401), "404": status(404), "a redirect": status(302, Location="http://127.0.0.1:9/v1")}
+OF_ITEM = {"403": status(403), "no text": whole(None), "megabytes": sent([b"x" * 60_000] * 20)}
+OF_ITEM |= {name: answer for name, answer in BAD.items() if name not in OF_SERVER}
+
+
+@pytest.mark.parametrize("what", [*OF_ITEM, *OF_SERVER])
+def test_what_any_item_would_meet_ends_the_call_and_all_else_is_of_the_item(server: ChatServer, what: str) -> None:
+    answer = {**OF_ITEM, **OF_SERVER}[what]
+    server.default = lambda h: (answer if h.chat.requests[-1].messages[-1]["content"] == "b" else stream("good"))(h)
+    reasoner = remote(server, max_concurrent=1, max_retries=1, max_response_bytes=1 << 20)
+    kept: dict[int, str] = {}
+
+    def call() -> list[tte.Trace]:
+        return reasoner.think(
+            ["a", "b", "c"], on_error="skip", on_result=lambda i, t: kept.update({i: t.text}), progress=False
+        )
+
+    if what in OF_SERVER:
+        with pytest.raises(tte.RemoteError, match="item 1: the server"):
+            call()
+        assert kept == {0: "good"}
+        return
+    traces = call()
+    assert [t.finish.name for t in traces] == ["STOP", "ERROR", "STOP"]
+    assert traces[1].error.startswith(f"item 1: the server {server.url} ")
+    assert kept == {0: "good", 2: "good"}
+
+
+def test_a_server_without_a_text_for_many_items_in_a_row_is_gone(server: ChatServer) -> None:
+    reasoner = remote(server, max_concurrent=1, max_retries=0)
+
+    def call() -> list[str]:
+        return [t.finish.name for t in reasoner.think(["a"] * 40, on_error="skip", progress=False)]
+
+    server.then(*[status(500)] * 15, stream("good"), *[status(500)] * 15)
+    server.default = stream("good")
+    assert call() == ["ERROR"] * 15 + ["STOP"] + ["ERROR"] * 15 + ["STOP"] * 9
+    server.default = status(400)  # Said of each item: there may be many such.
+    assert call() == ["ERROR"] * 40
+    server.default = status(500, "broken")
+    server.requests.clear()
+    with pytest.raises(tte.RemoteError, match=r"item 15: .*500 \(broken\), and had no text for 16 items in a row: "):
+        call()
+    assert len(server.requests) < 20
+    server.default = stream("good")
+    assert call() == ["STOP"] * 40
 
 
 def test_a_dead_server_ends_the_call_and_finished_traces_are_kept(server: ChatServer) -> None:
