@@ -37,11 +37,22 @@ class Inputs:
     instruction: str | None
     """The call's instruction, where it is one for all."""
 
+    def fail(self, index: int, why: object, on_error: Literal["raise", "skip"]) -> None:
+        """Raise `InputError` of an item that was read, or with `on_error` "skip" let it fail where it is used."""
+        given, read = self.native[index], self.read[index]
+        assert read is not None
+        name = given.name if isinstance(given, NamedInput) else _items.named(f"item {index}", read.name)
+        error = f"{name}: {why}"
+        if on_error == "raise":
+            raise _tte.InputError(error)
+        self.native[index] = _tte.Input(name=name, error=error)
+
 
 class NamedInput(_tte.Input):
     """An item that was read and converted under a name that stands alone in errors; what is kept of it has a key."""
 
     item: _items.Item
+    name: str
 
 
 def prepare(
@@ -123,7 +134,7 @@ def to_named(item: Item, name: str, allow_urls: bool = False) -> _tte.Input:
         return item
     read = _items.read(item, name, allow_urls)
     made = _made(NamedInput, read, name)
-    made.item = read
+    made.item, made.name = read, _items.named(name, read.name)
     return made
 
 

@@ -203,7 +203,7 @@ def think_then_embed(  # noqa: PLR0913
             raise _tte.InputError("store goes with think=True, False, 'queries', 'recipe' or one entry per item.")
         each = _options.per_item(task, count, "task"), _options.per_item(side, count, "side")
         wanted = [m != _tte.ThinkMode.NEVER and _thinks(pair[0], m, t) for m, t in zip(modes, tasks, strict=True)]
-        kept = _Kept(store, pair[0], what, wanted, each, {**decoding})
+        kept = _Kept(store, pair[0], what, wanted, each, on_error, {**decoding})
         traces = [t if t is not None else kept.traces.get(i) for i, t in enumerate(traces or [None] * count)]
         keep = kept.keeping(on_trace)
     with _options.progress_bar(progress, count, "think, then embed") as report:
@@ -259,18 +259,15 @@ class _Kept:
 
     def __init__(
         self, store: TraceStore, reasoner: Reasoner, what: Inputs, wanted: Sequence[bool],
-        each: tuple[list[Any], list[Any]], decoding: dict[str, Any],
+        each: tuple[list[Any], list[Any]], on_error: Literal["raise", "skip"], decoding: dict[str, Any],
     ) -> None:  # fmt: skip
-        from tte.trace_store import requests
+        from tte.trace_store import requests, traces_of
 
         self._store = store
         items = [item if wish else None for item, wish in zip(what.read, wanted, strict=True)]
         self._requests: list[Request | None] = requests(store, reasoner, items, what.instruction, *each, decoding)
-        found = store.get_many(request.key for request in self._requests if request is not None)
-        self.traces = {i: found[r.key].trace for i, r in enumerate(self._requests) if r is not None and r.key in found}
-        missing = [i for i, request in enumerate(self._requests) if request is not None and i not in self.traces]
-        if missing:
-            store.require_writable(missing[0])
+        found = traces_of(store, self._requests, what, on_error)
+        self.traces = {i: found[r.key] for i, r in enumerate(self._requests) if r is not None and r.key in found}
 
     def keeping(self, on_trace: Callable[[int, _tte.Trace], None] | None) -> Callable[[int, _tte.Trace], None]:
         """The callback that keeps each trace that is written, before the caller's own sees it."""

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Literal, Protocol
 
 from tte import _content, _decoding, _files, _items, _options, _text, _tte
-from tte._inputs import Item, prepare
+from tte._inputs import Inputs, Item, prepare
 from tte._keywords import named
 from tte._media_limits import DEFAULT_LIMITS
 from tte._models import Embedder, Reasoner
@@ -202,6 +202,8 @@ class TraceStore:
             )  # fmt: skip
             try:
                 self._db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST_BYTES)
+                # A text whose bytes changed is one damaged trace, and none of the file.
+                self._db.text_factory = lambda text: text.decode(errors="surrogateescape")
                 self._open(read_only)
             except BaseException:
                 self._db.close()
@@ -308,7 +310,15 @@ class TraceStore:
 
     def get_many(self, keys: Iterable[str]) -> dict[str, StoredTrace]:
         """Those of the keys that are kept."""
+        found, damaged = self._look_up(keys)
+        for error in damaged.values():
+            raise error
+        return found
+
+    def _look_up(self, keys: Iterable[str]) -> tuple[dict[str, StoredTrace], dict[str, _tte.InputError]]:
+        """Those of the keys that are kept, and what is wrong with those that are damaged."""
         found: dict[str, StoredTrace] = {}
+        damaged: dict[str, _tte.InputError] = {}
         if isinstance(keys, str) or not isinstance(keys, Iterable):
             raise _options.refuse("keys", keys, "keys of traces, in a list")
         wanted = list({key: key_bytes(key) for key in _options.iterated(keys, "keys", "keys of traces")}.values())
@@ -318,9 +328,12 @@ class TraceStore:
             with self._opened() as db:
                 rows = db.execute(query, some).fetchall()
             for row in rows:
-                record = self._record(row)
-                found[record["key"]] = StoredTrace(trace_of(record), record["seconds"], record["created"])
-        return found
+                try:
+                    record = self._record(row)
+                    found[record["key"]] = StoredTrace(trace_of(record), record["seconds"], record["created"])
+                except _tte.InputError as error:
+                    damaged[row[1].hex()] = error
+        return found, damaged
 
     def _record(self, row: Sequence[Any]) -> dict[str, Any]:
         """A row of the table as exports have it.
@@ -445,14 +458,6 @@ class TraceStore:
         remedy = next((remedy for code, remedy in _REMEDIES.items() if name.startswith(code)), otherwise)
         return _tte.InputError(f"{self._name} cannot be used{use} ({why}): {remedy}.")
 
-    def require_writable(self, item: int) -> None:
-        """Raise `InputError` where the store is read-only and the trace of an item would have to be written."""
-        if self._read_only:
-            raise _tte.InputError(
-                f"{self._name} is open for reading only and has no trace of item {item}: "
-                "open it without read_only to write what is missing."
-            )
-
     def _require_writable(self) -> None:
         with self._opened():
             if self._read_only:
@@ -481,7 +486,7 @@ class TraceStore:
         and `on_result` are called for what is written now.
 
         Raises:
-            InputError: also where a trace is not kept and the store is read-only.
+            InputError: also where a trace is damaged, or is not kept and the store is read-only.
 
         """
         if not callable(getattr(reasoner, "think", None)):
@@ -500,10 +505,8 @@ class TraceStore:
         sides = _options.per_item(side, count, "side")
         call, settings = _split(decoding, count)
         wanted_each = requests(self, reasoner, what.read, what.instruction, families, sides, decoding)
-        kept = {key: stored.trace for key, stored in self.get_many(r.key for r in wanted_each if r).items()}
+        kept = traces_of(self, wanted_each, what, on_error)
         first = {r.key: i for i, r in reversed(list(enumerate(wanted_each))) if r and r.key not in kept}
-        if first:
-            self.require_writable(min(first.values()))
         missing = sorted([*first.values(), *(i for i, r in enumerate(wanted_each) if r is None)])
         written: dict[int, _tte.Trace] = {}
 
@@ -648,6 +651,27 @@ def requests(
             return None
 
     return [None if item is None else request(i, item) for i, item in enumerate(items)]
+
+
+def traces_of(
+    store: TraceStore, wanted: list[Request | None], what: Inputs, on_error: Literal["raise", "skip"]
+) -> dict[str, _tte.Trace]:
+    """Those of the wanted traces of a call that are kept, by key.
+
+    An item whose trace is damaged, or absent where the store is read-only, fails: now, or with `on_error` "skip" where
+    it is used, in its own words, and has no request any more.
+    """
+    found, damaged = store._look_up(request.key for request in wanted if request is not None)
+    for index, request in enumerate(wanted):
+        if request is None or request.key in found or not (store._read_only or request.key in damaged):
+            continue
+        why = damaged.get(request.key) or (
+            f"{store._name} is open for reading only and has no trace of it: open it without read_only to write what "
+            "is missing."
+        )
+        what.fail(index, why, on_error)
+        wanted[index] = None
+    return {key: stored.trace for key, stored in found.items()}
 
 
 def _split(decoding: Mapping[str, Any], count: int) -> tuple[dict[str, Any], dict[str, list[Any]]]:

@@ -178,7 +178,6 @@ def calls(
         "Reranker": (tte.Reranker, {"reasoner": reasoner}),
         "Reranker.score": (reranker.score, pair),
         "Reranker.rank": (reranker.rank, pair),
-        "TraceStore.require_writable": (store.require_writable, {"item": 0}),
         "read_traces": (tte.read_traces, {"path": written}),
         "quantize": (
             quantize_anew,
@@ -198,8 +197,8 @@ CALLS = [
     "AutoThink", "Result", "Pages", "Reasoner.score", "TokenEmbeddings", "TokenEmbeddings.of",
     "TokenEmbeddings.load", "TokenEmbeddings.save", "TokenWriter", "TokenWriter.append", "TokenEmbeddings.only",
     "TokenEmbeddings.mask", "TokenEmbeddings.__getitem__", "maxsim", "mean_maxsim", "hybrid", "Pages.__getitem__",
-    "RemoteReasoner", "Reranker", "Reranker.score", "Reranker.rank", "read_traces", "TraceStore.require_writable",
-    "mmeb.load", "mmeb.tasks", "Embedder.embed_sparse", "SparseEmbeddings", "SparseEmbeddings.dot",
+    "RemoteReasoner", "Reranker", "Reranker.score", "Reranker.rank", "read_traces", "mmeb.load",
+    "mmeb.tasks", "Embedder.embed_sparse", "SparseEmbeddings", "SparseEmbeddings.dot",
     "SparseEmbeddings.__getitem__", "quantize",
 ]  # fmt: skip
 

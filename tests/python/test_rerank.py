@@ -93,8 +93,9 @@ def test_traces_that_are_kept_are_not_written_again(tmp_path: Path) -> None:
         assert len(store) == 2
     with tte.TraceStore(tmp_path / "traces.sqlite", read_only=True) as store:
         np.testing.assert_array_equal(reranker.score("a", documents, store=store, **options), plain)
-        with pytest.raises(tte.InputError, match="has no trace of item 0"):
-            reranker.score("b", documents, store=store, **options)
+        with pytest.raises(tte.InputError, match=r"document 0: .*has no trace of it"):
+            reranker.score("b", documents, store=store, **{**options, "on_error": "raise"})
+        assert np.isnan(reranker.score("b", documents, store=store, **options)).all()
         with pytest.raises(tte.InputError, match="think=True"):
             tte.Reranker(reasoner, labels=[" red", " blue"]).score("a", ["b"], store=store)
     with pytest.raises(tte.InputError, match=r"store is 5: it must be a tte\.TraceStore"):

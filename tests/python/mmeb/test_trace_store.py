@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -418,12 +419,45 @@ def test_reading_only(store: tte.TraceStore, nano: tte.Reasoner, tmp_path: Path)
     store.export(export)
     with tte.TraceStore(store.path, read_only=True) as mine:
         assert len(mine.think(nano, ["a", "a"], max_new_tokens=3, progress=False)) == 2
-        with pytest.raises(tte.InputError, match="open for reading only and has no trace of item 1: "):
+        with pytest.raises(tte.InputError, match=r"^item 1: .*open for reading only and has no trace of it: "):
             mine.think(nano, ["a", "b"], max_new_tokens=3, progress=False)
+        kept, missing = mine.think(nano, ["a", "b"], max_new_tokens=3, on_error="skip", progress=False)
+        assert (kept.finish.name, missing.finish.name) == ("LENGTH", "ERROR")
+        assert "item 1: " in missing.error
         with pytest.raises(tte.InputError, match="open for reading only: "):
             mine.put(mine.request(nano, "b"), complete("b"))
         with pytest.raises(tte.InputError, match="open for reading only: "):
             mine.merge(export)
+
+
+@pytest.mark.parametrize("damage", ["text = 'other'", "text = CAST(x'ff' AS TEXT)"])
+def test_a_damaged_trace_is_the_error_of_its_item(store: tte.TraceStore, nano: tte.Reasoner, damage: str) -> None:
+    items = ["a", {"text": "b", "name": "mine"}, "c"]
+    decoding: dict[str, Any] = {"max_new_tokens": 3, "progress": False}
+    whole = store.think(nano, items, **decoding)
+    with closing(sqlite3.connect(store.path)) as file:
+        file.execute(f"UPDATE traces SET {damage} WHERE id = 2")
+        file.commit()
+    name, why = r"item 1 \(mine\)", r"traces\.sqlite, trace \d is damaged \("
+    embedder = tte.Embedder(_hub.bundled("embedder"), backend=nano.backend)
+
+    def embed(**more: Any) -> tte.Result:
+        return tte.think_then_embed(items, reasoner=nano, embedder=embedder, store=store, **decoding, **more)
+
+    for call in (embed, lambda: store.think(nano, items, **decoding)):
+        with pytest.raises(tte.InputError, match=f"^{name}: .*{why}"):
+            call()
+    traces = store.think(nano, items, on_error="skip", **decoding)
+    result = embed(on_error="skip")
+    assert [(t.text, t.finish) for t in traces[::2]] == [(t.text, t.finish) for t in whole[::2]]
+    assert np.isfinite(result.embeddings).all(1).tolist() == [True, False, True]
+    assert result.stats.thought == 0
+    (error,) = result.errors
+    for message in (error.message, traces[1].error):
+        assert re.search(f"^{name}: .*{why}", message)
+        assert len(re.findall(name, message)) == 1
+    assert store.drop_damaged() == 1
+    assert embed().stats.thought == 1
 
 
 def test_a_closed_store_says_so(store: tte.TraceStore, nano: tte.Reasoner, tmp_path: Path) -> None:
