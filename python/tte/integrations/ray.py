@@ -1,6 +1,6 @@
 """Bulk embedding: a callable for batches, and a job on Ray Data that can be stopped and resumed.
 
-The callable needs no Ray and fits every engine that hands a class batches of columns:
+The callable needs no Ray and fits every engine that hands a class batches of columns, as a dict or a table:
 
     >>> from tte.integrations.ray import BatchEmbedder
     >>> embed = BatchEmbedder("my-embedder", reasoner="my-reasoner", max_new_tokens=256)     # doctest: +SKIP
@@ -37,6 +37,7 @@ import tte
 from tte import _options, _text, _tte
 from tte._inputs import to_native
 from tte._options import PathLike, is_absent
+from tte._sources import is_tensor
 from tte.integrations import missing_extra
 from tte.integrations._media import VideoWalk
 from tte.integrations._pair import Pair, Side, Think
@@ -123,12 +124,15 @@ class BatchEmbedder:
             "vector_dtype": self._vector_dtype,
         }
 
-    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+    def __call__(self, batch: Any) -> dict[str, Any]:
         """Add the results to the columns that are kept.
+
+        The batch is a dict of columns, or a table of pandas, polars or pyarrow.
 
         Returns a dict with `embedding`, float32 or float16 [N, dim], NaN in rows with an error; `trace`, the text of
         each trace, None without one; `trace_tokens`, int32, 0 without one; `error`, None where all went well.
         """
+        batch = _columns_of(batch)
         count = len(next(iter(batch.values()))) if batch else 0
         vectors = np.full((count, self.pair.dim), np.nan, np.float32)
         traces: list[str | None] = [None] * count
@@ -203,6 +207,36 @@ class BatchEmbedder:
             except tte.InputError as error:
                 errors[row] = str(error)
         return rows, items
+
+
+def _columns_of(batch: Any) -> dict[str, Any]:
+    """The columns of a batch, all of one length, whose cells are found by their place."""
+    what = "a dict of columns, such as {'text': [...], 'image': [...]}, or a table of pandas, polars or pyarrow"
+    if not isinstance(batch, Mapping):
+        names = getattr(batch, "column_names", None) or getattr(batch, "columns", None)
+        if isinstance(batch, type) or not hasattr(batch, "shape") or not isinstance(names, Iterable):
+            raise _options.refuse("the batch", batch, what)
+        batch = {name: batch[name] for name in names}
+    columns = {name: _cells(column) for name, column in batch.items()}
+    for name, column in columns.items():
+        listed = isinstance(column, Sequence) and not isinstance(column, (str, bytes))
+        if not listed and (not (isinstance(column, np.ndarray) or is_tensor(column)) or column.ndim == 0):
+            raise _options.refuse(f"the batch's column {_text.shown(name)}", column, "a list or an array of cells")
+    lengths = [f"{_text.shown(name)} {len(column)}" for name, column in columns.items()]
+    if len({len(column) for column in columns.values()}) > 1:
+        raise tte.InputError(
+            f"the batch's columns have unequal numbers of cells ({_text.shortened(', '.join(lengths), 200)}): give one "
+            "for each row."
+        )
+    return columns
+
+
+def _cells(column: Any) -> Any:
+    """A column, as a list where it is one of pyarrow, pandas or polars, which have rows of other kinds or names."""
+    for way in ("to_pylist", "to_list"):
+        if hasattr(column, way) and not isinstance(column, type):
+            return getattr(column, way)()
+    return column
 
 
 def _named(batch: Iterable[Any]) -> str:

@@ -116,6 +116,49 @@ def test_traces_sides_and_settings() -> None:
     assert list(targets["trace"]) == [None, None]
 
 
+@pytest.mark.parametrize("kind", ["pandas", "polars", "pyarrow", "a pyarrow batch", "series", "pyarrow columns"])
+def test_a_batch_may_be_a_table(embedder: tte.Embedder, kind: str) -> None:
+    import pandas as pd
+    import polars as pl
+
+    columns: dict[str, Any] = {
+        "id": [3, 4, 5], "text": ["a", None, "c"], "image": [None, png(IMAGES[0]), None],
+        "messages": [None, None, [{"role": "user", "content": "b"}]],
+    }  # fmt: skip
+    del columns["messages" if kind == "polars" else "image"]  # Rows that have all of a struct's fields.
+    moved = pd.DataFrame(columns, index=[2, 0, 1])  # Its rows have names, which are not their places.
+    batch = {
+        "pandas": moved,
+        "polars": pl.DataFrame(columns),
+        "pyarrow": pa.table(columns),
+        "a pyarrow batch": pa.RecordBatch.from_pydict(columns),
+        "series": {name: moved[name] for name in moved},
+        "pyarrow columns": {name: pa.array(values) for name, values in columns.items()},
+    }[kind]
+    embed = BatchEmbedder(embedder, id_column="id")
+    out, expected = embed(batch), embed(columns)
+    np.testing.assert_array_equal(out["embedding"], expected["embedding"])
+    assert list(out["id"]) == [3, 4, 5]
+    assert list(out["error"]) == list(expected["error"])
+    assert sum(error is None for error in out["error"]) >= 2
+
+
+def test_bad_batches_are_refused(embedder: tte.Embedder) -> None:
+    embed = BatchEmbedder(embedder)
+    with pytest.raises(
+        tte.InputError, match=r"unequal numbers of cells \('text' 2, 'image' 1\): give one for each row"
+    ):
+        embed({"text": np.array(["a", "b"]), "image": cells(None)})
+    for column in ("ab", b"ab", {0: "a"}, {"a"}, 5, None, np.array("a"), iter("a")):
+        with pytest.raises(tte.InputError, match=r"the batch's column 'text' is .*: it must be a list or an array"):
+            embed({"text": column})
+    for batch in ("ab", ["a"], None, 5, np.zeros((2, 2)), pa.array(["a"]), embedder, dict):
+        with pytest.raises(tte.InputError, match=r"the batch is .*: it must be a dict of columns"):
+            embed(batch)
+    wrong = misunderstood(embed, {}, ["batch"], ["batch"])
+    assert not wrong, "\n".join(wrong)
+
+
 def test_bad_rows_get_an_error_and_the_others_a_vector(embedder: tte.Embedder) -> None:
     embed = BatchEmbedder(embedder, id_column="id")
     batch = {
