@@ -142,9 +142,9 @@ def think_then_embed(  # noqa: PLR0913
             [N, H, W, C]; `fps` or `num_frames` (also `nframes`) says which frames are taken, `source_fps` how fast a
             list of frames is. `min_pixels`, `max_pixels`, or `resized_height` and `resized_width` beside an image or a
             video say what size it is resized to. None, NaN and pandas' NA count as absent. A text is taken as it is,
-            also one that is empty or blank. As in transformers, of the file of an image, of its bytes and of an array
-            transparency is dropped, and a file, or its bytes, is turned as its EXIF says; a `PIL.Image` is laid over
-            white, and its EXIF is not looked at: `PIL.ImageOps.exif_transpose` turns it.
+            also one that is empty or blank. As in transformers, an image's file, or its bytes, loses its transparency
+            and is turned as its EXIF says; a `PIL.Image`, array or tensor is laid over white, and the EXIF of a
+            `PIL.Image` is not looked at: `PIL.ImageOps.exif_transpose` turns it.
         reasoner: a Reasoner, or the path or hub id of one; default: the bundled nano pair, or the base of `embedder`
             where that is an embedding head (TTE-u). An embedder that thinks in latent steps (PLUME) needs none, takes
             no traces and leaves none: with another reasoner, `think` must be False.
@@ -296,7 +296,8 @@ def _think_modes(think: Any, count: int) -> tuple[list[_tte.ThinkMode], list[_tt
             "think is the class tte.AutoThink: call it, as in think=tte.AutoThink(targets=corpus.embeddings)."
         )
     if isinstance(think, AutoThink) or callable(think):
-        return [_tte.ThinkMode.AUTO] * count, [], _options.function(think, "think")
+        decide = think if isinstance(think, AutoThink) else _options.function(think, "think")
+        return [_tte.ThinkMode.AUTO] * count, [], decide
     if isinstance(think, str) and think == "auto":
         raise _tte.InputError(
             "think='auto' has to know the targets: give think=tte.AutoThink(targets=corpus.embeddings, margin=0.05)."
