@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tte import _files, _items, _sources, _tte
 from tte._inputs import Item, pillow_pixels
@@ -107,13 +106,8 @@ def _image(image: _items.Image) -> str:
         return file_digest(source)
     if isinstance(source, bytes):
         return hashlib.blake2b(source, digest_size=_DIGEST_BYTES).hexdigest()
-    if _sources.is_pillow(source):
-        pixels = pillow_pixels(source, "the item")
-        return _pixels("over white" if pixels.shape[-1] == 4 else "", pixels)
-    return _pixels("", source)
-
-
-def _pixels(alpha: str, pixels: NDArray[np.uint8]) -> str:
+    pixels = source if isinstance(source, np.ndarray) else pillow_pixels(source, "the item")
+    alpha = "over white" if pixels.shape[2:] == (4,) else ""
     return digest(alpha, repr(pixels.shape), np.ascontiguousarray(pixels).tobytes())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 
 from tte import _items, _options, _text, _tte
 from tte._media_limits import DEFAULT_LIMITS, MediaLimits
-from tte._sources import is_pillow
 
 if TYPE_CHECKING:
     from PIL import Image as PILImage
@@ -187,11 +187,10 @@ def _image(image: _items.Image, name: str) -> _tte.Image:
     source, resize = image.source, _resize(image.size)
     if isinstance(source, bytes):
         return _tte.Image.from_bytes(source, resize=resize)
-    if is_pillow(source):
-        return _tte.Image.from_array(pillow_pixels(source, name), _tte.Alpha.OVER_WHITE, resize)
-    if isinstance(source, np.ndarray):
-        return _tte.Image.from_array(source, resize=resize)
-    return _tte.Image.from_path(source, resize=resize)
+    if isinstance(source, Path):
+        return _tte.Image.from_path(source, resize=resize)
+    pixels = source if isinstance(source, np.ndarray) else pillow_pixels(source, name)
+    return _tte.Image.from_array(pixels, _tte.Alpha.OVER_WHITE, resize)  # As transformers lays both.
 
 
 def pillow_pixels(image: PILImage.Image, name: str) -> NDArray[np.uint8]:

@@ -241,16 +241,17 @@ def test_transparency_beside_the_bands_is_over_white(processor: tte.Processor, m
     assert same(processor(opened), processor(white))
 
 
-def test_transparency_goes_with_files_and_arrays_and_is_over_white_in_pillow(
-    processor: tte.Processor, tmp_path: Path
-) -> None:
+def test_files_lose_their_transparency_and_pixels_are_laid_over_white(processor: tte.Processor, tmp_path: Path) -> None:
     rgba = np.dstack([noise(56, 56), np.full((56, 56), 0, np.uint8)])
     path = tmp_path / "clear.png"
     Image.fromarray(rgba).save(path)
-    for item in (path, path.read_bytes(), rgba):
+    for item in (path, path.read_bytes()):
         assert same(processor(item), processor(rgba[..., :3].copy()))
-    for image in (Image.open(path), Image.fromarray(rgba)):
-        assert same(processor(image), processor(np.full((56, 56, 3), 255, np.uint8)))
+    white = np.full((56, 56, 3), 255, np.uint8)
+    for image in (Image.open(path), rgba, torch.from_numpy(rgba)):
+        assert same(processor(image), processor(white))
+        assert same(processor({"video": [image, image]}), processor({"video": [white, white]}))
+        assert _content.canonical(image) == _content.canonical(Image.fromarray(rgba))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])  # Pillow itself turns TIFF files.
