@@ -90,7 +90,8 @@ class JobFolder:
             "runs": runs + 1,
             "settings": dict(settings),
         }
-        write_atomically(manifest, json.dumps(document, indent=2, ensure_ascii=False).encode())
+        with _files.replacing(manifest) as file:
+            file.write(json.dumps(document, indent=2, ensure_ascii=False).encode())
         return runs + 1
 
     def _check(self, before: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
@@ -122,9 +123,8 @@ class JobFolder:
     def write(self, run: int, rows: pa.Table) -> Path:
         """Write one shard, whole or not at all."""
         path = self._shard(run, rows[self.id_column].to_pylist())
-        sink = pa.BufferOutputStream()
-        pq.write_table(rows, sink, compression="zstd")
-        write_atomically(path, memoryview(sink.getvalue()))
+        with _files.replacing(path) as file:
+            pq.write_table(rows, file, compression="zstd")
         self._tries(path).unlink(missing_ok=True)
         return path
 
@@ -142,7 +142,8 @@ class JobFolder:
                 f"the worker died {before} times over the {len(ids)} rows from {self.id_column} {ids[0]!r} on: look "
                 "into its log; if memory is short, take fewer rows_per_shard."
             )
-        write_atomically(tries, str(before + 1).encode())
+        with _files.replacing(tries) as file:
+            file.write(str(before + 1).encode())
 
     def _shard(self, run: int, ids: Sequence[Any]) -> Path:
         digest = hashlib.sha256("\0".join(str(i) for i in ids).encode()).hexdigest()
@@ -202,21 +203,6 @@ def embedding_array(vectors: NDArray[Any], failed: Sequence[bool]) -> pa.Array:
     count, dim = vectors.shape
     values = pa.array(np.ascontiguousarray(vectors).reshape(-1))
     return pa.FixedSizeListArray.from_arrays(values, dim, mask=pa.array(np.asarray(failed, bool).reshape(count)))
-
-
-def write_atomically(path: Path, data: bytes | memoryview) -> None:
-    """Write a file so that a crash leaves either the old one or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _differences(there: Any, here: Any, path: str = "") -> Iterator[tuple[str, str, str]]:

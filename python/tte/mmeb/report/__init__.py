@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tte import _command
+from tte import _command, _files
 
 if TYPE_CHECKING:
     from tte.mmeb.data.tasks import Task
@@ -156,7 +156,6 @@ def _write(
     metadata: Mapping[str, Any] | None,
 ) -> list[Path]:
     from tte.mmeb.report import leaderboard, page
-    from tte.mmeb.run.manifest import replacing
 
     out.mkdir(parents=True, exist_ok=True)
     benchmark = any(t.task.scored for run in runs for t in run.tasks.values())
@@ -169,7 +168,7 @@ def _write(
         others=[leaderboard.read(path) for path in compare],
     )
     html = out / "index.html"
-    with replacing(html) as file:
+    with _files.replacing(html) as file:
         file.write(page.render(runs, known, options).encode(errors="replace"))
     return [html, *(_leaderboard(run, i, runs, known, out, metadata or {}) for i, run in enumerate(runs))]
 

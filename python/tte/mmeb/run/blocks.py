@@ -30,7 +30,6 @@ from tte.mmeb.run.manifest import (
     checksums_of,
     embedded,
     has_tokens,
-    replacing,
 )
 
 ROLES: dict[Side, Literal["query", "target"]] = {"candidates": "target", "queries": "query"}
@@ -242,8 +241,8 @@ def _assemble_side(folder: ResultFolder, manifest: dict[str, Any], side: Side) -
     sums = dict.fromkeys(("tokens", "prompt_tokens", "think_seconds", "embed_seconds"), 0.0)
     schema = _schema(pa, side)
     with (
-        replacing(folder.path / f"{side}.npy") as vectors_file,
-        replacing(folder.path / f"{side}.parquet") as table_file,
+        _files.replacing(folder.path / f"{side}.npy") as vectors_file,
+        _files.replacing(folder.path / f"{side}.parquet") as table_file,
         parquet.ParquetWriter(table_file, schema, compression="zstd") as writer,
     ):
         header = {"descr": "<f4", "fortran_order": False, "shape": (count, dim)}
@@ -271,7 +270,7 @@ def _assemble_tokens(folder: ResultFolder, manifest: dict[str, Any], side: Side)
     dim, size = int(manifest["dim"]), int(manifest["block"])
     first: dict[str, int] = {}
     ends = [0]
-    with replacing(folder.path / f"{side}.tokens.npy") as file:
+    with _files.replacing(folder.path / f"{side}.tokens.npy") as file:
         file.write(npy_header(np.dtype("<f2"), (0, dim)))
         for block in range(block_count(manifest, side)):
             part = folder.read_part(side, block)
@@ -284,7 +283,7 @@ def _assemble_tokens(folder: ResultFolder, manifest: dict[str, Any], side: Side)
                 ends.append(ends[-1] + len(rows))
         file.seek(0)
         file.write(npy_header(np.dtype("<f2"), (ends[-1], dim)))
-    with replacing(folder.path / f"{side}.offsets.npy") as file:
+    with _files.replacing(folder.path / f"{side}.offsets.npy") as file:
         np.save(file, np.array(ends, np.int64), allow_pickle=False)
 
 

@@ -28,7 +28,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,30 +61,6 @@ def again(file: Path) -> str:
     return "put a copy of it back, or remove its folder and run again"
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Write a file so that it appears whole or not at all, even if the machine goes down."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    with _files.writing(path):
-        try:
-            with temporary.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _create(path: Path, data: bytes) -> None:
     """Write a file unless there is one: of two processes that start together one makes it, the other finds it."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
@@ -102,12 +78,12 @@ def _create(path: Path, data: bytes) -> None:
                 temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    _files.sync_folder(path.parent)
 
 
 def write_json(path: Path, value: Any, *, ascii_only: bool = False) -> None:
     """Write a JSON file, whole or not at all."""
-    with replacing(path) as file:
+    with _files.replacing(path) as file:
         file.write((json.dumps(value, ensure_ascii=ascii_only, indent=4) + "\n").encode())
 
 
@@ -222,7 +198,7 @@ class ResultFolder:
         rows = zlib.compress(json.dumps(record, ensure_ascii=False).encode(), 1)
         sizes, body = np.array([*vectors.shape, len(rows)], "<i8").tobytes(), vectors.tobytes()
         tokens = b"" if part.tokens is None else np.ascontiguousarray(part.tokens.vectors, "<f2").tobytes()
-        with replacing(self.part_path(side, block)) as file:
+        with _files.replacing(self.part_path(side, block)) as file:
             for piece in (_MAGIC, _checksum(sizes, rows, body, tokens), sizes, rows, body, tokens):
                 file.write(piece)
 

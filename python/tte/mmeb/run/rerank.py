@@ -20,7 +20,7 @@ import numpy as np
 from tte import _content, _files, _items, _tte, trace_store
 from tte._rerank import Reranker
 from tte.mmeb.data.types import Dataset, Entry, Query
-from tte.mmeb.run.manifest import ResultFolder, again, replacing, write_json
+from tte.mmeb.run.manifest import ResultFolder, again, write_json
 from tte.mmeb.score import metrics
 from tte.trace_store import TraceStore
 
@@ -108,7 +108,7 @@ class _Done:
         if lines[:1] == [identity]:
             self.scores = {int(line["query"]): line["scores"] for line in lines[1:]}
         text = [identity, *({"query": query, "scores": scores} for query, scores in self.scores.items())]
-        with replacing(path) as file:  # Without a last line that was cut off.
+        with _files.replacing(path) as file:  # Without a last line that was cut off.
             file.write("".join(f"{json.dumps(line)}\n" for line in text).encode())
 
     def _lines(self) -> Iterator[dict[str, Any]]:
@@ -132,7 +132,7 @@ def _finish(
     identity: dict[str, Any],
 ) -> dict[str, Any]:
     rows = []
-    with replacing(folder.path / "reranked.jsonl") as file:
+    with _files.replacing(folder.path / "reranked.jsonl") as file:
         for index, (row, names) in enumerate(zip(ranked, chosen, strict=True)):
             scores = done.scores.get(index, [])
             keys = [float("-inf") if score is None else score for score in scores]

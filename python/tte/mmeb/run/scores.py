@@ -23,7 +23,6 @@ from tte.mmeb.run.manifest import (
     file_checksums,
     has_tokens,
     open_tokens,
-    replacing,
     write_json,
 )
 from tte.mmeb.score import pickles
@@ -59,7 +58,7 @@ def score_folder(
     scoring = scoring or manifest.get("scoring", "single")
     late = _late(path, manifest, scoring)
     names = _column(path / "candidates.parquet", "name")
-    with replacing(path / "predictions.jsonl") as predictions:
+    with _files.replacing(path / "predictions.jsonl") as predictions:
         found = score(
             queries, list(_rows(path / "queries.parquet")), candidates, names,
             relevance=relevance, top=top, predictions=predictions, late=late,
@@ -158,7 +157,7 @@ def score_reference(folder: Path, task: Task, *, relevance: Relevance = "correct
     rows = list(_reference_rows(folder / f"{task.name}_info.jsonl", local=task.local))
     path = folder / task.name
     path.mkdir(exist_ok=True)
-    with replacing(path / "predictions.jsonl") as predictions:
+    with _files.replacing(path / "predictions.jsonl") as predictions:
         found = score(queries, rows, candidates, names, relevance=relevance, top=top, predictions=predictions)
     _write(path, found)
     return found
