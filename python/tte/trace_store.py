@@ -444,9 +444,7 @@ class TraceStore:
             try:
                 yield self._db
             except _SQLITE_RAISES as error:
-                raise self._refused(
-                    error, "", "give another file, or remove it, and its traces are written again"
-                ) from error
+                raise self._refused(error, "", "give another file, in which traces are written again") from error
 
     def _refused(self, error: Exception, use: str, otherwise: str) -> _tte.InputError:
         """What SQLite said of the file, with what helps."""
