@@ -29,8 +29,8 @@ struct QuantizeOptions {
 ///
 /// The folder appears when all of it is written; until then a folder beside it, whose name ends with ".partial" and six
 /// digits, has what there is, and is removed when the call fails. Throws InputError for a folder that exists and is not
-/// empty, or cannot be written; ModelError for a checkpoint that does not fit, is rounded already, or is an embedding
-/// head (round its base).
+/// empty, or cannot be written, and Error where the disk is full or breaks; ModelError for a checkpoint that does not
+/// fit, is rounded already, or is an embedding head (round its base).
 TTE_API void quantize(const std::filesystem::path& checkpoint, const std::filesystem::path& folder,
                       const QuantizeOptions& options = {});
 

@@ -33,6 +33,7 @@ def quantize(
 
     Raises:
         InputError: the folder is there and not empty, or cannot be written.
+        Error: the disk is full or breaks.
         ModelError: the checkpoint does not fit, is rounded already, or is an embedding head (round its base).
 
     """

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <fstream>
 #include <optional>
 #include <random>
@@ -63,8 +64,7 @@ class NewFolder {
     } while (fs::exists(partial_, code));
     if (!fs::create_directory(partial_, code)) {
       partial_.clear();
-      throw InputError(fmt::format("{} cannot be made ({}): check the path, and that it can be written to.",
-                                   base::shown(target_), code.message()));
+      weights::fail_to_write(base::shown(target_) + " cannot be made", code);
     }
   }
   ~NewFolder() {
@@ -139,13 +139,13 @@ void copy_files(const base::Checkpoint& checkpoint, const NewFolder& to) {
 }
 
 void write_json(const fs::path& path, const base::Json& json) {
+  errno = 0;
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
   file << json.dump(2) << '\n';
   file.close();
-  if (!file) {
-    throw InputError(
-        fmt::format("{} cannot be written: check the path, and that there is space.", base::shown(path)));
-  }
+  if (!file)
+    weights::fail_to_write(base::shown(path) + " cannot be written",
+                           {errno != 0 ? errno : EIO, std::generic_category()});
 }
 
 void write_config(const base::Checkpoint& checkpoint, base::LinearFormat format, const NewFolder& to) {
@@ -211,9 +211,8 @@ void quantize(const fs::path& checkpoint, const fs::path& folder, const Quantize
       write(found, *format, options, to);
       to.keep();
     } catch (const fs::filesystem_error& error) {
-      throw InputError(fmt::format(
-          "{} cannot be written or copied ({}): check the paths, and that there is space.",
-          base::shown(error.path2().empty() ? error.path1() : error.path2()), error.code().message()));
+      const fs::path& path = error.path2().empty() ? error.path1() : error.path2();
+      weights::fail_to_write(base::shown(path) + " cannot be written or copied", error.code());
     }
   });
 }

@@ -9,7 +9,6 @@
 #include <cerrno>
 #include <cstring>
 #include <string_view>
-#include <system_error>
 #include <utility>
 
 #include "base/file.h"
@@ -52,11 +51,7 @@ class NewFile {
 
  private:
   [[noreturn]] void fail() const {
-    const int code = errno;
-    throw InputError(
-        fmt::format("{} cannot be written ({}): {}.", name_, std::generic_category().message(code),
-                    code == ENOSPC || code == EDQUOT ? "free some space, and do it again"
-                                                     : "check the path, and that it can be written to"));
+    fail_to_write(name_ + " cannot be written", {errno, std::generic_category()});
   }
 
   std::string name_;
@@ -131,6 +126,14 @@ void write_safetensors(const std::filesystem::path& path, const std::vector<Tens
     }
   }
   file.finish();
+}
+
+void fail_to_write(const std::string& what, std::error_code code) {
+  const int number = code.value();
+  const std::string begin = fmt::format("{} ({}): ", what, code.message());
+  if (number == ENOSPC || number == EDQUOT || number == EFBIG || number == EIO)
+    throw Error(begin + "see that its disk has space, and do it again.");
+  throw InputError(begin + "check the path, and that it can be written to.");
 }
 
 }  // namespace tte::weights

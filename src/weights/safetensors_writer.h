@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <functional>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "weights/safetensors.h"
@@ -26,9 +27,13 @@ struct TensorsToWrite {
 };
 
 // Writes a new file with these tensors, those of larger elements before others, so that each lies as its type wants it;
-// `metadata` is the file's "__metadata__". What is made is let go before the next is made. Throws InputError naming the
-// file where it cannot be written; it is then left as far as it came.
+// `metadata` is the file's "__metadata__". What is made is let go before the next is made. Throws as fail_to_write does
+// where the file cannot be written; it is then left as far as it came.
 void write_safetensors(const std::filesystem::path& path, const std::vector<TensorsToWrite>& groups,
                        const Metadata& metadata);
+
+// Throws "<what> (<why>): <remedy>.", with `what` such as "a.safetensors cannot be written": an Error where the disk
+// takes no more or breaks, which is not the caller's doing, and an InputError otherwise.
+[[noreturn]] void fail_to_write(const std::string& what, std::error_code code);
 
 }  // namespace tte::weights
