@@ -37,6 +37,8 @@ set_target_properties(tte_torch_cpu PROPERTIES
   # that this project (and spdlog) is built and linked with.
   INTERFACE_COMPILE_OPTIONS
     "$<$<COMPILE_LANGUAGE:CXX>:SHELL:-idirafter ${TTE_TORCH_DIR}/include;${_tte_openmp}>;$<$<COMPILE_LANGUAGE:CUDA>:-isystem=${TTE_TORCH_DIR}/include>"
+  # As the wheel was built: without it some of its classes have members that the library does not know.
+  INTERFACE_COMPILE_DEFINITIONS "$<$<NOT:$<CONFIG:Release>>:NDEBUG>"
   INTERFACE_LINK_OPTIONS "${_tte_openmp}"
   INTERFACE_LINK_LIBRARIES tte_torch_c10)
 # The wheel's own libraries (cudart, cupti, gomp) are found by its RPATH at run time; the linker needs to be told.
