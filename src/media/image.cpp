@@ -94,7 +94,7 @@ at::Tensor flatten_alpha(const at::Tensor& pixels, Alpha alpha) {
 
 std::string label_of(const Image& image) {
   if (const auto* path = std::get_if<std::filesystem::path>(&image.source)) {
-    return fmt::format("image \"{}\"", printable_path(*path));
+    return label_of_file("image", *path);
   }
   return std::holds_alternative<EncodedImage>(image.source) ? "the encoded image" : "the pixel array";
 }
@@ -130,6 +130,10 @@ at::Tensor copy_pixels(const Pixels& pixels, Alpha alpha, const Source& source) 
 }
 
 }  // namespace
+
+std::string label_of_file(const char* kind, const std::filesystem::path& path) {
+  return fmt::format("{} \"{}\"", kind, printable_path(path));
+}
 
 void Source::fail(std::string_view why) const {
   throw InputError(fmt::format("{} {}", label, why));

@@ -41,6 +41,9 @@ inline at::Tensor decode_image(const Image& image, const MediaLimits& limits = {
   return decode_image(image, budget);
 }
 
+// What errors call an image or a video that is a file or folder: "image \"cat.jpg\"".
+std::string label_of_file(const char* kind, const std::filesystem::path& path);
+
 // What an image says of itself before anything is decoded.
 struct Announced {
   std::string label;           // "image \"cat.jpg\"".

@@ -79,10 +79,6 @@ std::vector<Image> list_folder(const fs::path& folder, const std::string& label)
   return frames;
 }
 
-std::string label_of(const fs::path& path) {
-  return fmt::format("video \"{}\"", printable_path(path));
-}
-
 // Takes the frames that `sample` chooses from whatever can count and read frames.
 class FrameTaker {
  public:
@@ -189,7 +185,7 @@ Frames read_video(const Video& video, Budget& budget, const Sample& sample, cons
     if (const auto* images = std::get_if<std::vector<Image>>(&video.source))
       return taker.from_images(*images);
     const auto& path = std::get<fs::path>(video.source);
-    label = label_of(path);
+    label = label_of_file("video", path);
     std::error_code code;
     if (path.native().find('\0') == std::string::npos && fs::is_directory(path, code)) {
       return taker.from_images(list_folder(path, label));
@@ -210,7 +206,7 @@ bool measure_video(const Video& video, Budget& budget, const Sample& sample, con
   std::error_code code;
   if (path == nullptr || path->native().find('\0') != std::string::npos || fs::is_directory(*path, code))
     return false;
-  const std::string label = label_of(*path);
+  const std::string label = label_of_file("video", *path);
   FrameTaker(video, label, budget, sample, fit).measure(*path);
   return true;
 }

@@ -11,7 +11,6 @@
 #include <tuple>
 
 #include "media/budget.h"
-#include "media/file.h"
 #include "media/image.h"
 #include "tte/error.h"
 
@@ -38,10 +37,10 @@ const Kind* first_part(const Input& input) {
 // What an error calls one of the item's media: its file, or its place among several. Empty for the only one.
 std::string name_of(const Input& input, const Part& part) {
   const bool is_image = std::holds_alternative<Image>(part);
-  const std::string kind = is_image ? "image" : "video";
+  const char* kind = is_image ? "image" : "video";
   const auto* path = is_image ? std::get_if<std::filesystem::path>(&std::get<Image>(part).source)
                               : std::get_if<std::filesystem::path>(&std::get<Video>(part).source);
-  if (path != nullptr) return fmt::format("{} \"{}\"", kind, media::printable_path(*path));
+  if (path != nullptr) return media::label_of_file(kind, *path);
   std::size_t count = 0, place = 0;
   for_each_part(input, [&](const Part& other) {
     count += other.index() == part.index() ? 1 : 0;
