@@ -148,9 +148,7 @@ def _stop_ids(ids: object) -> list[int]:
 
 def _column(value: Any, count: int, name: str) -> list[Any]:
     """Check the values of one option, by the engine's table of ranges; None stays for items that leave it open."""
-    if (values := per_item(value, count, name)) and all(each is values[0] for each in values):
-        return [None if values[0] is None else number(values[0], name, name)] * count
-    return [None if each is None else number(each, name, f"item {i}: {name}") for i, each in enumerate(values)]
+    return per_item(value, count, name, lambda each, place: None if each is None else number(each, name, place))
 
 
 def _tell_what_does_nothing(columns: Mapping[str, list[Any]], recipe: Mapping[str, Any]) -> None:

@@ -182,17 +182,24 @@ def choice(value: object, name: str, choices: Mapping[str, T]) -> T:
     raise refuse(name, value, " or ".join(map(repr, choices)))
 
 
-def function(value: T, name: str) -> T:
+def function(value: Any, name: str) -> Any:
     """Check a callback, which may be None; what an `async def` or a generator would do, nobody would wait for."""
     if value is None:
         return value
     if not callable(value):
         raise refuse(name, value, "a callable, or None")
+    what = "a plain function, with neither async nor yield, that has done its work when it returns"
     if any(is_later(call) for is_later in _LATER for call in (value, type(value).__call__)):
-        raise refuse(
-            name, value, "a plain function, with neither async nor yield, that has done its work when it returns"
-        )
-    return value
+        raise refuse(name, value, what)
+
+    def call(*arguments: Any) -> Any:
+        result = value(*arguments)
+        if inspect.isawaitable(result):
+            getattr(result, "close", lambda: None)()  # Of a coroutine; it need not warn that nobody waited.
+            raise refuse(name, value, f"{what}, and not return a {type(result).__name__}")
+        return result
+
+    return call
 
 
 _LATER = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
@@ -308,13 +315,13 @@ def one_each(value: Iterable[Any], count: int, name: str) -> list[Any]:
     raise _tte.InputError(f"{name} has {some} values for {count} items: give one value, or one per item.")
 
 
-def per_item(value: Any, count: int, name: str) -> list[Any]:
-    """Spread one value over `count` items, or check that a list has one per item."""
+def per_item(value: Any, count: int, name: str, check: Callable[[Any, str], Any] = lambda each, _: each) -> list[Any]:
+    """Check one value and spread it over `count` items, or each of a list that has one per item."""
     if isinstance(value, _TEXTS) or not isinstance(value, Iterable) or _scalar(value) is not value:
-        return [value] * count
+        return [check(value, name)] * count  # Where there are no items, too.
     if isinstance(value, (Mapping, Set)) or not isinstance(value, Sized):
         raise refuse(name, value, "one value, or a list with one per item")
-    return one_each(value, count, name)
+    return [check(each, f"item {i}: {name}") for i, each in enumerate(one_each(value, count, name))]
 
 
 def rules(recipe: str) -> dict[str, Any]:
@@ -331,15 +338,23 @@ def tasks(
     task: str | Sequence[str | None] | None, side: Literal["query", "target"] | Sequence[str], count: int
 ) -> list[_tte.Task]:
     """Build the task family and side of each item."""
-    each = zip(per_item(task, count, "task"), per_item(side, count, "side"), strict=True)
-    return [one_task(family, name) for family, name in each]
+    each = zip(per_item(task, count, "task", _family), per_item(side, count, "side", _side), strict=True)
+    return [_tte.Task(*one) for one in each]
 
 
 def one_task(family: Any, side: object) -> _tte.Task:
     """Build the task family and side of one item."""
+    return _tte.Task(_family(family, "task"), _side(side, "side"))
+
+
+def _family(family: Any, name: str) -> str:
     if not is_absent(family) and not isinstance(family, str):
-        raise refuse("task", family, "the name of a task family, or None")
-    return _tte.Task(_text.utf8("" if is_absent(family) else family, "task"), choice(side, "side", _SIDES))
+        raise refuse(name, family, "the name of a task family, or None")
+    return _text.utf8("" if is_absent(family) else family, name)
+
+
+def _side(side: object, name: str) -> _tte.Side:
+    return choice(side, name, _SIDES)
 
 
 @contextmanager

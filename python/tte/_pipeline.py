@@ -205,7 +205,7 @@ def think_then_embed(  # noqa: PLR0913
         wanted = [m != _tte.ThinkMode.NEVER and _thinks(pair[0], m, t) for m, t in zip(modes, tasks, strict=True)]
         kept = _Kept(store, pair[0], what, wanted, each, on_error, {**decoding})
         traces = [t if t is not None else kept.traces.get(i) for i, t in enumerate(traces or [None] * count)]
-        keep = kept.keeping(on_trace)
+        keep = kept.keeping(keep)
     with _options.progress_bar(progress, count, "think, then embed") as report:
         native = _tte.ThinkThenEmbed(pair[0]._native, pair[1]._native).run(
             what.native,

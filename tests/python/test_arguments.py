@@ -453,7 +453,36 @@ class _Awaited:
         return True
 
 
-@pytest.mark.parametrize("later", [_awaited, _iterated, _Awaited(), functools.partial(_awaited, 1)])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temperature": -1}, "temperature is -1: it must be"),
+        ({"temperature": []}, None),
+        ({"seed": "x"}, "seed is 'x': it must be"),
+        ({"stop": 1}, "stop is 1: it must be"),
+        ({"task": 3}, "task is 3: it must be"),
+        ({"side": "x"}, "side is 'x': it must be"),
+        ({"side": ["x"]}, "side has 1 values for 0 items"),
+    ],
+)
+def test_arguments_are_checked_where_there_are_no_items(
+    reasoner: tte.Reasoner, embedder: tte.Embedder, options: Any, message: str | None
+) -> None:
+    calls: list[Callable[[], Any]] = [
+        lambda: reasoner.think([], **options),
+        lambda: tte.think_then_embed([], reasoner=reasoner, embedder=embedder, **options).traces,
+    ]
+    for call in calls:
+        if message is None:
+            assert list(call()) == []
+            continue
+        with pytest.raises(tte.InputError, match=f"^{message}"):
+            call()
+
+
+@pytest.mark.parametrize(
+    "later", [_awaited, _iterated, _Awaited(), functools.partial(_awaited, 1), lambda *_: _awaited()]
+)
 def test_callbacks_that_nobody_would_wait_for_are_refused(
     reasoner: tte.Reasoner, embedder: tte.Embedder, later: Any, tmp_path: Path
 ) -> None:
@@ -461,10 +490,10 @@ def test_callbacks_that_nobody_would_wait_for_are_refused(
     tokens = embedder.embed_tokens("a", progress=False)
     for name, call in [
         *((name, functools.partial(reasoner.think, "a")) for name in ("on_token", "on_result", "progress")),
-        *((name, functools.partial(store.think, reasoner, "a")) for name in ("on_token", "on_result", "progress")),
+        *((name, functools.partial(store.think, reasoner, name)) for name in ("on_token", "on_result", "progress")),
         *((name, functools.partial(embedder.embed, "a")) for name in ("on_result", "progress")),
         *((name, functools.partial(tte.think_then_embed, "a", **pair)) for name in ("think", "on_trace", "on_vector")),
-        ("on_trace", functools.partial(tte.think_then_embed, "a", **pair, store=store)),
+        ("on_trace", functools.partial(tte.think_then_embed, "not kept yet", **pair, store=store)),
         ("progress", functools.partial(embedder.embed_tokens, "a")),
         ("progress", functools.partial(reasoner.score, "a", ["x"])),
         ("progress", functools.partial(tte.Reranker(reasoner).score, "a", ["x"])),

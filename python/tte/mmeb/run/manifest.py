@@ -58,7 +58,7 @@ def again(file: Path) -> str:
         return f"`python -m tte.mmeb score {out}` makes it again from the vectors"
     if file.name != "manifest.json" and any(file.parent.glob("parts/*.part")):
         return f"`python -m tte.mmeb merge {out}` makes it again from its blocks"
-    return "put a copy of it back, or remove its folder and run again"
+    return "put a copy of it back, or move its folder away and run again"
 
 
 def _create(path: Path, data: bytes) -> None:
