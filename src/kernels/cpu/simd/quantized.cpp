@@ -73,33 +73,28 @@ constexpr Bits bits_of(Codes codes) {
 // What comes from memory is asked for this many bytes before: the first rows' products take less time than it.
 constexpr std::size_t kAhead = 4096;
 
-// acc[m * N + n] += x[m] . w[n] over `inputs` bytes, or with `kFour` codes of 4 bits; the rows of x are x_stride values
-// apart.
-template <bool kFour, bool kVnni, bool kAsks, std::size_t M, std::size_t N>
+// Which codes of a byte are multiplied: one of 8 bits, or of two of 4 bits the one of the earlier inputs or, times 16, of
+// the later ones. As many shifts are saved as there are bytes: the sum of the later ones is shifted.
+enum class Part : std::uint8_t { kAll, kLow, kHigh };
+
+// acc[m * N + n] += x[m] . w[n] over `inputs` inputs; the rows of x are x_stride values apart.
+template <Part kPart, bool kVnni, bool kAsks, std::size_t M, std::size_t N>
 HWY_INLINE void multiply_codes(const std::int8_t* x, std::size_t x_stride, const std::uint8_t* w,
                                std::size_t inputs, VI* HWY_RESTRICT acc) {
   constexpr std::size_t kVectorBytes = kLanes * kQuad;
-  const VI low = hn::Set(I(), 0x0F0F0F0F);
-  for (std::size_t i = 0; i < inputs; i += kFour ? 2 * kQuad : kQuad, w += kQuadBytes) {
+  const VI mask = hn::BitCast(I(), hn::Set(U(), kPart == Part::kLow ? 0x0F0F0F0FU : 0xF0F0F0F0U));
+  if (kPart == Part::kHigh) x += kQuad;
+  for (std::size_t i = 0; i < inputs; i += kPart == Part::kAll ? kQuad : 2 * kQuad, w += kQuadBytes) {
     VI ws[N];
     for (std::size_t n = 0; n < N; ++n) {
       if constexpr (kAsks) hwy::Prefetch(w + kAhead + n * kVectorBytes);
       ws[n] = load_codes(w + n * kVectorBytes);
-      if constexpr (kFour) ws[n] = hn::And(ws[n], low);
+      if constexpr (kPart != Part::kAll) ws[n] = hn::And(ws[n], mask);
     }
     for (std::size_t m = 0; m < M; ++m) {
       const VI v = quad_of(x + m * x_stride + i);
       for (std::size_t n = 0; n < N; ++n)
         acc[m * N + n] = add_products_of_quads<kVnni>(acc[m * N + n], ws[n], v);
-    }
-    if constexpr (kFour) {
-      for (std::size_t n = 0; n < N; ++n)
-        ws[n] = hn::And(hn::ShiftRight<4>(load_codes(w + n * kVectorBytes)), low);
-      for (std::size_t m = 0; m < M; ++m) {
-        const VI v = quad_of(x + m * x_stride + i + kQuad);
-        for (std::size_t n = 0; n < N; ++n)
-          acc[m * N + n] = add_products_of_quads<kVnni>(acc[m * N + n], ws[n], v);
-      }
     }
   }
 }
@@ -108,9 +103,28 @@ HWY_INLINE void multiply_codes(const std::int8_t* x, std::size_t x_stride, const
 HWY_INLINE VF load_steps(const std::uint8_t* scales, std::size_t output) {
   return hn::LoadU(F(), reinterpret_cast<const float*>(scales) + output);
 }
-HWY_INLINE VI load_factors(const std::uint8_t* scales, std::size_t output, std::size_t block) {
-  const VI all = load_codes(scales + kPanelOutputs * sizeof(float) + output * sizeof(std::uint32_t));
+HWY_INLINE VI load_all_factors(const std::uint8_t* scales, std::size_t output) {
+  return load_codes(scales + kPanelOutputs * sizeof(float) + output * sizeof(std::uint32_t));
+}
+HWY_INLINE VI factors_of(VI all, std::size_t block) {
   return hn::ShiftRight<24>(hn::ShiftLeftSame(all, static_cast<int>(24 - 8 * block)));
+}
+
+// sums + first * the factors of block `kBlock` + second * those of the block after the next.
+template <std::size_t kBlock>
+HWY_INLINE VI add_blocks(VI sums, VI first, VI second, VI factors) {
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
+  // 32 products of 4 and 8 bits are a number of 16: two blocks share a lane, as their factors do. As above, `unused`.
+  const hn::Repartition<std::int16_t, I> half;
+  const auto both = hn::OddEven(hn::BitCast(half, hn::ShiftLeft<16>(second)), hn::BitCast(half, first));
+  const auto bytes = hn::BitCast(half, factors);
+  const auto of_both = hn::ShiftRight<8>(kBlock == 0 ? hn::ShiftLeft<8>(bytes) : bytes);
+  VI unused = hn::Zero(I());
+  return hn::ReorderWidenMulAccumulate(I(), both, of_both, sums, unused);
+#else
+  sums = hn::Add(sums, hn::Mul(first, factors_of(factors, kBlock)));
+  return hn::Add(sums, hn::Mul(second, factors_of(factors, kBlock + 2)));
+#endif
 }
 
 // Groups [begin, end) of a panel, and where their codes begin; what scales them stands in the panel.
@@ -124,40 +138,70 @@ constexpr std::size_t group_offset(std::size_t group) {
   return group * (code_bytes(Bits::kFour, kGroupInputs) + kGroupScaleBytes);
 }
 
-// sums[m * N + n] = x[m] . w[n] over a group of `inputs`, in whole numbers. `sums_of_x` are those of its blocks.
-template <Codes kCodes, bool kVnni, bool kAsks, std::size_t M, std::size_t N>
-HWY_INLINE void multiply_group(const Rounded& x, std::size_t row, std::size_t from, std::size_t inputs,
-                               const std::uint8_t* w, const std::uint8_t* scales, std::size_t output,
+// A group of `inputs` inputs: rows of x, whose codes begin at `codes` and the sums of whose blocks at `sums_of_x`, and
+// the codes of a panel's outputs.
+struct Group {
+  const Rounded& x;
+  const std::int8_t* codes;
+  const std::int32_t* sums_of_x;
+  const std::uint8_t* w;
+  std::size_t inputs;
+};
+
+// sums[m * N + n] = x[m] . w[n], in whole numbers, for codes of 8 bits.
+template <bool kVnni, bool kAsks, std::size_t M, std::size_t N>
+HWY_INLINE void multiply_bytes(const Group& group, std::size_t blocks, VI* HWY_RESTRICT sums) {
+  for (std::size_t m = 0; m < M; ++m) {
+    std::int32_t sum = 0;
+    for (std::size_t b = 0; b < blocks; ++b) sum += group.sums_of_x[m * group.x.blocks + b];
+    const VI offset = hn::Set(I(), -code_offset(Bits::kEight) * sum);
+    for (std::size_t n = 0; n < N; ++n) sums[m * N + n] = offset;
+  }
+  multiply_codes<Part::kAll, kVnni, kAsks, M, N>(group.codes, group.x.inputs, group.w, group.inputs, sums);
+}
+
+// The same of one block of codes of 4 bits; zeros where the group has no such block.
+template <bool kVnni, bool kAsks, std::size_t M, std::size_t N>
+HWY_INLINE void multiply_block(const Group& group, std::size_t block, VI* HWY_RESTRICT sums) {
+  constexpr std::size_t kBlock = block_inputs(Bits::kFour);
+  for (std::size_t i = 0; i < M * N; ++i) sums[i] = hn::Zero(I());
+  if (block * kBlock >= group.inputs) return;
+  const std::int8_t* codes = group.codes + block * kBlock;
+  const std::uint8_t* w = group.w + code_bytes(Bits::kFour, block * kBlock);
+  multiply_codes<Part::kHigh, kVnni, kAsks, M, N>(codes, group.x.inputs, w, kBlock, sums);
+  for (std::size_t m = 0; m < M; ++m) {
+    const VI offset = hn::Set(I(), -code_offset(Bits::kFour) * group.sums_of_x[m * group.x.blocks + block]);
+    for (std::size_t n = 0; n < N; ++n) sums[m * N + n] = hn::Add(hn::ShiftRight<4>(sums[m * N + n]), offset);
+  }
+  multiply_codes<Part::kLow, kVnni, false, M, N>(codes, group.x.inputs, w, kBlock, sums);
+}
+
+// sums += blocks kBlock and kBlock + 2, times their factors, which stand at `scales` with all of the group's.
+template <std::size_t kBlock, bool kVnni, bool kAsks, std::size_t M, std::size_t N>
+HWY_INLINE void add_two_blocks(const Group& group, const std::uint8_t* scales, std::size_t output,
                                VI* HWY_RESTRICT sums) {
-  constexpr std::size_t kBlock = block_inputs(bits_of(kCodes));
-  const std::int8_t* codes = x.codes + row * x.inputs + from;
-  const std::int32_t* of_x = x.sums + row * x.blocks + from / kBlock;
+  VI first[M * N], second[M * N];
+  multiply_block<kVnni, kAsks, M, N>(group, kBlock, first);
+  multiply_block<kVnni, kAsks, M, N>(group, kBlock + 2, second);
+  for (std::size_t n = 0; n < N; ++n) {
+    const VI factors = load_all_factors(scales, output + n * kLanes);
+    for (std::size_t i = n; i < M * N; i += N)
+      sums[i] = add_blocks<kBlock>(sums[i], first[i], second[i], factors);
+  }
+}
+
+// sums[m * N + n] = x[m] . w[n] over a group, in whole numbers.
+template <Codes kCodes, bool kVnni, bool kAsks, std::size_t M, std::size_t N>
+HWY_INLINE void multiply_group(const Group& group, const std::uint8_t* scales, std::size_t output,
+                               VI* HWY_RESTRICT sums) {
+  static_assert(kFactorsOfGroup == 4);
   if constexpr (kCodes != Codes::kFour) {
-    for (std::size_t m = 0; m < M; ++m) {
-      std::int32_t sum = of_x[m * x.blocks];
-      if constexpr (kCodes == Codes::kWidened) {
-        for (std::size_t b = 1; b * kBlock < inputs; ++b) sum += of_x[m * x.blocks + b];
-      }
-      const VI offset = hn::Set(I(), -code_offset(Bits::kEight) * sum);
-      for (std::size_t n = 0; n < N; ++n) sums[m * N + n] = offset;
-    }
-    multiply_codes<false, kVnni, kAsks, M, N>(codes, x.inputs, w, inputs, sums);
+    const std::size_t blocks = kCodes == Codes::kEight ? 1 : blocks_of(Bits::kFour, group.inputs);
+    multiply_bytes<kVnni, kAsks, M, N>(group, blocks, sums);
   } else {
     for (std::size_t i = 0; i < M * N; ++i) sums[i] = hn::Zero(I());
-    for (std::size_t b = 0; b * kBlock < inputs; ++b) {
-      VI acc[M * N];
-      for (std::size_t m = 0; m < M; ++m) {
-        const VI offset = hn::Set(I(), -code_offset(Bits::kFour) * of_x[m * x.blocks + b]);
-        for (std::size_t n = 0; n < N; ++n) acc[m * N + n] = offset;
-      }
-      multiply_codes<true, kVnni, kAsks, M, N>(codes + b * kBlock, x.inputs,
-                                               w + code_bytes(Bits::kFour, b * kBlock), kBlock, acc);
-      for (std::size_t n = 0; n < N; ++n) {
-        const VI factors = load_factors(scales, output + n * kLanes, b);
-        for (std::size_t m = 0; m < M; ++m)
-          sums[m * N + n] = hn::Add(sums[m * N + n], hn::Mul(acc[m * N + n], factors));
-      }
-    }
+    add_two_blocks<0, kVnni, kAsks, M, N>(group, scales, output, sums);
+    add_two_blocks<1, kVnni, kAsks, M, N>(group, scales, output, sums);
   }
 }
 
@@ -176,7 +220,9 @@ HWY_INLINE void tile(const Rounded& x, std::size_t row, const Groups& groups, st
     const std::size_t from = group * kGroupInputs, inputs = std::min(kGroupInputs, x.inputs - from);
     const std::uint8_t* scales = groups.panel + group_offset(group) + code_bytes(Bits::kFour, inputs);
     VI sums[M * N];
-    multiply_group<kCodes, kVnni, kAsks, M, N>(x, row, from, inputs, w, scales, output, sums);
+    const Group codes{x, x.codes + row * x.inputs + from,
+                      x.sums + row * x.blocks + from / block_inputs(bits_of(kCodes)), w, inputs};
+    multiply_group<kCodes, kVnni, kAsks, M, N>(codes, scales, output, sums);
     w += code_bytes(kCodes == Codes::kFour ? Bits::kFour : Bits::kEight, inputs);
     if constexpr (kCodes == Codes::kFour) w += kGroupScaleBytes;
     VF steps[N];
@@ -245,7 +291,7 @@ HWY_NOINLINE void widen(const std::uint8_t* panel, std::size_t k, std::size_t be
     const std::uint8_t* scales = codes + code_bytes(Bits::kFour, inputs);
     for (std::size_t from = 0; from < inputs; from += kBlock) {
       for (std::size_t output = 0; output < kPanelOutputs; output += kLanes) {
-        const VI factors = load_factors(scales, output, from / kBlock);
+        const VI factors = factors_of(load_all_factors(scales, output), from / kBlock);
         // Four bytes at once: (code + 8) * factor + 128 - 8 * factor is from 0 to 255 in each.
         const VI offset =
             hn::Mul(ones, hn::Sub(hn::Set(I(), code_offset(Bits::kEight)), hn::ShiftLeft<3>(factors)));
