@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -32,14 +32,13 @@ from tte.integrations._pair import Pair, Side, Think, check_decoding, resolve_mo
 
 try:
     import torch
-    from sentence_transformers import SentenceTransformer
+    from sentence_transformers import SentenceTransformer, SimilarityFunction
     from sentence_transformers.base.modality import infer_modality
-    from sentence_transformers.base.modules import InputModule
+    from sentence_transformers.base.modules import InputModule, Normalize
 except ImportError as _error:
     raise missing_extra(__name__, "sentence-transformers", _error) from _error
 
 MODALITIES = ["text", "image", "video", "message"]
-CLASS_REF = "tte.integrations.sentence_transformers.TteModule"
 _SIDES: dict[str, Side] = {"query": "query", "document": "target", "target": "target"}
 _SKIPPED = ("*.bin", "*.pt", "*.pth", "*.msgpack", "*.h5", "*.onnx", ".git", ".cache", "recipe.json")
 
@@ -97,12 +96,9 @@ class TteModule(InputModule):
     ) -> None:
         super().__init__()
         embedder, reasoner = resolve_models(embedder, reasoner)
-        self.think = resolve_think(think, reasoner is not None)
-        self.decoding = check_decoding(decoding)
-        self.family = _options.text(family, "family")
-        self.max_video_frames = _options.whole(max_video_frames, "max_video_frames", 1, _options.INT32)
-        self._device = None if device is None else _options.device(device)
-        self._dtype = dtype = _options.dtype(dtype)
+        settings = _checked(reasoner is not None, think, family, device, dtype, max_video_frames, **decoding)
+        self.think, self.family, self._device, dtype, self.max_video_frames, self.decoding = settings
+        self._dtype = dtype
         self._embedder = _Source(embedder, embedder_recipe, dtype)
         self._reasoner = None if reasoner is None else _Source(reasoner, reasoner_recipe, dtype)
         self._loaded: Pair | None = None
@@ -237,7 +233,13 @@ class TteModule(InputModule):
         model_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> TteModule:
-        """Load what `save` wrote, from a folder or the hub. `model_kwargs` override the saved settings."""
+        """Load what `save` wrote, from a folder or the hub. `model_kwargs` override the saved settings.
+
+        Raises:
+            InputError: the saved settings, or those of `model_kwargs`, are none of a TteModule.
+            ModelError: there is no TteModule, or a checkpoint of it does not fit.
+
+        """
         where: dict[str, Any] = {
             "subfolder": subfolder,
             "token": token,
@@ -245,17 +247,22 @@ class TteModule(InputModule):
             "revision": revision,
             "local_files_only": local_files_only,
         }
+        options = _overrides(model_kwargs)
         folder = cls.load_dir_path(model_name_or_path, **where)
-        config = cls.load_config(model_name_or_path, **where)
-        if folder is None or not (Path(folder) / "embedder").is_dir():
-            raise tte.ModelError(f"{model_name_or_path!r} has no {subfolder}/embedder: save the model again.")
-        options = dict(model_kwargs or {})
-        if "torch_dtype" in options:
-            options["dtype"] = options.pop("torch_dtype")
-        if "dtype" in options:
-            options["dtype"] = str(options["dtype"]).removeprefix("torch.")
-        reasoner = Path(folder) / "reasoner"
-        return cls(Path(folder) / "embedder", reasoner if reasoner.is_dir() else None, **{**config, **options})
+        file = cls.load_file_path(model_name_or_path, cls.config_file_name, **where)
+        if folder is None or file is None or not os.path.isdir(os.path.join(folder, "embedder")):
+            name = _text.shown_path(Path(model_name_or_path) / subfolder)
+            raise tte.ModelError(f"{name} has no {'embedder' if file else cls.config_file_name}: {_AGAIN}.")
+        reasoner = Path(folder) / "reasoner" if os.path.isdir(os.path.join(folder, "reasoner")) else None
+        saved = _read_object(Path(file))
+        if "think" in options:
+            saved.pop("think", None)
+        try:
+            _checked(reasoner is not None, **saved)
+        except tte.InputError as error:
+            why = _files.shown(str(error), 300).rstrip(".")
+            raise tte.InputError(f"{_text.shown_path(file)}: {why}; {_AGAIN}.") from None
+        return cls(Path(folder) / "embedder", reasoner, **{**saved, **options})
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the loaded models out: another process, or a copy, loads its own."""
@@ -265,33 +272,137 @@ class TteModule(InputModule):
         return {**self.__dict__, "_loaded": None, "_loaded_on": ""}
 
 
-def load(folder: PathLike, **options: Any) -> SentenceTransformer:
+def load(folder: PathLike, *, model_kwargs: Mapping[str, Any] | None = None, **options: Any) -> SentenceTransformer:
     """Load a model that `SentenceTransformer.save_pretrained` wrote from a TteModule.
 
-    sentence-transformers loads classes from outside itself only with ``trust_remote_code=True``. This checks that
-    the folder names no class but its own and tte's, and only then says so.
+    sentence-transformers loads classes from outside itself only with ``trust_remote_code=True``, and then also runs
+    the code that a folder brings. Here the modules are made without it, a TteModule and perhaps Normalize behind it,
+    and it never sees the folder: nothing in there is imported, run or unpickled.
 
     Args:
         folder: where the model was saved.
-        options: further arguments of SentenceTransformer; `model_kwargs` override the saved settings.
+        model_kwargs: settings of the TteModule that override the saved ones.
+        options: further arguments of SentenceTransformer: device, prompts, default_prompt_name, similarity_fn_name,
+            truncate_dim, model_card_data.
 
     Raises:
+        InputError: a file of the folder is damaged, or an option is none of these.
         ModelError: the folder has no model, or one with other classes.
 
     """
     folder = _text.expanded(folder, "folder")
-    index = folder / "modules.json"
-    if not index.is_file():
-        raise tte.ModelError(f"{index} does not exist: give a folder that SentenceTransformer.save_pretrained wrote.")
-    with _files.reading(index, "give a folder that SentenceTransformer.save_pretrained wrote"):
-        refs = [str(module["type"]) for module in _files.read_json(index, "save the model again")]
-    for ref in refs:
-        if ref != CLASS_REF and not ref.startswith("sentence_transformers."):
+    for name in options:
+        if name not in _OPTIONS:
+            near = _text.meant(name, _OPTIONS) or f": its options are {', '.join(_OPTIONS)}."
+            raise tte.InputError(f"load() has no argument {_text.shown(name)}{near}")
+    overrides = _overrides(model_kwargs)
+    modules: list[torch.nn.Module] = []
+    for kind, path in _read_modules(folder / "modules.json"):
+        modules.append(kind.load(str(folder), path, model_kwargs=overrides) if kind is TteModule else kind())
+    saved = _read_model(folder / "config_sentence_transformers.json")
+    prompts = {**saved.pop("prompts", {}), **(options.pop("prompts", None) or {})}
+    given = {name: value for name, value in options.items() if value is not None}
+    return SentenceTransformer(modules=modules, prompts=prompts, **{**saved, **given})
+
+
+_CLASSES: dict[str, Any] = {f"{kind.__module__}.{kind.__name__}": kind for kind in (TteModule, Normalize)}
+"""The only classes whose names in a folder :func:`load` takes: neither runs anything that the folder has."""
+_OPTIONS = ("device", "prompts", "default_prompt_name", "similarity_fn_name", "truncate_dim", "model_card_data")
+"""Arguments of SentenceTransformer that are not about where a model is and what may be run to load it."""
+_AGAIN = "save the model again"
+
+
+def _read_modules(index: Path) -> list[tuple[Any, str]]:
+    """The classes that a folder's modules are of, all of them known here, and where each is in it.
+
+    Raises `InputError` for a damaged file, `ModelError` where there is none, or for other classes.
+    """
+    name, give = _text.shown_path(index), "give a folder that SentenceTransformer.save_pretrained wrote"
+    with _files.reading(index, give):
+        if not index.is_file():
+            raise tte.ModelError(f"{name} does not exist: {give}.")
+        listed = _files.read_json(index, _AGAIN)
+        if not isinstance(listed, list) or not all(isinstance(module, dict) for module in listed):
+            raise ValueError(f"it has {_text.shown(listed, 40)} where a list of modules belongs")
+        found = [(module["type"], module["path"]) for module in listed]
+        for text in (each for pair in found for each in pair):
+            if not isinstance(text, str):
+                raise ValueError(f"it has {_text.shown(text, 40)} where a text belongs")
+    for kind, path in found:
+        if kind not in _CLASSES:
             raise tte.ModelError(
-                f"{index} names the class {ref!r}, which is not tte's: if you trust it, use "
-                "SentenceTransformer(folder, trust_remote_code=True)."
+                f"{name} names the class {_text.shown(kind)}, which load() does not take: if you trust all code that "
+                "the folder names, use SentenceTransformer(folder, trust_remote_code=True)."
             )
-    return SentenceTransformer(str(folder), trust_remote_code=True, **options)
+        if path == ".." or path != Path(path).name:
+            raise tte.ModelError(f"{name} has a module in {_text.shown(path)}, which is no folder beside it: {_AGAIN}.")
+        _text.path(index.parent / path, f"{name}: the path", tte.ModelError)
+    modules = [(_CLASSES[kind], path) for kind, path in found]
+    if [kind is TteModule for kind, _ in modules] != [index == 0 for index in range(len(modules) or 1)]:
+        raise tte.ModelError(f"{name} has other modules than one TteModule and what is behind it: {_AGAIN}.")
+    return modules
+
+
+def _read_model(file: Path) -> dict[str, Any]:
+    """The options of a SentenceTransformer that were saved with it. Raises `InputError` for a damaged file."""
+    found = _read_object(file) if os.path.lexists(file) else {}
+    found = {name: value for name, value in found.items() if name in _OPTIONS and value is not None}
+    right: dict[str, Callable[[Any], bool]] = {
+        "prompts": lambda given: isinstance(given, dict) and all(isinstance(v, str | None) for v in given.values()),
+        "default_prompt_name": lambda given: given in list(found.get("prompts", ())),
+        "similarity_fn_name": lambda given: given in SimilarityFunction.possible_values(),
+        "truncate_dim": lambda given: type(given) is int and 1 <= given <= _options.INT32,
+    }
+    with _files.reading(file, _AGAIN):
+        for name, fine in right.items():
+            if name in found and not fine(found[name]):
+                raise ValueError(f"its {name} cannot be {_text.shown(found[name], 40)}")
+    return {name: found[name] for name in right if name in found}
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    found = _files.read_json(file, _AGAIN)
+    if not isinstance(found, dict):
+        has = _text.shown(found, 40)
+        raise tte.InputError(f"{_text.shown_path(file)} has {has} where an object belongs: {_AGAIN}.")
+    return found
+
+
+def _overrides(model_kwargs: Any) -> dict[str, Any]:
+    """The `model_kwargs` of a call, as settings of a TteModule."""
+    if model_kwargs is None:
+        return {}
+    names = list(model_kwargs) if isinstance(model_kwargs, Mapping) else [None]
+    if not all(isinstance(name, str) and name not in ("embedder", "reasoner") for name in names):
+        what = 'a dict of a TteModule\'s settings, such as {"think": False}, without its models'
+        raise _options.refuse("model_kwargs", model_kwargs, what)
+    options = dict(model_kwargs)
+    if "torch_dtype" in options:
+        options["dtype"] = options.pop("torch_dtype")
+    if "dtype" in options:
+        options["dtype"] = str(options["dtype"]).removeprefix("torch.")
+    return options
+
+
+def _checked(
+    has_reasoner: bool,
+    /,
+    think: Think | None = None,
+    family: str | None = None,
+    device: str | None = None,
+    dtype: str = "auto",
+    max_video_frames: int = MAX_DECODER_FRAMES,
+    **decoding: Any,
+) -> tuple[Think, str | None, str | None, str, int, dict[str, Any]]:
+    """The settings of a module in this order, the last those of decoding. Raises `InputError` for one that is none."""
+    return (
+        resolve_think(think, has_reasoner),
+        _options.text(family, "family"),
+        None if device is None else _options.device(device),
+        _options.dtype(dtype),
+        _options.whole(max_video_frames, "max_video_frames", 1, _options.INT32),
+        check_decoding(decoding),
+    )
 
 
 class _Walk(VideoWalk):

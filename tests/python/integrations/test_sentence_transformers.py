@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import copy
 import io
+import json
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import tte
 from PIL import Image
 from references import noise
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Normalize
 from tte import _hub
 from tte.integrations import missing_extra
 from tte.integrations.sentence_transformers import TteModule, load
@@ -194,14 +197,183 @@ def test_copies_and_pickles_load_their_own_models(plain: SentenceTransformer, em
         pickle.dumps(given)
 
 
-def test_foreign_classes_are_not_trusted(plain: SentenceTransformer, tmp_path: Path) -> None:
-    plain.save_pretrained(str(tmp_path))
-    index = tmp_path / "modules.json"
-    index.write_text(index.read_text().replace("tte.integrations.sentence_transformers.TteModule", "evil.Module"))
-    with pytest.raises(tte.ModelError, match=r"evil\.Module"):
-        load(tmp_path)
+TTE = "tte.integrations.sentence_transformers.TteModule"
+THEIRS = "sentence_transformers.base.modules"
+RUNS = """
+open({marker!r}, "w").close()
+import torch, transformers
+class Config(transformers.PretrainedConfig):
+    model_type = "evil"
+class Model(transformers.PreTrainedModel):
+    config_class = Config
+class Module(torch.nn.Module):
+    pass
+TteModule = Processor = Tokenizer = Module
+"""
+
+
+class Runs:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> Any:
+        return open, (str(self.marker), "w")
+
+
+def module(kind: str, path: str = "") -> dict[str, Any]:
+    return {"idx": 0, "name": "0", "path": path, "type": kind}
+
+
+@pytest.fixture
+def saved(plain: SentenceTransformer, tmp_path: Path) -> Path:
+    plain.save_pretrained(str(tmp_path / "saved"))
+    return tmp_path / "saved"
+
+
+def bring_code(folder: Path, marker: Path) -> None:
+    """Put code beside everything that somebody might load, and name it wherever a loader looks for names of code."""
+    names = ("AutoConfig", "AutoModel", "AutoTokenizer", "AutoProcessor", "AutoImageProcessor", "AutoVideoProcessor")
+    auto_map: dict[str, Any] = dict.fromkeys(names, "evil.Model") | {
+        "AutoConfig": "evil.Config", "AutoTokenizer": ["evil.Tokenizer", None]
+    }  # fmt: skip
+    for place in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
+        for name in ("evil", "tte", "sentence_transformers", "modeling_evil", "__init__", "setup", "conftest"):
+            (place / f"{name}.py").write_text(RUNS.format(marker=str(marker)))
+        for name in ("config", "tokenizer_config", "processor_config", "preprocessor_config", "video_processor_config"):
+            file = place / f"{name}.json"
+            content = json.loads(file.read_text()) if file.exists() else {"model_type": "evil"}
+            file.write_text(json.dumps({**content, "auto_map": auto_map}))
+        for name in ("pytorch_model.bin", "model.pkl", "training_args.bin"):
+            (place / name).write_bytes(pickle.dumps(Runs(marker)))
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        [module(f"{THEIRS}.transformer.Transformer")],
+        [module("sentence_transformers.models.Transformer")],
+        [module(TTE, "0_TteModule"), module(f"{THEIRS}.transformer.Transformer")],
+        [module(f"{THEIRS}.normalize.Normalize"), module(f"{THEIRS}.transformer.Transformer")],
+        [module(f"{THEIRS}.router.Router", "1_Router")],
+        [module(TTE, "0_TteModule"), module(f"{THEIRS}.dense.Dense", "2_Dense")],
+        [module(TTE, "0_TteModule"), module("sentence_transformers.evil.Module")],
+        [module("evil.Module")],
+        [module("evil.TteModule", "0_TteModule")],
+        [module("0_TteModule.evil.Module")],
+        [module("tte.TteModule")],
+        [module(TTE, "0_TteModule"), module("builtins.exec")],
+    ],
+    ids=lambda modules: ", ".join(each["type"] for each in modules),
+)
+def test_nothing_of_a_folder_is_run(saved: Path, tmp_path: Path, modules: list[dict[str, Any]]) -> None:
+    marker = tmp_path / "ran"
+    (saved / "1_Router" / "query").mkdir(parents=True)
+    (saved / "2_Dense").mkdir()
+    types = {"types": {"query": "evil.Module"}, "structure": {"query": ["query"]}, "parameters": {}}
+    (saved / "1_Router" / "router_config.json").write_text(json.dumps(types))
+    dense = {"in_features": 192, "out_features": 8, "activation_function": "evil.Module"}
+    (saved / "2_Dense" / "config.json").write_text(json.dumps(dense))
+    bring_code(saved, marker)
+    (saved / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(tte.ModelError, match=r"modules.json (names the class '.*', which load|has other modules)"):
+        load(saved)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("model_type", ["SentenceTransformer", "SparseEncoder", "CrossEncoder"])
+def test_code_beside_a_module_is_left_alone(
+    plain: SentenceTransformer, saved: Path, tmp_path: Path, model_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marker = tmp_path / "ran"
+    about = json.loads((saved / "config_sentence_transformers.json").read_text())
+    (saved / "config_sentence_transformers.json").write_text(json.dumps({**about, "model_type": model_type}))
+    bring_code(saved, marker)
+    monkeypatch.chdir(saved)
+    np.testing.assert_array_equal(load(saved).encode(["a"]), plain.encode(["a"]))
+    assert not marker.exists()
+
+
+def test_what_was_saved_of_the_model_holds_and_can_be_overridden(tmp_path: Path) -> None:
+    prompts = {"count": "count them", "add": "add them"}
+    model = SentenceTransformer(
+        modules=[TteModule(_hub.bundled("embedder")), Normalize()], device="cpu", prompts=prompts,
+        default_prompt_name="count", similarity_fn_name="dot", truncate_dim=64,
+    )  # fmt: skip
+    model.save_pretrained(str(tmp_path))
+    again = load(tmp_path)
+    np.testing.assert_array_equal(again.encode(["a"]), model.encode(["a"]))
+    assert (again.prompts, again.default_prompt_name) == (model.prompts, "count")
+    assert (again.similarity_fn_name, again.truncate_dim, len(again)) == ("dot", 64, 2)
+    other = load(
+        tmp_path, device="cpu", prompts={"add": "sum"}, default_prompt_name="add", truncate_dim=32,
+        similarity_fn_name="cosine", model_kwargs={"dtype": torch.float32, "family": "visdoc"},
+    )  # fmt: skip
+    assert (other.prompts["count"], other.prompts["add"]) == ("count them", "sum")
+    assert (other.default_prompt_name, other.truncate_dim, other.similarity_fn_name) == ("add", 32, "cosine")
+    assert other[0].family == "visdoc"
+    for name in ("trust_remote_code", "modules", "model_name_or_path", "devize"):
+        with pytest.raises(tte.InputError, match=rf"load\(\) has no argument '{name}'"):
+            load(tmp_path, **{name: True})
+    for wrong in (5, {5: 5}, {"embedder": "x"}, {"max_tokens": 5}, {"think": True}):
+        with pytest.raises(tte.InputError, match=r"model_kwargs is|max_tokens|think=True needs a reasoner"):
+            load(tmp_path, model_kwargs=wrong)  # type: ignore[arg-type]
+
+
+NO_JSON: list[str | bytes] = ["", "{", "NaN", '"\\ud800"', b"\xff\xfe", "[" * 20_000, '{"a":' * 20_000]
+DAMAGED: dict[str, list[Any]] = {
+    "modules.json": [
+        {}, [], None, 5, [5], [[]], [{}], [{"type": TTE}], [{"path": ""}], [module(TTE, 5)], [module(5)],
+        [module(TTE, "../../etc")], [module(TTE, "/etc")], [module(TTE, "..")], [module(TTE, "a\0b")],
+        [module(TTE, "0_TteModule/embedder")], [module(TTE, "x" * 5000)], [module("x" * 5000)],
+        [module(TTE, "0_TteModule")] * 2, [module(f"{THEIRS}.normalize.Normalize")],
+    ],
+    "0_TteModule/tte_config.json": [
+        [], None, 5, "x", {"think": 5}, {"think": True}, {"bogus": 1}, {"dtype": 5}, {"embedder": "/etc"},
+        {"reasoner": "/etc"}, {"embedder_recipe": "raw"}, {"reasoner_recipe": "/etc/passwd"}, {"device": 5},
+        {"max_video_frames": -1}, {"family": []}, {"max_new_tokens": "x"}, {"has_reasoner": True}, {"self": 1},
+        {"x" * 5000: 1}, {"family": ["x" * 5000]}, {"stop": 5},
+    ],
+    "config_sentence_transformers.json": [
+        [], None, 5, {"prompts": 5}, {"prompts": {"a": 5}}, {"default_prompt_name": "nope"}, {"truncate_dim": 0},
+        {"default_prompt_name": {}}, {"similarity_fn_name": "x"}, {"truncate_dim": True}, {"truncate_dim": "x" * 5000},
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_files_are_refused_in_a_sentence(saved: Path, name: str) -> None:
+    for content in [*NO_JSON, *map(json.dumps, DAMAGED[name])]:
+        (saved / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        with pytest.raises(tte.Error, match=re.escape(name.partition("/")[2] or name)) as error:
+            load(saved)
+        assert len(str(error.value)) < 500, content[:80]
+        assert "\n" not in str(error.value)
+        assert re.search("save the model again|if you trust|the path|give a folder", str(error.value))
+    (saved / name).unlink()
+    (saved / name).mkdir()
+    with pytest.raises(tte.Error, match=re.escape(name.partition("/")[2] or name)):
+        load(saved)
+
+
+def test_what_a_folder_lacks_is_named(saved: Path, tmp_path: Path) -> None:
+    index = (saved / "modules.json").read_text()
+    (saved / "modules.json").write_text(json.dumps([module(TTE)]))
+    with pytest.raises(tte.ModelError, match=r"saved has no tte_config\.json"):
+        load(saved)
+    (saved / "modules.json").write_text(index)
+    (saved / "config_sentence_transformers.json").unlink()
+    assert load(saved).encode(["a"]).shape == (1, 192)
+    (saved / "0_TteModule" / "tte_config.json").rename(tmp_path / "settings")
+    with pytest.raises(tte.ModelError, match=r"0_TteModule has no tte_config\.json: save the model again"):
+        load(saved)
+    (tmp_path / "settings").rename(saved / "0_TteModule" / "tte_config.json")
+    (saved / "0_TteModule" / "embedder").rename(tmp_path / "embedder")
+    with pytest.raises(tte.ModelError, match="0_TteModule has no embedder"):
+        load(saved)
     with pytest.raises(tte.ModelError, match=r"modules\.json does not exist"):
         load(tmp_path / "nothing")
+    wrong = misunderstood(load, {}, ["folder"])
+    assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize(
