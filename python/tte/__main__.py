@@ -161,7 +161,8 @@ def _embedding(settings: dict[str, Any], arguments: argparse.Namespace) -> tuple
     _require_same(settings, "embedder", embedder)
     thinks = settings["reasoner"] is not None
     if thinks:
-        reasoner = _command.reasoner({**vars(arguments), **settings}, numbers)
+        own = {name: getattr(arguments, name) for name in ("reasoner_key_env", "reasoner_requests")}
+        reasoner = _command.reasoner({**settings, **own}, numbers)
         _require_same(settings, "reasoner", reasoner)
     else:
         # Nobody thinks, and the same weights stand in for it: think_then_embed tells what was wrong with items.
@@ -190,7 +191,7 @@ def _embed(arguments: argparse.Namespace) -> int:
     decoding = _command.decoding(vars(arguments))
     _command.require_model(arguments, "reasoner", *decoding)
     names = "task", "side", "dtype", "quantization", "embedder", "reasoner"
-    loading = *_command.loading_names(), *_command.loading_names("reasoner"), "reasoner_model", "reasoner_key_env"
+    loading = *_command.loading_names(), *_command.loading_names("reasoner"), "reasoner_model"
     settings = {name: getattr(arguments, name) for name in (*names, *loading)} | decoding
     # Found again by whoever searches from elsewhere; names of the hub and of what is bundled stay as they are.
     for name, given in settings.items():
@@ -224,12 +225,26 @@ def _tell(errors: list[str], out: Path | None) -> None:
     print(f"error: {len(errors) - _command.MOST_TOLD} more items failed{where}", file=sys.stderr)
 
 
+def _require_server(reasoner: Any, arguments: argparse.Namespace) -> None:
+    """Refuse to ask a server that only the file names, which may be anybody's."""
+    from tte import InputError, _text
+
+    asked = reasoner if isinstance(reasoner, str) and _command.is_server(reasoner) else None
+    if asked == arguments.reasoner:
+        return
+    out = _text.shown_path(arguments.index)
+    if asked is None:
+        raise InputError(f"{out} has no traces of a server: leave --reasoner out.")
+    raise InputError(f"{out} has traces of a server: give --reasoner {_text.shown(asked, 200)} to send QUERY there.")
+
+
 def _search(arguments: argparse.Namespace) -> None:
     import numpy as np
 
     from tte import InputError, _index, _inspect, _text
 
     names, vectors, settings = _index.read(_text.expanded(arguments.index, "OUT"))
+    _require_server(settings["reasoner"], arguments)
     embed, dim = _embedding(settings, arguments)
     found: dict[int, Any] = {}
     query = _index.Entry("the query", _inspect.item_of(arguments.query), "")
@@ -304,6 +319,7 @@ def parser() -> argparse.ArgumentParser:
     search.add_argument("index", metavar="OUT", help="what `tte embed` wrote")
     search.add_argument("query", metavar="QUERY", help="a text, a file, or JSON, as of `show`")
     search.add_argument("--top", type=_command.count, default=10, metavar="N", help="default: 10")
+    _command.add_server(search)
     _command.add_backend(search)
     _command.add_media(search)
     search.set_defaults(run=_search, side="query", reasoner_requests=1)

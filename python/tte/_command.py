@@ -8,6 +8,7 @@ import io
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -204,14 +205,31 @@ def add_reasoner(parser: argparse._ActionsContainer) -> None:
         help='folder or hub id; "nano": the bundled one; http(s)://...: an OpenAI-compatible server',
     )  # fmt: skip
     parser.add_argument("--reasoner-model", type=name, metavar="NAME", help="name of the model on that server")
-    parser.add_argument(
-        "--reasoner-key-env", type=name, default="OPENAI_API_KEY", metavar="NAME",
-        help="environment variable that has the server's key (OPENAI_API_KEY)",
-    )  # fmt: skip
+    _add_key(parser)
     parser.add_argument(
         "--reasoner-requests", type=whole(1, 256), default=8, metavar="N", help="requests at the same time (8)"
     )  # fmt: skip
     add_loading(parser, "reasoner")
+
+
+def add_server(parser: argparse._ActionsContainer) -> None:
+    """Add the options by which a server is asked that a file names."""
+    parser.add_argument(
+        "--reasoner", type=name, metavar="URL", help="the server that wrote OUT's traces, if one did: QUERY goes there"
+    )
+    _add_key(parser)
+
+
+def _add_key(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--reasoner-key-env", type=name, default="OPENAI_API_KEY", metavar="NAME",
+        help="environment variable that has the server's key (OPENAI_API_KEY)",
+    )  # fmt: skip
+
+
+def is_server(source: str) -> bool:
+    """Whether a reasoner is a server's address."""
+    return source.lower().startswith(("http://", "https://"))
 
 
 def reasoner(given: Mapping[str, Any], numbers: Mapping[str, Any]) -> Reasoner:
@@ -222,7 +240,7 @@ def reasoner(given: Mapping[str, Any], numbers: Mapping[str, Any]) -> Reasoner:
     from tte import Reasoner, RemoteReasoner
 
     source, model, loads = given["reasoner"], given.get("reasoner_model"), loading(given, "reasoner")
-    if source.lower().startswith(("http://", "https://")):
+    if is_server(source):
         if not model:
             raise _tte.InputError("--reasoner is a server: give --reasoner-model, the model's name there.")
         if loads.pop("adapter"):
@@ -322,8 +340,17 @@ def run(command: Callable[[], int], *, resumes: bool = False) -> int:
     With `resumes` the sentence says that the same command goes on where it was.
     """
     _tolerate_any_stream()
-    with _interrupt.raised_once():
-        return _ended(command, resumes)
+    before, warnings.formatwarning = warnings.formatwarning, _warning
+    try:
+        with _interrupt.raised_once():
+            return _ended(command, resumes)
+    finally:
+        warnings.formatwarning = before
+
+
+def _warning(message: Warning | str, *_: object, **__: object) -> str:
+    """A sentence, without the line of the program that nobody asked for."""
+    return f"warning: {message}\n"
 
 
 def _ended(command: Callable[[], int], resumes: bool) -> int:

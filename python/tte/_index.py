@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from tte.trace_store import TraceStore
 
 _TEXT_SUFFIXES = {".txt", ".jsonl"}
 _CHUNK = 64  # Items that are in memory together.
+_ROW_BYTES = 16 << 20  # More than a row has.
 _PART, _ABOUT = ".part", "settings.json"  # Where unfinished work waits, and what says that it is ours.
 _KEY = "tte"  # Key of the metadata in a parquet file.
 
@@ -119,25 +121,26 @@ def write(
     Raises `InputError` for rows of other settings.
     """
     with _part(out, settings, dim) as kept:
-        missing = [index for index, entry in enumerate(items) if _key(index, entry) not in kept.done]
+        each = {_key(entry): entry for entry in items}  # What is given twice is embedded once.
+        missing = [entry for key, entry in each.items() if key not in kept.done]
         advance(len(items) - len(missing))
+        errors: dict[_Key, str] = {}
         for begin in range(0, len(missing), _CHUNK):
-            _add(kept, items, missing[begin : begin + _CHUNK], embed, advance)
-        vectors, failed = kept.all(items)
+            errors |= _add(kept, missing[begin : begin + _CHUNK], embed, advance)
+        failed = {index: errors[_key(entry)] for index, entry in enumerate(items) if _key(entry) in errors}
         if len(failed) < len(items):
-            _save(out, [entry.name for entry in items], vectors, failed, settings)
+            _save(out, [entry.name for entry in items], kept.vectors(items), failed, settings)
     return failed
 
 
-def _add(kept: _Part, items: Sequence[Entry], chunk: list[int], embed: Embed, advance: Callable[[int], object]) -> None:
+def _add(kept: _Part, chunk: list[Entry], embed: Embed, advance: Callable[[int], object]) -> dict[_Key, str]:
     def keep(row: int, vector: NDArray[np.float32]) -> None:
-        kept.add(_key(chunk[row], items[chunk[row]]), vector)
+        kept.add(_key(chunk[row]), vector)
         advance(1)
 
-    errors = embed([items[index] for index in chunk], kept.traces, keep)
-    for row, message in errors.items():
-        kept.add(_key(chunk[row], items[chunk[row]]), None, message)
+    errors = embed(chunk, kept.traces, keep)
     advance(len(errors))
+    return {_key(chunk[row]): message for row, message in errors.items()}
 
 
 def made(entry: Entry, allow_urls: bool = False) -> _tte.Input:
@@ -166,7 +169,7 @@ def read(path: Path) -> tuple[list[str], NDArray[np.float32], dict[str, Any]]:
 
 _REMEDY = "give the .npy or .parquet file that `tte embed` wrote"
 _ABOUT_BEGINS = b'{\n "settings": {\n  "task": '
-_BEGIN = "remove the folder to begin again"
+_MOVE = "move it away"
 
 
 def _read_parquet(path: Path) -> tuple[Any, NDArray[Any], Any]:
@@ -196,73 +199,74 @@ def _part(out: Path, settings: Mapping[str, Any], dim: int) -> Iterator[_Part]:
         kept.remove()
 
 
-_Key = tuple[int, str, str]
+_Key = tuple[str, str]
 
 
-def _key(index: int, entry: Entry) -> _Key:
-    return index, entry.name, entry.state
+def _key(entry: Entry) -> _Key:
+    return entry.name, entry.state
 
 
 class _Part:
-    """What is done, in a folder: a file of numbers, one of names and errors, a store of traces. Half a row is none.
+    """What is done, in a folder: a file of rows and a store of traces; what failed is not done.
 
-    However a call ends, between two writes or within one, the next one finds all that was whole.
+    However a call ends, the next one finds all rows that are whole: each is a line of its own with a checksum. A
+    damaged one is none.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], dim: int) -> None:
-        self._rows, self._names, self._about = folder / "rows.f32", folder / "rows.jsonl", folder / _ABOUT
+        self._rows, self._about = folder / "rows.jsonl", folder / _ABOUT
         self._stored = folder / "traces.sqlite"
         self._dim = dim
-        self._count = 0  # Of rows: those of what changed since are among them.
-        self.done: dict[_Key, tuple[int, str | None]] = {}
-        if self._has_rows():
-            _require_same(_files.read_json(self._about, _BEGIN), settings, folder)
-        else:  # Traces are found by their own settings.
-            _replace(self._about, json.dumps(settings))
-        self._read()
+        self._of = _content.digest(_content.to_json([settings, dim]))
+        self._end = 0
+        self.done: dict[_Key, int] = {}
+        """Where the line of each begins."""
+        if os.path.lexists(self._rows):
+            self._read(settings)
+        _replace(self._about, json.dumps(settings))  # For the message about other ones. Traces have their own.
         self.traces = None if settings["reasoner"] is None else TraceStore(self._stored)
 
-    def _has_rows(self) -> bool:
-        with _files.reading(self._names, _BEGIN):
-            return self._rows.is_file() and self._names.is_file() and b"\n" in self._names.read_bytes()
-
-    def _read(self) -> None:
-        whole = self._rows.stat().st_size // (4 * self._dim) if self._rows.is_file() else 0
-        end = 0
-        with _files.reading(self._names, _BEGIN):
-            data = self._names.read_bytes() if self._names.is_file() else b""
-            for line in data.splitlines(keepends=True):
-                try:
-                    entry = json.loads(line.decode())
-                except json.JSONDecodeError:
-                    break  # The line that was being written when the call was stopped.
-                if not line.endswith(b"\n"):
+    def _read(self, settings: Mapping[str, Any]) -> None:
+        damaged, others = 0, False
+        with _files.reading(self._rows, _MOVE), _files.open_regular(self._rows, 1 << 62) as file:
+            while line := file.readline(_ROW_BYTES):
+                if not line.endswith(b"\n"):  # It was being written when the call was stopped.
+                    if len(line) == _ROW_BYTES:
+                        continue
                     break
-                if entry["dim"] != self._dim:
-                    raise ValueError("its rows are of another length")
-                if self._count < whole:
-                    self.done[entry["index"], entry["name"], entry["state"]] = self._count, entry["error"]
-                    self._count += 1
-                    end += len(line)
-        for file, size in ((self._rows, 4 * self._dim * self._count), (self._names, end)):
-            if file.is_file():
-                os.truncate(file, size)
+                try:
+                    row = _row(line)
+                except ValueError:
+                    damaged += 1
+                else:
+                    others = others or row["of"] != self._of
+                    self.done[row["name"], row["state"]] = self._end
+                self._end = file.tell()
+        if others:
+            _refuse_other(self._about, settings)
+        if damaged:
+            _text.warn(f"{_text.shown_path(self._rows)} has {damaged} damaged lines: what they had is made again.")
+        with _files.writing(self._rows):
+            os.truncate(self._rows, self._end)
 
-    def add(self, key: _Key, vector: NDArray[np.float32] | None, error: str | None = None) -> None:
-        row = np.full(self._dim, np.nan, np.float32) if vector is None else np.ascontiguousarray(vector, np.float32)
+    def add(self, key: _Key, vector: NDArray[np.float32]) -> None:
+        numbers = np.ascontiguousarray(vector, np.float32).tobytes()
+        row = {"name": key[0], "state": key[1], "vector": base64.b64encode(numbers).decode(), "of": self._of}
+        line = json.dumps({**row, "sum": _sum(row)}).encode() + b"\n"
         with _files.writing(self._rows), self._rows.open("ab") as file:
-            file.write(row.tobytes())
-        with _files.writing(self._names), self._names.open("ab") as file:
-            row_of = dict(zip(("index", "name", "state"), key, strict=True))
-            file.write(json.dumps({**row_of, "error": error, "dim": self._dim}).encode() + b"\n")
-        self.done[key] = (self._count, error)
-        self._count += 1
+            file.write(line)
+        self.done[key] = self._end
+        self._end += len(line)
 
-    def all(self, items: Sequence[Entry]) -> tuple[NDArray[np.float32], dict[int, str]]:
-        data = np.fromfile(self._rows, np.float32).reshape(-1, self._dim)
-        places = [self.done[_key(index, entry)] for index, entry in enumerate(items)]
-        errors = {index: error for index, (_, error) in enumerate(places) if error is not None}
-        return data[[row for row, _ in places]], errors
+    def vectors(self, items: Sequence[Entry]) -> NDArray[np.float32]:
+        """[N, dim], NaN for those that failed."""
+        found = np.full((len(items), self._dim), np.nan, np.float32)
+        with _files.reading(self._rows, "give the same again"), _files.open_regular(self._rows, 1 << 62) as file:
+            for index, entry in enumerate(items):
+                if (place := self.done.get(_key(entry))) is not None:
+                    file.seek(place)
+                    found[index] = np.frombuffer(base64.b64decode(_row(file.readline(_ROW_BYTES))["vector"]), "<f4")
+        return found
 
     def close(self) -> None:
         if self.traces is not None:
@@ -270,7 +274,7 @@ class _Part:
 
     def remove(self) -> None:
         # Traces last: without the other files they save the most.
-        for file in (self._names, self._rows, self._about, _half(self._about)):
+        for file in (self._rows, self._about, _half(self._about)):
             file.unlink(missing_ok=True)
         trace_store.remove(self._stored)
         (self._about.parent / _files.LOCK).unlink(missing_ok=True)
@@ -278,19 +282,35 @@ class _Part:
             self._about.parent.rmdir()
 
 
-def _require_same(kept: Any, settings: Mapping[str, Any], folder: Path) -> None:
-    now = json.loads(json.dumps(settings))
-    if kept == now:
-        return
-    kept = kept if isinstance(kept, dict) else {}
+def _row(line: bytes) -> dict[str, str]:
+    """A row of a line; raises `ValueError` for one that is not as it was written."""
+    try:
+        row = json.loads(line)
+        found = {name: str(row[name]) for name in ("name", "state", "vector", "of")}
+        if row["sum"] == _sum(found):
+            return found
+    except (ValueError, LookupError, TypeError, RecursionError):
+        pass
+    raise ValueError("a line is damaged")
+
+
+def _sum(row: Mapping[str, str]) -> str:
+    return _content.digest(*(row[name].encode(errors="surrogatepass") for name in ("name", "state", "vector", "of")))
+
+
+def _refuse_other(about: Path, settings: Mapping[str, Any]) -> NoReturn:
+    kept: Any = {}
+    with suppress(_tte.InputError):
+        kept = _files.read_json(about, _MOVE)
+    kept, now = kept if isinstance(kept, dict) else {}, json.loads(json.dumps(settings))
     other = "; ".join(
         f"{name} {_setting(kept.get(name))}, now {_setting(now.get(name))}"
         for name in sorted({*kept, *now})
-        if kept.get(name) != now.get(name)
+        if kept and kept.get(name) != now.get(name)
     )
+    told = f" ({_text.shortened(other, 200)})" if other else ""
     raise _tte.InputError(
-        f"{_text.shown_path(folder)} has rows of other settings ({_text.shortened(other, 200)}): give those again, or "
-        "remove the folder."
+        f"{_text.shown_path(about.parent)} has rows of other settings{told}: give those again, or move the folder away."
     )
 
 

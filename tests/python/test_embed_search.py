@@ -202,10 +202,9 @@ def test_adapters_and_heads_embed_files(
 def leave_a_row(part: Path, settings: dict[str, object]) -> None:
     """What a call of these settings leaves that was stopped after a row."""
     part.mkdir(exist_ok=True)
-    (part / "settings.json").write_text(json.dumps(settings))
-    (part / "rows.f32").write_bytes(bytes(4 * 192))
-    row = {"index": 0, "name": "an earlier file", "state": "", "error": None, "dim": 192}
-    (part / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    kept = _index._Part(part, settings, 192)
+    kept.add(("an earlier file", ""), np.zeros(192, np.float32))
+    kept.close()
 
 
 @pytest.mark.parametrize("role", ["", "reasoner_"])
@@ -272,7 +271,13 @@ def test_a_server_thinks_about_items_and_queries(
         assert "give --reasoner-model" in run(capsys, *command, "--reasoner", server.url, code=2)
         named = ["--reasoner", server.url, "--reasoner-model", "some/model", "--reasoner-requests", "1"]
         run(capsys, *command, *named)
-        run(capsys, "search", tmp_path / "a.npy", "a circle")
+        search, key = ("search", tmp_path / "a.npy", "a circle"), ("--reasoner-key-env", "MY_KEY")
+        # A file may be anybody's: what it names gets no query and no key unless the caller names it too.
+        for given in ((), key, ("--reasoner", "http://127.0.0.1:9/v1", *key)):
+            refused = run(capsys, *search, *given, code=2)
+            assert f"has traces of a server: give --reasoner '{server.url}' to send QUERY there." in refused
+        assert len(server.requests) == 2
+        run(capsys, *search, "--reasoner", server.url, *key)
         assert [request.body["model"] for request in server.requests] == ["some/model"] * 3
         assert {request.headers["authorization"] for request in server.requests} == {"Bearer secret-key"}
     trace = tte.Trace("<think>a shape</think>a shape")
@@ -280,7 +285,12 @@ def test_a_server_thinks_about_items_and_queries(
         ["the red circle", "the blue square"], traces=[trace, trace], side="target", progress=False
     )
     np.testing.assert_allclose(np.load(tmp_path / "a.npy"), expected, atol=1e-6)
-    assert "secret-key" not in (tmp_path / "a.json").read_text()
+    about = (tmp_path / "a.json").read_text()
+    assert "secret-key" not in about
+    assert "MY_KEY" not in about
+    run(capsys, "embed", tmp_path / "a.txt", "-o", tmp_path / "b.npy")
+    alone = run(capsys, "search", tmp_path / "b.npy", "a circle", "--reasoner", "nano", code=2)
+    assert "has no traces of a server: leave --reasoner out." in alone
     assert "--reasoner-model is given without --reasoner" in run(capsys, *command, "--reasoner-model", "m", code=2)
 
 
@@ -290,11 +300,13 @@ def test_rows_of_another_side_or_model_are_not_mixed(capsys: pytest.CaptureFixtu
     run(capsys, "embed", tmp_path / "a.txt", "-o", out)
     settings = json.loads((tmp_path / "a.json").read_text())["settings"]
     for other in ({"side": "query"}, {"fingerprint": {"cpu": "another"}}, {"quantization": "int8"}):
+        shutil.rmtree(part, ignore_errors=True)
         leave_a_row(part, {**settings, **other})
         message = run(capsys, "embed", tmp_path / "a.txt", "-o", out, code=2)
         (name, was), now = next(iter(other.items())), settings[next(iter(other))]
         assert f"other settings ({name} {was!r}, now {'not given' if now is None else repr(now)[:9]}" in message
-    (part / "settings.json").write_text(json.dumps(settings))
+    shutil.rmtree(part)
+    leave_a_row(part, settings)
     (part / "mine").write_text("mine")
     run(capsys, "embed", tmp_path / "a.txt", "-o", out)
     assert [(file.name, file.read_text()) for file in part.iterdir()] == [("mine", "mine")]
@@ -505,10 +517,9 @@ def test_what_is_left_without_rows_is_in_nobodys_way(capsys: pytest.CaptureFixtu
     run(capsys, *command)
     part = tmp_path / "a.npy.part"
     assert not part.exists()
-    for settings, row in (('{"top_p": 7}', b""), ('{"top_p": NaN}', b""), ("{", b'{"index": 0, "na')):
+    for settings, row in (('{"top_p": 7}', b""), ('{"top_p": NaN}', b""), ("{", b'{"name": 0, "sta')):
         part.mkdir()
         (part / "settings.json").write_text(settings)
-        (part / "rows.f32").write_bytes(bytes(4 * 192))
         (part / "rows.jsonl").write_bytes(row)
         run(capsys, *command)
         assert not part.exists()
@@ -519,4 +530,4 @@ def test_a_disk_that_takes_no_more_is_named(tmp_path: Path) -> None:
     command = f"ulimit -f 4; trap '' XFSZ; exec {sys.executable} -m tte embed words.txt -o words.npy"
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, check=False, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: 'words.npy.part/rows.f32' cannot be used (File too large)")
+    assert done.stderr.startswith("error: 'words.npy.part/rows.jsonl' cannot be used (File too large)")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -177,13 +182,11 @@ def test_embedding_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.Monk
     assert not out.exists()
     with pytest.raises(tte.InputError, match="rows of other settings"):
         _index.write(out, items, {**settings, "embedder": "b"}, 2, embed)
-    with pytest.raises(tte.InputError, match="rows are of another length"):
+    with pytest.raises(tte.InputError, match=r"rows of other settings: give those again, or move the folder away\.$"):
         _index.write(out, items, settings, 3, embed)
     # Half a row, as a call leaves it that is killed while it writes.
-    with (tmp_path / "out.npy.part" / "rows.f32").open("ab") as file:
-        file.write(b"xyz")
     with (tmp_path / "out.npy.part" / "rows.jsonl").open("a") as file:
-        file.write('{"index": 4, "na')
+        file.write('{"name": "4", "sta')
     steps: list[int] = []
     assert _index.write(out, items, settings, 2, embed, steps.append) == {4: "bad"}
     assert seen == [2, 1, 0, 5, 4, 6, 4, 3]  # What had failed is tried again.
@@ -194,15 +197,117 @@ def test_embedding_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.Monk
     assert not (tmp_path / "out.npy.part").exists()
 
 
-def test_rows_that_wait_may_be_damaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+Damage = Callable[[Path, list[bytes]], None]
+
+
+def _line(number: int, change: Callable[[bytes], bytes]) -> Damage:
+    def damage(part: Path, lines: list[bytes]) -> None:
+        (part / "rows.jsonl").write_bytes(
+            b"".join(change(line) if i == number else line for i, line in enumerate(lines))
+        )
+
+    return damage
+
+
+def _nan(line: bytes) -> bytes:
+    row = json.loads(line)
+    return json.dumps({**row, "vector": base64.b64encode(b"\0\0\xc0\x7f\0\0\0\0").decode()}).encode() + b"\n"
+
+
+def _maker(made: list[int]) -> _index.Embed:
+    """Embeds number n as [n, 1], and notes it."""
+
+    def embed(chunk: list[_index.Entry], _store: object, keep: _index.Keep) -> dict[int, str]:
+        for place, entry in enumerate(chunk):
+            made.append(entry.item)
+            keep(place, np.array([entry.item, 1], np.float32))
+        return {}
+
+    return embed
+
+
+def _stopped_after(part: Path, settings: dict[str, Any], items: list[_index.Entry]) -> list[bytes]:
+    """What a call leaves that was stopped after these items: the lines of its rows."""
+    part.mkdir()
+    kept = _index._Part(part, settings, 2)
+    _maker([])(items, None, lambda place, vector: kept.add((items[place].name, ""), vector))
+    kept.close()
+    return (part / "rows.jsonl").read_bytes().splitlines(keepends=True)
+
+
+@pytest.mark.parametrize(
+    ("damage", "again", "is_told"),
+    [
+        (_line(1, lambda line: b"[]\n"), [1], True),
+        (_line(1, lambda line: b"{" * 100_000 + b"\n"), [1], True),
+        (_line(1, lambda line: b"\xff" + line[1:]), [1], True),
+        (_line(1, lambda line: line.replace(b'"name"', b'"mane"')), [1], True),
+        (_line(1, lambda line: line.replace(b'"1"', b'[["1"]]')), [1], True),
+        (_line(1, lambda line: line.replace(b'"1"', b'"9"')), [1], True),
+        (_line(1, _nan), [1], True),
+        (_line(1, lambda line: line[:-1]), [1, 2], True),
+        (_line(3, lambda line: line[:-1]), [3], False),
+        (lambda part, _: (part / "rows.jsonl").write_bytes(b""), [0, 1, 2, 3], False),
+        (lambda part, _: (part / "rows.jsonl").unlink(), [0, 1, 2, 3], False),
+        (lambda part, _: (part / "settings.json").write_bytes(b"{"), [], False),
+        (lambda part, _: (part / "settings.json").unlink(), [], False),
+    ],
+)
+def test_rows_that_wait_may_be_damaged(damage: Damage, again: list[int], is_told: bool, tmp_path: Path) -> None:
+    items = [_index.Entry(str(i), i, "") for i in range(4)]
+    out, part = tmp_path / "out.npy", tmp_path / "out.npy.part"
+    settings = {"embedder": "a", "reasoner": None}
+    damage(part, _stopped_after(part, settings, items))
+    made: list[int] = []
+    if len(again) < len(items):
+        with pytest.raises(tte.InputError, match="rows of other settings"):
+            _index.write(out, items, {**settings, "embedder": "b"}, 2, _maker(made))
+    with pytest.warns(UserWarning, match="1 damaged lines: what they had is made") if is_told else nullcontext():
+        assert _index.write(out, items, settings, 2, _maker(made)) == {}
+    assert made == again
+    np.testing.assert_array_equal(np.load(out), [[i, 1] for i in range(4)])
+    assert not part.exists()
+
+
+def test_a_pipe_in_the_place_of_rows_is_not_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "words.txt").write_text("a cat\n")
     part = tmp_path / "words.npy.part"
-    run(capsys, "embed", tmp_path / "words.txt", "-o", tmp_path / "words.npy")
-    settings = json.loads((tmp_path / "words.json").read_text())["settings"]
     part.mkdir()
-    for line in (b'{"index": 0}', b"[]", b"\xff\xfe", b'{"dim": "x", "index": 0, "name": "a", "error": null}'):
-        (part / "settings.json").write_text(json.dumps(settings))
-        (part / "rows.jsonl").write_bytes(line + b"\n")
-        message = run(capsys, "embed", tmp_path / "words.txt", "-o", tmp_path / "words.npy", code=2)
-        assert "rows.jsonl cannot be read" in message
-        assert "remove the folder to begin again" in message
+    os.mkfifo(part / "rows.jsonl")
+    message = run(capsys, "embed", tmp_path / "words.txt", "-o", tmp_path / "words.npy", code=2)
+    assert "rows.jsonl cannot be read (it is a pipe, socket or device): move it away." in message
+
+
+def test_a_file_more_makes_no_vector_a_second_time(tmp_path: Path) -> None:
+    items = [_index.Entry(str(i), i, "") for i in range(4)]
+    settings = {"reasoner": None}
+    _stopped_after(tmp_path / "out.npy.part", settings, items[1:3])
+    made: list[int] = []
+    _index.write(tmp_path / "out.npy", [*items, items[2]], settings, 2, _maker(made))
+    assert made == [0, 3]
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy")[:, 0], [0, 1, 2, 3, 2])
+
+
+def test_what_failed_is_tried_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "in" / "a.png")
+    Image.new("RGB", (80, 80)).save(tmp_path / "in" / "b.png")
+    command = ("embed", tmp_path / "in", "-o", tmp_path / "out.npy")
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_index, "_save", stopped)
+        run(capsys, *command, "--max-pixels", "100", code=130)
+    assert (tmp_path / "out.npy.part" / "rows.jsonl").read_bytes().count(b"\n") == 1
+    assert "2 of 2 vectors" in run(capsys, *command)
+
+
+def test_damaged_rows_are_told_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("a cat\n")
+    (tmp_path / "words.npy.part").mkdir()
+    (tmp_path / "words.npy.part" / "rows.jsonl").write_text("{}\n")
+    command = [sys.executable, "-m", "tte", "embed", "words.txt", "-o", "words.npy"]
+    done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert done.stderr == "warning: words.npy.part/rows.jsonl has 1 damaged lines: what they had is made again.\n"

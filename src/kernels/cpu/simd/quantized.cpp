@@ -73,8 +73,8 @@ constexpr Bits bits_of(Codes codes) {
 // What comes from memory is asked for this many bytes before: the first rows' products take less time than it.
 constexpr std::size_t kAhead = 4096;
 
-// Which codes of a byte are multiplied: one of 8 bits, or of two of 4 bits the one of the earlier inputs or, times 16, of
-// the later ones. As many shifts are saved as there are bytes: the sum of the later ones is shifted.
+// Which codes of a byte are multiplied: one of 8 bits, or of two of 4 bits the one of the earlier inputs or, times 16,
+// of the later ones. As many shifts are saved as there are bytes: the sum of the later ones is shifted.
 enum class Part : std::uint8_t { kAll, kLow, kHigh };
 
 // acc[m * N + n] += x[m] . w[n] over `inputs` inputs; the rows of x are x_stride values apart.
