@@ -10,6 +10,7 @@
 #include <map>
 #include <mutex>
 #include <stdexcept>
+#include <tuple>
 #include <utility>
 
 #include "base/dtype.h"
@@ -54,6 +55,19 @@ struct StateDict::Entry {
   }
 };
 
+// A tensor as it is taken out: all of it, or some of one dimension.
+struct StateDict::Piece {
+  const Entry* entry;
+  std::int64_t dimension = 0, begin = 0, count = -1;  // -1: all.
+
+  [[nodiscard]] bool is_cut() const { return count >= 0; }
+  [[nodiscard]] at::Tensor of(const at::Tensor& whole) const {
+    return is_cut() ? whole.narrow(dimension, begin, count) : whole;
+  }
+  // The codes and scales of a weight of few bits, where the placement's format keeps such.
+  [[nodiscard]] std::optional<base::RoundedMatrix> rounded(base::LinearFormat format) const;
+};
+
 struct StateDict::Checkpoint {
   std::string name;                                // What was opened, fit for messages.
   std::shared_ptr<const TensorFile> adapter_file;  // Null without an adapter.
@@ -76,26 +90,24 @@ struct StateDict::Checkpoint {
   // The names of the tensor that `target` is: itself, or both names of a tied one, of which one may be missing.
   [[nodiscard]] std::vector<std::string> names_of(const std::string& target, const Naming& naming) const;
 
-  // What was taken out, by the first of its parts and its format.
+  // What was taken out, by the first of its parts, its format, and where the part begins.
   mutable std::mutex mutex;
-  mutable std::map<std::pair<const Entry*, base::LinearFormat>, at::Tensor> taken;
+  mutable std::map<std::tuple<const Entry*, base::LinearFormat, std::int64_t>, at::Tensor> taken;
 
-  // The tensors, stacked along the first dimension into `shape`, where the placement wants them; with `pack`, what it
-  // makes of them.
-  [[nodiscard]] at::Tensor read(const std::vector<const Entry*>& parts,
-                                const std::vector<std::int64_t>& shape, const Packer* pack = nullptr) const;
-  [[nodiscard]] at::Tensor place(const std::vector<const Entry*>& parts,
-                                 const std::vector<std::int64_t>& shape, const Packer* pack) const;
-  [[nodiscard]] at::Tensor packed(const std::vector<const Entry*>& parts,
-                                  const std::vector<std::int64_t>& shape, at::ScalarType dtype,
-                                  const Packer& pack) const;
+  // The tensors, stacked along the first dimension into `shape`, on the device; with `pack`, what it makes of them.
+  [[nodiscard]] at::Tensor read(const std::vector<Piece>& parts, const std::vector<std::int64_t>& shape,
+                                at::Device device, const Packer* pack = nullptr) const;
+  [[nodiscard]] at::Tensor place(const std::vector<Piece>& parts, const std::vector<std::int64_t>& shape,
+                                 at::Device device, const Packer* pack) const;
+  [[nodiscard]] at::Tensor packed(const std::vector<Piece>& parts, const std::vector<std::int64_t>& shape,
+                                  at::ScalarType dtype, const Packer& pack) const;
   [[nodiscard]] at::ScalarType dtype_of(const Entry& entry) const {
     return placement.dtype.value_or(*scalar_type(entry.dtype));
   }
   std::optional<std::pair<std::string, std::string>> tied;  // Naming::tied
-  [[nodiscard]] at::Tensor stack(const std::vector<const Entry*>& parts,
-                                 const std::vector<std::int64_t>& shape, at::ScalarType dtype,
-                                 at::Device device) const;
+  [[nodiscard]] static at::Tensor stack(const std::vector<Piece>& parts,
+                                        const std::vector<std::int64_t>& shape, at::ScalarType dtype,
+                                        at::Device device);
 
   // Throws ModelError where the adapter changes some layers' tensors of a kind and not all.
   void check_all_layers() const;
@@ -120,17 +132,27 @@ std::string kind_of(const std::string& name) {
   return out + name.substr(begin);
 }
 
+constexpr std::string_view kWeight = ".weight";
+
+// Whether a tensor is one of a module with one of these last names.
+bool is_of(const std::vector<std::string>& modules, std::string_view tensor) {
+  std::string_view module = tensor.substr(0, std::min(tensor.rfind('.'), tensor.size()));
+  if (const auto dot = module.rfind('.'); dot != std::string_view::npos) module.remove_prefix(dot + 1);
+  return std::ranges::find(modules, module) != modules.end();
+}
+
 constexpr std::size_t kMostNamesListed = 10;
 constexpr std::size_t kMostLettersListed = 200;  // After which no further name is.
 
 // Whether the parts are one range of bytes of one file, of one dtype, as they are.
-template <typename Entry>
-bool adjacent(const std::vector<const Entry*>& parts) {
-  if (std::ranges::any_of(parts, [](const Entry* part) { return !part->is_as_stored(); })) return false;
+template <typename Piece>
+bool adjacent(const std::vector<Piece>& parts) {
+  const auto is_whole = [](const Piece& part) { return part.entry->is_as_stored() && !part.is_cut(); };
+  if (!std::ranges::all_of(parts, is_whole)) return false;
   for (std::size_t i = 1; i < parts.size(); ++i) {
-    const auto& before = parts[i - 1]->stored;
-    const auto& stored = parts[i]->stored;
-    if (parts[i]->file != parts[0]->file || stored.begin != before.begin + before.size ||
+    const auto& before = parts[i - 1].entry->stored;
+    const auto& stored = parts[i].entry->stored;
+    if (parts[i].entry->file != parts[0].entry->file || stored.begin != before.begin + before.size ||
         stored.dtype != before.dtype) {
       return false;
     }
@@ -155,32 +177,65 @@ std::string StateDict::Checkpoint::resembling(std::string_view missing) const {
   return "";
 }
 
-at::Tensor StateDict::Checkpoint::read(const std::vector<const Entry*>& parts,
-                                       const std::vector<std::int64_t>& shape, const Packer* pack) const {
-  at::Tensor tensor = place(parts, shape, pack);
-  for (const Entry* part : parts) {
-    part->used = true;
-    (pack != nullptr ? part->as_packed : part->as_numbers) = true;
+std::optional<base::RoundedMatrix> StateDict::Piece::rounded(base::LinearFormat format) const {
+  if (entry->quantized == nullptr || !entry->deltas.empty()) return std::nullopt;
+  auto matrix = entry->quantized->as_rounded(format);
+  if (!matrix || !is_cut()) return matrix;
+  const auto cut = [&](at::Tensor& part, std::int64_t from, std::int64_t size) {
+    if (part.defined()) part = part.narrow(dimension, from, size).contiguous();
+  };
+  if (dimension == 0) {
+    for (at::Tensor* part : {&matrix->codes, &matrix->scales, &matrix->factors}) cut(*part, begin, count);
+  } else if (format == base::LinearFormat::kInt8) {
+    cut(matrix->codes, begin, count);  // Which share an output's scale.
+  } else {
+    constexpr std::int64_t kGroup = base::kInt4Group;
+    if (count % kGroup != 0) {
+      throw ModelError(fmt::format(
+          "{} has tensor \"{}\" in 4 bits with a scale for each {} inputs, but each device would have "
+          "{} of its {} inputs: lower tensor_parallel, or give the original checkpoint.",
+          entry->mapped().name(), printable(entry->stored.name, 80), kGroup, count, entry->shape[1]));
+    }
+    for (const auto& [part, columns] : {std::pair(&matrix->codes, kGroup * base::kInt4Bits / 8),
+                                        std::pair(&matrix->scales, std::int64_t{1}),
+                                        std::pair(&matrix->factors, kGroup / base::kInt4Block)})
+      cut(*part, begin / kGroup * columns, count / kGroup * columns);
+  }
+  return matrix;
+}
+
+at::Tensor StateDict::Checkpoint::read(const std::vector<Piece>& parts,
+                                       const std::vector<std::int64_t>& shape, at::Device device,
+                                       const Packer* pack) const {
+  at::Tensor tensor = place(parts, shape, device, pack);
+  for (const Piece& part : parts) {
+    part.entry->used = true;
+    (pack != nullptr ? part.entry->as_packed : part.entry->as_numbers) = true;
   }
   const std::lock_guard lock(mutex);
-  taken[{parts[0], pack != nullptr ? placement.linears : base::LinearFormat::kPlain}] = tensor;
+  taken[{parts[0].entry, pack != nullptr ? placement.linears : base::LinearFormat::kPlain, parts[0].begin}] =
+      tensor;
   return tensor;
 }
 
-at::Tensor StateDict::Checkpoint::stack(const std::vector<const Entry*>& parts,
+at::Tensor StateDict::Checkpoint::stack(const std::vector<Piece>& parts,
                                         const std::vector<std::int64_t>& shape, at::ScalarType dtype,
-                                        at::Device device) const {
+                                        at::Device device) {
   if (adjacent(parts)) {
-    const StoredTensor& first = parts[0]->stored;
-    return map_tensor(parts[0]->file->file(), first.begin, shape, *scalar_type(first.dtype))
+    const StoredTensor& first = parts[0].entry->stored;
+    return map_tensor(parts[0].entry->file->file(), first.begin, shape, *scalar_type(first.dtype))
         .to(device, dtype);
   }
+  // Some rows of one tensor are a view of the file, too.
+  if (parts.size() == 1 && parts[0].entry->is_as_stored())
+    return parts[0].of(parts[0].entry->load()).contiguous().to(device, dtype);
   at::Tensor whole = at::empty(shape, at::TensorOptions(dtype).device(device));
   std::int64_t row = 0;
-  for (const Entry* part : parts) {
-    at::Tensor tensor = part->load();
-    if (!part->deltas.empty()) tensor = tensor.to(device);
-    for (const Delta& delta : part->deltas) tensor = delta.merge(tensor);
+  for (const Piece& part : parts) {
+    at::Tensor tensor = part.entry->load();
+    if (!part.entry->deltas.empty()) tensor = tensor.to(device);
+    for (const Delta& delta : part.entry->deltas) tensor = delta.merge(tensor);
+    tensor = part.of(tensor);
     const std::int64_t rows = tensor.size(0);
     whole.narrow(0, row, rows).copy_(tensor);
     row += rows;
@@ -188,41 +243,43 @@ at::Tensor StateDict::Checkpoint::stack(const std::vector<const Entry*>& parts,
   return whole;
 }
 
-at::Tensor StateDict::Checkpoint::packed(const std::vector<const Entry*>& parts,
+at::Tensor StateDict::Checkpoint::packed(const std::vector<Piece>& parts,
                                          const std::vector<std::int64_t>& shape, at::ScalarType dtype,
                                          const Packer& pack) const {
   std::vector<base::RoundedMatrix> rounded;
-  for (const Entry* part : parts) {
-    if (part->quantized == nullptr || !part->deltas.empty()) break;
-    auto matrix = part->quantized->as_rounded(placement.linears);
+  for (const Piece& part : parts) {
+    auto matrix = part.rounded(placement.linears);
     if (!matrix) break;
     rounded.push_back(*std::move(matrix));
   }
   at::Tensor packed = rounded.size() == parts.size() ? pack.rounded(rounded)
                                                      : pack.numbers(stack(parts, shape, dtype, at::kCPU));
   // The file's pages were read once, and would count as this process's memory from now on.
-  for (const Entry* part : parts) part->mapped().let_go(part->stored.begin, part->stored.size);
+  for (const Piece& part : parts)
+    part.entry->mapped().let_go(part.entry->stored.begin, part.entry->stored.size);
   return packed;
 }
 
-at::Tensor StateDict::Checkpoint::place(const std::vector<const Entry*>& parts,
-                                        const std::vector<std::int64_t>& shape, const Packer* pack) const {
-  const at::ScalarType dtype = dtype_of(*parts[0]);
+at::Tensor StateDict::Checkpoint::place(const std::vector<Piece>& parts,
+                                        const std::vector<std::int64_t>& shape, at::Device device,
+                                        const Packer* pack) const {
+  const at::ScalarType dtype = dtype_of(*parts[0].entry);
   const auto make = [&] {
-    return pack != nullptr ? packed(parts, shape, dtype, *pack)
-                           : stack(parts, shape, dtype, placement.device);
+    return pack != nullptr ? packed(parts, shape, dtype, *pack) : stack(parts, shape, dtype, device);
   };
   if (!placement.store) return make();
   base::Digester origin;
-  for (const Entry* part : parts) {
-    const base::Digest& file = part->mapped().identity();
-    origin.bytes(&file, sizeof(file)).number(static_cast<std::int64_t>(part->stored.begin));
-    origin.number(static_cast<std::int64_t>(part->stored.size));
-    if (part->quantized != nullptr) part->quantized->add_origin(origin);
-    for (const Delta& delta : part->deltas) delta.add_origin(origin);
+  for (const Piece& part : parts) {
+    const Entry& entry = *part.entry;
+    const base::Digest& file = entry.mapped().identity();
+    origin.bytes(&file, sizeof(file)).number(static_cast<std::int64_t>(entry.stored.begin));
+    origin.number(static_cast<std::int64_t>(entry.stored.size));
+    origin.number(part.dimension).number(part.begin).number(part.count);
+    if (entry.quantized != nullptr) entry.quantized->add_origin(origin);
+    for (const Delta& delta : entry.deltas) delta.add_origin(origin);
   }
   origin.number(static_cast<std::int64_t>(dtype));
-  origin.number(static_cast<std::int64_t>(placement.device.type())).number(placement.device.index());
+  origin.number(static_cast<std::int64_t>(device.type())).number(device.index());
   if (pack != nullptr) origin.number(static_cast<std::int64_t>(placement.linears));
   return placement.store->share(origin.finish(), make);
 }
@@ -418,11 +475,26 @@ StateDict StateDict::select(std::string_view prefix) const {
   return dict;
 }
 
+StateDict StateDict::slice(Slice slice) const {
+  StateDict dict = *this;
+  dict.slice_ = std::make_shared<const Slice>(std::move(slice));
+  return dict;
+}
+
+std::optional<std::size_t> StateDict::cut_dimension(std::string_view name) const {
+  if (slice_ == nullptr) return std::nullopt;
+  if (is_of(slice_->by_outputs, name)) return 0;
+  if (is_of(slice_->by_inputs, name) && name.ends_with(kWeight)) return 1;
+  return std::nullopt;
+}
+
 std::string StateDict::full(std::string_view name) const {
   return prefix_ + std::string(name);
 }
 
 const StateDict::Entry* StateDict::lookup(std::string_view name) const {
+  const bool is_first = slice_ == nullptr || slice_->index == 0;
+  if (!is_first && is_of(slice_->by_inputs, name) && !name.ends_with(kWeight)) return nullptr;
   const auto it = checkpoint_->entries.find(full(name));
   return it == checkpoint_->entries.end() ? nullptr : it->second.get();
 }
@@ -440,7 +512,10 @@ bool StateDict::has(std::string_view name) const {
 }
 
 std::vector<std::int64_t> StateDict::shape(std::string_view name) const {
-  return lookup_or_throw(name).shape;
+  std::vector<std::int64_t> shape = lookup_or_throw(name).shape;
+  if (const auto dimension = cut_dimension(name); dimension && *dimension < shape.size())
+    shape[*dimension] /= slice_->count;
+  return shape;
 }
 
 at::ScalarType StateDict::stored_dtype(std::string_view name) const {
@@ -450,20 +525,27 @@ at::ScalarType StateDict::stored_dtype(std::string_view name) const {
                                entry.mapped().name(), printable(full(name)), entry.dtype));
 }
 
-const StateDict::Entry& StateDict::expect(std::string_view name, at::IntArrayRef shape) const {
+StateDict::Piece StateDict::expect(std::string_view name, at::IntArrayRef shape) const {
   const Entry& entry = lookup_or_throw(name);
   static_cast<void>(stored_dtype(name));  // Throws for a dtype that no tensor has.
-  if (shape != at::IntArrayRef(entry.shape)) {
+  Piece piece{&entry};
+  std::vector<std::int64_t> whole = shape.vec();
+  if (const auto dimension = cut_dimension(name); dimension && *dimension < whole.size()) {
+    const std::int64_t count = whole[*dimension];
+    piece = {&entry, static_cast<std::int64_t>(*dimension), slice_->index * count, count};
+    whole[*dimension] *= slice_->count;
+  }
+  if (whole != entry.shape) {
     throw ModelError(fmt::format(
         "{} has tensor \"{}\" of shape {}, but its config.json calls for {}: config and "
         "weights do not belong together.",
-        entry.mapped().name(), printable(full(name)), shape_text(entry.shape), shape_text(shape)));
+        entry.mapped().name(), printable(full(name)), shape_text(entry.shape), shape_text(whole)));
   }
-  return entry;
+  return piece;
 }
 
 at::Tensor StateDict::get(std::string_view name, at::IntArrayRef shape) const {
-  return checkpoint_->read({&expect(name, shape)}, shape.vec());
+  return checkpoint_->read({expect(name, shape)}, shape.vec(), device());
 }
 
 std::optional<at::Tensor> StateDict::find(std::string_view name, at::IntArrayRef shape) const {
@@ -480,27 +562,34 @@ base::LinearFormat StateDict::linears() const {
 }
 
 at::Device StateDict::device() const {
-  return checkpoint_->placement.device;
+  return slice_ != nullptr ? slice_->device : checkpoint_->placement.device;
+}
+
+std::vector<at::Device> StateDict::devices() const {
+  const Placement& placement = checkpoint_->placement;
+  std::vector<at::Device> devices = {placement.device};
+  devices.insert(devices.end(), placement.further.begin(), placement.further.end());
+  return devices;
 }
 
 at::Tensor StateDict::stacked(const std::vector<std::string>& names,
                               const std::vector<std::vector<std::int64_t>>& shapes) const {
   const auto [parts, whole] = parts_of(names, shapes);
-  return checkpoint_->read(parts, whole);
+  return checkpoint_->read(parts, whole, device());
 }
 
 at::Tensor StateDict::packed(const std::vector<std::string>& names,
                              const std::vector<std::vector<std::int64_t>>& shapes, const Packer& pack) const {
   const auto [parts, whole] = parts_of(names, shapes);
-  return checkpoint_->read(parts, whole, &pack);
+  return checkpoint_->read(parts, whole, device(), &pack);
 }
 
-std::pair<std::vector<const StateDict::Entry*>, std::vector<std::int64_t>> StateDict::parts_of(
+std::pair<std::vector<StateDict::Piece>, std::vector<std::int64_t>> StateDict::parts_of(
     const std::vector<std::string>& names, const std::vector<std::vector<std::int64_t>>& shapes) const {
   if (names.empty() || names.size() != shapes.size()) {
     throw std::invalid_argument("StateDict::stacked() needs at least one name, and one shape for each.");
   }
-  std::vector<const Entry*> parts;
+  std::vector<Piece> parts;
   std::vector<std::int64_t> whole = shapes[0];
   for (std::size_t i = 0; i < names.size(); ++i) {
     const auto& shape = shapes[i];
@@ -509,11 +598,12 @@ std::pair<std::vector<const StateDict::Entry*>, std::vector<std::int64_t>> State
           "StateDict::stacked() needs shapes that differ only in their first dimension.");
     }
     if (i > 0) whole[0] += shape[0];
-    parts.push_back(&expect(names[i], shape));
-    if (!checkpoint_->placement.dtype && parts[i]->dtype != parts[0]->dtype) {
+    parts.push_back(expect(names[i], shape));
+    const std::string &first = parts[0].entry->dtype, &dtype = parts[i].entry->dtype;
+    if (!checkpoint_->placement.dtype && dtype != first) {
       throw ModelError(fmt::format("{} stores \"{}\" as {} but \"{}\" as {}: load it with one dtype for all.",
-                                   checkpoint_->name, printable(full(names[0])), parts[0]->dtype,
-                                   printable(full(names[i])), parts[i]->dtype));
+                                   checkpoint_->name, printable(full(names[0])), first,
+                                   printable(full(names[i])), dtype));
     }
   }
   return {std::move(parts), std::move(whole)};
@@ -565,12 +655,11 @@ TensorsToWrite StateDict::unrounded(const std::string& name, const Entry& entry)
   }
   const at::ScalarType dtype = checkpoint_->dtype_of(entry);
   return {{{name, stored_name(dtype), entry.shape}}, [checkpoint = checkpoint_, entry = &entry, dtype] {
-            return std::vector{checkpoint->stack({entry}, entry->shape, dtype, at::kCPU)};
+            return std::vector{Checkpoint::stack({{entry}}, entry->shape, dtype, at::kCPU)};
           }};
 }
 
 std::vector<TensorsToWrite> StateDict::rounded(const Round& round) const {
-  constexpr std::string_view kWeight = ".weight";
   std::vector<TensorsToWrite> out;
   visit([&](std::string_view below, const Entry& entry) {
     if (entry.is_part) return;
@@ -587,7 +676,7 @@ std::vector<TensorsToWrite> StateDict::rounded(const Round& round) const {
     name.resize(name.size() - kWeight.size());
     const auto make = [checkpoint = checkpoint_, entry = &entry, round] {
       const at::Tensor matrix =
-          checkpoint->stack({entry}, entry->shape, checkpoint->dtype_of(*entry), at::kCPU);
+          Checkpoint::stack({{entry}}, entry->shape, checkpoint->dtype_of(*entry), at::kCPU);
       base::RoundedMatrix made = round(matrix);
       entry->mapped().let_go(entry->stored.begin, entry->stored.size);
       return made;
@@ -616,8 +705,8 @@ std::uint64_t StateDict::identity() const {
   const std::lock_guard lock(checkpoint_->mutex);
   visit([&](std::string_view /*name*/, const Entry& entry) {
     const auto& taken = checkpoint_->taken;
-    for (auto it = taken.lower_bound({&entry, base::LinearFormat::kPlain});
-         it != taken.end() && it->first.first == &entry; ++it) {
+    for (auto it = taken.lower_bound({&entry, base::LinearFormat::kPlain, 0});
+         it != taken.end() && std::get<0>(it->first) == &entry; ++it) {
       tensors.push_back(it->second);
     }
   });

@@ -26,10 +26,20 @@ class WeightStore;
 // Where tensors go when they are taken out of a checkpoint.
 struct Placement {
   at::Device device = at::kCPU;
+  std::vector<at::Device> further = {};  // Devices that share decoder layers with it: StateDict::devices().
   std::optional<at::ScalarType> dtype = {};  // Unset: as stored. On the CPU a tensor as stored is not copied.
   std::shared_ptr<WeightStore> store = {};   // Shares identical tensors between models; may be null.
   // How linear layers keep their matrices, which they take out by packed() then.
   base::LinearFormat linears = base::LinearFormat::kPlain;
+};
+
+// What one of several devices has of the modules of a layer that is split over them: an equal share.
+struct Slice {
+  std::int64_t index = 0, count = 1;
+  at::Device device = at::kCPU;
+  // Last names of modules ("q_proj") whose outputs are shared out, and of those whose inputs are: what these compute is
+  // to be added up, so that the first device alone has their biases. Of other modules it has everything.
+  std::vector<std::string> by_outputs, by_inputs;
 };
 
 // What a family calls the tensors of its checkpoints.
@@ -55,6 +65,10 @@ class StateDict {
   static StateDict open(const base::Checkpoint& checkpoint, Placement placement, const Naming& naming = {});
 
   [[nodiscard]] StateDict select(std::string_view prefix) const;  // "model.layers.0."
+  // The same tensors, as one of several devices has them. What shape(), get(), find(), stacked() and packed() take and
+  // give is then its share, on its device; an adapter is merged before the cut. Throws ModelError, when they are taken
+  // out, for codes of few bits that the cut does not leave as they are.
+  [[nodiscard]] StateDict slice(Slice slice) const;
   [[nodiscard]] bool has(std::string_view name) const;
   [[nodiscard]] const std::string& prefix() const { return prefix_; }
   [[nodiscard]] std::vector<std::string> names() const;  // Below the prefix, prefix removed.
@@ -65,7 +79,8 @@ class StateDict {
   // The dtype in which it is taken out: the placement's, else the stored one.
   [[nodiscard]] at::ScalarType dtype(std::string_view name) const;
   [[nodiscard]] base::LinearFormat linears() const;
-  [[nodiscard]] at::Device device() const;  // The placement's.
+  [[nodiscard]] at::Device device() const;                // The placement's, or the slice's.
+  [[nodiscard]] std::vector<at::Device> devices() const;  // Those of the placement.
 
   // Takes a tensor out and marks it used. Throws ModelError naming tensor and file if it is absent, its shape
   // is not `shape`, or it is not F32, F16 or BF16.
@@ -114,19 +129,23 @@ class StateDict {
 
  private:
   struct Entry;
+  struct Piece;
   struct Checkpoint;
   [[nodiscard]] TensorsToWrite unrounded(const std::string& name, const Entry& entry) const;
   [[nodiscard]] std::string full(std::string_view name) const;
   [[nodiscard]] const Entry* lookup(std::string_view name) const;
   [[nodiscard]] const Entry& lookup_or_throw(std::string_view name) const;
-  [[nodiscard]] const Entry& expect(std::string_view name, at::IntArrayRef shape) const;
-  // The entries of tensors that are stacked, and their shape together.
-  [[nodiscard]] std::pair<std::vector<const Entry*>, std::vector<std::int64_t>> parts_of(
+  // The dimension of a tensor that the slice has a share of; nothing where it has all of it.
+  [[nodiscard]] std::optional<std::size_t> cut_dimension(std::string_view name) const;
+  [[nodiscard]] Piece expect(std::string_view name, at::IntArrayRef shape) const;
+  // The tensors that are stacked, and their shape together.
+  [[nodiscard]] std::pair<std::vector<Piece>, std::vector<std::int64_t>> parts_of(
       const std::vector<std::string>& names, const std::vector<std::vector<std::int64_t>>& shapes) const;
   template <typename Visit>
   void visit(const Visit& each) const;
   std::shared_ptr<Checkpoint> checkpoint_;
   std::string prefix_;
+  std::shared_ptr<const Slice> slice_;  // Null: everything.
 };
 
 }  // namespace tte::weights

@@ -92,6 +92,62 @@ TEST_F(RoundingTest, MatricesThatWerePackedAreRoundedAndOthersStay) {
   dict.check_all_used();
 }
 
+// Codes and scales of a slice are those of the file.
+TEST_F(RoundingTest, SlicesOfBytes) {
+  write();
+  const StateDict dict = StateDict::open(folder_.path(), placement());
+  const at::Tensor codes = numbered({3, 6}, 3, at::kBFloat16).to(at::kChar);
+  for (const std::int64_t i : {0, 1, 2}) {
+    Packed packed;
+    static_cast<void>(
+        dict.slice({i, 3, at::kCPU, {"q"}, {}}).packed({"q.weight"}, {{1, 6}}, packed.packer()));
+    static_cast<void>(
+        dict.slice({i, 3, at::kCPU, {}, {"q"}}).packed({"q.weight"}, {{3, 2}}, packed.packer()));
+    ASSERT_EQ(packed.rounded.size(), 2U);
+    EXPECT_TRUE(packed.rounded[0].at(0).codes.equal(codes.narrow(0, i, 1)));
+    EXPECT_TRUE(packed.rounded[0].at(0).scales.equal(at::full({1, 1}, 0.5F)));
+    EXPECT_TRUE(packed.rounded[1].at(0).codes.equal(codes.narrow(1, 2 * i, 2)));
+    EXPECT_TRUE(packed.rounded[1].at(0).scales.equal(at::full({3, 1}, 0.5F))) << "of all inputs";
+  }
+}
+
+TEST_F(RoundingTest, SlicesOfFourBitsEndBetweenTwoScales) {
+  constexpr std::int64_t kOutputs = 2, kInputs = 4 * base::kInt4Group;
+  const base::RoundedMatrix matrix = {
+      at::arange(kOutputs * kInputs / 2, at::kLong).remainder(251).to(at::kByte).view({kOutputs, -1}),
+      numbered({kOutputs, 4}, 1), at::arange(kOutputs * 16, at::kChar).view({kOutputs, 16})};
+  write_safetensors(folder_.path() / "model.safetensors",
+                    {rounded_tensors("o", {kOutputs, kInputs}, LinearFormat::kInt4, [&] { return matrix; })},
+                    rounding_metadata(LinearFormat::kInt4));
+  folder_.write("config.json", Json{{"quantization_config", rounding_config(LinearFormat::kInt4)}}.dump());
+  Placement four;
+  four.linears = LinearFormat::kInt4;
+  const StateDict dict = StateDict::open(folder_.path(), four);
+  const auto slice = [&](std::int64_t index, std::int64_t count, bool by_inputs) {
+    Packed packed;
+    const std::vector<std::string> all = {"o"}, none;
+    static_cast<void>(dict.slice({index, count, at::kCPU, by_inputs ? none : all, by_inputs ? all : none})
+                          .packed({"o.weight"},
+                                  {{kOutputs / (by_inputs ? 1 : count), kInputs / (by_inputs ? count : 1)}},
+                                  packed.packer()));
+    EXPECT_TRUE(packed.numbers.empty()) << "rounded again";
+    return packed.rounded.at(0).at(0);
+  };
+  for (const std::int64_t i : {0, 1}) {
+    const base::RoundedMatrix inputs = slice(i, 2, true), outputs = slice(i, 2, false);
+    EXPECT_TRUE(inputs.codes.equal(matrix.codes.narrow(1, i * kInputs / 4, kInputs / 4)));
+    EXPECT_TRUE(inputs.scales.equal(matrix.scales.narrow(1, 2 * i, 2)));
+    EXPECT_TRUE(inputs.factors.equal(matrix.factors.narrow(1, 8 * i, 8)));
+    EXPECT_TRUE(outputs.codes.equal(matrix.codes.narrow(0, i, 1)));
+    EXPECT_TRUE(outputs.scales.equal(matrix.scales.narrow(0, i, 1)));
+    EXPECT_TRUE(outputs.factors.equal(matrix.factors.narrow(0, i, 1)));
+  }
+  const std::string message = message_of<ModelError>([&] { (void)slice(0, 8, true); });
+  EXPECT_THAT(message,
+              ::testing::AllOf(HasSubstr("64 of its 512 inputs"), HasSubstr("lower tensor_parallel")));
+  EXPECT_LT(message.size(), 500U);
+}
+
 TEST_F(RoundingTest, InAnotherFormatItIsNumbers) {
   write();
   Placement other;

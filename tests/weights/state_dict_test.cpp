@@ -387,6 +387,56 @@ TEST_F(StateDictTest, IdentityIsThatOfMemory) {
   EXPECT_NE(apart.select("visual.").identity(), identity);
 }
 
+// As a layer of attention is split: q and k by outputs, o by inputs, and its norm by nothing.
+TEST_F(StateDictTest, SlicesHaveEqualSharesOfTheModulesThatAreNamed) {
+  const NamedTensors tensors = {{"a.q.weight", numbered({4, 6})},      {"a.q.bias", numbered({4}, 50)},
+                                {"a.k.weight", numbered({2, 6}, 100)}, {"a.o.weight", numbered({6, 4}, 200)},
+                                {"a.o.bias", numbered({6}, 300)},      {"a.norm.weight", numbered({3}, 400)}};
+  const auto store = std::make_shared<WeightStore>();
+  const StateDict whole = open(tensors, {.further = {at::kCPU}, .store = store});
+  EXPECT_EQ(whole.devices(), (std::vector<at::Device>{at::kCPU, at::kCPU}));
+  const auto slice = [&](std::int64_t index, std::int64_t count = 2) {
+    return whole.slice({index, count, at::kCPU, {"q", "k"}, {"o"}}).select("a.");
+  };
+  for (const std::int64_t i : {0, 1}) {
+    const StateDict own = slice(i);
+    const auto rows = [&](std::size_t tensor, std::int64_t count) {
+      return tensors[tensor].second.narrow(0, i * count, count);
+    };
+    EXPECT_EQ(own.shape("q.weight"), (std::vector<std::int64_t>{2, 6}));
+    EXPECT_EQ(own.shape("o.weight"), (std::vector<std::int64_t>{6, 2}));
+    EXPECT_TRUE(own.get("q.weight", {2, 6}).equal(rows(0, 2)));
+    EXPECT_TRUE(own.get("q.bias", {2}).equal(rows(1, 2)));
+    EXPECT_TRUE(
+        own.stacked({"q.weight", "k.weight"}, {{2, 6}, {1, 6}}).equal(at::cat({rows(0, 2), rows(2, 1)})));
+    const at::Tensor o = own.get("o.weight", {6, 2});
+    EXPECT_TRUE(o.equal(tensors[3].second.narrow(1, i * 2, 2)));
+    EXPECT_TRUE(o.is_contiguous());
+    EXPECT_EQ(own.has("o.bias"), i == 0);
+    EXPECT_EQ(own.find("o.bias", {6}).has_value(), i == 0) << "it is added once";
+    EXPECT_TRUE(own.get("norm.weight", {3}).equal(tensors[5].second));
+  }
+  EXPECT_NO_THROW(whole.check_all_used());
+  EXPECT_TRUE(is_inside(slice(1).get("q.weight", {2, 6}), whole.get("a.q.weight", {4, 6}))) << "of the file";
+  EXPECT_EQ(slice(1).get("o.weight", {6, 2}).const_data_ptr(),
+            slice(1).get("o.weight", {6, 2}).const_data_ptr());
+  EXPECT_THAT(message_of<ModelError>([&] {
+                (void)slice(0, 3).get("q.weight", {1, 6});
+              }),
+              AllOf(HasSubstr("of shape [4, 6]"), HasSubstr("calls for [3, 6]")));
+}
+
+TEST_F(StateDictTest, SlicesArePackedApart) {
+  const StateDict whole = open({{"o.weight", numbered({2, 6})}}, {.store = std::make_shared<WeightStore>(),
+                                                                  .linears = base::LinearFormat::kInt8});
+  const StateDict::Packer pack = {[](const at::Tensor& matrix) { return matrix.clone(); }, nullptr};
+  std::vector<at::Tensor> packed;
+  for (const std::int64_t i : {0, 1, 2}) {
+    packed.push_back(whole.slice({i, 3, at::kCPU, {}, {"o"}}).packed({"o.weight"}, {{2, 2}}, pack));
+    EXPECT_TRUE(packed.back().equal(numbered({2, 6}).narrow(1, 2 * i, 2)));
+  }
+}
+
 TEST_F(StateDictTest, WhatIsPackedIsKeptOnceForAllModels) {
   const auto file =
       folder_.write("model.safetensors", safetensors({{"a", numbered({2, 3})}, {"b", numbered({4, 3}, 9)}}));
