@@ -244,6 +244,23 @@ at::Tensor gated_delta_rule(const DeltaInputs& in, at::Tensor& memory,
   return table_of(in.v).gated_delta_rule(in, memory, cu_seqlens, slots);
 }
 
+std::vector<at::Tensor> broadcast(const at::Tensor& x, const std::vector<at::Device>& devices) {
+  check_type("broadcast", x);
+  TORCH_CHECK(!devices.empty() && devices.front() == x.device(), "broadcast: x is on ", x.device(),
+              ", which must be the first device");
+  return table_of(x).broadcast(x, devices);
+}
+
+at::Tensor reduce_sum(const std::vector<at::Tensor>& parts) {
+  TORCH_CHECK(!parts.empty(), "reduce_sum: nothing to add");
+  check_type("reduce_sum", parts.front());
+  for (const at::Tensor& part : parts)
+    TORCH_CHECK(part.sizes() == parts.front().sizes() && part.scalar_type() == parts.front().scalar_type(),
+                "reduce_sum: ", part.scalar_type(), " ", part.sizes(), " and ", parts.front().scalar_type(),
+                " ", parts.front().sizes(), " differ");
+  return table_of(parts.front()).reduce_sum(parts);
+}
+
 std::int64_t cache_block_size(at::Device device) {
   return table_of(device).cache_block_size;
 }

@@ -17,6 +17,8 @@ decltype(kernels::store_kv) store_kv;
 decltype(kernels::paged_attention) paged_attention;
 decltype(kernels::causal_conv_silu) causal_conv_silu;
 decltype(kernels::gated_delta_rule) gated_delta_rule;
+decltype(kernels::broadcast) broadcast;
+decltype(kernels::reduce_sum) reduce_sum;
 PackRounded pack_rounded;
 decltype(kernels::packed_weight) packed_weight;
 
@@ -37,6 +39,8 @@ inline constexpr KernelTable kTable{
     .record = kRecord,
     .causal_conv_silu = causal_conv_silu,
     .gated_delta_rule = gated_delta_rule,
+    .broadcast = broadcast,
+    .reduce_sum = reduce_sum,
     .pack_matrix = kPackMatrix,
     .pack_rounded = pack_rounded,
     .packed_weight = packed_weight,

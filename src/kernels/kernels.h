@@ -120,6 +120,12 @@ at::Tensor gated_delta_rule(const DeltaInputs& inputs, at::Tensor& memory,
                             const std::vector<std::int32_t>& cu_seqlens,
                             const std::vector<std::int64_t>& slots);
 
+// What devices that share a layer send each other. x on each of `devices`, of which its own is the first: to be read
+// only. And the sum of tensors of one size and type, each on another device, on that of the first; the CPU, which may
+// have several, adds in float32 and rounds once, and GPUs round each sum of two.
+std::vector<at::Tensor> broadcast(const at::Tensor& x, const std::vector<at::Device>& devices);
+at::Tensor reduce_sum(const std::vector<at::Tensor>& parts);
+
 // Tokens per cache block that paged_attention wants on this device.
 std::int64_t cache_block_size(at::Device device);
 

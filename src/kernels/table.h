@@ -36,6 +36,8 @@ struct KernelTable {
   decltype(kernels::record)* record;                              // and this is null, too.
   decltype(kernels::causal_conv_silu)* causal_conv_silu;
   decltype(kernels::gated_delta_rule)* gated_delta_rule;
+  decltype(kernels::broadcast)* broadcast;
+  decltype(kernels::reduce_sum)* reduce_sum;
   PackMatrix* pack_matrix;  // Null: a matrix is rounded first.
   PackRounded* pack_rounded;
   decltype(kernels::packed_weight)* packed_weight;
@@ -57,6 +59,6 @@ const KernelTable* loaded_cuda_kernels();
 // library was built for another layout of KernelTable.
 using CudaTableFunction = const KernelTable* (*)(int version);
 inline constexpr const char* kCudaTableSymbol = "tte_cuda_kernel_table";
-inline constexpr int kCudaTableVersion = 5;
+inline constexpr int kCudaTableVersion = 6;
 
 }  // namespace tte::kernels

@@ -155,6 +155,29 @@ TEST_P(ElementwiseTest, RopeRotatesViewsInPlace) {
   }
 }
 
+TEST_P(ElementwiseTest, PartsAreAddedInFloat32) {
+  const auto type = GetParam();
+  const std::vector<at::Device> devices(4, at::kCPU);
+  const at::Tensor x = random({3, 5}, type, 1);
+  const std::vector<at::Tensor> everywhere = kernels::broadcast(x, devices);
+  ASSERT_EQ(everywhere.size(), 4U);
+  for (const at::Tensor& there : everywhere) EXPECT_TRUE(there.equal(x));
+  std::vector<at::Tensor> parts;
+  at::Tensor sum = at::zeros({3, 5}, at::kDouble);
+  for (const std::uint64_t seed : {2, 3, 4, 5}) {
+    parts.push_back(random({3, 5}, type, seed));
+    sum += parts.back().to(at::kDouble);
+  }
+  const at::Tensor first = parts.front().clone();
+  EXPECT_EQ(difference(kernels::reduce_sum(parts), sum, 1.01 * rounding(type) + 4.0 * rounding(at::kFloat)),
+            "");
+  EXPECT_TRUE(parts.front().equal(first)) << "what is added stays as it is";
+  EXPECT_TRUE(kernels::reduce_sum({first}).equal(first));
+  EXPECT_EQ(kernels::reduce_sum({x.narrow(0, 0, 0), x.narrow(0, 0, 0)}).size(0), 0);
+  EXPECT_THROW((void)kernels::reduce_sum({x, x.narrow(1, 0, 4)}), c10::Error);
+  EXPECT_THROW((void)kernels::broadcast(x, {at::Device(at::kCUDA, 0)}), c10::Error);
+}
+
 INSTANTIATE_TEST_SUITE_P(Types, ElementwiseTest, testing::Values(at::kFloat, at::kBFloat16, at::kHalf),
                          [](const auto& info) { return std::string(c10::toString(info.param)); });
 

@@ -146,4 +146,14 @@ void rope(at::Tensor& x, const at::Tensor& cos_tensor, const at::Tensor& sin_ten
   });
 }
 
+std::vector<at::Tensor> broadcast(const at::Tensor& x, const std::vector<at::Device>& devices) {
+  return std::vector(devices.size(), x);
+}
+
+at::Tensor reduce_sum(const std::vector<at::Tensor>& parts) {
+  at::Tensor sum = parts.front().to(at::kFloat, /*non_blocking=*/false, /*copy=*/true);
+  for (std::size_t i = 1; i < parts.size(); ++i) sum.add_(parts[i]);
+  return sum.to(parts.front().scalar_type());
+}
+
 }  // namespace tte::kernels::cpu

@@ -135,7 +135,7 @@ at::Tensor on_device(const std::vector<std::int32_t>& values, at::Device device)
     std::vector<std::int32_t> values;
     at::Tensor tensor;
   };
-  thread_local std::array<Entry, 8> entries;
+  thread_local std::array<Entry, 32> entries;  // A few for each of the devices that share a layer.
   thread_local std::size_t next = 0;
   for (const Entry& entry : entries) {
     if (entry.tensor.defined() && entry.tensor.device() == device && entry.values == values)
