@@ -294,6 +294,7 @@ std::shared_ptr<const Model> assemble(const base::Checkpoint& checkpoint_in, con
   std::optional<HeadConfig> config;
   if (is_head(checkpoint_in.folder())) config = read_head(checkpoint_in.folder());
   if (config) check_fits(*config, parts);
+  LanguageModel::check_splits(parts.text, 1 + options.placement.further.size(), parts.file);
   parts.text.bidirectional_layers = bidirectional_layers(options.bidirectional, parts, config);
   // A head changes no tensor of its base.
   const base::Checkpoint checkpoint = config ? base::Checkpoint(checkpoint_in.base()) : checkpoint_in;

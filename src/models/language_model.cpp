@@ -3,12 +3,14 @@
 #include <ATen/ATen.h>
 #include <fmt/core.h>
 
+#include <numeric>
 #include <utility>
 
 #include "kernels/kernels.h"
 #include "kernels/tensors.h"
 #include "nn/attention.h"
 #include "nn/linear.h"
+#include "nn/tensor_parallel.h"
 #include "tte/error.h"
 
 namespace tte::models {
@@ -21,7 +23,10 @@ constexpr const char* kHead = "lm_head.weight";
 constexpr std::int64_t kSelectBelow = 2;  // rows / wanted rows
 
 nn::Selection select(const nn::Step& step, const std::vector<std::int64_t>& rows, const at::Tensor& index) {
-  return {index, {step.rope.select(index), nn::select_rows(step.batch, rows), step.caches, {}, {}}};
+  nn::Selection selection{index, {step.rope.select(index), nn::select_rows(step.batch, rows), step.caches}};
+  for (const nn::Step& further : step.further)
+    selection.further.push_back(select(further, rows, kernels::upload(index, further.rope.cos.device())));
+  return selection;
 }
 
 std::vector<std::int64_t> tokens_of(std::span<const Segment> segments) {
@@ -66,10 +71,21 @@ nn::AttentionShape attention_shape(const TextConfig& config, std::int64_t layer)
   return shape;
 }
 
+std::unique_ptr<const nn::Mixer> make_attention(const TextConfig& config, std::int64_t layer,
+                                                const weights::StateDict& weights, std::int64_t cache) {
+  const nn::AttentionShape shape = attention_shape(config, layer);
+  if (weights.devices().size() > 1)
+    return std::make_unique<nn::TensorParallelAttention>(weights, shape, cache);
+  return std::make_unique<nn::Attention>(weights, shape, cache);
+}
+
 std::unique_ptr<const nn::FeedForward> make_mlp(const TextConfig& config, std::int64_t layer,
                                                 const weights::StateDict& weights) {
+  const std::int64_t hidden = config.hidden_size, intermediate = config.intermediate_size;
   if (config.has_experts(layer)) return std::make_unique<nn::Experts>(weights, config.experts);
-  return std::make_unique<nn::GatedMlp>(weights, config.hidden_size, config.intermediate_size);
+  if (weights.devices().size() > 1)
+    return std::make_unique<nn::TensorParallelMlp>(weights, hidden, intermediate);
+  return std::make_unique<nn::GatedMlp>(weights, hidden, intermediate);
 }
 
 TextConfig without(TextConfig config, const std::optional<Ending>& ending) {
@@ -129,14 +145,13 @@ LanguageModel::LanguageModel(const TextConfig& config, const weights::StateDict&
     if (config.is_delta(i)) {
       mixer = std::make_unique<nn::GatedDeltaNet>(layer.select("linear_attn."), config.delta, deltas++);
     } else {
-      mixer = std::make_unique<nn::Attention>(layer.select("self_attn."), attention_shape(config, i),
-                                              attentions++);
+      mixer = make_attention(config, i, layer.select("self_attn."), attentions++);
     }
     layers_.emplace_back(layer, std::move(mixer), make_mlp(config, i, layer.select("mlp.")),
                          config.hidden_size, norm_options(config));
   }
   const nn::KvShape kv = {attentions, config.kv_heads, config.head_dim, embedding_.scalar_type(),
-                          embedding_.device()};
+                          weights.devices()};
   if (deltas > 0) {
     hybrid_ = nn::HybridPool::create(kv, slot_shape(config.delta, deltas), state_bytes);
     pool_ = hybrid_->kv();
@@ -144,13 +159,30 @@ LanguageModel::LanguageModel(const TextConfig& config, const weights::StateDict&
     pool_ = nn::KvPool::create(kv, state_bytes);
   }
   if (!hybrid_ && config.expert_layers.empty() && config.bidirectional_layers.empty() &&
-      kernels::reads_device_lengths(kv.device, kv.dtype, kv.head_dim))
+      kv.devices.size() == 1 && kernels::reads_device_lengths(kv.device(), kv.dtype, kv.head_dim))
     fixed_ = std::make_unique<nn::FixedSteps>(pool_, cuda_graphs);
 }
 
 std::optional<std::pair<std::string, std::string>> LanguageModel::tied_tensors(const TextConfig& config) {
   if (!config.tied) return std::nullopt;
   return std::pair(kEmbedding, kHead);
+}
+
+void LanguageModel::check_splits(const TextConfig& config, std::size_t devices, const std::string& file) {
+  const auto parts = static_cast<std::int64_t>(devices);
+  if (parts == 1) return;
+  if (!config.delta_layers.empty() || !config.expert_layers.empty()) {
+    throw ModelError(
+        fmt::format("The model of {} has {}, which are not split over devices in this version: leave "
+                    "tensor_parallel out.",
+                    file, config.delta_layers.empty() ? "mixtures of experts" : "recurrent layers"));
+  }
+  const std::int64_t most = std::gcd(std::gcd(config.heads, config.kv_heads), config.intermediate_size);
+  if (most % parts == 0) return;
+  throw ModelError(fmt::format(
+      "tensor_parallel is {}, but the model of {} has {} heads, {} heads of keys and values and an "
+      "intermediate size of {}: give a divisor of all of them, whose greatest is {}.",
+      parts, file, config.heads, config.kv_heads, config.intermediate_size, most));
 }
 
 at::ScalarType LanguageModel::stored_dtype(const weights::StateDict& weights) {
@@ -237,6 +269,7 @@ LanguageModel::Prepared LanguageModel::prepare(const RaggedBatch& batch, const S
               {},
               states.slots};
   if (hybrid_) out.step.recurrent = hybrid_->caches();
+  out.step.further = nn::further_steps(out.step, *pool_);
   if (batch.visual_rows.defined() && batch.visual_rows.numel() > 0) {
     out.visual_rows = kernels::upload(batch.visual_rows, device);
     out.visual_features = batch.visual_features.to(device, dtype);

@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -80,6 +81,7 @@ class LanguageModel {
  public:
   // `weights` has "model." and "lm_head.". `deepstack`: after how many layers visual features are added to the
   // hidden states; visual features then have 1 + deepstack times hidden_size columns. `cuda_graphs` as ModelOptions'.
+  // Layers are split over weights.devices(), where check_splits() lets them be.
   LanguageModel(const TextConfig& config, const weights::StateDict& weights, std::int64_t state_bytes,
                 std::int64_t deepstack = 0, const std::optional<Ending>& ending = std::nullopt,
                 bool cuda_graphs = false);
@@ -87,6 +89,9 @@ class LanguageModel {
   // The embedding's name and the head's, where config.json says that they are one tensor.
   [[nodiscard]] static std::optional<std::pair<std::string, std::string>> tied_tensors(
       const TextConfig& config);
+
+  // Throws ModelError for a model, that of the config.json `file`, whose layers so many devices cannot share.
+  static void check_splits(const TextConfig& config, std::size_t devices, const std::string& file);
 
   // The type of the embedding in a checkpoint.
   [[nodiscard]] static at::ScalarType stored_dtype(const weights::StateDict& weights);

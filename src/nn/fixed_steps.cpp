@@ -68,7 +68,7 @@ FixedSteps::Steps& FixedSteps::steps_of(std::int64_t rows, std::int64_t blocks) 
   if (steps.blocks >= blocks) return steps;
   steps = {};
   steps.blocks = blocks;
-  const at::Device device = pool_->shape().device;
+  const at::Device device = pool_->shape().device();
   steps.memory = at::empty({Parts::size(rows, blocks)}, at::TensorOptions(at::kLong).device(device));
   const Parts parts(steps.memory, rows, blocks);
   steps.inputs.ids = parts.ids;
@@ -88,7 +88,7 @@ FixedSteps::Steps& FixedSteps::steps_of(std::int64_t rows, std::int64_t blocks) 
 void FixedSteps::fill(const Steps& steps, const at::Tensor& ids, const at::Tensor& positions,
                       std::span<KvState* const> states, std::span<const std::int64_t> tokens) const {
   const std::int64_t rows = steps.inputs.ids.numel(), count = ids.numel();
-  const at::Tensor memory = kernels::host_tensor(steps.memory.sizes(), pool_->shape().device);
+  const at::Tensor memory = kernels::host_tensor(steps.memory.sizes(), pool_->shape().device());
   const Parts parts(memory.zero_(), rows, steps.blocks);
   parts.ids.narrow(0, 0, count).copy_(ids);
   parts.positions.narrow(1, 0, count).copy_(positions);
@@ -125,7 +125,7 @@ void FixedSteps::replay(Steps& steps, const Work& work) {
       if (other.recording) sharing = other.recording.get();
     }
     steps.recording = kernels::record(
-        pool_->shape().device, [&] { steps.result = work(steps.inputs); }, sharing);
+        pool_->shape().device(), [&] { steps.result = work(steps.inputs); }, sharing);
     steps.addresses = std::move(addresses);
   }
   steps.recording->replay();

@@ -18,9 +18,9 @@ std::int64_t SlotShape::bytes(at::ScalarType dtype) const {
 std::shared_ptr<HybridPool> HybridPool::create(const KvShape& kv, const SlotShape& slot, std::int64_t bytes) {
   const std::int64_t slot_bytes = slot.bytes(kv.dtype);
   // On the CPU what is not written costs nothing, so both may have all of it.
-  const std::int64_t share = kv.device.is_cpu() ? bytes : bytes / 2;
+  const std::int64_t share = kv.device().is_cpu() ? bytes : bytes / 2;
   const std::int64_t slots = share / slot_bytes;
-  const std::int64_t block = kernels::cache_block_size(kv.device) * kv.bytes_per_token();
+  const std::int64_t block = kernels::cache_block_size(kv.device()) * kv.bytes_per_token();
   if (slots < 1 || share < block || slot_bytes + block > bytes) {
     throw DeviceError(
         fmt::format("{} bytes for sequence states do not hold one sequence, which takes {} bytes: raise "
@@ -31,7 +31,7 @@ std::shared_ptr<HybridPool> HybridPool::create(const KvShape& kv, const SlotShap
   try {
     return std::shared_ptr<HybridPool>(new HybridPool(std::move(blocks), slot, slot_bytes, slots, bytes));
   } catch (const c10::Error&) {
-    throw OutOfMemoryError(fmt::format("{} cannot give {} bytes for sequence states: {}.", kv.device.str(),
+    throw OutOfMemoryError(fmt::format("{} cannot give {} bytes for sequence states: {}.", kv.device().str(),
                                        bytes, kFewerStates));
   }
 }
@@ -39,7 +39,7 @@ std::shared_ptr<HybridPool> HybridPool::create(const KvShape& kv, const SlotShap
 HybridPool::HybridPool(std::shared_ptr<KvPool> kv, const SlotShape& slot, std::int64_t slot_bytes,
                        std::int64_t slots, std::int64_t capacity)
     : kv_(std::move(kv)), slot_bytes_(slot_bytes), slots_(slots), capacity_(capacity) {
-  const auto options = at::TensorOptions(kv_->shape().device);
+  const auto options = at::TensorOptions(kv_->shape().device());
   for (std::int64_t i = 0; i < slot.layers; ++i) {
     layers_.push_back(
         {at::empty({slots, slot.kept, slot.channels}, options.dtype(kv_->shape().dtype)),

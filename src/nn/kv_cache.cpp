@@ -22,11 +22,13 @@ std::int64_t blocks_for(std::int64_t tokens, std::int64_t block_size) {
 }  // namespace
 
 std::int64_t KvShape::bytes_per_token() const {
-  return 2 * layers * kv_heads * head_dim * static_cast<std::int64_t>(c10::elementSize(dtype));
+  const std::int64_t here = std::ranges::count(devices, device());
+  return 2 * layers * (kv_heads / std::ssize(devices) * here) * head_dim *
+         static_cast<std::int64_t>(c10::elementSize(dtype));
 }
 
 std::shared_ptr<KvPool> KvPool::create(const KvShape& shape, std::int64_t bytes) {
-  const std::int64_t block_size = kernels::cache_block_size(shape.device);
+  const std::int64_t block_size = kernels::cache_block_size(shape.device());
   const std::int64_t block_bytes = block_size * shape.bytes_per_token();
   const std::int64_t blocks =
       std::min<std::int64_t>(bytes / block_bytes, std::numeric_limits<std::int32_t>::max());
@@ -36,22 +38,26 @@ std::shared_ptr<KvPool> KvPool::create(const KvShape& shape, std::int64_t bytes)
                     "raise the backend's state_bytes.",
                     bytes, block_size, block_bytes));
   }
-  try {
-    return std::shared_ptr<KvPool>(new KvPool(shape, blocks, block_size));
-  } catch (const c10::Error&) {
-    throw OutOfMemoryError(fmt::format("{} cannot give {} bytes for sequence states: {}.", shape.device.str(),
-                                       blocks * block_bytes, kFewerStates));
-  }
+  return std::shared_ptr<KvPool>(new KvPool(shape, blocks, block_size));
 }
 
 KvPool::KvPool(const KvShape& shape, std::int64_t blocks, std::int64_t block_size)
     : shape_(shape), block_size_(block_size) {
-  const auto options = at::TensorOptions(shape.dtype).device(shape.device);
-  const bool scratch = kernels::reads_device_lengths(shape.device, shape.dtype, shape.head_dim);
-  const auto tensor = [&] {
-    return at::empty({blocks + (scratch ? 1 : 0), block_size, shape.kv_heads, shape.head_dim}, options);
-  };
-  for (std::int64_t i = 0; i < shape.layers; ++i) layers_.push_back({tensor(), tensor()});
+  const bool scratch = kernels::reads_device_lengths(shape.device(), shape.dtype, shape.head_dim);
+  const std::int64_t heads = shape.kv_heads / std::ssize(shape.devices);
+  for (const at::Device device : shape.devices) {
+    const auto tensor = [&] {
+      return at::empty({blocks + (scratch ? 1 : 0), block_size, heads, shape.head_dim},
+                       at::TensorOptions(shape.dtype).device(device));
+    };
+    auto& layers = parts_.emplace_back();
+    try {
+      for (std::int64_t i = 0; i < shape.layers; ++i) layers.push_back({tensor(), tensor()});
+    } catch (const c10::Error&) {
+      throw OutOfMemoryError(fmt::format("{} cannot give {} bytes for sequence states: {}.", device.str(),
+                                         blocks * block_size * shape.bytes_per_token(), kFewerStates));
+    }
+  }
   references_.assign(static_cast<std::size_t>(blocks), 0);
   free_.reserve(static_cast<std::size_t>(blocks));
   for (std::int64_t block = blocks - 1; block >= 0; --block)
@@ -83,13 +89,13 @@ void KvPool::keep_hidden(std::int64_t layer, std::int64_t width) {
   const std::int64_t retired = retired_;
   const std::int64_t numbered = retire(std::min((blocks * row + all - 1) / all, blocks - 1));
   try {
-    const auto options = at::TensorOptions(shape_.dtype).device(shape_.device);
+    const auto options = at::TensorOptions(shape_.dtype).device(shape_.device());
     kept_.push_back({layer, at::empty({numbered, block_size_, width}, options)});
   } catch (const c10::Error&) {
     free_ = free;
     retired_ = retired;
     throw OutOfMemoryError(fmt::format("{} cannot give {} bytes for the hidden states that a head reads: {}.",
-                                       shape_.device.str(), numbered * block_size_ * row, kFewerStates));
+                                       shape_.device().str(), numbered * block_size_ * row, kFewerStates));
   }
 }
 
@@ -165,14 +171,17 @@ void KvPool::release(std::span<const std::int32_t> blocks) {
 }
 
 void KvPool::copy_block(std::int32_t from, std::int32_t to, std::int64_t tokens) {
-  for (const kernels::PagedCache& layer : layers_) {
-    for (const at::Tensor& tensor : {layer.keys, layer.values}) {
-      tensor.select(0, to).narrow(0, 0, tokens).copy_(tensor.select(0, from).narrow(0, 0, tokens));
+  const auto copy = [&](const at::Tensor& blocks) {
+    blocks.select(0, to).narrow(0, 0, tokens).copy_(blocks.select(0, from).narrow(0, 0, tokens));
+  };
+  for (const auto& layers : parts_) {
+    for (const kernels::PagedCache& layer : layers) {
+      copy(layer.keys);
+      copy(layer.values);
     }
   }
   const std::lock_guard lock(mutex_);
-  for (const Kept& kept : kept_)
-    kept.rows.select(0, to).narrow(0, 0, tokens).copy_(kept.rows.select(0, from).narrow(0, 0, tokens));
+  for (const Kept& kept : kept_) copy(kept.rows);
 }
 
 KvState::~KvState() {
@@ -290,8 +299,8 @@ kernels::PagedBatch page(std::span<KvState* const> states, std::span<const std::
     std::ranges::copy(states[i]->first_blocks(end), row);
     for (std::int64_t p = begin; p < end; ++p) *slot++ = states[i]->slot(p);
   }
-  batch.block_table = kernels::upload(table, pool.shape().device);
-  batch.slots = kernels::upload(slots, pool.shape().device);
+  batch.block_table = kernels::upload(table, pool.shape().device());
+  batch.slots = kernels::upload(slots, pool.shape().device());
   return batch;
 }
 

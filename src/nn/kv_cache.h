@@ -19,24 +19,27 @@ struct KvShape {
   std::int64_t kv_heads = 0;
   std::int64_t head_dim = 0;
   at::ScalarType dtype = at::kFloat;
-  at::Device device = at::kCPU;
+  // Each has as many of the heads. GPUs are there once; a CPU may be all of them.
+  std::vector<at::Device> devices = {at::kCPU};
 
-  [[nodiscard]] std::int64_t bytes_per_token() const;
+  // The first, which has all that is not divided.
+  [[nodiscard]] at::Device device() const { return devices.front(); }
+  [[nodiscard]] std::int64_t bytes_per_token() const;  // On that.
 };
 
 class KvState;
 
-// The blocks of one model. Address space for the whole budget is taken at once; on the CPU a page of it costs
-// memory only once it is written, and blocks that were used last are handed out first, so that few pages ever
-// are. Thread-safe. States keep their pool alive.
+// The blocks of one model. Each is there on every device of the model, for the heads that are. Address space for the
+// whole budget is taken at once; on the CPU a page of it costs memory only once it is written, and blocks that were
+// used last are handed out first, so that few pages ever are. Thread-safe. States keep their pool alive.
 class KvPool : public std::enable_shared_from_this<KvPool> {
  public:
-  // Throws DeviceError when `bytes` does not hold a single block, and OutOfMemoryError when the device has too few.
+  // Throws DeviceError when `bytes` of a device do not hold a single block, and OutOfMemoryError when it has too few.
   static std::shared_ptr<KvPool> create(const KvShape& shape, std::int64_t bytes);
 
   [[nodiscard]] const KvShape& shape() const { return shape_; }
   [[nodiscard]] std::int64_t block_size() const { return block_size_; }
-  // Bytes of all blocks, and of those that a sequence of `tokens` tokens takes.
+  // Bytes of all blocks on a device, and of those that a sequence of `tokens` tokens takes.
   [[nodiscard]] std::int64_t capacity() const;
   [[nodiscard]] std::int64_t bytes(std::int64_t tokens) const;
   [[nodiscard]] std::int64_t free_blocks() const;
@@ -44,8 +47,8 @@ class KvPool : public std::enable_shared_from_this<KvPool> {
   // An empty state with room for `reserve` tokens; null when there is no room now.
   [[nodiscard]] std::unique_ptr<KvState> start(std::int64_t reserve);
 
-  // The tensors of every layer. Written by store_kv, and by forks.
-  [[nodiscard]] std::span<kernels::PagedCache> caches() { return layers_; }
+  // The tensors of every layer on one of the devices. Written by store_kv, and by forks.
+  [[nodiscard]] std::span<kernels::PagedCache> caches(std::size_t device = 0) { return parts_[device]; }
   // A block that no sequence ever has, for rows that nobody reads: beside the budget, and only on devices whose
   // attention reads_device_lengths().
   [[nodiscard]] std::int32_t scratch_block() const { return static_cast<std::int32_t>(references_.size()); }
@@ -80,7 +83,7 @@ class KvPool : public std::enable_shared_from_this<KvPool> {
 
   KvShape shape_;
   std::int64_t block_size_;
-  std::vector<kernels::PagedCache> layers_;
+  std::vector<std::vector<kernels::PagedCache>> parts_;  // Of each device, and there of each layer.
   mutable std::mutex mutex_;
   std::vector<Kept> kept_;
   std::vector<std::int32_t> free_;        // A stack: the top is handed out next.

@@ -89,6 +89,26 @@ TEST_P(DecoderTest, GivesTheLogitsOfTheCpu) {
   EXPECT_LT(most, tolerance(dtype).most);  // Not where one is not a number.
 }
 
+class TensorParallelTest : public ::testing::TestWithParam<at::ScalarType> {};
+
+TEST_P(TensorParallelTest, GivesTheLogitsOfTheCpu) {
+  kernels::load_cuda();
+  const std::vector<at::Device> further = further_devices();
+  if (further.empty()) GTEST_SKIP() << "there is one GPU";
+  const at::Tensor& expected = expected_logits(DecoderKind::kAttention, LinearFormat::kPlain);
+  const TempDir folder;
+  const auto file = folder.path() / "model.safetensors";
+  write_decoder(file, DecoderKind::kAttention, kSmall);
+  const at::Tensor actual = logits_of(load_small(file, DecoderKind::kAttention, cuda_device(), GetParam(),
+                                                 LinearFormat::kPlain, /*cuda_graphs=*/false, further));
+  const at::Tensor off = (actual - expected).abs();
+  EXPECT_LT(off.mean().item<double>(), tolerance(GetParam()).mean);
+  EXPECT_LT(off.max().item<double>(), tolerance(GetParam()).most);
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, TensorParallelTest, ::testing::Values(at::kFloat, at::kBFloat16, at::kHalf),
+                         [](const auto& info) { return c10::toString(info.param); });
+
 // What `tte quantize` writes of a decoder.
 std::filesystem::path write_rounded(const TempDir& folder, DecoderKind kind, LinearFormat format) {
   const auto plain = folder.path() / "plain.safetensors", made = folder.path() / "model.safetensors";

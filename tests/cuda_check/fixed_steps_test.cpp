@@ -90,7 +90,7 @@ class AttentionSteps : public ::testing::Test {
 
   static void SetUpTestSuite() { kernels::load_cuda(); }
   void SetUp() override {
-    pool_ = nn::KvPool::create({1, kKvHeads, kHeadDim, at::kBFloat16, cuda_device()}, 8 << 20);
+    pool_ = nn::KvPool::create({1, kKvHeads, kHeadDim, at::kBFloat16, {cuda_device()}}, 8 << 20);
     for (const at::Tensor& tensor : tensors()) tensor.fill_(-1);
     table_ = kernels::reference::random({kVocabulary, kHeads + 2 * kKvHeads, kHeadDim}, at::kBFloat16, 1)
                  .to(cuda_device());
@@ -242,7 +242,7 @@ TEST_F(AttentionSteps, SizesAreFew) {
 
 TEST(KvPoolTest, TheScratchBlockIsBesideTheBudget) {
   kernels::load_cuda();
-  const auto pool = nn::KvPool::create({1, 2, 32, at::kBFloat16, cuda_device()}, 8 << 20);
+  const auto pool = nn::KvPool::create({1, 2, 32, at::kBFloat16, {cuda_device()}}, 8 << 20);
   EXPECT_EQ(pool->capacity(), 8 << 20);
   const auto all = pool->start(pool->free_blocks() * pool->block_size());
   ASSERT_NE(all, nullptr);

@@ -22,9 +22,11 @@ inline constexpr std::int64_t kLongestPrompt = kIsShim ? 21 : 700;
 
 inline models::LanguageModel load_small(const std::filesystem::path& file, DecoderKind kind,
                                         at::Device device, at::ScalarType dtype, base::LinearFormat format,
-                                        bool cuda_graphs = false) {
+                                        bool cuda_graphs = false,
+                                        const std::vector<at::Device>& further = {}) {
   weights::Placement placement;
   placement.device = device;
+  placement.further = further;
   placement.dtype = dtype;
   placement.linears = format;
   return {decoder_config(kind, kSmall),

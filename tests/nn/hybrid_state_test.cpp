@@ -16,7 +16,7 @@ namespace {
 using ::testing::HasSubstr;
 using testing::message_of;
 
-const KvShape kKv{/*layers=*/1, /*kv_heads=*/1, /*head_dim=*/4, at::kBFloat16, at::kCPU};
+const KvShape kKv{/*layers=*/1, /*kv_heads=*/1, /*head_dim=*/4, at::kBFloat16};
 const SlotShape kSlot{/*layers=*/2, /*kept=*/3,    /*channels=*/5,
                       /*heads=*/2,  /*key_dim=*/4, /*value_dim=*/6};
 

@@ -19,7 +19,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using testing::message_of;
 
-const KvShape kShape{/*layers=*/2, /*kv_heads=*/2, /*head_dim=*/4, at::kFloat, at::kCPU};
+const KvShape kShape{/*layers=*/2, /*kv_heads=*/2, /*head_dim=*/4, at::kFloat};
 
 std::int64_t block_size() {
   return kernels::cache_block_size(at::kCPU);
@@ -120,6 +120,45 @@ TEST(KvState, ForkSharesFullBlocksAndCopiesTheBegunOne) {
   EXPECT_EQ(stored(*pool, *child, 2 * block_size() + 2), 502 + at);
   EXPECT_EQ(stored(*pool, *trunk, 2 * block_size() + 2), 102 + at);
   EXPECT_EQ(stored(*pool, *trunk, 2 * block_size() + 3), 703 + at);
+}
+
+// Each of the devices has the keys and values of one head.
+TEST(KvState, ForksCopyTheBegunBlockOnEveryDevice) {
+  KvShape shape = kShape;
+  shape.devices = {at::kCPU, at::kCPU};
+  EXPECT_EQ(shape.bytes_per_token(), kShape.bytes_per_token()) << "both are on one processor";
+  const auto pool = KvPool::create(shape, 8 * block_size() * shape.bytes_per_token());
+  EXPECT_EQ(pool->free_blocks(), 8);
+  const auto trunk = pool->start(0);
+  const kernels::PagedBatch batch = page_of({{trunk.get(), 3}}, *pool);
+  const auto value = [](std::size_t device, std::size_t layer) {
+    return static_cast<float>(10 * device + layer + 1);
+  };
+  for (const std::size_t device : {0U, 1U}) {
+    ASSERT_EQ(pool->caches(device).size(), 2U);
+    for (const std::size_t layer : {0U, 1U}) {
+      const at::Tensor rows = at::full({3, 1, kShape.head_dim}, value(device, layer));
+      kernels::store_kv(rows, -rows, pool->caches(device)[layer], batch);
+    }
+  }
+  dynamic_cast<KvState&>(*trunk).advance(3);
+  const auto child = trunk->fork(2);
+  ASSERT_NE(child, nullptr);
+  const std::int32_t block = dynamic_cast<const KvState&>(*child).blocks().front();
+  EXPECT_NE(block, dynamic_cast<const KvState&>(*trunk).blocks().front());
+  for (const std::size_t device : {0U, 1U}) {
+    for (const std::size_t layer : {0U, 1U}) {
+      const kernels::PagedCache& cache = pool->caches(device)[layer];
+      EXPECT_EQ(cache.keys[block][1][0][0].item<float>(), value(device, layer));
+      EXPECT_EQ(cache.values[block][1][0][0].item<float>(), -value(device, layer));
+    }
+  }
+}
+
+TEST(KvPool, ADeviceHasRoomForItsOwnHeadsOnly) {
+  KvShape shape = kShape;
+  shape.devices = {at::Device(at::kCUDA, 0), at::Device(at::kCUDA, 1)};
+  EXPECT_EQ(shape.bytes_per_token(), kShape.bytes_per_token() / 2);
 }
 
 TEST(KvState, SharedBlocksGoBackWithTheirLastOwner) {

@@ -20,6 +20,7 @@
 #include "nn/linear.h"
 #include "nn/mlp.h"
 #include "nn/norm.h"
+#include "nn/tensor_parallel.h"
 #include "temp_dir.h"
 #include "tte/error.h"
 
@@ -48,7 +49,7 @@ class Checkpoint {
     const auto bias = tensors_.find(name + ".bias");
     return bias == tensors_.end() ? y : y + bias->second;
   }
-  [[nodiscard]] weights::StateDict open() const {
+  [[nodiscard]] weights::StateDict open(const weights::Placement& placement = {}) const {
     base::Json header;
     std::string data;
     for (const auto& [name, tensor] : tensors_) {
@@ -61,7 +62,7 @@ class Checkpoint {
     text.append((8 - text.size() % 8) % 8, ' ');
     const std::uint64_t size = text.size();
     const std::string length(reinterpret_cast<const char*>(&size), sizeof size);
-    return weights::StateDict::open(folder_.write("model.safetensors", length + text + data), {});
+    return weights::StateDict::open(folder_.write("model.safetensors", length + text + data), placement);
   }
 
  private:
@@ -164,9 +165,8 @@ class DecoderLayerTest : public ::testing::TestWithParam<bool> {
       checkpoint_.add(std::string("self_attn.") + name + "_proj.bias", {out});
     }
     checkpoint_.add("self_attn.o_proj.weight", {16, 16});
-    AttentionShape shape{16, 4, 2, 4, {}};
     if (GetParam()) {
-      shape.qk_norm = RmsNormOptions{1e-5, kernels::NormScale::kOnePlusWeight};
+      shape_.qk_norm = RmsNormOptions{1e-5, kernels::NormScale::kOnePlusWeight};
       checkpoint_.add("self_attn.q_norm.weight", {4});
       checkpoint_.add("self_attn.k_norm.weight", {4});
     }
@@ -176,9 +176,9 @@ class DecoderLayerTest : public ::testing::TestWithParam<bool> {
     checkpoint_.add("input_layernorm.weight", {16});
     checkpoint_.add("post_attention_layernorm.weight", {16});
     layer_ = std::make_unique<DecoderLayer>(
-        checkpoint_.open(), std::make_unique<Attention>(checkpoint_.open().select("self_attn."), shape, 0),
+        checkpoint_.open(), std::make_unique<Attention>(checkpoint_.open().select("self_attn."), shape_, 0),
         mlp(), 16, RmsNormOptions{.eps = 1e-6});
-    pool_ = KvPool::create({1, 2, 4, at::kFloat, at::kCPU}, 1 << 20);
+    pool_ = KvPool::create({1, 2, 4, at::kFloat}, 1 << 20);
   }
 
   std::unique_ptr<const FeedForward> mlp() const {
@@ -225,6 +225,7 @@ class DecoderLayerTest : public ::testing::TestWithParam<bool> {
   }
 
   Checkpoint checkpoint_;
+  AttentionShape shape_{16, 4, 2, 4, {}};
   Rope rope_ = Rope::text(4, 100.0, {0, 0});
   std::unique_ptr<DecoderLayer> layer_;
   std::shared_ptr<KvPool> pool_;
@@ -309,6 +310,42 @@ TEST_P(DecoderLayerTest, SelectedRowsAreRowsOfTheWhole) {
   expect_close(next + next_delta, expected(longer).narrow(0, 7, 1));
 }
 
+// Two devices that are both the processor; each has two heads, over one key head, and half of the MLP.
+TEST_P(DecoderLayerTest, DevicesShareIt) {
+  checkpoint_.add("self_attn.o_proj.bias", {16});
+  checkpoint_.add("mlp.down_proj.bias", {16});
+  const auto weights = checkpoint_.open({.further = {at::kCPU}});
+  const DecoderLayer layer(
+      weights, std::make_unique<TensorParallelAttention>(weights.select("self_attn."), shape_, 0),
+      std::make_unique<TensorParallelMlp>(weights.select("mlp."), 16, 24), 16, RmsNormOptions{.eps = 1e-6});
+  EXPECT_NO_THROW(weights.check_all_used());
+  pool_ = KvPool::create({1, 2, 4, at::kFloat, weights.devices()}, 1 << 20);
+  EXPECT_EQ(pool_->caches(1)[0].keys.size(2), 1);
+  const auto shared = [&](KvState& state, std::int64_t tokens) {
+    Step first = step(state, tokens);
+    first.further = further_steps(first, *pool_);
+    return first;
+  };
+  const at::Tensor x = checkpoint_.input(8, 16);
+  const auto state = pool_->start(8);
+  at::Tensor residual = x.narrow(0, 0, 5).clone();
+  const at::Tensor delta = layer(residual, {}, shared(*state, 5));
+  expect_close(residual + delta, expected(x.narrow(0, 0, 5)));
+  state->advance(5);
+
+  const std::vector<std::int64_t> rows = {2};
+  const Step whole = shared(*state, 3);
+  const at::Tensor index = at::tensor(rows, at::kLong);
+  const auto select = [&](const Step& on) {
+    return Selection{index, {on.rope.select(index), select_rows(on.batch, rows), on.caches}};
+  };
+  Selection selection = select(whole);
+  selection.further = {select(whole.further.at(0))};
+  residual = x.narrow(0, 5, 3).clone();
+  const at::Tensor last = layer(residual, {}, whole, selection);
+  expect_close(residual + last, expected(x).narrow(0, 7, 1));
+}
+
 // One head of 8 dimensions, the first 4 of which are rotated; q_proj has its gate behind its queries.
 TEST(Attention, GatesAHeadAndRotatesItsBeginning) {
   Checkpoint checkpoint;
@@ -318,7 +355,7 @@ TEST(Attention, GatesAHeadAndRotatesItsBeginning) {
   AttentionShape shape{12, 1, 1, 8};
   shape.gated = true;
   const Attention attention(checkpoint.open(), shape, 0);
-  const auto pool = KvPool::create({1, 1, 8, at::kFloat, at::kCPU}, 1 << 20);
+  const auto pool = KvPool::create({1, 1, 8, at::kFloat}, 1 << 20);
   const Rope rope = Rope::text(4, 100.0, {0, 0});
   const at::Tensor x = checkpoint.input(5, 12);
   const auto state = pool->start(5);
