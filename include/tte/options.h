@@ -28,6 +28,13 @@ struct BackendOptions {
   /// least work waiting. Unset: one on each device, which is all that a GPU can have. On a CPU they share the weights
   /// in memory, and divide `threads`, of which each has at least one, `state_bytes` and `vision_cache_bytes` evenly.
   std::optional<int> replicas;
+  /// Devices that share the decoder layers of each replica (tensor parallelism), for models that do not fit one GPU.
+  /// Each has as many of the heads, and as much of the MLP; embedding, head and vision tower are on the first. From 1
+  /// to 8, and a divisor of the model's heads of keys and values. The GPUs of `device` are taken in groups of so many,
+  /// each of which has a replica; a CPU computes the parts one after the other. Not for models with recurrent layers or
+  /// mixtures of experts, nor with `cuda_graphs`. Not run on GPUs yet.
+  int tensor_parallel = 1;
+  static constexpr int kMostParts = 8;
   /// Threads inside an operation; 0: as many as the machine has cores; at most four a core, or 64. Only those
   /// of tte: the program's own use of torch keeps its number.
   int threads = 0;

@@ -46,6 +46,7 @@ void bind_backend(py::module_& module) {
       .def(py::init<>())
       .def_readwrite("device", &BackendOptions::device)
       .def_readwrite("replicas", &BackendOptions::replicas)
+      .def_readwrite("tensor_parallel", &BackendOptions::tensor_parallel)
       .def_readwrite("threads", &BackendOptions::threads)
       .def_readwrite("media_threads", &BackendOptions::media_threads)
       .def_readwrite("state_bytes", &BackendOptions::state_bytes)

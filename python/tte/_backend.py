@@ -23,6 +23,11 @@ class Backend:
         replicas: replicas of each model that run side by side. None: one on each device, which is all that a GPU can
             have. On a CPU they share the weights in memory, and divide `threads`, of which each has at least one,
             `state_bytes` and `vision_cache_bytes` evenly.
+        tensor_parallel: devices that share the decoder layers of each replica, for models that do not fit one GPU: each
+            has as many of the heads, and as much of the MLP; embedding, head and vision tower are on the first. From 1
+            to 8, and a divisor of the model's heads of keys and values. The GPUs of `device` are taken in groups of so
+            many, each of which has a replica; a CPU computes the parts one after the other. Not for models with
+            recurrent layers or mixtures of experts, nor with `cuda_graphs`. Not run on GPUs yet.
         threads: threads inside an operation, which are made with the backend; 0: one per core.
         media_threads: threads that decode and patchify beside the model for one call, and there is one more for others;
             0: a quarter of the cores.
@@ -52,6 +57,7 @@ class Backend:
         device: str = "auto",
         *,
         replicas: int | None = None,
+        tensor_parallel: int = 1,
         threads: int = 0,
         media_threads: int = 0,
         state_bytes: int = 0,
@@ -64,6 +70,7 @@ class Backend:
         options = _tte.BackendOptions()
         options.device = _options.device(device)
         options.replicas = _options.optional(_options.whole, replicas, "replicas", 1, _options.INT32)
+        options.tensor_parallel = _options.whole(tensor_parallel, "tensor_parallel", 1, 8)
         options.threads = _options.count(threads, "threads")
         options.media_threads = _options.count(media_threads, "media_threads")
         options.state_bytes = _options.whole(state_bytes, "state_bytes")
@@ -108,10 +115,11 @@ class Backend:
 
     def __repr__(self) -> str:
         options = self._native.options
-        return f"Backend({self.device!r}, replicas={options.replicas}, threads={options.threads})"
+        split = f", tensor_parallel={options.tensor_parallel}" if options.tensor_parallel > 1 else ""
+        return f"Backend({self.device!r}, replicas={options.replicas}{split}, threads={options.threads})"
 
 
 _BACKEND_OPTIONS = (
-    "device", "replicas", "threads", "media_threads", "state_bytes", "max_step_tokens", "max_running",
-    "prompt_lookup_tokens", "cuda_graphs", "vision_cache_bytes",
+    "device", "replicas", "tensor_parallel", "threads", "media_threads", "state_bytes", "max_step_tokens",
+    "max_running", "prompt_lookup_tokens", "cuda_graphs", "vision_cache_bytes",
 )  # fmt: skip

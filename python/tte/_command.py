@@ -154,6 +154,7 @@ _DECODING = {
 }
 _MEMORY: dict[str, tuple[Callable[[str], int], str]] = {
     "replicas": (count, "replicas of each model that share the work; default: one, on several GPUs one on each"),
+    "tensor_parallel": (whole(1, 8), "devices that share each replica's layers, as models that fit no single GPU need"),
     "threads": (whole(0, _options.INT32), "threads of an operation; default: one per core"),
     "media_threads": (whole(0, _options.INT32), "threads that decode media; default: a quarter of the cores"),
     "state_bytes": (whole(0, _options.INT64), "memory for the states of sequences; default: a quarter of the device's"),

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -102,7 +103,7 @@ Backend::Impl::Impl(const BackendOptions& options) : options_(options) {
   base::touch_thread_locals();
   for (api::Share& share : shares) {
     auto executor = std::make_shared<engine::Executor>(share.threads, share.vision_cache_bytes,
-                                                       api::torch_device(share.device));
+                                                       api::torch_device(share.devices.front()));
     replicas_.push_back({std::move(share), std::move(executor)});
   }
   router_ = std::make_unique<api::Router>(replicas_.size());
@@ -122,7 +123,7 @@ std::shared_ptr<const prompt::CheckpointFiles> Backend::Impl::read_files(const b
 weights::Placement Backend::Impl::placement_of(const base::Checkpoint& checkpoint, const std::string& dtype,
                                                const std::string& quantization) const {
   weights::Placement placement;
-  placement.device = api::torch_device(replicas_.front().share.device);
+  placement.device = api::torch_device(replicas_.front().share.devices.front());
   placement.store = store_;
   placement.dtype = dtype == "auto" ? models::declared_dtype(checkpoint) : base::parse_dtype(dtype);
   if (!placement.dtype && dtype != "auto") {
@@ -141,7 +142,11 @@ std::vector<std::shared_ptr<const models::Model>> Backend::Impl::load_models(
   std::vector<std::shared_ptr<const models::Model>> out;
   options.cuda_graphs = options_.cuda_graphs;
   for (const Replica& replica : replicas_) {
-    options.placement.device = api::torch_device(replica.share.device);
+    const std::vector<DeviceInfo>& devices = replica.share.devices;
+    options.placement.device = api::torch_device(devices.front());
+    options.placement.further.clear();
+    for (const DeviceInfo& device : std::span(devices).subspan(1))
+      options.placement.further.push_back(api::torch_device(device));
     options.state_bytes = replica.share.state_bytes / state_parts;
     out.push_back(models::load_model(checkpoint, options));
   }

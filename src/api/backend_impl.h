@@ -61,7 +61,7 @@ class Backend::Impl {
 
   [[nodiscard]] const BackendOptions& options() const { return options_; }
   [[nodiscard]] const std::vector<std::string>& dtypes() const {
-    return replicas_.front().share.device.dtypes;
+    return replicas_.front().share.devices.front().dtypes;
   }
   [[nodiscard]] std::vector<BackendStats> replica_stats();
   [[nodiscard]] base::ThreadPool& media_pool() { return *media_pool_; }

@@ -37,20 +37,42 @@ std::vector<Piece> pieces_of(const models::Prompt& prompt) {
   return out;
 }
 
-std::size_t count_replicas(const std::vector<DeviceInfo>& devices, const BackendOptions& options) {
-  if (!options.replicas) return devices.size();
+// Groups of devices that have a replica each; on a CPU there is one, for all of them.
+std::vector<std::vector<DeviceInfo>> groups_of(const std::vector<DeviceInfo>& devices,
+                                               const BackendOptions& options) {
+  const auto parts = static_cast<std::size_t>(options.tensor_parallel);
+  if (devices.front().name == "cpu") return {std::vector(parts, devices.front())};
+  if (devices.size() % parts != 0) {
+    throw InputError(
+        fmt::format("tensor_parallel is {}, but device is \"{}\": name a multiple of {} GPUs, or leave "
+                    "tensor_parallel out.",
+                    parts, options.device, parts));
+  }
+  std::vector<std::vector<DeviceInfo>> groups;
+  for (auto first = devices.begin(); first != devices.end(); first += options.tensor_parallel)
+    groups.emplace_back(first, first + options.tensor_parallel);
+  return groups;
+}
+
+std::size_t count_replicas(const std::vector<std::vector<DeviceInfo>>& groups,
+                           const BackendOptions& options) {
+  if (!options.replicas) return groups.size();
   const int wanted = *options.replicas;
-  if (devices.front().name == "cpu" && wanted > options.threads) {
+  const bool on_cpu = groups.front().front().name == "cpu";
+  if (on_cpu && wanted > options.threads) {
     throw InputError(
         fmt::format("replicas is {}, but threads is {}: each replica has at least one thread of its own, so "
                     "lower replicas or raise threads.",
                     wanted, options.threads));
   }
-  if (devices.front().name != "cpu" && wanted != std::ssize(devices)) {
+  if (!on_cpu && wanted != std::ssize(groups)) {
     throw InputError(
-        fmt::format("replicas is {}, but device is \"{}\": a GPU has one replica of each model, so name as "
-                    "many GPUs, or leave replicas out.",
-                    wanted, options.device));
+        fmt::format("replicas is {}, but device is \"{}\": {} has one replica of each model, so name as "
+                    "many, or leave replicas out.",
+                    wanted, options.device,
+                    options.tensor_parallel == 1
+                        ? "a GPU"
+                        : fmt::format("a group of {} GPUs (tensor_parallel)", options.tensor_parallel)));
   }
   return static_cast<std::size_t>(wanted);
 }
@@ -58,13 +80,13 @@ std::size_t count_replicas(const std::vector<DeviceInfo>& devices, const Backend
 }  // namespace
 
 std::vector<Share> share_out(const std::vector<DeviceInfo>& devices, const BackendOptions& options) {
-  const std::size_t count = count_replicas(devices, options);
-  const int replicas = static_cast<int>(count);
+  const std::vector<std::vector<DeviceInfo>> groups = groups_of(devices, options);
+  const int replicas = static_cast<int>(count_replicas(groups, options));
   std::vector<Share> shares;
   for (int i = 0; i < replicas; ++i) {
     Share share;
-    share.device = devices[static_cast<std::size_t>(i) % devices.size()];
-    share.sharers = replicas / static_cast<int>(devices.size());
+    share.devices = groups[static_cast<std::size_t>(i) % groups.size()];
+    share.sharers = replicas / static_cast<int>(groups.size());
     share.threads = std::max(1, options.threads / replicas + (i < options.threads % replicas ? 1 : 0));
     share.state_bytes = std::max<std::int64_t>(1, options.state_bytes / share.sharers);
     share.vision_cache_bytes = options.vision_cache_bytes / share.sharers;

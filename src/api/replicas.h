@@ -17,7 +17,7 @@ namespace tte::api {
 
 // What one replica of every model has for itself.
 struct Share {
-  DeviceInfo device;
+  std::vector<DeviceInfo> devices;  // Decoder layers are split over all of them; all else is on the first.
   int threads = 1;
   std::int64_t state_bytes = 0;
   std::int64_t vision_cache_bytes = 0;
@@ -25,7 +25,7 @@ struct Share {
 };
 
 // One for each replica. `options` is complete, but for the replicas. Throws InputError for replicas that the devices,
-// as choose_devices() gives them, or the threads do not allow.
+// as choose_devices() gives them, or the threads do not allow, and for GPUs that tensor_parallel does not divide.
 std::vector<Share> share_out(const std::vector<DeviceInfo>& devices, const BackendOptions& options);
 
 // Spreads items over replicas. Work is counted in tokens of prompts. An item goes where least work waits. What a

@@ -57,7 +57,8 @@ void check_device(const std::string& device) {
   for (auto gpu = gpus.begin(); gpu != gpus.end(); ++gpu) {
     if (std::find(gpus.begin(), gpu, *gpu) == gpu) continue;
     throw InputError(fmt::format(
-        "device names \"{}\" twice: a GPU has one replica of each model, so name it once.", *gpu));
+        "device names \"{}\" twice: a GPU has one replica of each model, or a part of one, so name it once.",
+        *gpu));
   }
 }
 
@@ -66,6 +67,13 @@ void check_device(const std::string& device) {
 void BackendOptions::validate() const {
   check_device(device);
   if (replicas) check_at_least("replicas", *replicas, 1);
+  check_in_range("tensor_parallel", std::optional(tensor_parallel), 1, kMostParts);
+  if (cuda_graphs && tensor_parallel > 1) {
+    throw InputError(fmt::format(
+        "cuda_graphs is on, but tensor_parallel is {}: steps of layers that several devices share are "
+        "not recorded, so leave one of the two out.",
+        tensor_parallel));
+  }
   check_threads("threads", threads);
   check_threads("media_threads", media_threads);
   check_at_least("state_bytes", state_bytes, std::int64_t{0});

@@ -88,8 +88,8 @@ TEST(Shares, AGpuHasOneReplicaAndAllOfItsMemory) {
   for (const std::optional<int> replicas : {std::optional<int>(), std::optional<int>(2)}) {
     const auto shares = api::share_out(gpus, complete(replicas, 1));
     ASSERT_EQ(shares.size(), 2U);
-    EXPECT_EQ(shares[0].device.name, "cuda:1");
-    EXPECT_EQ(shares[1].device.name, "cuda:0");
+    EXPECT_EQ(api::names_of(shares[0].devices), "cuda:1");
+    EXPECT_EQ(api::names_of(shares[1].devices), "cuda:0");
     for (const api::Share& share : shares) {
       EXPECT_EQ(share.threads, 1);
       EXPECT_EQ(share.state_bytes, 101);
@@ -101,6 +101,35 @@ TEST(Shares, AGpuHasOneReplicaAndAllOfItsMemory) {
   options.device = "cuda:1,cuda:0";
   EXPECT_THAT(message_of<InputError>([&] { (void)api::share_out(gpus, options); }),
               AllOf(HasSubstr("replicas is 4"), HasSubstr("\"cuda:1,cuda:0\"")));
+}
+
+TEST(Shares, AReplicaMayTakeSeveralDevices) {
+  const auto split = [](std::optional<int> replicas) {
+    BackendOptions options = complete(replicas, 4);
+    options.tensor_parallel = 2;
+    options.device = "the GPUs";
+    return options;
+  };
+  const std::vector<DeviceInfo> gpus = {gpu(3), gpu(0), gpu(1), gpu(2)};
+  for (const std::optional<int> replicas : {std::optional<int>(), std::optional<int>(2)}) {
+    const auto shares = api::share_out(gpus, split(replicas));
+    ASSERT_EQ(shares.size(), 2U);
+    EXPECT_EQ(api::names_of(shares[0].devices), "cuda:3,cuda:0");
+    EXPECT_EQ(api::names_of(shares[1].devices), "cuda:1,cuda:2");
+    EXPECT_EQ(shares[1].state_bytes, 101) << "on each of its GPUs";
+    EXPECT_EQ(shares[1].sharers, 1);
+  }
+  EXPECT_THAT(message_of<InputError>([&] { (void)api::share_out(gpus, split(4)); }),
+              AllOf(HasSubstr("replicas is 4"), HasSubstr("a group of 2 GPUs")));
+  EXPECT_THAT(
+      message_of<InputError>([&] {
+        (void)api::share_out({gpu(0), gpu(1), gpu(2)}, split({}));
+      }),
+      AllOf(HasSubstr("tensor_parallel is 2"), HasSubstr("\"the GPUs\""), HasSubstr("a multiple of 2")));
+  const auto shares = api::share_out({machine().back()}, split(2));
+  ASSERT_EQ(shares.size(), 2U);
+  EXPECT_EQ(api::names_of(shares[1].devices), "cpu,cpu");
+  EXPECT_EQ(shares[1].threads, 2);
 }
 
 // A text of `tokens` tokens from `first` on, behind an image of 100 where `image` is its number.

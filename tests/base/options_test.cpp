@@ -51,6 +51,16 @@ TEST(BackendOptions, NamesOptionValueAndRange) {
   refused_backend([](auto& o) { o.device = "cuda:0,cuda:1,cuda:0"; }, "device names \"cuda:0\" twice");
   refused_backend([](auto& o) { o.replicas = 0; }, "replicas is 0: it must be at least 1");
   refused_backend([](auto& o) { o.replicas = -2; }, "replicas is -2");
+  for (const int parts : {-1, 0, 9}) {
+    refused_backend([&](auto& o) { o.tensor_parallel = parts; },
+                    "tensor_parallel is " + std::to_string(parts) + ": it must be between 1 and 8");
+  }
+  refused_backend(
+      [](auto& o) {
+        o.cuda_graphs = true;
+        o.tensor_parallel = 2;
+      },
+      "cuda_graphs is on, but tensor_parallel is 2");
   refused_backend([](auto& o) { o.threads = -1; }, "threads is -1: it must be at least 0");
   refused_backend([](auto& o) { o.media_threads = -3; }, "media_threads is -3");
   refused_backend([](auto& o) { o.threads = 1 << 20; }, "threads is 1048576: it must be at most ");

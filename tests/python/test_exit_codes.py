@@ -165,8 +165,8 @@ def test_options_of_models_are_spelled_alike(command: str) -> None:
 
 @pytest.mark.parametrize("command", ON_A_DEVICE)
 def test_memory_is_an_option_wherever_models_run(command: str) -> None:
-    wanted = {"replicas": 2, "threads": 2, "media_threads": 1, "state_bytes": 1 << 24, "vision_cache_bytes": 0,
-              "max_step_tokens": 64, "max_running": 3}  # fmt: skip
+    wanted = {"replicas": 2, "tensor_parallel": 2, "threads": 2, "media_threads": 1, "state_bytes": 1 << 24,
+              "vision_cache_bytes": 0, "max_step_tokens": 64, "max_running": 3}  # fmt: skip
     given = [word for name, value in wanted.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     arguments = PARSERS[command].parse_args([*NEEDED.get(command, []), *given, "--device", "cpu"])
     options = _command.backend(arguments)._native.options
