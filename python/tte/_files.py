@@ -29,7 +29,7 @@ LOCK = ".lock"
 """The file in a folder by which :func:`hold` holds it."""
 
 
-def shown(text: str | Path, most: int = 80) -> str:
+def shown(text: object, most: int = 80) -> str:
     """A text as a message shows it without quotes: on one line, not longer than `most` letters."""
     return _text.shortened(" ".join(str(text).split()), most)
 

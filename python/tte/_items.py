@@ -20,9 +20,18 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from tte import _options, _text, _tte
+from tte import _files, _options, _text, _tte
 from tte._options import is_absent
-from tte._sources import MAX_ITEM_BYTES, Sources, is_array, is_pillow, is_tensor, to_array, warn_of_file_names
+from tte._sources import (
+    MAX_ITEM_BYTES,
+    MOST_NAMED,
+    Sources,
+    is_array,
+    is_pillow,
+    is_tensor,
+    to_array,
+    warn_of_file_names,
+)
 
 if TYPE_CHECKING:
     from PIL import Image as PILImage
@@ -107,8 +116,12 @@ class Item:
 
 
 def named(position: str, name: str | None) -> str:
-    """What an item is called in errors: its position in the call, and its own name if it has one."""
-    return position if name is None else f"{position} ({' '.join(_text.shortened(name, 120).split())})"
+    """What an item is called in errors: its position in the call, and its own name if it has one.
+
+    Both may be anything: a message takes one line, and the engine UTF-8.
+    """
+    position = _files.shown(position, MOST_NAMED)
+    return position if name is None else f"{position} ({_files.shown(name, 120)})"
 
 
 def split(inputs: Any, skip: bool = False) -> tuple[Iterator[Any], bool]:

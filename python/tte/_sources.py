@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tte import _fetch, _text, _tte
+from tte import _fetch, _files, _text, _tte
 from tte._media_limits import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ MAX_FILE_BYTES = 1 << 30
 """Most bytes that are read from a file handed in open: the engine's own limit for files by path."""
 MAX_ITEM_BYTES = DEFAULT_LIMITS.max_item_bytes
 """Most bytes of the images that an item holds in memory, where the model has no limits of its own."""
+MOST_NAMED = 200
+"""Most letters of what an item is called in errors."""
 MAX_ITEM_LETTERS = 64 << 20
 """Most letters of all texts of an item: more than any model reads."""
 
@@ -47,7 +49,7 @@ class Sources:
     """Reads what one item names or holds; `name` stands for the item in errors, all of which are `InputError`."""
 
     def __init__(self, name: str, allow_urls: bool, most_bytes: int = MAX_ITEM_BYTES) -> None:
-        self.name = name
+        self.name = _files.shown(name, MOST_NAMED)
         self.allow_urls = allow_urls
         self._most_bytes = most_bytes
         self._held = {"bytes": 0, "letters": 0}

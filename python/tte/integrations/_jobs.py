@@ -30,6 +30,7 @@ FORMAT = 1
 MAX_TRIES = 5
 """How often a shard is begun in one run before its rows are held to be what kills the workers."""
 _MANIFEST = "job.json"
+_MOST_RUNS = 1 << 31
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:
@@ -43,10 +44,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
     wanted = {"format": int, "fingerprint": str, "settings": dict, "runs": int, "id_column": str}
     with _files.reading(path, "give another folder"):
         document = _files.read_json(path, "give another folder")
-        if not isinstance(document, dict) or not all(isinstance(document[key], kind) for key, kind in wanted.items()):
+        if not isinstance(document, dict) or not all(type(document[key]) is kind for key, kind in wanted.items()):
             raise ValueError("it is not what a job writes")
         if document["format"] != FORMAT:
-            raise ValueError(f"it is of format {document['format']}, this version reads {FORMAT}")
+            raise ValueError(f"it is of format {_text.shown(document['format'])}, this version reads {FORMAT}")
+        if not 0 <= document["runs"] < _MOST_RUNS:
+            raise ValueError(f"its runs are {_text.shown(document['runs'])}")
     return document
 
 
@@ -62,6 +65,7 @@ class JobFolder:
     def __init__(self, path: str | os.PathLike[str], id_column: str) -> None:
         self.path = _text.expanded(path, "the folder of results").absolute()
         self.id_column = id_column
+        self._name = _text.shown_path(self.path)
 
     def open(self, settings: Mapping[str, Any]) -> int:
         """Claim the folder for these settings and return the number of this run, from 1.
@@ -70,7 +74,12 @@ class JobFolder:
             InputError: the folder holds another job's results, or files that are no job's.
 
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise tte.InputError(
+                f"{self._name} cannot be made ({_files.reason(error)}): give another folder of results."
+            ) from None
         manifest = self.path / _MANIFEST
         runs = 0
         if manifest.exists():
@@ -78,7 +87,7 @@ class JobFolder:
             self._check(before, settings)
             runs = int(before["runs"])
         elif any(self.path.glob("*.parquet")):
-            raise tte.InputError(f"{self.path} has parquet files but no {_MANIFEST}: give an empty folder.")
+            raise tte.InputError(f"{self._name} has parquet files but no {_MANIFEST}: give an empty folder.")
         for pattern in (".*.tmp", ".*.tries"):
             for leftover in self.path.glob(pattern):
                 leftover.unlink(missing_ok=True)
@@ -97,14 +106,15 @@ class JobFolder:
     def _check(self, before: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         if before["id_column"] != self.id_column:
             raise tte.InputError(
-                f"{self.path} was filled by a job whose ids are in {before['id_column']!r}, not {self.id_column!r}."
+                f"{self._name} was filled by a job whose ids are in {_text.shown(before['id_column'])}, not "
+                f"{_text.shown(self.id_column)}: give another folder, or the job's own id_column."
             )
         if before["fingerprint"] == fingerprint(settings):
             return
         key, there, here = next(_differences(before["settings"], settings), ("the fingerprint", "another", "this"))
         raise tte.InputError(
-            f"{self.path} holds the results of another job: {key} is {there} there and {here} here. Vectors of "
-            "different jobs cannot be compared: give another folder, or the job's own settings."
+            f"{self._name} holds the results of another job ({_files.shown(key)} is {there} there and {here} here), "
+            "whose vectors cannot be compared with this one's: give another folder, or the job's own settings."
         )
 
     def shards(self) -> list[Path]:
@@ -115,7 +125,7 @@ class JobFolder:
         """Ids that need not be computed again, as strings."""
         columns = [
             pc.cast(table[self.id_column].filter(pc.is_null(table["error"])), pa.string())
-            for table in (_read(shard, [self.id_column, "error"]) for shard in self.shards())
+            for table in (self._read(shard, [self.id_column, "error"]) for shard in self.shards())
         ]
         chunks = [chunk for column in columns for chunk in column.chunks]
         return pa.concat_arrays(chunks).unique() if chunks else pa.array([], pa.string())
@@ -136,17 +146,21 @@ class JobFolder:
 
         """
         tries = self._tries(self._shard(run, ids))
-        before = int(tries.read_text()) if tries.exists() else 0
+        try:
+            with _files.open_regular(tries, 16) as count:
+                before = max(0, int(count.read()))
+        except (OSError, ValueError):  # There is none yet; or it is damaged, and its rows are counted again.
+            before = 0
         if before >= MAX_TRIES:
             raise tte.Error(
-                f"the worker died {before} times over the {len(ids)} rows from {self.id_column} {ids[0]!r} on: look "
-                "into its log; if memory is short, take fewer rows_per_shard."
+                f"the worker died {before} times over the {len(ids)} rows from {_files.shown(self.id_column)} "
+                f"{_text.shown(ids[0])} on: look into its log; if memory is short, take fewer rows_per_shard."
             )
         with _files.replacing(tries) as file:
             file.write(str(before + 1).encode())
 
     def _shard(self, run: int, ids: Sequence[Any]) -> Path:
-        digest = hashlib.sha256("\0".join(str(i) for i in ids).encode()).hexdigest()
+        digest = hashlib.sha256("\0".join(str(i) for i in ids).encode(errors="surrogatepass")).hexdigest()
         return self.path / f"part-{run:04d}-{digest[:24]}.parquet"
 
     @staticmethod
@@ -158,7 +172,9 @@ class JobFolder:
         shards = self.shards()
         if not shards:
             return pa.table({})
-        table = pa.concat_tables([_read(shard) for shard in shards], promote_options="permissive")
+        tables = [self._read(shard) for shard in shards]
+        with _files.reading(self.path, "remove the shards whose columns are of other types, and run the job again"):
+            table = pa.concat_tables(tables, promote_options="permissive")
         rows = pa.table(
             {
                 "id": pc.cast(table[self.id_column], pa.string()),
@@ -173,18 +189,43 @@ class JobFolder:
         kept = np.concatenate([best["row_min"].to_numpy(), failed["row_max"].to_numpy()])
         return table.take(pa.array(np.sort(kept)))
 
+    def _read(self, shard: Path, columns: list[str] | None = None) -> pa.Table:
+        """A shard, once it is known to have ids and errors."""
+        again = "remove it and run the job again"
+        with _files.reading(shard, again), _files.for_arrow(shard) as raw, pq.ParquetFile(raw) as file:
+            for name, fine in ((self.id_column, _are_ids), ("error", _are_errors)):
+                at = file.schema_arrow.get_field_index(name)
+                if at < 0:
+                    raise ValueError(f"it has not one column {_text.shown(name)}")
+                kind = file.schema_arrow.field(at).type
+                if not fine(kind):
+                    raise ValueError(f"its {_text.shown(name)} is of type {_files.shown(kind)}")
+            table = file.read(columns)
+            table.validate(full=True)
+            if table[self.id_column].null_count:
+                raise ValueError(f"{table[self.id_column].null_count} of its rows have no id")
+        return table
 
-def _read(shard: Path, columns: list[str] | None = None) -> pa.Table:
-    with _files.reading(shard, "remove it and run the job again"), _files.for_arrow(shard) as file:
-        return pq.read_table(file, columns=columns)
+
+def _are_ids(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _are_errors(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def check_ids(ids: pa.ChunkedArray, column: str) -> pa.Array:
     """Return the ids as strings, once they are known to be there and unique."""
-    if not (pa.types.is_integer(ids.type) or pa.types.is_string(ids.type) or pa.types.is_large_string(ids.type)):
-        raise tte.InputError(f"the ids in {column!r} are of type {ids.type}: they must be integers or text.")
+    name = _text.shown(column)
+    if not _are_ids(ids.type):
+        raise tte.InputError(f"the ids in {name} are of type {_files.shown(ids.type)}: they must be integers or text.")
     if ids.null_count:
-        raise tte.InputError(f"{ids.null_count} rows have no id in {column!r}: give every row its own.")
+        raise tte.InputError(f"{ids.null_count} rows have no id in {name}: give every row its own.")
+    try:
+        ids.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise tte.InputError(f"the ids in {name} are damaged ({_files.reason(error)}): write them again.") from None
     strings = pc.cast(ids, pa.string()).combine_chunks()
     strings = pa.concat_arrays(strings.chunks) if isinstance(strings, pa.ChunkedArray) else strings
     if pc.count_distinct(strings).as_py() != len(strings):
@@ -192,8 +233,8 @@ def check_ids(ids: pa.ChunkedArray, column: str) -> pa.Array:
         repeated = counts.filter(pc.greater(counts.field("counts"), 1))
         first = repeated[0].as_py()
         raise tte.InputError(
-            f"{len(repeated)} ids in {column!r} are not unique, such as {first['values']!r} ({first['counts']} rows): "
-            "results are matched by id, so give every row its own."
+            f"{len(repeated)} ids in {name} are not unique, such as {_text.shown(first['values'])} "
+            f"({first['counts']} rows): results are matched by id, so give every row its own."
         )
     return strings
 
@@ -214,5 +255,7 @@ def _differences(there: Any, here: Any, path: str = "") -> Iterator[tuple[str, s
 
 
 def _short(value: Any) -> str:
-    text = "not set" if value is None else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "..."
+    try:
+        return "not set" if value is None else _files.shown(json.dumps(value, ensure_ascii=False), 60)
+    except RecursionError:  # Of a damaged file.
+        return "something else"

@@ -6,7 +6,7 @@ The others' types are recognised by what they can do, so that neither torch nor 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 import tte
+from tte import _files
 from tte._items import Size, Video, Walk
 from tte._options import is_absent
 
@@ -80,10 +81,16 @@ def from_decoder(
         except RuntimeError as error:
             if "no more frames" in str(error):
                 continue
-            raise tte.InputError(f"{name}: the video cannot be decoded ({str(error).splitlines()[0]}).") from error
+            why = _files.shown(next(iter(str(error).splitlines()), type(error).__name__), 160)
+            raise tte.InputError(f"{name}: the video cannot be decoded ({why}): leave it out.") from error
         rate = decoder.metadata.average_fps
         return _frames(frames, float(rate) * len(indices) / count if rate else None)
-    raise tte.InputError(f"{name}: the video has no frames that can be decoded.")
+    raise tte.InputError(f"{name}: the video has no frames that can be decoded: leave it out.")
+
+
+def column_names(batch: Iterable[Any]) -> str:
+    """The columns of a batch as errors name them."""
+    return _files.shown(", ".join(sorted(map(str, batch))), 200) or "(none)"
 
 
 def _spread(total: int, count: int) -> list[int]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 import tte
-from tte import _options
-from tte._items import Item
+from tte import _options, _text
+from tte._items import Item, looking_at
 from tte._options import PathLike, is_absent
 from tte.integrations import missing_extra
-from tte.integrations._media import MAX_DECODER_FRAMES, VideoWalk, from_decoder, is_decoder
+from tte.integrations._media import MAX_DECODER_FRAMES, VideoWalk, column_names, from_decoder, is_decoder
 from tte.integrations._pair import Pair, Think
 
 try:
@@ -151,7 +151,8 @@ class TteEncoder(AbsEncoder):
 
         if kwargs.get("precision") not in (None, "float32"):
             raise tte.InputError(
-                f"precision={kwargs['precision']!r}: tte gives float32; wrap the model in mteb's CompressionWrapper."
+                f"precision is {_text.shown(kwargs['precision'])}: tte gives float32; wrap the model in mteb's "
+                "CompressionWrapper."
             )
         if any(column in getattr(inputs.dataset, "features", ()) for column in MODALITIES[1:]):
             inputs.collate_fn = self._collate
@@ -246,23 +247,37 @@ def batch_items(batch: Mapping[str, Any], first_row: int = 0, max_frames: int = 
 
     Images are turned upright by their EXIF tag; palettes, grey and transparency are tte's business.
     """
+    if not isinstance(batch, Mapping):
+        raise _options.refuse("a batch", batch, "a dict of columns")
     columns = {key: batch[key] for key in MODALITIES if key in batch}
     if not columns:
         raise tte.InputError(
-            f"a batch has the columns {', '.join(sorted(batch))}, of which tte reads none: {', '.join(MODALITIES)}."
+            f"a batch has the columns {column_names(batch)}, of which tte reads none: {', '.join(MODALITIES)}; "
+            "rename those that it should read."
         )
+    for key, column in columns.items():
+        if not isinstance(column, (Sequence, np.ndarray)) or isinstance(column, (str, bytes)):
+            raise _options.refuse(f"a batch's column {key!r}", column, "a list of cells")
+    counts = {key: len(column) for key, column in columns.items()}
+    if len(set(counts.values())) > 1:
+        raise tte.InputError(f"a batch's columns have unequal numbers of cells ({counts}): give one for each row.")
     items: list[Item] = []
-    for index, cells in enumerate(zip(*columns.values(), strict=True)):
-        row = dict(zip(columns, cells, strict=True))
-        item: dict[str, Any] = {}
-        if not is_absent(image := row.get("image")):
-            item["image"] = [_upright(i) for i in image] if isinstance(image, (list, tuple)) else _upright(image)
-        if not is_absent(row.get("video")):
-            item["video"] = row["video"]
-        if not is_absent(row.get("text")) and (row["text"] or not item):
-            item["text"] = row["text"]
-        items.append(VideoWalk(f"row {first_row + index}", max_frames=max_frames).read(item))
+    for row, cells in enumerate(zip(*columns.values(), strict=True), start=first_row):
+        with looking_at(f"row {row}"):
+            item = _item(dict(zip(columns, cells, strict=True)))
+        items.append(VideoWalk(f"row {row}", max_frames=max_frames).read(item))
     return items
+
+
+def _item(row: Mapping[str, Any]) -> dict[str, Any]:
+    item: dict[str, Any] = {}
+    if not is_absent(image := row.get("image")):
+        item["image"] = [_upright(i) for i in image] if isinstance(image, (list, tuple)) else _upright(image)
+    if not is_absent(row.get("video")):
+        item["video"] = row["video"]
+    if not is_absent(row.get("text")) and (row["text"] or not item):
+        item["text"] = row["text"]
+    return item
 
 
 def _upright(image: Any) -> Any:

@@ -21,10 +21,9 @@ its row instead of a dead job; shards that are whole or absent; and a second run
 from __future__ import annotations
 
 import glob
-import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,12 +33,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import tte
-from tte import _options, _text, _tte
+from tte import _files, _options, _text, _tte
 from tte._inputs import to_native
+from tte._items import looking_at
 from tte._options import PathLike, is_absent
 from tte._sources import is_tensor
 from tte.integrations import missing_extra
-from tte.integrations._media import VideoWalk
+from tte.integrations._media import VideoWalk, column_names
 from tte.integrations._pair import Pair, Side, Think
 
 ITEM_COLUMNS = ("text", "image", "images", "video", "videos", "instruction", "messages")
@@ -76,7 +76,7 @@ class BatchEmbedder:
         decoding: `max_new_tokens`, `temperature` and so on, as in :func:`tte.think_then_embed`.
 
     Raises:
-        InputError: the settings do not go together, or a batch has none of the columns.
+        InputError: the settings do not go together, or a batch has not the columns.
         ModelError: a checkpoint does not fit.
         DeviceError: the device is not available, or was lost.
 
@@ -103,7 +103,7 @@ class BatchEmbedder:
         **decoding: Any,
     ) -> None:
         self._columns = _options.optional(_column_names, columns, "columns")
-        self._keep = _options.optional(_options.strings, keep, "keep")
+        self._keep = _options.optional(_kept_names, keep, "keep")
         self._id_column = _options.text(id_column, "id_column")
         self._vector_dtype = _options.choice(vector_dtype, "vector_dtype", {t: t for t in ("float32", "float16")})
         self._side: Side = _options.choice(side, "side", {"query": "query", "target": "target"})
@@ -132,7 +132,9 @@ class BatchEmbedder:
         Returns a dict with `embedding`, float32 or float16 [N, dim], NaN in rows with an error; `trace`, the text of
         each trace, None without one; `trace_tokens`, int32, 0 without one; `error`, None where all went well.
         """
-        batch = _columns_of(batch)
+        with looking_at("the batch"):
+            batch = _columns_of(batch)
+        kept = self._kept(batch)
         count = len(next(iter(batch.values()))) if batch else 0
         vectors = np.full((count, self.pair.dim), np.nan, np.float32)
         traces: list[str | None] = [None] * count
@@ -149,7 +151,7 @@ class BatchEmbedder:
                     if trace is not None and errors[row] is None:
                         traces[row], tokens[row] = trace.text, trace.generated_tokens
         return {
-            **{name: batch[name] for name in self._kept(batch)},
+            **{name: batch[name] for name in kept},
             "embedding": vectors.astype(self._vector_dtype, copy=False),
             "trace": _objects(traces),
             "trace_tokens": tokens,
@@ -167,46 +169,73 @@ class BatchEmbedder:
 
     def _kept(self, batch: Mapping[str, Any]) -> list[str]:
         if self._keep is not None:
-            missing = [name for name in self._keep if name not in batch]
-            if missing:
-                raise tte.InputError(f"keep names {_text.shown(missing[0])}, which is no column: {_named(batch)}.")
+            for name in self._keep:
+                _require(name, batch, "keep")
             return self._keep
         sources = self._columns or {}
         media = {sources.get(key, key) for key in MEDIA_COLUMNS}
         return [name for name in batch if name not in media and name not in RESULT_COLUMNS]
 
-    def _sources(self, batch: Mapping[str, Any]) -> dict[str, str]:
-        """Column of each of an item's keys, media first."""
-        order = sorted(ITEM_COLUMNS, key=lambda key: key == "text")
-        if self._columns is not None:
-            missing = sorted(set(self._columns.values()) - set(batch))
-            if missing:
-                raise tte.InputError(f"there is no column {_text.shown(missing[0])}, but {_named(batch)}.")
-            return {key: self._columns[key] for key in order if key in self._columns}
-        found = {key: key for key in order if key in batch}
-        if not found.keys() - {"instruction"}:
-            raise tte.InputError(
-                f"none of the columns {_named(batch)} is one of {', '.join(ITEM_COLUMNS)}: "
-                'say which are which with columns={"text": ..., "image": ...}.'
-            )
-        return found
-
     def _items(
         self, batch: Mapping[str, Any], count: int, errors: list[str | None], files: ExitStack
     ) -> tuple[list[int], list[_tte.Input]]:
         """Rows that can be used, and their inputs; the errors of the others are written to `errors`."""
-        sources = self._sources(batch) if count else {}
+        sources = _sources(self._columns, batch) if count else {}
+        if self._id_column is not None and count:
+            _require(self._id_column, batch, "id_column")
         rows, items = [], []
         for row in range(count):
-            name = f"row {batch[self._id_column][row]}" if self._id_column else f"row {row}"
-            cells = {key: batch[column][row] for key, column in sources.items()}
+            name = f"row {row if self._id_column is None else _row_name(batch[self._id_column][row])}"
             try:
-                read = VideoWalk(name, files).read(_item(cells, name))
-                items.append(to_native(read, name))
+                with looking_at(name):
+                    cells = {key: batch[column][row] for key, column in sources.items()}
+                    read = VideoWalk(name, files).read(_item(cells, name))
+                    items.append(to_native(read, name))
                 rows.append(row)
             except tte.InputError as error:
                 errors[row] = str(error)
         return rows, items
+
+
+def _sources(columns: Mapping[str, str] | None, names: Collection[str]) -> dict[str, str]:
+    """Column of each of an item's keys, media first; `names` are those that there are."""
+    order = sorted(ITEM_COLUMNS, key=lambda key: key == "text")
+    if columns is not None:
+        for key in columns:
+            _require(columns[key], names, f"columns[{key!r}]")
+        return {key: columns[key] for key in order if key in columns}
+    found = {key: key for key in order if key in names}
+    if not found.keys() - {"instruction"}:
+        raise tte.InputError(
+            f"none of the columns {column_names(names)} is one of {', '.join(ITEM_COLUMNS)}: "
+            'say which are which with columns={"text": ..., "image": ...}.'
+        )
+    return found
+
+
+def _require(name: str, names: Collection[str], argument: str) -> None:
+    """Refuse an argument that names a column that there is not."""
+    if name not in names:
+        raise tte.InputError(
+            f"{argument} names {_text.shown(name)}, which is no column: name one of {column_names(names)}."
+        )
+
+
+def _kept_names(given: object, name: str) -> list[str]:
+    """Check the names of columns that are handed on."""
+    names = _options.strings(given, name)
+    for own in RESULT_COLUMNS:
+        if own in names:
+            raise tte.InputError(f"{name} names {own!r}, which the results have themselves: rename that column first.")
+    return names
+
+
+def _row_name(given: Any) -> str:
+    """What is in an id column, as errors name the row."""
+    try:
+        return (_files.shown(given) if isinstance(given, (str, np.generic)) else "") or _text.shown(given)
+    except Exception:  # A text of a kind of its own may do anything.
+        return f"of a {type(given).__name__}"
 
 
 def _columns_of(batch: Any) -> dict[str, Any]:
@@ -216,6 +245,10 @@ def _columns_of(batch: Any) -> dict[str, Any]:
         names = getattr(batch, "column_names", None) or getattr(batch, "columns", None)
         if isinstance(batch, type) or not hasattr(batch, "shape") or not isinstance(names, Iterable):
             raise _options.refuse("the batch", batch, what)
+        names = list(names)
+        twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
+        if twice is not None:
+            raise tte.InputError(f"the batch has two columns {_text.shown(twice)}: give each a name of its own.")
         batch = {name: batch[name] for name in names}
     columns = {name: _cells(column) for name, column in batch.items()}
     for name, column in columns.items():
@@ -237,10 +270,6 @@ def _cells(column: Any) -> Any:
         if hasattr(column, way) and not isinstance(column, type):
             return getattr(column, way)()
     return column
-
-
-def _named(batch: Iterable[Any]) -> str:
-    return _text.shortened(", ".join(sorted(map(str, batch))), 200) or "(none)"
 
 
 def _column_names(given: object, name: str) -> dict[str, str]:
@@ -323,13 +352,18 @@ def run_job(  # noqa: PLR0913
         raise missing_extra("tte.integrations.ray.run_job", "ray", error) from error
     fewest, most = _workers(concurrency)
     _options.whole(rows_per_shard, "rows_per_shard", 1, _options.INT32)
+    id_column = _options.string(id_column, "id_column")
+    kept = [name for name in _kept_names(keep, "keep") if name != id_column]
+    _kept_names([id_column], "id_column")
+    columns = _options.optional(_column_names, settings.get("columns"), "columns")
     arguments = {"embedder": _movable(embedder), "reasoner": _movable(reasoner), "id_column": id_column, **settings}
-    arguments |= {"keep": [id_column, *(name for name in keep if name != id_column)], "exit_on_device_error": True}
+    arguments |= {"keep": [id_column, *kept], "exit_on_device_error": True}
     dataset = data if isinstance(data, ray.data.Dataset) else ray.data.read_parquet(_paths(data))
     names = dataset.schema().names if dataset.schema() is not None else []
-    for name in arguments["keep"]:
-        if name not in names:
-            raise tte.InputError(f"there is no column {name!r} in the data, but {', '.join(names) or 'nothing'}.")
+    _require(id_column, names, "id_column")
+    for name in kept:
+        _require(name, names, "keep")
+    _sources(columns, names)
     ids = _ids(dataset, id_column)
     remote = {"num_cpus": num_cpus, "num_gpus": num_gpus, **(ray_remote_args or {})}
     once = {"max_calls": 1} if num_gpus else {}  # A worker that has used a GPU gives it back only by ending.
@@ -376,6 +410,12 @@ def _ids(dataset: Any, id_column: str) -> Any:
 
     tables = dataset.select_columns([id_column]).iter_batches(batch_format="pyarrow", batch_size=1 << 16)
     chunks = [chunk for table in tables for chunk in table[id_column].chunks]
+    kinds = sorted({str(chunk.type) for chunk in chunks})
+    if len(kinds) > 1:
+        raise tte.InputError(
+            f"the ids in {_text.shown(id_column)} are of several types ({_files.shown(', '.join(kinds), 200)}): make "
+            "all of them integers or text."
+        )
     return _jobs.check_ids(pa.chunked_array(chunks) if chunks else pa.chunked_array([], pa.string()), id_column)
 
 
@@ -419,7 +459,9 @@ def read_results(folder: PathLike) -> Any:
         raise missing_extra("tte.integrations.ray.read_results", "ray", error) from error
     manifest = _text.expanded(folder, "folder") / "job.json"
     if not manifest.is_file():
-        raise tte.InputError(f"{_text.shown_path(folder)} is not the folder of a job: it has no job.json.")
+        raise tte.InputError(
+            f"{_text.shown_path(folder)} is not the folder of a job (it has no job.json): give run_job's output."
+        )
     return _jobs.JobFolder(folder, _jobs.read_manifest(manifest)["id_column"]).read()
 
 
@@ -445,7 +487,7 @@ class _ShardWriter:
         self._folder.begin(self._run, batch[self._folder.id_column].tolist())
         result = self._embed(batch)
         failed = [error is not None for error in result["error"]]
-        columns = {name: _arrow(values) for name, values in result.items() if name != "embedding"}
+        columns = {name: _arrow(values, name) for name, values in result.items() if name != "embedding"}
         columns["embedding"] = self._jobs.embedding_array(result["embedding"], failed)
         columns["error"] = pa.array(result["error"], pa.string())
         columns["trace"] = pa.array(result["trace"], pa.string())
@@ -466,12 +508,18 @@ def _settings_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return BatchEmbedder(**arguments).settings()
 
 
-def _arrow(values: Any) -> Any:
+def _arrow(values: Any, name: str) -> Any:
     import pyarrow as pa
 
     if isinstance(values, np.ndarray) and values.ndim > 1:
         values = list(values.reshape(len(values), -1))
-    return pa.array(values)
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        why = _files.reason(error)
+        raise tte.InputError(
+            f"the column {_text.shown(name)} cannot be written ({why}): leave it out of keep."
+        ) from None
 
 
 def _paths(data: Any) -> list[str]:
@@ -484,7 +532,7 @@ def _paths(data: Any) -> list[str]:
         path = os.path.abspath(os.path.expanduser(text))
         found = sorted(glob.glob(path)) if "*" in path else [path]
         if not found:
-            raise tte.InputError(f"no file matches {path!r}.")
+            raise tte.InputError(f"no file matches {_text.shown_path(path)}: check the pattern.")
         return found
     raise tte.InputError(f"data is a {type(data).__name__}: give a ray.data.Dataset, or paths of parquet files.")
 
@@ -504,7 +552,8 @@ def _item(cells: Mapping[str, Any], name: str) -> dict[str, Any]:
         return given | {"videos": [one]} if isinstance(one, (str, bytes)) else given
     if isinstance(messages, str):
         try:
-            messages = json.loads(messages)
-        except ValueError as error:
-            raise tte.InputError(f"{name}: messages is text that is no JSON ({error}).") from None
+            messages = _files.parse_json(messages.encode())
+        except (ValueError, RecursionError) as error:
+            why = _files.reason(error)
+            raise tte.InputError(f"{name}: messages is text that is no JSON ({why}): give a list of turns.") from None
     return {"messages": messages}

@@ -26,6 +26,13 @@ from tte.integrations.mteb import TteEncoder, batch_items
 from zoo import misunderstood
 
 IMAGE = noise(60, 84, seed=1)
+
+
+class Broken(Image.Image):
+    def getexif(self) -> Any:
+        raise OSError("cut off")
+
+
 CLIP_FILE = Path(__file__).parent.parent.parent / "data" / "media" / "clip.mp4"
 
 
@@ -225,6 +232,17 @@ def test_mistakes_are_named(embedder: tte.Embedder) -> None:
         TteEncoder(embedder).with_think(True)
     with pytest.raises(tte.InputError, match=r"columns audio, of which tte reads none: text, image, video"):
         batch_items({"audio": [1]})
+    for batch, message in (
+        (5, "a batch is 5: it must be a dict of columns"),
+        ({"c" * 5000: [1], 5: [1]}, "a batch has the columns 5, ccc"),
+        ({"text": "ab"}, "a batch's column 'text' is 'ab': it must be a list of cells"),
+        ({"text": None}, "a batch's column 'text' is None"),
+        ({"text": ["a"], "image": [None, None]}, "unequal numbers of cells"),
+        ({"image": [Broken()]}, r"row 0 cannot be read \(OSError: cut off\)"),
+    ):
+        with pytest.raises(tte.InputError, match=message) as error:
+            batch_items(batch)  # type: ignore[arg-type]
+        assert len(str(error.value)) < 500
     with pytest.raises(tte.InputError, match=r"^row 7, 'image': .*float32"):
         TteEncoder(embedder).pair.run(batch_items({"image": [np.zeros((4, 4, 3), np.float32)]}, first_row=7))
     options = ("think", "prompts", "task_prompts", "family", "fps", "num_frames", "max_frames", "device", "dtype",

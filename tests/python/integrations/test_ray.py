@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from PIL import Image
 from references import noise
 from tte import _hub
 from tte.integrations._jobs import MAX_TRIES, JobFolder, check_ids, embedding_array, fingerprint
-from tte.integrations.ray import ITEM_COLUMNS, BatchEmbedder, JobSummary, read_results, run_job
+from tte.integrations.ray import ITEM_COLUMNS, RESULT_COLUMNS, BatchEmbedder, JobSummary, read_results, run_job
 from zoo import ENDLESS, ZOO, misunderstood
 
 IMAGES = [noise(56, 56, seed=s) for s in range(4)]
@@ -159,6 +159,49 @@ def test_bad_batches_are_refused(embedder: tte.Embedder) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_columns_that_are_not_there_are_named(embedder: tte.Embedder) -> None:
+    batch = {"text": ["a", "b"], "c" * 5000: ["a", "b"]}
+    for options, argument in (
+        ({"id_column": "id"}, "id_column names 'id'"),
+        ({"id_column": "i" * 5000}, "id_column names 'iii"),
+        ({"keep": ["text", "id"]}, "keep names 'id'"),
+        ({"columns": {"text": "caption"}}, r"columns\['text'\] names 'caption'"),
+    ):
+        with pytest.raises(tte.InputError, match=rf"{argument}.*which is no column: name one of ccc.*, text") as error:
+            BatchEmbedder(embedder, **options)(batch)  # type: ignore[arg-type]
+        assert len(str(error.value)) < 500
+    for own in RESULT_COLUMNS:
+        with pytest.raises(tte.InputError, match=f"keep names '{own}', which the results have themselves"):
+            BatchEmbedder(embedder, keep=[own])
+    embed = BatchEmbedder(embedder, id_column="id")
+    assert len(embed({})["error"]) == len(embed({"text": []})["error"]) == 0
+    twice = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
+    with pytest.raises(tte.InputError, match="two columns 'text': give each a name of its own"):
+        BatchEmbedder(embedder)(twice)
+
+
+def test_a_row_may_be_called_anything(embedder: tte.Embedder) -> None:
+    names = [*ZOO.values(), "a\nb", "x" * 5000, "\ud800" * 5000, b"\xff" * 5000, np.str_("\ud800"), [["x"] * 9] * 9]
+    count = len(names)
+    for column in ({"text": ["fine"] * count}, {"image": [b"rubbish"] * count}, {"messages": ["["] * count}):
+        errors = BatchEmbedder(embedder, id_column="id")({"id": names, **column})["error"]
+        assert all(error is None for error in errors) == ("text" in column)
+        for error in filter(None, errors):
+            assert error.startswith("row ")
+            assert len(error.encode()) < 500
+            assert "\n" not in error
+
+
+def test_messages_that_are_no_json_take_no_other_row_with_them(embedder: tte.Embedder) -> None:
+    good = json.dumps([{"role": "user", "content": "hi"}])
+    bad = ["[" * 20_000, '{"a":' * 20_000, "[", "", "NaN", '"\\ud800"', "\ud800", '[{"role": NaN}]', "5", "null", "{}"]
+    deep = json.dumps([{"role": "user", "content": json.loads("[" * 500 + "]" * 500)}])
+    out = BatchEmbedder(embedder)({"messages": [good, *bad, deep, good]})
+    assert [error is None for error in out["error"]] == [True, *[False] * (len(bad) + 1), True]
+    for row, error in enumerate(out["error"]):
+        assert error is None or (error.startswith(f"row {row}") and len(error.encode()) < 500)
+
+
 def test_bad_rows_get_an_error_and_the_others_a_vector(embedder: tte.Embedder) -> None:
     embed = BatchEmbedder(embedder, id_column="id")
     batch = {
@@ -211,8 +254,6 @@ def test_mistakes_are_found_before_work_starts(embedder: tte.Embedder) -> None:
     assert not wrong, "\n".join(wrong)
     with pytest.raises(tte.InputError, match="keep names 'key'"):
         BatchEmbedder(embedder, keep=["key"])({"text": np.array(["a"])})
-    with pytest.raises(tte.InputError, match="no column 'caption'"):
-        BatchEmbedder(embedder, columns={"text": "caption"})({"text": np.array(["a"])})
     with pytest.raises(tte.InputError, match="without embedder"):
         BatchEmbedder(reasoner=_hub.bundled("reasoner"))
 
@@ -346,6 +387,7 @@ def test_another_jobs_folder_is_refused(tmp_path: Path) -> None:
     manifest = tmp_path / "other" / "job.json"
     good = {"format": 1, "fingerprint": "", "settings": {}, "runs": 1, "id_column": "x"}
     others = [None, [], {}, {"format": 1}, {**good, "format": 9}, {**good, "runs": "1"}, {**good, "id_column": None}]
+    others += [{**good, "runs": value} for value in (-1, True, 1.0, 10**400, 1 << 31)] + [{**good, "format": True}]
     for content in ["", "{", "[" * 9999, *map(json.dumps, others)]:
         manifest.write_text(content)
         with pytest.raises(tte.InputError, match=r"job\.json cannot be read"):
@@ -365,6 +407,92 @@ def test_ids_are_checked() -> None:
         check_ids(pa.chunked_array([["a", None]]), "id")
     with pytest.raises(tte.InputError, match="of type double"):
         check_ids(pa.chunked_array([[1.5]]), "id")
+
+
+def test_whatever_a_job_is_made_with_a_message_is_short(tmp_path: Path) -> None:
+    long = "x" * 5000
+    path = tmp_path.joinpath(*["d" * 200] * 8)
+    settings = {"a": long, "b" * 5000: 1}
+    JobFolder(path, "id").open(settings)
+    begun = JobFolder(path, long)
+    for _ in range(MAX_TRIES):
+        begun.begin(1, [long])
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "x.parquet").write_bytes(b"")
+    calls: list[tuple[str, Callable[[], Any]]] = [
+        ("holds the results of another job", lambda: JobFolder(path, "id").open({**settings, "a": "y" + long})),
+        ("is 1 there and not set here", lambda: JobFolder(path, "id").open({"a": long})),
+        ("was filled by a job", lambda: JobFolder(path, long).open(settings)),
+        ("the worker died 5 times", lambda: begun.begin(1, [long])),
+        ("has parquet files", lambda: JobFolder(other, "id").open(settings)),
+        ("cannot be made", lambda: JobFolder(other / "x.parquet" / "y", "id").open(settings)),
+        ("are not unique", lambda: check_ids(pa.chunked_array([[long, long]]), long)),
+        ("have no id", lambda: check_ids(pa.chunked_array([[None, "x"]]), long)),
+        ("of type double", lambda: check_ids(pa.chunked_array([[1.0]]), long)),
+        ("of type struct", lambda: check_ids(pa.chunked_array([[{long: 1}]]), long)),
+        ("are damaged", lambda: check_ids(pa.chunked_array([invalid_text()]), long)),
+    ]
+    for message, call in calls:
+        with pytest.raises(tte.Error, match=message) as error:
+            call()
+        assert len(str(error.value)) < 500, message
+        assert "\n" not in str(error.value)
+
+
+def invalid_text() -> pa.Array:
+    return pa.Array.from_buffers(
+        pa.string(), 1, [None, pa.array([0, 1], pa.int32()).buffers()[1], pa.py_buffer(b"\xff")]
+    )
+
+
+def test_shards_that_are_not_the_jobs_are_refused(tmp_path: Path) -> None:
+    folder = JobFolder(tmp_path / "job", "id")
+    folder.open({"a": 1})
+    shard = folder.path / "part-0001-a.parquet"
+    none = pa.array([None], pa.string())
+    for table, message in (
+        (pa.table({"x": [1]}), "it has not one column 'id'"),
+        (pa.table({"id": [1]}), "it has not one column 'error'"),
+        (pa.table({"id": [1], "error": [5]}), "its 'error' is of type int64"),
+        (pa.table({"id": [[1]], "error": none}), "its 'id' is of type list<"),
+        (pa.table({"id": [1.5], "error": none}), "its 'id' is of type double"),
+        (pa.table({"id": pa.array([None], pa.int64()), "error": none}), "1 of its rows have no id"),
+        (pa.Table.from_arrays([pa.array([1]), pa.array([2]), none], names=["id", "id", "error"]), "'id'"),
+        (pa.table({"id": invalid_text(), "error": none}), "Invalid UTF8"),
+    ):
+        pq.write_table(table, shard)
+        for call in (folder.finished, folder.read):
+            with pytest.raises(tte.InputError, match=r"part-0001-a\.parquet cannot be read") as error:
+                call()
+            assert message in str(error.value)
+            assert str(error.value).endswith("remove it and run the job again.")
+    for make in (shard.mkdir, lambda: os.mkfifo(shard)):
+        shard.unlink() if shard.is_file() else None
+        make()
+        with pytest.raises(tte.InputError, match="cannot be read"):
+            folder.finished()
+        shard.rmdir() if shard.is_dir() else shard.unlink()
+    folder.write(1, rows([1], [None]))
+    other = rows([2], [None]).append_column("kept", pa.array([5]))
+    folder.write(1, other)
+    folder.write(1, rows([3], [None]).append_column("kept", pa.array(["x"])))
+    with pytest.raises(tte.InputError, match=r"job cannot be read .*: remove the shards whose columns are of other"):
+        folder.read()
+
+
+@pytest.mark.parametrize("content", [b"abc", b"", b"\xff", b"-7", b"9" * 100, None])
+def test_damaged_counts_of_tries_are_counted_again(tmp_path: Path, content: bytes | None) -> None:
+    folder = JobFolder(tmp_path, "id")
+    folder.open({})
+    folder.begin(1, [7])
+    (tries,) = tmp_path.glob(".*.tries")
+    tries.unlink()
+    os.mkfifo(tries) if content is None else tries.write_bytes(content)
+    for _ in range(MAX_TRIES):
+        folder.begin(1, [7])
+    with pytest.raises(tte.Error, match="died 5 times"):
+        folder.begin(1, [7])
 
 
 # The job, on a real Ray, whose processes take long to start on a busy machine.
@@ -437,8 +565,21 @@ def test_job_says_what_is_wrong(local_ray: Any, tmp_path: Path) -> None:
         run_job(data, out, id_column="text")
     with pytest.raises(tte.ModelError, match="not a folder"):
         run_job(data, out, id_column="key", embedder="/no/such")
-    with pytest.raises(tte.InputError, match="no column 'page' in the data, but key, text"):
-        run_job(data, out, id_column="page")
+    for options, message in (
+        ({"id_column": "page"}, "id_column names 'page', which is no column: name one of key, text"),
+        ({"keep": ["page"]}, "keep names 'page', which is no column"),
+        ({"keep": "key"}, "keep is 'key'"),
+        ({"columns": {"text": "caption"}}, r"columns\['text'\] names 'caption', which is no column"),
+        ({"columns": {"picture": "text"}}, "columns has 'picture'"),
+        ({"id_column": 5}, "id_column is 5"),
+    ):
+        with pytest.raises(tte.InputError, match=message):
+            run_job(data, out, **{"id_column": "key", **options})  # type: ignore[arg-type]
+    clash = local_ray.data.from_arrow(pa.table({"error": ["a"], "x": ["x"], "n": [5]}))
+    with pytest.raises(tte.InputError, match="id_column names 'error', which the results have themselves"):
+        run_job(clash, out, id_column="error")
+    with pytest.raises(tte.InputError, match="none of the columns error, n, x is one of text"):
+        run_job(clash, out, id_column="n")
     with pytest.raises(tte.InputError, match="no file matches"):
         run_job(tmp_path / "*.parquet", out, id_column="key")
     with pytest.raises(tte.InputError, match="concurrency is 0"):
