@@ -3,6 +3,7 @@
 #include <c10/core/DeviceGuard.h>
 
 #include <cstddef>
+#include <utility>
 
 #include "kernels/kernels.h"
 #include "kernels/tensors.h"
@@ -84,6 +85,7 @@ std::vector<Step> further_steps(const Step& step, KvPool& pool) {
   std::vector<Step> further;
   const std::vector<at::Device>& devices = pool.shape().devices;
   for (std::size_t i = 1; i < devices.size(); ++i) {
+    // A copy between GPUs waits for the streams of both, and what comes next there for the copy; nobody waits here.
     const auto there = [&](const at::Tensor& x) { return kernels::upload(x, devices[i]); };
     kernels::PagedBatch batch = step.batch;
     batch.block_table = there(batch.block_table);
