@@ -43,10 +43,11 @@ def key_bytes(key: object) -> bytes:
     return bytes.fromhex(key)
 
 
-def check_record(record: Mapping[str, Any], where: str) -> None:
-    """Check a trace as exports have it: everything is there and of its kind, and fits its checksum if it has one.
+def check_record(record: Mapping[str, Any], where: str, remedy: str = EXPORT_AGAIN) -> None:
+    """Check a trace as exports have it: everything is there and of its kind, and fits its checksum.
 
-    Raises `InputError` that begins with `where`.
+    It may have no checksum, but then nothing either that may be one under a damaged name. Raises `InputError` that
+    begins with `where`.
     """
     missing = [name for name in COLUMNS if record.get(name) is None]
     if missing:
@@ -70,8 +71,11 @@ def check_record(record: Mapping[str, Any], where: str) -> None:
     for name, fine in right.items():
         if not fine:
             raise _tte.InputError(f"{where}: {name} cannot be {_text.shown(record[name])}.")
-    if record.get("checksum") not in (None, checksum_of(record)):
-        raise _tte.InputError(f"{where} is damaged: it does not fit its checksum; {EXPORT_AGAIN}.")
+    if record.get("checksum") is None:
+        if strange := [name for name in record if name not in STORED]:
+            raise _tte.InputError(f"{where} has no 'checksum', but {_text.shown(strange[0])}: {remedy}.")
+    elif record["checksum"] != checksum_of(record):
+        raise _tte.InputError(f"{where} is damaged: it does not fit its checksum; {remedy}.")
 
 
 def checksum_of(record: Mapping[str, Any]) -> str:
@@ -127,7 +131,10 @@ def _read_jsonl(path: Path, remedy: str) -> Iterator[dict[str, Any]]:
 
 
 _COUNT = "tte.traces"
-"""Key of a parquet export's own number of rows: a damaged footer may say that there are fewer, or none."""
+"""Key of a parquet export's own number of rows: a damaged footer may say that there are fewer, or none.
+
+A file that has it was written here, with all columns, and every row has a checksum.
+"""
 
 
 def _write_parquet(path: Path, records: Iterator[Mapping[str, Any]]) -> int:
@@ -153,6 +160,10 @@ def _read_parquet(path: Path, remedy: str) -> Iterator[dict[str, Any]]:
     _, parquet = _extras.pyarrow()
     name = _text.shown_path(path)
     with _files.reading(path, remedy), _files.for_arrow(path) as raw, parquet.ParquetFile(raw) as file:
+        told = (file.metadata.metadata or {}).get(_COUNT.encode())
+        lacking = [column for column in STORED if file.schema_arrow.get_field_index(column) < 0]
+        if told is not None and lacking:
+            raise _tte.InputError(f"{name} is an export of a trace store without the column {lacking[0]!r}: {remedy}.")
         count = spent = 0
         most = _UNFOLDED[0] + _UNFOLDED[1] * path.stat().st_size
 
@@ -170,9 +181,10 @@ def _read_parquet(path: Path, remedy: str) -> Iterator[dict[str, Any]]:
             plain = [each.dictionary_decode() if hasattr(each, "dictionary") else each for each in batch.columns]
             spent += sum(each.nbytes for each in plain)
             require(spent)
+            if told is not None and batch.column("checksum").null_count:
+                raise _tte.InputError(f"{name} is an export of a trace store, but a trace has no checksum: {remedy}.")
             yield from batch.to_pylist()
             count += batch.num_rows
-        told = (file.metadata.metadata or {}).get(_COUNT.encode())
         if told is not None and told != str(count).encode():
             raise _tte.InputError(f"{name} is damaged: {count} of its traces can be read; {remedy}.")
 
@@ -223,7 +235,8 @@ def read_traces(
 
     Raises:
         InputError: names the file and the row that has no key, no text of its kind, or the key of an earlier row with
-            another trace; or says that no row has the field.
+            another trace; or one of a trace store's export that does not fit its checksum; or says that no row has the
+            field.
 
     Example:
         >>> traces = tte.read_traces("made_earlier.jsonl")                                        # doctest: +SKIP
@@ -244,6 +257,8 @@ def read_traces(
         has_text, has_split = (field is not None and _at(row, field, _ABSENT) is not _ABSENT for field in fields[1:])
         has_texts, has_thinking = has_texts or has_text or has_split, has_thinking or has_split
         where = f"{name}, row {number}"
+        if row.keys() >= set(COLUMNS):
+            check_record(row, where, "export it again, or keep only the fields that are read")
         if not isinstance(known, (str, int)) or isinstance(known, bool) or known == "":
             raise _tte.InputError(
                 f"{where} has {_text.shown(known)} as its {_text.shown(key)}: name the field of keys."

@@ -6,13 +6,17 @@ import json
 import os
 import shutil
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tte
 from damage import CHANGES, NO_FILES, check, content, replace, sentence
 from tte import _command, _content, _files
+from tte._trace_files import STORED
 
 
 @pytest.mark.parametrize("change", [*CHANGES, *NO_FILES])
@@ -63,6 +67,64 @@ def test_values_of_exports_of_another_kind(stores: Path, tmp_path: Path, column:
     path.write_text(json.dumps(record) + "\n")
     fine = column == "checksum" and value is None  # Exports of other programs may have none.
     assert check(lambda: len(content(path)), 1, f"{path}, row 1", f"{path}, line 1") is not fine
+
+
+@pytest.mark.parametrize("name", ["traces.jsonl", "traces.parquet"])
+@pytest.mark.parametrize("column", STORED)
+@pytest.mark.parametrize("text", [False, True])
+def test_a_damaged_name_hides_no_damage(stores: Path, tmp_path: Path, name: str, column: str, text: bool) -> None:
+    path, store = tmp_path / name, tmp_path / "other.sqlite"
+    data = (stores / name).read_bytes()
+    footer = 0 if path.suffix == ".jsonl" else len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    quote = '"' if path.suffix == ".jsonl" else ""
+    old, new = (f"{quote}{each}{quote}".encode() for each in (column, column[:-1] + chr(ord(column[-1]) ^ 1)))
+    assert old in data[footer:]
+    rest = data[footer:].replace(old, new)
+    if text:
+        assert b">0<" in data
+        path.write_bytes((data[:footer] + rest).replace(b">0<", b">1<"))
+    else:
+        path.write_bytes(data[:footer] + rest)
+    assert check(lambda: content(path), None, name)
+    with tte.TraceStore(store) as other, pytest.raises(tte.InputError):
+        other.merge(path)
+    with tte.TraceStore(store) as other:
+        assert len(other) == 0
+    if column in ("checksum", "text"):
+        assert check(lambda: tte.read_traces(path, key="key", text="text"), None, name)
+
+
+@pytest.mark.parametrize("name", ["traces.jsonl", "traces.parquet"])
+def test_traces_of_a_store_that_others_read_are_checked(stores: Path, tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    shutil.copy(stores / name, path)
+    traces = tte.read_traces(path, key="key", text="text")
+    assert len(traces) == 20
+
+    def rewrite(change: Callable[[dict[str, Any]], dict[str, Any]], **metadata: str) -> None:
+        if name.endswith("l"):
+            rows = [change(json.loads(line)) for line in (stores / name).read_text().splitlines()]
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        else:
+            table = pa.Table.from_pylist([change(row) for row in pq.read_table(stores / name).to_pylist()])
+            pq.write_table(table.replace_schema_metadata({"tte.traces": "20", **metadata} if metadata else None), path)
+
+    def read() -> dict[str, tte.Trace]:
+        return tte.read_traces(path, key="key", text="text")
+
+    rewrite(lambda row: {**row, "text": row["text"] + "!"})
+    assert check(read, None, f"{path}, row 1 is damaged")
+    # What others take out of an export, or write beside it, is theirs.
+    rewrite(lambda row: {"key": row["key"], "text": row["text"] + "!"})
+    assert [trace.text for trace in read().values()] == [trace.text + "!" for trace in traces.values()]
+    rewrite(lambda row: {**row, "score": 1})
+    assert read() == traces
+    rewrite(lambda row: {**{k: v for k, v in row.items() if k != "checksum"}, "score": 1})
+    assert check(read, None, f"{path}, row 1 has no 'checksum', but 'score'")
+    if name.endswith("t"):
+        rewrite(lambda row: {**row, "checksum": row["checksum"] if "7" in row["text"] else None}, by="us")
+        for call in (read, lambda: content(path)):
+            assert check(call, None, "but a trace has no checksum")
 
 
 def test_another_schema_is_refused(tmp_path: Path, stores: Path) -> None:
