@@ -390,6 +390,9 @@ def run_job(  # noqa: PLR0913
     for batch in written.iter_batches(batch_format="numpy"):
         rows += int(batch["rows"].sum())
         errors += int(batch["errors"].sum())
+        for kind, why in zip(batch["kind"], batch["why"], strict=True):
+            if why:
+                raise getattr(tte, kind)(why)
     return JobSummary(len(ids), skipped, rows - errors, errors)
 
 
@@ -482,6 +485,23 @@ class _ShardWriter:
             )
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """How many rows were written and failed; or what ends the job, for Ray would bury it in its own words."""
+        kind = why = ""
+        rows = errors = 0
+        try:
+            rows, errors = self._write(batch)
+        except tte.Error as error:
+            kind, why = type(error).__name__, str(error)
+        except OSError as error:
+            kind = "InputError"
+            why = (
+                f"{_text.shown_path(self._folder.path)} cannot be written ({_files.reason(error)}): see to its disk "
+                "and run the job again, what was written is kept."
+            )
+        told = {"rows": rows, "errors": errors, "kind": kind, "why": why}
+        return {name: np.array([value]) for name, value in told.items()}
+
+    def _write(self, batch: dict[str, Any]) -> tuple[int, int]:
         import pyarrow as pa
 
         self._folder.begin(self._run, batch[self._folder.id_column].tolist())
@@ -492,7 +512,7 @@ class _ShardWriter:
         columns["error"] = pa.array(result["error"], pa.string())
         columns["trace"] = pa.array(result["trace"], pa.string())
         self._folder.write(self._run, pa.table(columns))
-        return {"rows": np.array([len(failed)]), "errors": np.array([sum(failed)])}
+        return len(failed), sum(failed)
 
 
 def _movable(model: PathLike | None) -> str | None:

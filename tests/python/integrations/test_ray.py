@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,7 +25,15 @@ from PIL import Image
 from references import noise
 from tte import _hub
 from tte.integrations._jobs import MAX_TRIES, JobFolder, check_ids, embedding_array, fingerprint
-from tte.integrations.ray import ITEM_COLUMNS, RESULT_COLUMNS, BatchEmbedder, JobSummary, read_results, run_job
+from tte.integrations.ray import (
+    ITEM_COLUMNS,
+    RESULT_COLUMNS,
+    BatchEmbedder,
+    JobSummary,
+    _ShardWriter,
+    read_results,
+    run_job,
+)
 from zoo import ENDLESS, ZOO, misunderstood
 
 IMAGES = [noise(56, 56, seed=s) for s in range(4)]
@@ -495,6 +504,29 @@ def test_damaged_counts_of_tries_are_counted_again(tmp_path: Path, content: byte
         folder.begin(1, [7])
 
 
+def test_what_ends_a_job_is_the_workers_own_sentence(tmp_path: Path) -> None:
+    arguments = {"embedder": _hub.bundled("embedder"), "id_column": "id", "keep": ["id", "more"], "device": "cpu"}
+    expected = fingerprint(BatchEmbedder(**arguments).settings())
+    folder = JobFolder(tmp_path / "job", "id")
+    folder.open({})
+    write = _ShardWriter(arguments, str(folder.path), 1, expected)
+    batch = {"id": np.array(["a", "b"]), "text": cells("fine", None), "more": cells(1, 2)}
+    done = write(batch)
+    assert [done[name][0] for name in ("rows", "errors", "kind", "why")] == [2, 1, "", ""]
+    mixed = write({**batch, "id": np.array(["c", "d"]), "more": cells(1, "x")})
+    assert (mixed["rows"][0], mixed["kind"][0]) == (0, "InputError")
+    assert re.match(r"the column 'more' cannot be written \(.*\): leave it out of keep\.$", mixed["why"][0])
+    for _ in range(MAX_TRIES):
+        folder.begin(1, ["e"])
+    last = write({name: values[:1] for name, values in {**batch, "id": np.array(["e"])}.items()})
+    assert (last["kind"][0], last["why"][0][:23]) == ("Error", "the worker died 5 times")
+    shutil.rmtree(folder.path)
+    gone = write(batch)
+    assert (gone["kind"][0], "job cannot be written (No such file" in gone["why"][0]) == ("InputError", True)
+    with pytest.raises(tte.InputError, match="this worker's models are not those"):
+        _ShardWriter(arguments, str(folder.path), 1, "other")
+
+
 # The job, on a real Ray, whose processes take long to start on a busy machine.
 
 
@@ -587,6 +619,9 @@ def test_job_says_what_is_wrong(local_ray: Any, tmp_path: Path) -> None:
     with pytest.raises(tte.InputError, match="data is a dict"):
         run_job({}, out, id_column="key")
     assert not out.exists()
+    mixed = local_ray.data.from_items([{"key": "a", "text": "x", "n": 1j}, {"key": "b", "text": "x", "n": 2j}])
+    with pytest.raises(tte.InputError, match=r"^the column 'n' cannot be written \(.*\): leave it out of keep\.$"):
+        run_job(mixed, out, id_column="key", keep=["n"], embedder=_hub.bundled("embedder"), device="cpu")
 
 
 @slow
