@@ -346,6 +346,23 @@ TEST_P(DecoderLayerTest, DevicesShareIt) {
   expect_close(residual + last, expected(x).narrow(0, 7, 1));
 }
 
+// A device without memory stands for another one than the processor.
+TEST_P(DecoderLayerTest, AFurtherDeviceHasWhatItReads) {
+  pool_ = KvPool::create({1, 2, 4, at::kFloat, {at::kCPU, at::kMeta}}, 1 << 20);
+  const auto state = pool_->start(5);
+  const Step first = step(*state, 5);
+  const std::vector<Step> further = further_steps(first, *pool_);
+  ASSERT_EQ(further.size(), 1U);
+  const Step& there = further.front();
+  ASSERT_EQ(there.caches.size(), 1U);
+  for (const at::Tensor& tensor : {there.rope.cos, there.rope.sin, there.batch.block_table, there.batch.slots,
+                                   there.caches[0].keys, there.caches[0].values})
+    EXPECT_TRUE(tensor.is_meta());
+  EXPECT_EQ(there.batch.cu_seqlens, first.batch.cu_seqlens);
+  EXPECT_EQ(there.batch.lengths, first.batch.lengths);
+  EXPECT_TRUE(first.batch.slots.is_cpu());
+}
+
 // One head of 8 dimensions, the first 4 of which are rotated; q_proj has its gate behind its queries.
 TEST(Attention, GatesAHeadAndRotatesItsBeginning) {
   Checkpoint checkpoint;

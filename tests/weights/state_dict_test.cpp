@@ -426,6 +426,21 @@ TEST_F(StateDictTest, SlicesHaveEqualSharesOfTheModulesThatAreNamed) {
               AllOf(HasSubstr("of shape [4, 6]"), HasSubstr("calls for [3, 6]")));
 }
 
+TEST_F(StateDictTest, SlicesAreOnTheirDevice) {
+  const auto store = std::make_shared<WeightStore>();
+  const StateDict whole =
+      open({{"q.weight", numbered({4, 6})}, {"k.weight", numbered({2, 6})}, {"norm.weight", numbered({3})}},
+           {.further = {at::kMeta}, .store = store});
+  for (const at::Device device : whole.devices()) {
+    const StateDict own = whole.slice({0, 2, device, {"q", "k"}, {}});
+    EXPECT_EQ(own.device(), device);
+    EXPECT_EQ(own.get("q.weight", {2, 6}).device(), device);
+    EXPECT_EQ(own.stacked({"q.weight", "k.weight"}, {{2, 6}, {1, 6}}).device(), device);
+    EXPECT_EQ(own.get("norm.weight", {3}).device(), device);
+  }
+  EXPECT_TRUE(whole.get("norm.weight", {3}).is_cpu());
+}
+
 TEST_F(StateDictTest, SlicesArePackedApart) {
   const StateDict whole = open({{"o.weight", numbered({2, 6})}}, {.store = std::make_shared<WeightStore>(),
                                                                   .linears = base::LinearFormat::kInt8});
