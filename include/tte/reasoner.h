@@ -68,11 +68,12 @@ struct ModelDescription {
   std::string family;          ///< config.json's model_type; "remote" behind a server.
   std::string dtype;           ///< "float32", "bfloat16", "float16".
   std::string quantization = "none";  ///< LoadOptions::quantization.
+  bool parse_control_tokens = false;  ///< LoadOptions::parse_control_tokens.
   std::string device;
   std::int64_t hidden_size = 0;
   std::int64_t num_layers = 0;
   std::int64_t vocab_size = 0;
-  /// Digest of config and weights: what results may be cached by. Behind a server, of its host, the model's name and
+  /// Digest of config and weights: what results may be cached by. Behind a server, of its address, the model's name and
   /// RemoteOptions::extra.
   std::string fingerprint;
   std::string vision_fingerprint;  ///< The same of the vision tower alone.

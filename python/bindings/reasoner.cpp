@@ -103,6 +103,8 @@ void bind_reasoner(py::module_& module) {
       .def_readonly("dtype", &ModelDescription::dtype)
       .def_readonly("quantization", &ModelDescription::quantization,
                     "How matrices are kept: none, int8 or int4.")
+      .def_readonly("parse_control_tokens", &ModelDescription::parse_control_tokens,
+                    "Whether control tokens in the text of inputs act as such.")
       .def_readonly("device", &ModelDescription::device)
       .def_readonly("hidden_size", &ModelDescription::hidden_size)
       .def_readonly("num_layers", &ModelDescription::num_layers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import weakref
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -112,18 +113,31 @@ def _image(image: _items.Image) -> str:
 
 
 def model_identity(model: _tte.ModelDescription) -> dict[str, str]:
-    """What tells a loaded checkpoint from another: weights, dtype, and the small files beside the weights.
+    """What tells a loaded checkpoint from another: weights, dtype, the small files beside the weights, how it reads.
 
-    Of a model behind a server: its name and the server's host, whose files nobody sees.
+    Of a model behind a server: its name and the server's address, whose files nobody sees. Files count as they were
+    when this was asked for the first time, which loading does.
     """
     if getattr(model, "server", ""):  # Who describes a folder may leave it out.
         return {"fingerprint": model.fingerprint, "dtype": "", "files": ""}
+    if not isinstance(model, _tte.ModelDescription):
+        return _identity(model)
+    if model not in _identities:
+        _identities[model] = _identity(model)
+    return _identities[model]
+
+
+_identities: weakref.WeakKeyDictionary[_tte.ModelDescription, dict[str, str]] = weakref.WeakKeyDictionary()
+
+
+def _identity(model: _tte.ModelDescription) -> dict[str, str]:
     folders = [Path(folder) for folder in (model.path, model.base) if folder is not None]
     files = [path for f in folders for path in sorted({path for p in _SIDE_FILES for path in f.glob(p)})]
     # Another recipe may be in force than the folder's, and an index of shards says nothing about their content.
     kept = [path for path in files if path.name != "recipe.json" and not path.name.endswith(".index.json")]
     parts: Iterable[str] = (part for path in kept for part in (path.name, file_digest(path)))
-    return {"fingerprint": model.fingerprint, "dtype": model.dtype, "files": digest(*parts)}
+    found = {"fingerprint": model.fingerprint, "dtype": model.dtype, "files": digest(*parts)}
+    return {**found, "control_tokens": "parsed"} if getattr(model, "parse_control_tokens", False) else found
 
 
 def recipe_digest(model: _tte.ModelDescription) -> str:

@@ -25,7 +25,8 @@ def fetch(url: str, name: str) -> bytes:
 
     Raises `InputError` naming `name` for what cannot be had, is over `MAX_BYTES` or takes longer than `SECONDS`.
     """
-    import http.client  # Here, because these two take longer than the rest of `import tte` in Python.
+    import http.client  # Here, because these take longer than the rest of `import tte` in Python.
+    import urllib.error
     import urllib.request
 
     where = f"{name}: {_text.shown(without_secrets(url))}"
@@ -42,9 +43,15 @@ def fetch(url: str, name: str) -> bytes:
                     raise _tte.InputError(f"{where} is over {MAX_BYTES} bytes: save it to a file and shrink it.")
                 if time.monotonic() > until:
                     raise _tte.InputError(f"{where} takes longer than {SECONDS:.0f} seconds: save it to a file first.")
+    except _tte.Error:
+        raise
+    except urllib.error.HTTPError as error:
+        raise _tte.InputError(
+            f"{where} cannot be downloaded (status {error.code}, {_text.shown(error.reason, 100)}): check the address."
+        ) from error
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
-        why = _text.shortened(str(reason).replace("\n", " ") or type(error).__name__, 120)
+        why = _text.shown(str(reason).strip() or type(error).__name__, 120)[1:-1]
         raise _tte.InputError(f"{where} cannot be downloaded ({why}): check the address.") from error
     return bytes(data)
 

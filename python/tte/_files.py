@@ -124,6 +124,13 @@ def read_npy(path: Path, *, mapped: bool = False) -> NDArray[Any]:
             raise ValueError("it is damaged, cut off, or holds no plain numbers") from None
 
 
+def write_npy(file: IO[bytes], array: NDArray[Any]) -> None:
+    """Write an array as np.save does, which does not say that a disk is full."""
+    array = np.ascontiguousarray(array)
+    np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+    file.write(array.data)
+
+
 def read_json(path: Path, remedy: str) -> Any:
     """Read a JSON file as strictly as the standard has it.
 

@@ -57,20 +57,40 @@ def items_of(arguments: Sequence[str], *, frames: bool = False) -> Iterator[Entr
         if path.is_dir() and frames:
             yield Entry(_name_of(path), {"video": path}, _state_of(path))
         elif path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.is_file() and _known(file) and not _is_part(file))
+            inside = _inside(path)
             if not inside:
                 raise _tte.InputError(f"{_text.shown_path(path)} has no image, video, .pdf, .txt or .jsonl file.")
-            for file in inside:
-                yield from _of_file(file)
+            for file in sorted(inside):
+                yield from _of_file(file) if (why := inside[file]) is None else [_failed(file, why)]
         elif path.is_file():
             yield from _of_file(path)
         else:
             raise _tte.InputError(f"{_text.shown_path(path)} is no file or folder: check the path.")
 
 
-def _is_part(file: Path) -> bool:
-    """Whether a file is a call's unfinished work."""
-    return file.parent.suffix == _PART and (file.parent / _ABOUT).is_file()
+def _inside(path: Path) -> dict[Path, str | None]:
+    """The files in a folder, links followed, that are known; with what is wrong with those that cannot be read."""
+    found: dict[Path, str | None] = {}
+    seen: set[tuple[int, int]] = set()
+
+    def unread(error: OSError) -> None:
+        found[Path(error.filename)] = f"it cannot be looked into ({_files.reason(error)}): look after its permissions."
+
+    for name, folders, files in os.walk(path, onerror=unread, followlinks=True):
+        folder, status = Path(name), os.stat(name)
+        if (place := (status.st_dev, status.st_ino)) in seen or _is_part(folder):
+            folders.clear()  # A link to where we have been, or a call's unfinished work.
+            continue
+        seen.add(place)
+        for file in (folder / each for each in files):
+            if _known(file):
+                found[file] = None if file.is_file() else "it is a pipe, a device or a link to nothing: leave it out."
+    return found
+
+
+def _is_part(folder: Path) -> bool:
+    """Whether a folder is a call's unfinished work."""
+    return folder.suffix == _PART and (folder / _ABOUT).is_file()
 
 
 def target(given: str) -> Path:
@@ -343,7 +363,7 @@ def _save(
                 _write_parquet(half, names, vectors, errors, settings)
             else:
                 with half.open("wb") as file:
-                    np.save(file, vectors)
+                    _files.write_npy(file, vectors)
                 about.write_text(json.dumps({"settings": settings, "names": names, "errors": errors}, indent=1))
                 about.replace(out.with_suffix(".json"))
         half.replace(out)
@@ -376,9 +396,13 @@ def _of_file(file: Path) -> Iterator[Entry]:
     try:
         yield from _parts_of(file, name)
     except _tte.InputError as error:
-        message = str(error)
-        message = message if name in message else f"{_text.shown_path(name)}: {message}"
-        yield Entry(name, _tte.Input(name=name, error=message), _state_of(file))
+        yield _failed(file, str(error))
+
+
+def _failed(file: Path, message: str) -> Entry:
+    name = _name_of(file)
+    message = message if name in message else f"{_text.shown_path(name)}: {message}"
+    return Entry(name, _tte.Input(name=name, error=message), _state_of(file))
 
 
 def _parts_of(file: Path, name: str) -> Iterator[Entry]:

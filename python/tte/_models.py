@@ -9,7 +9,7 @@ from typing import Any, Literal, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from tte import _decoding, _hub, _options, _sparse, _text, _tokens, _tte
+from tte import _content, _decoding, _hub, _options, _sparse, _text, _tokens, _tte
 from tte._backend import Backend
 from tte._inputs import Item, prepare
 from tte._keywords import named
@@ -82,6 +82,8 @@ class _Model:
             _options.template_options(template_options),
         )  # fmt: skip
         self._native = self._kind.load(folder, options, (backend or Backend(device))._native)
+        self._model = self._native.model
+        _content.model_identity(self._model)  # Of its files as they are now.
         self._limits = media_limits or DEFAULT_LIMITS
 
     @property

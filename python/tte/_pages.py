@@ -303,6 +303,8 @@ def _read(given: str | os.PathLike[str]) -> bytes:
             if status.st_size > MAX_FILE_BYTES:
                 raise _tte.InputError(f"{where} has {status.st_size} bytes, over the limit of {MAX_FILE_BYTES}.")
             return _files.read_bounded(file, MAX_FILE_BYTES)
+    except _tte.Error:
+        raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise _tte.InputError(f"{where} cannot be read ({reason}): check the path.") from error

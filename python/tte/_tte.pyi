@@ -919,6 +919,11 @@ class ModelDescription:
     @property
     def num_layers(self) -> int: ...
     @property
+    def parse_control_tokens(self) -> bool:
+        """
+        Whether control tokens in the text of inputs act as such.
+        """
+    @property
     def path(self) -> pathlib.Path: ...
     @property
     def quantization(self) -> str:

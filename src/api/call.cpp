@@ -114,6 +114,7 @@ void Call::handle(Events events) {
         for (; event != end; ++event) run_for_item(event->item, event->action);
       };
       options_.around_tokens ? options_.around_tokens(all) : all();
+      if (event != end) throw Error("around_tokens has returned without calling hand_over: call it.");
     }
     if (steady_clock::now() - last_poll_ > kPollEvery) check_caller();
   }

@@ -34,6 +34,10 @@ void check(const TokenSets& sets, const char* name) {
         "dimensions: give one more offset than there are sets.",
         name, sets.offsets.size(), sets.dim));
   }
+  if (sets.data == nullptr && sets.offsets.back() > 0) {
+    throw InputError(fmt::format("The {} have {} vectors and no data: give the address of the first.", name,
+                                 sets.offsets.back()));
+  }
 }
 
 // Rows begin .. end in float32; those that are float32 already are not copied.

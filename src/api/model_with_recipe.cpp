@@ -89,6 +89,7 @@ void ModelWithRecipe::load(const std::filesystem::path& checkpoint, const LoadOp
   builder = std::make_shared<prompt::PromptBuilder>(loaded->files, std::move(recipe),
                                                     options.parse_control_tokens, options.media_limits);
   description = describe(*loaded, builder->recipe(), backend);
+  description.parse_control_tokens = options.parse_control_tokens;
   if (!projections.empty()) description.fingerprint = projected_fingerprint(*loaded, projections);
   if (found.is_adapted()) description.base = found.base();
 }

@@ -28,7 +28,7 @@ ModelDescription describe(const RemoteOptions& options, const prompt::Recipe& re
   out.server = endpoint.base_url;
   out.family = "remote";
   base::Digester hash;
-  hash.text(endpoint.host).text(options.model).text(remote::parse_extra(options.extra).dump());
+  hash.text(endpoint.place).text(options.model).text(remote::parse_extra(options.extra).dump());
   out.fingerprint = hash.finish().hex();
   out.recipe = recipe.source.dump(2);
   out.recipe_reason = recipe.reason;

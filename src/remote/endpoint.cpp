@@ -85,9 +85,12 @@ Endpoint parse_endpoint(const std::string& base_url) {
   }
   Endpoint out{base_url, lower(url.get(CURLUPART_HOST))};
   // libcurl takes the first name after any number of slashes.
-  if (out.host.empty() || base_url.find(":///") != std::string::npos) refuse(base_url, "names no host");
-  while (out.base_url.ends_with('/')) out.base_url.pop_back();
-  cut_end(out.base_url, "/chat/completions");
+  if (out.place.empty() || base_url.find(":///") != std::string::npos) refuse(base_url, "names no host");
+  out.place += fmt::format(":{}{}", url.get(CURLUPART_PORT), url.get(CURLUPART_PATH));
+  for (std::string* text : {&out.base_url, &out.place}) {
+    while (text->ends_with('/')) text->pop_back();
+    cut_end(*text, "/chat/completions");
+  }
   return out;
 }
 

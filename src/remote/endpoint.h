@@ -9,7 +9,7 @@ namespace tte::remote {
 
 struct Endpoint {
   std::string base_url;  // Without a slash at its end.
-  std::string host;      // In lower case, without port.
+  std::string place;     // What tells servers apart: host in lower case, port, path.
 
   [[nodiscard]] std::string chat_url() const { return base_url + "/chat/completions"; }
 };

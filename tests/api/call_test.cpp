@@ -215,6 +215,19 @@ TEST(Call, CancelledCallsThrow) {
               HasSubstr("0 of 3"));
 }
 
+TEST(Call, ACallbackThatHandsNoTokensOverEndsTheCall) {
+  base::ThreadPool pool(1);
+  CallOptions options;
+  options.around_tokens = [](const std::function<void()>& /*hand_over*/) {};
+  Call call(options, 1, pool, 1);
+  EXPECT_THAT(message_of<Error>([&] {
+                call.run([&](std::size_t i) {
+                  call.tokens(i, [](std::int64_t, const std::string&) { return true; })(1, "a");
+                });
+              }),
+              HasSubstr("without calling hand_over"));
+}
+
 TEST(Call, TokensComeOnTheCallingThreadInTheirOrder) {
   base::ThreadPool pool(1);
   CallOptions options;

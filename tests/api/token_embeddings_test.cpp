@@ -313,6 +313,11 @@ TEST(MaxSim, RefusesSetsThatDoNotFitAndCanBeStopped) {
   wrong.offsets = {0, 4, 3};
   EXPECT_THAT(message_of<InputError>([&] { (void)maxsim(queries.view(), wrong.view()); }),
               HasSubstr("do not ascend"));
+  const std::vector<std::int64_t> two{0, 2};
+  EXPECT_THAT(message_of<InputError>([&] {
+                (void)maxsim({nullptr, false, 2, two}, {nullptr, false, 2, two});
+              }),
+              HasSubstr("have 2 vectors and no data"));
   MaxSimOptions options;
   options.threads = -1;
   EXPECT_THAT(message_of<InputError>([&] { (void)maxsim(queries.view(), queries.view(), options); }),

@@ -23,6 +23,8 @@ from references import noise
 from safetensors.torch import load_file, save_file
 from tte import __main__, _index, _pages
 
+NANO = Path(__file__).parents[2] / "models" / "nano"
+
 
 @pytest.mark.parametrize("suffix", [".npy", ".parquet"])
 def test_embed_and_search(
@@ -531,3 +533,55 @@ def test_a_disk_that_takes_no_more_is_named(tmp_path: Path) -> None:
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, check=False, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.startswith("error: 'words.npy.part/rows.jsonl' cannot be used (File too large)")
+
+
+@pytest.mark.parametrize("role", ["embedder", "reasoner"])
+@pytest.mark.parametrize("name", ["preprocessor_config.json", "chat_template.jinja", "tokenizer_config.json"])
+def test_vectors_of_other_files_beside_the_weights_are_not_mixed(
+    role: str, name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "a.txt").write_text("the red circle")
+    folder = tmp_path / "model"
+    shutil.copytree(NANO / role, folder)
+    command = ["embed", tmp_path / "a.txt", "-o", tmp_path / "a.npy", f"--{role}", folder]
+    run(capsys, *command)
+    leave_a_row(tmp_path / "a.npy.part", json.loads((tmp_path / "a.json").read_text())["settings"])
+    with (folder / name).open("a") as file:
+        file.write("\n")
+    prefix = "" if role == "embedder" else "reasoner_"
+    assert f"other settings ({prefix}files '" in run(capsys, *command, code=2)
+    told = run(capsys, "search", tmp_path / "a.npy", "a circle", code=2)
+    assert "does not have the tokenizer, template and preprocessor files any more that made these vectors" in told
+
+
+def test_a_disk_that_is_full_at_the_end_is_named(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("".join(f"a cat {i}\n" for i in range(20)))
+    # In the folder of rows there is room, and none for the file of vectors.
+    program = (
+        "import sys, resource; from tte import _index, __main__; save = _index._save\n"
+        "def full(*given):\n    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, -1)); save(*given)\n"
+        "_index._save = full; sys.exit(__main__.main(['embed', 'words.txt', '-o', 'words.npy']))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert done.stderr.startswith("error: 'words.npy' cannot be used (File too large)")
+    assert done.returncode == 1
+    assert (tmp_path / "words.npy.part" / "rows.jsonl").read_bytes().count(b"\n") == 20
+
+
+def test_what_a_folder_has_is_embedded_or_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("in/a.png", "in/deep/b.png", "elsewhere/c.png"):
+        Image.new("RGB", (56, 56)).save(tmp_path / name)
+    (tmp_path / "in" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in" / "deep" / "round").symlink_to(tmp_path / "in")  # A circle is gone through once.
+    (tmp_path / "in" / "broken.png").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "in" / "pipe.jpg")
+    (tmp_path / "in" / "note.doc").write_text("what nobody reads")
+    run(capsys, "embed", tmp_path / "in", "-o", tmp_path / "a.npy", code=3)
+    about = json.loads((tmp_path / "a.json").read_text())
+    names = [name.removeprefix(f"{tmp_path}/in/") for name in about["names"]]
+    assert names == ["a.png", "broken.png", "deep/b.png", "linked/c.png", "pipe.jpg"]
+    told = [about["errors"][index] for index in ("1", "4")]
+    assert all(text.endswith("it is a pipe, a device or a link to nothing: leave it out.") for text in told)
+    assert [name in text for name, text in zip(("broken.png", "pipe.jpg"), told, strict=True)] == [True, True]

@@ -316,6 +316,11 @@ def server() -> Iterator[str]:
                         self.wfile.write(b"\0" * 65536)
                 except OSError:
                     pass
+            elif self.path == "/strange":
+                self.send_response(418, "a\x1b[31mb")
+                self.end_headers()
+            elif self.path == "/wild":
+                self.wfile.write(b"a\x1b[31mb\rc\r\n\r\n")
             elif self.path.startswith("/to/"):
                 self.send_response(302)
                 self.send_header("Location", self.path[len("/to/") :])
@@ -367,11 +372,13 @@ def test_images_from_the_web_only_where_they_are_allowed(
     assert same(processor({"image": f"{server}/to/{url}"}, allow_urls=True), processor(PIXELS))
     monkeypatch.setattr(_fetch, "MAX_BYTES", 1 << 20)
     for address, words in {
-        f"{server}/gone": "Not Found",
+        f"{server}/gone": "cannot be downloaded \\(status 404, 'Not Found'\\): check the address",
+        f"{server}/strange": r"cannot be downloaded \(status 418, 'a\\x1b\[31mb'\): check the address",
         f"{server}/to/file:///etc/hostname": "cannot be downloaded",
         f"{server}/to/ftp://127.0.0.1/x": "cannot be downloaded",
         f"{server}/to/{server}/to/{server}/gone": "Not Found",
-        f"{server}/endless": "over 1048576 bytes",
+        f"{server}/endless": r"^item 0, 'image': '\S*/endless' is over 1048576 bytes: save it",
+        f"{server}/wild": r"cannot be downloaded \(a\\x1b\[31mb\\rc\): check the address",
         "http://[::1": "cannot be downloaded",
         "http://user:secret@127.0.0.1:1/x?key=secret": "user names and passwords in addresses are not taken",
         "http://user:secret/x@127.0.0.1/": "its port is no number from 0 to 65535",

@@ -373,3 +373,9 @@ def test_user_units_are_not_looked_at() -> None:
     scaled = plain.replace(b"/Type/Page/Parent", b"/Type/Page/UserUnit 2.0/Parent")
     assert scaled != plain
     assert tte.pages(scaled)[0]["image"] == tte.pages(plain)[0]["image"]
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/dev/null"])
+def test_a_device_is_refused_once(path: str) -> None:
+    with pytest.raises(tte.InputError, match=rf"^{path} is a pipe, socket or device, not a PDF document\.$"):
+        tte.pages(path)

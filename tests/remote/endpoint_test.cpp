@@ -19,9 +19,9 @@ TEST(Endpoint, IsReadFromWhatPeopleWrite) {
                           "http://Host:8000/v1/chat/completions", "http://Host:8000/v1/chat/completions/"}) {
     const Endpoint endpoint = parse_endpoint(url);
     EXPECT_EQ(endpoint.chat_url(), "http://Host:8000/v1/chat/completions") << url;
-    EXPECT_EQ(endpoint.host, "host") << url;
+    EXPECT_EQ(endpoint.place, "host:8000/v1") << url;
   }
-  EXPECT_EQ(parse_endpoint("https://[::1]:8000").host, "[::1]");
+  EXPECT_EQ(parse_endpoint("https://[::1]:8000").place, "[::1]:8000");
 }
 
 TEST(Endpoint, RefusesWhatIsNoPlainHttpAddressAndShowsNoSecret) {

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import tte
-from tte import _decoding, _hub, _options
+from tte import _content, _decoding, _hub, _options
 from tte._inputs import prepare
 from tte._models import backend_of
 from tte._options import PathLike
@@ -185,5 +185,4 @@ class Pair:
 
 def describe(model: tte.Embedder | tte.Reasoner) -> dict[str, Any]:
     """What one model adds to the settings; where it lies on the disk is not part of it."""
-    about = model.model
-    return {"weights": about.fingerprint, "dtype": about.dtype, "recipe": json.loads(about.recipe)}
+    return {**_content.model_identity(model.model), "recipe": json.loads(model.model.recipe)}

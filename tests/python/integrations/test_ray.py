@@ -25,6 +25,7 @@ from PIL import Image
 from references import noise
 from tte import _hub
 from tte.integrations._jobs import MAX_TRIES, JobFolder, check_ids, embedding_array, fingerprint
+from tte.integrations._pair import describe
 from tte.integrations.ray import (
     ITEM_COLUMNS,
     RESULT_COLUMNS,
@@ -641,3 +642,12 @@ def test_the_class_is_ray_datas_own_idiom(local_ray: Any) -> None:
         np.testing.assert_allclose(found[i]["embedding"], expected.embeddings[i], atol=1e-6)
         assert found[i]["trace"] == expected.traces[i].text
         assert found[i]["error"] is None
+
+
+def test_settings_tell_files_beside_the_weights(tmp_path: Path) -> None:
+    folder = tmp_path / "embedder"
+    shutil.copytree(_hub.bundled("embedder"), folder)
+    before = describe(tte.Embedder(folder))
+    with (folder / "preprocessor_config.json").open("a") as file:
+        file.write("\n")
+    assert describe(tte.Embedder(folder)) != before

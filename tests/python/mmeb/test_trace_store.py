@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -615,3 +616,26 @@ def test_a_task_that_is_absent_is_none(tmp_path: Path) -> None:
     with tte.TraceStore(tmp_path / "traces.sqlite") as store:
         keys = {store.request(reasoner(tmp_path), "a", task=task).key for task in (None, absent)}
     assert len(keys) == 1
+
+
+def test_what_reads_control_tokens_has_traces_of_its_own(store: tte.TraceStore) -> None:
+    item, options = "what is left <|im_end|>", {"max_new_tokens": 3, "progress": False}
+    plain, parsed = tte.Reasoner("nano"), tte.Reasoner("nano", parse_control_tokens=True)
+    assert (plain.model.parse_control_tokens, parsed.model.parse_control_tokens) == (False, True)
+    kept = [store.think(reasoner, item, **options)[0] for reasoner in (plain, parsed, plain, parsed)]
+    assert [trace.prompt_tokens for trace in kept[:2]] == [
+        reasoner.think(item, **options)[0].prompt_tokens for reasoner in (plain, parsed)
+    ]
+    assert kept[0].prompt_tokens > kept[1].prompt_tokens
+    assert [trace.text for trace in kept[2:]] == [trace.text for trace in kept[:2]]
+
+
+def test_files_count_as_they_were_when_they_were_loaded(store: tte.TraceStore, tmp_path: Path) -> None:
+    folder = tmp_path / "reasoner"
+    shutil.copytree(tte.Reasoner("nano").model.path, folder)
+    before = tte.Reasoner(folder)
+    with (folder / "preprocessor_config.json").open("a") as file:
+        file.write("\n")
+    after = tte.Reasoner(folder)
+    assert store.request(before, "a").key != store.request(after, "a").key
+    assert store.request(before, "a").key == store.request(tte.Reasoner("nano"), "a").key

@@ -27,12 +27,14 @@ def test_it_says_what_it_is_and_what_it_has_not() -> None:
             getattr(reasoner, member)
     again = pickle.loads(pickle.dumps(reasoner))
     assert (repr(again), again._given["max_concurrent"]) == (repr(reasoner), 3)
-    same = tte.RemoteReasoner("https://localhost:2/other", "Qwen/Some-7B").model.fingerprint
+    same = tte.RemoteReasoner("https://localhost:1/v1/", "Qwen/Some-7B").model.fingerprint
     assert same == reasoner.model.fingerprint
     others = [
-        ("http://other/v1", "Qwen/Some-7B", None),
+        ("http://other:1/v1", "Qwen/Some-7B", None),
+        ("http://localhost:2/v1", "Qwen/Some-7B", None),
+        ("http://localhost:1/tenant/v1", "Qwen/Some-7B", None),
         ("http://localhost:1/v1", "b", None),
-        ("http://localhost", "Qwen/Some-7B", {"a": 1}),
+        ("http://localhost:1/v1", "Qwen/Some-7B", {"a": 1}),
     ]
     assert same not in [tte.RemoteReasoner(url, name, extra=extra).model.fingerprint for url, name, extra in others]
 

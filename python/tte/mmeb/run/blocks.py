@@ -284,7 +284,7 @@ def _assemble_tokens(folder: ResultFolder, manifest: dict[str, Any], side: Side)
         file.seek(0)
         file.write(npy_header(np.dtype("<f2"), (ends[-1], dim)))
     with _files.replacing(folder.path / f"{side}.offsets.npy") as file:
-        np.save(file, np.array(ends, np.int64), allow_pickle=False)
+        _files.write_npy(file, np.array(ends, np.int64))
 
 
 def _named(part: Part) -> list[dict[str, Any]]:
