@@ -131,16 +131,15 @@ def _require_same(settings: dict[str, Any], role: str, model: Embedder | Reasone
     prefix = "" if role == "embedder" else f"{role}_"
     was = settings.setdefault(f"{prefix}fingerprint", {kind: fingerprint})
     other = isinstance(was, dict) and was.get(kind, fingerprint) != fingerprint
-    files, digest = _content.model_identity(model.model)["files"], _content.recipe_digest(model.model)
-    for name, value, what in (
-        ("", None, "is not the model"),
-        ("files", files, "does not have the tokenizer, template and preprocessor files"),
-        ("recipe_digest", digest, "does not have the recipe"),
+    what = "is not the model" if other else ""
+    for name, value, part in (
+        ("files", _content.model_identity(model.model)["files"], "tokenizer, template and preprocessor files"),
+        ("recipe_digest", _content.recipe_digest(model.model), "recipe"),
     ):
-        if other if value is None else settings.setdefault(f"{prefix}{name}", value) != value:
-            raise InputError(
-                f"{_text.shown(settings[role])} {what} any more that made these vectors: embed them again."
-            )
+        if settings.setdefault(f"{prefix}{name}", value) != value:
+            what = what or f"does not have the {part}"
+    if what:
+        raise InputError(f"{_text.shown(settings[role])} {what} any more that made these vectors: embed them again.")
 
 
 def _require_task(task: str | None, recipes: list[str]) -> None:

@@ -45,13 +45,10 @@ def fetch(url: str, name: str) -> bytes:
                     raise _tte.InputError(f"{where} takes longer than {SECONDS:.0f} seconds: save it to a file first.")
     except _tte.Error:
         raise
-    except urllib.error.HTTPError as error:
-        raise _tte.InputError(
-            f"{where} cannot be downloaded (status {error.code}, {_text.shown(error.reason, 100)}): check the address."
-        ) from error
     except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", None) or error
-        why = _text.shown(str(reason).strip() or type(error).__name__, 120)[1:-1]
+        reason = str(getattr(error, "reason", None) or error).strip() or type(error).__name__
+        status = f"status {error.code}, " if isinstance(error, urllib.error.HTTPError) else ""
+        why = status + (_text.shown(reason, 100) if status else _text.shown(reason, 120)[1:-1])
         raise _tte.InputError(f"{where} cannot be downloaded ({why}): check the address.") from error
     return bytes(data)
 

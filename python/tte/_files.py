@@ -24,6 +24,7 @@ _JSON_BYTES = 256 << 20
 _LINE_BYTES = 64 << 20
 _PIECE_BYTES = 16 << 20
 _SHOWN = 160
+_NPY_HEADER_BYTES = 128
 
 LOCK = ".lock"
 """The file in a folder by which :func:`hold` holds it."""
@@ -124,10 +125,17 @@ def read_npy(path: Path, *, mapped: bool = False) -> NDArray[Any]:
             raise ValueError("it is damaged, cut off, or holds no plain numbers") from None
 
 
+def npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """The beginning of a .npy file, of one length whatever the shape: for files that grow."""
+    text = f"{{'descr': '{dtype.str}', 'fortran_order': False, 'shape': {shape}, }}"
+    room = _NPY_HEADER_BYTES - 10
+    return b"\x93NUMPY\x01\x00" + room.to_bytes(2, "little") + (text.ljust(room - 1) + "\n").encode()
+
+
 def write_npy(file: IO[bytes], array: NDArray[Any]) -> None:
     """Write an array as np.save does, which does not say that a disk is full."""
     array = np.ascontiguousarray(array)
-    np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+    file.write(npy_header(array.dtype, array.shape))
     file.write(array.data)
 
 

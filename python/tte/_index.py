@@ -306,7 +306,7 @@ def _row(line: bytes) -> dict[str, str]:
     """A row of a line; raises `ValueError` for one that is not as it was written."""
     try:
         row = json.loads(line)
-        found = {name: str(row[name]) for name in ("name", "state", "vector", "of")}
+        found = {name: str(row[name]) for name in _SUMMED}
         if row["sum"] == _sum(found):
             return found
     except (ValueError, LookupError, TypeError, RecursionError):
@@ -314,8 +314,11 @@ def _row(line: bytes) -> dict[str, str]:
     raise ValueError("a line is damaged")
 
 
+_SUMMED = ("name", "state", "vector", "of")
+
+
 def _sum(row: Mapping[str, str]) -> str:
-    return _content.digest(*(row[name].encode(errors="surrogatepass") for name in ("name", "state", "vector", "of")))
+    return _content.digest(*(row[name].encode(errors="surrogatepass") for name in _SUMMED))
 
 
 def _refuse_other(about: Path, settings: Mapping[str, Any]) -> NoReturn:

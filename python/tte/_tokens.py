@@ -26,7 +26,6 @@ Vectors = NDArray[np.float16] | NDArray[np.float32]
 
 _DTYPES = {"float16": False, "float32": True}
 _POOLINGS = {"neighbours": _tte.TokenPooling.NEIGHBOURS, "hierarchical": _tte.TokenPooling.HIERARCHICAL}
-_HEADER_BYTES = 128
 _COPIED = 1 << 24
 """Values that are copied, or written, at a time."""
 _REMEDY = "give a .npy or .parquet file that TokenEmbeddings.save or TokenWriter has written"
@@ -425,13 +424,6 @@ def _abandon(owner: int, file: _Npy | _Parquet) -> None:
             file.end(keep=False)
 
 
-def npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    """The beginning of a .npy file, of one length whatever the shape: for files that grow."""
-    text = f"{{'descr': '{dtype.str}', 'fortran_order': False, 'shape': {shape}, }}"
-    room = _HEADER_BYTES - 10
-    return b"\x93NUMPY\x01\x00" + room.to_bytes(2, "little") + (text.ljust(room - 1) + "\n").encode()
-
-
 class _Column:
     """A .npy file that grows."""
 
@@ -443,7 +435,9 @@ class _Column:
         self._header()
 
     def _header(self) -> None:
-        self._file.write(npy_header(self._dtype, (self._rows,) if self._width is None else (self._rows, self._width)))
+        self._file.write(
+            _files.npy_header(self._dtype, (self._rows,) if self._width is None else (self._rows, self._width))
+        )
 
     def append(self, values: NDArray[Any]) -> None:
         step = max(_COPIED // max(self._width or 1, 1), 1)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tte import _extras, _files, _text, _tte
-from tte._tokens import TokenEmbeddings, npy_header
+from tte._tokens import TokenEmbeddings
 from tte.mmeb.data.types import Dataset, Entry, Query
 from tte.mmeb.run.embed import Outcome, System
 from tte.mmeb.run.manifest import (
@@ -271,7 +271,7 @@ def _assemble_tokens(folder: ResultFolder, manifest: dict[str, Any], side: Side)
     first: dict[str, int] = {}
     ends = [0]
     with _files.replacing(folder.path / f"{side}.tokens.npy") as file:
-        file.write(npy_header(np.dtype("<f2"), (0, dim)))
+        file.write(_files.npy_header(np.dtype("<f2"), (0, dim)))
         for block in range(block_count(manifest, side)):
             part = folder.read_part(side, block)
             for i, row in enumerate(part.rows):
@@ -282,7 +282,7 @@ def _assemble_tokens(folder: ResultFolder, manifest: dict[str, Any], side: Side)
                 file.write(rows.tobytes())
                 ends.append(ends[-1] + len(rows))
         file.seek(0)
-        file.write(npy_header(np.dtype("<f2"), (ends[-1], dim)))
+        file.write(_files.npy_header(np.dtype("<f2"), (ends[-1], dim)))
     with _files.replacing(folder.path / f"{side}.offsets.npy") as file:
         _files.write_npy(file, np.array(ends, np.int64))
 
