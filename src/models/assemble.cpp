@@ -67,17 +67,23 @@ std::optional<nn::Linear> read_projection(const weights::StateDict& weights, std
   return std::nullopt;
 }
 
-// Which layers of `parts` are bidirectional. Throws ModelError for what cannot be.
+// Which layers of `parts` are bidirectional: all of attention where config.json says so, else those that the recipe
+// wants. Throws ModelError for what cannot be.
 std::vector<bool> bidirectional_layers(const Bidirectional& wanted, const Parts& parts,
                                        const std::optional<HeadConfig>& head) {
-  if (!wanted.any()) return {};
+  const bool all = wanted.all || !parts.text.causal;
+  if (!all && !wanted.any()) return {};
   const auto refuse = [&](const std::string& why) {
     throw ModelError(
-        fmt::format("The recipe asks for bidirectional attention in the model of {}, {}.", parts.file, why));
+        parts.text.causal
+            ? fmt::format("The recipe asks for bidirectional attention in the model of {}, {}.", parts.file,
+                          why)
+            : fmt::format("\"is_causal\" is false in {}: attention is bidirectional in the model, {}.",
+                          parts.file, why));
   };
   if (head) refuse("of which an embedding head reads states that were made token by token: leave it out");
   std::vector<bool> out(static_cast<std::size_t>(parts.text.layers), false);
-  for (std::int64_t i = 0; wanted.all && i < parts.text.layers; ++i)
+  for (std::int64_t i = 0; all && i < parts.text.layers; ++i)
     out[static_cast<std::size_t>(i)] = !parts.text.is_delta(i);
   for (const std::int64_t layer : wanted.layers) {
     if (layer < 0 || layer >= parts.text.layers)
@@ -158,6 +164,7 @@ class AssembledModel final : public Model {
   AssembledModel(const Parts& parts, const weights::StateDict& weights, const ModelOptions& options,
                  const std::optional<Head>& head)
       : file_(parts.file),
+        causal_(parts.text.causal),
         language_(parts.text, weights, options.state_bytes, parts.deepstack, ending_of(head),
                   options.cuda_graphs),
         vision_(parts.vision ? parts.vision(weights.select(kVisionPrefix)) : nullptr),
@@ -209,10 +216,10 @@ class AssembledModel final : public Model {
           file_));
     }
     if (info_.whole_prompts) {
-      throw ModelError(
-          fmt::format("The recipe makes attention in the model of {} bidirectional, so that no token can "
-                      "follow what it has read: load it as an Embedder, or with another recipe.",
-                      file_));
+      throw ModelError(fmt::format(
+          "{} makes attention in the model of {} bidirectional, so that no token can follow what it "
+          "has read: load it as an Embedder{}.",
+          causal_ ? "The recipe" : "\"is_causal\": false", file_, causal_ ? ", or with another recipe" : ""));
     }
     if (projection_) {
       throw ModelError(fmt::format(
@@ -277,6 +284,7 @@ class AssembledModel final : public Model {
   }
 
   std::string file_;
+  bool causal_;  // By config.json, whatever the recipe says.
   LanguageModel language_;
   std::unique_ptr<const VisionEncoder> vision_;
   // Where the checkpoint has one: applied to hidden states, or to the pooled vector.
@@ -307,6 +315,7 @@ std::shared_ptr<const Model> assemble(const base::Checkpoint& checkpoint_in, con
     placement.dtype = LanguageModel::stored_dtype(weights);
     weights = weights::StateDict::open(checkpoint, placement, naming);
   }
+  check_biases(parts.file, parts.text.biases, parts.biases, weights);
   std::optional<Head> head;
   if (config) {
     head = Head{*config,

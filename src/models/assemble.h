@@ -12,6 +12,7 @@
 
 #include "base/checkpoint.h"
 #include "base/digest.h"
+#include "models/biases.h"
 #include "models/language_model.h"
 #include "models/model.h"
 #include "models/tensor_names.h"
@@ -41,7 +42,8 @@ struct Parts {
   std::function<std::unique_ptr<const VisionEncoder>(const weights::StateDict& weights)> vision;
   // Adds every setting that decides what the tower computes.
   std::function<void(base::Digester& digester)> add_vision;
-  std::vector<std::string> unread;  // What names of tensors begin with that are not needed.
+  std::vector<BiasRule> biases = {};  // Of layers beside the text model's.
+  std::vector<std::string> unread;    // What names of tensors begin with that are not needed.
 };
 
 // The checkpoint's tensors must all be used, but for Parts::unread and inv_freq of old tools.

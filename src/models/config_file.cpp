@@ -118,6 +118,16 @@ std::int64_t read_kv_heads(const JsonObject& config, const TextConfig& text) {
   return kv_heads;
 }
 
+// transformers refuses or obeys these, whatever the family.
+void check_unknown(const ConfigFile& file, const JsonObject& config) {
+  if (const base::Json* layers = config.find("per_layer_config"); layers != nullptr && !layers->empty())
+    config.fail("per_layer_config", "gives layers settings of their own, which tte does not have");
+  const std::string weights = file.root().text("transformers_weights", "");
+  if (!weights.empty() && !weights.starts_with("model.safetensors"))
+    file.root().reject("transformers_weights",
+                       "tte reads model.safetensors: rename the file, and leave the key out");
+}
+
 void check_attention(const JsonObject& config, const TextRules& rules) {
   if (config.flag("use_sliding_window", false)) {
     config.reject("use_sliding_window", "sliding-window attention is not supported for this family");
@@ -132,10 +142,30 @@ void check_attention(const JsonObject& config, const TextRules& rules) {
 // A window of so many tokens is no window for prompts that are not longer, and longer ones are not read: the mask of a
 // sliding window is not supported. A null is no window, nothing the family's own.
 std::int64_t positions_in_window(const JsonObject& config, const TextRules& rules, const TextConfig& text) {
-  const bool none = config.json().contains("sliding_window") && !config.has("sliding_window");
-  if (rules.sliding_window == 0 || none) return text.max_positions;
-  return std::min(text.max_positions,
-                  config.integer("sliding_window", rules.sliding_window, 1, kMostPositions));
+  std::int64_t positions = text.max_positions;
+  for (const std::string& key : rules.window_keys) {
+    const bool none = config.json().contains(key) && !config.has(key);
+    const std::int64_t own =
+        key == "sliding_window" && rules.sliding_window != 0 ? rules.sliding_window : positions;
+    if (!none) positions = std::min(positions, config.integer(key, own, 1, kMostPositions));
+  }
+  return positions;
+}
+
+// Whether attention is causal. transformers does not look at the root of a file whose root is no model of text.
+bool read_causal(const ConfigFile& file, const JsonObject& config) {
+  constexpr const char* kKey = "is_causal";
+  if (file.root().has("vision_config") && !file.root().has("text_config")) return true;
+  if (config.json().contains(kKey) && !config.has(kKey))
+    config.fail(
+        kKey, "is null, of which transformers' kinds of attention make different things: say true or false");
+  return config.flag(kKey, true);
+}
+
+Biases read_biases(const JsonObject& config, Biases biases) {
+  if (biases.by_attention_key) biases.qkv = biases.out = config.flag("attention_bias", false);
+  if (biases.by_mlp_key) biases.mlp = config.flag("mlp_bias", false);
+  return biases;
 }
 
 }  // namespace
@@ -178,7 +208,10 @@ TextConfig read_text(const ConfigFile& file, const TextRules& rules) {
   text.rms_norm_eps = config.number("rms_norm_eps", text.rms_norm_eps, 0, 1);
   read_head_dim(config, rules, text);
   if (config.text("hidden_act", "silu") != "silu") config.reject("hidden_act", "tte knows \"silu\" here");
+  check_unknown(file, config);
   check_attention(config, rules);
+  text.causal = read_causal(file, config);
+  text.biases = read_biases(config, rules.biases);
   read_text_rope(config, rules, text);
   text.max_positions = positions_in_window(config, rules, text);
   if (rules.read_own != nullptr) rules.read_own(config, text);

@@ -37,7 +37,10 @@ struct TextRules {
   bool interleaved = false;            // Sections are spread over the frequencies (nn::interleaved_sections).
   double partial_rotary = 1;   // The default of partial_rotary_factor, which is read where this is not 1.
   bool free_head_dim = false;  // head_dim need not be hidden_size / num_attention_heads.
-  std::int64_t sliding_window = 0;  // The default of sliding_window; 0: the family does not know that key.
+  std::int64_t sliding_window = 0;  // The default of sliding_window; 0: none.
+  // Keys of a number of tokens that layers see back to, of the model or of transformers' cache for it.
+  std::vector<std::string> window_keys;
+  Biases biases;  // Those that no key decides.
   // Reads what no other family has, layer_types too; null: there is nothing, and all layers are of attention.
   void (*read_own)(const base::JsonObject& config, TextConfig& text) = nullptr;
 };

@@ -27,6 +27,13 @@
 
 namespace tte::models {
 
+// Which linear layers of a decoder have biases, which the checkpoint's tensors must agree with.
+struct Biases {
+  bool qkv = false, out = false, mlp = false;
+  bool by_attention_key = false,
+       by_mlp_key = false;  // attention_bias, mlp_bias: whether the family reads them.
+};
+
 // Keys of config.json stand beside the fields they fill.
 struct TextConfig {
   std::int64_t vocab_size = 0;         // vocab_size
@@ -54,7 +61,9 @@ struct TextConfig {
   // Layers whose MLP is a mixture of `experts`. Empty: none is.
   std::vector<bool> expert_layers;
   nn::ExpertsShape experts;
-  // Whether each layer is of attention in both directions, which no config.json says. Empty: none is.
+  Biases biases;
+  bool causal = true;  // is_causal
+  // Whether each layer is of attention in both directions. Empty: none is.
   std::vector<bool> bidirectional_layers;
 
   [[nodiscard]] bool is_delta(std::int64_t layer) const {

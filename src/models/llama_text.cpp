@@ -5,6 +5,7 @@ namespace tte::models {
 TextConfig read_llama_text(const ConfigFile& file) {
   TextRules rules;
   rules.free_head_dim = true;
+  rules.window_keys = {"sliding_window", "attention_chunk_size"};
   TextConfig& text = rules.defaults;
   text.vocab_size = 32000;
   text.hidden_size = 4096;
@@ -17,6 +18,8 @@ TextConfig read_llama_text(const ConfigFile& file) {
     text.kv_heads = 8;
     text.max_positions = 131072;
     rules.sliding_window = 4096;
+  } else {
+    rules.biases.by_attention_key = rules.biases.by_mlp_key = true;
   }
   return read_text(file, rules);
 }

@@ -15,6 +15,7 @@ from checkpoints import SHAPES, Shape
 from conversations import conversations
 from families import FAMILIES
 from references import Reference, states
+from safetensors.torch import load_file, save_file
 
 GetReference = Callable[[Shape], Reference]
 GetFolder = Callable[[Shape], Path]
@@ -57,6 +58,77 @@ def test_hidden_states_are_equal_to_1e_5(shape: Shape, reference: GetReference, 
     for name, messages in talks.items():
         expected = theirs.hidden(messages)
         np.testing.assert_allclose(states(embedder, messages), expected, atol=1e-5, rtol=0, err_msg=name)
+
+
+def changed(folder: Path, made: Path, place: str | None, **values: object) -> Path:
+    """A copy of a checkpoint with other values at the root of its config.json, or below a key."""
+    shutil.copytree(folder, made)
+    config = json.loads((made / "config.json").read_text())
+    (config[place] if place else config).update(values)
+    (made / "config.json").write_text(json.dumps(config))
+    return made
+
+
+# LLaVA-NeXT's class alone hands the root's on.
+@pytest.mark.parametrize(("name", "place", "both"), [
+    *((name, "text_config", True) for name in (
+        "tied-gqa", "qwen2.5-vl", "qwen3-vl", "qwen3-vl-moe", "llava-next", "qwen3.5", "qwen3.5-moe",
+    )),
+    ("llava-next", None, True), *((name, None, False) for name in ("old-layout", "qwen2.5-vl", "qwen3-vl", "qwen3.5")),
+])  # fmt: skip
+def test_attention_sees_both_ways_where_transformers_does(
+    name: str, place: str | None, both: bool, reference: GetReference, all_talks: dict[str, list[dict]], tmp_path: Path
+) -> None:
+    causal = reference(next(s for s in SHAPES if s.name == name))
+    theirs = Reference(changed(causal.folder, tmp_path / "both", place, is_causal=False))
+    embedder = tte.Embedder(theirs.folder, device="cpu")
+    for talk in (all_talks[key] for key in ("text", "image last", "two images")):
+        expected = theirs.hidden(talk)
+        np.testing.assert_allclose(states(embedder, talk), expected, atol=1e-5 * max(1, np.abs(expected).max()), rtol=0)
+        assert (np.abs(expected - causal.hidden(talk)).max() > 1e-2) == both
+    if both:
+        with pytest.raises(tte.ModelError, match=r'"is_causal": false makes .* bidirectional'):
+            tte.Reasoner(theirs.folder, device="cpu")
+
+
+@pytest.mark.parametrize(("name", "place", "values", "says"), [
+    ("llava-next", None, {"is_causal": True}, r"is_causal\" is true.*leave it out"),
+    ("llava-next", "vision_config", {"is_causal": True}, r"vision_config.is_causal\" is true.*leave it out"),
+    ("llava-next", None, {"multimodal_projector_bias": False}, r'a tensor ".*linear_1\.bias.*projector_bias" is false'),
+    ("qwen3-vl", "text_config", {"attention_bias": True}, r'no tensor ".*\.bias", .*"attention_bias" is true'),
+])  # fmt: skip
+def test_keys_that_are_not_followed_are_named(
+    name: str, place: str | None, values: dict[str, bool], says: str, checkpoint: GetFolder, tmp_path: Path
+) -> None:
+    folder = changed(checkpoint(next(s for s in SHAPES if s.name == name)), tmp_path / "changed", place, **values)
+    with pytest.raises(tte.ModelError, match=says):
+        tte.Embedder(folder, device="cpu")
+
+
+def test_a_bias_of_patches_that_the_family_has_not_is_named(checkpoint: GetFolder, tmp_path: Path) -> None:
+    for name in ("tied-gqa", "qwen2.5-vl"):
+        folder = changed(checkpoint(next(s for s in SHAPES if s.name == name)), tmp_path / name, None)
+        tensors = load_file(folder / "model.safetensors")
+        weight = next(key for key in tensors if key.endswith("patch_embed.proj.weight"))
+        tensors[weight.replace(".weight", ".bias")] = torch.ones(tensors[weight].shape[0])
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(tte.ModelError, match=r'a tensor "visual\.patch_embed\.proj\.bias".*have no bias there'):
+            tte.Embedder(folder, device="cpu")
+
+
+@pytest.mark.parametrize("name", ["tied-gqa", "qwen2.5-vl", "qwen3-vl", "qwen3.5"])
+def test_a_towers_other_names_for_its_sizes_come_first(
+    name: str, reference: GetReference, all_talks: dict[str, list[dict]], tmp_path: Path
+) -> None:
+    shape = next(s for s in SHAPES if s.name == name)
+    folder = reference(shape).folder
+    vision = json.loads((folder / "config.json").read_text())["vision_config"]
+    sizes = {"depth": vision["depth"] + 1, "num_hidden_layers": vision["depth"],
+             "num_heads": 2 * vision["num_heads"], "num_attention_heads": vision["num_heads"]}  # fmt: skip
+    theirs = Reference(changed(folder, tmp_path / "names", "vision_config", **sizes))
+    embedder = tte.Embedder(theirs.folder, device="cpu")
+    talk = all_talks["image"]
+    np.testing.assert_allclose(states(embedder, talk), theirs.hidden(talk), atol=1e-5, rtol=0)
 
 
 def test_embeddings_are_the_last_token_whatever_the_batch(

@@ -17,6 +17,7 @@ import tte
 from checkpoints import make_tokenizer
 from families import DATA
 from references import states
+from safetensors.torch import load_file, save_file
 from tokenizers import processors
 
 TEMPLATE = (
@@ -54,6 +55,7 @@ KINDS = [
         "num_experts": 4, "num_experts_per_tok": 3, "moe_intermediate_size": 24, "mlp_only_layers": [1],
         "tie_word_embeddings": False,
     }),
+    Kind("qwen3-biases", transformers.Qwen3Config, transformers.Qwen3ForCausalLM, {"attention_bias": True}),
     Kind("qwen2", transformers.Qwen2Config, transformers.Qwen2ForCausalLM),
     Kind("qwen2-untied", transformers.Qwen2Config, transformers.Qwen2ForCausalLM, {
         "num_key_value_heads": None, "tie_word_embeddings": False,
@@ -247,6 +249,11 @@ def edited(theirs: Reference, folder: Path, **config: Any) -> Path:
         ({"hidden_act": "gelu"}, r"hidden_act.*silu"),
         ({"num_key_value_heads": 3}, r"num_key_value_heads.*divide"),
         ({"head_dim": 23}, r"head_dim.*odd"),
+        # With which transformers' kinds of attention go each its own way.
+        ({"is_causal": None}, r"is_causal\" is null.*true or false"),
+        ({"is_causal": "no"}, r"is_causal\" is \"no\""),
+        ({"per_layer_config": {"0": {"intermediate_size": 8}}}, r"per_layer_config\" gives layers settings"),
+        ({"transformers_weights": "other.safetensors"}, r"transformers_weights\" is \"other\.safetensors\""),
     ],
 )
 def test_what_is_not_supported_is_named(
@@ -257,6 +264,82 @@ def test_what_is_not_supported_is_named(
     with pytest.raises(tte.ModelError, match=message) as raised:
         tte.Processor(edited(theirs, tmp_path / "edited", **longer))
     assert "config.json" in str(raised.value)
+
+
+def again(theirs: Reference, folder: Path, attention: str = "sdpa", **config: Any) -> Reference:
+    """The checkpoint with another config.json, and what transformers makes of it."""
+    edited(theirs, folder, **config)
+    shutil.copy(theirs.folder / "model.safetensors", folder)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation=attention).eval()
+    return Reference(folder, model, theirs.tokenizer)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_a_config_that_is_not_causal_sees_both_ways(theirs: Reference, attention: str, tmp_path: Path) -> None:
+    both = again(theirs, tmp_path / "both", attention, is_causal=False)
+    embedder = tte.Embedder(both.folder, device="cpu")
+    rows = embedder.embed(TEXTS, progress=False)
+    for text, row in zip(TEXTS, rows, strict=True):
+        expected = both.hidden(text)
+        np.testing.assert_allclose(states(embedder, text), expected, atol=1e-5 * max(1, np.abs(expected).max()), rtol=0)
+        np.testing.assert_allclose(row, expected[-1] / np.linalg.norm(expected[-1]), atol=1e-5, rtol=0)
+    assert np.abs(states(embedder, TEXTS[0]) - theirs.hidden(TEXTS[0])).max() > 1e-2
+    with pytest.raises(tte.ModelError, match=r'"is_causal": false makes .* bidirectional.* an Embedder\.$'):
+        tte.Reasoner(both.folder, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "tensor", "says"),
+    [
+        ("llama-3.1", {"mlp_bias": False}, None, r'a tensor ".*mlp\.\w+\.bias", but by .*"mlp_bias" is false'),
+        ("llama-3.1", {"attention_bias": ...}, None, r'a tensor ".*self_attn\.\w+\.bias", .*"attention_bias" is false'),
+        ("qwen3-biases", {"attention_bias": False}, None, r'a tensor ".*self_attn.*"attention_bias" is false'),
+        ("llama", {"mlp_bias": True}, None, r'no tensor ".*mlp\.\w+\.bias", but by .*"mlp_bias" is true'),
+        ("qwen3", {"attention_bias": True}, None, r'no tensor ".*self_attn\.\w+\.bias", .*"attention_bias" is true'),
+        ("qwen2", {}, "-model.layers.1.self_attn.k_proj.bias", r"no tensor .*its model_type have a bias there"),
+        ("qwen2", {}, "model.layers.1.self_attn.o_proj.bias", r"a tensor .*its model_type have no bias there"),
+        ("mistral", {}, "model.layers.0.self_attn.o_proj.bias", r"a tensor .*models of its model_type have no bias"),
+        ("qwen3-moe", {}, "model.layers.1.mlp.gate.bias", r"a tensor .*its model_type have no bias there"),
+        ("llama", {}, "lm_head.bias", r'uses: "lm_head\.bias"'),
+    ],
+)
+def test_biases_that_config_and_tensors_disagree_about(
+    name: str, config: dict[str, Any], tensor: str | None, says: str,
+    references: Callable[[Kind], Reference], tmp_path: Path,
+) -> None:  # fmt: skip
+    theirs = references(next(kind for kind in KINDS if kind.name == name))
+    other = again(theirs, tmp_path / "other", **config)
+    if tensor is not None:
+        tensors = load_file(other.folder / "model.safetensors")
+        if tensor.startswith("-"):
+            del tensors[tensor[1:]]
+        else:
+            tensors[tensor] = torch.ones(tensors[tensor.replace(".bias", ".weight")].shape[0])
+        save_file(tensors, other.folder / "model.safetensors", metadata={"format": "pt"})
+        other = again(other, tmp_path / "again")
+    if "a tensor" in says:  # transformers leaves it out.
+        has = {key for key, _ in other.model.named_parameters()}
+        stored = set(load_file(other.folder / "model.safetensors"))
+        assert any(key.endswith(".bias") for key in stored - has)
+    with pytest.raises(tte.ModelError, match=says) as raised:
+        tte.Embedder(other.folder, device="cpu")
+    assert len(str(raised.value)) < 500
+
+
+@pytest.mark.parametrize("key", ["sliding_window", "attention_chunk_size"])
+def test_a_window_that_only_the_cache_of_transformers_has(
+    key: str, references: Callable[[Kind], Reference], tmp_path: Path
+) -> None:
+    theirs = references(next(kind for kind in KINDS if kind.name == "llama-linear"))
+    length = len(theirs.ids(TEXTS[0]))
+    most = length + 6
+    window = again(theirs, tmp_path / "window", **{key: most})
+    assert window.greedy(TEXTS[0], 40) != theirs.greedy(TEXTS[0], 40), "it does change what is written"
+    reasoner = tte.Reasoner(window.folder, device="cpu")
+    trace = reasoner.think(TEXTS[0], ignore_eos=True)[0]
+    assert trace.token_ids == window.greedy(TEXTS[0], most - length)
+    with pytest.raises(tte.InputError, match=f"but the model knows {most};"):
+        reasoner.think(TEXTS[0], max_new_tokens=40)
 
 
 def test_a_sliding_window_is_as_long_as_prompts_may_be(references: Callable[[Kind], Reference], tmp_path: Path) -> None:

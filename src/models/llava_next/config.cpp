@@ -23,6 +23,16 @@ std::vector<std::int64_t> read_feature_layers(const JsonObject& root, std::int64
   return layers;
 }
 
+// transformers hands the root's is_causal to the text model; a true one, in some kinds of attention, to the tower, too.
+void read_causal(const JsonObject& root, const JsonObject& vision, TextConfig& text) {
+  for (const JsonObject& object : {root, vision}) {
+    if (object.flag("is_causal", false))
+      object.reject("is_causal",
+                    "transformers' kinds of attention make different things of it: leave it out");
+  }
+  if (root.has("is_causal")) text.causal = false;
+}
+
 VisionConfig read_vision(const JsonObject& root, const JsonObject& config) {
   if (const std::string type = config.text("model_type", "clip_vision_model"); type != "clip_vision_model")
     config.reject("model_type", "tte knows \"clip_vision_model\" here");
@@ -71,6 +81,8 @@ Config load_config(const base::Checkpoint& checkpoint) {
   config.file = file.name;
   (void)text.choice("model_type", {"llama", "mistral"});  // Throws for others.
   config.text = read_llama_text(file);
+  read_causal(root, file.vision(), config.text);
+  config.projector_bias = root.flag("multimodal_projector_bias", true);
   config.vision = read_vision(root, file.vision());
   config.tiling = {read_pinpoints(root, config.vision.image_size), config.vision.image_size,
                    config.vision.side()};

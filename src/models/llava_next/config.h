@@ -43,6 +43,7 @@ struct Config {
   VisionConfig vision;
   Tiling tiling;                 // image_grid_pinpoints, and the sizes of the tower
   std::int64_t image_token = 0;  // image_token_index, or image_token_id
+  bool projector_bias = true;    // multimodal_projector_bias
 };
 
 // Reads `checkpoint`/config.json; what is absent has transformers' defaults (LlavaNextConfig, CLIPVisionConfig). Throws

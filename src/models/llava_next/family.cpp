@@ -40,6 +40,9 @@ std::shared_ptr<const Model> load_model(const base::Checkpoint& checkpoint, cons
   parts.text = config.text;
   parts.image_token = config.image_token;
   parts.rename = one_naming;
+  for (const char* layer : {"linear_1", "linear_2"})
+    parts.biases.push_back({std::string(kVisionPrefix) + "projector." + layer, config.projector_bias,
+                            "multimodal_projector_bias"});
   parts.vision = [&config](const weights::StateDict& weights) {
     return std::make_unique<const VisionTower>(weights, config);
   };

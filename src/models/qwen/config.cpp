@@ -46,6 +46,7 @@ TextRules qwen2_rules() {
   TextRules rules;
   rules.defaults = std::move(text);
   rules.sections = {16, 24, 24};
+  rules.biases.qkv = true;
   return rules;
 }
 
@@ -63,6 +64,7 @@ TextRules qwen3_rules() {
   TextRules rules;
   rules.defaults = std::move(text);
   rules.free_head_dim = true;
+  rules.biases.by_attention_key = true;
   return rules;
 }
 
@@ -77,8 +79,10 @@ void read_qwen3_mixture(const JsonObject& config, TextConfig& text) {
 }
 
 void read_shared(const JsonObject& config, VisionConfig& vision) {
-  vision.depth = config.integer("depth", vision.depth, 1, kMostLayers);
-  vision.heads = config.integer("num_heads", vision.heads, 1, kMostSize);
+  // transformers' names for them in all models, which it prefers.
+  const auto key = [&](const char* common, const char* own) { return config.has(common) ? common : own; };
+  vision.depth = config.integer(key("num_hidden_layers", "depth"), vision.depth, 1, kMostLayers);
+  vision.heads = config.integer(key("num_attention_heads", "num_heads"), vision.heads, 1, kMostSize);
   vision.in_channels = config.integer("in_channels", vision.in_channels, 3, 3);
   vision.patch_size = config.integer("patch_size", vision.patch_size, 1, 1024);
   vision.merge_size = config.integer("spatial_merge_size", vision.merge_size, 1, 64);

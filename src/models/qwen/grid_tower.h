@@ -43,6 +43,7 @@ class Merger {
 // merger. The columns of a merged patch are those of the last block, then those of each deepstack block.
 class GridTower final : public VisionTower {
  public:
+  static constexpr bool kPatchBias = true;  // Whether patches are embedded with a bias.
   // `weights` is the part of the checkpoint below "visual.".
   GridTower(const weights::StateDict& weights, const GridVisionConfig& config);
 

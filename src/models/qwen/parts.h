@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "models/assemble.h"
@@ -17,6 +18,7 @@ Parts parts_of(const Config& config) {
   parts.text = config.text;
   parts.image_token = config.tokens.image;
   parts.video_token = config.tokens.video;
+  parts.biases = {{std::string(kVisionPrefix) + "patch_embed.proj", Tower::kPatchBias, ""}};
   parts.vision = [&config](const weights::StateDict& weights) {
     return std::make_unique<const Tower>(weights, config.vision);
   };

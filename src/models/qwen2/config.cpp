@@ -5,6 +5,7 @@ namespace tte::models::qwen2 {
 TextConfig read_config(const ConfigFile& file) {
   TextRules rules;
   rules.free_head_dim = true;
+  rules.biases.qkv = true;
   TextConfig& text = rules.defaults;
   text.vocab_size = 151936;
   text.hidden_size = 4096;

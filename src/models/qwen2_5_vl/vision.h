@@ -26,6 +26,7 @@ Windows windows(std::span<const qwen::Frame> frames, std::int64_t side, std::int
 // Patches to merged features: patch embedding, blocks whose attention sees a window or (some) a frame, merger.
 class VisionTower final : public qwen::VisionTower {
  public:
+  static constexpr bool kPatchBias = false;  // Whether patches are embedded with a bias.
   // `weights` is the part of the checkpoint below "visual.".
   VisionTower(const weights::StateDict& weights, const VisionConfig& config);
 

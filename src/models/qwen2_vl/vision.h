@@ -12,6 +12,7 @@ namespace tte::models::qwen2_vl {
 // Patches to merged features: patch embedding, blocks whose attention sees a whole frame, merger.
 class VisionTower final : public qwen::VisionTower {
  public:
+  static constexpr bool kPatchBias = false;  // Whether patches are embedded with a bias.
   // `weights` is the part of the checkpoint below "visual.".
   VisionTower(const weights::StateDict& weights, const qwen::VisionConfig& config);
 

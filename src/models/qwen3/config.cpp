@@ -19,6 +19,7 @@ TextRules mixture_rules() {
   rules.defaults.head_dim = 0;
   rules.defaults.experts = {.experts = 128, .per_token = 8, .intermediate = 768};
   rules.read_own = read_mixture;
+  rules.window_keys = {"attention_chunk_size"};
   return rules;
 }
 

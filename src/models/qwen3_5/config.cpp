@@ -80,6 +80,7 @@ TextRules plain_rules() {
   rules.interleaved = true;
   rules.partial_rotary = 0.25;
   rules.free_head_dim = true;
+  rules.biases.by_attention_key = true;
   rules.read_own = read_own;
   return rules;
 }

@@ -11,6 +11,7 @@ TextRules text_rules() {
   rules.defaults.max_positions = 128000;
   rules.defaults.rope_theta = 5e5;
   rules.sections = {24, 20, 20};
+  rules.window_keys = {"sliding_window", "attention_chunk_size"};
   rules.interleaved = true;
   return rules;
 }
@@ -25,6 +26,7 @@ TextRules mixture_rules() {
   rules.defaults.head_dim = 0;
   rules.defaults.experts = {.experts = 60, .per_token = 4, .intermediate = 1408};
   rules.read_own = qwen::read_qwen3_mixture;
+  rules.window_keys = {"attention_chunk_size"};
   return rules;
 }
 
