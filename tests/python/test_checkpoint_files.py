@@ -142,6 +142,24 @@ def json_flags(content: str, **flags: bool) -> Callable[[Any], Any]:
     return change
 
 
+def numbered(**ids: int) -> Callable[[Any], Any]:
+    """Put tokens <|name|> behind those of tokenizer.json."""
+    more = [{"id": number, **token(f"<|{name}|>", special=True)} for name, number in ids.items()]
+    return lambda old: {**old, "added_tokens": [*old["added_tokens"], *more]}
+
+
+def backwards(old: Any) -> Any:
+    """Let the ids of tokenizer.json's tokens descend."""
+    ids = [t["id"] for t in old["added_tokens"]]
+    return {**old, "added_tokens": [{**t, "id": i} for t, i in zip(old["added_tokens"], reversed(ids), strict=True)]}
+
+
+def far_piece(old: Any) -> Any:
+    """Give the vocabulary's last piece an id far behind."""
+    vocab = old["model"]["vocab"]
+    return {**old, "model": {**old["model"], "vocab": {**vocab, max(vocab, key=vocab.get): 3000}}}
+
+
 CONFIG, TOKENIZER = "tokenizer_config.json", "tokenizer.json"
 OLD_IDS = {"<think>": 413, "<|emb|>": 415}
 DECLARATIONS: dict[str, dict[str, Callable[[Any], Any]]] = {
@@ -173,6 +191,27 @@ DECLARATIONS: dict[str, dict[str, Callable[[Any], Any]]] = {
         CONFIG: put(added_tokens_decoder=None, extra_special_tokens=None),
         "special_tokens_map.json": put(additional_special_tokens=NEW, sep_token="<|sep|>"),
     },
+    # New tokens are numbered on, whatever the files say.
+    "a hole in the ids": {TOKENIZER: numbered(emb=500)},
+    "holes, the last first": {TOKENIZER: numbered(emb=500, call=470)},
+    "the id of a piece": {TOKENIZER: numbered(emb=5)},
+    "a hole in tokenizer.json alone": {CONFIG: put(added_tokens_decoder=None), TOKENIZER: numbered(emb=500, call=470)},
+    "a hole in the decoder alone": {CONFIG: decoder(**{"500": token("<|emb|>"), "470": token("<|call|>")})},
+    "a hole in both": {
+        CONFIG: decoder(**{"500": token("<|emb|>"), "470": token("<|call|>")}), TOKENIZER: numbered(emb=500, call=470),
+    },
+    "other ids in both": {CONFIG: decoder(**{"480": token("<|emb|>")}), TOKENIZER: numbered(emb=500, call=430)},
+    "a hole in the old list of ids": {
+        CONFIG: put(added_tokens_decoder=None), "added_tokens.json": lambda _: {"<|emb|>": 500, "<|call|>": 470},
+    },
+    "the same id in both lists": {
+        CONFIG: put(added_tokens_decoder=None), TOKENIZER: numbered(emb=500),
+        "added_tokens.json": lambda _: {"<|call|>": 500},
+    },
+    "descending ids": {TOKENIZER: backwards},
+    "descending ids alone": {CONFIG: put(added_tokens_decoder=None), TOKENIZER: backwards},
+    "a piece far behind": {TOKENIZER: far_piece},
+    "a piece far behind, and a new token": {TOKENIZER: far_piece, CONFIG: put(extra_special_tokens=["<|emb|>"])},
     "the old map beside the decoder": {"special_tokens_map.json": put(additional_special_tokens=["<|old|>"])},
 }  # fmt: skip
 
@@ -204,6 +243,29 @@ def test_a_class_of_its_own_does_not_take_the_files_pipeline(folder: Path) -> No
         text = "\ufb01x \u2460 e\u0301"
         expected = AutoTokenizer.from_pretrained(folder)(text, add_special_tokens=False)["input_ids"]
         assert tte.Tokenizer(folder).encode(text) == expected, name
+
+
+BYTES = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+SPACES = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True}
+OTHER = {"type": "Replace", "pattern": {"String": "a"}, "content": "zz"}
+
+
+@pytest.mark.parametrize(("steps", "taken"), [
+    ([BYTES], True), ([BYTES, {"type": "Fuse"}], True), ([{"type": "Fuse"}, BYTES], False), ([OTHER, BYTES], False),
+    ([BYTES, OTHER], False), ([BYTES, SPACES], False), ([{"type": "ByteFallback"}, BYTES], False),
+    ([BYTES, {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}], False),
+    ([BYTES, BYTES], False), ([{"type": "Sequence", "decoders": [{"type": "Fuse"}]}, BYTES], False),
+])  # fmt: skip
+def test_a_byte_level_decoder_stands_alone(steps: list[dict[str, Any]], taken: bool, folder: Path) -> None:
+    edit(folder / TOKENIZER, put(decoder={"type": "Sequence", "decoders": steps}))
+    edit(folder / CONFIG, put(tokenizer_class="PreTrainedTokenizerFast"))
+    if not taken:
+        with pytest.raises(tte.ModelError, match=r"the decoder beside .* is not supported"):
+            tte.Tokenizer(folder)
+        return
+    theirs, mine = AutoTokenizer.from_pretrained(folder), tte.Tokenizer(folder)
+    ids = theirs(" a b \u00e9 ab <think>", add_special_tokens=False)["input_ids"]
+    assert mine.decode(ids) == theirs.decode(ids)
 
 
 # --- preprocessor_config.json

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <map>
 
 #include "base/file.h"
 #include "base/printable.h"
@@ -164,6 +165,11 @@ bool TokenizerConfig::is_qwen_class() const {
          (class_name.empty() && model_type == "qwen2_vl");  // Its class in transformers, where none is named.
 }
 
+void start_adding(TokenizerParts& parts) {
+  parts.next_id = static_cast<std::int64_t>(parts.vocabulary->size());
+  for (const AddedToken& token : parts.added) parts.next_id = std::max(parts.next_id, token.id + 1);
+}
+
 void add_token(TokenizerParts& parts, AddedToken token) {
   if (token.content.empty()) return;
   const auto [it, is_new] = parts.added_index.emplace(token.content, parts.added.size());
@@ -174,15 +180,12 @@ void add_token(TokenizerParts& parts, AddedToken token) {
     known = std::move(token);
     return;
   }
-  if (parts.next_id < 0) {
-    parts.next_id = 0;
-    for (const auto& [text, id] : *parts.vocabulary)
-      parts.next_id = std::max(parts.next_id, std::int64_t{id} + 1);
-  }
-  if (const auto piece = parts.vocabulary->find(token.content); piece != parts.vocabulary->end())
+  const auto pieces = static_cast<std::int64_t>(parts.vocabulary->size());
+  if (const auto piece = parts.vocabulary->find(token.content); piece != parts.vocabulary->end()) {
     token.id = piece->second;
-  if (token.id < 0) token.id = parts.next_id;
-  parts.next_id = std::max(parts.next_id, token.id + 1);
+  } else if (!parts.renames_pieces || token.id < 0 || token.id >= pieces) {
+    token.id = parts.next_id++;
+  }
   parts.added.push_back(std::move(token));
 }
 
@@ -244,12 +247,12 @@ void add_declared_tokens(TokenizerParts& parts, const TokenizerConfig& config) {
     // Checkpoints from before added_tokens_decoder.
     collect(read_if_there(config.folder / "special_tokens_map.json"), declared);
     tokens = tokens_of_list(config.folder / "added_tokens.json", declared);
-    // What tokenizer.json says of a token counts again after the list.
-    for (AddedToken& token : tokens) {
-      if (const auto known = parts.added_index.find(token.content); known != parts.added_index.end())
-        token = parts.added[known->second];
-    }
-    for (const AddedToken& token : parts.added) tokens.push_back(token);
+    // Of two with one id the last counts, and tokenizer.json is read last.
+    tokens.insert(tokens.end(), parts.listed.begin(), parts.listed.end());
+    std::map<std::int64_t, AddedToken> by_id;
+    for (AddedToken& token : tokens) by_id.insert_or_assign(token.id, std::move(token));
+    tokens.clear();
+    for (auto& [id, token] : by_id) tokens.push_back(std::move(token));
   }
   for (const auto& [name, content] : parts.named_defaults) {
     if (declared.knows(name)) continue;
@@ -264,12 +267,9 @@ void add_declared_tokens(TokenizerParts& parts, const TokenizerConfig& config) {
   TextMap<bool> named;
   for (const auto& [name, token] : declared.named) named.emplace(token.content, true);
   const bool own_class = config.is_qwen_class();
+  start_adding(parts);
   for (AddedToken& token : tokens) {
     token.special = token.special || named.contains(token.content);
-    // A class that makes its own tokenizer has not heard of tokenizer.json's flags.
-    if (const auto known = parts.added_index.find(token.content);
-        own_class && known != parts.added_index.end())
-      parts.added[known->second].special = false;
     add_token(parts, std::move(token));
   }
   drop_listed(parts);

@@ -35,8 +35,12 @@ TokenizerParts read_sentencepiece(const std::filesystem::path& file, const Token
 // which transformers does: the flags of the last declaration of a string count. Sets the named tokens.
 void add_declared_tokens(TokenizerParts& parts, const TokenizerConfig& config);
 
-// Adds one token. Without an id (-1) it gets the next free one. Of a string that was added before it changes
-// the flags; its id stays, and so does its being special.
+// Before tokens that the tokenizers library adds in one call: new ones are numbered from behind those that it has, or
+// from the vocabulary's size.
+void start_adding(TokenizerParts& parts);
+
+// Adds one token. A new one that is no piece of the vocabulary gets the next id, whatever id a file gives it, as in the
+// library. Of a string that was added before it changes the flags; its id stays, and so does its being special.
 void add_token(TokenizerParts& parts, AddedToken token);
 
 // The parts around the model of transformers' LlamaTokenizer, and of its Qwen2Tokenizer and Qwen3_5Tokenizer.

@@ -53,12 +53,13 @@ struct TokenizerParts {
   // Tokens of added_tokens_decoder are looked for in the raw text, whatever it says of them.
   bool declared_raw = false;
   DecoderSpec decoder;
-  bool split_special = false;     // Special tokens in a text stay text (split_special_tokens).
-  std::vector<AddedToken> added;  // Filled by add_token().
+  bool split_special = false;      // Special tokens in a text stay text (split_special_tokens).
+  std::vector<AddedToken> added;   // Filled by add_token().
+  std::vector<AddedToken> listed;  // tokenizer.json's, with the ids that it gives them.
   // To be added after those that the checkpoint declares, unless it lists them.
   std::vector<AddedToken> added_last;
   TextMap<std::size_t> added_index;
-  std::int64_t next_id = -1;                     // For a token without one; known once it is needed.
+  std::int64_t next_id = 0;                      // Of a token that is new: see start_adding().
   std::vector<std::int64_t> begin_ids, end_ids;  // Around every text of its own.
   // "eos_token" and the like. Of a name given twice the first counts.
   std::vector<std::pair<std::string, std::string>> named;

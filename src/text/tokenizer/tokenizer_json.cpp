@@ -18,6 +18,7 @@ using base::shown;
 
 // What a file may ask of each text: one step may not grow it without end, nor may there be any number of them.
 constexpr std::size_t kMostSteps = 64;
+constexpr std::int64_t kMostId = (1 << 24) - 1;
 constexpr std::size_t kMostContent = 1024;  // Bytes that a step puts in.
 
 // Reads one tokenizer.json.
@@ -27,7 +28,6 @@ class Reader {
       : where_(base::shown(file)), file_(base::read_json_object(file)), parts_(parts) {}
 
   void read(const TokenizerConfig& config) {
-    const bool declared_elsewhere = config.json.has("added_tokens_decoder");
     const bool qwen = config.is_qwen_class();
     if (qwen) {
       set_qwen_pipeline(parts_, config);
@@ -44,16 +44,17 @@ class Reader {
       if (const Json* json = file_.find("normalizer")) normalizer(*json);
       const Json* json = file_.find("decoder");
       if (json == nullptr) unsupported("decoder", Json());
-      decoder(*json, false);
+      decoder(*json);
     }
     const Json* model_json = file_.find("model");
     if (model_json == nullptr || !model_json->is_object()) {
       throw ModelError(fmt::format("{} has no \"model\" object, which tte needs.", where_));
     }
     model({*model_json, where_}, own_pipeline, qwen);
-    if (const Json* json = file_.find("added_tokens");
-        json != nullptr && !(own_pipeline && declared_elsewhere)) {
-      added_tokens(*json);
+    if (const Json* json = file_.find("added_tokens")) added_tokens(*json);
+    if (!own_pipeline && !qwen) {  // Classes that make their own tokenizer add what is declared, and no more.
+      start_adding(parts_);
+      for (const AddedToken& token : parts_.listed) add_token(parts_, token);
     }
     if (const Json* json = file_.find("post_processor")) post_processor(*json);
   }
@@ -180,40 +181,43 @@ class Reader {
     }
   }
 
-  void decoder(const Json& json, bool fused) {
+  // A ByteLevel decoder stands alone: others would change what stands for bytes, or whole texts.
+  void decoder(const Json& json) {
     const JsonObject step = object("decoder", json);
     const std::string type = type_of(step);
     count_step();
     DecoderSpec& spec = parts_.decoder;
     if (type == "Sequence") {
-      bool after_fuse = fused;
-      for (const Json& each : list(step, "decoders")) {
-        decoder(each, after_fuse);
-        after_fuse = after_fuse || type_of(object("decoder", each)) == "Fuse";
-      }
+      for (const Json& each : list(step, "decoders")) decoder(each);
+    } else if (type == "Fuse") {
+      fused_ = true;
+    } else if (spec.byte_level) {
+      unsupported("decoder beside ByteLevel", json);
     } else if (type == "ByteLevel") {
+      if (fused_ || decodes_) unsupported("decoder beside others", json);
       spec.byte_level = true;
-    } else if (type == "Replace" && !fused && !spec.byte_fallback && json.contains("pattern") &&
+    } else if (type == "Replace" && !fused_ && !spec.byte_fallback && json.contains("pattern") &&
                json["pattern"].is_object() && json["pattern"].contains("String")) {
       auto what = base::require<std::string>(step.object("pattern"), "String");
       if (what.empty()) unsupported("decoder", json);
       spec.replace.emplace_back(std::move(what), content(step, "content"));
-    } else if (type == "ByteFallback" && !fused) {
+    } else if (type == "ByteFallback" && !fused_) {
       spec.byte_fallback = true;
-    } else if (type == "Metaspace" && !fused) {
+    } else if (type == "Metaspace" && !fused_) {
       auto what = step.text("replacement", "\xE2\x96\x81");
       if (what.empty()) unsupported("decoder", json);
       spec.replace.emplace_back(std::move(what), " ");
       if (prepend_scheme(step) != MetaspaceStep::Prepend::kNever)
         spec.dropped_from_first = std::string(1, ' ');
-    } else if (type == "Strip" && fused && base::get_or<std::int64_t>(step, "start", 0) <= 1 &&
+    } else if (type == "Strip" && fused_ && base::get_or<std::int64_t>(step, "start", 0) <= 1 &&
                base::get_or<std::int64_t>(step, "stop", 0) == 0) {
       if (base::get_or<std::int64_t>(step, "start", 0) == 1) {
         spec.dropped_prefix = base::require<std::string>(step, "content");
       }
-    } else if (type != "Fuse") {
+    } else {
       unsupported("decoder", json);
     }
+    decodes_ = decodes_ || (type != "Sequence" && type != "Fuse");
   }
 
   // Tokens around a text of its own; what there is for pairs of texts does not matter.
@@ -293,10 +297,10 @@ class Reader {
     auto vocabulary = std::make_shared<Vocabulary>();
     vocabulary->reserve(vocab->size());
     for (const auto& [token, id] : vocab->items()) {
-      const auto number = base::whole_number(id, 0, (1 << 24) - 1);
+      const auto number = base::whole_number(id, 0, kMostId);
       if (!number) {
         throw ModelError(fmt::format("{}: the token \"{}\" has the id {}; an integer from 0 to {} is needed.",
-                                     where_, base::printable(token), shown(id), (1 << 24) - 1));
+                                     where_, base::printable(token), shown(id), kMostId));
       }
       vocabulary->emplace(token, static_cast<std::int32_t>(*number));
     }
@@ -319,8 +323,10 @@ class Reader {
       const JsonObject object(entry, where_, "added_tokens");
       AddedToken token = read_added_token(object);
       token.id = base::require<std::int64_t>(object, "id");
-      if (token.id < 0) throw ModelError(fmt::format("{}: an added token has the id {}.", where_, token.id));
-      add_token(parts_, std::move(token));
+      if (token.id < 0 || token.id > kMostId)
+        throw ModelError(fmt::format("{}: an added token has the id {}; ids are from 0 to {}.", where_,
+                                     token.id, kMostId));
+      parts_.listed.push_back(std::move(token));
     }
   }
 
@@ -328,6 +334,7 @@ class Reader {
   JsonObject file_;
   TokenizerParts& parts_;
   bool byte_level_ = false;
+  bool decodes_ = false, fused_ = false;  // What decoders there were so far.
   std::size_t steps_ = 0;
 };
 
