@@ -51,6 +51,7 @@ void LocalReasoner::think(Call& call, const ThinkJob& job, Thought then) const {
   engine::GenerateRequest request;
   request.prompt = std::get<std::shared_ptr<const models::Prompt>>(job.question.prompt);
   request.options = prompt::resolve(job.options, recipe.decoding, config);
+  prompt::end_at_length(request.options, config, request.prompt->size());
   request.end_ids = config.end_ids;
   request.think_open = recipe.trace.open;
   request.think_close = recipe.trace.close;

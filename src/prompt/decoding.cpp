@@ -106,6 +106,7 @@ void read_settings(const JsonObject& file, GenerationConfig& out) {
   GenerateOptions::numbers([&](const auto& number) {
     if (number.setter == GenerateOptions::Setter::kCheckpoint) read_number(file, number, options);
   });
+  out.max_length = file.integer("max_length", 1, std::numeric_limits<std::int32_t>::max());
   if (const Json* stop = file.find("stop_strings")) {
     options.stop = stop->is_string() ? std::vector{stop->get<std::string>()} : file.texts("stop_strings");
   }
@@ -179,6 +180,18 @@ GenerateOptions resolve(const GenerateOptions& caller, const GenerateOptions& re
   out.validate();
   if (!bounded) out.max_new_tokens.reset();  // The engine knows what the model has positions for.
   return out;
+}
+
+void end_at_length(GenerateOptions& options, const GenerationConfig& config, std::int64_t prompt_tokens) {
+  if (options.max_new_tokens || !config.max_length) return;
+  if (prompt_tokens >= *config.max_length) {
+    throw InputError(
+        fmt::format("a prompt of {} tokens leaves no room in the \"max_length\" of the checkpoint's "
+                    "generation_config.json, {}: shorten the input, or set max_new_tokens.",
+                    prompt_tokens, *config.max_length));
+  }
+  options.max_new_tokens = static_cast<int>(*config.max_length - prompt_tokens);
+  options.min_new_tokens = std::min(*options.min_new_tokens, *options.max_new_tokens);
 }
 
 }  // namespace tte::prompt

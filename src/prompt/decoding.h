@@ -3,6 +3,7 @@
 
 #include <concepts>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,8 @@ namespace tte::prompt {
 struct GenerationConfig {
   GenerateOptions options;            // What generation_config.json says; the rest is unset.
   std::vector<std::int64_t> end_ids;  // Tokens that end a text.
+  // The most tokens of prompt and text together, where nobody says how many of text.
+  std::optional<std::int64_t> max_length;
   // Settings that would change the text and that tte does not have: a sentence each, to be thrown by whoever
   // decodes. The second list counts only where the file's own temperature is used.
   std::vector<std::string> refused;
@@ -25,8 +28,8 @@ struct GenerationConfig {
 // generation_config.json (it may be missing), with the end tokens of config.json where it has none, and the
 // tokenizer's where that has none either. As in transformers, sampling settings count only with do_sample.
 // Every key of transformers' GenerationConfig is either read, or cannot change the text here (what is said of
-// caches, beams, assistants and outputs; max_length, which max_new_tokens overrides), or is noted as refused
-// unless its value is the one that changes nothing; other keys say nothing. Throws ModelError naming file and
+// caches, beams, assistants and outputs), or is noted as refused unless its value is the one that changes nothing;
+// other keys say nothing. Throws ModelError naming file and
 // key for values of the wrong type or out of range.
 GenerationConfig load_generation_config(const base::Checkpoint& checkpoint, const text::Tokenizer& tokenizer);
 
@@ -40,6 +43,10 @@ GenerateOptions combined(const GenerateOptions& caller, const GenerateOptions& r
 // checkpoint asks for and tte does not have.
 GenerateOptions resolve(const GenerateOptions& caller, const GenerateOptions& recipe,
                         const GenerationConfig& config);
+
+// Lets `options`, resolved, end where `config` has the text end behind a prompt of so many tokens, where nothing else
+// says so. Throws InputError for a prompt that leaves no room.
+void end_at_length(GenerateOptions& options, const GenerationConfig& config, std::int64_t prompt_tokens);
 
 // One number of a file into `out`, if it is there. Throws ModelError naming the key for what is none; the range of
 // fractions is GenerateOptions::validate()'s.

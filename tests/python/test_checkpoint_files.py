@@ -17,7 +17,7 @@ from checkpoints import SHAPES, Shape
 from references import noise
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
-from transformers import AutoModel, AutoProcessor, AutoTokenizer, GenerationConfig
+from transformers import AutoModel, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer, GenerationConfig
 
 GetFolder = Callable[[Shape], Path]
 TALK = [{"role": "user", "content": [{"type": "text", "text": "the cat and the dog"}]}]
@@ -402,11 +402,11 @@ REFUSED_WHEN_SAMPLING = {
 }  # fmt: skip
 READ = {
     "max_new_tokens", "min_new_tokens", "stop_strings", "do_sample", "temperature", "top_k", "top_p", "min_p",
-    "repetition_penalty", "eos_token_id",
+    "repetition_penalty", "eos_token_id", "max_length",
 }  # fmt: skip
 # Nothing here decodes otherwise for them: caches, beams (of which there is one), assistants, outputs, notes.
 WITHOUT_EFFECT = {
-    "max_length", "early_stopping", "use_mtp", "use_cache", "cache_implementation", "cache_config", "max_cache_len",
+    "early_stopping", "use_mtp", "use_cache", "cache_implementation", "cache_config", "max_cache_len",
     "length_penalty", "renormalize_logits", "remove_invalid_values", "output_attentions", "output_hidden_states",
     "output_scores", "output_logits", "return_dict_in_generate", "pad_token_id", "bos_token_id",
     "decoder_start_token_id", "is_assistant", "num_assistant_tokens", "num_assistant_tokens_schedule",
@@ -466,6 +466,28 @@ def test_keys_that_are_read_do_what_they_say(folder: Path) -> None:
     assert len(think(folder, max_new_tokens=4).token_ids) == 4, "fewer by the caller's wish"
     edit(file, put(min_new_tokens=None, eos_token_id=None, stop_strings=tte.Tokenizer(folder).decode(plain[3:5])))
     assert think(folder, max_new_tokens=8).finish == tte.FinishReason.STOP
+
+
+def test_max_length_counts_the_prompt(folder: Path) -> None:
+    file = folder / "generation_config.json"
+    edit(file, put(eos_token_id=None))
+    plain = think(folder, max_new_tokens=8)
+    length = plain.prompt_tokens
+    edit(file, put(max_length=length + 5))
+    inputs = AutoProcessor.from_pretrained(folder).apply_chat_template(
+        [TALK], tokenize=True, return_dict=True, return_tensors="pt", add_generation_prompt=True
+    )
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    expected = model.generate(**inputs, do_sample=False)[0, length:].tolist()
+    assert len(expected) == 5
+    trace = think(folder, max_new_tokens=None)
+    assert (trace.token_ids, trace.finish) == (expected, tte.FinishReason.LENGTH)
+    assert think(folder, max_new_tokens=8).token_ids == plain.token_ids, "the caller says how many"
+    edit(file, put(max_new_tokens=2))
+    assert think(folder, max_new_tokens=None).token_ids == expected[:2], "the file's other key wins"
+    edit(file, put(max_new_tokens=None, max_length=length))
+    with pytest.raises(tte.InputError, match=rf"a prompt of {length} tokens leaves no room in the \"max_length\""):
+        think(folder, max_new_tokens=None)
 
 
 def test_the_files_sampling_holds_only_if_it_is_asked_for(folder: Path) -> None:
