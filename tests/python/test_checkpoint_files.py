@@ -80,6 +80,7 @@ def test_added_tokens_are_cut_out_as_the_library_does(seed: int, folder: Path) -
         except BaseException:  # The library panics where two tokens take the same blanks.
             continue
         assert mine.encode(text) == expected, repr(text)
+        assert mine.decode(expected, skip_special=False) == library.decode(expected, skip_special_tokens=False)
 
 
 def test_many_and_long_added_tokens_take_no_time(folder: Path) -> None:

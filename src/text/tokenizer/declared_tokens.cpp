@@ -173,6 +173,7 @@ void start_adding(TokenizerParts& parts) {
 void add_token(TokenizerParts& parts, AddedToken token) {
   if (token.content.empty()) return;
   const auto [it, is_new] = parts.added_index.emplace(token.content, parts.added.size());
+  token.was_normalized = token.normalized || (!is_new && parts.added[it->second].was_normalized);
   if (!is_new) {
     AddedToken& known = parts.added[it->second];
     token.id = known.id;

@@ -49,17 +49,18 @@ PipelineTokenizer::PipelineTokenizer(TokenizerParts parts, const std::string& wh
   std::vector<AddedTokenMatcher::Entry> raw;
   std::vector<AddedTokenMatcher::Entry> normalized;
   for (const AddedToken& token : parts_.added) {
-    if (!token.normalized) {
-      raw.push_back({token.content, token});
-      continue;
-    }
+    if (!token.normalized) raw.push_back({token.content, token});
+    if (!token.was_normalized) continue;
+    std::string normal;
     try {
-      normalized.push_back({std::string(parts_.normalizer.apply(token.content, storage)), token});
+      normal = parts_.normalizer.apply(token.content, storage);
     } catch (const InputError& error) {
       throw ModelError(fmt::format("{}: the added token \"{}\" cannot be normalised: {}", where,
                                    base::printable(token.content, 40), error.what()));
     }
-    check_added_size(normalized.back().content, where);
+    check_added_size(normal, where);
+    tokens_[static_cast<std::size_t>(token.id)].bytes = decoded(normal);
+    if (token.normalized) normalized.push_back({std::move(normal), token});
   }
   raw_ = AddedTokenMatcher(raw, parts_.split_special);
   normalized_ = AddedTokenMatcher(normalized, parts_.split_special);

@@ -21,6 +21,8 @@ struct AddedToken {
   bool rstrip = false;
   bool single_word = false;
   bool normalized = false;
+  // In this or an earlier declaration: it is decoded to what the normalizer makes of it, as in the library.
+  bool was_normalized = false;
 };
 
 // Noncharacters that enclose control-token strings of user text, so that they are not cut out as control
