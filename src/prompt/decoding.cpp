@@ -3,8 +3,10 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <limits>
 #include <string>
+#include <utility>
 
 #include "base/file.h"
 #include "base/json.h"
@@ -128,6 +130,16 @@ void read_settings(const JsonObject& file, GenerationConfig& out) {
   }
 }
 
+// config.json's, at the root or else in its "text_config".
+JsonObject settings_of_model(const std::filesystem::path& file) {
+  const JsonObject root = base::read_json_object(file);
+  Json merged = root.object("text_config").json();
+  for (const auto& [key, value] : root.json().items()) {
+    if (!value.is_null()) merged[key] = value;
+  }
+  return {std::move(merged), root.where()};
+}
+
 // What is unset in `options` is taken from `next`.
 void complete(GenerateOptions& options, const GenerateOptions& next) {
   GenerateOptions::numbers([&](const auto& number) {
@@ -145,12 +157,9 @@ GenerationConfig load_generation_config(const base::Checkpoint& checkpoint,
                                         const text::Tokenizer& tokenizer) {
   GenerationConfig out;
   const auto file = checkpoint / "generation_config.json";
-  if (base::is_present(file)) read_settings(base::read_json_object(file), out);
-  if (out.end_ids.empty()) {
-    const JsonObject object = base::read_json_object(checkpoint / "config.json");
-    out.end_ids = end_ids(object);
-    if (out.end_ids.empty()) out.end_ids = end_ids(object.object("text_config"));
-  }
+  const JsonObject model = settings_of_model(checkpoint / "config.json");
+  read_settings(base::is_present(file) ? base::read_json_object(file) : model, out);
+  if (out.end_ids.empty()) out.end_ids = end_ids(model);
   if (out.end_ids.empty() && tokenizer.eos_id()) out.end_ids.push_back(*tokenizer.eos_id());
   return out;
 }
@@ -185,10 +194,10 @@ GenerateOptions resolve(const GenerateOptions& caller, const GenerateOptions& re
 void end_at_length(GenerateOptions& options, const GenerationConfig& config, std::int64_t prompt_tokens) {
   if (options.max_new_tokens || !config.max_length) return;
   if (prompt_tokens >= *config.max_length) {
-    throw InputError(
-        fmt::format("a prompt of {} tokens leaves no room in the \"max_length\" of the checkpoint's "
-                    "generation_config.json, {}: shorten the input, or set max_new_tokens.",
-                    prompt_tokens, *config.max_length));
+    throw InputError(fmt::format(
+        "a prompt of {} tokens leaves no room in the checkpoint's \"max_length\", {}: shorten the input, "
+        "or set max_new_tokens.",
+        prompt_tokens, *config.max_length));
   }
   options.max_new_tokens = static_cast<int>(*config.max_length - prompt_tokens);
   options.min_new_tokens = std::min(*options.min_new_tokens, *options.max_new_tokens);

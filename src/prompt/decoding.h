@@ -25,12 +25,11 @@ struct GenerationConfig {
   std::vector<std::string> refused_sampling;
 };
 
-// generation_config.json (it may be missing), with the end tokens of config.json where it has none, and the
-// tokenizer's where that has none either. As in transformers, sampling settings count only with do_sample.
-// Every key of transformers' GenerationConfig is either read, or cannot change the text here (what is said of
-// caches, beams, assistants and outputs), or is noted as refused unless its value is the one that changes nothing;
-// other keys say nothing. Throws ModelError naming file and
-// key for values of the wrong type or out of range.
+// generation_config.json, or what config.json says of the same where it is missing; with the end tokens of config.json
+// where it has none, and the tokenizer's where that has none either. As in transformers, sampling settings count only
+// with do_sample. Every key of transformers' GenerationConfig is either read, or cannot change the text here (what is
+// said of caches, beams, assistants and outputs), or is noted as refused unless its value is the one that changes
+// nothing; other keys say nothing. Throws ModelError naming file and key for values of the wrong type or out of range.
 GenerationConfig load_generation_config(const base::Checkpoint& checkpoint, const text::Tokenizer& tokenizer);
 
 // The caller's settings, completed by the recipe's: what neither sets stays unset. Throws InputError for one out of

@@ -469,17 +469,43 @@ def test_keys_that_are_read_do_what_they_say(folder: Path) -> None:
     assert think(folder, max_new_tokens=8).finish == tte.FinishReason.STOP
 
 
+def written_by_transformers(folder: Path) -> list[int]:
+    """What generate() writes by the checkpoint's own settings, without sampling."""
+    inputs = AutoProcessor.from_pretrained(folder).apply_chat_template(
+        [TALK], tokenize=True, return_dict=True, return_tensors="pt", add_generation_prompt=True
+    )
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    with torch.inference_mode():
+        return model.generate(**inputs, do_sample=False)[0, inputs["input_ids"].shape[1] :].tolist()
+
+
+@pytest.mark.parametrize("place", [None, "text_config"])
+def test_config_json_says_how_to_decode_where_no_other_file_does(place: str | None, folder: Path) -> None:
+    (folder / "generation_config.json").unlink()
+
+    def setting(**values: Any) -> Callable[[Any], Any]:
+        return lambda old: {**old, **values} if place is None else {**old, place: {**old[place], **values}}
+
+    edit(folder / "config.json", setting(max_new_tokens=8, eos_token_id=None))
+    plain = written_by_transformers(folder)
+    edit(folder / "config.json", setting(repetition_penalty=5.0))
+    expected = written_by_transformers(folder)
+    assert expected != plain
+    assert think(folder, max_new_tokens=None).token_ids == expected
+    edit(folder / "config.json", setting(no_repeat_ngram_size=1))
+    with pytest.raises(tte.ModelError, match=r'/config\.json asks .* "no_repeat_ngram_size"'):
+        think(folder)
+    (folder / "generation_config.json").write_text("{}")
+    assert think(folder, max_new_tokens=8).token_ids == plain
+
+
 def test_max_length_counts_the_prompt(folder: Path) -> None:
     file = folder / "generation_config.json"
     edit(file, put(eos_token_id=None))
     plain = think(folder, max_new_tokens=8)
     length = plain.prompt_tokens
     edit(file, put(max_length=length + 5))
-    inputs = AutoProcessor.from_pretrained(folder).apply_chat_template(
-        [TALK], tokenize=True, return_dict=True, return_tensors="pt", add_generation_prompt=True
-    )
-    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
-    expected = model.generate(**inputs, do_sample=False)[0, length:].tolist()
+    expected = written_by_transformers(folder)
     assert len(expected) == 5
     trace = think(folder, max_new_tokens=None)
     assert (trace.token_ids, trace.finish) == (expected, tte.FinishReason.LENGTH)
@@ -487,7 +513,7 @@ def test_max_length_counts_the_prompt(folder: Path) -> None:
     edit(file, put(max_new_tokens=2))
     assert think(folder, max_new_tokens=None).token_ids == expected[:2], "the file's other key wins"
     edit(file, put(max_new_tokens=None, max_length=length))
-    with pytest.raises(tte.InputError, match=rf"a prompt of {length} tokens leaves no room in the \"max_length\""):
+    with pytest.raises(tte.InputError, match=rf'a prompt of {length} tokens leaves no room in .* "max_length"'):
         think(folder, max_new_tokens=None)
 
 
