@@ -54,6 +54,29 @@ def test_decoding_options_become_fields_where_they_are_given(server: ChatServer)
     assert "temperature" not in server.requests[1].body
 
 
+@pytest.mark.parametrize("name", ["http_proxy", "ALL_PROXY"])
+def test_a_proxy_of_the_environment_sees_what_goes_to_http(
+    server: ChatServer, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for each in ("http_proxy", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(each, raising=False)
+    monkeypatch.setenv(name, server.url.removesuffix("/v1"))
+    options = {"model": "m", "api_key": "secret", "max_retries": 0}
+    for host in ("example.invalid", "localhost:1"):
+        (trace,) = tte.RemoteReasoner(f"http://{host}/v1", **options).think(["a"], progress=False)
+        request = server.requests.pop()
+        assert trace.text
+        assert request.path == f"http://{host}/v1/chat/completions"
+        assert request.headers["authorization"] == "Bearer secret"
+    with pytest.raises(tte.RemoteError) as error:  # Asked for a tunnel, which nobody but the server reads.
+        tte.RemoteReasoner("https://example.invalid/v1", **options).think(["a"], progress=False)
+    assert "secret" not in str(error.value)
+    monkeypatch.setenv("NO_PROXY", "localhost")
+    with pytest.raises(tte.RemoteError, match="localhost"):
+        tte.RemoteReasoner("http://localhost:1/v1", **options).think(["a"], progress=False)
+    assert not server.requests
+
+
 def test_further_fields_win_and_none_takes_one_out(server: ChatServer) -> None:
     extra = {"chat_template_kwargs": {"enable_thinking": True}, "max_tokens": None, "max_completion_tokens": 9}
     remote(server, extra=extra).think("a")
