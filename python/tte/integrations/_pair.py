@@ -46,11 +46,11 @@ def resolve_think(think: Think | None, has_reasoner: bool) -> Think:
 
 
 def check_decoding(decoding: Mapping[str, Any]) -> dict[str, Any]:
-    """Check decoding options before any model is loaded; those that are None are left out."""
+    """Check decoding options before any model is loaded; what is left is plain, and has none that are None."""
     unknown = set(decoding) - set(_decoding.DECODING)
     if unknown:
         raise tte.InputError(_decoding.no_option(min(unknown)))
-    given = {name: value for name, value in decoding.items() if value is not None}
+    given = {name: _decoding.setting(name, value) for name, value in decoding.items() if value is not None}
     _decoding.generate_options(1, **given)
     return given
 

@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,6 +66,9 @@ class TteModule(InputModule):
         dtype: "auto" (the checkpoint's own), "float32", "bfloat16", "float16".
         embedder_recipe: a recipe file or the name of a bundled recipe; default: the checkpoint's.
         reasoner_recipe: likewise.
+        embedder_options: further arguments of :class:`tte.Embedder` for an embedder that is given as a path or hub
+            id: dtype (over the one above), quantization, adapter, template_options, parse_control_tokens, media_limits.
+        reasoner_options: likewise.
         max_video_frames: most frames read from a torchcodec decoder; files are sampled by the recipe.
         decoding: `max_new_tokens`, `temperature` and so on, as in :func:`tte.think_then_embed`.
 
@@ -91,16 +94,25 @@ class TteModule(InputModule):
         dtype: str = "auto",
         embedder_recipe: PathLike | None = None,
         reasoner_recipe: PathLike | None = None,
+        embedder_options: Mapping[str, Any] | None = None,
+        reasoner_options: Mapping[str, Any] | None = None,
         max_video_frames: int = MAX_DECODER_FRAMES,
         **decoding: Any,
     ) -> None:
         super().__init__()
         embedder, reasoner = resolve_models(embedder, reasoner)
         settings = _checked(reasoner is not None, think, family, device, dtype, max_video_frames, **decoding)
-        self.think, self.family, self._device, dtype, self.max_video_frames, self.decoding = settings
-        self._dtype = dtype
-        self._embedder = _Source(embedder, embedder_recipe, dtype)
-        self._reasoner = None if reasoner is None else _Source(reasoner, reasoner_recipe, dtype)
+        self.think, self.family, self._device, self._dtype, self.max_video_frames, self.decoding = settings
+        loading = {
+            "embedder": _loading(embedder_options, "embedder_options"),
+            "reasoner": _loading(reasoner_options, "reasoner_options"),
+        }
+        if reasoner is None and loading["reasoner"]:
+            raise tte.InputError("reasoner_options were given without reasoner: give the checkpoint's path with them.")
+        self._embedder = _Source("embedder", embedder, embedder_recipe, self._dtype, loading["embedder"])
+        self._reasoner = None
+        if reasoner is not None:
+            self._reasoner = _Source("reasoner", reasoner, reasoner_recipe, self._dtype, loading["reasoner"])
         self._loaded: Pair | None = None
         self._loaded_on = ""
         # Follows the module through .to() and .cuda(), and so says where sentence-transformers wants the work done.
@@ -201,24 +213,36 @@ class TteModule(InputModule):
 
     def get_config_dict(self) -> dict[str, Any]:
         """Return the settings, without the checkpoints."""
+        options = {f"{source.role}_options": source.settings() for source in self._sources()}
         return {
             "think": self.think,
             "family": self.family,
             "device": self._device,
             "dtype": self._dtype,
             "max_video_frames": self.max_video_frames,
+            **{name: given for name, given in options.items() if given},
             **self.decoding,
         }
+
+    def _sources(self) -> list[_Source]:
+        return [source for source in (self._embedder, self._reasoner) if source is not None]
 
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
         """Copy the checkpoints into ``embedder/`` and ``reasoner/``, each with the recipe in force, and the settings.
 
-        The folder needs nothing else; the weights are safetensors files whatever `safe_serialization` says.
+        The folder needs nothing else: an adapter or embedding head goes into ``embedder_adapter/`` or
+        ``reasoner_adapter/``, and the model that it changes beside it. The weights are safetensors files whatever
+        `safe_serialization` says.
+
+        Raises:
+            InputError: a model cannot be in a folder, before anything is copied; or a file cannot be written.
+
         """
         folder = Path(output_path)
-        self._embedder.copy(folder / "embedder")
-        if self._reasoner is not None:
-            self._reasoner.copy(folder / "reasoner")
+        for source in self._sources():
+            source.check_savable(folder)
+        for source in self._sources():
+            source.copy(folder)
         self.save_config(output_path)
 
     @classmethod
@@ -258,10 +282,13 @@ class TteModule(InputModule):
         if "think" in options:
             saved.pop("think", None)
         try:
-            _checked(reasoner is not None, **saved)
+            for name in _ROLES:
+                saved.update(_found_options(Path(folder), name, saved, options))
+            _checked(reasoner is not None, **{key: saved[key] for key in saved if key not in _ROLES.values()})
         except tte.InputError as error:
             why = _files.shown(str(error), 300).rstrip(".")
             raise tte.InputError(f"{_text.shown_path(file)}: {why}; {_AGAIN}.") from None
+        options = {key: value for key, value in options.items() if not isinstance(saved.get(key), dict)}
         return cls(Path(folder) / "embedder", reasoner, **{**saved, **options})
 
     def __getstate__(self) -> dict[str, Any]:
@@ -310,6 +337,62 @@ _CLASSES: dict[str, Any] = {f"{kind.__module__}.{kind.__name__}": kind for kind 
 _OPTIONS = ("device", "prompts", "default_prompt_name", "similarity_fn_name", "truncate_dim", "model_card_data")
 """Arguments of SentenceTransformer that are not about where a model is and what may be run to load it."""
 _AGAIN = "save the model again"
+_ROLES = {"embedder": "embedder_options", "reasoner": "reasoner_options"}
+
+
+def _limits(given: object) -> tte.MediaLimits:
+    """Limits as they are, or as a saved model has them."""
+    names = [field.name for field in fields(tte.MediaLimits)]
+    if isinstance(given, Mapping) and all(key in names for key in given):
+        return tte.MediaLimits(**given)
+    if not isinstance(given, tte.MediaLimits):
+        raise _options.refuse("media_limits", given, "a tte.MediaLimits")
+    return given
+
+
+_LOADING: dict[str, Callable[[Any], Any]] = {
+    "dtype": _options.dtype,
+    "quantization": _options.quantization,
+    "adapter": lambda given: _text.path(given, "adapter"),
+    "template_options": _options.template_options,
+    "parse_control_tokens": lambda given: _options.flag(given, "parse_control_tokens"),
+    "media_limits": _limits,
+}
+"""Arguments of a model on which its vectors depend beside its checkpoint and recipe, and what checks each."""
+
+
+def _loading(given: object, name: str) -> dict[str, Any]:
+    """Check arguments with which a model is to be loaded; those that are as they would be without are left out."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
+        raise _options.refuse(name, given, f"a dict of {', '.join(_LOADING)}, or None")
+    for key in given:
+        if key not in _LOADING:
+            near = _text.meant(key, list(_LOADING)) or f": they are {', '.join(_LOADING)}."
+            raise tte.InputError(f"{name} has no {_text.shown(key, 40)}{near}")
+    checked = {key: _LOADING[key](value) for key, value in given.items() if value is not None}
+    usual: tuple[Any, ...] = ("auto", "none", {}, False, tte.MediaLimits())
+    return {key: value for key, value in checked.items() if value not in usual}
+
+
+def _found_options(
+    folder: Path, role: str, saved: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """The options of one model of a saved folder, whose adapter is the one beside it and no other."""
+    name = _ROLES[role]
+    found = _loading(saved.get(name), name)
+    if found and not (folder / role).is_dir():
+        raise tte.InputError(f"it has {name}, and there is no {role}")
+    adapter = found.pop("adapter", None)
+    if adapter is not None:
+        if adapter != f"{role}_adapter" or not (folder / adapter).is_dir():
+            raise tte.InputError(f"its adapter {_text.shown(adapter, 40)} is not the folder {role}_adapter beside it")
+        found["adapter"] = str(folder / adapter)
+    if "dtype" in overrides:
+        found.pop("dtype", None)
+    given = overrides.get(name)
+    return {name: {**found, **given} if isinstance(given, Mapping) else found}
 
 
 def _read_modules(index: Path) -> list[tuple[Any, str]]:
@@ -415,29 +498,50 @@ class _Walk(VideoWalk):
 class _Source:
     """A checkpoint: where it is and how it is to be loaded, or a model that is loaded already."""
 
-    def __init__(self, model: Any, recipe: PathLike | None, dtype: str) -> None:
+    def __init__(self, role: str, model: Any, recipe: PathLike | None, dtype: str, options: dict[str, Any]) -> None:
+        self.role = role
         self.given = model if isinstance(model, (tte.Embedder, tte.Reasoner)) else None
-        if self.given is not None and (recipe is not None or dtype != "auto"):
-            raise tte.InputError("recipe and dtype belong to loading: give the checkpoint's path with them.")
-        self.path = Path(self.given.model.path) if self.given is not None else _hub.resolve(model)
+        if self.given is not None:
+            if recipe is not None or dtype != "auto" or options:
+                raise tte.InputError(
+                    "recipe, dtype and options belong to loading: give the checkpoint's path with them."
+                )
+            where = folders(self.given.model)
+            own = {name: value for name, value in self.given._given.items() if name in _LOADING}
+            self.options = _loading({**own, "adapter": where["adapter"]}, role)
+            self.path, self.recipe = Path(where["path_or_id"]), None
+            return
+        adapter = options.get("adapter")
+        self.path, changes = _hub.locate(model, adapter, role)
         # A file is found from any working directory; anything else is the name of a bundled recipe.
         given = _options.recipe(recipe) or None
         self.recipe = str(Path(given).resolve()) if given is not None and os.path.isfile(given) else given
-        self.dtype = dtype
-        if self.given is None:
-            self.processor()  # What does not fit is found now, without reading the weights.
+        base = _tte.adapter_base(self.path) if changes is None else None
+        if base is not None and base.folder is not None:
+            self.path, changes = base.folder.resolve(), self.path
+        self.options = {"dtype": dtype, **options, "adapter": None if changes is None else str(changes)}
+        self.processor()  # What does not fit is found now, without reading the weights.
 
     def processor(self) -> tte.Processor:
-        if self.given is not None:
-            return tte.Processor(**folders(self.given.model), recipe=self.recipe)
-        return tte.Processor(self.path, recipe=self.recipe)
+        reads = ("adapter", "template_options", "parse_control_tokens", "media_limits")
+        options = {name: value for name, value in self.options.items() if name in reads}
+        return tte.Processor(self.path, recipe=self.recipe, **options)
 
     def load(self, kind: type[Any], device: str) -> Any:
         if self.given is not None:
             if not isinstance(self.given, kind):
                 raise tte.InputError(f"a {type(self.given).__name__} was given where the {kind.__name__} belongs.")
             return self.given
-        return kind(self.path, device=device, dtype=self.dtype, recipe=self.recipe)
+        return kind(self.path, device=device, recipe=self.recipe, **self.options)
+
+    def settings(self) -> dict[str, Any]:
+        """The options as a saved folder has them: its own adapter, and limits as a dict."""
+        kept = _loading(self.options, self.role)
+        if "adapter" in kept:
+            kept["adapter"] = f"{self.role}_adapter"
+        if "media_limits" in kept:
+            kept["media_limits"] = asdict(kept["media_limits"])
+        return kept
 
     def check_movable(self) -> None:
         if self.given is not None:
@@ -446,18 +550,35 @@ class _Source:
                 f"checkpoint's path ({self.path})."
             )
 
-    def copy(self, folder: Path) -> None:
+    def check_savable(self, folder: Path) -> None:
         if self.given is not None and self.given.model.server:
             raise tte.InputError(f"{self.given!r} is behind a server, and a folder cannot have it: save without it.")
+        parts = 1 if self.given is None else self.given.backend._native.options.tensor_parallel
+        if parts > 1 and "quantization" in self.options:
+            raise tte.InputError(
+                f"{_text.shortened(repr(self.given), 200)} was rounded in {parts} parts (tensor_parallel), which a "
+                "folder cannot have: save a model that is loaded without tensor_parallel."
+            )
+        adapter = self.options.get("adapter")
+        if adapter is not None and (folder / self.role).resolve() == Path(adapter).resolve():
+            raise tte.InputError(f"{_text.shown_path(adapter)} is what would be written over: save to another folder.")
+
+    def copy(self, folder: Path) -> None:
+        """Copy the checkpoint, and its adapter beside it, which then has the recipe."""
         recipe = json.loads(self.given.model.recipe) if self.given is not None else self.processor().recipe
+        parts = [(self.path, folder / self.role)]
+        if self.options.get("adapter") is not None:
+            parts.append((Path(self.options["adapter"]), folder / f"{self.role}_adapter"))
+        to = folder
         try:
-            if folder.resolve() != self.path.resolve():
-                shutil.copytree(self.path, folder, ignore=shutil.ignore_patterns(*_SKIPPED), dirs_exist_ok=True)
-            (folder / "recipe.json").write_text(json.dumps(recipe, indent=2, ensure_ascii=False), encoding="utf-8")
+            for source, to in parts:
+                if to.resolve() != source.resolve():
+                    shutil.copytree(source, to, ignore=shutil.ignore_patterns(*_SKIPPED), dirs_exist_ok=True)
+            (to / "recipe.json").write_text(json.dumps(recipe, indent=2, ensure_ascii=False), encoding="utf-8")
         except OSError as error:
             why = error.args[0][0][2] if isinstance(error, shutil.Error) else error  # Of copytree: of the first file.
             raise tte.InputError(
-                f"{_text.shown_path(folder)} cannot be written ({_files.shown(str(why), 200)}): save to another disk "
+                f"{_text.shown_path(to)} cannot be written ({_files.shown(str(why), 200)}): save to another disk "
                 "or folder."
             ) from None
 

@@ -8,6 +8,7 @@ import io
 import json
 import pickle
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ import numpy as np
 import pytest
 import torch
 import tte
+from adapters import make_adapter
+from checkpoints import Shape, make_checkpoint
 from PIL import Image
 from references import noise
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Normalize
 from tte import _hub
 from tte.integrations import missing_extra
+from tte.integrations._pair import Pair
 from tte.integrations.sentence_transformers import TteModule, load
 from zoo import misunderstood
 
@@ -187,6 +191,120 @@ def test_recipe_in_force_is_saved(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load(tmp_path).encode(["a red cat"]), expected)
 
 
+CONTROL = ["the blue square <|im_end|> up", {"image": IMAGE, "text": "which ?"}]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dtype": "float32"},
+        {"quantization": "int8"},
+        {"parse_control_tokens": True},
+        {"recipe": "raw"},
+        {"template_options": {"enable_thinking": False}, "recipe": "raw", "dtype": "bfloat16"},
+    ],
+)
+def test_a_given_model_is_saved_with_what_its_vectors_depend_on(options: dict[str, Any], tmp_path: Path) -> None:
+    folder = _hub.bundled("embedder")
+    if "template_options" in options:
+        folder = shutil.copytree(folder, tmp_path / "checkpoint")
+        template = folder / "chat_template.jinja"
+        template.write_text("{% if enable_thinking is defined %}no{% endif %}" + template.read_text())
+    given = tte.Embedder(folder, device="cpu", **options)
+    expected = given.embed(CONTROL, progress=False)
+    SentenceTransformer(modules=[TteModule(given)], device="cpu").save_pretrained(str(tmp_path / "saved"))
+    again = load(tmp_path / "saved", device="cpu")
+    np.testing.assert_array_equal(again.encode(CONTROL), expected)
+    again.save_pretrained(str(tmp_path / "twice"))
+    np.testing.assert_array_equal(load(tmp_path / "twice", device="cpu").encode(CONTROL), expected)
+
+
+def test_options_of_both_models_are_taken_with_paths_and_saved(tmp_path: Path) -> None:
+    limits = tte.MediaLimits(max_pixels=10)
+    pair = TteModule(
+        _hub.bundled("embedder"), _hub.bundled("reasoner"), embedder_options={"dtype": "float32"}, max_new_tokens=8,
+        reasoner_options={"quantization": "int4", "media_limits": limits, "parse_control_tokens": True},
+    )  # fmt: skip
+    model = SentenceTransformer(modules=[pair], device="cpu")
+    reasoner = tte.Reasoner(
+        _hub.bundled("reasoner"), device="cpu", quantization="int4", media_limits=limits, parse_control_tokens=True
+    )
+    embedder = tte.Embedder(_hub.bundled("embedder"), device="cpu", dtype="float32")
+    text = CONTROL[:1]
+    result = tte.think_then_embed(
+        text, reasoner=reasoner, embedder=embedder, max_new_tokens=8, think="recipe", progress=False
+    )
+    given = SentenceTransformer(modules=[TteModule(embedder, reasoner, max_new_tokens=8)], device="cpu")
+    for number, each in enumerate((model, given)):
+        np.testing.assert_array_equal(each.encode(text), result.embeddings)
+        each.save_pretrained(str(tmp_path / str(number)))
+        again = load(tmp_path / str(number), device="cpu")
+        np.testing.assert_array_equal(again.encode(text), result.embeddings)
+        with pytest.raises(tte.InputError, match="max_pixels"):
+            again.encode(CONTROL[1:])
+    assert load(tmp_path / "0", model_kwargs={"dtype": "bfloat16"})[0].pair.embedder.model.dtype == "bfloat16"
+
+
+def moved_away(model: SentenceTransformer, tmp_path: Path, *gone: Path) -> np.ndarray:
+    """The vectors of a model that was saved and moved, once what it was made from is gone."""
+    model.save_pretrained(str(tmp_path / "saved"))
+    (tmp_path / "saved").rename(tmp_path / "moved")
+    for folder in gone:
+        shutil.rmtree(folder)
+    return np.asarray(load(tmp_path / "moved", device="cpu").encode(CONTROL))
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_head_is_saved_with_its_base(given: bool, tmp_path: Path) -> None:
+    made_from = shutil.copytree(Path(__file__).parents[3] / "models" / "nano", tmp_path / "nano")
+    head = made_from / "head"
+    module = TteModule(tte.Embedder(head, device="cpu") if given else head)
+    model = SentenceTransformer(modules=[module], device="cpu")
+    expected = np.asarray(model.encode(CONTROL))
+    np.testing.assert_array_equal(moved_away(model, tmp_path, made_from), expected)
+
+
+@pytest.mark.parametrize("how", ["path", "option", "given", "another base"])
+def test_an_adapter_is_saved_with_its_base(how: str, tmp_path: Path) -> None:
+    shape = Shape("b", vision_depth=3)
+    base, other = make_checkpoint(tmp_path / "base", shape), make_checkpoint(tmp_path / "other", shape, seed=5)
+    adapter = make_adapter(tmp_path / "adapter", base, target_modules="all-linear")
+    module = {
+        "path": lambda: TteModule(adapter, embedder_recipe="raw"),
+        "option": lambda: TteModule(other, embedder_recipe="raw", embedder_options={"adapter": adapter}),
+        "given": lambda: TteModule(tte.Embedder(adapter, recipe="raw", device="cpu")),
+        "another base": lambda: TteModule(tte.Embedder(other, adapter=adapter, recipe="raw", device="cpu")),
+    }[how]()
+    model = SentenceTransformer(modules=[module], device="cpu")
+    expected = np.asarray(model.encode(CONTROL))
+    plain = tte.Embedder(base if how in ("path", "given") else other, adapter=adapter, recipe="raw", device="cpu")
+    np.testing.assert_array_equal(plain.embed(CONTROL, progress=False), expected)
+    np.testing.assert_array_equal(moved_away(model, tmp_path, base, other, adapter), expected)
+
+
+def test_what_no_folder_can_have_is_refused_before_anything_is_copied(tmp_path: Path) -> None:
+    split = tte.Backend("cpu", threads=2, tensor_parallel=2)
+    rounded = tte.Embedder(_hub.bundled("embedder"), backend=split, quantization="int8")
+    with pytest.raises(tte.InputError, match="rounded in 2 parts"):
+        TteModule(rounded).save(str(tmp_path / "saved"))
+    server = tte.RemoteReasoner("http://localhost:1/v1", "m")
+    with pytest.raises(tte.InputError, match="behind a server"):
+        TteModule(_hub.bundled("embedder"), server).save(str(tmp_path / "saved"))
+    assert not (tmp_path / "saved").exists()
+
+
+def test_numpys_numbers_are_plain_once_they_are_taken(tmp_path: Path) -> None:
+    decoding = {"max_new_tokens": np.int64(6), "temperature": np.float32(0), "stop_token_ids": np.array([5]),
+                "stop": ("left",), "ignore_eos": np.bool_(False)}  # fmt: skip
+    module = TteModule(max_video_frames=np.int32(4), **decoding)
+    model = SentenceTransformer(modules=[module], device="cpu")
+    model.save_pretrained(str(tmp_path))
+    again = load(tmp_path, device="cpu")
+    np.testing.assert_array_equal(again.encode(["a red cat"]), model.encode(["a red cat"]))
+    assert again[0].decoding == module.decoding
+    assert json.dumps(Pair(device="cpu", decoding=decoding).settings())
+
+
 def test_copies_and_pickles_load_their_own_models(plain: SentenceTransformer, embedder: tte.Embedder) -> None:
     expected = plain.encode(["a"])
     np.testing.assert_array_equal(copy.deepcopy(plain).encode(["a"]), expected)
@@ -330,6 +448,10 @@ DAMAGED: dict[str, list[Any]] = {
     "0_TteModule/tte_config.json": [
         [], None, 5, "x", {"think": 5}, {"think": True}, {"bogus": 1}, {"dtype": 5}, {"embedder": "/etc"},
         {"reasoner": "/etc"}, {"embedder_recipe": "raw"}, {"reasoner_recipe": "/etc/passwd"}, {"device": 5},
+        {"embedder_options": 5}, {"embedder_options": {"adapter": "/etc"}}, {"embedder_options": {"recipe": "x"}},
+        {"embedder_options": {"media_limits": {"x": 1}}}, {"embedder_options": {"adapter": "embedder_adapter"}},
+        {"reasoner_options": {"dtype": 5}}, {"reasoner_options": {"quantization": "x" * 5000}},
+        {"reasoner_options": {"dtype": "float32"}},
         {"max_video_frames": -1}, {"family": []}, {"max_new_tokens": "x"}, {"has_reasoner": True}, {"self": 1},
         {"x" * 5000: 1}, {"family": ["x" * 5000]}, {"stop": 5},
     ],
@@ -407,6 +529,7 @@ def test_a_folder_that_cannot_be_written_is_named(name: str, tmp_path: Path) -> 
 
 def test_every_argument_and_item_is_taken_or_refused() -> None:
     options = ("think", "family", "device", "dtype", "embedder_recipe", "max_video_frames", "max_new_tokens")
+    options += ("embedder_options", "reasoner_options")
     wrong = misunderstood(lambda **given: TteModule(_hub.bundled("embedder"), **given), {}, options)
     module = TteModule(_hub.bundled("embedder"))
     wrong += misunderstood(lambda item: module.preprocess([item]), {}, ["item"])
