@@ -142,7 +142,7 @@ _LOADING: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 _DECODING = {
-    "max_new_tokens": "most tokens of a trace; default: the recipe's, else 512",
+    "max_new_tokens": "most tokens of a trace; default: the recipe's, the checkpoint's, else 512",
     "max_think_tokens": "when spent inside <think>, the closing tag is forced",
     "temperature": "0 is greedy; default: the recipe's, else 0",
     "top_p": "keep the smallest set of tokens with this probability",

@@ -23,7 +23,7 @@ class Decoding(TypedDict, total=False):
     """
 
     max_new_tokens: int | Sequence[int] | None
-    """Most tokens per trace; default: the recipe's, else 512, or what the model has room for."""
+    """Most tokens per trace; default: the recipe's, the checkpoint's, else 512 or what the model has room for."""
     temperature: float | Sequence[float] | None
     """0 is greedy, and `top_p`, `top_k`, `min_p` and `seed` then do nothing, which a warning says."""
     top_p: float | Sequence[float] | None

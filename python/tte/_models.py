@@ -216,7 +216,7 @@ class Reasoner(_Model):
                 the recipe says, else as the checkpoint's generation_config.json says but for its sampling, else
                 greedy: the same in C++. What that file asks for and tte does not have is a ModelError.
 
-                * `max_new_tokens`: most tokens per trace; default: the recipe's, else 512, or what there is room for.
+                * `max_new_tokens`: most of a trace; default: the recipe's, the checkpoint's, else 512 or what fits.
                 * `temperature`: 0 is greedy, and top_p, top_k, min_p and seed then do nothing, which a warning says.
                 * `top_p`: keep the smallest set of tokens with this probability.
                 * `top_k`: keep this many tokens.
