@@ -27,6 +27,14 @@ std::string field_of(std::string_view number) {
   return std::string(number);
 }
 
+// Servers keep seeds in 64 bits with a sign: of a larger one they would make another.
+std::uint64_t sendable(std::uint64_t seed) {
+  constexpr auto kMost = std::uint64_t{std::numeric_limits<std::int64_t>::max()};
+  if (seed <= kMost) return seed;
+  throw InputError(fmt::format(
+      "seed is {}, which a server cannot be sent: give one of at most {} (2^63 - 1).", seed, kMost));
+}
+
 }  // namespace
 
 Json parse_extra(const std::string& extra) {
@@ -59,8 +67,7 @@ Json request_fields(const RemoteOptions& options, const GenerateOptions& decodin
   });
   if (!decoding.max_new_tokens) out["max_tokens"] = GenerateOptions::kUsualNewTokens;
   if (!decoding.temperature && !decoding.checkpoint_sampling) out["temperature"] = 0;
-  // Servers keep seeds in 64 bits with a sign.
-  if (decoding.seed) out["seed"] = *decoding.seed & std::uint64_t{std::numeric_limits<std::int64_t>::max()};
+  if (decoding.seed) out["seed"] = sendable(*decoding.seed);
   if (!decoding.stop.empty()) out["stop"] = decoding.stop;
   if (!decoding.stop_token_ids.empty()) out["stop_token_ids"] = decoding.stop_token_ids;
   if (decoding.ignore_eos) out["ignore_eos"] = true;

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdint>
+#include <limits>
 #include <string>
 
 #include "expect_error.h"
@@ -32,6 +34,13 @@ TEST(Request, HasWhatWasSetAndTheTwoThatAlwaysHold) {
       request_fields(options(), {}, {{"enable_thinking", true}, {"effort", "low"}})["chat_template_kwargs"]
           .dump(),
       R"({"effort":"low","enable_thinking":true})");
+  decoding.seed = std::uint64_t{std::numeric_limits<std::int64_t>::max()};
+  EXPECT_EQ(request_fields(options(), decoding)["seed"], std::numeric_limits<std::int64_t>::max());
+  ++*decoding.seed;
+  EXPECT_EQ(
+      testing::message_of<InputError>([&] { (void)request_fields(options(), decoding); }),
+      "seed is 9223372036854775808, which a server cannot be sent: give one of at most 9223372036854775807 "
+      "(2^63 - 1).");
   GenerateOptions servers;
   servers.checkpoint_sampling = true;
   EXPECT_FALSE(request_fields(options(), servers).contains("temperature"));

@@ -42,7 +42,7 @@ def test_a_text_is_a_message_and_the_answer_a_trace(server: ChatServer) -> None:
 def test_decoding_options_become_fields_where_they_are_given(server: ChatServer) -> None:
     think(
         server, max_new_tokens=7, temperature=0.5, top_p=0.9, top_k=3, min_p=0.1, repetition_penalty=1.1,
-        seed=2**64 - 1, min_new_tokens=2, max_think_tokens=5, stop=["a", "b"], stop_token_ids=[4], ignore_eos=True,
+        seed=2**63 - 1, min_new_tokens=2, max_think_tokens=5, stop=["a", "b"], stop_token_ids=[4], ignore_eos=True,
     )  # fmt: skip
     body = server.requests[0].body
     assert {k: v for k, v in body.items() if k not in ("model", "messages", "stream", "stream_options")} == {
@@ -74,6 +74,13 @@ def test_a_proxy_of_the_environment_sees_what_goes_to_http(
     monkeypatch.setenv("NO_PROXY", "localhost")
     with pytest.raises(tte.RemoteError, match="localhost"):
         tte.RemoteReasoner("http://localhost:1/v1", **options).think(["a"], progress=False)
+    assert not server.requests
+
+
+def test_a_seed_that_a_server_cannot_be_sent_is_refused(server: ChatServer) -> None:
+    for seed in (2**63, 2**64 - 1, [2**64 - 1]):
+        with pytest.raises(tte.InputError, match=r"item 0: seed is \d+, which a server cannot be sent: .* at most"):
+            think(server, seed=seed, temperature=1)
     assert not server.requests
 
 
