@@ -40,3 +40,5 @@ def refuse(kind: type, remedy: str) -> None:
 
 refuse(_tte.CancelToken, "make one in the process whose call it stops")
 refuse(_tte.ModelDescription, "hand over the model, which is loaded again, or the values of it that are needed")
+for _numbers in (_tte.BackendStats, _tte.DeviceInfo):
+    refuse(_numbers, "hand over the numbers that are needed")

@@ -209,7 +209,8 @@ def test_models_can_be_pickled(pair: tuple[tte.Reasoner, tte.Embedder]) -> None:
 
 
 def test_what_cannot_be_pickled_says_what_to_do(pair: tuple[tte.Reasoner, tte.Embedder], tmp_path: Path) -> None:
-    for value in (pair[0].model, pair[1].model, pair[0].tokenizer, tte.CancelToken()):
+    numbers = (pair[0].backend.stats, tte.Backend.devices()[0])
+    for value in (pair[0].model, pair[1].model, pair[0].tokenizer, tte.CancelToken(), *numbers):
         for take in (pickle.dumps, copy.copy, copy.deepcopy):
             with pytest.raises(tte.InputError, match=r"can be neither pickled nor copied: (hand|make) .*\.$"):
                 take(value)
