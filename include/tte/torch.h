@@ -23,9 +23,17 @@ namespace tte::torch {
 
 namespace internal {
 
-// A tensor over the memory of a vector that it owns from now on.
+// A tensor over the memory of a vector that it owns from now on. Throws InputError where the vector is shorter.
 template <typename T>
 at::Tensor adopt(std::vector<T> values, at::IntArrayRef shape, at::ScalarType dtype) {
+  std::size_t room = values.size();  // Rows that are left, once the dimensions behind them are taken.
+  for (auto size = shape.rbegin(); size != shape.rend(); ++size) {
+    if (*size == 0) break;
+    if (*size < 0 || static_cast<std::size_t>(*size) > room)
+      throw InputError("There are " + std::to_string(values.size()) +
+                       " values, fewer than the shape needs: give what tte made.");
+    room /= static_cast<std::size_t>(*size);
+  }
   auto owner = std::make_shared<std::vector<T>>(std::move(values));
   return at::from_blob(
       owner->data(), shape, [owner](void*) {}, at::TensorOptions().dtype(dtype));

@@ -9,6 +9,7 @@
 
 #include "api/backend_impl.h"
 #include "api/devices.h"
+#include "api/handle.h"
 #include "base/digest.h"
 #include "base/dtype.h"
 #include "base/linear_format.h"
@@ -267,28 +268,28 @@ std::vector<DeviceInfo> Backend::devices() {
 }
 
 const std::string& Backend::device() const {
-  return impl_->options().device;
+  return api::held(impl_, "Backend")->options().device;
 }
 
 const BackendOptions& Backend::options() const {
-  return impl_->options();
+  return api::held(impl_, "Backend")->options();
 }
 
 bool Backend::supports(const std::string& dtype) const {
   const auto known = base::parse_dtype(dtype);
-  return known && std::ranges::count(impl_->dtypes(), base::dtype_name(*known)) > 0;
+  return known && std::ranges::count(api::held(impl_, "Backend")->dtypes(), base::dtype_name(*known)) > 0;
 }
 
 BackendStats Backend::stats() const {
   BackendStats out;
-  for (const BackendStats& stats : impl_->replica_stats()) {
+  for (const BackendStats& stats : api::held(impl_, "Backend")->replica_stats()) {
     add(stats, out);
   }
   return out;
 }
 
 std::vector<BackendStats> Backend::replica_stats() const {
-  return impl_->replica_stats();
+  return api::held(impl_, "Backend")->replica_stats();
 }
 
 }  // namespace tte

@@ -22,11 +22,14 @@ using std::chrono::steady_clock;
 constexpr milliseconds kPollEvery{25};
 // Pixels of all items in flight. A page of 1280 tokens has 24 MB of them.
 constexpr std::int64_t kMaxHeldBytes = std::int64_t{1} << 30;
+// Bytes of what a caller hands in as an item's error: more than any sentence has.
+constexpr std::size_t kLongestError = 480;
 
 }  // namespace
 
 void check_input(const Input& input) {
-  if (!input.error.empty()) base::as_it_is([&] { throw InputError(input.error); });
+  if (!input.error.empty())
+    base::as_it_is([&] { throw InputError(base::printable(input.error, kLongestError)); });
 }
 
 std::string item_name(const Input& input, std::size_t index) {

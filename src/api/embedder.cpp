@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "api/call.h"
+#include "api/handle.h"
 #include "api/model_with_recipe.h"
 #include "api/sparse_sink.h"
 #include "api/stages.h"
@@ -79,12 +80,13 @@ Embedder Embedder::load(const std::filesystem::path& checkpoint, const LoadOptio
 
 Embeddings Embedder::embed(const std::vector<Input>& inputs, const std::vector<std::optional<Trace>>& traces,
                            const EmbedCallOptions& options) const {
+  const auto self = api::held(impl_, "Embedder");  // Also where a callback lets go of this object.
   api::check_each("traces", traces.size(), inputs.size());
   api::check_each("tasks", options.tasks.size(), inputs.size());
-  api::check_pools(*impl_);
-  api::VectorSink sink(*impl_, options, inputs.size());
-  api::Call call(options, inputs.size(), impl_->backend.impl()->media_pool(), impl_->window());
-  encode_all(*impl_, inputs, traces, options, api::output_of(impl_->recipe().pooling), 1, call,
+  api::check_pools(*self);
+  api::VectorSink sink(*self, options, inputs.size());
+  api::Call call(options, inputs.size(), self->backend.impl()->media_pool(), self->window());
+  encode_all(*self, inputs, traces, options, api::output_of(self->recipe().pooling), 1, call,
              [&](std::size_t i, const prompt::EmbedPrompt& prompt, const engine::EncodeResult& result,
                  const Timings& timings) {
                const auto vector = sink.store(i, result.hidden, timings, prompt.prompt->size());
@@ -97,16 +99,17 @@ Embeddings Embedder::embed(const std::vector<Input>& inputs, const std::vector<s
 TokenEmbeddings Embedder::embed_tokens(const std::vector<Input>& inputs,
                                        const std::vector<std::optional<Trace>>& traces,
                                        const EmbedCallOptions& options, const TokenOptions& tokens) const {
+  const auto self = api::held(impl_, "Embedder");  // Also where a callback lets go of this object.
   api::check_each("traces", traces.size(), inputs.size());
   api::check_each("tasks", options.tasks.size(), inputs.size());
-  api::check_has_tokens(*impl_);
-  api::VectorSink sink(*impl_, options, inputs.size());
-  api::TokenSink token_sink(*impl_, options, tokens, inputs.size());
-  api::Call call(options, inputs.size(), impl_->backend.impl()->media_pool(), impl_->window());
-  encode_all(*impl_, inputs, traces, options, engine::Output::kAllRows, 1, call,
+  api::check_has_tokens(*self);
+  api::VectorSink sink(*self, options, inputs.size());
+  api::TokenSink token_sink(*self, options, tokens, inputs.size());
+  api::Call call(options, inputs.size(), self->backend.impl()->media_pool(), self->window());
+  encode_all(*self, inputs, traces, options, engine::Output::kAllRows, 1, call,
              [&](std::size_t i, const prompt::EmbedPrompt& prompt, const engine::EncodeResult& result,
                  const Timings& timings) {
-               const at::Tensor pooled = api::pooled_state(result.hidden, prompt, impl_->recipe().pooling);
+               const at::Tensor pooled = api::pooled_state(result.hidden, prompt, self->recipe().pooling);
                const auto vector = sink.store(i, pooled, timings, prompt.prompt->size());
                token_sink.store(call, i, prompt, result.hidden, vector, [&, i, vector] {
                  if (options.on_result) base::as_it_is([&] { options.on_result(i, vector); });
@@ -121,13 +124,14 @@ TokenEmbeddings Embedder::embed_tokens(const std::vector<Input>& inputs,
 SparseEmbeddings Embedder::embed_sparse(const std::vector<Input>& inputs,
                                         const std::vector<std::optional<Trace>>& traces,
                                         const EmbedCallOptions& options, const SparseOptions& sparse) const {
+  const auto self = api::held(impl_, "Embedder");  // Also where a callback lets go of this object.
   api::check_each("traces", traces.size(), inputs.size());
   api::check_each("tasks", options.tasks.size(), inputs.size());
-  api::SparseSink sparse_sink(*impl_, sparse, inputs.size());
-  api::VectorSink sink(*impl_, options, inputs.size());
-  api::Call call(options, inputs.size(), impl_->backend.impl()->media_pool(), impl_->window());
+  api::SparseSink sparse_sink(*self, sparse, inputs.size());
+  api::VectorSink sink(*self, options, inputs.size());
+  api::Call call(options, inputs.size(), self->backend.impl()->media_pool(), self->window());
   const std::int64_t heads = sparse_sink.heads();
-  encode_all(*impl_, inputs, traces, options, engine::Output::kRow, 1 + heads, call,
+  encode_all(*self, inputs, traces, options, engine::Output::kRow, 1 + heads, call,
              [&](std::size_t i, const prompt::EmbedPrompt& prompt, const engine::EncodeResult& result,
                  const Timings& timings) {
                const auto vector = sink.store(i, result.hidden.select(0, 0), timings, prompt.prompt->size());
@@ -142,10 +146,18 @@ SparseEmbeddings Embedder::embed_sparse(const std::vector<Input>& inputs,
 }
 
 std::int64_t Embedder::sparse_dim() const {
-  return impl_->sparse == nullptr ? 0 : impl_->sparse->outputs();
+  const Impl& self = *api::held(impl_, "Embedder");
+  return self.sparse == nullptr ? 0 : self.sparse->outputs();
 }
 
 TokenSets TokenEmbeddings::sets() const {
+  const auto values = static_cast<std::int64_t>(data.empty() ? half.size() : data.size());
+  if (!offsets.empty() && dim > 0 && offsets.back() > values / dim) {
+    throw InputError(
+        fmt::format("The TokenEmbeddings have {} values, fewer than {} rows of {} dimensions need: give "
+                    "those that embed_tokens() made.",
+                    values, offsets.back(), dim));
+  }
   TokenSets out;
   out.half = data.empty();
   out.data = out.half ? static_cast<const void*>(half.data()) : data.data();
@@ -155,19 +167,19 @@ TokenSets TokenEmbeddings::sets() const {
 }
 
 std::int64_t Embedder::dim() const {
-  return impl_->dim();
+  return api::held(impl_, "Embedder")->dim();
 }
 
 const ModelDescription& Embedder::model() const {
-  return impl_->description;
+  return api::held(impl_, "Embedder")->description;
 }
 
 Backend Embedder::backend() const {
-  return impl_->backend;
+  return api::held(impl_, "Embedder")->backend;
 }
 
 Tokenizer Embedder::tokenizer() const {
-  return api::tokenizer_of(*impl_->loaded->files);
+  return api::tokenizer_of(*api::held(impl_, "Embedder")->loaded->files);
 }
 
 std::vector<float> cosine(const Embeddings& a, const Embeddings& b) {
@@ -177,6 +189,8 @@ std::vector<float> cosine(const Embeddings& a, const Embeddings& b) {
                     "model and truncate_dim.",
                     a.dim, b.dim));
   }
+  api::check_rows(a, "The first Embeddings");
+  api::check_rows(b, "The second Embeddings");
   const auto norms = [](const Embeddings& embeddings) {
     std::vector<double> out;
     for (std::int64_t i = 0; i < embeddings.rows; ++i) {

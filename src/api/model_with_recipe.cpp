@@ -5,6 +5,7 @@
 #include <limits>
 #include <utility>
 
+#include "api/handle.h"
 #include "base/digest.h"
 #include "base/dtype.h"
 #include "base/file.h"
@@ -72,7 +73,7 @@ int ModelWithRecipe::window() const {
 void ModelWithRecipe::load(const std::filesystem::path& checkpoint, const LoadOptions& options) {
   // A recipe is read in a moment, weights are not: a mistake in it shows first.
   const base::Checkpoint found = prompt::find_checkpoint(checkpoint, options.adapter);
-  const auto files = backend.impl()->read_files(found);
+  const auto files = held(backend.impl(), "Backend")->read_files(found);
   prompt::Recipe recipe = prompt::find_recipe(found, *files, options.recipe, options.template_options);
   loaded = backend.impl()->load(found, options, recipe);
   std::int64_t size = loaded->model().info().hidden_size;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "api/call.h"
+#include "api/handle.h"
 #include "api/model_with_recipe.h"
 #include "api/tokenizer_impl.h"
 #include "base/plain_error.h"
@@ -75,7 +76,7 @@ ProcessedInput Processor::process(const Input& input, const ProcessOptions& opti
         "A trace is given with the stage of reasoning, whose prompt has none: take that of embedding, or "
         "leave the trace out.");
   }
-  const prompt::PromptBuilder& builder = impl_->builder;
+  const prompt::PromptBuilder& builder = api::held(impl_, "Processor")->builder;
   prompt::PromptRequest request;
   request.stage = options.stage;
   request.instruction = options.instruction;
@@ -91,15 +92,15 @@ ProcessedInput Processor::process(const Input& input, const ProcessOptions& opti
 }
 
 std::string Processor::recipe() const {
-  return impl_->builder.recipe().source.dump(2);
+  return api::held(impl_, "Processor")->builder.recipe().source.dump(2);
 }
 
 std::string Processor::recipe_reason() const {
-  return impl_->builder.recipe().reason;
+  return api::held(impl_, "Processor")->builder.recipe().reason;
 }
 
 Tokenizer Processor::tokenizer() const {
-  return api::tokenizer_of(*impl_->files);
+  return api::tokenizer_of(*api::held(impl_, "Processor")->files);
 }
 
 }  // namespace tte

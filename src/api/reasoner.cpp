@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "api/call.h"
+#include "api/handle.h"
 #include "api/local_reasoner.h"
 #include "api/remote_reasoner.h"
 #include "api/stages.h"
@@ -137,7 +138,7 @@ Reasoner Reasoner::remote(const RemoteOptions& options) {
 
 std::vector<Trace> Reasoner::think(const std::vector<Input>& inputs, const ThinkOptions& options) const {
   api::check_generate_options(options, inputs.size());
-  const Impl& self = *impl_;
+  const Impl& self = *api::held(impl_, "Reasoner");
   self.recipe().check_writes_traces();
   std::vector<Trace> traces(inputs.size());
   api::Call call(options, inputs.size(), self.media_pool(), self.window());
@@ -181,7 +182,7 @@ LabelScores Reasoner::score(const std::vector<Input>& inputs, const std::vector<
                             const ScoreOptions& options) const {
   api::check_each("traces", traces.size(), inputs.size());
   api::check_each("tasks", options.tasks.size(), inputs.size());
-  const api::ModelWithRecipe& self = loaded_here(*impl_, "label scores");
+  const api::ModelWithRecipe& self = loaded_here(*api::held(impl_, "Reasoner"), "label scores");
   self.recipe().check_writes_traces();
   const Labels tokens = labels_of(labels, *self.loaded->files->tokenizer);
   LabelScores out;
@@ -219,20 +220,20 @@ LabelScores Reasoner::score(const std::vector<Input>& inputs, const std::vector<
 }
 
 bool Reasoner::thinks(const Task& task) const {
-  const prompt::Recipe& recipe = impl_->recipe();
+  const prompt::Recipe& recipe = api::held(impl_, "Reasoner")->recipe();
   return (recipe.presets.contains(task.family) ? recipe.preset(task) : recipe.instruction).think;
 }
 
 const ModelDescription& Reasoner::model() const {
-  return impl_->description();
+  return api::held(impl_, "Reasoner")->description();
 }
 
 Backend Reasoner::backend() const {
-  return loaded_here(*impl_, "backend").backend;
+  return loaded_here(*api::held(impl_, "Reasoner"), "backend").backend;
 }
 
 Tokenizer Reasoner::tokenizer() const {
-  return api::tokenizer_of(*loaded_here(*impl_, "tokenizer").loaded->files);
+  return api::tokenizer_of(*loaded_here(*api::held(impl_, "Reasoner"), "tokenizer").loaded->files);
 }
 
 }  // namespace tte

@@ -25,6 +25,15 @@ void check_each(const char* name, std::size_t each, std::size_t items) {
   }
 }
 
+void check_rows(const Embeddings& embeddings, const char* name) {
+  const auto values = static_cast<std::int64_t>(embeddings.data.size());
+  const auto [rows, dim] = std::pair(embeddings.rows, embeddings.dim);
+  if (rows == 0 || (rows > 0 && dim > 0 && rows <= values / dim)) return;
+  throw InputError(
+      fmt::format("{} have {} values, which are no {} rows of {} dimensions: give those that embed() made.",
+                  name, values, rows, dim));
+}
+
 std::int64_t bytes_of(const models::Visuals& visuals) {
   std::int64_t bytes = 0;
   for (const auto& visual : visuals) bytes += static_cast<std::int64_t>(visual->patches.values.nbytes());

@@ -48,6 +48,9 @@ void check_generate_options(const Options& options, std::size_t items) {
   for (const GenerateOptions& each : options.generate_each) each.validate();
 }
 
+// Throws InputError naming them unless their data has all of their rows.
+void check_rows(const Embeddings& embeddings, const char* name);
+
 std::int64_t bytes_of(const models::Visuals& visuals);
 
 // What an engine computes for a recipe's pooling.

@@ -11,6 +11,7 @@
 #include <variant>
 
 #include "api/call.h"
+#include "api/handle.h"
 #include "api/model_with_recipe.h"
 #include "api/stages.h"
 #include "api/token_sink.h"
@@ -505,6 +506,7 @@ void check(const ThinkThenEmbedOptions& options, std::size_t items, std::int64_t
                     "call makes.",
                     rule.targets->rows, rule.targets->dim, dim));
   }
+  if (rule.targets) api::check_rows(*rule.targets, "AutoThink.targets");
   if (rule.targets && !(rule.margin >= 0)) {
     throw InputError(fmt::format("AutoThink.margin is {}: it must be 0 or more.", rule.margin));
   }
@@ -514,8 +516,9 @@ void check(const ThinkThenEmbedOptions& options, std::size_t items, std::int64_t
 
 ThinkThenEmbed::ThinkThenEmbed(Reasoner reasoner, Embedder embedder)
     : reasoner_(std::move(reasoner)), embedder_(std::move(embedder)) {
-  const api::ModelWithRecipe* local = reasoner_.impl()->local();
-  if (local != nullptr && local->backend.impl() != embedder_.backend().impl()) {
+  const api::ModelWithRecipe* local = api::held(reasoner_.impl(), "Reasoner")->local();
+  const Backend backend = embedder_.backend();
+  if (local != nullptr && local->backend.impl() != backend.impl()) {
     throw InputError(
         fmt::format("The reasoner {} and the embedder {} are on two backends: load both with the same "
                     "Backend, so that they can "
@@ -526,9 +529,11 @@ ThinkThenEmbed::ThinkThenEmbed(Reasoner reasoner, Embedder embedder)
 
 ThinkThenEmbedResult ThinkThenEmbed::run(const std::vector<Input>& inputs,
                                          const ThinkThenEmbedOptions& options) const {
-  (options.tokens ? api::check_has_tokens : api::check_pools)(*embedder_.impl());
-  check(options, inputs.size(), api::checked_dim(*embedder_.impl(), options));
-  return Run(*reasoner_.impl(), *embedder_.impl(), inputs, options)();
+  const auto reasoner = api::held(reasoner_.impl(), "ThinkThenEmbed");
+  const auto embedder = api::held(embedder_.impl(), "ThinkThenEmbed");
+  (options.tokens ? api::check_has_tokens : api::check_pools)(*embedder);
+  check(options, inputs.size(), api::checked_dim(*embedder, options));
+  return Run(*reasoner, *embedder, inputs, options)();
 }
 
 }  // namespace tte

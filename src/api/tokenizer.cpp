@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "api/handle.h"
 #include "api/model_with_recipe.h"
 #include "api/tokenizer_impl.h"
 #include "base/plain_error.h"
@@ -30,19 +31,20 @@ Tokenizer Tokenizer::load(const std::filesystem::path& checkpoint) {
 }
 
 std::vector<std::int64_t> Tokenizer::encode(std::string_view text, bool parse_control) const {
-  return impl_->tokenizer->encode(text, parse_control);
+  return api::held(impl_, "Tokenizer")->tokenizer->encode(text, parse_control);
 }
 
 std::string Tokenizer::decode(const std::vector<std::int64_t>& ids, bool skip_special) const {
   for (const std::int64_t id : ids) {
     if (id < 0) throw InputError(fmt::format("The token id {} is negative: ids start at 0.", id));
   }
-  return impl_->tokenizer->decode(ids, skip_special);
+  return api::held(impl_, "Tokenizer")->tokenizer->decode(ids, skip_special);
 }
 
 std::string Tokenizer::apply_chat_template(const std::vector<Message>& messages, bool add_generation_prompt,
                                            bool continue_final_message) const {
-  if (!impl_->chat_template) throw ModelError(fmt::format("{} has no chat template.", impl_->where));
+  const Impl& self = *api::held(impl_, "Tokenizer");
+  if (!self.chat_template) throw ModelError(fmt::format("{} has no chat template.", self.where));
   if (add_generation_prompt && continue_final_message) {
     throw InputError(
         "add_generation_prompt and continue_final_message exclude each other: set one of them to false.");
@@ -65,27 +67,27 @@ std::string Tokenizer::apply_chat_template(const std::vector<Message>& messages,
   options.add_generation_prompt = add_generation_prompt;
   options.continue_final_message = continue_final_message;
   options.guard_control_tokens = false;
-  return impl_->chat_template->render(chat, options);
+  return self.chat_template->render(chat, options);
 }
 
 std::optional<std::int64_t> Tokenizer::id_of(std::string_view token) const {
-  return impl_->tokenizer->id_of(token);
+  return api::held(impl_, "Tokenizer")->tokenizer->id_of(token);
 }
 
 std::int64_t Tokenizer::vocab_size() const {
-  return impl_->tokenizer->vocab_size();
+  return api::held(impl_, "Tokenizer")->tokenizer->vocab_size();
 }
 
 std::optional<std::int64_t> Tokenizer::eos_id() const {
-  return impl_->tokenizer->eos_id();
+  return api::held(impl_, "Tokenizer")->tokenizer->eos_id();
 }
 
 std::optional<std::int64_t> Tokenizer::pad_id() const {
-  return impl_->tokenizer->pad_id();
+  return api::held(impl_, "Tokenizer")->tokenizer->pad_id();
 }
 
 const std::string& Tokenizer::vocabulary() const {
-  return impl_->vocabulary;
+  return api::held(impl_, "Tokenizer")->vocabulary;
 }
 
 }  // namespace tte

@@ -4,6 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "api/fixture.h"
 #include "expect_error.h"
@@ -14,6 +20,7 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::SizeIs;
 using tte::testing::distance;
 using tte::testing::embedder;
 using tte::testing::float32;
@@ -22,6 +29,7 @@ using tte::testing::kSame;
 using tte::testing::message_of;
 using tte::testing::norm;
 using tte::testing::questions;
+using tte::testing::reasoner;
 
 TEST(Embedder, BatchesAreTheSameAsOneByOne) {
   const auto inputs = questions();
@@ -174,6 +182,91 @@ TEST(Cosine, ComparesEveryRowWithEveryRow) {
   EXPECT_FLOAT_EQ(scores[2], -std::sqrt(0.5F));
   b.dim = 3;
   EXPECT_THAT(message_of<InputError>([&] { (void)cosine(a, b); }), AllOf(HasSubstr("2"), HasSubstr("3")));
+}
+
+TEST(Cosine, RowsThatAreNotThereAreRefused) {
+  Embeddings fine, lies;
+  fine.rows = 1;
+  fine.dim = lies.dim = 3;
+  fine.data = lies.data = {1, 2, 3};
+  for (const std::int64_t rows :
+       {std::int64_t{2}, std::int64_t{-1}, std::numeric_limits<std::int64_t>::max()}) {
+    lies.rows = rows;
+    EXPECT_THAT(message_of<InputError>([&] { (void)cosine(lies, fine); }),
+                HasSubstr("first Embeddings have 3"));
+    EXPECT_THAT(message_of<InputError>([&] { (void)cosine(fine, lies); }), HasSubstr("second Embeddings"));
+  }
+  lies.rows = 1;
+  for (const std::int64_t dim : {std::int64_t{0}, std::int64_t{-3}}) {
+    lies.dim = dim;
+    EXPECT_THAT(message_of<InputError>([&] { (void)cosine(lies, lies); }), HasSubstr("dimensions"));
+  }
+  TokenEmbeddings tokens;
+  tokens.data = {1, 2, 3};
+  tokens.dim = 3;
+  tokens.offsets = {0, 1};
+  EXPECT_EQ(tokens.sets().size(), 1U);
+  tokens.offsets = {0, 2};
+  EXPECT_THAT(message_of<InputError>([&] { (void)tokens.sets(); }), HasSubstr("2 rows of 3 dimensions"));
+}
+
+TEST(Embedder, WhatIsHandedInAsAnErrorIsASentence) {
+  Input input("x");
+  input.error = std::string(10'000'000, 'n');
+  EXPECT_LT(message_of<InputError>([&] { (void)embedder().embed({input}); }).size(), 500U);
+  input.error = "two\nlines";
+  EXPECT_EQ(message_of<InputError>([&] { (void)embedder().embed({input}); }), "two\\x0alines");
+}
+
+// Uses of an object that has nothing, each refused in a sentence that names its class.
+void expect_empty(const std::string& name, const std::vector<std::function<void()>>& calls) {
+  for (const std::function<void()>& call : calls) {
+    EXPECT_THAT(message_of<InputError>(call),
+                AllOf(HasSubstr("This " + name + " is empty"), SizeIs(::testing::Lt(500U))));
+  }
+}
+
+TEST(Empty, ModelsMovedFromOrMadeOfNothingAreRefused) {
+  const Embedder gone(nullptr);
+  const std::vector<Input> one = {Input("a")};
+  expect_empty("Embedder",
+               {[&] { (void)gone.embed(one); }, [&] { (void)gone.embed_tokens(one); },
+                [&] { (void)gone.embed_sparse(one); }, [&] { (void)gone.dim(); },
+                [&] { (void)gone.sparse_dim(); }, [&] { (void)gone.model(); }, [&] { (void)gone.backend(); },
+                [&] { (void)gone.tokenizer(); }, [&] { (void)ThinkThenEmbed(reasoner(), gone); }});
+  const Reasoner thinker(nullptr);
+  expect_empty("Reasoner",
+               {[&] { (void)thinker.think(one); }, [&] { (void)thinker.think(one[0]); },
+                [&] { (void)thinker.score(one, {"a"}); }, [&] { (void)thinker.thinks({}); },
+                [&] { (void)thinker.model(); }, [&] { (void)thinker.backend(); },
+                [&] { (void)thinker.tokenizer(); }, [&] { (void)ThinkThenEmbed(thinker, embedder()); }});
+  ThinkThenEmbed both(reasoner(), embedder());
+  const ThinkThenEmbed taken = std::move(both);
+  expect_empty("ThinkThenEmbed", {[&] { (void)both.run(one); }});  // NOLINT(bugprone-use-after-move)
+  EXPECT_EQ(taken.embedder().dim(), embedder().dim());
+}
+
+TEST(Empty, OtherPartsMadeOfNothingAreRefused) {
+  const Backend backend(nullptr);
+  expect_empty("Backend", {[&] { (void)backend.device(); }, [&] { (void)backend.options(); },
+                           [&] { (void)backend.supports("float32"); }, [&] { (void)backend.stats(); },
+                           [&] { (void)backend.replica_stats(); },
+                           [&] { (void)Embedder::load(tte::testing::kEmbedder, {}, backend); },
+                           [&] { (void)Reasoner::load(tte::testing::kReasoner, {}, backend); }});
+  const Processor processor(nullptr);
+  expect_empty("Processor", {[&] { (void)processor.process(Input("a")); }, [&] { (void)processor.recipe(); },
+                             [&] { (void)processor.recipe_reason(); }, [&] { (void)processor.tokenizer(); }});
+  const Tokenizer tokenizer(nullptr);
+  expect_empty("Tokenizer",
+               {[&] { (void)tokenizer.encode("a"); }, [&] { (void)tokenizer.decode({1}); },
+                [&] { (void)tokenizer.apply_chat_template({}); }, [&] { (void)tokenizer.id_of("a"); },
+                [&] { (void)tokenizer.vocab_size(); }, [&] { (void)tokenizer.eos_id(); },
+                [&] { (void)tokenizer.pad_id(); }, [&] { (void)tokenizer.vocabulary(); }});
+  RemoteOptions server;
+  server.base_url = "http://localhost:1/v1";
+  server.model = std::string(1, 'm');  // GCC 12 takes the plain assignment for an overflow.
+  const Reasoner remote = Reasoner::remote(server);
+  expect_empty("Embedder", {[&] { (void)ThinkThenEmbed(remote, Embedder(nullptr)); }});
 }
 
 }  // namespace

@@ -240,6 +240,11 @@ TEST(ThinkThenEmbed, AutoThinksWhereTheMarginIsSmall) {
   EXPECT_THAT(message_of<InputError>([&] { (void)pair().run(inputs, options); }), HasSubstr("exactly one"));
   options.auto_think = {};
   EXPECT_THAT(message_of<InputError>([&] { (void)pair().run(inputs, options); }), HasSubstr("exactly one"));
+  auto lies = std::make_shared<Embeddings>(*targets);
+  lies->rows += 1;
+  options.auto_think.targets = lies;
+  EXPECT_THAT(message_of<InputError>([&] { (void)pair().run(inputs, options); }),
+              HasSubstr("AutoThink.targets have"));
   options.auto_think.targets = std::make_shared<Embeddings>();
   EXPECT_THAT(message_of<InputError>([&] { (void)pair().run(inputs, options); }),
               HasSubstr("AutoThink.targets"));

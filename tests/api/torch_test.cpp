@@ -43,6 +43,11 @@ TEST(Torch, EmbeddingsBecomeTensors) {
   const at::Tensor tensor = torch::tensor(std::move(two));
   EXPECT_TRUE(at::equal(tensor, at::arange(1, 7, at::kFloat).view({2, 3})));
   EXPECT_EQ(tensor.const_data_ptr<float>(), memory) << "the memory is to be taken over";
+  Embeddings lies;
+  lies.rows = 3;
+  lies.dim = 2;
+  lies.data = {1, 2, 3, 4, 5};
+  EXPECT_THAT(message_of<InputError>([&] { (void)torch::tensor(lies); }), HasSubstr("5 values, fewer"));
 }
 
 TEST(Torch, TokenEmbeddingsBecomeTensorsOfTheirType) {
