@@ -83,6 +83,66 @@ def test_added_tokens_are_cut_out_as_the_library_does(seed: int, folder: Path) -
         assert mine.decode(expected, skip_special=False) == library.decode(expected, skip_special_tokens=False)
 
 
+# What Oniguruma reads otherwise than other engines do, and what tokenizers in use have.
+PATTERNS = [
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s",
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    r" ?[^(\s|[.,!?…。，、।۔،])]+", r"\p{N}{1,3}+", r"[ab]{1,2}+", r"a{2,}+", r"\w+|[^\w\s]+", r"\W+", r"\b", r"\B", r"\b\w",
+    r".", r".+", r"^a", r"a$", r"\A.", r".\z", r"^\s+", r"\s+$", r"\n$", r"(?m)e.", r"\h", r"\H+", r"\v", r"\R", r"\X",
+    r"a*", r" ?", r"", r"(?=a)", r"(?<=a)b", r"(?<=^|\s)\w+", r"(?<!\p{L})\p{N}", r"\K", r"a\Kb",
+    r"[[:punct:]]", r"[^[:punct:]]", r"[[:^punct:]a]", r"\p{Punct}", r"[[:space:]]", r"[[:word:]]+", r"\p{XDigit}",
+    r"(?i)k", r"(?i)å", r"(?i)ss", r"[^\x00-\x7F]+", r"(?<x>a)\k<x>", r"(?~b)", r"(?>a+)b", r"(?s)e.", r"\p{Script=Latin}+",
+]  # fmt: skip
+WORDS = [
+    "a", "b", "ab", "aab", "cafe", "caf\u00e9", "e\u0301", "K\u212a", "\u00e5", "\u00df", "\u00bd", "\u2167", "1234567", "\u0663",
+    " ", "  ", "\n", "\r\n", "\x85", "\u2028", "\u200b", "\t", "\x0b", "\u3000", "$5", "x+y=z", "`<b>`", "it's", "I'LL", "!?", "\u6771\u4eac",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["split", "replace", "inverted", "merged", "contiguous"])
+def test_patterns_are_read_as_the_library_reads_them(place: str, folder: Path) -> None:
+    """A pattern of a tokenizer.json gives the library's ids, short texts and long, or is refused by name."""
+    rng = random.Random(place)
+    texts = ["".join(rng.choices(WORDS, k=rng.randint(1, 8))) for _ in range(60)]
+    texts += ["".join(rng.choices(WORDS, k=1500)), "a\nb\nc", "", "\n", "a"]
+    (folder / CONFIG).write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')  # Others have patterns of their own.
+    path = folder / "tokenizer.json"
+    whole = json.loads(path.read_text())
+    bytes_alone = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    refused = set()
+    for pattern in PATTERNS:
+        regex = {"Regex": pattern}
+        behavior = {"merged": "MergedWithNext", "contiguous": "Contiguous"}.get(place, "Isolated")
+        split = {"type": "Split", "pattern": regex, "behavior": behavior, "invert": place == "inverted"}
+        whole["normalizer"] = {"type": "Replace", "pattern": regex, "content": "#"} if place == "replace" else None
+        steps = [bytes_alone] if place == "replace" else [split, bytes_alone]
+        whole["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": steps}
+        path.write_text(json.dumps(whole))
+        try:
+            right = Tokenizer.from_file(str(path))
+        except Exception:  # The library refuses it.
+            with pytest.raises(tte.ModelError, match="is not a regular expression"):
+                tte.Tokenizer(folder)
+            refused.add(pattern)
+            continue
+        tokenizer = tte.Tokenizer(folder)
+        for text in texts:
+            try:
+                ids = right.encode(text, add_special_tokens=False).ids
+            except BaseException:  # The library panics, as it does where \\K leaves a match without an end.
+                continue
+            assert tokenizer.encode(text) == ids, (pattern, text[:80])
+    assert refused == {r"(?s)e.", r"\p{Script=Latin}+"}
+
+
+@pytest.mark.parametrize("pattern", [r"\Ga", r"\p{Word}", r"[\P{ w-o_rd }]"])
+def test_patterns_that_other_versions_read_otherwise_are_refused(pattern: str, folder: Path) -> None:
+    (folder / CONFIG).write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    edit(folder / TOKENIZER, put(normalizer={"type": "Replace", "pattern": {"Regex": pattern}, "content": "#"}))
+    with pytest.raises(tte.ModelError, match=r"tokenizer\.json: .* is not a regular expression that tte reads"):
+        tte.Tokenizer(folder)
+
+
 def test_many_and_long_added_tokens_take_no_time(folder: Path) -> None:
     path = folder / "tokenizer.json"
     whole = json.loads(path.read_text())

@@ -1,12 +1,21 @@
 #include "text/tokenizer/splitter.h"
 
 #include <fmt/core.h>
-#include <unicode/regex.h>
+// Else it defines ICU's UChar as something else.
+#define ONIG_ESCAPE_UCHAR_COLLISION
+#include <oniguruma.h>
 #include <unicode/uchar.h>
-#include <unicode/utext.h>
 
+#include <algorithm>
 #include <array>
+#include <cctype>
+#include <chrono>
 #include <cstdint>
+#include <ctime>
+#include <new>
+#include <optional>
+#include <type_traits>
+#include <utility>
 
 #include "base/printable.h"
 #include "base/utf8.h"
@@ -162,77 +171,204 @@ class StringsSplitter final : public Splitter {
   StringMatcher matcher_;
 };
 
-// In ICU \s is neither U+000B nor U+0085; in Oniguruma, as in Unicode, it is.
-std::string with_unicode_spaces(std::string_view pattern) {
-  std::string out;
-  for (std::size_t i = 0; i < pattern.size(); ++i) {
-    if (pattern[i] != '\\' || i + 1 == pattern.size()) {
-      out.push_back(pattern[i]);
-      continue;
-    }
-    ++i;
-    if (pattern[i] == 's') {
-      out.append("\\p{White_Space}");
-    } else if (pattern[i] == 'S') {
-      out.append("\\P{White_Space}");
-    } else {
-      out.push_back('\\');
-      out.push_back(pattern[i]);
-    }
-  }
-  return out;
+const OnigUChar* bytes(std::string_view text) {
+  return reinterpret_cast<const OnigUChar*>(text.data());
 }
 
+std::string reason(int code, OnigErrorInfo* info = nullptr) {
+  std::array<OnigUChar, ONIG_MAX_ERROR_MESSAGE_LEN> text{};
+  const int size = info != nullptr ? onig_error_code_to_str(text.data(), code, info)
+                                   : onig_error_code_to_str(text.data(), code);
+  return base::printable(
+      std::string_view(reinterpret_cast<const char*>(text.data()), static_cast<std::size_t>(size)));
+}
+
+// Whether \\p{...} or \\P{...} at `at` is a word's characters, which are others in ever newer versions of Oniguruma.
+bool is_word_property(std::string_view pattern, std::size_t at) {
+  std::string name;
+  const std::size_t end = std::min(pattern.find('}', at), pattern.size());
+  for (std::size_t i = at + 1; i < end; ++i) {
+    const auto c = static_cast<unsigned char>(pattern[i]);
+    if (std::isalnum(c) != 0) name.push_back(static_cast<char>(std::tolower(c)));
+  }
+  return (pattern[at] == 'p' || pattern[at] == 'P') && pattern.substr(at + 1).starts_with('{') &&
+         name == "word";
+}
+
+// With the punctuation of the tokenizers library: earlier versions of Oniguruma take no symbol for one.
+std::string with_all_punctuation(std::string pattern) {
+  for (const auto& [name, characters] :
+       {std::pair<std::string_view, std::string_view>{"[:punct:]", R"([\p{P}\p{S}])"},
+        {"[:^punct:]", R"([^\p{P}\p{S}])"}}) {
+    for (std::size_t at = 0; (at = pattern.find(name, at)) != std::string::npos; at += characters.size())
+      pattern.replace(at, name.size(), characters);
+  }
+  return pattern;
+}
+
+// What is refused of a pattern before Oniguruma reads it; nothing: empty.
+std::string_view excess_of(std::string_view pattern) {
+  constexpr std::size_t kMostDepth = 200;  // Reading takes stack for each.
+  std::size_t depth = 0;
+  for (std::size_t i = 0; i < pattern.size(); ++i) {
+    if (pattern[i] == '\\') {
+      if (++i == pattern.size()) break;
+      if (pattern[i] == 'G') return "\\G";
+      if (is_word_property(pattern, i)) return "\\p{Word}: use \\w";
+    } else if (pattern[i] == '(' || pattern[i] == '[') {
+      if (++depth > kMostDepth) return "groups within more than 200 others";
+    } else if ((pattern[i] == ')' || pattern[i] == ']') && depth > 0) {
+      --depth;
+    }
+  }
+  return "";
+}
+
+// The time that a thread may compute for one text. Asking for it is a system call: a clock says when.
+class Deadline {
+ public:
+  explicit Deadline(std::size_t bytes) : end_(thread_seconds() + 10 + 1e-6 * static_cast<double>(bytes)) {}
+  [[nodiscard]] bool has_passed() {
+    const auto now = std::chrono::steady_clock::now();
+    if (now < next_) return false;
+    next_ = now + std::chrono::milliseconds(100);
+    return thread_seconds() > end_;
+  }
+
+ private:
+  static double thread_seconds() {
+    timespec now{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+  }
+  double end_;
+  std::chrono::steady_clock::time_point next_ = std::chrono::steady_clock::now();
+};
+
+// Searches as the tokenizers library does, which uses Oniguruma, too, in its default syntax.
 class RegexSplitter final : public Splitter {
  public:
-  RegexSplitter(const std::string& pattern, const std::string& where) {
-    if (pattern.size() > kMostPattern) {
+  RegexSplitter(const std::string& given, const std::string& where) {
+    if (given.size() > kMostPattern) {
       throw ModelError(fmt::format("{}: a split pattern of {} bytes is too long: at most {} are taken.",
-                                   where, pattern.size(), kMostPattern));
+                                   where, given.size(), kMostPattern));
     }
-    UErrorCode status = U_ZERO_ERROR;
-    UParseError position;
-    const auto text = icu::UnicodeString::fromUTF8(with_unicode_spaces(pattern));
-    pattern_.reset(icu::RegexPattern::compile(text, 0, position, status));
-    if (U_FAILURE(status)) {
+    const std::string pattern = with_all_punctuation(given);
+    std::string why(excess_of(pattern));
+    if (why.empty()) {
+      static const int started = [] {
+        OnigEncoding utf8 = ONIG_ENCODING_UTF8;
+        return onig_initialize(&utf8, 1);
+      }();
+      OnigErrorInfo info{};
+      OnigRegex regex = nullptr;
+      const int code = started != ONIG_NORMAL
+                           ? started
+                           : onig_new(&regex, bytes(pattern), bytes(pattern) + pattern.size(),
+                                      ONIG_OPTION_NONE, ONIG_ENCODING_UTF8, ONIG_SYNTAX_DEFAULT, &info);
+      regex_.reset(regex);
+      if (code != ONIG_NORMAL) why = reason(code, &info);
+    }
+    if (!why.empty()) {
       throw ModelError(
           fmt::format("{}: the split pattern {} is not a regular expression that tte reads ({}).", where,
-                      base::printable(pattern), u_errorName(status)));
+                      base::printable(given), why));
     }
   }
 
   void find(std::string_view text, std::vector<Range>& matches) const override {
-    UErrorCode status = U_ZERO_ERROR;
-    UText* source = utext_openUTF8(nullptr, text.data(), static_cast<std::int64_t>(text.size()), &status);
-    const std::unique_ptr<UText, UText* (*)(UText*)> close(source, utext_close);
-    const std::unique_ptr<icu::RegexMatcher> matcher(pattern_->matcher(status));
-    if (U_SUCCESS(status)) {
-      matcher->reset(source);
-      std::int64_t ticks = 0;  // All matches of this text together.
-      matcher->setMatchCallback(
-          [](const void* context, std::int32_t) -> UBool {
-            auto& spent = *const_cast<std::int64_t*>(static_cast<const std::int64_t*>(context));
-            return ++spent <= kTickLimit;
-          },
-          &ticks, status);
-      while (U_SUCCESS(status) && matcher->find(status) != 0 && U_SUCCESS(status)) {
-        const auto begin = static_cast<std::size_t>(matcher->start64(status));
-        const auto end = static_cast<std::size_t>(matcher->end64(status));
-        if (end > begin) matches.push_back({begin, end});
+    if (text.empty()) return;
+    Search search(text, regex_.get());
+    std::size_t from = 0;
+    std::optional<std::size_t> last;  // Where the last match ends.
+    while (from <= text.size()) {
+      const auto match = search.next(from);
+      if (!match) return;
+      if (match->begin == match->end &&
+          match->end == last) {  // An empty one does not follow a match at once.
+        if (from == text.size()) return;
+        static_cast<void>(base::next_code_point(text, from));
+        continue;
       }
-    }
-    if (U_FAILURE(status)) {
-      throw InputError(fmt::format(
-          "The tokenizer's split pattern fails on this text of {} bytes ({}); cut the text into parts.",
-          text.size(), u_errorName(status)));
+      matches.push_back(*match);
+      from = match->end;
+      last = from;
     }
   }
 
  private:
-  // ICU counts ticks of 10,000 steps: so many take seconds.
-  static constexpr std::int64_t kTickLimit = 4000;
+  struct Free {
+    void operator()(OnigRegex regex) const { onig_free(regex); }
+    void operator()(OnigRegion* region) const { onig_region_free(region, 1); }
+    void operator()(OnigMatchParam* limits) const { onig_free_match_param(limits); }
+  };
+
+  // One after the other in one text.
+  class Search {
+   public:
+    Search(std::string_view text, OnigRegex regex)
+        : text_(text),
+          regex_(regex),
+          region_(onig_region_new()),
+          limits_(onig_new_match_param()),
+          deadline_(text.size()) {
+      if (region_ == nullptr || limits_ == nullptr) throw std::bad_alloc();
+      onig_initialize_match_param(limits_.get());
+      onig_set_retry_limit_in_match_of_match_param(
+          limits_.get(), std::clamp(kMostSteps / text.size(), kLeastRetries, kMostRetries));
+      onig_set_match_stack_limit_size_of_match_param(limits_.get(), kMostStack);
+    }
+
+    // The first match that begins at `from` or behind.
+    std::optional<Range> next(std::size_t from) {
+      const int at = text_.size() <= kShort ? search(from) : match_one_by_one(from);
+      if (at == ONIG_MISMATCH) return std::nullopt;
+      if (at < 0) fail(reason(at));
+      const Range match{static_cast<std::size_t>(region_->beg[0]), static_cast<std::size_t>(region_->end[0])};
+      if (match.begin < from || match.end < match.begin) fail("\\K within what it looks at");
+      return match;
+    }
+
+   private:
+    int search(std::size_t from) {
+      const OnigUChar *const data = bytes(text_), *const end = data + text_.size();
+      return onig_search_with_param(regex_, data, end, data + from, end, region_.get(), ONIG_OPTION_NONE,
+                                    limits_.get());
+    }
+
+    // The same, but a search that steps back a little from every place of a long text has an end: Oniguruma bounds the
+    // tries of a match, not how far each of them goes.
+    int match_one_by_one(std::size_t from) {
+      const OnigUChar *const data = bytes(text_), *const end = data + text_.size();
+      for (std::size_t at = from;; static_cast<void>(base::next_code_point(text_, at))) {
+        const int size = onig_match_with_param(regex_, data, end, data + at, region_.get(), ONIG_OPTION_NONE,
+                                               limits_.get());
+        if (size != ONIG_MISMATCH || at == text_.size()) return size;
+        if (deadline_.has_passed()) fail("too many steps");
+      }
+    }
+
+    [[noreturn]] void fail(const std::string& why) const {
+      throw InputError(fmt::format(
+          "The tokenizer's split pattern fails on this text of {} bytes ({}); cut the text into parts.",
+          text_.size(), why));
+    }
+
+    std::string_view text_;
+    OnigRegex regex_;
+    std::unique_ptr<OnigRegion, Free> region_;
+    std::unique_ptr<OnigMatchParam, Free> limits_;
+    Deadline deadline_;
+  };
+
   static constexpr std::size_t kMostPattern = 65'536;
-  std::unique_ptr<icu::RegexPattern> pattern_;
+  static constexpr std::size_t kShort =
+      2048;  // Bytes of a text in which a search is quick, whatever it does.
+  // Tries of a match: Oniguruma's own default, and fewer where each of them may go far.
+  static constexpr unsigned long kMostRetries = 10'000'000, kLeastRetries = 100'000,
+                                 kMostSteps = 100'000'000'000;
+  static constexpr unsigned int kMostStack = 8'000'000;  // Places to go back to, some 50 bytes each.
+  std::unique_ptr<std::remove_pointer_t<OnigRegex>, Free> regex_;
 };
 
 }  // namespace
@@ -262,7 +398,6 @@ std::vector<Range> split(const Splitter& splitter, std::string_view text, Splitt
   bool previous_matched = false;
   bool carry = false;  // kMergedWithNext: the last piece waits for what comes next.
   const auto put = [&](std::size_t begin, std::size_t end, bool matched) {
-    if (begin == end) return;
     if (invert) matched = !matched;
     const bool joins =
         !pieces.empty() && ((behavior == Behavior::kMergedWithPrevious && matched && !previous_matched) ||
@@ -278,11 +413,12 @@ std::vector<Range> split(const Splitter& splitter, std::string_view text, Splitt
   };
   std::size_t at = 0;
   for (const Range& m : matches) {
-    put(at, m.begin, false);
+    if (m.begin != at) put(at, m.begin, false);
     put(m.begin, m.end, true);
     at = m.end;
   }
-  put(at, text.size(), false);
+  if (at != text.size()) put(at, text.size(), false);
+  std::erase_if(pieces, [](const Range& piece) { return piece.begin == piece.end; });
   return pieces;
 }
 

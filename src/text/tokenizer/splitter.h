@@ -21,13 +21,13 @@ class Splitter {
   enum class Behavior { kIsolated, kRemoved, kMergedWithPrevious, kMergedWithNext, kContiguous };
 
   virtual ~Splitter() = default;
-  // Matches of the pattern in `text` (UTF-8), in order, without overlap; empty ones left out.
+  // Matches of the pattern in `text` (UTF-8), in order, without overlap; of a regular expression they may be empty.
   // Throws InputError if the text is too much for the pattern (a regular expression without bound).
   virtual void find(std::string_view text, std::vector<Range>& matches) const = 0;
 
   // A splitter for a regular expression in the syntax of tokenizer.json (Oniguruma). The patterns of Qwen2,
-  // Qwen3.5 and Llama 3 are recognised and scanned by hand, others run on ICU. Throws ModelError naming
-  // `where` when the pattern is not a regular expression that ICU reads.
+  // Qwen3.5 and Llama 3 are recognised and scanned by hand. Throws ModelError naming `where` when the pattern
+  // is not a regular expression that Oniguruma reads.
   static std::shared_ptr<const Splitter> from_regex(const std::string& pattern, const std::string& where);
   // A splitter for a fixed, non-empty string.
   static std::shared_ptr<const Splitter> from_string(std::string text);

@@ -32,7 +32,7 @@ const char* const kTexts[] = {
     "\U0001F469\u200D\U0001F469\u200D\U0001F467",
 };
 
-// The scanner that is written by hand cuts as the regular expression that it stands for does in ICU.
+// The scanner that is written by hand cuts as the regular expression that it stands for does in Oniguruma.
 TEST(Splitter, ScannerEqualsRegex) {
   for (const std::string_view pattern : {kQwen2Pattern, kQwen35Pattern, kLlama3Pattern}) {
     const auto scanner = Splitter::from_regex(std::string(pattern), "test");
@@ -61,8 +61,44 @@ TEST(Splitter, SpacesAreUnicodes) {
   EXPECT_THAT(pieces(*spaces, "a\x0b\u0085 b"), ::testing::ElementsAre("a", "\x0b\u0085 ", "b"));
 }
 
-TEST(Splitter, BadPatternNamesTheFile) {
-  EXPECT_THROW(Splitter::from_regex("(", "x.json"), ModelError);
+TEST(Splitter, MatchesMayBeEmpty) {
+  const auto before = Splitter::from_regex("(?=a)", "test");
+  EXPECT_THAT(pieces(*before, "bab"), ::testing::ElementsAre("b", "ab"));
+  std::vector<Range> matches;
+  Splitter::from_regex("x*", "test")->find("xxy", matches);  // Not right behind a match, and at the end.
+  ASSERT_EQ(matches.size(), 2);
+  EXPECT_EQ(matches[0].end, 2);
+  EXPECT_EQ(matches[1].begin, 3);
+}
+
+TEST(Splitter, LongTextsAreCutAsShortOnesAre) {
+  const std::string unit = "ab  \u4e2d 12345\n\naaab \u2028x";
+  for (const char* pattern :
+       {"a+b", "(?=a)", "^\\s+|\\s+$", "(?<=a)b|\\p{N}{1,3}+", "x*", " ?[^\\s\\p{N}]+"}) {
+    const auto splitter = Splitter::from_regex(pattern, "test");
+    std::string text = unit;
+    while (text.size() <= 1024) text += unit;
+    std::vector<std::string> twice = pieces(*splitter, text + "#");
+    const std::vector<std::string> rest = pieces(*splitter, text + "#" + text + "#");
+    ASSERT_LE(twice.size(), rest.size());
+    twice.pop_back();  // What goes on behind it.
+    EXPECT_TRUE(std::equal(twice.begin(), twice.end(), rest.begin())) << pattern;
+  }
+}
+
+TEST(Splitter, BadPatternsNameTheFile) {
+  const std::string deep(50'000, '(');
+  for (const std::string& pattern : {std::string("("), std::string("[a"), std::string("\\p{Nothing}"),
+                                     std::string("\\Ga"), deep + "a" + std::string(deep.size(), ')')})
+    EXPECT_THROW(Splitter::from_regex(pattern, "x.json"), ModelError) << pattern.substr(0, 20);
+}
+
+TEST(Splitter, PatternsWithoutBoundEnd) {
+  for (const std::size_t size : {2000, 3000}) {
+    for (const char* pattern : {"(a+)+b", "(a|aa)+b"})
+      EXPECT_THROW(pieces(*Splitter::from_regex(pattern, "test"), std::string(size, 'a')), InputError)
+          << pattern;
+  }
 }
 
 TEST(Splitter, LongTextsAreLinear) {
