@@ -22,6 +22,9 @@ namespace tte::weights {
 
 class MappedFile;
 class WeightStore;
+struct TensorEntry;
+struct TensorPiece;
+struct TensorSet;
 
 // Where tensors go when they are taken out of a checkpoint.
 struct Placement {
@@ -128,22 +131,19 @@ class StateDict {
   [[nodiscard]] std::vector<std::weak_ptr<const MappedFile>> sources() const;
 
  private:
-  struct Entry;
-  struct Piece;
-  struct Checkpoint;
-  [[nodiscard]] TensorsToWrite unrounded(const std::string& name, const Entry& entry) const;
+  [[nodiscard]] TensorsToWrite unrounded(const std::string& name, const TensorEntry& entry) const;
   [[nodiscard]] std::string full(std::string_view name) const;
-  [[nodiscard]] const Entry* lookup(std::string_view name) const;
-  [[nodiscard]] const Entry& lookup_or_throw(std::string_view name) const;
+  [[nodiscard]] const TensorEntry* lookup(std::string_view name) const;
+  [[nodiscard]] const TensorEntry& lookup_or_throw(std::string_view name) const;
   // The dimension of a tensor that the slice has a share of; nothing where it has all of it.
   [[nodiscard]] std::optional<std::size_t> cut_dimension(std::string_view name) const;
-  [[nodiscard]] Piece expect(std::string_view name, at::IntArrayRef shape) const;
+  [[nodiscard]] TensorPiece expect(std::string_view name, at::IntArrayRef shape) const;
   // The tensors that are stacked, and their shape together.
-  [[nodiscard]] std::pair<std::vector<Piece>, std::vector<std::int64_t>> parts_of(
+  [[nodiscard]] std::pair<std::vector<TensorPiece>, std::vector<std::int64_t>> parts_of(
       const std::vector<std::string>& names, const std::vector<std::vector<std::int64_t>>& shapes) const;
   template <typename Visit>
   void visit(const Visit& each) const;
-  std::shared_ptr<Checkpoint> checkpoint_;
+  std::shared_ptr<TensorSet> set_;
   std::string prefix_;
   std::shared_ptr<const Slice> slice_;  // Null: everything.
 };
