@@ -13,9 +13,9 @@ inline constexpr std::chrono::milliseconds kLookEvery{25};
 
 // Whom a failure is told of once no try is left.
 enum class Fault {
-  kServer,  // Any item would fare the same: no answer begins, or it is about who asks, where, or how much at a time.
+  kServer,  // Any item would fare the same: nobody is there, or it is about who asks, where, or how much at a time.
   kItem,    // The server says no to this item.
-  kEither,  // An answer came, and no text in it: the item's, unless one item after the other fares so.
+  kEither,  // It was asked, and no text came: the item's, unless one item after the other fares so.
 };
 
 // Never leaves remote/: the client turns it into a RemoteError once it will not try again. what() goes on after "the

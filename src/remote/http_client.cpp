@@ -72,7 +72,7 @@ class HttpClient::Connection {
       if (error_) std::rethrow_exception(error_);
       if (code != CURLE_OK && !enough_) throw lost(code);
     } catch (Failure& failure) {
-      if (reply_.status == 0) failure.fault = Fault::kServer;  // No answer has begun.
+      if (!has_asked()) failure.fault = Fault::kServer;
       throw;
     }
     return std::move(reply_);
@@ -156,6 +156,13 @@ class HttpClient::Connection {
       throw failure("took longer than total_timeout", false, "look at its log, or raise total_timeout");
   }
 
+  // Whether some of the request has left: a connection stood.
+  [[nodiscard]] bool has_asked() const {
+    long sent = 0;
+    curl_easy_getinfo(easy_.get(), CURLINFO_REQUEST_SIZE, &sent);
+    return sent > 0;
+  }
+
   [[nodiscard]] curl_off_t bytes_moved() const {
     curl_off_t down = 0, up = 0;
     curl_easy_getinfo(easy_.get(), CURLINFO_SIZE_DOWNLOAD_T, &down);
@@ -171,7 +178,12 @@ class HttpClient::Connection {
       return failure(fmt::format("has no certificate that can be trusted ({})", why), false,
                      "check base_url and the system's certificates");
     if (reply_.status != 0) return failure(fmt::format("cut its answer off ({})", why), true);
-    return failure(fmt::format("cannot be reached ({})", why), true, "check that it runs, and base_url");
+    if (code == CURLE_GOT_NOTHING || code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR)
+      return failure(fmt::format("ended the connection without an answer ({})", why), true);
+    Failure out =
+        failure(fmt::format("cannot be reached ({})", why), true, "check that it runs, and base_url");
+    out.fault = Fault::kServer;
+    return out;
   }
 
   static std::size_t on_header(char* data, std::size_t /*one*/, std::size_t size, void* self) {
