@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "kernels/kernels.h"
+#include "kernels/packed_weight.h"
 
 namespace tte::kernels {
 namespace {
@@ -62,6 +63,34 @@ void add_linear(at::ScalarType type) {
     add(
         "linear/" + std::to_string(s.rows) + "x" + std::to_string(s.in) + "x" + std::to_string(s.out), type,
         [=] { return at::linear(x, weight, bias); }, [=] { return kernels::linear(x, weight, bias); });
+  }
+}
+
+// Products with packed weights, and those that activate their result beside the same kernels one after the other.
+void add_packed() {
+  using base::LinearFormat;
+  constexpr auto type = at::kBFloat16;
+  constexpr std::int64_t in = 1536, out = 2 * 8960;
+  const at::Tensor matrix = random({out, in}, type);
+  for (const auto& [format, name] : {std::pair{LinearFormat::kPanels, "panels"},
+                                     {LinearFormat::kInt8, "int8"},
+                                     {LinearFormat::kInt4, "int4"}}) {
+    if (!is_packed(format, out, in, type)) continue;
+    const Weight weight = packed_weight(pack(matrix, format), format, out, in, type);
+    for (const std::int64_t rows : {1, 8, 358, 1024}) {
+      const at::Tensor x = random({rows, in}, type);
+      const std::string shape = fmt::format("{}/{}x{}x{}", name, rows, in, out);
+      add(
+          "linear " + shape, type, [=] { return at::linear(x, matrix); },
+          [=] { return kernels::linear(x, weight, {}); });
+      add(
+          "linear, then silu_mul, " + shape, type, [=] { return silu_mul(kernels::linear(x, weight, {})); },
+          [=] { return linear_silu_mul(x, weight, {}); });
+      add(
+          "linear, then quick_gelu, " + shape, type,
+          [=] { return activate(kernels::linear(x, weight, {}), Activation::kQuickGelu); },
+          [=] { return linear_activated(x, weight, {}, Activation::kQuickGelu); });
+    }
   }
 }
 
@@ -182,5 +211,6 @@ int main(int argc, char** argv) {
     tte::kernels::add_attention(type);
   }
   tte::kernels::add_logits();
+  tte::kernels::add_packed();
   benchmark::RunSpecifiedBenchmarks();
 }

@@ -31,13 +31,18 @@ void check_same(const char* function, const at::Tensor& x, const at::Tensor& oth
               other.scalar_type(), " on ", other.device());
 }
 
-void check_linear(const char* function, const at::Tensor& x, const Weight& weight) {
+void check_linear(const char* function, const at::Tensor& x, const Weight& weight,
+                  const std::optional<at::Tensor>& bias = std::nullopt) {
   check_type(function, x);
   TORCH_CHECK(x.scalar_type() == weight.dtype() && x.device() == weight.device(), function, ": x is ",
               x.scalar_type(), " on ", x.device(), ", but the weight wants ", weight.dtype(), " on ",
               weight.device());
   TORCH_CHECK(x.dim() == 2 && x.size(1) == weight.inputs(), function, ": x ", x.sizes(),
               " does not fit a weight of ", weight.inputs(), " inputs");
+  if (!bias.has_value()) return;
+  check_same(function, x, *bias);
+  TORCH_CHECK(bias->dim() == 1 && bias->size(0) == weight.outputs(), function, ": bias ", bias->sizes(),
+              " does not fit a weight of ", weight.outputs(), " outputs");
 }
 
 void check_norm(const char* function, const at::Tensor& x, const at::Tensor& weight) {
@@ -84,13 +89,25 @@ void check_slots(const char* function, std::int64_t rows, const at::Tensor& stat
 }  // namespace
 
 at::Tensor linear(const at::Tensor& x, const Weight& weight, const std::optional<at::Tensor>& bias) {
-  check_linear("linear", x, weight);
-  if (bias.has_value()) {
-    check_same("linear", x, *bias);
-    TORCH_CHECK(bias->dim() == 1 && bias->size(0) == weight.outputs(), "linear: bias ", bias->sizes(),
-                " does not fit a weight of ", weight.outputs(), " outputs");
-  }
+  check_linear("linear", x, weight, bias);
   return weight.format().linear(x, weight, bias);
+}
+
+at::Tensor linear_activated(const at::Tensor& x, const Weight& weight, const std::optional<at::Tensor>& bias,
+                            Activation activation) {
+  check_linear("linear_activated", x, weight, bias);
+  const auto both = weight.format().linear_activated;
+  return both != nullptr ? both(x, weight, bias, activation)
+                         : activate(weight.format().linear(x, weight, bias), activation);
+}
+
+at::Tensor linear_silu_mul(const at::Tensor& x, const Weight& gate_up,
+                           const std::optional<at::Tensor>& bias) {
+  check_linear("linear_silu_mul", x, gate_up, bias);
+  TORCH_CHECK(gate_up.outputs() % 2 == 0,
+              "linear_silu_mul: gate_up must have an even number of outputs, not ", gate_up.outputs());
+  const auto both = gate_up.format().linear_silu_mul;
+  return both != nullptr ? both(x, gate_up, bias) : silu_mul(gate_up.format().linear(x, gate_up, bias));
 }
 
 at::Tensor linear_float(const at::Tensor& x, const Weight& weight) {

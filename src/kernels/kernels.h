@@ -40,8 +40,13 @@ at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::T
 // x is [rows, 2 * n] = [gate | up]: silu(gate) * up, [rows, n].
 at::Tensor silu_mul(const at::Tensor& gate_up);
 
-enum class Activation { kQuickGelu, kGelu, kGeluTanh, kSilu };
 at::Tensor activate(const at::Tensor& x, Activation activation);
+
+// activate(linear(x, weight, bias), activation), and silu_mul(linear(x, gate_up, bias)): the same bits, and on a CPU
+// with a packed weight one pass over the result.
+at::Tensor linear_activated(const at::Tensor& x, const Weight& weight, const std::optional<at::Tensor>& bias,
+                            Activation activation);
+at::Tensor linear_silu_mul(const at::Tensor& x, const Weight& gate_up, const std::optional<at::Tensor>& bias);
 
 // What x is multiplied with: the sigmoid of a gate, rounded to their type first, or its silu.
 enum class Gate { kSigmoid, kSilu };

@@ -11,11 +11,18 @@ namespace tte::kernels {
 
 class Weight;
 
+enum class Activation { kQuickGelu, kGelu, kGeluTanh, kSilu };
+
 // A format says how a weight keeps its numbers and how x is multiplied with them; each format is one constant. The
 // functions do what kernels::linear and linear_float say, which have checked the arguments.
 struct WeightFormat {
   at::Tensor (*linear)(const at::Tensor& x, const Weight& weight, const std::optional<at::Tensor>& bias);
   at::Tensor (*linear_float)(const at::Tensor& x, const Weight& weight);
+  // kernels::linear_activated and linear_silu_mul. Null: one after the other.
+  at::Tensor (*linear_activated)(const at::Tensor& x, const Weight& weight,
+                                 const std::optional<at::Tensor>& bias, Activation activation) = nullptr;
+  at::Tensor (*linear_silu_mul)(const at::Tensor& x, const Weight& gate_up,
+                                const std::optional<at::Tensor>& bias) = nullptr;
   // The weight of outputs begin .. begin + count, which shares memory with all of it.
   Weight (*part)(const Weight& weight, std::int64_t begin, std::int64_t count);
 };

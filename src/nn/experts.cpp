@@ -82,7 +82,7 @@ at::Tensor Experts::operator()(const at::Tensor& x) const {
   for (std::size_t i = 0; i < routed.size(); ++i) {
     if (!routed[i].rows.defined()) continue;
     const Expert& expert = experts_[i];
-    at::Tensor made = expert.down(kernels::silu_mul(expert.gate_up(x.index_select(0, routed[i].rows))));
+    at::Tensor made = expert.down(expert.gate_up.silu_mul(x.index_select(0, routed[i].rows)));
     sum.index_add_(0, routed[i].rows, made.mul_(routed[i].shares));
   }
   if (!shared_) return sum;

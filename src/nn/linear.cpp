@@ -86,4 +86,12 @@ at::Tensor Linear::operator()(const at::Tensor& x) const {
   return kernels::linear(x, weight_, bias_);
 }
 
+at::Tensor Linear::activated(const at::Tensor& x, kernels::Activation activation) const {
+  return kernels::linear_activated(x, weight_, bias_, activation);
+}
+
+at::Tensor Linear::silu_mul(const at::Tensor& x) const {
+  return kernels::linear_silu_mul(x, weight_, bias_);
+}
+
 }  // namespace tte::nn

@@ -40,6 +40,9 @@ class Linear {
   [[nodiscard]] Linear outputs(std::int64_t begin, std::int64_t count) const;
 
   [[nodiscard]] at::Tensor operator()(const at::Tensor& x) const;
+  // The same, then kernels::activate, or kernels::silu_mul.
+  [[nodiscard]] at::Tensor activated(const at::Tensor& x, kernels::Activation activation) const;
+  [[nodiscard]] at::Tensor silu_mul(const at::Tensor& x) const;
   [[nodiscard]] const kernels::Weight& weight() const { return weight_; }
 
  private:

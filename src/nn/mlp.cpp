@@ -7,7 +7,7 @@ GatedMlp::GatedMlp(const weights::StateDict& weights, std::int64_t hidden, std::
       down_(weights, "down_proj", intermediate, hidden) {}
 
 at::Tensor GatedMlp::operator()(const at::Tensor& x) const {
-  return down_(kernels::silu_mul(gate_up_(x)));
+  return down_(gate_up_.silu_mul(x));
 }
 
 Mlp::Mlp(const weights::StateDict& weights, const std::string& first, const std::string& second,
@@ -17,7 +17,7 @@ Mlp::Mlp(const weights::StateDict& weights, const std::string& first, const std:
       activation_(activation) {}
 
 at::Tensor Mlp::operator()(const at::Tensor& x) const {
-  return second_(kernels::activate(first_(x), activation_));
+  return second_(first_.activated(x, activation_));
 }
 
 }  // namespace tte::nn

@@ -1,8 +1,10 @@
 // Weights in the CPU's own formats: how they are rounded, and that products with them are those of the kept numbers.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <limits>
+#include <string>
 
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/simd/host.h"
@@ -53,6 +55,28 @@ void expect_rows_alone(at::ScalarType type, LinearFormat format, std::int64_t in
   for (const int count : {1, 3}) {
     const Threads threads(count);
     EXPECT_TRUE(kernels::linear(x, weight, bias).equal(together)) << count << " threads";
+  }
+}
+
+// A product and what follows give the bits of one after the other, wherever the weight's outputs begin.
+void expect_epilogues_alike(at::ScalarType type, LinearFormat format) {
+  for (const auto& [in, out] : {std::pair{96, 128}, {1000, 384}, {200, 200}, {64, 66}}) {
+    const Weight whole = packed(random({out + 70, in}, type, 2, 1.0 / std::sqrt(in)), format);
+    const at::Tensor bias = random({out}, type, 3);
+    for (const std::int64_t begin : {0, 64, 5}) {
+      const Weight weight = whole.part(begin, out);
+      for (const std::int64_t rows : {0, 1, 3, 17, 241, 500}) {
+        const at::Tensor x = random({rows, in}, type, 1);
+        const std::string where = fmt::format("{} rows, {} -> {} from {} on", rows, in, out, begin);
+        for (const auto& b : {std::optional<at::Tensor>(), std::optional<at::Tensor>(bias)}) {
+          const at::Tensor product = kernels::linear(x, weight, b);
+          EXPECT_TRUE(linear_silu_mul(x, weight, b).equal(silu_mul(product))) << where;
+          for (const Activation activation : {Activation::kQuickGelu, Activation::kGeluTanh})
+            EXPECT_TRUE(linear_activated(x, weight, b, activation).equal(activate(product, activation)))
+                << where;
+        }
+      }
+    }
   }
 }
 
@@ -147,6 +171,10 @@ TEST_P(QuantizedTest, PartsAreThoseOfTheWhole) {
           << "a part of a part, " << begin << " + " << count;
     }
   }
+}
+
+TEST_P(QuantizedTest, EpiloguesAreAsAfterTheProduct) {
+  expect_epilogues_alike(GetParam().type, GetParam().format);
 }
 
 TEST_P(QuantizedTest, ValuesThatAreNotFiniteShow) {
@@ -289,6 +317,10 @@ TEST_P(PanelsTest, PartsAreThoseOfTheWhole) {
        {std::pair{0, 210}, {0, 60}, {60, 70}, {64, 64}, {130, 80}, {209, 1}, {5, 0}})
     EXPECT_TRUE(kernels::linear(x, weight.part(begin, count), {}).equal(whole.narrow(1, begin, count)))
         << begin << " + " << count;
+}
+
+TEST_P(PanelsTest, EpiloguesAreAsAfterTheProduct) {
+  expect_epilogues_alike(at::kBFloat16, LinearFormat::kPanels);
 }
 
 TEST(PackTest, SaysWhatItPacks) {

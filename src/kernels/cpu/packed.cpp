@@ -2,6 +2,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "kernels/cpu/simd/host.h"
 #include "kernels/cpu/simd/panels.h"
 #include "kernels/cpu/simd/quantized.h"
+#include "kernels/cpu/simd/rows.h"
 #include "kernels/packed_weight.h"
 #include "kernels/tensors.h"
 
@@ -43,8 +45,13 @@ std::size_t panel_bytes(LinearFormat format, std::int64_t inputs) {
                                          : simd::panel_bytes(bits_of(format), size(inputs));
 }
 
-// Calls unit(row_begin, row_end, panel) for the parts of a product of `rows` rows and the weight's outputs. Units that
-// follow each other read the same panel.
+// Some rows of the result in the columns of a panel: what one unit of work computes.
+struct Part {
+  std::size_t begin, end, panel;
+};
+
+// Calls unit(part) for the parts of a product of `rows` rows and the weight's outputs. Units that follow each other
+// read the same panel.
 template <class Unit>
 void for_parts(std::int64_t rows, const Weight& weight, const Unit& unit) {
   const std::int64_t first = weight.values().first / kPanel;
@@ -52,7 +59,7 @@ void for_parts(std::int64_t rows, const Weight& weight, const Unit& unit) {
   const std::int64_t row_units = (rows + kUnitRows - 1) / kUnitRows;
   for_units(panels * row_units, [&](std::int64_t i) {
     const std::int64_t row = i % row_units * kUnitRows;
-    unit(size(row), size(std::min(rows, row + kUnitRows)), size(first + i / row_units));
+    unit(Part{size(row), size(std::min(rows, row + kUnitRows)), size(first + i / row_units)});
   });
 }
 
@@ -71,64 +78,142 @@ at::Tensor round_rows(Bits bits, const at::Tensor& x) {
   return rounded;
 }
 
-void multiply_rounded(Bits bits, const at::Tensor& x, const Weight& weight, const at::Tensor& bias,
-                      at::Tensor& out) {
-  const at::Tensor rounded = round_rows(bits, x);
-  simd::QuantizedGemm gemm;
-  gemm.bits = bits;
-  gemm.rows = size(x.size(0));
-  gemm.k = size(x.size(1));
-  gemm.x = rounded.const_data_ptr();
-  gemm.panels = static_cast<const std::uint8_t*>(weight.values().data.const_data_ptr());
-  gemm.first = size(weight.values().first);
-  gemm.columns = size(weight.outputs());
-  gemm.type = type_of(x);
-  gemm.bias = bias.defined() ? bias.const_data_ptr() : nullptr;
-  gemm.out_type = type_of(out);
-  gemm.out = out.mutable_data_ptr();
-  for_parts(x.size(0), weight, [&](std::size_t row_begin, std::size_t row_end, std::size_t panel) {
-    simd::quantized_gemm(gemm, row_begin, row_end, panel,
-                         base::scratch(simd::quantized_scratch(row_end - row_begin)));
+// Rows times a packed weight, plus bias, computed part by part.
+template <LinearFormat kFormat>
+class Product {
+ public:
+  using Gemm = std::conditional_t<kFormat == LinearFormat::kPanels, simd::PanelGemm, simd::QuantizedGemm>;
+
+  // The result has `columns` columns, of which the first are the weight's first outputs.
+  Product(const at::Tensor& x, const Weight& weight, const std::optional<at::Tensor>& bias,
+          std::int64_t columns, at::ScalarType out_type)
+      : rows_(dense_rows(x)),
+        bias_(bias ? bias->contiguous() : at::Tensor()),
+        out_(at::empty({x.size(0), columns}, x.options().dtype(out_type))) {
+    if (out_.numel() == 0) return;
+    if constexpr (kFormat == LinearFormat::kPanels) {
+      gemm_.is_widened = simd::panels_widen();
+      if (gemm_.is_widened) rows_ = rows_.to(at::kFloat);
+      gemm_.x_stride = size(rows_.stride(0));
+      gemm_.panels = static_cast<const std::uint16_t*>(weight.values().data.const_data_ptr());
+    } else {
+      gemm_.bits = bits_of(kFormat);
+      gemm_.rows = size(x.size(0));
+      gemm_.type = type_of(x);
+      rows_ = round_rows(gemm_.bits, rows_);
+      gemm_.panels = static_cast<const std::uint8_t*>(weight.values().data.const_data_ptr());
+    }
+    gemm_.k = size(x.size(1));
+    gemm_.x = rows_.const_data_ptr();
+    gemm_.first = size(weight.values().first);
+    gemm_.columns = size(columns);
+    gemm_.bias = bias_.defined() ? bias_.const_data_ptr() : nullptr;
+    gemm_.out_type = type_of(out_);
+    gemm_.out = out_.mutable_data_ptr();
+  }
+
+  [[nodiscard]] const at::Tensor& out() const { return out_; }
+  [[nodiscard]] bool is_empty() const { return out_.numel() == 0; }
+  // Where out has row `row` of column `column`.
+  [[nodiscard]] void* address(std::size_t row, std::size_t column) const {
+    return static_cast<char*>(gemm_.out) + (row * gemm_.columns + column) * out_.element_size();
+  }
+
+  void compute(const Part& part, float* scratch) const { run(gemm_, part, scratch); }
+  // The same of all outputs of a panel that is no column of out: into `strip`, [rows of the part, kPanel].
+  void compute_beside(const Part& part, void* strip, float* scratch) const {
+    Gemm gemm = gemm_;
+    gemm.first = part.panel * kPanel;
+    gemm.columns = kPanel;
+    gemm.out = strip;
+    gemm.out_row = part.begin;
+    if (bias_.defined()) gemm.bias = at_element(bias_, std::int64_t(gemm.first - gemm_.first));
+    run(gemm, part, scratch);
+  }
+  static std::size_t scratch_size(std::size_t rows) {
+    return kFormat == LinearFormat::kPanels ? simd::panel_scratch(rows) : simd::quantized_scratch(rows);
+  }
+
+ private:
+  static void run(const Gemm& gemm, const Part& part, float* scratch) {
+    if constexpr (kFormat == LinearFormat::kPanels) {
+      simd::panel_gemm(gemm, part.begin, part.end, part.panel, scratch);
+    } else {
+      simd::quantized_gemm(gemm, part.begin, part.end, part.panel, scratch);
+    }
+  }
+
+  at::Tensor rows_, bias_, out_;
+  Gemm gemm_;
+};
+
+template <LinearFormat kFormat>
+at::Tensor multiply(const at::Tensor& x, const Weight& weight, const std::optional<at::Tensor>& bias,
+                    at::ScalarType out_type) {
+  const Product<kFormat> product(x, weight, bias, weight.outputs(), out_type);
+  if (product.is_empty()) return product.out();
+  for_parts(x.size(0), weight, [&](const Part& part) {
+    product.compute(part, base::scratch(product.scratch_size(part.end - part.begin)));
   });
+  return product.out();
 }
 
-void multiply_pairs(const at::Tensor& x, const Weight& weight, const at::Tensor& bias, at::Tensor& out) {
-  simd::PanelGemm gemm;
-  gemm.is_widened = simd::panels_widen();
-  const at::Tensor rows = gemm.is_widened ? x.to(at::kFloat) : x;
-  gemm.k = size(x.size(1));
-  gemm.x = rows.const_data_ptr();
-  gemm.x_stride = size(rows.stride(0));
-  gemm.panels = static_cast<const std::uint16_t*>(weight.values().data.const_data_ptr());
-  gemm.first = size(weight.values().first);
-  gemm.columns = size(weight.outputs());
-  gemm.bias = bias.defined() ? bias.const_data_ptr() : nullptr;
-  gemm.out_type = type_of(out);
-  gemm.out = out.mutable_data_ptr();
-  for_parts(x.size(0), weight, [&](std::size_t row_begin, std::size_t row_end, std::size_t panel) {
-    simd::panel_gemm(gemm, row_begin, row_end, panel,
-                     base::scratch(simd::panel_scratch(row_end - row_begin)));
+// A part's results are in the first caches still when they are activated.
+template <LinearFormat kFormat>
+at::Tensor multiply_activated(const at::Tensor& x, const Weight& weight,
+                              const std::optional<at::Tensor>& bias, Activation activation) {
+  const Product<kFormat> product(x, weight, bias, weight.outputs(), x.scalar_type());
+  if (product.is_empty()) return product.out();
+  for_parts(x.size(0), weight, [&](const Part& part) {
+    product.compute(part, base::scratch(product.scratch_size(part.end - part.begin)));
+    const simd::PanelPart columns =
+        simd::panel_part(part.panel, size(weight.values().first), size(weight.outputs()));
+    for (std::size_t row = part.begin; row < part.end; ++row) {
+      void* values = product.address(row, columns.column);
+      simd::activate(type_of(x), activation, values, columns.end - columns.begin, values);
+    }
   });
+  return product.out();
+}
+
+// The gate's part goes where the result will be, up's beside it.
+template <LinearFormat kFormat>
+at::Tensor multiply_silu_mul(const at::Tensor& x, const Weight& gate_up,
+                             const std::optional<at::Tensor>& bias) {
+  const std::int64_t n = gate_up.outputs() / 2;
+  if (n % kPanel != 0 || gate_up.values().first % kPanel != 0)
+    return kernels::silu_mul(multiply<kFormat>(x, gate_up, bias, x.scalar_type()));
+  const Product<kFormat> product(x, gate_up, bias, n, x.scalar_type());
+  if (product.is_empty()) return product.out();
+  for_parts(x.size(0), gate_up.part(0, n), [&](const Part& part) {
+    const std::size_t rows = part.end - part.begin, used = product.scratch_size(rows);
+    float* scratch = base::scratch(used + rows * kPanel);
+    product.compute(part, scratch);
+    auto* up = reinterpret_cast<char*>(scratch + used);
+    product.compute_beside({part.begin, part.end, part.panel + size(n / kPanel)}, up, scratch);
+    const std::size_t column = part.panel * kPanel - size(gate_up.values().first);
+    for (std::size_t row = part.begin; row < part.end; ++row, up += kPanel * x.element_size()) {
+      void* values = product.address(row, column);
+      simd::silu_mul(type_of(x), values, up, kPanel, values);
+    }
+  });
+  return product.out();
 }
 
 template <LinearFormat kFormat>
-at::Tensor multiply(const at::Tensor& input, const Weight& weight,
-                    const std::optional<at::Tensor>& given_bias, at::ScalarType out_type) {
-  const at::Tensor x = dense_rows(input), bias = given_bias ? given_bias->contiguous() : at::Tensor();
-  at::Tensor out = at::empty({x.size(0), weight.outputs()}, x.options().dtype(out_type));
-  if (out.numel() == 0) return out;
-  if constexpr (kFormat == LinearFormat::kPanels) {
-    multiply_pairs(x, weight, bias, out);
-  } else {
-    multiply_rounded(bits_of(kFormat), x, weight, bias, out);
-  }
-  return out;
+constexpr WeightFormat format() {
+  WeightFormat functions = kPackedFormat<multiply<kFormat>>;
+  functions.linear_activated = multiply_activated<kFormat>;
+  functions.linear_silu_mul = multiply_silu_mul<kFormat>;
+  return functions;
 }
+template <LinearFormat kFormat>
+constexpr WeightFormat kFormatOf = format<kFormat>();
 
 const WeightFormat& functions_of(LinearFormat format) {
-  return format == LinearFormat::kPanels ? kPackedFormat<multiply<LinearFormat::kPanels>>
-         : format == LinearFormat::kInt8 ? kPackedFormat<multiply<LinearFormat::kInt8>>
-                                         : kPackedFormat<multiply<LinearFormat::kInt4>>;
+  return format == LinearFormat::kPanels ? kFormatOf<LinearFormat::kPanels>
+         : format == LinearFormat::kInt8 ? kFormatOf<LinearFormat::kInt8>
+                                         : kFormatOf<LinearFormat::kInt4>;
 }
 
 // Bytes of an output's codes in a RoundedMatrix, and its factors.

@@ -196,7 +196,7 @@ void Compute(const PanelGemm& g, std::size_t row_begin, std::size_t row_end, std
   const PanelPart part = panel_part(panel, g.first, g.columns);
   const BFloat16* bias = g.bias != nullptr ? static_cast<const BFloat16*>(g.bias) + part.column : nullptr;
   for (std::size_t row = row_begin; row < row_end; ++row, scratch += kPanelOutputs) {
-    const std::size_t at = row * g.columns + part.column;
+    const std::size_t at = (row - g.out_row) * g.columns + part.column;
     finish_row(scratch + part.begin, bias, part.end - part.begin, g.out_type, g.out, at);
   }
 }

@@ -37,7 +37,8 @@ struct PanelGemm {
   std::size_t columns = 0;
   const void* bias = nullptr;       // bfloat16 [columns] or null.
   Type out_type = Type::kBFloat16;  // Or float32.
-  void* out = nullptr;              // [rows, columns], dense.
+  void* out = nullptr;              // [rows, columns], dense,
+  std::size_t out_row = 0;          // beginning with this one.
 };
 
 // Pairs of inputs whose part of a panel stays in the second-level cache while rows of x pass by, also as float32.

@@ -335,7 +335,7 @@ void gemm_typed(const QuantizedGemm& g, const GroupProducts& products, std::size
         hn::Store(hn::Mul(hn::Load(F(), sums + n), hn::LoadU(F(), scales + n)), F(), sums + n);
     }
     finish_row(sums + part.begin, bias, part.end - part.begin, g.out_type, g.out,
-               row * g.columns + part.column);
+               (row - g.out_row) * g.columns + part.column);
   }
 }
 

@@ -121,7 +121,8 @@ struct QuantizedGemm {
   Type type = Type::kFloat;      // The bias has it.
   const void* bias = nullptr;    // [columns] or null.
   Type out_type = Type::kFloat;  // `type`, or float32.
-  void* out = nullptr;           // [rows, columns], dense.
+  void* out = nullptr;           // [rows, columns], dense,
+  std::size_t out_row = 0;       // beginning with this one.
 };
 
 // Floats of scratch memory that quantized_gemm() needs for `rows` rows: their sums, and room for bytes made of codes
