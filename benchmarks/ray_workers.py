@@ -105,10 +105,11 @@ def main() -> None:
     ray.init(num_cpus=arguments.workers + 1, logging_level=logging.ERROR, include_dashboard=False)
     nano = ROOT / "models" / "nano"
     models = (arguments.checkpoint or nano / "reasoner", arguments.checkpoint or nano / "embedder", arguments.tokens)
+    workers, work = arguments.workers, (models, arguments.rows, arguments.batch)
     sides = {
-        "one process": lambda: by_processes(1, models, arguments.rows, arguments.batch),
-        f"{arguments.workers} processes": lambda: by_processes(arguments.workers, models, arguments.rows, arguments.batch),
-        f"{arguments.workers} workers of Ray": lambda: by_ray(arguments.workers, models, arguments.rows, arguments.batch),
+        "one process": lambda: by_processes(1, *work),
+        f"{workers} processes": lambda: by_processes(workers, *work),
+        f"{workers} workers of Ray": lambda: by_ray(workers, *work),
     }
     rates: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(3):

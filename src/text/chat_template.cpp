@@ -194,28 +194,37 @@ std::string LoadedTemplate::render(const std::vector<ChatMessage>& messages,
     throw InputError("There is no message to continue; pass one, or set continue_final_message to false.");
   }
   std::vector<ChatMessage> guarded = messages;
-  bool has_joints = false;
+  bool has_marks = false;
   const auto prepare = [&](std::string& text, bool inside) {
     require_utf8(text);
     if (options.guard_control_tokens) text = control_.guard_ends(text, inside);
-    has_joints = has_joints || ControlTokens::has_joints(text);
+    has_marks = has_marks || ControlTokens::has_marks(text);
   };
   for (ChatMessage& message : guarded) {
     prepare(message.role, false);  // Templates write control tokens around roles.
     for (ChatPart& part : message.parts) prepare(part.text, true);
   }
   std::string rendered = render_as_is(guarded, options);
-  if (!has_joints) return rendered;
-  // Joints are for us alone: a template must not see them.
-  for (ChatMessage& message : guarded) {
-    message.role = ControlTokens::without_joints(message.role);
-    for (ChatPart& part : message.parts) part.text = ControlTokens::without_joints(part.text);
-  }
-  const std::string plain = render_as_is(guarded, options);
-  if (ControlTokens::without_joints(rendered) == plain) return control_.settle(rendered);
+  if (!has_marks) return rendered;
+  const auto render_with = [&](const auto& change) {
+    std::vector<ChatMessage> changed = guarded;
+    for (ChatMessage& message : changed) {
+      message.role = change(message.role);
+      for (ChatPart& part : message.parts) part.text = change(part.text);
+    }
+    return render_as_is(changed, options);
+  };
+  // Marks are for us alone: where a template does not see them, they say which characters are a text's.
+  std::string plain = render_with(ControlTokens::without_marks);
+  if (ControlTokens::without_marks(rendered) == plain) return control_.settle(rendered);
+  // It looks into texts, or takes them apart. That is well where no control token in what it writes is a text's.
+  const std::string harmless =
+      render_with([&](const std::string& text) { return control_.without_starts(text); });
+  if (control_.find_all(plain) == control_.find_all(harmless)) return plain;
   throw InputError(
-      "A text begins or ends within a control token, and the chat template decides by that: give the text "
-      "without it.");
+      "A text spells a control token, or an end of one, and the chat template takes it apart or decides by "
+      "it: "
+      "give the text without it.");
 }
 
 std::string LoadedTemplate::render_as_is(const std::vector<ChatMessage>& messages,

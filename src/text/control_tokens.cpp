@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "base/utf8.h"
 #include "text/characters.h"
 #include "text/tokenizer/tokenizer.h"
 
@@ -13,6 +14,22 @@ constexpr std::string_view kJoint = "\xEF\xB7\x92";  // U+FDD2
 
 bool is_mark(std::string_view rest) {
   return rest.starts_with(kGuardBegin) || rest.starts_with(kGuardEnd) || rest.starts_with(kJoint);
+}
+
+std::size_t end_of_character(std::string_view text, std::size_t at) {
+  if (at < text.size()) ++at;
+  while (at < text.size() && base::continues_character(text, at)) ++at;
+  return at;
+}
+
+// Without the joints alone.
+std::string without_joints(std::string_view text) {
+  std::string out;
+  for (std::size_t at = text.find(kJoint); at != std::string_view::npos; at = text.find(kJoint)) {
+    out += text.substr(0, at);
+    text.remove_prefix(at + kJoint.size());
+  }
+  return out.append(text);
 }
 
 template <typename IsControl>
@@ -64,22 +81,19 @@ std::size_t ControlTokens::longest_at(std::string_view text, std::size_t at) con
 }
 
 std::string ControlTokens::guard(std::string_view text) const {
-  std::string plain;
-  for (std::size_t at = 0; at < text.size();) {
-    if (is_mark(text.substr(at))) {
-      at += kJoint.size();
-    } else {
-      plain.push_back(text[at++]);
-    }
-  }
+  const std::string plain = without_marks(text);
   std::string out;
   for (std::size_t at = 0; at < plain.size();) {
     const std::size_t length = longest_at(plain, at);
-    if (length == 0) {
-      out.push_back(plain[at++]);
-    } else {
+    if (length != 0) {
       out.append(kGuardBegin).append(plain, at, length).append(kGuardEnd);
       at += length;
+    } else if (starts_[static_cast<unsigned char>(plain[at])]) {
+      const std::size_t next = end_of_character(plain, at);
+      out.append(kJoint).append(plain, at, next - at).append(kJoint);
+      at = next;
+    } else {
+      out.push_back(plain[at++]);
     }
   }
   return out;
@@ -89,34 +103,70 @@ std::string ControlTokens::guard_ends(std::string_view text, bool inside) const 
   std::string out = guard(text);
   if (lengths_.empty() || out.empty()) return out;
   const std::string_view all = all_;
-  const std::size_t limit = std::min(lengths_.front() - 1, out.size());
-  bool begins = inside && out.size() <= limit && all.find(out) != std::string_view::npos;
+  const std::string bare = without_joints(out);
+  const std::size_t limit = std::min(lengths_.front() - 1, bare.size());
+  bool begins = inside && bare.size() <= limit && all.find(bare) != std::string_view::npos;
   bool ends = begins;
   for (std::size_t n = 1; n <= limit && !(begins && ends); ++n) {
     // The start of the text ends a token, the end of the text begins one.
-    begins = begins || all.find(out.substr(0, n) + '\0') != std::string_view::npos;
-    ends = ends || all.find('\0' + out.substr(out.size() - n)) != std::string_view::npos;
+    begins = begins || all.find(bare.substr(0, n) + '\0') != std::string_view::npos;
+    ends = ends || all.find('\0' + bare.substr(bare.size() - n)) != std::string_view::npos;
   }
   if (begins) out.insert(0, kJoint);
   if (ends) out += kJoint;
   return out;
 }
 
-bool ControlTokens::has_joints(std::string_view text) {
-  return text.find(kJoint) != std::string_view::npos;
+bool ControlTokens::has_marks(std::string_view text) {
+  for (std::size_t at = text.find(kJoint[0]); at != std::string_view::npos;
+       at = text.find(kJoint[0], at + 1)) {
+    if (is_mark(text.substr(at))) return true;
+  }
+  return false;
 }
 
-std::string ControlTokens::without_joints(std::string_view text) {
+std::string ControlTokens::without_marks(std::string_view text) {
   std::string out;
-  for (std::size_t at = text.find(kJoint); at != std::string_view::npos; at = text.find(kJoint)) {
-    out += text.substr(0, at);
-    text.remove_prefix(at + kJoint.size());
+  for (std::size_t at = 0; at < text.size();) {
+    if (is_mark(text.substr(at))) {
+      at += kJoint.size();
+    } else {
+      out.push_back(text[at++]);
+    }
   }
-  return out.append(text);
+  return out;
+}
+
+std::string ControlTokens::without_starts(std::string_view guarded) const {
+  std::string out;
+  for (std::size_t at = 0; at < guarded.size();) {
+    const std::string_view rest = guarded.substr(at);
+    if (rest.starts_with(kGuardBegin)) {
+      out.append(kGuardBegin);
+      at = end_of_character(guarded, at + kGuardBegin.size());
+      continue;
+    }
+    const std::size_t next = end_of_character(guarded, at);
+    const bool is_start =
+        starts_[static_cast<unsigned char>(guarded[at])] && guarded.substr(next).starts_with(kJoint);
+    if (!is_start) out.append(guarded, at, next - at);
+    at = next;
+  }
+  return out;
+}
+
+std::vector<std::string_view> ControlTokens::find_all(std::string_view text) const {
+  std::vector<std::string_view> out;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t length = longest_at(text, at);
+    if (length != 0) out.push_back(text.substr(at, length));
+    at += std::max<std::size_t>(length, 1);
+  }
+  return out;
 }
 
 std::string ControlTokens::settle(std::string_view joined) const {
-  if (!has_joints(joined)) return std::string(joined);
+  if (joined.find(kJoint) == std::string_view::npos) return std::string(joined);
   const std::string plain = without_joints(joined);
   std::vector<std::size_t> joints;  // In `plain`.
   for (std::size_t at = joined.find(kJoint); at != std::string_view::npos; at = joined.find(kJoint, at + 1)) {

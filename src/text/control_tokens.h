@@ -23,22 +23,25 @@ class ControlTokens {
   static ControlTokens of_template(const Tokenizer& tokenizer, const std::string& literals,
                                    const std::optional<std::vector<std::string>>& declared);
 
-  // `text` with every control token (longest first) enclosed in guards (tokenizer.h); guards and joints already
-  // in it are removed, so that user text cannot forge them.
-  [[nodiscard]] std::string guard(std::string_view text) const;
-
-  // The same, for text that other text may be joined to: a joint, which is a noncharacter, marks an end of it
-  // that a control token could go on from. With `inside` it may also be the middle of one.
+  // A text of a user with marks, which are noncharacters: every control token (longest first) is enclosed in guards
+  // (tokenizer.h), and joints stand around every other character that a control token begins with, and at an end of
+  // the text that a control token could go on from; with `inside` the text may also be the middle of one. Marks that
+  // are in it already are removed, so that nobody can forge them.
   [[nodiscard]] std::string guard_ends(std::string_view text, bool inside = true) const;
 
   // What guard_ends() texts and others were joined to, without its joints, and with every control token
   // guarded that goes across one.
   [[nodiscard]] std::string settle(std::string_view joined) const;
 
-  [[nodiscard]] static bool has_joints(std::string_view text);
-  [[nodiscard]] static std::string without_joints(std::string_view text);
+  [[nodiscard]] static bool has_marks(std::string_view text);
+  [[nodiscard]] static std::string without_marks(std::string_view text);
+  // A text with marks, but without the characters from which it could make a control token.
+  [[nodiscard]] std::string without_starts(std::string_view guarded) const;
+  // Every control token, longest first, one after the other.
+  [[nodiscard]] std::vector<std::string_view> find_all(std::string_view text) const;
 
  private:
+  [[nodiscard]] std::string guard(std::string_view text) const;  // guard_ends() but for the ends.
   // The length of the longest token that begins at `at`, 0 if none does.
   [[nodiscard]] std::size_t longest_at(std::string_view text, std::size_t at) const;
 

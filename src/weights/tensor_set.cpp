@@ -90,9 +90,8 @@ std::optional<base::RoundedMatrix> TensorPiece::rounded(base::LinearFormat forma
   return matrix;
 }
 
-at::Tensor TensorSet::read(const std::vector<TensorPiece>& parts,
-                                       const std::vector<std::int64_t>& shape, at::Device device,
-                                       const StateDict::Packer* pack) const {
+at::Tensor TensorSet::read(const std::vector<TensorPiece>& parts, const std::vector<std::int64_t>& shape,
+                           at::Device device, const StateDict::Packer* pack) const {
   at::Tensor tensor = place(parts, shape, device, pack);
   for (const TensorPiece& part : parts) {
     part.entry->used = true;
@@ -104,9 +103,8 @@ at::Tensor TensorSet::read(const std::vector<TensorPiece>& parts,
   return tensor;
 }
 
-at::Tensor TensorSet::stack(const std::vector<TensorPiece>& parts,
-                                        const std::vector<std::int64_t>& shape, at::ScalarType dtype,
-                                        at::Device device) {
+at::Tensor TensorSet::stack(const std::vector<TensorPiece>& parts, const std::vector<std::int64_t>& shape,
+                            at::ScalarType dtype, at::Device device) {
   if (adjacent(parts)) {
     const StoredTensor& first = parts[0].entry->stored;
     return map_tensor(parts[0].entry->file->file(), first.begin, shape, *scalar_type(first.dtype))
@@ -129,9 +127,8 @@ at::Tensor TensorSet::stack(const std::vector<TensorPiece>& parts,
   return whole;
 }
 
-at::Tensor TensorSet::packed(const std::vector<TensorPiece>& parts,
-                                         const std::vector<std::int64_t>& shape, at::ScalarType dtype,
-                                         const StateDict::Packer& pack) const {
+at::Tensor TensorSet::packed(const std::vector<TensorPiece>& parts, const std::vector<std::int64_t>& shape,
+                             at::ScalarType dtype, const StateDict::Packer& pack) const {
   std::vector<base::RoundedMatrix> rounded;
   for (const TensorPiece& part : parts) {
     auto matrix = part.rounded(placement.linears);
@@ -146,9 +143,8 @@ at::Tensor TensorSet::packed(const std::vector<TensorPiece>& parts,
   return packed;
 }
 
-at::Tensor TensorSet::place(const std::vector<TensorPiece>& parts,
-                                        const std::vector<std::int64_t>& shape, at::Device device,
-                                        const StateDict::Packer* pack) const {
+at::Tensor TensorSet::place(const std::vector<TensorPiece>& parts, const std::vector<std::int64_t>& shape,
+                            at::Device device, const StateDict::Packer* pack) const {
   const at::ScalarType dtype = dtype_of(*parts[0].entry);
   const auto make = [&] {
     return pack != nullptr ? packed(parts, shape, dtype, *pack) : stack(parts, shape, dtype, device);
@@ -217,8 +213,7 @@ TensorEntry* TensorSet::find(const std::string& entry) const {
   return it == entries.end() ? nullptr : it->second.get();
 }
 
-std::vector<std::string> TensorSet::names_of(const std::string& target,
-                                                         const Naming& naming) const {
+std::vector<std::string> TensorSet::names_of(const std::string& target, const Naming& naming) const {
   if (!naming.tied) return {target};
   const auto& [first, second] = *naming.tied;
   if (target != first && target != second) return {target};
@@ -311,8 +306,7 @@ void TensorSet::check_all_layers() const {
   }
 }
 
-void TensorSet::add(const Delta& delta, const std::string& target,
-                                const std::vector<std::string>& names) {
+void TensorSet::add(const Delta& delta, const std::string& target, const std::vector<std::string>& names) {
   bool found = false;
   for (const std::string& each : names) {
     TensorEntry* entry = find(each);

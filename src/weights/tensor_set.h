@@ -94,10 +94,12 @@ struct TensorSet {
   // The tensors, stacked along the first dimension into `shape`, on the device; with `pack`, what it makes of them.
   [[nodiscard]] at::Tensor read(const std::vector<TensorPiece>& parts, const std::vector<std::int64_t>& shape,
                                 at::Device device, const StateDict::Packer* pack = nullptr) const;
-  [[nodiscard]] at::Tensor place(const std::vector<TensorPiece>& parts, const std::vector<std::int64_t>& shape,
-                                 at::Device device, const StateDict::Packer* pack) const;
-  [[nodiscard]] at::Tensor packed(const std::vector<TensorPiece>& parts, const std::vector<std::int64_t>& shape,
-                                  at::ScalarType dtype, const StateDict::Packer& pack) const;
+  [[nodiscard]] at::Tensor place(const std::vector<TensorPiece>& parts,
+                                 const std::vector<std::int64_t>& shape, at::Device device,
+                                 const StateDict::Packer* pack) const;
+  [[nodiscard]] at::Tensor packed(const std::vector<TensorPiece>& parts,
+                                  const std::vector<std::int64_t>& shape, at::ScalarType dtype,
+                                  const StateDict::Packer& pack) const;
   [[nodiscard]] at::ScalarType dtype_of(const TensorEntry& entry) const {
     return placement.dtype.value_or(*scalar_type(entry.dtype));
   }

@@ -45,6 +45,7 @@ void add_split(TokenizerParts& parts, std::shared_ptr<const Splitter> splitter, 
 PipelineTokenizer::PipelineTokenizer(TokenizerParts parts, const std::string& where)
     : parts_(std::move(parts)) {
   number_tokens(where);
+  const SearchBudget budget(0);
   std::string storage;
   std::vector<AddedTokenMatcher::Entry> raw;
   std::vector<AddedTokenMatcher::Entry> normalized;
@@ -166,6 +167,7 @@ std::optional<std::int64_t> PipelineTokenizer::id_of(std::string_view token) con
 std::vector<std::int64_t> PipelineTokenizer::encode(std::string_view text, bool parse_control) const {
   require_size(text);
   require_utf8(text);
+  const SearchBudget budget(text.size());
   std::vector<std::int64_t> ids;
   if (!parse_control) {
     encode_plain(text, ids);

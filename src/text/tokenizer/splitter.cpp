@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <chrono>
 #include <cstdint>
 #include <ctime>
 #include <new>
@@ -224,27 +223,6 @@ std::string_view excess_of(std::string_view pattern) {
   return "";
 }
 
-// The time that a thread may compute for one text. Asking for it is a system call: a clock says when.
-class Deadline {
- public:
-  explicit Deadline(std::size_t bytes) : end_(thread_seconds() + 10 + 1e-6 * static_cast<double>(bytes)) {}
-  [[nodiscard]] bool has_passed() {
-    const auto now = std::chrono::steady_clock::now();
-    if (now < next_) return false;
-    next_ = now + std::chrono::milliseconds(100);
-    return thread_seconds() > end_;
-  }
-
- private:
-  static double thread_seconds() {
-    timespec now{};
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
-  }
-  double end_;
-  std::chrono::steady_clock::time_point next_ = std::chrono::steady_clock::now();
-};
-
 // Searches as the tokenizers library does, which uses Oniguruma, too, in its default syntax.
 class RegexSplitter final : public Splitter {
  public:
@@ -311,7 +289,7 @@ class RegexSplitter final : public Splitter {
           regex_(regex),
           region_(onig_region_new()),
           limits_(onig_new_match_param()),
-          deadline_(text.size()) {
+          own_(text.size()) {
       if (region_ == nullptr || limits_ == nullptr) throw std::bad_alloc();
       onig_initialize_match_param(limits_.get());
       onig_set_retry_limit_in_match_of_match_param(
@@ -321,6 +299,7 @@ class RegexSplitter final : public Splitter {
 
     // The first match that begins at `from` or behind.
     std::optional<Range> next(std::size_t from) {
+      check_time();
       const int at = text_.size() <= kShort ? search(from) : match_one_by_one(from);
       if (at == ONIG_MISMATCH) return std::nullopt;
       if (at < 0) fail(reason(at));
@@ -344,10 +323,13 @@ class RegexSplitter final : public Splitter {
         const int size = onig_match_with_param(regex_, data, end, data + at, region_.get(), ONIG_OPTION_NONE,
                                                limits_.get());
         if (size != ONIG_MISMATCH || at == text_.size()) return size;
-        if (deadline_.has_passed()) fail("too many steps");
+        check_time();
       }
     }
 
+    void check_time() const {
+      if (SearchBudget::is_spent()) fail("too many steps");
+    }
     [[noreturn]] void fail(const std::string& why) const {
       throw InputError(fmt::format(
           "The tokenizer's split pattern fails on this text of {} bytes ({}); cut the text into parts.",
@@ -358,7 +340,7 @@ class RegexSplitter final : public Splitter {
     OnigRegex regex_;
     std::unique_ptr<OnigRegion, Free> region_;
     std::unique_ptr<OnigMatchParam, Free> limits_;
-    Deadline deadline_;
+    SearchBudget own_;  // Counts where the caller has none.
   };
 
   static constexpr std::size_t kMostPattern = 65'536;
@@ -371,7 +353,33 @@ class RegexSplitter final : public Splitter {
   std::unique_ptr<std::remove_pointer_t<OnigRegex>, Free> regex_;
 };
 
+double thread_seconds() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
 }  // namespace
+
+thread_local SearchBudget* SearchBudget::current = nullptr;
+
+SearchBudget::SearchBudget(std::size_t bytes) : is_first_(current == nullptr) {
+  if (!is_first_) return;
+  end_ = thread_seconds() + kSeconds + 1e-6 * static_cast<double>(bytes);
+  current = this;
+}
+
+SearchBudget::~SearchBudget() {
+  if (is_first_) current = nullptr;
+}
+
+bool SearchBudget::is_spent() {
+  // Asking for the time of a thread is a system call: a clock says when.
+  const auto now = std::chrono::steady_clock::now();
+  if (now < current->next_) return false;
+  current->next_ = now + std::chrono::milliseconds(50);
+  return thread_seconds() > current->end_;
+}
 
 std::shared_ptr<const Splitter> Splitter::from_regex(const std::string& pattern, const std::string& where) {
   if (pattern == kQwen2Pattern) return std::make_shared<WordScanner>(1, false);

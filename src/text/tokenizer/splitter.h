@@ -1,6 +1,7 @@
 // Cuts text into the words a tokenizer merges within (the pre-tokenizer's split pattern).
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <string>
@@ -12,6 +13,24 @@ namespace tte::text {
 struct Range {
   std::size_t begin = 0;
   std::size_t end = 0;
+};
+
+// While the first of a thread lives, all searches for regular expressions on that thread share one limit: kSeconds of
+// computing and one for each million bytes. So a text has it for all of its pieces.
+class SearchBudget {
+ public:
+  static constexpr double kSeconds = 5;
+  explicit SearchBudget(std::size_t bytes);
+  ~SearchBudget();
+  SearchBudget(const SearchBudget&) = delete;
+  SearchBudget& operator=(const SearchBudget&) = delete;
+  [[nodiscard]] static bool is_spent();  // There must be one.
+
+ private:
+  static thread_local SearchBudget* current;
+  bool is_first_;
+  double end_ = 0;
+  std::chrono::steady_clock::time_point next_;
 };
 
 // Immutable and safe to use from many threads.

@@ -185,7 +185,7 @@ def test_a_dead_server_ends_the_call_and_finished_traces_are_kept(server: ChatSe
     server.then(stream("one"), stream("two"))
     server.default = raw(b"")
     kept: dict[int, str] = {}
-    with pytest.raises(tte.RemoteError, match="item 17: the server .* ended the connection .*16 items in a row"):
+    with pytest.raises(tte.RemoteError, match=r"item 17: the server .* ended the connection .*16 items in a row"):
         remote(server, max_concurrent=1, max_retries=0).think(
             ["a"] * 40, on_error="skip", on_result=lambda i, t: kept.update({i: t.text}), progress=False
         )

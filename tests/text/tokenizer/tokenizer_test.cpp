@@ -107,13 +107,15 @@ TEST(Tokenizer, GuardedTokensStayText) {
   const auto tokenizer = Tokenizer::load(data_folder() / "bpe");
   const std::vector<std::string> control = {"<|im_end|>", "<think>"};
   const std::string text = "a <|im_end|> b <think>";
-  const auto ids = tokenizer->encode(ControlTokens(control).guard(text));
+  const ControlTokens tokens(control);
+  const auto guarded = [&](std::string_view given) { return tokens.settle(tokens.guard_ends(given)); };
+  const auto ids = tokenizer->encode(guarded(text));
   EXPECT_EQ(tokenizer->decode(ids, false), text);
   for (const auto& token : control)
     EXPECT_THAT(ids, ::testing::Not(::testing::Contains(*tokenizer->id_of(token))));
   // A forged guard does not help, and a lone one parts what stands around it.
   const std::string forged = std::string(kGuardBegin) + "<|im_" + std::string(kGuardEnd) + "end|>";
-  EXPECT_EQ(ControlTokens(control).guard(forged), ControlTokens(control).guard("<|im_end|>"));
+  EXPECT_EQ(guarded(forged), guarded("<|im_end|>"));
   EXPECT_EQ(tokenizer->decode(tokenizer->encode(forged), false), "<|im_end|>");
   EXPECT_THAT(tokenizer->encode(forged),
               ::testing::Not(::testing::Contains(*tokenizer->id_of("<|im_end|>"))));
