@@ -179,13 +179,26 @@ std::optional<double> flv_number(std::string_view metadata, std::string_view key
   return std::isfinite(value) ? std::optional(value) : std::nullopt;
 }
 
+// By how many milliseconds the frame of a video tag is shown after it is decoded; nothing of a tag without a frame.
+std::optional<std::uint64_t> flv_delay(Reader& reader, std::uint64_t body) {
+  constexpr std::uint64_t kH264 = 7, kFrame = 1;
+  if ((reader.number(body, 1, Order::kBig) & 0x8F) != kH264) return 0;
+  if (reader.number(body + 1, 1, Order::kBig) != kFrame) return std::nullopt;
+  const std::uint64_t delay = reader.number(body + 2, 3, Order::kBig);
+  return delay < 1 << 23 ? delay : 0;  // A signed number.
+}
+
 bool is_cut_flv(Reader& reader) {
   constexpr std::uint64_t kTagHead = 11, kSizeAfter = 4;
   constexpr std::size_t kMetadata = 1 << 16;
-  constexpr double kTolerance = 1.0;  // Seconds: the last frame's own time, and what writers round.
+  constexpr double kTolerance = 1.0;  // Seconds that writers round.
   std::uint64_t at = reader.number(5, 4, Order::kBig) + kSizeAfter;
   std::optional<double> duration;
+  std::optional<std::uint64_t> last;   // Time of the frame before.
+  std::optional<std::uint64_t> delay;  // Of the first frame, and so of the last that is shown.
   double seconds = 0;
+  double told = 0;   // Seconds that a frame is shown, as the file says.
+  double frame = 0;  // By how many the last two are apart.
   while (at < reader.size()) {
     if (!reader.holds(at, kTagHead)) return true;
     const std::uint64_t type = reader.number(at, 1, Order::kBig) & 0x1F;
@@ -197,13 +210,20 @@ bool is_cut_flv(Reader& reader) {
       const std::string metadata(reader.bytes(at + kTagHead, std::min<std::size_t>(size, kMetadata)));
       if (flv_number(metadata, "filesize").value_or(0) > static_cast<double>(reader.size())) return true;
       duration = flv_number(metadata, "duration");
+      if (const double rate = flv_number(metadata, "framerate").value_or(0); rate > 0) told = 1 / rate;
     } else {
       const std::uint64_t time = reader.number(at + 4, 3, Order::kBig) | reader.number(at + 7, 1, Order::kBig)
                                                                              << 24;
       seconds = std::max(seconds, static_cast<double>(time) / 1000);
+      if (const auto own = type == 9 ? flv_delay(reader, at + kTagHead) : std::nullopt) {
+        if (!delay) delay = own;
+        if (last && time > *last) frame = static_cast<double>(time - *last) / 1000;
+        last = time;
+      }
     }
     at += kTagHead + size + kSizeAfter;
   }
+  seconds += static_cast<double>(delay.value_or(0)) / 1000 + std::max(told, frame);
   return duration.value_or(0) > seconds + kTolerance;
 }
 

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <bit>
 
 #include "media_test_util.h"
 #include "raw_video.h"
@@ -233,6 +234,45 @@ TEST(Video, CutFiles) {
       }
     }
     EXPECT_GE(refused, tried * 9 / 10) << name;
+  }
+}
+
+// A frame every two seconds, some of them out of order: the last one is shown for longer than writers round. What does
+// not say how many bytes it has is known by its times alone.
+TEST(Video, SlowFlvEndsWithItsLastFrame) {
+  const TempDir folder;
+  const Buffer clip = read_file(data_folder() / "containers" / "clip.flv");
+  constexpr std::uint32_t kSlower = 20;
+  for (const bool tells_rate : {true, false}) {
+    std::string slow(clip.begin(), clip.end());
+    const auto multiply = [&](std::size_t at, std::size_t size) {
+      std::uint32_t value = 0;
+      for (std::size_t i = 0; i < size; ++i) value = value << 8 | static_cast<std::uint8_t>(slow[at + i]);
+      value *= kSlower;
+      for (std::size_t i = size; i-- > 0; value >>= 8) slow[at + i] = static_cast<char>(value & 0xFF);
+    };
+    const auto write = [&](const std::string& key, double value) {
+      const auto bits = std::bit_cast<std::uint64_t>(value);
+      const std::size_t at = slow.find(key + '\0') + key.size() + 1;
+      for (std::size_t i = 0; i < 8; ++i) slow[at + i] = static_cast<char>(bits >> (56 - 8 * i) & 0xFF);
+    };
+    write("duration", 1.7 * kSlower);
+    write("filesize", 0);
+    write("framerate", tells_rate ? 10.0 / kSlower : 0);
+    std::vector<std::size_t> ends;  // Of the tags.
+    for (std::size_t at = 13; at < slow.size(); at = ends.back()) {
+      const auto size = static_cast<std::size_t>(static_cast<std::uint8_t>(slow[at + 2]) << 8 |
+                                                 static_cast<std::uint8_t>(slow[at + 3]));
+      multiply(at + 4, 3);
+      if (slow[at] == 9) multiply(at + 13, 3);
+      ends.push_back(at + 15 + size);
+    }
+    EXPECT_EQ(read_video({folder.write("slow.flv", slow), {}, {}, {}}).images.size(), 15U);
+    ASSERT_EQ(ends.size(), 18U);  // Metadata, how to decode, fifteen frames and the mark of their end.
+    for (std::size_t frames = 2; frames < 15; ++frames) {
+      const Video video{folder.write("cut.flv", slow.substr(0, ends[1 + frames])), {}, {}, {}};
+      EXPECT_THAT(error(video), HasSubstr("truncated")) << frames << " frames";
+    }
   }
 }
 
