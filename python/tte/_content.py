@@ -97,17 +97,17 @@ def _part(part: _items.Part) -> Any:
     if isinstance(part, _items.Image):
         return ["image", _image(part), size]
     frames = part.source
-    source = [_image(frame) for frame in frames] if isinstance(frames, tuple) else file_digest(frames)
+    source = [_image(frame, is_frame=True) for frame in frames] if isinstance(frames, tuple) else file_digest(frames)
     return ["video", source, [part.fps, part.num_frames, part.source_fps], size]
 
 
-def _image(image: _items.Image) -> str:
+def _image(image: _items.Image, is_frame: bool = False) -> str:
     source = image.source
     if isinstance(source, Path):
         return file_digest(source)
     if isinstance(source, bytes):
         return hashlib.blake2b(source, digest_size=_DIGEST_BYTES).hexdigest()
-    pixels = source if isinstance(source, np.ndarray) else pillow_pixels(source, "the item")
+    pixels = source if isinstance(source, np.ndarray) else pillow_pixels(source, "the item", is_frame)
     alpha = "over white" if pixels.shape[2:] == (4,) else ""
     return digest(alpha, repr(pixels.shape), np.ascontiguousarray(pixels).tobytes())
 

@@ -173,7 +173,11 @@ def native_part(part: _items.Part, name: str) -> str | _tte.Image | _tte.Video:
     if isinstance(part, _items.Image):
         return _image(part, name)
     source = part.source
-    frames = [_image(f, f"{name}, frame {i}") for i, f in enumerate(source)] if isinstance(source, tuple) else source
+    frames = (
+        [_image(frame, f"{name}, frame {i}", is_frame=True) for i, frame in enumerate(source)]
+        if isinstance(source, tuple)
+        else source
+    )
     return _tte.Video(
         frames, fps=part.fps, num_frames=part.num_frames, source_fps=part.source_fps, resize=_resize(part.size)
     )
@@ -183,21 +187,22 @@ def _resize(size: _items.Size) -> _tte.Resize:
     return _tte.Resize(size.min_pixels, size.max_pixels, size.height, size.width)
 
 
-def _image(image: _items.Image, name: str) -> _tte.Image:
+def _image(image: _items.Image, name: str, is_frame: bool = False) -> _tte.Image:
     source, resize = image.source, _resize(image.size)
     if isinstance(source, bytes):
         return _tte.Image.from_bytes(source, resize=resize)
     if isinstance(source, Path):
         return _tte.Image.from_path(source, resize=resize)
-    pixels = source if isinstance(source, np.ndarray) else pillow_pixels(source, name)
+    pixels = source if isinstance(source, np.ndarray) else pillow_pixels(source, name, is_frame)
     return _tte.Image.from_array(pixels, _tte.Alpha.OVER_WHITE, resize)  # As transformers lays both.
 
 
-def pillow_pixels(image: PILImage.Image, name: str) -> NDArray[np.uint8]:
+def pillow_pixels(image: PILImage.Image, name: str, is_frame: bool = False) -> NDArray[np.uint8]:
     """Pixels of a Pillow image: uint8 [H, W], [H, W, 3] or, with transparency, [H, W, 4].
 
     Transparency is what the image says, in its bands or beside them, as transformers sees it (which then composites
-    it over white). Sixteen bits a channel are rounded to eight, as the engine does with files.
+    it over white), which of a video's RGB frame takes the bands alone. Sixteen bits a channel are rounded to eight, as
+    the engine does with files.
     """
     if image.width * image.height == 0:
         raise _tte.InputError(f"{name}: the image has no pixels: there is nothing to see.")
@@ -216,7 +221,7 @@ def pillow_pixels(image: PILImage.Image, name: str) -> NDArray[np.uint8]:
             )
         if image.mode == "La":
             image = image.convert("LA")
-        clear = "transparency" in image.info and image.mode in ("1", "L", "P", "RGB")
+        clear = image.info.get("transparency") is not None and not (is_frame and image.mode == "RGB")
         if clear or image.mode in ("LA", "PA", "RGBa"):
             return np.asarray(image.convert("RGBA"))
         return np.asarray(image if image.mode in ("L", "RGB", "RGBA") else image.convert("RGB"))

@@ -1,4 +1,5 @@
-// The first frame of a GIF through giflib, on the logical screen, as Pillow shows it.
+// The first frame of a GIF through giflib, on the logical screen. Where it is see-through, or does not reach, is what
+// Pillow has there, or without alpha the background colour, which the processors of transformers show of a file.
 #include <fmt/core.h>
 #include <gif_lib.h>
 
@@ -48,8 +49,10 @@ int seek_first_image(GifFileType* gif, const Source& source) {
   }
 }
 
-std::array<std::array<std::uint8_t, 4>, 256> build_palette(const ColorMapObject* map, int transparent) {
-  std::array<std::array<std::uint8_t, 4>, 256> palette;
+using Palette = std::array<std::array<std::uint8_t, 4>, 256>;
+
+Palette build_palette(const ColorMapObject* map) {
+  Palette palette;
   for (int i = 0; i < 256; ++i) {
     const auto grey = static_cast<std::uint8_t>(map == nullptr ? i : 0);
     palette[i] = {grey, grey, grey, 255};
@@ -57,8 +60,15 @@ std::array<std::array<std::uint8_t, 4>, 256> build_palette(const ColorMapObject*
       palette[i] = {map->Colors[i].Red, map->Colors[i].Green, map->Colors[i].Blue, 255};
     }
   }
-  if (transparent >= 0) palette[transparent][3] = 0;
   return palette;
+}
+
+// The colour of the screen where nothing is drawn: black without a palette of its own.
+std::array<std::uint8_t, 4> background(const GifFileType& gif) {
+  const ColorMapObject* map = gif.SColorMap;
+  if (map == nullptr || gif.SBackGroundColor >= map->ColorCount) return {0, 0, 0, 255};
+  const GifColorType& color = map->Colors[gif.SBackGroundColor];
+  return {color.Red, color.Green, color.Blue, 255};
 }
 
 }  // namespace
@@ -79,8 +89,8 @@ Decoded decode_gif(const Source& source) {
   const Budget::Loan loan = source.borrow(width * height);
   if (frame.Width < 1 || frame.Height < 1) source.fail("is a GIF whose first frame has no pixels.");
 
-  std::vector<GifPixelType> indices(static_cast<std::size_t>(width * height),
-                                    static_cast<GifPixelType>(std::max(transparent, 0)));
+  std::vector<GifPixelType> indices(static_cast<std::size_t>(frame.Width) *
+                                    static_cast<std::size_t>(frame.Height));
   struct Pass {
     int first, step;
   };
@@ -89,19 +99,28 @@ Decoded decode_gif(const Source& source) {
   const std::span<const Pass> passes = frame.Interlace ? std::span<const Pass>(kInterlaced) : kPlain;
   for (const Pass& pass : passes) {
     for (int y = pass.first; y < frame.Height; y += pass.step) {
-      GifPixelType* row = indices.data() + (frame.Top + y) * width + frame.Left;
+      GifPixelType* row = indices.data() + std::int64_t{y} * frame.Width;
       if (DGifGetLine(gif.get(), row, frame.Width) == GIF_ERROR) {
         source.fail("is a GIF whose first frame is truncated or damaged; fetch it again.");
       }
     }
   }
-  const auto palette =
-      build_palette(frame.ColorMap != nullptr ? frame.ColorMap : gif->SColorMap, transparent);
+  Palette palette = build_palette(frame.ColorMap != nullptr ? frame.ColorMap : gif->SColorMap);
+  const auto screen = background(*gif);
+  if (transparent >= 0 && source.want_alpha) palette[transparent][3] = 0;
+  if (transparent >= 0 && !source.want_alpha) palette[transparent] = screen;
+  const auto outside = source.want_alpha ? palette[std::max(transparent, 0)] : screen;
   Decoded decoded;
   const int channels = source.want_alpha && transparent >= 0 ? 4 : 3;
   decoded.pixels = source.allocate(height, width, channels);
   auto* out = decoded.pixels.mutable_data_ptr<std::uint8_t>();
-  for (const GifPixelType index : indices) out = std::copy_n(palette[index].data(), channels, out);
+  for (std::int64_t y = -frame.Top; y < height - frame.Top; ++y) {
+    for (std::int64_t x = -frame.Left; x < width - frame.Left; ++x) {
+      const bool drawn = y >= 0 && y < frame.Height && x >= 0 && x < frame.Width;
+      const auto& color = drawn ? palette[indices[static_cast<std::size_t>(y * frame.Width + x)]] : outside;
+      out = std::copy_n(color.data(), channels, out);
+    }
+  }
   return decoded;
 }
 

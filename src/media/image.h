@@ -27,9 +27,11 @@ struct ImageFile {
 // One image as uint8 [height, width, 3] RGB, upright (EXIF orientation applied for files and bytes).
 //
 // JPEG, PNG, WebP, GIF and BMP (the first frame of an animation) and TIFF are told by their first bytes;
-// nothing else reaches a decoder. Pixels equal Pillow's exif_transpose + convert("RGB"), with one exception:
-// 16 bits a channel are rounded to 8, where Pillow truncates colour and clips grey and transformers does not
-// scale at all. As Pillow, a file that ends too early is refused and damaged entropy-coded data in a JPEG
+// nothing else reaches a decoder. Pixels equal Pillow's exif_transpose + convert("RGB"), with two exceptions, both
+// as the processors of transformers read a file by its path: 16 bits a channel are rounded to 8, where Pillow
+// truncates colour and clips grey, and a GIF without alpha shows its background colour where it is see-through or
+// does not reach. One transparent colour of a palette, of grey or RGB is then seen as any other. As Pillow, a file
+// that ends too early is refused and damaged entropy-coded data in a JPEG
 // that is otherwise complete is not; a bad checksum in a PNG is refused.
 //
 // `where` begins errors, as "frame 3: " of a video. Throws InputError naming the file, when there is one.

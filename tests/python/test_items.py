@@ -6,9 +6,11 @@ import base64
 import http.server
 import io
 import json
+import struct
 import threading
 import urllib.parse
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -25,6 +27,8 @@ from command_line import run
 from items import BASE64, PIXELS, png, same
 from PIL import Image, ImageOps
 from references import noise
+from transformers import AutoProcessor
+from transformers.image_utils import load_image
 from tte import _content, _fetch, _items
 
 
@@ -36,6 +40,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i in range(4):
         (made / "frames" / f"{i}.png").write_bytes(png(noise(56, 56, i)))
     return made
+
+
+@pytest.fixture(scope="module")
+def theirs(folder: Path) -> Any:
+    """Return what transformers reads items of `folder` with."""
+    return AutoProcessor.from_pretrained(folder)
 
 
 PART: dict[str, Callable[[Path], Any]] = {
@@ -252,6 +262,95 @@ def test_files_lose_their_transparency_and_pixels_are_laid_over_white(processor:
         assert same(processor(image), processor(white))
         assert same(processor({"video": [image, image]}), processor({"video": [white, white]}))
         assert _content.canonical(image) == _content.canonical(Image.fromarray(rgba))
+
+
+def png_of(header: tuple[int, int, int, int], rows: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of (width, height, bits, colour type); `chunks` are before its pixels."""
+    header_chunk = (b"IHDR", struct.pack(">IIBBBBB", *header, 0, 0, 0))
+    made = [header_chunk, *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(name, body) for name, body in made)
+
+
+def chunk(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+def gif_of(background: int, clear: int | None, corner: int) -> bytes:
+    """A GIF whose background is `background`, whose frame begins at (corner, corner) and does not see `clear`."""
+    frame = Image.fromarray(np.indices((40, 40)).sum(0).astype(np.uint8) % 4)
+    frame.putpalette([0, 0, 0, 200, 10, 60, 40, 220, 90, 250, 250, 0])
+    buffer = io.BytesIO()
+    frame.save(buffer, "GIF", optimize=False)
+    data = buffer.getvalue()
+    palette_end = 13 + (6 << (data[10] & 7))
+    image = data.index(b",", palette_end)
+    control = b"" if clear is None else bytes((0x21, 0xF9, 4, 1, 0, 0, clear, 0))
+    screen = struct.pack("<HHBB", 56, 56, data[10], background)
+    place = struct.pack("<HH", corner, corner)
+    return data[:6] + screen + data[12:palette_end] + control + b"," + place + data[image + 5 :]
+
+
+def filtered(pixels: bytes) -> bytes:
+    """56 rows, each after the byte that says that it is not filtered."""
+    length = len(pixels) // 56
+    return b"".join(b"\0" + pixels[i : i + length] for i in range(0, len(pixels), length))
+
+
+LEVELS = bytes(range(56)) * 56
+PALETTE = bytes(range(3, 3 * 56 + 3))
+TRANSPARENT = {
+    "palette, one": png_of((56, 56, 8, 3), filtered(LEVELS), (b"PLTE", PALETTE), (b"tRNS", b"\xff\xff\xff\0")),
+    "palette, one and others": png_of((56, 56, 8, 3), filtered(LEVELS), (b"PLTE", PALETTE), (b"tRNS", b"\0\xff\x80")),
+    "palette, one zero in bytes": png_of((56, 56, 8, 3), filtered(LEVELS), (b"PLTE", PALETTE), (b"tRNS", b"\xff\0\n")),
+    "grey": png_of((56, 56, 8, 0), filtered(LEVELS), (b"tRNS", b"\0\7")),
+    "grey of 4 bits": png_of((112, 56, 4, 0), filtered(LEVELS), (b"tRNS", b"\0\3")),
+    "grey of 1 bit": png_of((448, 56, 1, 0), filtered(LEVELS), (b"tRNS", b"\0\0")),
+    "grey of 16 bits": png_of((56, 56, 16, 0), filtered(LEVELS * 2), (b"tRNS", b"\2\3")),
+    "RGB": png_of((56, 56, 8, 2), filtered(LEVELS * 3), (b"tRNS", b"\0\3\0\4\0\5")),
+    "RGB of 16 bits": png_of((56, 56, 16, 2), filtered(LEVELS * 6), (b"tRNS", b"\6\7\x08\x09\x0a\x0b")),
+    "grey and alpha": png_of((28, 56, 8, 4), filtered(LEVELS)),
+    "RGBA": png_of((56, 56, 8, 6), filtered(LEVELS * 4)),
+    "GIF": gif_of(1, 2, 0),
+    "GIF, smaller than its screen": gif_of(3, 2, 8),
+    "GIF, smaller than its screen, opaque": gif_of(1, None, 8),
+}
+
+
+@pytest.mark.parametrize("name", TRANSPARENT)
+def test_transparent_files_are_seen_as_transformers_reads_them(
+    processor: tte.Processor, theirs: Any, tmp_path: Path, name: str
+) -> None:
+    """Given a path, and given the image that transformers loads of it, which it lays over white."""
+    path = tmp_path / "transparent"
+    path.write_bytes(TRANSPARENT[name])
+    expected = theirs.image_processor(images=[str(path)], return_tensors="np")["pixel_values"]
+    np.testing.assert_array_equal(processor(path)["pixel_values"], expected)
+    np.testing.assert_array_equal(processor(path.read_bytes())["pixel_values"], expected)
+    loaded = load_image(str(path))
+    expected = theirs.image_processor(images=[loaded], return_tensors="np")["pixel_values"]
+    np.testing.assert_array_equal(processor(loaded)["pixel_values"], expected)
+    if loaded.width == loaded.height:
+        expected = theirs.video_processor(videos=[[loaded, loaded]], return_tensors="np")["pixel_values_videos"]
+        np.testing.assert_array_equal(processor({"video": [loaded, loaded]})["pixel_values_videos"], expected)
+
+
+@pytest.mark.parametrize(
+    ("mode", "clear"),
+    [
+        ("1", 0), ("1", 255), ("L", 7), ("L", None), ("L", 300), ("P", 7), ("P", b"\0\xff\x80"), ("P", None),
+        ("RGB", (7, 7, 7)), ("RGB", 7), ("RGB", None), ("RGBX", (7, 7, 7)), ("CMYK", (7, 7, 7)), ("YCbCr", (7, 7, 7)),
+        ("HSV", 7), ("LAB", 7), ("I", 7), ("LA", 7), ("PA", 7), ("RGBA", (7, 7, 7)),
+    ],
+)  # fmt: skip
+def test_pillow_images_are_transparent_as_transformers_has_it(
+    processor: tte.Processor, theirs: Any, mode: str, clear: object
+) -> None:
+    grey = Image.fromarray(np.frombuffer(LEVELS, np.uint8).reshape(56, 56).copy())
+    rgb = grey.convert("RGB")
+    image = rgb.convert("L").convert(mode) if mode in ("1", "I", "P", "LA") else rgb.convert(mode)
+    image.info["transparency"] = clear
+    expected = theirs.image_processor(images=[image.copy()], return_tensors="np")["pixel_values"]
+    np.testing.assert_array_equal(processor(image)["pixel_values"], expected)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])  # Pillow itself turns TIFF files.

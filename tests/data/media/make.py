@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from torchcodec.decoders import VideoDecoder
+from torchcodec.decoders import VideoDecoder, decode_image
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor, smart_resize
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 from transformers.video_utils import VideoMetadata
@@ -142,7 +142,10 @@ def encode_images() -> dict[str, bytes]:
 
 
 def flatten(data: bytes, background: tuple[int, int, int] | None) -> np.ndarray:
-    """Pillow's upright RGB, alpha dropped (None) or composited."""
+    """Pillow's upright RGB, alpha dropped (None) or composited; of a GIF without alpha what torchcodec shows."""
+    if background is None and data.startswith(b"GIF"):
+        frames = decode_image(torch.frombuffer(bytearray(data), dtype=torch.uint8))
+        return frames.reshape(-1, *frames.shape[-3:])[0].permute(1, 2, 0).numpy()
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     if background is not None and ("A" in image.getbands() or image.info.get("transparency") is not None):
         below = Image.new("RGBA", image.size, (*background, 255))
