@@ -3,6 +3,10 @@
 #include <ATen/Functions.h>
 
 #include <algorithm>
+#include <array>
+#include <bit>
+#include <bitset>
+#include <cmath>
 #include <string_view>
 
 #include "media/mat.h"
@@ -12,19 +16,23 @@ namespace {
 
 constexpr std::uint16_t kOrientationTag = 0x0112;
 
+// Bytes of one value of each type that a field may have; 0: there is no such type.
+constexpr std::array<std::uint8_t, 17> kTypeSizes = {0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8};
+
 // Numbers of either byte order at checked offsets.
 class TiffView {
  public:
   TiffView(Bytes bytes, bool big_endian) : bytes_(bytes), big_endian_(big_endian) {}
 
-  [[nodiscard]] bool holds(std::size_t offset, std::size_t size) const {
+  [[nodiscard]] std::uint64_t size() const { return bytes_.size(); }
+  [[nodiscard]] bool holds(std::uint64_t offset, std::uint64_t size) const {
     return offset <= bytes_.size() && size <= bytes_.size() - offset;
   }
-  [[nodiscard]] std::uint32_t number(std::size_t offset, int size) const {
-    std::uint32_t value = 0;
-    for (int i = 0; i < size; ++i) {
-      const int shift = 8 * (big_endian_ ? size - 1 - i : i);
-      value |= static_cast<std::uint32_t>(bytes_[offset + i]) << shift;
+  [[nodiscard]] std::uint64_t number(std::uint64_t offset, std::uint64_t size) const {
+    std::uint64_t value = 0;
+    for (std::uint64_t i = 0; i < size; ++i) {
+      const std::uint64_t shift = 8 * (big_endian_ ? size - 1 - i : i);
+      value |= std::uint64_t{bytes_[static_cast<std::size_t>(offset + i)]} << shift;
     }
     return value;
   }
@@ -34,6 +42,66 @@ class TiffView {
   bool big_endian_;
 };
 
+// 1 to 8, or 0. Bytes and text are no numbers to Pillow.
+int orientation_of(const TiffView& view, std::uint64_t type, std::uint64_t at) {
+  const auto exactly = [](double value) {
+    return value >= 1 && value <= 8 && value == std::trunc(value) ? value : 0;
+  };
+  const auto bits = static_cast<std::uint32_t>(view.number(at, std::min<std::uint64_t>(kTypeSizes[type], 4)));
+  double value = 0;
+  switch (type) {
+    case 5:
+      value = static_cast<double>(bits) / static_cast<double>(view.number(at + 4, 4));
+      break;
+    case 10:
+      value = static_cast<double>(static_cast<std::int32_t>(bits)) /
+              static_cast<double>(static_cast<std::int32_t>(view.number(at + 4, 4)));
+      break;
+    case 11:
+      value = std::bit_cast<float>(bits);
+      break;
+    case 12:
+      value = std::bit_cast<double>(view.number(at, 8));
+      break;
+    case 1:
+    case 2:
+    case 7:
+      break;
+    default:  // Integers; negative ones are large ones here.
+      value = static_cast<double>(view.number(at, kTypeSizes[type]));
+      break;
+  }
+  return static_cast<int>(exactly(value));
+}
+
+// As Pillow, fields are read in their order, up to the first whose values lie outside, and one is passed over whose
+// values are more than there are bytes in all.
+std::optional<int> find_orientation(const TiffView& view, std::uint64_t directory, bool wide) {
+  const std::uint64_t count_size = wide ? 8 : 2, offset_size = wide ? 8 : 4;
+  if (!view.holds(directory, count_size)) return std::nullopt;
+  std::uint64_t left = view.number(directory, count_size);
+  std::bitset<1 << 16> read;
+  std::uint64_t total = 0;
+  const std::uint64_t step = 4 + 2 * offset_size;
+  for (std::uint64_t entry = directory + count_size; left > 0 && view.holds(entry, step);
+       --left, entry += step) {
+    const auto tag = static_cast<std::size_t>(view.number(entry, 2));
+    const std::uint64_t type = view.number(entry + 2, 2);
+    const std::uint64_t count = view.number(entry + 4, offset_size);
+    if (read[tag] || type >= kTypeSizes.size() || kTypeSizes[type] == 0 || count == 0) continue;
+    std::uint64_t at = entry + 4 + offset_size;
+    if (count > offset_size / kTypeSizes[type]) {
+      at = view.number(at, offset_size);
+      total += std::min(count, view.size() + 1) * kTypeSizes[type];
+      if (total > view.size()) continue;
+      if (!view.holds(at, count * kTypeSizes[type])) return std::nullopt;
+    }
+    if (tag == kOrientationTag) return orientation_of(view, type, at);
+    read[tag] = true;
+  }
+  return std::nullopt;
+}
+
 bool starts_with(Bytes bytes, std::string_view prefix) {
   return bytes.size() >= prefix.size() &&
          std::equal(prefix.begin(), prefix.end(), bytes.begin(),
@@ -42,37 +110,18 @@ bool starts_with(Bytes bytes, std::string_view prefix) {
 
 }  // namespace
 
-int exif_orientation(Bytes exif) {
+std::optional<int> exif_orientation(Bytes exif) {
   using namespace std::string_view_literals;
   while (starts_with(exif, "Exif\0\0"sv)) exif = exif.subspan(6);
-  const bool little = starts_with(exif, "II*\0"sv);
-  const bool big = starts_with(exif, "MM\0*"sv);
-  if (!little && !big) return 0;
-  const TiffView view(exif, big);
-  if (!view.holds(4, 4)) return 0;
-  const std::size_t directory = view.number(4, 4);
-  if (!view.holds(directory, 2)) return 0;
-  const std::uint32_t count = view.number(directory, 2);
-  int orientation = 0;
-  for (std::uint32_t i = 0; i < count; ++i) {
-    const std::size_t entry = directory + 2 + 12 * static_cast<std::size_t>(i);
-    if (!view.holds(entry, 12)) break;
-    if (view.number(entry, 2) != kOrientationTag || view.number(entry + 4, 4) != 1) continue;
-    switch (view.number(entry + 2, 2)) {  // The field's type; every unsigned one is seen in the wild.
-      case 1:
-        orientation = static_cast<int>(view.number(entry + 8, 1));
-        break;
-      case 3:
-        orientation = static_cast<int>(view.number(entry + 8, 2));
-        break;
-      case 4:
-        orientation = static_cast<int>(std::min(view.number(entry + 8, 4), 9U));
-        break;
-      default:
-        break;
-    }
-  }
-  return orientation;
+  if (exif.empty()) return std::nullopt;
+  const auto begins = [&](auto... heads) { return (starts_with(exif, heads) || ...); };
+  const bool big_endian = begins("MM\0*"sv, "MM*\0"sv, "MM\0+"sv);
+  if (!big_endian && !begins("II*\0"sv, "II\0*"sv, "II+\0"sv)) return 0;
+  const bool wide = begins("MM\0+"sv, "II+\0"sv);
+  const TiffView view(exif, big_endian);
+  const std::uint64_t offset_size = wide ? 8 : 4;
+  if (!view.holds(offset_size, offset_size)) return 0;
+  return find_orientation(view, view.number(offset_size, offset_size), wide);
 }
 
 int xmp_orientation(Bytes xmp) {
@@ -93,8 +142,8 @@ int xmp_orientation(Bytes xmp) {
 }
 
 int choose_orientation(Bytes exif, Bytes xmp) {
-  int orientation = exif_orientation(exif);
-  if (orientation == 0) orientation = xmp_orientation(xmp);
+  const std::optional<int> told = exif_orientation(exif);
+  const int orientation = told ? *told : xmp_orientation(xmp);
   return orientation >= 1 && orientation <= 8 ? orientation : 1;
 }
 

@@ -1,18 +1,21 @@
 // The one EXIF field that changes pixels: orientation. Internal to media/.
 #pragma once
 
+#include <optional>
+
 #include "media/codec.h"
 
 namespace tte::media {
 
-// Orientation (1 to 8) of an EXIF block (a TIFF structure, with or without the "Exif\0\0" prefix). 0 when the
-// block does not say; a damaged block counts as not saying.
-int exif_orientation(Bytes exif);
+// Orientation that an EXIF block or a TIFF file (with or without the "Exif\0\0" prefix) tells, as Pillow reads it:
+// that of the first such field that is whole, of any type of numbers. 0 where its value is none of 1 to 8 and where the
+// block is no TIFF structure; nothing where it does not say.
+std::optional<int> exif_orientation(Bytes exif);
 
-// Orientation of an XMP packet (tiff:Orientation), or 0. Pillow looks there when EXIF does not say.
+// Orientation of an XMP packet (tiff:Orientation), or 0. Pillow looks there where EXIF does not say.
 int xmp_orientation(Bytes xmp);
 
-// The first that says something usable, else 1.
+// What EXIF says, else XMP; 1 where that is none of 1 to 8.
 int choose_orientation(Bytes exif, Bytes xmp);
 
 // uint8 [height, width, channels] turned upright.

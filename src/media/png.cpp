@@ -1,11 +1,15 @@
 // PNG through libpng. A bad checksum in any chunk up to the last image data is an error; 16 bits a channel
-// are rounded to 8 (transformers reads such files wrongly).
+// are rounded to 8.
 #include <fmt/core.h>
 #include <png.h>
+#include <zlib.h>
 
 #include <csetjmp>
 #include <cstring>
+#include <optional>
+#include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "media/codec.h"
@@ -14,8 +18,6 @@
 namespace tte::media {
 namespace {
 
-using namespace std::string_view_literals;
-
 constexpr std::size_t kSignatureBytes = 8;
 
 std::uint32_t big_endian(Bytes bytes, std::size_t at) {
@@ -23,33 +25,119 @@ std::uint32_t big_endian(Bytes bytes, std::size_t at) {
          std::uint32_t{bytes[at + 2]} << 8 | std::uint32_t{bytes[at + 3]};
 }
 
-// The bodies of the chunks that may tell the orientation, wherever they are in the file.
-struct Metadata {
-  Bytes exif;
-  Bytes xmp;
-};
-
-Metadata find_metadata(Bytes bytes) {
-  constexpr auto kXmpKeyword = "XML:com.adobe.xmp\0"sv;
-  Metadata found;
-  std::size_t at = kSignatureBytes;
-  while (bytes.size() - at >= 12) {
-    const std::size_t length = big_endian(bytes, at);
-    if (length > bytes.size() - at - 12) break;
-    const std::string_view type(reinterpret_cast<const char*>(bytes.data()) + at + 4, 4);
-    const Bytes body = bytes.subspan(at + 8, length);
-    if (type == "eXIf") {
-      found.exif = body;
-    } else if (type == "iTXt" && body.size() > kXmpKeyword.size() &&
-               std::memcmp(body.data(), kXmpKeyword.data(), kXmpKeyword.size()) == 0) {
-      found.xmp = body.subspan(kXmpKeyword.size());
-    } else if (type == "IEND") {
-      break;
-    }
-    at += 12 + length;
-  }
-  return found;
+std::string_view as_text(Bytes bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
+Bytes as_bytes(std::string_view text) {
+  return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
+}
+
+// What tells the orientation, wherever it is in the file: of several chunks of a kind the last, as in Pillow.
+class Metadata {
+ public:
+  explicit Metadata(const Source& source) : source_(source) {
+    bool animated = false;
+    bool image = false;
+    std::size_t at = kSignatureBytes;
+    while (source.bytes.size() - at >= 12) {
+      const std::size_t length = big_endian(source.bytes, at);
+      if (length > source.bytes.size() - at - 12) break;
+      const std::string_view type = as_text(source.bytes.subspan(at + 4, 4));
+      const Bytes body = source.bytes.subspan(at + 8, length);
+      if (type == "IEND" || (type == "fcTL" && animated && image)) break;  // Further frames have their own.
+      image = image || type == "IDAT";
+      animated = animated || (type == "acTL" && length >= 4 && big_endian(body, 0) > 1);
+      if (type == "eXIf") exif_ = body;
+      if (type == "tEXt" || type == "zTXt" || type == "iTXt") read_text(type, as_text(body));
+      at += 12 + length;
+    }
+  }
+
+  [[nodiscard]] int orientation() const {
+    const std::vector<std::uint8_t> profile = exif_ ? std::vector<std::uint8_t>() : unhexed(profile_.view);
+    return choose_orientation(exif_.value_or(profile), as_bytes(xmp_.view));
+  }
+
+ private:
+  struct Text {
+    std::string_view view;
+    std::string held;  // What was compressed in the file.
+  };
+
+  // A keyword and its text; between the two are what tells the compression, and two more texts in iTXt.
+  void read_text(std::string_view type, std::string_view body) {
+    const auto end = body.find('\0');
+    if (end == std::string_view::npos) return;
+    const std::string_view keyword = body.substr(0, end);
+    const bool is_xmp = keyword == "XML:com.adobe.xmp";
+    if (!is_xmp && keyword != "Raw profile type exif") return;
+    Text& text = is_xmp ? xmp_ : profile_;
+    body.remove_prefix(end + 1);
+    if (type == "tEXt") {
+      text.view = body;
+    } else if (type == "zTXt") {
+      if (body.starts_with('\0')) inflate_into(text, body.substr(1));
+    } else {
+      const bool compressed = !body.starts_with('\0');
+      const auto language = body.find('\0', 2);
+      const auto translated = language == std::string_view::npos ? language : body.find('\0', language + 1);
+      if (translated == std::string_view::npos) return;
+      if (!compressed) {
+        text.view = body.substr(translated + 1);
+      } else if (body[1] == 0) {
+        inflate_into(text, body.substr(translated + 1));
+      }
+    }
+  }
+
+  // Damaged data leaves the text as it was; as much as there is of data that is cut is taken.
+  void inflate_into(Text& text, std::string_view packed) const {
+    constexpr std::size_t kMost = 1 << 20;  // Pillow's limit.
+    const Budget::Loan loan = source_.borrow(2 * kMost);
+    std::string room(kMost, '\0');
+    z_stream stream{};
+    if (inflateInit(&stream) != Z_OK) return;
+    stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(packed.data()));
+    stream.avail_in = static_cast<uInt>(packed.size());
+    stream.next_out = reinterpret_cast<Bytef*>(room.data());
+    stream.avail_out = static_cast<uInt>(room.size());
+    const int result = inflate(&stream, Z_SYNC_FLUSH);
+    inflateEnd(&stream);
+    room.erase(kMost - stream.avail_out);
+    source_.work(static_cast<std::int64_t>(room.size()));
+    if (result != Z_STREAM_END && stream.avail_out == 0 && stream.avail_in > 0) {
+      source_.fail(
+          fmt::format("is a PNG with compressed metadata of over {} bytes; save it without.", kMost));
+    }
+    if (result != Z_STREAM_END && result != Z_OK && result != Z_BUF_ERROR) return;
+    text.held = std::move(room);
+    text.view = text.held;
+  }
+
+  // EXIF in hexadecimal digits, as ImageMagick writes it: after three lines, of which two name and measure it.
+  [[nodiscard]] std::vector<std::uint8_t> unhexed(std::string_view text) const {
+    for (int line = 0; line < 3; ++line) {
+      const auto end = text.find('\n');
+      text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
+    }
+    const Budget::Loan loan = source_.borrow(static_cast<std::int64_t>(text.size()));
+    std::vector<std::uint8_t> bytes;
+    bytes.reserve(text.size() / 2);
+    int digits = 0;
+    for (const char c : text) {
+      const auto digit = kHexDigits.find(c >= 'A' && c <= 'F' ? static_cast<char>(c - 'A' + 'a') : c);
+      if (digit == std::string_view::npos) continue;  // The ends of lines.
+      if (digits++ % 2 == 0) bytes.push_back(0);
+      bytes.back() = static_cast<std::uint8_t>(bytes.back() << 4 | static_cast<std::uint8_t>(digit));
+    }
+    return bytes;
+  }
+
+  static constexpr std::string_view kHexDigits = "0123456789abcdef";
+  const Source& source_;
+  std::optional<Bytes> exif_;
+  Text xmp_, profile_;
+};
 
 class Png {
  public:
@@ -76,8 +164,7 @@ class Png {
     auto* data = decoded.pixels.mutable_data_ptr<std::uint8_t>();
     for (std::int64_t y = 0; y < height; ++y) rows[static_cast<std::size_t>(y)] = data + y * row_bytes;
     if (!read_rows(rows.data())) fail();
-    const Metadata metadata = find_metadata(source_.bytes);
-    decoded.orientation = choose_orientation(metadata.exif, metadata.xmp);
+    decoded.orientation = Metadata(source_).orientation();
     return decoded;
   }
 

@@ -273,14 +273,10 @@ class Tiff {
   }
 
   [[nodiscard]] int orientation() const {
-    const auto value = field<std::uint16_t>(TIFFTAG_ORIENTATION, ORIENTATION_TOPLEFT);
-    if (std::uint16_t stored = 0; TIFFGetField(tiff_.get(), TIFFTAG_ORIENTATION, &stored) == 1) {
-      return value >= 1 && value <= 8 ? value : 1;
-    }
     std::uint32_t count = 0;
     void* xmp = nullptr;
-    if (TIFFGetField(tiff_.get(), TIFFTAG_XMLPACKET, &count, &xmp) != 1 || xmp == nullptr) return 1;
-    return choose_orientation({}, Bytes(static_cast<const std::uint8_t*>(xmp), count));
+    if (TIFFGetField(tiff_.get(), TIFFTAG_XMLPACKET, &count, &xmp) != 1 || xmp == nullptr) count = 0;
+    return choose_orientation(source_.bytes, Bytes(static_cast<const std::uint8_t*>(xmp), count));
   }
 
   // Strips or tiles, each decoded into a buffer and converted where it lies in the image.

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <bit>
 
 #include "media_test_util.h"
 
@@ -23,17 +24,22 @@ Buffer block(bool big_endian, std::uint32_t tag, std::uint32_t type, std::uint32
   put(tag, 2);
   put(type, 2);
   put(count, 4);
-  const int value_bytes = type == 1 ? 1 : type == 3 ? 2 : 4;
+  const int value_bytes = type == 1 || type == 6 ? 1 : type == 3 || type == 8 ? 2 : 4;
   put(value, value_bytes);
   put(0, 4 - value_bytes);
   put(0, 4);
   return bytes;
 }
 
-TEST(Exif, OrientationInBothByteOrdersAndAllTypes) {
+// tests/python/test_items.py compares more of them with Pillow.
+TEST(Exif, OrientationInBothByteOrdersAndAllTypesOfNumbers) {
   for (const bool big_endian : {false, true}) {
-    for (const std::uint32_t type : {1U, 3U, 4U}) {
-      EXPECT_EQ(exif_orientation(block(big_endian, 0x112, type, 1, 6)), 6);
+    for (const std::uint32_t type : {3U, 4U, 6U, 8U, 9U, 13U}) {
+      EXPECT_EQ(exif_orientation(block(big_endian, 0x112, type, 1, 6)), 6) << type;
+    }
+    EXPECT_EQ(exif_orientation(block(big_endian, 0x112, 11, 1, std::bit_cast<std::uint32_t>(6.0F))), 6);
+    for (const std::uint32_t type : {1U, 2U, 7U}) {  // Bytes and text.
+      EXPECT_EQ(exif_orientation(block(big_endian, 0x112, type, 1, 6)), 0) << type;
     }
   }
   Buffer prefixed = {'E', 'x', 'i', 'f', 0, 0};
@@ -43,10 +49,18 @@ TEST(Exif, OrientationInBothByteOrdersAndAllTypes) {
 }
 
 TEST(Exif, BlocksThatDoNotSay) {
-  EXPECT_EQ(exif_orientation({}), 0);
-  EXPECT_EQ(exif_orientation(block(false, 0x110, 3, 1, 6)), 0);  // Another tag.
-  EXPECT_EQ(exif_orientation(block(false, 0x112, 2, 1, 6)), 0);  // Text.
-  EXPECT_EQ(exif_orientation(block(false, 0x112, 3, 2, 6)), 0);  // Two values.
+  EXPECT_EQ(exif_orientation({}), std::nullopt);
+  EXPECT_EQ(exif_orientation(block(false, 0x110, 3, 1, 6)), std::nullopt);   // Another tag.
+  EXPECT_EQ(exif_orientation(block(false, 0x112, 14, 1, 6)), std::nullopt);  // There is no such type.
+  EXPECT_EQ(exif_orientation(block(false, 0x112, 3, 0, 6)), std::nullopt);   // No value.
+  EXPECT_EQ(exif_orientation(block(false, 0x112, 5, 1, 8)), 0);              // A quotient that is none.
+  EXPECT_EQ(exif_orientation(block(false, 0x112, 5, 1, 99)), std::nullopt);  // Elsewhere than in the block.
+  EXPECT_EQ(exif_orientation(block(false, 0x112, 9, 1, 0xFFFFFFFF)), 0);
+  const std::string_view xmp = "tiff:Orientation=\"6\"";
+  const Bytes xmp_bytes(reinterpret_cast<const std::uint8_t*>(xmp.data()), xmp.size());
+  EXPECT_EQ(choose_orientation(block(false, 0x110, 3, 1, 3), xmp_bytes), 6);
+  EXPECT_EQ(choose_orientation(block(false, 0x112, 3, 1, 0), xmp_bytes),
+            1);  // It says, and nothing that turns.
   EXPECT_EQ(choose_orientation(block(false, 0x112, 3, 1, 9), {}), 1);
   EXPECT_EQ(choose_orientation(block(false, 0x112, 4, 1, 0xFFFFFFFF), {}), 1);
 }
@@ -55,11 +69,11 @@ TEST(Exif, DamagedBlocksAreReadWithinTheirBounds) {
   const Buffer whole = block(false, 0x112, 3, 1, 6);
   for (std::size_t size = 0; size < whole.size(); ++size) {
     const Buffer cut(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size));
-    EXPECT_EQ(exif_orientation(cut), size >= 22 ? 6 : 0) << size;
+    EXPECT_EQ(exif_orientation(cut).value_or(0), size >= 22 ? 6 : 0) << size;
   }
   Buffer bytes = whole;
   bytes[4] = bytes[5] = bytes[6] = bytes[7] = 0xFF;  // A directory far outside.
-  EXPECT_EQ(exif_orientation(bytes), 0);
+  EXPECT_EQ(exif_orientation(bytes), std::nullopt);
   bytes = whole;
   bytes[8] = bytes[9] = 0xFF;  // More entries than there are.
   EXPECT_EQ(exif_orientation(bytes), 6);

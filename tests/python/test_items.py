@@ -367,6 +367,135 @@ def test_files_are_turned_as_their_exif_says_and_pillow_images_are_not(
     assert same(processor(Image.open(path)), processor(pixels))
 
 
+def exif_of(*fields: tuple[int, int, bytes], order: str = "<", after: bytes = b"", tag: int = 0x0112) -> bytes:
+    """EXIF of fields of one tag: type, count, and four bytes."""
+    head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(order + "I", 8)
+    body = b"".join(struct.pack(order + "HHI", tag, kind, count) + data.ljust(4, b"\0") for kind, count, data in fields)
+    return b"Exif\0\0" + head + struct.pack(order + "H", len(fields)) + body + bytes(4) + after
+
+
+def short(value: int) -> tuple[int, int, bytes]:
+    return (3, 1, struct.pack("<H", value))
+
+
+def xmp_of(text: str) -> bytes:
+    return f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description {text}/></x:xmpmeta>'.encode()
+
+
+TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 11: "f", 13: "I"}
+SIX = xmp_of('tiff:Orientation="6"')
+EXIF = {
+    **{
+        f"type {kind} {order}": exif_of((kind, 1, struct.pack(order + code, 6)), order=order)
+        for kind, code in TYPES.items()
+        for order in "<>"
+    },
+    "quotient": exif_of((5, 1, struct.pack("<I", 26)), after=struct.pack("<II", 12, 2)),
+    "signed quotient": exif_of((10, 1, struct.pack("<I", 26)), after=struct.pack("<ii", -12, -2)),
+    "quotient of zero": exif_of((5, 1, struct.pack("<I", 26)), after=struct.pack("<II", 12, 0)),
+    "double": exif_of((12, 1, struct.pack("<I", 26)), after=struct.pack("<d", 6)),
+    "fraction": exif_of((11, 1, struct.pack("<f", 6.5))),
+    "elsewhere": exif_of((5, 1, struct.pack("<I", 9999)), short(6)),
+    "too many": exif_of((3, 9999, struct.pack("<I", 8)), short(6)),
+    "no such type": exif_of((14, 1, b"\6"), short(6)),
+    "text": exif_of((2, 2, b"6\0")),
+    "twice": exif_of(short(6), short(3)),
+    "twice, then none": exif_of(short(6), short(0)),
+    "two": exif_of((3, 2, struct.pack("<HH", 6, 3))),
+    "none": exif_of((3, 0, b"\6"), short(8)),
+    "two heads": b"Exif\0\0" + exif_of(short(6)),
+    "odd order": exif_of(short(6)).replace(b"II*\0", b"II\0*"),
+    "says nothing": exif_of(short(6), tag=0x0110),
+}  # fmt: skip
+XMP = {
+    "plain": SIX,
+    "element": xmp_of("><tiff:Orientation>6</tiff:Orientation><a"),
+    "apostrophes": xmp_of("tiff:Orientation='6'"),
+    "blanks": xmp_of('tiff:Orientation = "6"'),
+    "two": xmp_of('tiff:Orientation="1" tiff:Orientation="6"'),
+    "two digits": xmp_of('tiff:Orientation="65"'),
+    "nine": xmp_of('tiff:Orientation="9"'),
+}
+HEX = f"\nexif\n      {len(EXIF['two'])}\n{EXIF['two'].hex()}\n".encode()
+PNG_TEXTS = {
+    "iTXt": [(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + SIX)],
+    "iTXt, compressed": [(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(SIX))],
+    "iTXt, compressed and cut": [(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(SIX)[:-4])],
+    "iTXt, damaged": [(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + SIX)],
+    "iTXt, another compression": [(b"iTXt", b"XML:com.adobe.xmp\0\1\1\0\0" + zlib.compress(SIX))],
+    "iTXt, a language": [(b"iTXt", b"XML:com.adobe.xmp\0\0\0en\0XMP\0" + SIX)],
+    "iTXt, unfinished": [(b"iTXt", b"XML:com.adobe.xmp\0\0\0en")],
+    "zTXt": [(b"zTXt", b"XML:com.adobe.xmp\0\0" + zlib.compress(SIX))],
+    "tEXt": [(b"tEXt", b"XML:com.adobe.xmp\0" + SIX)],
+    "the last one": [(b"tEXt", b"XML:com.adobe.xmp\0" + xmp) for xmp in (SIX, xmp_of('tiff:Orientation="3"'))],
+    "another keyword": [(b"tEXt", b"XMP\0" + SIX)],
+    "EXIF in digits": [(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(HEX))],
+    "EXIF in digits, plain": [(b"tEXt", b"Raw profile type exif\0" + HEX)],
+    "EXIF in digits beside EXIF": [(b"tEXt", b"Raw profile type exif\0" + HEX), (b"eXIf", exif_of(short(3))[6:])],
+    "further frames": [(b"acTL", struct.pack(">II", 1, 0)), (b"tEXt", b"XML:com.adobe.xmp\0" + SIX)],
+}
+
+
+def oriented_files() -> Iterator[tuple[str, bytes]]:
+    image = Image.fromarray(noise(28, 56))
+
+    def save(kind: str, **options: Any) -> bytes:
+        buffer = io.BytesIO()
+        image.save(buffer, kind, **options)
+        return buffer.getvalue()
+
+    for kind in ("JPEG", "PNG", "WEBP"):
+        for name, exif in EXIF.items():
+            yield f"{kind}, EXIF, {name}", save(kind, exif=exif)
+    for kind in ("JPEG", "WEBP"):
+        for name, xmp in XMP.items():
+            yield f"{kind}, XMP, {name}", save(kind, xmp=xmp)
+        for value in (0, 1, 3, 9):
+            yield f"{kind}, XMP beside EXIF of {value}", save(kind, exif=exif_of(short(value)), xmp=SIX)
+        yield f"{kind}, XMP beside EXIF without", save(kind, exif=EXIF["says nothing"], xmp=SIX)
+    plain = save("PNG")
+    for name, chunks in PNG_TEXTS.items():
+        made = b"".join(chunk(*each) for each in chunks)
+        yield f"PNG, {name}", plain[:33] + made + plain[33:]
+        yield f"PNG, {name}, behind the pixels", plain[:-12] + made + plain[-12:]
+    tiff = save("TIFF")
+    (start,) = struct.unpack_from("<I", tiff, 4)
+    (count,) = struct.unpack_from("<H", tiff, start)
+    fields = [tiff[start + 2 + 12 * i : start + 14 + 12 * i] for i in range(count)]
+    for kind_of_value, code in TYPES.items():
+        for value in (1, 6, 8, 0, 9):
+            own = struct.pack("<HHI", 274, kind_of_value, 1) + struct.pack("<" + code, value).ljust(4, b"\0")
+            listed = sorted([*fields, own], key=lambda field: struct.unpack_from("<H", field)[0])
+            directory = struct.pack("<H", count + 1) + b"".join(listed) + bytes(4)
+            head = tiff[:4] + struct.pack("<I", len(tiff))
+            yield f"TIFF, type {kind_of_value}, {value}", head + tiff[8:] + directory
+
+
+def test_files_are_turned_as_pillow_turns_them(processor: tte.Processor) -> None:
+    turned = 0
+    for name, data in oriented_files():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow tells of what it does not read.
+            upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+        turned += upright.height > upright.width
+        assert same(processor(data), processor(np.array(upright))), name
+    assert turned > 60
+
+
+def test_metadata_that_inflates_without_end_is_refused(processor: tte.Processor) -> None:
+    """As Pillow refuses it."""
+    plain = png(noise(28, 56))
+    bomb = chunk(b"zTXt", b"XML:com.adobe.xmp\0\0" + zlib.compress(bytes((1 << 20) + 1)))
+    largest = chunk(b"zTXt", b"XML:com.adobe.xmp\0\0" + zlib.compress(SIX.ljust(1 << 20)))
+    with pytest.raises(ValueError, match="Decompressed data too large"):
+        Image.open(io.BytesIO(plain[:33] + bomb + plain[33:])).load()
+    for data in (plain[:33] + bomb + plain[33:], plain[:-12] + bomb + plain[-12:]):
+        with pytest.raises(tte.InputError, match="compressed metadata of over 1048576 bytes"):
+            processor(data)
+    _, rows, columns = grid(processor, plain[:33] + largest + plain[33:])
+    assert rows > columns  # Turned.
+
+
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_sixteen_bits_are_rounded_whichever_way_they_come(processor: tte.Processor, tmp_path: Path, kind: str) -> None:
     grey = (np.arange(56 * 56, dtype=np.uint32).reshape(56, 56) * 21 % 65536).astype(np.uint16)
