@@ -95,10 +95,15 @@ struct Input {
   std::string error;
 
   Input() = default;
-  Input(std::string text) { parts.emplace_back(std::move(text)); }    // NOLINT(google-explicit-constructor)
-  Input(const char* text) { parts.emplace_back(std::string(text)); }  // NOLINT(google-explicit-constructor)
-  Input(Image image) { parts.emplace_back(std::move(image)); }        // NOLINT(google-explicit-constructor)
-  Input(Video video) { parts.emplace_back(std::move(video)); }        // NOLINT(google-explicit-constructor)
+  Input(std::string text) { parts.emplace_back(std::move(text)); }  // NOLINT(google-explicit-constructor)
+  Input(const char* text) {                                         // NOLINT(google-explicit-constructor)
+    if (text == nullptr)
+      error = "The text of an item is a null pointer: give a string, which may be empty.";
+    else
+      parts.emplace_back(std::string(text));
+  }
+  Input(Image image) { parts.emplace_back(std::move(image)); }  // NOLINT(google-explicit-constructor)
+  Input(Video video) { parts.emplace_back(std::move(video)); }  // NOLINT(google-explicit-constructor)
 };
 
 }  // namespace tte

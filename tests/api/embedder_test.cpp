@@ -216,6 +216,9 @@ TEST(Embedder, WhatIsHandedInAsAnErrorIsASentence) {
   EXPECT_LT(message_of<InputError>([&] { (void)embedder().embed({input}); }).size(), 500U);
   input.error = "two\nlines";
   EXPECT_EQ(message_of<InputError>([&] { (void)embedder().embed({input}); }), "two\\x0alines");
+  const char* null = nullptr;
+  EXPECT_THAT(message_of<InputError>([&] { (void)embedder().embed({Input(null)}); }),
+              HasSubstr("is a null pointer: give a string"));
 }
 
 // Uses of an object that has nothing, each refused in a sentence that names its class.
