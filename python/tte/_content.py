@@ -146,6 +146,13 @@ def recipe_digest(model: _tte.ModelDescription) -> str:
     return digest(to_json({key: value for key, value in recipe.items() if key not in ("name", "description")}))
 
 
+def run_identity(model: _tte.ModelDescription) -> dict[str, str]:
+    """What a run notes of a model: its identity and recipe, and first what it was rounded to, which people can read."""
+    rounded = getattr(model, "quantization", "") or "none"
+    found = {} if rounded == "none" else {"quantization": rounded}
+    return {**found, **model_identity(model), "recipe": recipe_digest(model)}
+
+
 def model_digest(model: _tte.ModelDescription) -> str:
     """Digest of a checkpoint together with its recipe."""
     return digest(to_json(model_identity(model)), recipe_digest(model))

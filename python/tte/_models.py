@@ -478,6 +478,17 @@ class Embedder(_Model):
         return self._native.dim
 
 
+def check_roles(reasoner: object, embedder: object) -> None:
+    """Refuse a loaded model that is given for the other role."""
+    for name, given, wanted, other in (
+        ("reasoner", reasoner, Reasoner, Embedder), ("embedder", embedder, Embedder, Reasoner),
+    ):  # fmt: skip
+        if isinstance(given, other) and not isinstance(given, wanted):
+            raise _tte.InputError(
+                f"{name} is {_text.shown(given)}: give a tte.{wanted.__name__}, or the folder of its checkpoint."
+            )
+
+
 def _vector_options(
     count: int,
     traces: Sequence[TraceLike | None] | TraceLike | None,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from tte import _extras, _files, _options, _text, _tte
 from tte._keywords import named
+from tte._pickled import refuse
 from tte._sources import MAX_FILE_BYTES
 
 if TYPE_CHECKING:
@@ -322,3 +323,6 @@ def _render(document: _Document, number: int, dpi: float, name: str) -> bytes:
         why = _text.shortened(rest.decode(errors="replace"), 120)
         raise _tte.InputError(f"{name} cannot be rendered ({why}): leave it out.")
     return rest
+
+
+refuse(Pages, "hand over the document's path, and call tte.pages() there")

@@ -15,7 +15,7 @@ from tte import _decoding, _hub, _options, _text, _tte
 from tte._inputs import Inputs, Item, prepare
 from tte._keywords import named
 from tte._media_limits import DEFAULT_LIMITS
-from tte._models import Embedder, Reasoner, backend_of, folders
+from tte._models import Embedder, Reasoner, backend_of, check_roles, folders
 from tte._options import PathLike
 from tte._processor import Processor
 from tte._result import Result, vectors_of
@@ -67,6 +67,7 @@ def _thinks_itself(embedder: Embedder | PathLike) -> bool:
 
 
 def _pair(reasoner: Reasoner | PathLike | None, embedder: Embedder | PathLike | None) -> tuple[Reasoner, Embedder]:
+    check_roles(reasoner, embedder)
     if reasoner is None and embedder is None:
         return _bundled_pair()
     if reasoner is None and embedder is not None and _is_head(embedder):
@@ -83,7 +84,7 @@ def _pair(reasoner: Reasoner | PathLike | None, embedder: Embedder | PathLike | 
         given, missing = ("embedder", "reasoner") if reasoner is None else ("reasoner", "embedder")
         raise _tte.InputError(
             f"{given} was given without {missing}: give both (they may be the same checkpoint), or neither for the "
-            "bundled nano pair."
+            "bundled nano pair; Embedder.embed() embeds without a reasoner, and Reasoner.think() only thinks."
         )
     if not isinstance(reasoner, Reasoner):
         backend = embedder.backend if isinstance(embedder, Embedder) else None

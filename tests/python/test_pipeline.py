@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tte
 from checkpoints import Shape
+from PIL import Image
 from references import noise
 from safetensors.torch import load_file, save_file
 
@@ -210,7 +211,9 @@ def test_models_can_be_pickled(pair: tuple[tte.Reasoner, tte.Embedder]) -> None:
 
 def test_what_cannot_be_pickled_says_what_to_do(pair: tuple[tte.Reasoner, tte.Embedder], tmp_path: Path) -> None:
     numbers = (pair[0].backend.stats, tte.Backend.devices()[0])
-    for value in (pair[0].model, pair[1].model, pair[0].tokenizer, tte.CancelToken(), *numbers):
+    Image.new("RGB", (20, 20)).save(tmp_path / "page.pdf")
+    pages = tte.pages(tmp_path / "page.pdf")
+    for value in (pair[0].model, pair[1].model, pair[0].tokenizer, tte.CancelToken(), pages, *numbers):
         for take in (pickle.dumps, copy.copy, copy.deepcopy):
             with pytest.raises(tte.InputError, match=r"can be neither pickled nor copied: (hand|make) .*\.$"):
                 take(value)
@@ -318,5 +321,9 @@ def test_models_on_two_backends_are_refused(checkpoint: Callable[[Shape], Path])
 
 
 def test_half_a_pair_is_refused(pair: tuple[tte.Reasoner, tte.Embedder]) -> None:
-    with pytest.raises(tte.InputError, match="without reasoner"):
-        tte.think_then_embed("the cat", embedder=pair[1])
+    with pytest.raises(tte.InputError, match=r"without reasoner.*Embedder\.embed\(\) embeds without a reasoner"):
+        tte.think_then_embed("the cat", embedder=pair[1], think=False)
+    with pytest.raises(tte.InputError, match=r"^reasoner is Embedder\(.*: give a tte\.Reasoner, or the folder"):
+        tte.think_then_embed("the cat", reasoner=pair[1], embedder=pair[1])  # type: ignore[arg-type]
+    with pytest.raises(tte.InputError, match=r"^embedder is Reasoner\(.*: give a tte\.Embedder, or the folder"):
+        tte.think_then_embed("the cat", reasoner=pair[0], embedder=pair[0])  # type: ignore[arg-type]

@@ -138,6 +138,9 @@ def test_results_of_another_run_are_refused(whole: Path, images: Path) -> None:
             run_dataset(revised, whole, pair, progress=False)
         with pytest.raises(tte.InputError, match=r"data\.limit none, now 3"):
             run_dataset(NanoData(images), whole, pair, settings={"limit": 3}, progress=False)
+        pair.embedder = tte.Embedder(pair.embedder.model.path, quantization="int8")
+        with pytest.raises(tte.InputError, match=r"embedder\.quantization none, now int8"):
+            run_dataset(data, whole, pair, progress=False)
     assert not (folder_of(whole) / "parts").exists()
 
 

@@ -402,4 +402,4 @@ def _take(
 def _described(model: Reasoner | Embedder | None) -> dict[str, str] | None:
     if model is None:
         return None
-    return {**_content.model_identity(model.model), "recipe": _content.recipe_digest(model.model)}
+    return _content.run_identity(model.model)

@@ -359,6 +359,7 @@ def check_identity(found: Mapping[str, Any], wanted: Mapping[str, Any], folder: 
     """Raise `InputError` naming what differs between the run of a folder and the run that is wanted."""
     theirs, ours = _flat(found), _flat(wanted)
     differing = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
+    differing.sort(key=lambda key: key.endswith("fingerprint"))  # What people can read comes first.
     if differing:
         listed = "; ".join(f"{key} {_shown(theirs.get(key))}, now {_shown(ours.get(key))}" for key in differing[:4])
         more = f"; and {len(differing) - 4} more" if len(differing) > 4 else ""

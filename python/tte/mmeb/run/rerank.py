@@ -37,7 +37,7 @@ class Judge:
         """Everything that changes what it says."""
         model = self.reranker.reasoner.model
         return {
-            "model": {**_content.model_identity(model), "recipe": _content.recipe_digest(model)},
+            "model": _content.run_identity(model),
             "rule": self.reranker.rule,
             "top": self.top,
         }
