@@ -184,9 +184,13 @@ def read(path: Path) -> tuple[list[str], NDArray[np.float32], dict[str, Any]]:
             raise ValueError(f"it has no float32 vector for each of {len(names)} names")
         if not isinstance(settings, dict) or not settings.keys() >= {"embedder", "reasoner", "recipe", "task"}:
             raise ValueError("it does not say which model its vectors are of")
+        for name in _TEXTS:
+            if not isinstance(given := settings.get(name), str | None):
+                raise ValueError(f"the {name} of its vectors is {_text.shown(given, 60)}, which is no text")
     return names, vectors, settings
 
 
+_TEXTS = ("embedder", "reasoner", "task", "recipe", "adapter", "reasoner_recipe", "reasoner_adapter", "reasoner_model")
 _REMEDY = "give the .npy or .parquet file that `tte embed` wrote"
 _ABOUT_BEGINS = b'{\n "settings": {\n  "task": '
 _MOVE = "move it away"

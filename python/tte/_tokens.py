@@ -344,6 +344,10 @@ class TokenWriter:
         self._kind: tuple[Any, ...] = ()
         self._closed = False
 
+    def __repr__(self) -> str:
+        """One line: the file, and whether it is written to."""
+        return f"TokenWriter({_text.shown_path(self._path)}{', closed' if self._closed else ''})"
+
     def append(self, tokens: TokenEmbeddings) -> None:
         """Write further items.
 

@@ -120,6 +120,10 @@ class Request:
     model: str
     """Digest of the reasoner and its recipe."""
 
+    def __repr__(self) -> str:
+        """One line; the content has a text of any length."""
+        return f"Request(key={self.key!r}, content={_text.shortened(self.content, 120)!r}, model={self.model!r})"
+
 
 @dataclass(frozen=True, slots=True)
 class StoredTrace:

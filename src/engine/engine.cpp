@@ -123,7 +123,7 @@ void check(GenerateRequest& request, const models::Model& model, int sharers) {
   if (request.options.max_think_tokens && (request.think_open.empty() || request.think_close.empty())) {
     throw InputError(
         fmt::format("max_think_tokens is {}, but the recipe has no thinking tags to watch for; leave "
-                    "it unset, or use a recipe with think_open and think_close.",
+                    "it unset, or use a recipe that has them (\"trace\": {{\"open\": ..., \"close\": ...}}).",
                     *request.options.max_think_tokens));
   }
 }

@@ -11,6 +11,7 @@
 #include "api/fixture.h"
 #include "base/json.h"
 #include "expect_error.h"
+#include "models/step_size.h"
 #include "temp_dir.h"
 
 namespace tte {
@@ -28,6 +29,7 @@ using tte::testing::small_backend;
 TEST(Backend, StepsAreOfTheSizeThatSuitsTheDevice) {
   BackendOptions options = tte::testing::small_backend();
   EXPECT_EQ(Backend::make(options).options().max_step_tokens, 512);
+  EXPECT_EQ(models::step_size(c10::DeviceType::CPU).patches, 1024);
   options.max_step_tokens = 7;
   EXPECT_EQ(Backend::make(options).options().max_step_tokens, 7);
 }

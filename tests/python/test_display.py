@@ -140,6 +140,7 @@ def test_results_are_one_line(run: Run, pair: tuple[tte.Reasoner, tte.Embedder],
         reasoner, embedder, reasoner.model, reasoner.backend, reasoner.backend.stats, reasoner.tokenizer,
         tte.Processor(reasoner.model.path), tte.CancelToken(), tte.Backend.devices()[0],
         tte.TraceStore(tmp_path / "t.sqlite"), tte.AutoThink(result), tte.FinishReason.STOP,
+        tte.TokenWriter(tmp_path / "t.npy"), tte.TraceStore(tmp_path / "t.sqlite").request(reasoner, "long\n" * 1000),
     ]  # fmt: skip
     for thing in objects:
         assert "\n" not in repr(thing)

@@ -483,6 +483,20 @@ def test_other_vectors_than_those_of_the_names(
     assert message in run(capsys, "search", tmp_path / "words.npy", "cat", code=2)
 
 
+@pytest.mark.parametrize("name", ["embedder", "reasoner", "task", "recipe", "adapter", "reasoner_model"])
+def test_settings_of_other_types_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    (tmp_path / "words.txt").write_text("a cat\na dog\n")
+    run(capsys, "embed", tmp_path / "words.txt", "-o", tmp_path / "words.npy")
+    about = json.loads((tmp_path / "words.json").read_text())
+    for wrong in (["a"], {"a": 1}, 5, True):
+        about["settings"][name] = wrong
+        (tmp_path / "words.json").write_text(json.dumps(about))
+        message = run(capsys, "search", tmp_path / "words.npy", "cat", code=2)
+        assert f"the {name} of its vectors is" in message
+        assert "words.npy" in message
+        assert message.count("\n") == 1
+
+
 @pytest.mark.parametrize("suffix", [".npy", ".parquet"])
 def test_files_whose_names_are_not_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str) -> None:
     image = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))

@@ -184,7 +184,7 @@ def test_ctrl_c_is_a_keyboard_interrupt(folder: Path) -> None:
     time.sleep(0.5)  # Most likely while it writes; at any other moment it ends as well.
     process.send_signal(signal.SIGINT)
     assert process.stdout.readline().strip() == "interrupted"
-    assert process.wait(30) == 0
+    assert process.wait(300) == 0
 
 
 def test_many_threads_join_the_same_batches(reasoner: tte.Reasoner) -> None:

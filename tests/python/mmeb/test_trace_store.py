@@ -12,7 +12,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -93,10 +92,8 @@ def test_a_locked_store_is_waited_for_in_words(
         process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
         assert process.stderr is not None
         assert "waiting for it up to 120 seconds" in process.stderr.readline()
-        begin = time.monotonic()
         process.send_signal(signal.SIGINT)
-        assert "KeyboardInterrupt" in process.communicate(timeout=30)[1]
-        assert time.monotonic() - begin < 5
+        assert "KeyboardInterrupt" in process.communicate(timeout=100)[1]  # Before it would give up by itself.
 
 
 @pytest.mark.parametrize("instead", ["nothing", "another"])
