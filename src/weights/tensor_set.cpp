@@ -242,6 +242,16 @@ void TensorSet::adapt(const Adapter& adapter, const Naming& naming) {
     static_cast<void>(place_of(named(replacement.target)));
   for (const Delta& delta : adapter.deltas) static_cast<void>(place_of(named(delta.target())));
 
+  // From here on the two names of what is tied are two tensors.
+  const auto untie = [&](const std::string& target) {
+    // NOLINTNEXTLINE(performance-unnecessary-copy-initialization): what it is copied of changes below.
+    const std::vector<std::string> both = place_of(target);
+    for (std::size_t i = 0; both.size() > 1 && i < 2; ++i) {
+      if (find(both[i]) == nullptr) entries.emplace(both[i], find(both[1 - i])->twin());
+      place_of(both[i]) = {both[i]};
+    }
+  };
+
   std::map<std::string, std::size_t> replaced;
   for (const Replacement& replacement : adapter.replacements) {
     const std::string target = named(replacement.target);
@@ -251,16 +261,7 @@ void TensorSet::adapt(const Adapter& adapter, const Naming& naming) {
                                    adapter.file->file()->name(), printable(tensors[it->second].name),
                                    printable(tensors[replacement.index].name), printable(target)));
     }
-    // NOLINTNEXTLINE(performance-unnecessary-copy-initialization): what it is copied of changes below.
-    const std::vector<std::string> both = place_of(target);
-    if (replacement.untied && both.size() > 1) {
-      const std::string& other = both[0] == target ? both[1] : both[0];
-      if (find(other) == nullptr) {
-        const TensorEntry& kept = *find(target);
-        entries.emplace(other, std::make_unique<TensorEntry>(kept.file, kept.index));
-      }
-      for (const std::string& each : both) place_of(each) = {each};
-    }
+    if (replacement.untied) untie(target);
     for (const std::string& each : place_of(target)) {
       const TensorEntry* before = find(each);
       if (before == nullptr && each != target) continue;
@@ -269,14 +270,11 @@ void TensorSet::adapt(const Adapter& adapter, const Naming& naming) {
       entries[each] = std::move(entry);
     }
   }
-  // PEFT merges modules in the model's order, in which a head comes last; of two magnitudes the later one counts.
-  std::vector<Delta> deltas = adapter.deltas;
-  std::stable_partition(deltas.begin(), deltas.end(), [&](const Delta& delta) {
-    return !naming.tied || named(delta.target()) != naming.tied->second;
-  });
-  for (const Delta& delta : deltas) {
+  for (const Delta& delta : adapter.deltas) {
     const std::string target = named(delta.target());
-    add(delta, target, place_of(target));
+    // It was trained beside one module: PEFT's merging, which changes both, gives another model.
+    untie(target);
+    add(delta, target);
   }
   if (adapter.of_all_layers) check_all_layers();
 }
@@ -306,25 +304,19 @@ void TensorSet::check_all_layers() const {
   }
 }
 
-void TensorSet::add(const Delta& delta, const std::string& target, const std::vector<std::string>& names) {
-  bool found = false;
-  for (const std::string& each : names) {
-    TensorEntry* entry = find(each);
-    if (entry == nullptr) continue;
-    found = true;
-    delta.check_fits(entry->shape, each);
-    if (!scalar_type(entry->dtype)) {
-      throw ModelError(
-          fmt::format("{} stores tensor \"{}\" as {}, to which an adapter cannot add: it must be F32, F16 "
-                      "or BF16.",
-                      entry->mapped().name(), printable(each), entry->dtype));
-    }
-    entry->deltas.push_back(delta);
-  }
-  if (!found) {
+void TensorSet::add(const Delta& delta, const std::string& target) {
+  TensorEntry* entry = find(target);
+  if (entry == nullptr) {
     throw ModelError(fmt::format("{} for \"{}\", which {} does not have{}: the adapter is of another model.",
                                  delta.shown(), printable(target, 80), name, resembling(target)));
   }
+  delta.check_fits(entry->shape, target);
+  if (!scalar_type(entry->dtype)) {
+    throw ModelError(fmt::format(
+        "{} stores tensor \"{}\" as {}, to which an adapter cannot add: it must be F32, F16 or BF16.",
+        entry->mapped().name(), printable(target), entry->dtype));
+  }
+  entry->deltas.push_back(delta);
 }
 
 }  // namespace tte::weights

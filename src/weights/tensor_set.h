@@ -43,6 +43,14 @@ struct TensorEntry {
         stored(file->tensors()[at]),
         dtype(stored.dtype),
         shape(stored.shape) {}
+  // The base's same tensor, for another name.
+  [[nodiscard]] std::unique_ptr<TensorEntry> twin() const {
+    auto out = std::make_unique<TensorEntry>(file, index);
+    out->dtype = dtype;
+    out->shape = shape;
+    out->quantized = quantized;
+    return out;
+  }
   [[nodiscard]] bool is_as_stored() const { return quantized == nullptr && deltas.empty(); }
   [[nodiscard]] const MappedFile& mapped() const { return *file->file(); }
   [[nodiscard]] std::string_view bytes() const { return mapped().bytes().substr(stored.begin, stored.size); }
@@ -77,8 +85,7 @@ struct TensorSet {
   void dequantize(const Quantization& quantization);
   // Applies an adapter's tensors to those of their names.
   void adapt(const Adapter& adapter, const Naming& naming);
-  // Adds to the tensors `names`, which `target` stands for, as far as they are there. Throws ModelError if none is.
-  void add(const Delta& delta, const std::string& target, const std::vector<std::string>& names);
+  void add(const Delta& delta, const std::string& target);  // Throws ModelError if there is no such tensor.
   [[nodiscard]] TensorEntry* find(const std::string& entry) const;
   // Who brings a tensor, for messages: the checkpoint, or its adapter's file.
   [[nodiscard]] std::string owner(const TensorEntry& entry) const {
