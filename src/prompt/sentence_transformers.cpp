@@ -133,6 +133,27 @@ std::int64_t max_length(const base::Checkpoint& checkpoint, const JsonObject& se
                   limit(optional_object(checkpoint / "config.json"), "max_position_embeddings"));
 }
 
+// Texts are cut at their end, and vectors are as long as the modules make them.
+void check_cuts(const base::Checkpoint& checkpoint, const JsonObject& settings, bool has_limit) {
+  const auto file = checkpoint / "config_sentence_transformers.json";
+  const JsonObject config = optional_object(file);
+  if (const Json* dim = config.find("truncate_dim"); dim != nullptr && !dim->is_null()) {
+    throw ModelError(
+        fmt::format("{} asks for the first {} dimensions (truncate_dim), which tte keeps only where a call "
+                    "asks for them: take the key out of the file, and give truncate_dim when you embed.",
+                    base::shown(file), base::printable(dim->dump(), 40)));
+  }
+  if (!has_limit) return;
+  const auto check_side = [](const JsonObject& object, const std::filesystem::path& where) {
+    const std::string side = object.text("truncation_side", "right");
+    if (side != "right")
+      refuse(where, fmt::format("texts cut at the side \"{}\" (truncation_side)", base::printable(side, 40)));
+  };
+  check_side(optional_object(checkpoint / "tokenizer_config.json"), checkpoint / "tokenizer_config.json");
+  for (const char* key : {"processor_kwargs", "tokenizer_args"})
+    check_side(settings.object(key), checkpoint / "sentence_bert_config.json");
+}
+
 // The prompts by name, and the default one. True if any has a text.
 bool read_prompts(const base::Checkpoint& checkpoint, Json& recipe) {
   const JsonObject config = optional_object(checkpoint / "config_sentence_transformers.json");
@@ -190,8 +211,9 @@ std::optional<Json> recipe_of_modules(const base::Checkpoint& checkpoint) {
   recipe["pooling"] = modules.pooling;
   recipe["normalize"] = modules.normalize;
   if (!modules.projections.empty()) recipe["projection"] = modules.projections;
-  if (const std::int64_t limit = max_length(checkpoint, settings); limit < kMostTokens)
-    recipe["max_length"] = limit;
+  const std::int64_t limit = max_length(checkpoint, settings);
+  if (limit < kMostTokens) recipe["max_length"] = limit;
+  check_cuts(checkpoint, settings, limit < kMostTokens);
   return recipe;
 }
 

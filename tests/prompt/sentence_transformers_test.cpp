@@ -152,6 +152,12 @@ TEST_F(SentenceTransformers, WhatTteDoesNotHaveIsRefusedByName) {
       {"1_Pooling/config.json", R"({"pooling_mode": ["mean", "lasttoken"]})", "2 poolings"},
       {"1_Pooling/config.json", R"({"pooling_mode_cls_token": true})", "cls_token"},
       {"sentence_bert_config.json", R"({"do_lower_case": true})", "do_lower_case"},
+      {"config_sentence_transformers.json", R"({"truncate_dim": 16})", "first 16 dimensions (truncate_dim)"},
+      {"tokenizer_config.json", R"({"model_max_length": 5, "truncation_side": "left"})", "side \"left\""},
+      {"sentence_bert_config.json",
+       R"({"max_seq_length": 5, "processor_kwargs": {"truncation_side": "left"}})", "truncation_side"},
+      {"sentence_bert_config.json", R"({"max_seq_length": 5, "tokenizer_args": {"truncation_side": "left"}})",
+       "truncation_side"},
       {"config_sentence_transformers.json", R"({"prompts": {}, "default_prompt_name": "q"})",
        "default_prompt_name"},
   };
@@ -160,6 +166,8 @@ TEST_F(SentenceTransformers, WhatTteDoesNotHaveIsRefusedByName) {
     fresh.folder_.write(one.file, one.json);
     EXPECT_THAT(fresh.refusal(), HasSubstr(one.says));
   }
+  folder_.write("tokenizer_config.json", R"({"truncation_side": "left"})");  // Nothing is cut.
+  folder_.write("config_sentence_transformers.json", R"({"truncate_dim": null})");
   folder_.write("1_Pooling/config.json", R"({"pooling_mode": "mean", "include_prompt": false})");
   EXPECT_EQ(recipe().pooling.pooling, Pooling::kMean);
   folder_.write("config_sentence_transformers.json", R"({"prompts": {"query": "Q: "}})");
