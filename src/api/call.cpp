@@ -182,7 +182,7 @@ void Call::reserve_bytes(std::size_t item, std::int64_t bytes) {
 
 void Call::check_caller() {
   process_.check();
-  if (options_.cancel.cancelled()) {
+  if (options_.cancel.cancelled() && ended_ < state_.size()) {  // What is done is not lost.
     throw CancelledError(fmt::format("The call was cancelled after {} of {} items.", ended_, state_.size()));
   }
   const auto now = steady_clock::now();

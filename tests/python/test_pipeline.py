@@ -320,6 +320,27 @@ def test_models_on_two_backends_are_refused(checkpoint: Callable[[Shape], Path])
         tte.think_then_embed("the cat", reasoner=reasoner, embedder=embedder)
 
 
+def test_a_call_that_is_cancelled_when_all_is_done_returns_it(pair: tuple[tte.Reasoner, tte.Embedder]) -> None:
+    texts = ["the cat", "a dog"]
+    for last in (1, 2):
+        cancel, seen = tte.CancelToken(), 0
+
+        def stop(*_: object, last: int = last, cancel: tte.CancelToken = cancel) -> None:
+            nonlocal seen
+            seen += 1
+            if seen == last:
+                cancel.cancel()
+
+        def call(stop: Callable[..., None] = stop, cancel: tte.CancelToken = cancel) -> np.ndarray:
+            return pair[1].embed(texts, on_result=stop, max_in_flight=1, cancel=cancel, progress=False)
+
+        if last == 2:
+            np.testing.assert_array_equal(call(), pair[1].embed(texts, progress=False))
+        else:
+            with pytest.raises(tte.CancelledError, match="after 1 of 2"):
+                call()
+
+
 def test_half_a_pair_is_refused(pair: tuple[tte.Reasoner, tte.Embedder]) -> None:
     with pytest.raises(tte.InputError, match=r"without reasoner.*Embedder\.embed\(\) embeds without a reasoner"):
         tte.think_then_embed("the cat", embedder=pair[1], think=False)
