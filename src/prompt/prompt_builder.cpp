@@ -381,6 +381,12 @@ std::shared_ptr<const models::Prompt> PromptBuilder::begin(const Input& input, c
   if (trace != nullptr) check_takes_trace(input);
   const std::vector<ChatPart> placed =
       trace == nullptr || !trace_in_body_ ? std::vector<ChatPart>{} : place(*trace, input, visuals, stop);
+  const auto has_tokens = [&](const std::shared_ptr<const models::Prompt>& prompt) {
+    // The tokenizer's own end is what an embedder pools; nothing ends a prompt that is thought about.
+    if (prompt->ids.empty() && (request.stage != Stage::kEmbed || suffix_ids_.empty()))
+      throw InputError("it gives a prompt without a single token: it needs some content.");
+    return prompt;
+  };
   const auto slots_with_trace = [&](const Input& item) {
     // The recipe's own words may hold control tokens; a caller's are text.
     Slots slots =
@@ -390,7 +396,8 @@ std::shared_ptr<const models::Prompt> PromptBuilder::begin(const Input& input, c
   };
   const std::int64_t limit = recipe_.max_length;
   if (limit == 0)
-    return std::make_shared<models::Prompt>(expand(input, slots_with_trace(input), visuals, uncut));
+    return has_tokens(
+        std::make_shared<models::Prompt>(expand(input, slots_with_trace(input), visuals, uncut)));
   // A text of any length in the time of one that fits: of more than a few bytes for a token its beginning is enough,
   // unless it has longer tokens than most.
   for (std::size_t bytes = kBytesPerToken * static_cast<std::size_t>(limit);; bytes *= 4) {
@@ -398,7 +405,7 @@ std::shared_ptr<const models::Prompt> PromptBuilder::begin(const Input& input, c
     const Input shorter = shortened(input, bytes, cut);
     auto prompt =
         std::make_shared<models::Prompt>(expand(shorter, slots_with_trace(shorter), visuals, uncut));
-    if (!cut || uncut >= limit + kSparedTokens) return prompt;
+    if (!cut || uncut >= limit + kSparedTokens) return has_tokens(prompt);
   }
 }
 
@@ -430,9 +437,6 @@ models::Prompt PromptBuilder::expand(const Input& input, const Slots& slots, con
   const models::Preprocessor& preprocessor = *files_->preprocessor;
   Ids ids = ids_of(input, slots, visuals);
   auto prompt = preprocessor.expand_placeholders(ids, visuals);
-  if (prompt.ids.empty()) {
-    throw InputError("it gives a prompt without a single token: it needs some content.");
-  }
   uncut = prompt.size();
   std::size_t behind = suffix_ids_.size() + latent_open_ids_.size();
   if (recipe_.latent) behind += static_cast<std::size_t>(recipe_.latent->steps);
@@ -569,7 +573,8 @@ std::shared_ptr<const models::Prompt> PromptBuilder::continued(
     const std::shared_ptr<const models::Prompt>& begun, const std::vector<std::int64_t>& ids) {
   if (ids.empty()) return begun;
   auto prompt = std::make_shared<models::Prompt>(*begun);
-  prompt->boundaries.push_back(prompt->size());  // What follows one item, as traces do, parts here.
+  if (!prompt->ids.empty())
+    prompt->boundaries.push_back(prompt->size());  // What follows one item, as traces do, parts here.
   append_ids(*prompt, ids);
   return prompt;
 }

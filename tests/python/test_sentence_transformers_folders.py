@@ -40,7 +40,7 @@ def test_a_text_model(qwen3_embedding: Path, tmp_path: Path, pooling: str, norma
     )  # fmt: skip
     embedder = tte.Embedder(tmp_path / "st", device="cpu")
     assert "sentence-transformers" in embedder.model.recipe_reason
-    texts = [*TEXTS, " ".join(TEXTS * 3)]  # The last is cut.
+    texts = [*TEXTS, " ".join(TEXTS * 3), ""]  # One that is cut, and one that is the tokenizer's end alone.
     for task, side, name in (
         (None, "query", None), ("retrieval", "query", "query"), ("retrieval", "target", "document"),
         ("topic", "query", "topic"),
