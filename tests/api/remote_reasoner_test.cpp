@@ -125,7 +125,7 @@ TEST_F(RemoteReasonerTest, ADeadServerEndsTheCall) {
   options.on_error = OnError::kSkip;
   std::vector<std::size_t> finished;
   options.on_result = [&](std::size_t i, const Trace&) { finished.push_back(i); };
-  EXPECT_THROW((void)reasoner(server).think({"x", "y", "z"}, options), RemoteError);
+  EXPECT_THROW((void)reasoner(server).think(std::vector<Input>(20, "x"), options), RemoteError);
   EXPECT_THAT(finished, ElementsAre(0));
 }
 
