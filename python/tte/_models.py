@@ -171,8 +171,8 @@ class Reasoner(_Model):
             tokenizer must be the same; neither model may have recurrent layers. It reads the text of prompts, no images
             and videos, and its states take room of this model's `state_bytes`.
 
-    Files of a checkpoint may be replaced (renamed over) while a model uses them, but not written to: that ends its calls
-    with a ModelError, and pages that are cut off under a running step end the process.
+    Files of a checkpoint may be replaced (renamed over) while a model uses them, but not written to: that ends its
+    calls with a ModelError, and pages that are cut off under a running step end the process.
 
     Raises:
         ModelError: the checkpoint does not fit; names file, key or tensor.
